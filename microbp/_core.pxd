@@ -1,0 +1,100 @@
+# The part of microbp.h that the module uses, names unchanged.
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from "microbp.h" nogil:
+    ctypedef enum mbp_status:
+        MBP_OK, MBP_INVALID, MBP_UNSUPPORTED, MBP_NO_MEMORY, MBP_NONFINITE, MBP_BUSY, MBP_CANCELLED, MBP_IO, MBP_CORRUPT
+    ctypedef enum mbp_dtype:
+        MBP_F32, MBP_F64, MBP_F16, MBP_I8, MBP_U8, MBP_I16, MBP_U16, MBP_I32, MBP_U32, MBP_I64, MBP_U64
+    ctypedef enum mbp_kind:
+        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALISER, MBP_LINK
+
+    ctypedef struct mbp_error:
+        mbp_status status
+        int node
+        int64_t row, step
+        char text[256]
+    ctypedef struct mbp_array:
+        void *data
+        mbp_dtype dtype
+        int64_t rows, cols, row_stride, col_stride
+        const int64_t *indptr
+        const int64_t *indices
+    ctypedef struct mbp_allocator:
+        pass
+    ctypedef struct mbp_options:
+        mbp_dtype dtype
+        uint64_t seed
+        const char *isa
+        const mbp_allocator *allocator
+    ctypedef struct mbp_tensor:
+        const char *layer
+        const char *name
+        int64_t offset, in_ "in", out
+    ctypedef struct mbp_batch:
+        const mbp_array *x
+        int n_x
+        const mbp_array *y
+        int n_y
+        const mbp_array *weight
+    ctypedef struct mbp_backward:
+        int accumulate, input_grads
+        double total
+        int64_t first_row
+    ctypedef struct mbp_net:
+        pass
+    ctypedef struct mbp_trainer:
+        pass
+    ctypedef int (*mbp_poll)(void *user) noexcept nogil
+
+    const char *mbp_version()
+    const char *mbp_formula_name(mbp_kind kind, int i)
+    const char *mbp_formula_parameters(mbp_kind kind, int i)
+    const char *mbp_formula_detail(mbp_kind kind, int i)
+    const char *mbp_isa_name(int i)
+    int mbp_isa_runs(int i)
+
+    mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error)
+    void mbp_net_free(mbp_net *net)
+    size_t mbp_net_text(const mbp_net *net, char *text, size_t size)
+    mbp_dtype mbp_net_dtype(const mbp_net *net)
+    uint64_t mbp_net_seed(const mbp_net *net)
+    const char *mbp_net_isa(const mbp_net *net)
+    int mbp_net_inputs(const mbp_net *net)
+    int mbp_net_outputs(const mbp_net *net)
+    double mbp_net_flops(const mbp_net *net)
+    void *mbp_net_params(mbp_net *net, int64_t *count)
+    void *mbp_net_buffers(mbp_net *net, int64_t *count)
+    int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor)
+    mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error)
+    mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error)
+    mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error)
+    mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
+                               mbp_error *error)
+    mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error)
+    mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error)
+    mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error)
+    mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error)
+
+    mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses, const double *loss_weights, int n_losses,
+                                  const char *optimizer, mbp_error *error)
+    void mbp_trainer_free(mbp_trainer *trainer)
+    mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error)
+    mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how, double *loss, mbp_error *error)
+    mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error)
+    mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error)
+    mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error)
+    mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how, mbp_error *error)
+    mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error)
+    mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n, int64_t batch_rows,
+                                 const double *lr, mbp_poll poll, void *user, double *loss, int64_t *steps, mbp_error *error)
+    void *mbp_trainer_grads(mbp_trainer *trainer)
+    void *mbp_trainer_slot(mbp_trainer *trainer, int i)
+    mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error)
+    mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error)
+    mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error)
+    int64_t mbp_trainer_steps(const mbp_trainer *trainer)
+    mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error)
+    mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error)
+    void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order)

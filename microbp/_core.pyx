@@ -1,0 +1,617 @@
+# cython: language_level=3, binding=False, boundscheck=False, wraparound=False
+"""The compiled backend: the C library of microbp.h behind the backend protocol. The only Python file that sees pointers."""
+
+import os
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.string cimport memcpy, memset
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec, tv_nsec
+    enum:
+        TIME_UTC
+    int timespec_get(timespec *ts, int base)
+
+# A call of less work than this, about 50 microseconds at 20 GFLOP/s, keeps the GIL: to drop it beside a busy thread costs 500.
+cdef double KEEP_GIL_FLOPS = 1e6
+
+
+# ---- errors ----
+
+_EXCEPTIONS = {
+    MBP_NO_MEMORY: MemoryError, MBP_NONFINITE: FloatingPointError, MBP_BUSY: RuntimeError, MBP_IO: OSError,
+}
+
+
+cdef int check(mbp_status status, const mbp_error *error) except -1:
+    if status != MBP_OK:
+        raise _EXCEPTIONS.get(status, ValueError)((<bytes>error.text).decode("utf-8", "replace"))
+    return 0
+
+
+# ---- arrays ----
+
+cdef int read_dtype(const Py_buffer *view, mbp_dtype *dtype) except -1:
+    """The dtype from a struct format character and the item's size."""
+    cdef const char *code = view.format
+    if code[0] == b"@" or code[0] == b"=" or code[0] == b"<":
+        code += 1
+    cdef Py_ssize_t size = view.itemsize
+    cdef int kind = 0
+    if code[1] == 0:
+        if code[0] == b"f" or code[0] == b"d" or code[0] == b"e":
+            dtype[0] = MBP_F32 if size == 4 else MBP_F64 if size == 8 else MBP_F16
+            return 0
+        kind = 1 if code[0] in b"bhilqn" else 2 if code[0] in b"?BHILQN" else 0
+    if kind and size == 1:
+        dtype[0] = MBP_I8 if kind == 1 else MBP_U8
+    elif kind and size == 2:
+        dtype[0] = MBP_I16 if kind == 1 else MBP_U16
+    elif kind and size == 4:
+        dtype[0] = MBP_I32 if kind == 1 else MBP_U32
+    elif kind and size == 8:
+        dtype[0] = MBP_I64 if kind == 1 else MBP_U64
+    else:
+        raise TypeError(f"an array of format {(<bytes>view.format).decode()!r} cannot be read: use a native float, integer or bool dtype")
+    return 0
+
+
+cdef int read_array(object source, Py_buffer *view, mbp_array *array, int least_dimensions, int flags) except -1:
+    """Describes any object with the buffer protocol; a vector is one column. The view must be released, on success only."""
+    if not PyObject_CheckBuffer(source):
+        raise TypeError(f"{type(source).__name__} has no buffer that can be read as an array")
+    PyObject_GetBuffer(source, view, flags)
+    try:
+        read_dtype(view, &array.dtype)
+        if view.ndim < least_dimensions or view.ndim > 2 or view.ndim < 1:
+            raise ValueError(f"an array with {view.ndim} dimensions is given where {'2 are' if least_dimensions == 2 else '1 or 2 are'} expected")
+    except BaseException:
+        PyBuffer_Release(view)
+        raise
+    array.data = view.buf
+    array.rows = view.shape[0]
+    array.cols = view.shape[1] if view.ndim == 2 else 1
+    array.row_stride = view.strides[0]
+    array.col_stride = view.strides[1] if view.ndim == 2 else view.itemsize
+    array.indptr = array.indices = NULL
+    return 0
+
+
+# The arrays of one argument while a call lasts. One array, the usual case, needs no memory of its own.
+cdef struct Held:
+    int count
+    mbp_array *array
+    Py_buffer *view
+    mbp_array one_array
+    Py_buffer one_view
+
+
+cdef void release(Held *held) noexcept:
+    cdef int i
+    for i in range(held.count):
+        PyBuffer_Release(&held.view[i])
+    held.count = 0
+    if held.array != &held.one_array:
+        PyMem_Free(held.array)
+        PyMem_Free(held.view)
+    held.array = &held.one_array
+
+
+cdef int hold(Held *held, object source, int least_dimensions, int flags=PyBUF_STRIDES | PyBUF_FORMAT) except -1:
+    """Takes one array, a list of them, or None for no array at all. `release` is safe before, after and without it."""
+    held.count = 0
+    held.array = &held.one_array
+    held.view = &held.one_view
+    if source is None:
+        return 0
+    if type(source) is not list:
+        read_array(source, held.view, held.array, least_dimensions, flags)
+        held.count = 1
+        return 0
+    cdef Py_ssize_t n = len(source)
+    held.array = <mbp_array *>PyMem_Calloc(n + 1, sizeof(mbp_array))
+    held.view = <Py_buffer *>PyMem_Calloc(n + 1, sizeof(Py_buffer))
+    try:
+        if held.array == NULL or held.view == NULL:
+            raise MemoryError
+        for item in source:
+            read_array(item, &held.view[held.count], &held.array[held.count], least_dimensions, flags)
+            held.count += 1
+    except BaseException:
+        release(held)
+        raise
+    return 0
+
+
+cdef class Block:
+    """Memory as a writable buffer of float32 or float64: a part of its owner, which it keeps alive, or its own."""
+
+    cdef object owner
+    cdef char *at
+    cdef bint is_double, is_own
+    cdef int ndim
+    cdef Py_ssize_t[2] shape
+    cdef Py_ssize_t[2] strides
+
+    def __dealloc__(self):
+        if self.is_own:
+            PyMem_Free(self.at)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        view.buf = self.at
+        view.obj = self
+        view.itemsize = 8 if self.is_double else 4
+        view.len = self.shape[0] * (self.shape[1] if self.ndim == 2 else 1) * view.itemsize
+        view.readonly = 0
+        view.format = b"d" if self.is_double else b"f"
+        view.ndim = self.ndim
+        view.shape = self.shape
+        view.strides = self.strides
+        view.suboffsets = NULL
+        view.internal = NULL
+
+    def __releasebuffer__(self, Py_buffer *view):
+        pass
+
+
+cdef Block block_of(object owner, void *at, int64_t count, bint is_double):
+    """A flat view of memory that lives as long as `owner`."""
+    cdef Block block = Block()
+    block.owner = owner
+    block.at = <char *>at
+    block.is_double = is_double
+    block.ndim = 1
+    block.shape[0] = count
+    block.strides[0] = 8 if is_double else 4
+    return block
+
+
+cdef Block copy_of(const mbp_array *array):
+    """A matrix of the library's short-lived memory, copied."""
+    cdef Block block = Block()
+    cdef Py_ssize_t item = 8 if array.dtype == MBP_F64 else 4
+    cdef int64_t row
+    block.at = <char *>PyMem_Malloc(array.rows * array.cols * item)
+    if block.at == NULL:
+        raise MemoryError
+    block.is_own = True
+    block.is_double = array.dtype == MBP_F64
+    block.ndim = 2
+    block.shape = [array.rows, array.cols]
+    block.strides = [array.cols * item, item]
+    for row in range(array.rows):
+        memcpy(block.at + row * array.cols * item, <char *>array.data + row * array.row_stride, array.cols * item)
+    return block
+
+
+# ---- what there is ----
+
+def formulas(kind):
+    """(name, parameters, detail) of each formula of a kind: activation, loss, optimizer, initialiser, link."""
+    cdef mbp_kind number = {"activation": MBP_ACTIVATION, "loss": MBP_LOSS, "optimizer": MBP_OPTIMIZER, "initialiser": MBP_INITIALISER,
+                            "link": MBP_LINK}[kind]
+    cdef int i = 0
+    rows = []
+    while mbp_formula_name(number, i) != NULL:
+        rows.append(tuple([(<bytes>text).decode() for text in (
+            mbp_formula_name(number, i), mbp_formula_parameters(number, i), mbp_formula_detail(number, i))]))
+        i += 1
+    return rows
+
+
+def isas():
+    """The kernel variants of this build, best first, and whether each runs on this machine."""
+    cdef int i = 0
+    found = {}
+    while mbp_isa_name(i) != NULL:
+        found[(<bytes>mbp_isa_name(i)).decode()] = bool(mbp_isa_runs(i))
+        i += 1
+    return found
+
+
+def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n):
+    """A permutation of 0 .. n - 1 as a buffer of int64, the same for the same arguments."""
+    order = bytearray(8 * n)
+    cdef Py_buffer view
+    PyObject_GetBuffer(order, &view, PyBUF_WRITABLE)
+    mbp_permutation(seed, purpose, instance, n, <int64_t *>view.buf)
+    PyBuffer_Release(&view)
+    return memoryview(order).cast("q")
+
+
+# ---- networks ----
+
+cdef object path_bytes(object path):
+    path = os.fsencode(path)
+    if b"\0" in path:
+        raise ValueError("the path has a zero byte in it")
+    return path
+
+
+cdef class Net:
+    """A network in C. text: the graph; dtype: float32 or float64; MICROBP_ISA names a kernel variant."""
+
+    cdef mbp_net *net
+    cdef double flops
+    cdef bytes variant  # what MICROBP_ISA asked for
+    cdef object __weakref__
+
+    def __init__(self, text, dtype="float32", uint64_t seed=0):
+        cdef mbp_options options
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {dtype!r}; it must be 'float32' or 'float64'")
+        self.set_options(&options, MBP_F64 if dtype == "float64" else MBP_F32, seed)
+        cdef mbp_net *net = NULL
+        cdef mbp_error error
+        graph = text.encode()
+        if b"\0" in graph:
+            raise ValueError("the graph text has a zero byte in it")
+        check(mbp_net_create(&net, graph, &options, &error), &error)
+        self.adopt(net)
+
+    cdef int set_options(self, mbp_options *options, mbp_dtype dtype, uint64_t seed) except -1:
+        self.variant = os.environ.get("MICROBP_ISA", "").encode()
+        memset(options, 0, sizeof(mbp_options))
+        options.dtype = dtype
+        options.seed = seed
+        if self.variant:
+            options.isa = PyBytes_AsString(self.variant)
+        return 0
+
+    cdef void adopt(self, mbp_net *net) noexcept:
+        mbp_net_free(self.net)
+        self.net = net
+        self.flops = mbp_net_flops(net)
+
+    def __dealloc__(self):
+        mbp_net_free(self.net)
+
+    def text(self):
+        cdef size_t size = mbp_net_text(self.net, NULL, 0)
+        text = bytearray(size)
+        mbp_net_text(self.net, text, size)
+        return text[:size - 1].decode()
+
+    @property
+    def dtype(self):
+        return "float64" if mbp_net_dtype(self.net) == MBP_F64 else "float32"
+
+    @property
+    def seed(self):
+        return mbp_net_seed(self.net)
+
+    @property
+    def isa(self):
+        return (<bytes>mbp_net_isa(self.net)).decode()
+
+    @property
+    def params(self):
+        cdef int64_t count = 0
+        cdef void *at = mbp_net_params(self.net, &count)
+        return block_of(self, at, count, mbp_net_dtype(self.net) == MBP_F64)
+
+    @property
+    def buffers(self):
+        cdef int64_t count = 0
+        cdef void *at = mbp_net_buffers(self.net, &count)
+        return block_of(self, at, count, mbp_net_dtype(self.net) == MBP_F64)
+
+    def tensors(self):
+        cdef mbp_tensor tensor
+        cdef int i = 0
+        found = []
+        while mbp_net_tensor(self.net, i, &tensor):
+            found.append(((<bytes>tensor.layer).decode(), (<bytes>tensor.name).decode(), tensor.offset, tensor.in_, tensor.out))
+            i += 1
+        return found
+
+    def init(self, uint64_t seed):
+        cdef mbp_error error
+        check(mbp_net_init(self.net, seed, &error), &error)
+
+    def freeze(self, layer, bint frozen):
+        cdef mbp_error error
+        name = None if layer is None else layer.encode()
+        check(mbp_net_freeze(self.net, NULL if name is None else <const char *>name, frozen, &error), &error)
+
+    def set_link(self, int output, link):
+        cdef mbp_error error
+        name = link.encode()
+        check(mbp_net_set_link(self.net, output, name, &error), &error)
+
+    def predict(self, xs, outs, bint link, int node):
+        cdef Held x, out
+        cdef mbp_error error
+        cdef mbp_status status
+        hold(&x, xs, 2)
+        try:
+            hold(&out, outs, 2, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+            try:
+                if x.count and self.flops * x.array[0].rows > KEEP_GIL_FLOPS:
+                    with nogil:
+                        status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, link, node, &error)
+                else:
+                    status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, link, node, &error)
+            finally:
+                release(&out)
+        finally:
+            release(&x)
+        check(status, &error)
+
+    def write(self):
+        cdef mbp_error error
+        cdef size_t size = 0
+        mbp_net_write(self.net, NULL, &size, &error)
+        data = PyBytes_FromStringAndSize(NULL, size)
+        check(mbp_net_write(self.net, PyBytes_AsString(data), &size, &error), &error)
+        return data
+
+    @staticmethod
+    def read(bytes data):
+        cdef Net net = Net.__new__(Net)
+        cdef mbp_options options
+        cdef mbp_error error
+        cdef mbp_net *made = NULL
+        net.set_options(&options, MBP_F32, 0)
+        check(mbp_net_read(&made, PyBytes_AsString(data), len(data), &options, &error), &error)
+        net.adopt(made)
+        return net
+
+    def save(self, path):
+        cdef mbp_error error
+        name = path_bytes(path)
+        check(mbp_net_save(self.net, name, &error), &error)
+
+    @staticmethod
+    def load(path):
+        cdef Net net = Net.__new__(Net)
+        cdef mbp_options options
+        cdef mbp_error error
+        cdef mbp_net *made = NULL
+        name = path_bytes(path)
+        net.set_options(&options, MBP_F32, 0)
+        check(mbp_net_load(&made, name, &options, &error), &error)
+        net.adopt(made)
+        return net
+
+
+# ---- training ----
+
+cdef class Poll:
+    """Looks for a pending signal (Ctrl-C) every 50 ms of an epoch."""
+
+    cdef long long next_look
+    cdef object error
+
+
+cdef long long now() noexcept nogil:
+    """Milliseconds."""
+    cdef timespec time
+    timespec_get(&time, TIME_UTC)
+    return time.tv_sec * <long long>1000 + time.tv_nsec // 1000000
+
+
+cdef int look(void *user) noexcept with gil:
+    cdef Poll poll = <Poll>user
+    poll.next_look = now() + 50
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        poll.error = error
+        return 1
+    return 0
+
+
+cdef int poll_signals(void *user) noexcept nogil:
+    return look(user) if now() >= (<Poll>user).next_look else 0
+
+
+cdef class Trainer:
+    """Losses, an optimizer and their state for one net, in C."""
+
+    cdef mbp_trainer *trainer
+    cdef readonly Net net
+    cdef object optimizer
+
+    def __init__(self, Net net not None, losses, loss_weights, optimizer):
+        cdef mbp_error error
+        cdef mbp_trainer *trainer = NULL
+        cdef Py_ssize_t i, n = len(losses)
+        if len(loss_weights) != n:
+            raise ValueError(f"{len(loss_weights)} loss weights are given for {n} losses")
+        specs = [None if loss is None else loss.encode() for loss in losses]
+        spec = optimizer.encode()
+        cdef const char **names = <const char **>PyMem_Calloc(n + 1, sizeof(char *))
+        cdef double *weights = <double *>PyMem_Calloc(n + 1, sizeof(double))
+        try:
+            if names == NULL or weights == NULL:
+                raise MemoryError
+            for i in range(n):
+                names[i] = NULL if specs[i] is None else <const char *>specs[i]
+                weights[i] = loss_weights[i]
+            check(mbp_trainer_create(&trainer, net.net, names, weights, <int>n, spec, &error), &error)
+        finally:
+            PyMem_Free(names)
+            PyMem_Free(weights)
+        self.net = net
+        self.trainer = trainer
+        self.optimizer = optimizer.partition("(")[0]
+
+    def __dealloc__(self):
+        mbp_trainer_free(self.trainer)
+
+    cdef double run(self, x, y, weight, const mbp_backward *how, int what) except? -1:
+        """A step (0), backward (1) or evaluation (2) of a batch."""
+        cdef Held hx, hy, hw
+        cdef mbp_batch batch
+        cdef mbp_error error
+        cdef mbp_status status
+        cdef double loss = 0
+        hold(&hx, x, 2)
+        try:
+            hold(&hy, y, 1)
+            try:
+                hold(&hw, weight, 1)
+                batch.x, batch.n_x, batch.y, batch.n_y = hx.array, hx.count, hy.array, hy.count
+                batch.weight = hw.array if hw.count else NULL
+                if hx.count and 3 * self.net.flops * hx.array[0].rows > KEEP_GIL_FLOPS:
+                    with nogil:
+                        status = self.call(&batch, how, what, &loss, &error)
+                else:
+                    status = self.call(&batch, how, what, &loss, &error)
+                release(&hw)
+            finally:
+                release(&hy)
+        finally:
+            release(&hx)
+        check(status, &error)
+        return loss
+
+    cdef mbp_status call(self, const mbp_batch *batch, const mbp_backward *how, int what, double *loss, mbp_error *error) noexcept nogil:
+        if what == 0:
+            return mbp_trainer_step(self.trainer, batch, loss, error)
+        if what == 1:
+            return mbp_trainer_backward(self.trainer, batch, how, loss, error)
+        return mbp_trainer_evaluate(self.trainer, batch, loss, error)
+
+    def step(self, x, y, weight=None):
+        return self.run(x, y, weight, NULL, 0)
+
+    def backward(self, x, y, weight=None, bint accumulate=False, double total=0.0, int64_t first_row=0, bint input_grads=False):
+        cdef mbp_backward how
+        how.accumulate, how.input_grads, how.total, how.first_row = accumulate, input_grads, total, first_row
+        return self.run(x, y, weight, &how, 1)
+
+    def evaluate(self, x, y, weight=None):
+        return self.run(x, y, weight, NULL, 2)
+
+    def apply(self):
+        cdef mbp_error error
+        check(mbp_trainer_apply(self.trainer, &error), &error)
+
+    def forward(self, x):
+        cdef Held held
+        cdef mbp_error error
+        cdef mbp_array output
+        cdef mbp_status status
+        hold(&held, x, 2)
+        status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
+        release(&held)
+        check(status, &error)
+        outputs = []
+        for i in range(mbp_net_outputs(self.net.net)):
+            check(mbp_trainer_output(self.trainer, i, &output, &error), &error)
+            outputs.append(copy_of(&output))
+        return outputs
+
+    def backward_from(self, gradients, bint accumulate=False, bint input_grads=False):
+        cdef Held held
+        cdef mbp_backward how
+        cdef mbp_error error
+        cdef mbp_status status
+        memset(&how, 0, sizeof(how))
+        how.accumulate, how.input_grads = accumulate, input_grads
+        hold(&held, gradients, 1)
+        status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
+        release(&held)
+        check(status, &error)
+
+    def epoch(self, x, y, weight, index, int64_t batch_rows, lr):
+        cdef Held hx, hy, hw, hi, hl
+        cdef Held *held[5]
+        cdef int i, taken = 0
+        held[0], held[1], held[2], held[3], held[4] = &hx, &hy, &hw, &hi, &hl
+        try:
+            for source in (x, y, weight, index, lr):
+                hold(held[taken], source, 2 if taken == 0 else 1)
+                taken += 1
+            return self.run_epoch(&hx, &hy, &hw, &hi, batch_rows, &hl)
+        finally:
+            for i in range(taken):
+                release(held[i])
+
+    cdef object run_epoch(self, Held *x, Held *y, Held *weight, Held *index, int64_t batch_rows, Held *lr):
+        cdef mbp_batch batch
+        cdef mbp_error error
+        cdef mbp_status status
+        cdef double loss = 0
+        cdef int64_t steps = 0, n = index.array.rows if index.count else x.array.rows if x.count else 0
+        cdef const int64_t *order = <const int64_t *>vector(index, MBP_I64, n, "index")
+        cdef const double *rates = <const double *>vector(lr, MBP_F64, -(-n // batch_rows) if batch_rows > 0 else 0, "lr")
+        cdef Poll poll = Poll()
+        poll.next_look = now() + 50
+        batch.x, batch.n_x, batch.y, batch.n_y = x.array, x.count, y.array, y.count
+        batch.weight = weight.array if weight.count else NULL
+        if 3 * self.net.flops * n > KEEP_GIL_FLOPS:
+            with nogil:
+                status = mbp_trainer_epoch(self.trainer, &batch, order, n, batch_rows, rates, poll_signals, <void *>poll, &loss, &steps, &error)
+        else:
+            status = mbp_trainer_epoch(self.trainer, &batch, order, n, batch_rows, rates, poll_signals, <void *>poll, &loss, &steps, &error)
+        if poll.error is not None:
+            raise poll.error
+        check(status, &error)
+        return loss
+
+    @property
+    def grads(self):
+        return self.vector_at(mbp_trainer_grads(self.trainer))
+
+    @property
+    def slots(self):
+        names = {name: detail.split() for name, _, detail in formulas("optimizer")}[self.optimizer]
+        return {name: self.vector_at(mbp_trainer_slot(self.trainer, i)) for i, name in enumerate(names)}
+
+    cdef object vector_at(self, void *at):
+        cdef int64_t count = 0
+        mbp_net_params(self.net.net, &count)
+        return block_of(self, at, count, mbp_net_dtype(self.net.net) == MBP_F64)
+
+    def input_grads(self):
+        cdef mbp_array gradient
+        cdef mbp_error error
+        gradients = []
+        for i in range(mbp_net_inputs(self.net.net)):
+            check(mbp_trainer_input_grad(self.trainer, i, &gradient, &error), &error)
+            gradients.append(copy_of(&gradient))
+        return gradients
+
+    def get(self, name):
+        cdef mbp_error error
+        cdef double value = 0
+        key = name.encode()
+        check(mbp_trainer_get(self.trainer, key, &value, &error), &error)
+        return value
+
+    def set(self, name, double value):
+        cdef mbp_error error
+        key = name.encode()
+        check(mbp_trainer_set(self.trainer, key, value, &error), &error)
+
+    @property
+    def steps(self):
+        return mbp_trainer_steps(self.trainer)
+
+    @steps.setter
+    def steps(self, int64_t value):
+        cdef mbp_error error
+        check(mbp_trainer_set_steps(self.trainer, value, &error), &error)
+
+    def reset(self):
+        cdef mbp_error error
+        check(mbp_trainer_reset(self.trainer, &error), &error)
+
+
+cdef const void *vector(Held *held, mbp_dtype dtype, int64_t n, what) except? NULL:
+    """The one-dimensional, gapless array of this dtype and length, or NULL for None."""
+    if not held.count:
+        return NULL
+    if held.array.dtype != dtype or held.array.rows != n or held.array.cols != 1 or held.array.row_stride != 8:
+        raise ValueError(f"{what} must be a contiguous vector of {n} {'int64' if dtype == MBP_I64 else 'float64'}, "
+                         f"not {held.array.rows} rows of {held.array.cols}")
+    return held.array.data

@@ -1,0 +1,136 @@
+"""What a graph text says, read back for `net.layers`, `net.inputs`, `net.outputs` and `print(net)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A node of the network: a line of the graph text."""
+
+    node: int
+    operation: str
+    operands: tuple[int, ...]
+    width: int
+    detail: str  # the layer's name, or the activation
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A dense layer: its sizes and settings, and the nodes where it is used."""
+
+    name: str
+    inputs: int
+    units: int
+    activation: str
+    init: str
+    bias: bool
+    frozen: bool
+    nodes: tuple[int, ...]
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it learns."""
+        return self.units * (self.inputs + self.bias)
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """An input: its node and its features per row."""
+
+    node: int
+    width: int
+
+
+@dataclass(frozen=True)
+class OutputInfo:
+    """An output: its node, its numbers per row, and the link that gives them their meaning."""
+
+    node: int
+    width: int
+    link: str
+
+
+@dataclass
+class Description:
+    """A whole network."""
+
+    nodes: list[Statement] = field(default_factory=list)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    outputs: list[OutputInfo] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> list[InputInfo]:
+        return [InputInfo(node.node, node.width) for node in self.nodes if node.operation == "input"]
+
+
+def read(text: str) -> Description:
+    """The description that a canonical graph text holds."""
+    description = Description()
+    for line in text.splitlines():
+        operation, *words = line.split()
+        if operation == "output":
+            node = int(words[0])
+            description.outputs.append(OutputInfo(node, description.nodes[node].width, words[1].partition("=")[2]))
+        else:
+            description.nodes.append(_statement(description, operation, words))
+    return description
+
+
+def _statement(description: Description, operation: str, words: list[str]) -> Statement:
+    node = len(description.nodes)
+    if operation == "input":
+        return Statement(node, operation, (), int(words[0]), "")
+    operands = tuple(int(word) for word in words if word.isdecimal())
+    widths = [description.nodes[operand].width for operand in operands]
+    if operation == "dense":
+        layer = _layer(description, node, widths[0], dict(word.split("=", 1) for word in words[1:]))
+        return Statement(node, operation, operands, layer.units, layer.name)
+    width = sum(widths) if operation == "concat" else widths[0]
+    return Statement(node, operation, operands, width, words[1] if operation == "activation" else "")
+
+
+def _layer(description: Description, node: int, width: int, attributes: dict[str, str]) -> Layer:
+    name = attributes["layer"]
+    known = description.layers.get(name)
+    if known is None:
+        layer = Layer(
+            name=name,
+            inputs=width,
+            units=int(attributes["units"]),
+            activation=attributes["activation"],
+            init=attributes["init"],
+            bias=attributes["bias"] == "1",
+            frozen=attributes["frozen"] == "1",
+            nodes=(node,),
+        )
+    else:
+        layer = Layer(**{**vars(known), "nodes": (*known.nodes, node)})
+    description.layers[name] = layer
+    return layer
+
+
+def table(description: Description) -> str:
+    """The network as `print(net)` shows it: a line per node, then the totals."""
+    rows: list[tuple[str, ...]] = [("node", "operation", "from", "width", "activation", "parameters", "")]
+    rows += [_row(description, statement) for statement in description.nodes]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _row(description: Description, node: Statement) -> tuple[str, ...]:
+    layer = description.layers.get(node.detail) if node.operation == "dense" else None
+    start = str(node.node), layer.name if layer else node.operation, ", ".join(map(str, node.operands)), str(node.width)
+    if layer is None:
+        return (*start, node.detail, "", _role(description.outputs, node.node))
+    first = layer.nodes[0] == node.node
+    parameters = f"{layer.parameters:,}" if first else "shared"
+    remarks = ["frozen"] if layer.frozen else []
+    remarks += [role] if (role := _role(description.outputs, node.node)) else []
+    return (*start, "" if layer.activation == "identity" else layer.activation, parameters, ", ".join(remarks))
+
+
+def _role(outputs: Sequence[OutputInfo], node: int) -> str:
+    return next((f"output ({output.link})" for output in outputs if output.node == node), "")

@@ -1,0 +1,231 @@
+"""Nodes and layers, as users write them, and their graph text, from which both backends build the same network.
+
+x = Input(64)
+h = Dense(128, activation="relu")(x)
+text, arrays = write([x], [Dense(10)(h)])
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import as_array
+from .specs import Formula, Init, Spec
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_numbers = itertools.count()
+
+
+def _count(value: Any, what: str) -> int:
+    try:
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
+    if result < 1:
+        raise ValueError(f"{what} must be at least 1, not {result}")
+    return result
+
+
+class Node:
+    """A value in the graph, `width` numbers per row. Nodes are numbered as they are created; `+` and `*` are add and multiply."""
+
+    __array_ufunc__ = None  # ndarray + node is then an error, and not an array of nodes
+
+    def __init__(self, operation: str, operands: tuple[Node, ...], width: int, layer: Dense | Activation | None = None) -> None:
+        self.operation = operation
+        self.operands = operands
+        self.width = width
+        self.layer = layer
+        self.number = next(_numbers)
+
+    def __add__(self, other: Node) -> Node:
+        return add(self, other) if isinstance(other, Node) else NotImplemented
+
+    def __mul__(self, other: Node) -> Node:
+        return multiply(self, other) if isinstance(other, Node) else NotImplemented
+
+    def __repr__(self) -> str:
+        operands = f" of {', '.join(str(node.number) for node in self.operands)}" if self.operands else ""
+        return f"<node {self.number}: {self.operation}{operands}, width {self.width}>"
+
+
+class Input(Node):
+    """An input of `features` numbers per row."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__("input", (), _count(features, "Input: features"))
+
+
+class Activation(Spec):
+    """An activation with parameters, as an argument of Dense, or as a layer: `Activation("leaky_relu", slope=0.2)(node)`."""
+
+    kind = "activation"
+
+    def __call__(self, node: Node) -> Node:
+        return Node("activation", (_node(node, "Activation"),), node.width, self)
+
+    def _unknown(self, name: str, rows: dict[str, Formula]) -> ValueError:
+        if name == "softmax":
+            return ValueError(
+                'softmax is not an activation but the link of the loss "cross_entropy": end the network in bp.Dense(classes), train with '
+                'bp.Trainer(net, loss="cross_entropy"), and read probabilities from net.predict(X, link=True)'
+            )
+        return super()._unknown(name, rows)
+
+
+class Dense:
+    """A layer of `units` outputs, activation(x W' + b). Called twice, it is used twice with the same weights.
+
+    init: "auto" (what suits the activation), a name, an Init, or an array of shape (units, inputs).
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | Activation = "identity",
+        init: str | Init | Any = "auto",
+        bias: bool = True,
+        name: str | None = None,
+    ) -> None:
+        self.units = _count(units, "Dense: units")
+        self.activation = Activation.parse(activation)
+        self.array: np.ndarray[Any, Any] | None = None
+        self.init = self._parse_init(init)
+        self.bias = bool(bias)
+        self.name = self._check_name(name)
+
+    def _parse_init(self, init: Any) -> str:
+        if isinstance(init, str) and init == "auto":
+            return "auto"
+        if isinstance(init, str | Init):
+            return Init.parse(init).text
+        self.array = np.array(as_array(init, "Dense: init"), dtype=np.float64)
+        if self.array.ndim != 2 or len(self.array) != self.units:
+            raise ValueError(f"Dense: init has shape {self.array.shape}; it must be ({self.units}, inputs)")
+        return "array"
+
+    @staticmethod
+    def _check_name(name: str | None) -> str | None:
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(f"Dense: name {name!r} must be 1 to 63 letters, digits, _ or -")
+        return name
+
+    def __call__(self, node: Node) -> Node:
+        return Node("dense", (_node(node, "Dense"),), self.units, self)
+
+    def __repr__(self) -> str:
+        return f"Dense({self.units}, activation={self.activation.text!r}, init={self.init!r}, bias={self.bias}, name={self.name!r})"
+
+
+def _node(value: Any, what: str) -> Node:
+    if not isinstance(value, Node):
+        raise TypeError(f"{what} is applied to a node, such as bp.Input(64), not to {type(value).__name__}")
+    return value
+
+
+def _elementwise(operation: str, a: Node, b: Node) -> Node:
+    if _node(a, operation).width != _node(b, operation).width:
+        raise ValueError(f"{operation}: both operands must have the same width, not {a.width} and {b.width} ({a!r}, {b!r})")
+    return Node(operation, (a, b), a.width)
+
+
+def add(a: Node, b: Node) -> Node:
+    """The sum of two nodes of equal width, element by element; also written `a + b`."""
+    return _elementwise("add", a, b)
+
+
+def multiply(a: Node, b: Node) -> Node:
+    """The product of two nodes of equal width, element by element; also written `a * b`."""
+    return _elementwise("multiply", a, b)
+
+
+def concat(nodes: Sequence[Node]) -> Node:
+    """The columns of the nodes side by side."""
+    if isinstance(nodes, Node) or not nodes:
+        raise TypeError("concat takes a list of nodes: bp.concat([a, b])")
+    operands = tuple(_node(node, "concat") for node in nodes)
+    return Node("concat", operands, sum(node.width for node in operands))
+
+
+def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
+    """The graph text of what the outputs reach, and the initial weights of the layers that bring their own, by layer name."""
+    reached = _reached(outputs)
+    _check_ends(inputs, outputs, reached)
+    order = [*inputs, *sorted(reached - set(inputs), key=lambda node: node.number)]
+    place = {node: i for i, node in enumerate(order)}
+    writer = _Writer()
+    lines = [writer.line(node, [place[operand] for operand in node.operands]) for node in order]
+    lines += [f"output {place[node]}" for node in outputs]
+    return "".join(f"{line}\n" for line in lines), writer.arrays
+
+
+def _reached(outputs: Sequence[Node]) -> set[Node]:
+    reached: set[Node] = set()
+    waiting = [_node(node, "Network") for node in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node not in reached:
+            reached.add(node)
+            waiting += node.operands
+    return reached
+
+
+def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[Node]) -> None:
+    if not inputs or not outputs:
+        raise ValueError("Network: needs at least one input and one output: bp.Network(x, y)")
+    for i, node in enumerate(inputs):
+        if not isinstance(node, Input):
+            raise TypeError(f"Network: inputs[{i}] is {node!r}, not a bp.Input")
+        if node not in reached:
+            raise ValueError(f"Network: inputs[{i}] ({node!r}) is not connected to any output: leave it out, or use it")
+    for what, nodes in (("inputs", inputs), ("outputs", outputs)):
+        if len(set(nodes)) != len(nodes):
+            raise ValueError(f"Network: the same node is listed twice in {what}")
+    for node in sorted(reached - set(inputs), key=lambda node: node.number):
+        if isinstance(node, Input):
+            raise ValueError(f"Network: the outputs depend on {node!r}, which is not listed: bp.Network([..., that input], outputs)")
+
+
+class _Writer:
+    """Writes one line per node; remembers the layers already seen, for a layer is described where it is first used."""
+
+    def __init__(self) -> None:
+        self.names: dict[Dense, str] = {}
+        self.widths: dict[Dense, int] = {}
+        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+
+    def line(self, node: Node, operands: list[int]) -> str:
+        start = " ".join([node.operation, *map(str, operands)])
+        if isinstance(node.layer, Dense):
+            return f"{start} {self._use(node.layer, node.operands[0].width)}"
+        if isinstance(node.layer, Activation):
+            return f"{start} {node.layer.text}"
+        return start if operands else f"{start} {node.width}"
+
+    def _use(self, layer: Dense, width: int) -> str:
+        if layer not in self.names:
+            self._name(layer, width)
+            return (
+                f"layer={self.names[layer]} units={layer.units} activation={layer.activation.text} init={layer.init} bias={int(layer.bias)}"
+            )
+        if self.widths[layer] != width:
+            sizes = f"first used on {self.widths[layer]} columns, then on {width}"
+            raise ValueError(f"{self.names[layer]}: {sizes}; shared weights need equal widths")
+        return f"layer={self.names[layer]}"
+
+    def _name(self, layer: Dense, width: int) -> None:
+        name = layer.name or f"dense_{len(self.names)}"
+        if name in self.names.values():
+            raise ValueError(f"Network: two different layers have the name {name!r}; give one of them another name=")
+        if layer.array is not None:
+            if layer.array.shape[1] != width:
+                raise ValueError(f"{name}: init has shape {layer.array.shape}, but the layer is used on {width} columns")
+            self.arrays[name] = layer.array
+        self.names[layer] = name
+        self.widths[layer] = width

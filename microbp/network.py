@@ -1,0 +1,294 @@
+"""Network: a compiled graph with its parameters, the same class for both backends."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+
+from . import backend as backends
+from . import description, graph
+from .arrays import Array, as_list
+from .graph import Activation, Dense, Input, Node
+from .specs import Init, unknown
+
+
+def seed_or_new(seed: int | None) -> int:
+    """The seed, checked; None draws one."""
+    if seed is None:
+        return int.from_bytes(os.urandom(8)) >> 1
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be a whole number or None, not {seed!r}") from None
+    if not 0 <= value < 2**64:
+        raise ValueError(f"seed must be at least 0 and below 2**64, not {value}")
+    return value
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        name = str(np.dtype(dtype))
+    except TypeError:
+        name = str(dtype)
+    if name not in ("float32", "float64"):
+        raise ValueError(f'dtype must be "float32" or "float64", not {name!r}')
+    return name
+
+
+def _nodes(value: Node | Sequence[Node], what: str) -> list[Node]:
+    if not isinstance(value, Node | list | tuple):
+        raise TypeError(f"Network: {what} must be a node or a list of nodes, not {value!r}")
+    return [value] if isinstance(value, Node) else list(value)
+
+
+class Network:
+    """The network from `inputs` to `outputs` (a node each, or lists of nodes), with parameters of its own.
+
+    seed=None draws a seed, kept in `seed`. backend: "compiled" or "reference"; None takes MICROBP_BACKEND, else "compiled".
+    """
+
+    def __init__(
+        self,
+        inputs: Node | Sequence[Node],
+        outputs: Node | Sequence[Node],
+        dtype: Any = "float32",
+        seed: int | None = None,
+        backend: str | None = None,
+    ) -> None:
+        text, arrays = graph.write(_nodes(inputs, "inputs"), _nodes(outputs, "outputs"))
+        core = backends.load(backend).Net(text, _dtype_name(dtype), seed_or_new(seed))
+        self._adopt(core, backends.resolve(backend), arrays)
+        self._write_arrays()
+
+    def _adopt(self, core: backends.CoreNet, backend: str, arrays: dict[str, Array]) -> None:
+        self._core = core
+        self._backend = backend
+        self._arrays = arrays  # initial weights that layers brought along, by layer name
+        self._dtype = np.dtype(core.dtype)
+        self._params = np.asarray(memoryview(core.params))
+        self._buffers = np.asarray(memoryview(core.buffers))
+        self._tensors = MappingProxyType(dict(self._shaped(*row) for row in core.tensors()))
+        described = description.read(core.text())
+        self._input_widths = tuple(entry.width for entry in described.inputs)
+        self._output_widths = tuple(entry.width for entry in described.outputs)
+
+    @classmethod
+    def _from(cls, core: backends.CoreNet, backend: str, arrays: dict[str, Array] | None = None) -> Self:
+        net = cls.__new__(cls)
+        net._adopt(core, backend, arrays or {})
+        return net
+
+    def _shaped(self, layer: str, name: str, offset: int, inputs: int, outputs: int) -> tuple[str, Array]:
+        flat = self._params[offset : offset + inputs * outputs]
+        return f"{layer}.{name}", flat.reshape(inputs, outputs).T if name == "weight" else flat
+
+    def _write_arrays(self) -> None:
+        for layer, array in self._arrays.items():
+            self._tensors[f"{layer}.weight"][...] = array
+
+    # ---- what it is ----
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the parameters and of all arithmetic."""
+        return self._dtype
+
+    @property
+    def seed(self) -> int:
+        """The seed that the parameters were drawn with."""
+        return self._core.seed
+
+    @property
+    def backend(self) -> str:
+        """ "compiled" or "reference"."""
+        return self._backend
+
+    @property
+    def params(self) -> Array:
+        """All parameters as one flat writable view: weights in layer order, each (in, out) row-major, then biases."""
+        return self._params
+
+    @property
+    def buffers(self) -> Array:
+        """What is saved but not trained, as one flat writable view."""
+        return self._buffers
+
+    @property
+    def tensors(self) -> Mapping[str, Array]:
+        """Views of the parameters by name: "dense_0.weight" of shape (out, in), "dense_0.bias" of shape (out,)."""
+        return self._tensors
+
+    @property
+    def layers(self) -> list[description.Layer]:
+        """The dense layers, in the order of their first use."""
+        return list(description.read(self.text()).layers.values())
+
+    @property
+    def inputs(self) -> list[description.InputInfo]:
+        """The inputs, with node and width."""
+        return description.read(self.text()).inputs
+
+    @property
+    def outputs(self) -> list[description.OutputInfo]:
+        """The outputs, with node, width and link."""
+        return description.read(self.text()).outputs
+
+    def text(self) -> str:
+        """The graph as text, with every default written out."""
+        return self._core.text()
+
+    def __repr__(self) -> str:
+        head = f"microbp.Network: {len(self._params):,} parameters, {self._dtype}, seed {self.seed}, {self._backend} backend"
+        return f"{head}\n{description.table(description.read(self.text()))}"
+
+    # ---- changing it ----
+
+    def init(self, seed: int | None = None) -> None:
+        """Draws the parameters anew; None draws a new seed too. Layers with an array of their own get that array again."""
+        self._core.init(seed_or_new(seed))
+        self._write_arrays()
+
+    def freeze(self, layer: str | None = None) -> None:
+        """Training leaves the layer's parameters as they are; None: every layer's."""
+        self._set_frozen(layer, True)
+
+    def unfreeze(self, layer: str | None = None) -> None:
+        """Training moves the layer's parameters again; None: every layer's."""
+        self._set_frozen(layer, False)
+
+    def _set_frozen(self, layer: str | None, frozen: bool) -> None:
+        names = [entry.name for entry in self.layers]
+        if layer is not None and layer not in names:
+            raise unknown("layer", layer, names)
+        self._core.freeze(layer, frozen)
+
+    # ---- predicting ----
+
+    def predict(self, X: Any, link: bool = False, out: Any = None, at: str | int | None = None) -> Any:  # noqa: N803
+        """The raw outputs for every row of X; leading axes are carried over, so (features,) gives (outputs,).
+
+        link: outputs through their links (probabilities, rates). out: array (or list of arrays) of the net's dtype to write to.
+        at: the values of a layer, by its name, or of a node, by its number in `print(net)`, instead of the outputs.
+        """
+        if type(X) is np.ndarray and X.ndim == 2 and out is None and at is None:
+            try:
+                return self._predict_rows(X, link)
+            except (TypeError, ValueError):
+                pass  # converted below, or refused there with the shapes
+        if at is not None and link:
+            raise ValueError("predict: link applies to outputs, not to at=; leave one of them out")
+        xs = as_list(X, len(self._input_widths), "X", "input")
+        lead = self._leading_axes(xs)
+        node = -1 if at is None else self._find_node(at)
+        widths = self._output_widths if at is None else (description.read(self.text()).nodes[node].width,)
+        outs = self._outs(out, xs, [(*lead, width) for width in widths])
+        rows = math.prod(lead)
+        if rows:
+            matrices = [x if x.ndim == 2 else x.reshape(rows, -1) for x in xs]
+            self._core.predict(matrices, [o if o.ndim == 2 else o.reshape(rows, -1) for o in outs], bool(link), node)
+        return outs[0] if len(outs) == 1 else outs
+
+    def _predict_rows(self, x: Array, link: bool) -> Any:
+        """The common case without any check: the backend's are enough."""
+        outs = [np.empty((len(x), width), self._dtype) for width in self._output_widths]
+        self._core.predict([x], outs, link, -1)
+        return outs[0] if len(outs) == 1 else outs
+
+    def _leading_axes(self, xs: list[Array]) -> tuple[int, ...]:
+        for i, (x, width) in enumerate(zip(xs, self._input_widths, strict=True)):
+            if x.ndim == 0 or x.shape[-1] != width:
+                name = "X" if len(xs) == 1 else f"X[{i}]"
+                raise ValueError(f"{name} has shape {x.shape}; its last axis must be the input's {width} features")
+            if x.shape[:-1] != xs[0].shape[:-1]:
+                raise ValueError(f"X[0] has shape {xs[0].shape}, but X[{i}] has shape {x.shape}: all inputs need the same rows")
+        return tuple(xs[0].shape[:-1])
+
+    def _find_node(self, at: str | int) -> int:
+        described = description.read(self.text())
+        if isinstance(at, str):
+            if at not in described.layers:
+                raise unknown("layer", at, described.layers)
+            nodes = described.layers[at].nodes
+            if len(nodes) > 1:
+                raise ValueError(f"layer {at!r} is used at nodes {', '.join(map(str, nodes))}: give the node, for example at={nodes[0]}")
+            return nodes[0]
+        node = operator.index(at)
+        if not 0 <= node < len(described.nodes):
+            raise ValueError(f"at={node}: the network's nodes are 0 to {len(described.nodes) - 1}")
+        return node
+
+    def _outs(self, out: Any, xs: list[Array], shapes: list[tuple[int, ...]]) -> list[Array]:
+        if out is None:
+            return [np.empty(shape, self._dtype) for shape in shapes]
+        outs = [out] if len(shapes) == 1 else list(out)
+        if len(outs) != len(shapes):
+            raise ValueError(f"out has {len(outs)} arrays; the network has {len(shapes)} outputs")
+        for i, (array, shape) in enumerate(zip(outs, shapes, strict=True)):
+            self._check_out(array, shape, "out" if len(outs) == 1 else f"out[{i}]")
+            if any(np.shares_memory(array, other) for other in [*xs, *outs[:i], self._params]):
+                raise ValueError("out shares memory with X, another output or the parameters; give an array of its own")
+        return outs
+
+    def _check_out(self, out: Any, shape: tuple[int, ...], what: str) -> None:
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"{what} must be an ndarray, not {type(out).__name__}")
+        if out.dtype != self._dtype or out.shape != shape:
+            raise ValueError(f"{what} has dtype {out.dtype} and shape {out.shape}; it must have {self._dtype} and {shape}")
+        if not out.flags.writeable:
+            raise ValueError(f"{what} is read-only")
+        rows_contiguous = shape[-1] == 1 or out.strides[-1] == out.itemsize
+        if not (out.flags.c_contiguous or (out.ndim == 2 and rows_contiguous)):
+            raise ValueError(f"{what} must be C-contiguous (a 2-D one at least in each row)")
+
+    # ---- copies and files ----
+
+    def copy(self) -> Self:
+        """An equal network with parameters of its own."""
+        return self._from(backends.load(self._backend).Net.read(self._core.write()), self._backend, dict(self._arrays))
+
+    def __copy__(self) -> Self:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (type(self), self._core.write(), self._backend, self._arrays)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the network to a safetensors file: all of it, or nothing."""
+        self._core.save(os.fspath(path))
+
+
+def _unpickle(cls: type[Network], data: bytes, backend: str, arrays: dict[str, Array]) -> Network:
+    return cls._from(backends.load(backend).Net.read(data), backend, arrays)
+
+
+def load(path: str | os.PathLike[str], backend: str | None = None) -> Network:
+    """The network that `save` wrote."""
+    return Network._from(backends.load(backend).Net.load(os.fspath(path)), backends.resolve(backend))
+
+
+def mlp(
+    widths: Sequence[int],
+    activation: str | Activation = "relu",
+    dtype: Any = "float32",
+    seed: int | None = None,
+    backend: str | None = None,
+    init: str | Init = "auto",
+    bias: bool = True,
+) -> Network:
+    """A chain of dense layers: mlp([64, 128, 10]) takes 64 features to 10 outputs; the last layer is linear."""
+    if len(widths) < 2:
+        raise ValueError(f"mlp: widths needs the inputs and at least one layer, for example [64, 128, 10], not {list(widths)!r}")
+    x = Input(widths[0])
+    node: Node = x
+    for width in widths[1:-1]:
+        node = Dense(width, activation, init, bias)(node)
+    return Network(x, Dense(widths[-1], init=init, bias=bias)(node), dtype, seed, backend)

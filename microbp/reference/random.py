@@ -1,0 +1,127 @@
+"""Random numbers that are functions of their place, not of what was drawn before: Philox 4x32-10 (Salmon et al., SC 2011).
+
+The seed is the key. Gives the same bits as src/random.h: each operation on floats is done there too, in the same order.
+"""
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+
+Words = tuple[int, int, int, int]
+
+_WORD = 0xFFFFFFFF
+_LN2_HIGH, _LN2_LOW = 0.6931471805582987, 1.6465949582897082e-12  # ln 2 in two parts: k * _LN2_HIGH is exact for every exponent k
+_SQRT_HALF = 0.7071067811865476
+# minimax fits: (2 atanh(s) / s - 2) / x, (sin(y) / y - 1) / x and (cos(y) - 1 + y^2 / 2) / x^2, with x = s^2 or y^2
+_LOG_SERIES = (
+    0.6666666666666734,
+    0.3999999999941432,
+    0.28571428742474875,
+    0.22222198563486237,
+    0.181835648666087,
+    0.15314035837351037,
+    0.14796105416849814,
+)
+_SIN_SERIES = (
+    -0.16666666666666632,
+    0.008333333333322425,
+    -0.00019841269829816942,
+    2.755731369522346e-06,
+    -2.505075865275635e-08,
+    1.5896827897333608e-10,
+)
+_COS_SERIES = (
+    0.0416666666666666,
+    -0.0013888888888874138,
+    2.4801587289491827e-05,
+    -2.755731435524159e-07,
+    2.0875723684385627e-09,
+    -1.1359669864671813e-11,
+)
+
+
+def draws(seed: int, purpose: int, layer: int, count: int, normal: bool, dtype: str) -> list[float]:
+    """The first `count` numbers of a stream: uniform in [0, 1), of 24 bits in float32 and 53 in float64; or standard normal."""
+    uniform = _uniform_float32 if dtype == "float32" else _uniform_float64
+    numbers: list[float] = []
+    block = 0
+    while len(numbers) < count + count % 2:  # normal numbers come in pairs
+        numbers += uniform(_philox(seed, (block, purpose << 24 | layer, 0, 0)))
+        block += 1
+    if normal:
+        numbers = [number for i in range(0, count, 2) for number in _normal_pair(numbers[i], numbers[i + 1])]
+    return numbers[:count]
+
+
+def permutation(seed: int, purpose: int, instance: int, n: int) -> "array[int]":
+    """A permutation of 0 .. n - 1: Fisher and Yates's shuffle, the i-th 64 random bits scaled to 0 .. i."""
+    order = array("q", range(n))
+    for i, bits in zip(range(n - 1, 0, -1), _bits_downwards(seed, purpose, instance, n - 1), strict=True):
+        j = bits * (i + 1) >> 64
+        order[i], order[j] = order[j], order[i]
+    return order
+
+
+def _bits_downwards(seed: int, purpose: int, instance: int, last: int) -> Iterator[int]:
+    """The 64 random bits number `last`, `last` - 1, ..., 1; each block of four words makes two."""
+    for block in range(last // 2, -1, -1):
+        words = _philox(seed, (block & _WORD, purpose << 24 | block >> 32, instance & _WORD, instance >> 32))
+        if 2 * block + 1 <= last:
+            yield words[2] << 32 | words[3]
+        if block > 0:
+            yield words[0] << 32 | words[1]
+
+
+def _philox(seed: int, counter: Words) -> Words:
+    """Four random words for a counter; multipliers and key increments of the paper's section 4."""
+    key0, key1 = seed & _WORD, seed >> 32
+    w0, w1, w2, w3 = counter
+    for _ in range(10):
+        a, b = 0xD2511F53 * w0, 0xCD9E8D57 * w2
+        w0, w1, w2, w3 = b >> 32 ^ w1 ^ key0, b & _WORD, a >> 32 ^ w3 ^ key1, a & _WORD
+        key0, key1 = key0 + 0x9E3779B9 & _WORD, key1 + 0xBB67AE85 & _WORD
+    return w0, w1, w2, w3
+
+
+def _uniform_float32(words: Words) -> list[float]:
+    return [(word >> 8) * 2.0**-24 for word in words]
+
+
+def _uniform_float64(words: Words) -> list[float]:
+    return [((high << 32 | low) >> 11) * 2.0**-53 for high, low in (words[:2], words[2:])]
+
+
+def _normal_pair(u1: float, u2: float) -> tuple[float, float]:
+    """Two normal numbers from two uniform ones (Box & Muller 1958)."""
+    radius = math.sqrt(-2 * _log(1 - u1))
+    cosine, sine = _turn(u2)
+    return radius * cosine, radius * sine
+
+
+def _log(x: float) -> float:
+    """log x, with x = 2^k (1 + f) and 1 + f between sqrt(1/2) and sqrt(2)."""
+    mantissa, k = math.frexp(x)
+    if mantissa < _SQRT_HALF:
+        mantissa, k = 2 * mantissa, k - 1
+    f = mantissa - 1
+    s = f / (2 + f)
+    square, half_square = s * s, f * f * 0.5
+    return k * _LN2_HIGH - (half_square - (s * (half_square + square * _polynomial(square, _LOG_SERIES)) + k * _LN2_LOW) - f)
+
+
+def _turn(u: float) -> tuple[float, float]:
+    """Cosine and sine of a whole turn times u: the nearest quarter turn is taken off, the rest is at most pi/4."""
+    quarter = round(4 * u)
+    y = math.tau * (u - quarter * 0.25)
+    x = y * y
+    sine = y + y * (x * _polynomial(x, _SIN_SERIES))
+    cosine = 1 - x * 0.5 + x * x * _polynomial(x, _COS_SERIES)
+    return ((cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine))[quarter % 4]
+
+
+def _polynomial(x: float, coefficients: Sequence[float]) -> float:
+    """The coefficients, lowest first, times the powers of x: Horner's rule in x^2 on pairs."""
+    if len(coefficients) == 1:
+        return coefficients[0]
+    pair = coefficients[0] + coefficients[1] * x
+    return pair + x * x * _polynomial(x, coefficients[2:]) if len(coefficients) > 2 else pair

@@ -1,0 +1,346 @@
+"""Training: losses at the outputs, gradients by the chain rule, and an optimizer that sees all parameters as one long vector."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import add
+from typing import Any
+
+from .arrays import buffer, read_integers, read_matrix, several
+from .autodiff import Matrix, dot, gradients
+from .formulas import row_losses
+from .net import Net, Pass, Tensor
+from .spec import Interval, Spec, check_parameter
+
+Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss by it)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to learn from: a matrix for each input and for each output's targets, and a weight for each row."""
+
+    inputs: list[Matrix]
+    targets: list[Matrix]
+    weights: list[float]
+
+    def rows(self, index: Sequence[int]) -> Batch:
+        """The rows with these numbers."""
+        return Batch([_rows(x, index) for x in self.inputs], [_rows(t, index) for t in self.targets], [self.weights[i] for i in index])
+
+
+def _rows(matrix: Matrix, index: Sequence[int]) -> Matrix:
+    rows = matrix.row_list()
+    return Matrix(len(index), matrix.cols, [value for i in index for value in rows[i]], wanted=matrix.wanted)
+
+
+class Trainer:
+    """A loss for each output (None: the caller brings its gradient to backward_from), an optimizer, and their state for one net.
+
+    `grads` and each of `slots` are flat vectors laid out as the net's parameters.
+    """
+
+    def __init__(self, net: Net, losses: Sequence[str | None], loss_weights: Sequence[float], optimizer: str) -> None:
+        for what, given in (("losses", losses), ("loss weights", loss_weights)):
+            if len(given) != len(net.graph.outputs):
+                raise ValueError(f"the net has {len(net.graph.outputs)} outputs, but {len(given)} {what} are given")
+        self.net = net
+        self._losses = [None if text is None else Spec.parse("loss", text) for text in losses]
+        self._loss_weights = [_finite(weight, f"loss weight {i}") for i, weight in enumerate(loss_weights)]
+        self._optimizer = Spec.parse("optimizer", optimizer)
+        self._values = dict(self._optimizer.values)
+        self.grads = self._zeros()
+        self.slots = {name: self._zeros() for name in self._optimizer.entry.detail.split()}
+        self._steps = 0
+        self._pass: Pass | None = None
+        self._input_grads: list[Matrix] | None = None
+        for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
+            if loss and loss.entry.targets == "LABELS" and net.graph.nodes[output.node].width < 2:
+                raise ValueError(f"output {i}: {loss} needs at least 2 outputs, one for each class; for one output use bce")
+        for i, loss in enumerate(self._losses):
+            if loss:
+                net.set_link(i, loss.entry.detail)
+
+    # ---- the three parts of a step ----
+
+    def step(self, x: Any, y: Any, weight: Any = None) -> float:
+        """Forward, loss, backward, update; returns the batch loss."""
+        return self._train(self._read_batch(x, y, weight))
+
+    def backward(
+        self,
+        x: Any,
+        y: Any,
+        weight: Any = None,
+        accumulate: bool = False,
+        total: float = 0.0,
+        first_row: int = 0,
+        input_grads: bool = False,
+    ) -> float:
+        """The gradient without the update; returns the loss. total: the sum of row weights of the whole logical batch (0: of this one)."""
+        if not 0 <= total < math.inf:
+            raise ValueError(f"total={total} is not in [0,inf)")
+        if first_row < 0:
+            raise ValueError(f"first_row={first_row} is not in [0,inf)")
+        batch = self._read_batch(x, y, weight, input_grads)
+        losses, result, ends = self._forward_loss(batch, total or _total(batch))
+        self._check_losses(losses)
+        self._store_gradients(result, self._gradients(result, ends, accumulate), input_grads)
+        return sum(losses)
+
+    def apply(self) -> None:
+        """The update from `grads` as they stand."""
+        self._check_gradients(self.grads)
+        self._update()
+
+    # ---- a step in parts, for a loss of the caller's own ----
+
+    def forward(self, x: Any) -> list[memoryview]:
+        """The raw outputs."""
+        inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
+        _check_rows(inputs)
+        self._pass = self.net.forward(inputs)
+        return [buffer(output, self.net.format) for output in self._pass.outputs]
+
+    def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
+        """Backward from the gradient by each raw output of the last forward."""
+        if self._pass is None:
+            raise ValueError("backward_from needs a forward(x) before it")
+        outputs = self._pass.outputs
+        if len(gradients) != len(outputs):
+            raise ValueError(f"the net has {len(outputs)} outputs, but {len(gradients)} gradients are given")
+        read = [read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows) for i, (g, o) in enumerate(zip(gradients, outputs))]
+        found = self._gradients(self._pass, [(output, g.data) for output, g in zip(outputs, read)], accumulate)
+        self._store_gradients(self._pass, found, input_grads)
+
+    # ---- loops and other questions ----
+
+    def evaluate(self, x: Any, y: Any, weight: Any = None) -> float:
+        """The loss of a batch of any size."""
+        batch = self._read_batch(x, y, weight)
+        losses, _, _ = self._forward_loss(batch, _total(batch))
+        return sum(losses)
+
+    def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any) -> float:
+        """A step for each `batch_rows` rows of `index` (None: all in order); lr: a rate for each step, the last of which stays, or None.
+
+        Returns the weighted mean loss of the rows as they were trained.
+        """
+        data = self._read_batch(x, y, weight)
+        batches = list(_batches(_read_index(index, len(data.weights)), batch_rows))
+        rates = self._read_rates(lr, len(batches))
+        loss, total = 0.0, 0.0
+        for step, (rows, rate) in enumerate(zip(batches, rates)):
+            batch = data.rows(rows)
+            self._values["lr"] = rate
+            try:
+                loss += self._train(batch) * _total(batch)
+            except (FloatingPointError, ValueError) as error:
+                raise type(error)(f"step {step}: {error}") from None
+            total += _total(batch)
+        return loss / total
+
+    def input_grads(self) -> list[memoryview]:
+        """The gradient by each input, of the last backward with input_grads=True."""
+        if self._input_grads is None:
+            raise ValueError("there are no input gradients: call backward with input_grads=True")
+        return [buffer(gradient, self.net.format) for gradient in self._input_grads]
+
+    # ---- settings and state ----
+
+    def get(self, name: str) -> float:
+        """A parameter of the optimizer."""
+        if name not in self._values:
+            raise ValueError(f'unknown parameter "{name}"; the parameters are: {", ".join(self._values)}')
+        return self._values[name]
+
+    def set(self, name: str, value: float) -> None:
+        """Changes a parameter of the optimizer; decay_bias is chosen when the trainer is made."""
+        self._values[name] = check_parameter(self._optimizer.entry.parameters, name, float(value))
+
+    @property
+    def steps(self) -> int:
+        """Updates so far; set together with the slots it restores an earlier state."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        if steps < 0:
+            raise ValueError(f"steps={steps} is not in [0,inf)")
+        self._steps = int(steps)
+
+    def reset(self) -> None:
+        """Zero gradients, slots and steps."""
+        for vector in (self.grads, *self.slots.values()):
+            vector[:] = self._zeros()
+        self._steps = 0
+
+    # ---- reading ----
+
+    def _zeros(self) -> array:
+        return array(self.net.format, bytes(self.net.params.itemsize * len(self.net.params)))
+
+    def _read_batch(self, x: Any, y: Any, weight: Any, wanted: bool = False) -> Batch:
+        if None in self._losses:
+            raise ValueError(f"output {self._losses.index(None)} has no loss: use forward and backward_from")
+        inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted)
+        rows = _check_rows(inputs)
+        ys = several(y, len(self._losses), "y")
+        targets = [self._read_targets(i, target, rows) for i, target in enumerate(ys)]
+        return Batch(inputs, targets, _read_weights(weight, rows))
+
+    def _read_targets(self, i: int, y: Any, rows: int) -> Matrix:
+        loss, cols = self._losses[i].entry, self.net.graph.nodes[self.net.graph.outputs[i].node].width
+        what = f"y {i}"
+        labels = read_integers(y, what) if loss.targets == "LABELS" else None
+        if labels is not None:
+            return _one_hot(labels, rows, cols, what)
+        targets = read_matrix(y, cols, self.net.format, what, rows)
+        _check_targets(targets, loss.targets, what)
+        return targets
+
+    def _read_rates(self, lr: Any, steps: int) -> list[float]:
+        if lr is None:
+            return [self._values["lr"]] * steps
+        rates = read_matrix(lr, 1, "d", "lr", steps).data
+        return [check_parameter(self._optimizer.entry.parameters, "lr", rate) for rate in rates]
+
+    # ---- computing ----
+
+    def _forward_loss(self, batch: Batch, total: float) -> tuple[list[float], Pass, Ends]:
+        """Each output's part of the batch loss, the forward pass, and where the backward pass starts: at the row losses, each of
+        which counts loss weight x row weight / total."""
+        result = self.net.forward(batch.inputs)
+        losses, ends = [], []
+        for loss, loss_weight, output, target in zip(self._losses, self._loss_weights, result.outputs, batch.targets):
+            of_rows = row_losses(loss.entry, output, target, **loss.values)
+            shares = [loss_weight * weight / total for weight in batch.weights]
+            losses.append(dot(shares, of_rows.data))
+            ends.append((of_rows, shares))
+        return losses, result, ends
+
+    def _train(self, batch: Batch) -> float:
+        losses, result, ends = self._forward_loss(batch, _total(batch))
+        self._check_losses(losses)
+        found = self._gradients(result, ends, accumulate=False)
+        self._check_gradients(found[0])
+        self._store_gradients(result, found, input_grads=False)
+        self._update()
+        return sum(losses)
+
+    def _check_losses(self, losses: list[float]) -> None:
+        for i, (spec, loss) in enumerate(zip(self._losses, losses)):
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss of output {i} ({spec}) is {loss}")
+
+    def _gradients(self, result: Pass, ends: Ends, accumulate: bool) -> tuple[array, list[list[float]]]:
+        """The flat gradient, on top of `grads` if accumulate and 0 for frozen layers, and the gradients by the inputs."""
+        found = gradients(ends, result.tensors + result.inputs)
+        flat = self._zeros()
+        for tensor, gradient in zip(self.net.layout, found):
+            if not self._is_frozen(tensor):
+                before = self.grads[tensor.place] if accumulate else [0.0] * len(gradient)
+                flat[tensor.place] = array(self.net.format, map(add, before, gradient))
+        return flat, found[len(result.tensors) :]
+
+    def _check_gradients(self, flat: array) -> None:
+        for tensor in self.net.layout:
+            if not self._is_frozen(tensor) and not all(map(math.isfinite, flat[tensor.place])):
+                raise FloatingPointError(f"the gradient of layer {tensor.layer} ({tensor.name}) is not finite")
+
+    def _store_gradients(self, result: Pass, found: tuple[array, list[list[float]]], input_grads: bool) -> None:
+        flat, by_inputs = found
+        self.grads[:] = flat
+        self._input_grads = [Matrix(x.rows, x.cols, g) for x, g in zip(result.inputs, by_inputs)] if input_grads else None
+
+    def _is_frozen(self, tensor: Tensor) -> bool:
+        return self.net.graph.layers[tensor.layer].frozen
+
+    def _update(self) -> None:
+        """One optimizer step on every parameter that is not frozen. Weight decay acts on weights, and on biases if decay_bias is 1."""
+        hyper = dict(self._values)
+        decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
+        update, t = self._optimizer.entry.update, self._steps + 1
+        params, slots = self.net.params[:], [slot[:] for slot in self.slots.values()]
+        for tensor in self.net.layout:
+            if self._is_frozen(tensor):
+                continue
+            tensor_decay = decay if tensor.name == "weight" or decay_bias else 0.0
+            for i in range(tensor.place.start, tensor.place.stop):
+                g = self.grads[i] + tensor_decay * params[i]
+                params[i], state = update(params[i], g, [slot[i] for slot in slots], t, **hyper)
+                for slot, value in zip(slots, state):
+                    slot[i] = value
+        self.net.params[:] = params
+        for slot, value in zip(self.slots.values(), slots):
+            slot[:] = value
+        self._steps = t
+
+
+# ---- checks ----
+
+
+def _finite(value: float, what: str) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{what} is {value}, not a finite number")
+    return float(value)
+
+
+def _check_rows(inputs: list[Matrix]) -> int:
+    if inputs[0].rows == 0:
+        raise ValueError("x has 0 rows; training needs at least 1")
+    return inputs[0].rows
+
+
+def _check_targets(targets: Matrix, allowed: str, what: str) -> None:
+    """allowed: as in formulas.Loss; what is no label is a probability. NaN passes: the loss will be NaN, and refused."""
+    interval = Interval.parse({"SIGNS": "[-1,1]", "LABELS": "[0,1]"}.get(allowed, allowed))
+    right = "-1 or +1" if allowed == "SIGNS" else f"in {interval.text}"
+    for r, row in enumerate(targets.row_list()):
+        for value in row:
+            wrong = value not in interval or (allowed == "SIGNS" and abs(value) != 1)
+            if wrong and not math.isnan(value):
+                raise ValueError(f"{what}, row {r}: target {value} is not {right}")
+
+
+def _one_hot(labels: list[int], rows: int, cols: int, what: str) -> Matrix:
+    if len(labels) != rows:
+        raise ValueError(f"{what} has {len(labels)} labels, but x has {rows} rows")
+    for r, label in enumerate(labels):
+        if not 0 <= label < cols:
+            raise ValueError(f"{what}, row {r}: label {label} is not in 0 to {cols - 1}")
+    return Matrix(rows, cols, [float(j == label) for label in labels for j in range(cols)])
+
+
+def _read_weights(weight: Any, rows: int) -> list[float]:
+    if weight is None:
+        return [1.0] * rows
+    return read_matrix(weight, 1, "d", "weight", rows).data
+
+
+def _total(batch: Batch) -> float:
+    total = sum(batch.weights)
+    if not 0 < total < math.inf:
+        raise ValueError(f"the row weights sum to {total}; they must be finite and their sum above 0")
+    return total
+
+
+def _read_index(index: Any, rows: int) -> Sequence[int]:
+    if index is None:
+        return range(rows)
+    numbers = read_integers(index, "index")
+    if not numbers:
+        raise ValueError("index must hold row numbers, whole and at least one")
+    for number in numbers:
+        if not 0 <= number < rows:
+            raise ValueError(f"index holds row {number}, but x has rows 0 to {rows - 1}")
+    return numbers
+
+
+def _batches(index: Sequence[int], batch_rows: int) -> Iterator[Sequence[int]]:
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows={batch_rows} is not at least 1")
+    for first in range(0, len(index), batch_rows):
+        yield index[first : first + batch_rows]

@@ -1,0 +1,125 @@
+/* Floor 3: the one place that knows what callers' arrays look like. */
+#include "net.h"
+
+#include <string.h>
+
+static int item_size(mbp_dtype dtype) {
+    switch (dtype) {
+    case MBP_I8: case MBP_U8: return 1;
+    case MBP_F16: case MBP_I16: case MBP_U16: return 2;
+    case MBP_F32: case MBP_I32: case MBP_U32: return 4;
+    case MBP_F64: case MBP_I64: case MBP_U64: return 8;
+    }
+    return 0;
+}
+
+mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols, mbp_error *error) {
+    if (!array)
+        return mbp_fail(error, MBP_INVALID, "%s %d is NULL", what, which);
+    if (array->indptr || array->indices)
+        return mbp_fail(error, MBP_UNSUPPORTED, "%s %d is sparse, which is not built yet: pass it dense", what, which);
+    if (!item_size(array->dtype))
+        return mbp_fail(error, MBP_INVALID, "%s %d has the unknown dtype %d", what, which, (int)array->dtype);
+    if (array->rows < 0 || array->cols != cols || (rows >= 0 && array->rows != rows)) {
+        char expected[24] = "n";
+        if (rows >= 0)
+            expected[mbp_print_number(expected, (double)rows)] = 0;
+        return mbp_fail(error, MBP_INVALID, "%s %d has shape (%lld, %lld), but (%s, %lld) is expected", what, which, (long long)array->rows,
+                        (long long)array->cols, expected, (long long)cols);
+    }
+    if (!array->data && array->rows > 0)
+        return mbp_fail(error, MBP_INVALID, "%s %d has no data", what, which);
+    return MBP_OK;
+}
+
+int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view) {
+    const int64_t item = item_size(dtype);
+    if (array->dtype != dtype || rows.index || (array->cols > 1 && array->col_stride != item) || array->row_stride % item ||
+        (uintptr_t)array->data % (uintptr_t)item)
+        return 0;
+    *view = (mbp_view){(char *)array->data + rows.first * array->row_stride, array->row_stride / item};
+    return 1;
+}
+
+/* IEEE binary16: 1 sign, 5 exponent, 10 mantissa bits. */
+static inline float half_to_float(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff;
+    const uint32_t bits = magnitude >= 0x7c00 ? magnitude << 13 | 0x7f800000 : (magnitude << 13) + (112u << 23);
+    union {
+        uint32_t bits;
+        float value;
+    } u = {bits}, tiny = {113u << 23}; /* 2^-14, the smallest normal */
+    if (magnitude < 0x400) {
+        u.bits = tiny.bits | magnitude << 13;
+        u.value -= tiny.value;
+    }
+    u.bits |= sign;
+    return u.value;
+}
+
+/* One row of type S at any address and stride into `to`. */
+#define LOOP(S, decode, stride)                                                                                                            \
+    for (int64_t j = 0; j < n; j++) {                                                                                                      \
+        S s;                                                                                                                               \
+        memcpy(&s, from + j * (stride), sizeof s);                                                                                         \
+        to[j] = (TO)decode(s);                                                                                                             \
+    }
+#define CASE(CODE, S, decode)                                                                                                              \
+    case CODE:                                                                                                                             \
+        if (stride == (int64_t)sizeof(S))                                                                                                  \
+            LOOP(S, decode, (int64_t)sizeof(S))                                                                                            \
+        else                                                                                                                               \
+            LOOP(S, decode, stride)                                                                                                        \
+        break;
+#define CONVERT_ROW                                                                                                                        \
+    switch (dtype) {                                                                                                                       \
+        CASE(MBP_F32, float, )                                                                                                             \
+        CASE(MBP_F64, double, )                                                                                                            \
+        CASE(MBP_F16, uint16_t, half_to_float)                                                                                             \
+        CASE(MBP_I8, int8_t, )                                                                                                             \
+        CASE(MBP_U8, uint8_t, )                                                                                                            \
+        CASE(MBP_I16, int16_t, )                                                                                                           \
+        CASE(MBP_U16, uint16_t, )                                                                                                          \
+        CASE(MBP_I32, int32_t, )                                                                                                           \
+        CASE(MBP_U32, uint32_t, )                                                                                                          \
+        CASE(MBP_I64, int64_t, )                                                                                                           \
+        CASE(MBP_U64, uint64_t, )                                                                                                          \
+    }
+
+#define TO float
+static void row_to_f32(float *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) { CONVERT_ROW }
+#undef TO
+#define TO double
+static void row_to_f64(double *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) { CONVERT_ROW }
+#undef TO
+
+/* Labels: only integer dtypes come here. */
+static void row_to_i64(int64_t *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) {
+#define TO int64_t
+    switch (dtype) {
+        CASE(MBP_I8, int8_t, )
+        CASE(MBP_U8, uint8_t, )
+        CASE(MBP_I16, int16_t, )
+        CASE(MBP_U16, uint16_t, )
+        CASE(MBP_I32, int32_t, )
+        CASE(MBP_U32, uint32_t, )
+        CASE(MBP_I64, int64_t, )
+        CASE(MBP_U64, uint64_t, )
+    case MBP_F16: case MBP_F32: case MBP_F64:
+        break;
+    }
+#undef TO
+}
+
+void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to) {
+    for (int64_t r = 0; r < rows.count; r++) {
+        const int64_t row = rows.index ? rows.index[rows.first + r] : rows.first + r;
+        const char *from = (const char *)array->data + row * array->row_stride;
+        if (dtype == MBP_F32)
+            row_to_f32((float *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
+        else if (dtype == MBP_F64)
+            row_to_f64((double *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
+        else
+            row_to_i64((int64_t *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
+    }
+}

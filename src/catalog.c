@@ -1,0 +1,186 @@
+#include "catalog.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MBP_DOUBLE
+#include "formulas.h"
+
+/* detail and note: what mbp_formula_detail tells, and one fact for this file's own use. */
+typedef struct row {
+    const char *name, *parameters, *detail, *note;
+} row;
+
+#define ACTIVATION(name, keep, initialiser, parameters, ...) {#name, parameters, "", #keep},
+static const row activations[] = {
+#include "formulas.def"
+};
+#define LOSS(name, link, targets, mean, parameters, ...) {#name, parameters, #link, targets},
+#define ROW_LOSS(name, link, targets, parameters, ...) {#name, parameters, #link, targets},
+static const row losses[] = {
+#include "formulas.def"
+};
+#define OPTIMIZER(name, slots, parameters, powers, ...) {#name, parameters, slots, powers},
+static const row optimizers[] = {
+#include "formulas.def"
+};
+#define INITIALISER(name, parameters, ...) {#name, parameters, "", ""},
+static const row initialisers[] = {
+#include "formulas.def"
+};
+#define LINK(name, ...) {#name, "", "", ""},
+#define ROW_LINK(name, ...) {#name, "", "", ""},
+static const row links[] = {
+#include "formulas.def"
+};
+
+/* Every optimizer has this besides its row's parameters: whether weight decay acts on biases too. */
+#define DECAY_BIAS " decay_bias=0[0,1]"
+
+static const struct {
+    const row *rows;
+    int count;
+    const char *noun;
+} kinds[] = {
+    [MBP_ACTIVATION] = {activations, ACTIVATION_COUNT, "activation"},
+    [MBP_LOSS] = {losses, LOSS_COUNT, "loss"},
+    [MBP_OPTIMIZER] = {optimizers, OPTIMIZER_COUNT, "optimizer"},
+    [MBP_INITIALISER] = {initialisers, INITIALISER_COUNT, "initialiser"},
+    [MBP_LINK] = {links, LINK_COUNT, "link"},
+};
+
+static const row *find(mbp_kind kind, int i) {
+    if ((int)kind < 0 || kind > MBP_LINK || i < 0 || i >= kinds[kind].count)
+        return NULL;
+    return &kinds[kind].rows[i];
+}
+
+const char *mbp_version(void) { return MBP_VERSION; }
+
+const char *mbp_formula_name(mbp_kind kind, int i) {
+    const row *r = find(kind, i);
+    return r ? r->name : NULL;
+}
+
+const char *mbp_formula_parameters(mbp_kind kind, int i) {
+    const row *r = find(kind, i);
+    return r ? r->parameters : NULL;
+}
+
+const char *mbp_formula_detail(mbp_kind kind, int i) {
+    const row *r = find(kind, i);
+    return r ? r->detail : NULL;
+}
+
+static int find_name(mbp_kind kind, mbp_slice name) {
+    for (int i = 0; i < kinds[kind].count; i++)
+        if (mbp_slice_is(name, kinds[kind].rows[i].name))
+            return i;
+    return -1;
+}
+
+static mbp_status unknown(mbp_kind kind, mbp_slice name, mbp_error *error) {
+    char names[160] = "";
+    for (int i = 0; i < kinds[kind].count; i++) {
+        const char *next = kinds[kind].rows[i].name;
+        if (strlen(names) + strlen(next) + 3 > sizeof names)
+            break;
+        strcat(strcat(names, i ? ", " : ""), next);
+    }
+    return mbp_fail(error, MBP_INVALID, "unknown %s \"%.*s\"; there are: %s", kinds[kind].noun, (int)(name.length > 40 ? 40 : name.length),
+                    name.at, names);
+}
+
+/* The row's parameters, and for an optimizer those that all of them have. */
+static const char *all_parameters(mbp_kind kind, int i, char text[512]) {
+    strcpy(text, kinds[kind].rows[i].parameters);
+    return kind == MBP_OPTIMIZER ? strcat(text, DECAY_BIAS) : text;
+}
+
+mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_error *error) {
+    char text[512];
+    mbp_slice name = mbp_spec_name(spec);
+    *formula = (mbp_formula){find_name(kind, name), {0}};
+    if (formula->row < 0)
+        return unknown(kind, name, error);
+    return mbp_spec_values(spec, all_parameters(kind, formula->row, text), formula->parameters, error);
+}
+
+size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text) {
+    const row *r = find(kind, formula->row);
+    size_t length = strlen(strcpy(text, r->name));
+    mbp_slice name;
+    double standard;
+    mbp_interval interval;
+    for (int i = 0; mbp_parameter(r->parameters, i, &name, &standard, &interval); i++) {
+        text[length++] = i ? ',' : '(';
+        memcpy(text + length, name.at, name.length + 1); /* with its '=' */
+        length += name.length + 1;
+        length += mbp_print_number(text + length, formula->parameters[i]);
+    }
+    if (*r->parameters)
+        text[length++] = ')';
+    text[length] = 0;
+    return length;
+}
+
+int mbp_activation_keeps_z(int activation) { return *activations[activation].note == 'Z'; }
+
+int mbp_activation_initialiser(int activation) {
+    static const int suits[] = {
+#define ACTIVATION(name, keep, initialiser, ...) INITIALISER_##initialiser,
+#include "formulas.def"
+    };
+    return suits[activation];
+}
+
+int mbp_loss_link(int loss) { return find_name(MBP_LINK, mbp_slice_of(losses[loss].detail)); }
+
+const char *mbp_loss_targets(int loss) { return losses[loss].note; }
+
+mbp_distribution mbp_initialiser_scale(const mbp_formula *initialiser, double in, double out, double *scale) {
+    const double p0 = initialiser->parameters[0];
+    (void)p0;
+    switch (initialiser->row) {
+#define INITIALISER(name, parameters, distribution, value)                                                                                 \
+    case INITIALISER_##name:                                                                                                               \
+        *scale = value;                                                                                                                    \
+        return distribution;
+#include "formulas.def"
+    }
+    return KEEP;
+}
+
+/* ---- optimizers ---- */
+
+static int count_words(const char *text) {
+    mbp_slice rest = mbp_slice_of(text);
+    int count = 0;
+    while (mbp_take_word(&rest).length)
+        count++;
+    return count;
+}
+
+int mbp_optimizer_slots(int optimizer) { return count_words(optimizers[optimizer].detail); }
+
+int mbp_optimizer_power(int optimizer, int i) {
+    mbp_slice rest = mbp_slice_of(optimizers[optimizer].note), word;
+    do
+        word = mbp_take_word(&rest);
+    while (i-- > 0 && word.length);
+    return word.length ? mbp_parameter_index(optimizers[optimizer].parameters, word) : -1;
+}
+
+int mbp_optimizer_decay(int optimizer) {
+    return mbp_parameter_index(optimizers[optimizer].parameters, mbp_slice_of("weight_decay"));
+}
+
+int mbp_optimizer_decay_bias(int optimizer) { return count_words(optimizers[optimizer].parameters); }
+
+void mbp_optimizer_prepare(int optimizer, const double *parameters, const double *powers, double constants[MBP_CONSTANTS_MAX]) {
+    static void (*const prepare[])(const double h[], const double power[], double c[]) = {
+#define OPTIMIZER(name, slots, parameters, powers, prepare_function, step) prepare_function,
+#include "formulas.def"
+    };
+    prepare[optimizer](parameters, powers, constants);
+}

@@ -1,0 +1,161 @@
+/* Part of kernels.c: passes over matrices, element by element or row by row, in loops that the compiler vectorises. */
+
+/* Matrices without gaps between rows are one long row. */
+static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
+    if (!gapless)
+        return n;
+    n *= *rows;
+    *rows = 1;
+    return n;
+}
+
+/* One loop over all elements: `statement` sees to[j] and from[j]. */
+#define MAP_LOOP(statement)                                                                                                                \
+    n = join_rows(&rows, n, out.ld == n && in.ld == n);                                                                                    \
+    for (int64_t r = 0; r < rows; r++) {                                                                                                   \
+        T *to = (T *)out.at + r * out.ld;                                                                                                  \
+        const T *from = (const T *)in.at + r * in.ld;                                                                                      \
+        INDEPENDENT                                                                                                                        \
+        for (int64_t j = 0; j < n; j++) {                                                                                                  \
+            statement;                                                                                                                     \
+        }                                                                                                                                  \
+    }
+
+#define PARAMETERS                                                                                                                         \
+    const T p0 = parameters ? (T)parameters[0] : 0;                                                                                        \
+    (void)p0
+
+#define ACTIVATION(name, keep, initialiser, text, forward, backward)                                                                       \
+    static void forward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {                             \
+        PARAMETERS;                                                                                                                        \
+        MAP_LOOP(const T z = from[j]; to[j] = forward)                                                                                     \
+    }                                                                                                                                      \
+    static void backward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {                            \
+        PARAMETERS;                                                                                                                        \
+        MAP_LOOP(const T kept = from[j]; const T dy = to[j]; READ_##keep; to[j] = backward)                                                \
+    }
+#define READ_Y const T y = kept; (void)y
+#define READ_Z const T z = kept; (void)z
+#include "formulas.def"
+#undef READ_Y
+#undef READ_Z
+
+#define LINK(name, value)                                                                                                                  \
+    static void link_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {                                \
+        (void)parameters;                                                                                                                  \
+        MAP_LOOP(const T z = from[j]; to[j] = value)                                                                                       \
+    }
+#define ROW_LINK(name, row_function)                                                                                                       \
+    static void link_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {                                \
+        (void)parameters;                                                                                                                  \
+        for (int64_t r = 0; r < rows; r++)                                                                                                 \
+            row_function(n, (const T *)in.at + r * in.ld, (T *)out.at + r * out.ld);                                                       \
+    }
+#include "formulas.def"
+
+static void copy(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    (void)parameters;
+    MAP_LOOP(to[j] = from[j])
+}
+
+static void accumulate(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    (void)parameters;
+    MAP_LOOP(to[j] += from[j])
+}
+
+#define BINARY(name, statement)                                                                                                            \
+    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) {                                                      \
+        n = join_rows(&rows, n, out.ld == n && a.ld == n && b.ld == n);                                                                    \
+        for (int64_t r = 0; r < rows; r++) {                                                                                               \
+            T *to = (T *)out.at + r * out.ld;                                                                                              \
+            const T *x = (const T *)a.at + r * a.ld, *y = (const T *)b.at + r * b.ld;                                                      \
+            INDEPENDENT                                                                                                                    \
+            for (int64_t j = 0; j < n; j++)                                                                                                \
+                statement;                                                                                                                 \
+        }                                                                                                                                  \
+    }
+BINARY(add, to[j] = x[j] + y[j])
+BINARY(multiply, to[j] = x[j] * y[j])
+BINARY(accumulate_product, to[j] += x[j] * y[j])
+#undef BINARY
+
+/* ---- losses ---- */
+
+enum { LANES = 16, SUM = 0, MEAN = 1 };
+
+/* 16 partial sums by one fixed tree. */
+static inline double sum_lanes(const double s[LANES]) {
+    double t[LANES];
+    for (int l = 0; l < LANES; l++)
+        t[l] = s[l];
+    for (int half = LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            t[l] += t[l + half];
+    return t[0];
+}
+
+static inline double row_weight(const mbp_loss_rows *w, int64_t r) { return w->weight ? w->weight[r] : 1; }
+
+/* Values of up to 16 outputs into the partial sums, derivatives into the gradient; `count` is LANES in all blocks but the last. */
+#define LOSS(name, link, targets, reduction, text, value, derivative)                                                                      \
+    static inline __attribute__((always_inline)) void lanes_##name(int count, const T *output, const T *target, T *gradient, T scale,      \
+                                                                   T p0, double s[LANES]) {                                                \
+        (void)p0;                                                                                                                          \
+        INDEPENDENT                                                                                                                        \
+        for (int l = 0; l < count; l++) {                                                                                                  \
+            const T o = output[l], t = target[l], d = o - t;                                                                               \
+            (void)d;                                                                                                                       \
+            s[l] += (double)(T)(value);                                                                                                    \
+        }                                                                                                                                  \
+        if (gradient) {                                                                                                                    \
+            INDEPENDENT                                                                                                                    \
+            for (int l = 0; l < count; l++) {                                                                                              \
+                const T o = output[l], t = target[l], d = o - t;                                                                           \
+                (void)o, (void)t, (void)d;                                                                                                 \
+                gradient[l] = scale * (T)(derivative);                                                                                     \
+            }                                                                                                                              \
+        }                                                                                                                                  \
+    }                                                                                                                                      \
+    static double loss_##name(const mbp_loss_rows *w) {                                                                                    \
+        const T p0 = w->parameters ? (T)w->parameters[0] : 0;                                                                              \
+        const double share = reduction == MEAN ? 1 / (double)w->n : 1;                                                                     \
+        double total = 0;                                                                                                                  \
+        for (int64_t r = 0; r < w->rows; r++) {                                                                                            \
+            const T *o = (const T *)w->output.at + r * w->output.ld, *t = (const T *)w->target.at + r * w->target.ld;                      \
+            T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL;                                                       \
+            const T scale = (T)(w->scale * row_weight(w, r) * share);                                                                      \
+            double s[LANES] = {0};                                                                                                         \
+            int64_t j = 0;                                                                                                                 \
+            for (; j + LANES <= w->n; j += LANES)                                                                                          \
+                lanes_##name(LANES, o + j, t + j, g ? g + j : NULL, scale, p0, s);                                                         \
+            lanes_##name((int)(w->n - j), o + j, t + j, g ? g + j : NULL, scale, p0, s);                                                   \
+            total += row_weight(w, r) * (sum_lanes(s) * share);                                                                            \
+        }                                                                                                                                  \
+        return total;                                                                                                                      \
+    }
+#define ROW_LOSS(name, link, targets, text, row_function)                                                                                  \
+    static double loss_##name(const mbp_loss_rows *w) {                                                                                    \
+        double total = 0;                                                                                                                  \
+        for (int64_t r = 0; r < w->rows; r++) {                                                                                            \
+            const T *o = (const T *)w->output.at + r * w->output.ld;                                                                       \
+            const T *t = w->target.at ? (const T *)w->target.at + r * w->target.ld : NULL;                                                 \
+            T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL;                                                       \
+            total += row_weight(w, r) * row_function(w->n, o, t, t ? 0 : w->labels[r], w->scale * row_weight(w, r), g);                    \
+        }                                                                                                                                  \
+        return total;                                                                                                                      \
+    }
+#include "formulas.def"
+
+static int all_finite(int64_t n, const void *v) {
+    const T *x = v;
+    T bad = 0; /* x - x is 0, or NaN for NaN and the infinities */
+    for (int64_t j = 0; j < n; j += LANES * LANES) {
+        T lanes[LANES] = {0};
+        int64_t end = n - j < LANES * LANES ? n - j : LANES * LANES;
+        for (int64_t l = 0; l < end; l++)
+            lanes[l % LANES] += x[j + l] - x[j + l];
+        for (int l = 0; l < LANES; l++)
+            bad += lanes[l];
+    }
+    return bad == 0;
+}

@@ -1,0 +1,122 @@
+/* Floor 1: one kernel table. This file is compiled once for each ISA (MBP_ISA and the compiler's flags) and dtype (MBP_DOUBLE or not) and
+ * exports one symbol, mbp_kernels_<isa>_<dtype>; all else in it is static, so that no function compiled for one ISA can be linked
+ * into another's. Only the vector block below knows instructions: it sets the width, the tile and the one fused multiply-add. */
+#include "kernels.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#include "formulas.h"
+
+/* VB: bytes of a vector. TILE_ROWS x TILE_VECTORS accumulators, with TILE_VECTORS more for b and one for a, fill the registers: 32 on
+ * AVX-512 and NEON, 16 on AVX2 and SSE2. */
+#if defined(__AVX512F__)
+#define VB 64
+#define TILE_ROWS 6
+#define TILE_VECTORS 4
+#elif defined(__AVX2__) && defined(__FMA__)
+#define VB 32
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
+#elif defined(__ARM_NEON)
+#define VB 16
+#define TILE_ROWS 6
+#define TILE_VECTORS 4
+#else
+#define VB 16
+#define TILE_ROWS 4
+#define TILE_VECTORS 2
+#endif
+
+enum { VL = VB / (int)sizeof(T) };
+typedef T vr __attribute__((vector_size(VB)));
+typedef T vr_memory __attribute__((vector_size(VB), aligned(__alignof__(T)), may_alias)); /* at any address */
+#ifdef MBP_DOUBLE
+typedef int64_t vi __attribute__((vector_size(VB)));
+#else
+typedef int32_t vi __attribute__((vector_size(VB)));
+#endif
+
+/* a x b + c, rounded once (SSE2, which has no such instruction, rounds twice). */
+static inline __attribute__((always_inline)) vr fma_vector(vr a, vr b, vr c) {
+#if defined(__AVX512F__) && defined(MBP_DOUBLE)
+    return (vr)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__AVX512F__)
+    return (vr)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__) && defined(MBP_DOUBLE)
+    return (vr)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vr)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON) && defined(MBP_DOUBLE)
+    return (vr)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#elif defined(__ARM_NEON)
+    return (vr)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)") /* iterations touch only their own elements, also in place */
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+#include "elementwise.h"
+#include "product.h"
+#include "update.h"
+
+#define JOIN_(a, b, c) a##b##_##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+#ifdef MBP_DOUBLE
+#define DTYPE_NAME f64
+#else
+#define DTYPE_NAME f32
+#endif
+
+extern const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME);
+const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
+    .isa = STRING(MBP_ISA),
+    .dtype = sizeof(T) == sizeof(float) ? MBP_F32 : MBP_F64,
+    .pack = PACK_BYTES,
+    .product_pieces = product_pieces,
+    .product_run = product_run,
+    .forward = {
+#define ACTIVATION(name, ...) [ACTIVATION_##name] = forward_##name,
+#include "formulas.def"
+    },
+    .backward = {
+#define ACTIVATION(name, ...) [ACTIVATION_##name] = backward_##name,
+#include "formulas.def"
+    },
+    .link = {
+#define LINK(name, ...) [LINK_##name] = link_##name,
+#define ROW_LINK(name, ...) [LINK_##name] = link_##name,
+#include "formulas.def"
+    },
+    .loss = {
+#define LOSS(name, ...) [LOSS_##name] = loss_##name,
+#define ROW_LOSS(name, ...) [LOSS_##name] = loss_##name,
+#include "formulas.def"
+    },
+    .update = {
+#define OPTIMIZER(name, ...) [OPTIMIZER_##name] = update_##name,
+#include "formulas.def"
+    },
+    .copy = copy,
+    .accumulate = accumulate,
+    .add = add,
+    .multiply = multiply,
+    .accumulate_product = accumulate_product,
+    .finite = all_finite,
+};

@@ -1,0 +1,108 @@
+/* Floor 1: the kernel table. A table is all arithmetic on data for one ISA and one dtype; whoever holds it knows neither. Matrices are
+ * row-major with a leading dimension ld in elements, at least the number of columns. */
+#ifndef MBP_KERNELS_H
+#define MBP_KERNELS_H
+
+#include "microbp.h"
+
+enum mbp_activation {
+#define ACTIVATION(name, ...) ACTIVATION_##name,
+#include "formulas.def"
+    ACTIVATION_COUNT
+};
+enum mbp_loss_row {
+#define LOSS(name, ...) LOSS_##name,
+#define ROW_LOSS(name, ...) LOSS_##name,
+#include "formulas.def"
+    LOSS_COUNT
+};
+enum mbp_link_row {
+#define LINK(name, ...) LINK_##name,
+#define ROW_LINK(name, ...) LINK_##name,
+#include "formulas.def"
+    LINK_COUNT
+};
+enum mbp_initialiser {
+#define INITIALISER(name, ...) INITIALISER_##name,
+#include "formulas.def"
+    INITIALISER_COUNT
+};
+enum mbp_optimizer {
+#define OPTIMIZER(name, ...) OPTIMIZER_##name,
+#include "formulas.def"
+    OPTIMIZER_COUNT
+};
+
+enum { MBP_SLOTS_MAX = 3, MBP_CONSTANTS_MAX = 8, MBP_LOSS_CHUNK = 64 };
+
+/* A matrix in the net's dtype. */
+typedef struct mbp_view {
+    void *at;
+    int64_t ld;
+} mbp_view;
+
+/* out (rows, n) from in (rows, n). Forward: y from z. Backward: out holds dy and becomes dz; in is the y or z that the row reads. out
+ * may be in. parameters: the row's, in order. */
+typedef void (*mbp_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
+
+/* out (rows, n) from a and b (rows, n). */
+typedef void (*mbp_binary)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+
+/* At most MBP_LOSS_CHUNK rows of a loss: returns the sum of weight x row loss in row order. gradient.at NULL: only that; else it gets
+ * scale x weight x derivative. target: (rows, n), or NULL at and labels count. weight NULL: 1. */
+typedef struct mbp_loss_rows {
+    int64_t rows, n;
+    mbp_view output, target, gradient;
+    const int64_t *labels;
+    const double *weight;
+    double scale;
+    const double *parameters;
+} mbp_loss_rows;
+typedef double (*mbp_loss)(const mbp_loss_rows *rows);
+
+/* n parameters p from gradients g, slots and the optimizer's constants; g + decay p enters as the gradient. */
+typedef void (*mbp_update)(int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX], const double constants[MBP_CONSTANTS_MAX],
+                           double decay);
+
+/* c (m, n) = start + the sum over k of a x b, each element one chain of fused multiply-adds in ascending k:
+ *     MBP_NN  a (m, k), b (k, n)   forward: x W        (start: bias)
+ *     MBP_NT  a (m, k), b (n, k)   backward: dz W^T    (start: 0, or what is stored)
+ *     MBP_TN  a (k, m), b (k, n)   backward: x^T dz    (start: 0, or what is stored); also db, the sums of b's columns
+ * b may be read up to 63 bytes past its rows' ends; a and c only where they are. */
+typedef enum mbp_pattern { MBP_NN, MBP_NT, MBP_TN } mbp_pattern;
+typedef struct mbp_product {
+    mbp_pattern pattern;
+    int64_t m, n, k;
+    mbp_view a, b, c;
+    const void *bias; /* MBP_NN: n elements the chains start from; NULL: 0 */
+    int add;          /* the chains start from what is stored in c (and db) */
+    void *db;         /* MBP_TN: n elements; NULL: not wanted */
+    /* The finished piece of c goes through this map, if there is one: out = map(in), both laid out as c. */
+    mbp_map map;
+    mbp_view map_out, map_in;
+    const double *parameters;
+    int *nonfinite; /* MBP_TN: set to 1 when an element of c or db is NaN or infinite; NULL: not wanted */
+} mbp_product;
+
+typedef struct mbp_kernels {
+    const char *isa;
+    mbp_dtype dtype;
+    size_t pack; /* bytes of scratch that product_run needs for itself, 64-byte aligned */
+    /* A product falls into pieces that own disjoint outputs; run does those from first to last - 1, in any order and thread. */
+    int64_t (*product_pieces)(const mbp_product *p);
+    void (*product_run)(const mbp_product *p, int64_t first, int64_t last, void *pack);
+    mbp_map forward[ACTIVATION_COUNT], backward[ACTIVATION_COUNT];
+    mbp_map link[LINK_COUNT];
+    mbp_loss loss[LOSS_COUNT];
+    mbp_update update[OPTIMIZER_COUNT];
+    mbp_map copy, accumulate;                 /* out = in; out += in */
+    mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
+    int (*finite)(int64_t n, const void *v);  /* whether all n are */
+} mbp_kernels;
+
+/* dispatch.c: the table of this name (NULL: the best that runs here), or NULL when there is none or it cannot run. */
+const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype);
+/* Calls work(argument) with subnormals flushed to zero; the caller's floating-point state, flags included, is as before on return. */
+mbp_status mbp_with_flush_to_zero(mbp_status (*work)(void *), void *argument);
+
+#endif

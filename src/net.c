@@ -1,0 +1,175 @@
+/* Floor 4: a network's life, its parameters and what can be asked of it. */
+#include "net.h"
+
+#include <string.h>
+
+#include "random.h"
+
+/* ---- initial parameters ---- */
+
+enum { PURPOSE_INIT = 1 };
+
+static void init_weight(mbp_net *net, int index) {
+    const mbp_layer *layer = &net->layer[index];
+    double scale = 0, draws[256];
+    mbp_distribution distribution = mbp_initialiser_scale(&layer->initialiser, (double)layer->in, (double)layer->out, &scale);
+    if (distribution == KEEP)
+        return;
+    const int64_t count = layer->in * layer->out;
+    for (int64_t first = 0; first < count; first += 256) {
+        const int64_t n = count - first < 256 ? count - first : 256;
+        mbp_draw(draws, first, n, distribution == NORMAL, net->dtype == MBP_F64, net->seed, PURPOSE_INIT, (uint32_t)index);
+        for (int64_t i = 0; i < n; i++) {
+            const double value = distribution == NORMAL ? scale * draws[i] : scale * (2 * draws[i] - 1);
+            if (net->dtype == MBP_F64)
+                ((double *)net->block)[layer->weight + first + i] = value;
+            else
+                ((float *)net->block)[layer->weight + first + i] = (float)value;
+        }
+    }
+}
+
+mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    net->seed = seed;
+    for (int i = 0; i < net->layers; i++) {
+        init_weight(net, i);
+        if (net->layer[i].bias >= 0)
+            memset(net->block + (size_t)net->layer[i].bias * net->item, 0, (size_t)net->layer[i].out * net->item);
+    }
+    return MBP_OK;
+}
+
+/* ---- life ---- */
+
+static mbp_status check_options(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
+    if (options->dtype != MBP_F32 && options->dtype != MBP_F64)
+        return mbp_fail(error, MBP_INVALID, "dtype %d: a net computes in MBP_F32 or MBP_F64", (int)options->dtype);
+    *kernels = mbp_kernels_find(options->isa, options->dtype);
+    if (!*kernels)
+        return mbp_fail(error, MBP_UNSUPPORTED, "the kernel variant \"%s\" is not in this build or does not run on this processor", options->isa);
+    return MBP_OK;
+}
+
+mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error) {
+    static const mbp_options standard = {MBP_F32, 0, NULL, NULL};
+    const mbp_kernels *kernels;
+    mbp_net *made;
+    if (!net || !graph)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", net ? "graph" : "net");
+    options = options ? options : &standard;
+    mbp_status status = check_options(options, &kernels, error);
+    if (status == MBP_OK)
+        status = mbp_graph_read(&made, graph, options->allocator, error);
+    if (status != MBP_OK)
+        return status;
+    made->kernels = kernels;
+    made->dtype = options->dtype;
+    made->item = options->dtype == MBP_F64 ? sizeof(double) : sizeof(float);
+    made->block_bytes = (size_t)(made->params + made->buffers) * made->item + MBP_READABLE;
+    made->block = mbp_allocate(made->allocator, made->block_bytes);
+    if (!made->block) {
+        long long params = made->params;
+        mbp_graph_free(made);
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for %lld parameters", params);
+    }
+    memset(made->block, 0, made->block_bytes);
+    *net = made;
+    return mbp_net_init(made, options->seed, error);
+}
+
+void mbp_net_free(mbp_net *net) {
+    if (!net)
+        return;
+    while (net->idle) {
+        mbp_workspace *next = net->idle->next;
+        mbp_workspace_free(net, net->idle);
+        net->idle = next;
+    }
+    mbp_release(net->allocator, net->block, net->block_bytes);
+    mbp_graph_free(net);
+}
+
+
+/* ---- what can be asked ---- */
+
+const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->allocator; }
+mbp_dtype mbp_net_dtype(const mbp_net *net) { return net->dtype; }
+uint64_t mbp_net_seed(const mbp_net *net) { return net->seed; }
+const char *mbp_net_isa(const mbp_net *net) { return net->kernels->isa; }
+int mbp_net_inputs(const mbp_net *net) { return net->inputs; }
+int mbp_net_outputs(const mbp_net *net) { return net->outputs; }
+int mbp_net_nodes(const mbp_net *net) { return net->nodes; }
+
+int64_t mbp_net_node_width(const mbp_net *net, int node) { return node >= 0 && node < net->nodes ? net->node[node].width : 0; }
+
+int64_t mbp_net_input_width(const mbp_net *net, int i) {
+    return i >= 0 && i < net->inputs ? net->node[net->input_nodes[i]].width : 0;
+}
+
+int64_t mbp_net_output_width(const mbp_net *net, int i) {
+    return i >= 0 && i < net->outputs ? net->node[net->output[i].node].width : 0;
+}
+
+double mbp_net_flops(const mbp_net *net) {
+    double flops = 0;
+    for (int id = 0; id < net->nodes; id++) {
+        const mbp_node *node = &net->node[id];
+        if (node->reached)
+            flops += (double)node->width * (node->kind == MBP_DENSE ? 2 * (double)net->layer[node->layer].in : 1);
+    }
+    return flops;
+}
+
+void *mbp_net_params(mbp_net *net, int64_t *count) {
+    if (count)
+        *count = net->params;
+    return net->block;
+}
+
+void *mbp_net_buffers(mbp_net *net, int64_t *count) {
+    if (count)
+        *count = net->buffers;
+    return net->block + (size_t)net->params * net->item;
+}
+
+int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
+    for (int index = 0; index < net->layers && i >= 0; index++) {
+        const mbp_layer *layer = &net->layer[index];
+        if (i-- == 0)
+            return *tensor = (mbp_tensor){layer->name, "weight", layer->weight, layer->in, layer->out}, 1;
+        if (layer->bias >= 0 && i-- == 0)
+            return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out}, 1;
+    }
+    return 0;
+}
+
+/* ---- what can be changed ---- */
+
+mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error) {
+    int found = 0;
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    for (int i = 0; i < net->layers; i++)
+        if (!layer || strcmp(layer, net->layer[i].name) == 0) {
+            net->layer[i].frozen = frozen != 0;
+            found = 1;
+        }
+    if (!found && layer)
+        return mbp_fail(error, MBP_INVALID, "there is no layer \"%.60s\"", layer);
+    net->frozen_version++;
+    return MBP_OK;
+}
+
+mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error) {
+    mbp_formula formula;
+    if (!net || !link)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", net ? "link" : "net");
+    if (output < 0 || output >= net->outputs)
+        return mbp_fail(error, MBP_INVALID, "output %d does not exist: the net has %d", output, net->outputs);
+    mbp_status status = mbp_formula_parse(MBP_LINK, mbp_slice_of(link), &formula, error);
+    if (status == MBP_OK)
+        net->output[output].link = formula.row;
+    return status;
+}

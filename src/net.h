@@ -1,0 +1,187 @@
+/* Floor 3: the private structures, and who owns which memory.
+ *
+ *     net        one block: the graph (nodes, operands, layers, inputs, outputs); one block: parameters, then buffers, then 64 bytes that
+ *                kernels may read past the end. Neither ever moves.
+ *     workspace  one block: the views below, then everything whose size depends on rows: values, kept z, deltas, gathered inputs,
+ *                targets, row weights, and the kernels' scratch; then 64 readable bytes. Grown by making a new one.
+ *     trainer    one block: the structure, its plan of the backward pass, gradients, slots, then 64 readable bytes. Never moves. */
+#ifndef MBP_NET_H
+#define MBP_NET_H
+
+#include <stdatomic.h>
+
+#include "catalog.h"
+
+enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64 };
+
+typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT } mbp_node_kind;
+
+typedef struct mbp_node {
+    mbp_node_kind kind;
+    int layer; /* MBP_DENSE: into layers */
+    int input; /* MBP_INPUT: which one */
+    int operands, first_operand; /* how many, and where they start in net->operands */
+    int reached; /* whether an output depends on it */
+    int64_t width;
+    mbp_formula activation; /* MBP_DENSE and MBP_ELEMENTWISE */
+} mbp_node;
+
+typedef struct mbp_layer {
+    char name[MBP_NAME_SIZE];
+    int64_t in, out;
+    int64_t weight, bias; /* offsets in the flat vector; bias -1: none */
+    int frozen;
+    mbp_formula activation, initialiser;
+} mbp_layer;
+
+typedef struct mbp_output {
+    int node, link;
+} mbp_output;
+
+typedef struct mbp_workspace mbp_workspace;
+
+struct mbp_net {
+    const mbp_allocator *allocator; /* NULL, or own_allocator */
+    mbp_allocator own_allocator;
+    const mbp_kernels *kernels;
+    mbp_dtype dtype;
+    size_t item; /* bytes of an element */
+    uint64_t seed;
+    int nodes, operand_count, layers, inputs, outputs;
+    mbp_node *node;
+    int *operands;
+    mbp_layer *layer;
+    int *input_nodes;
+    mbp_output *output;
+    size_t graph_bytes, block_bytes;
+    int64_t params, buffers, weights; /* weights: of the params, those that are not biases */
+    char *block;
+    unsigned frozen_version; /* counts freeze calls, so that trainers know when to plan anew */
+    atomic_flag idle_lock;
+    mbp_workspace *idle; /* of predictions that are over */
+};
+
+/* A network without its parameters (graph.c). */
+mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator *allocator, mbp_error *error);
+void mbp_graph_free(mbp_net *net);
+/* The number of parameters that a valid graph text asks for. */
+mbp_status mbp_graph_count(const char *graph, int64_t *params, mbp_error *error);
+const mbp_allocator *mbp_net_allocator(const mbp_net *net);
+
+/* ---- rows of the caller's arrays (array.c) ---- */
+
+/* Which rows: those numbered index[first ...], or first, first + 1, ... when index is NULL. */
+typedef struct mbp_selection {
+    const int64_t *index;
+    int64_t first, count;
+} mbp_selection;
+
+/* Refuses an array that cannot be `what` with so many columns; rows -1: any number. */
+mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols, mbp_error *error);
+/* Whether the selected rows can be used where they are, as a view in this dtype. */
+int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view);
+/* Copies the selected rows into `to` (net dtype F32 or F64, or I64), converting. */
+void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to);
+
+/* ---- workspaces (plan.c) ---- */
+
+typedef enum mbp_need { MBP_PREDICT = 0, MBP_TARGETS = 1, MBP_DELTAS = 2, MBP_INPUT_DELTAS = 4 } mbp_need;
+
+struct mbp_workspace {
+    mbp_workspace *next;
+    size_t bytes;
+    int64_t rows; /* capacity */
+    int needs;    /* mbp_need bits */
+    /* Per node. home: its place in this block; value: where y is in this call: at home, or for an input in the caller's memory, or for
+     * an output straight in the caller's; z: kept for the derivative, at NULL when y will do; delta: dy, then dz. */
+    mbp_view *home, *value, *z, *delta;
+    mbp_view *target_home, *target; /* per output; target.at NULL: labels count */
+    int64_t **labels;               /* per output */
+    double *weight;                 /* of rows */
+    void *pack;
+};
+
+/* A workspace with at least these rows and needs: *workspace itself, or a new one in its place. */
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, mbp_error *error);
+void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace);
+/* Rows that a prediction handles at a time. */
+int64_t mbp_slice_rows(const mbp_net *net);
+
+/* ---- the backward pass's plan (plan.c) ---- */
+
+/* What backward does with a destination: several nodes may write one delta or one gradient; the first stores, later ones add. */
+typedef enum mbp_write { MBP_SKIP, MBP_STORE, MBP_ACCUMULATE } mbp_write;
+
+typedef struct mbp_group { /* a run of the flat vector that the update treats alike */
+    int64_t offset, length;
+    int decay;
+} mbp_group;
+
+typedef struct mbp_plan {
+    unsigned frozen_version;
+    int input_grads;
+    mbp_write *edge;  /* per operand: how its delta is written */
+    mbp_write *grads; /* per node (MBP_DENSE): how its layer's gradient is written */
+    int *wanted;      /* per node: its delta is needed */
+    int *deriver;     /* per node: the dense node that writes its delta last, and then turns dy into dz; -1: none */
+    int *scratch;     /* per node and per layer, for making the plan */
+    mbp_group *group;
+    int groups;
+} mbp_plan;
+
+size_t mbp_plan_bytes(const mbp_net *net);
+/* Lays the plan's arrays into `block`. */
+void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block);
+void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias);
+
+/* ---- the trainer (trainer.c) ---- */
+
+typedef struct mbp_objective { /* of one output */
+    mbp_formula loss; /* row -1: the caller's own */
+    double weight;
+    int labels; /* integer labels may be targets */
+    int signs;  /* targets are -1 or +1 */
+    mbp_interval targets;
+} mbp_objective;
+
+struct mbp_trainer {
+    mbp_net *net;
+    size_t bytes;
+    atomic_flag busy;
+    mbp_formula optimizer;
+    double powers[MBP_PARAMETERS_MAX];
+    int64_t steps;
+    mbp_objective *objective; /* per output */
+    mbp_plan plan;
+    char *grads;
+    void *slots[MBP_SLOTS_MAX];
+    int slot_count;
+    mbp_workspace *workspace;
+    int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
+    int64_t input_grad_rows; /* rows whose input gradients are; 0: none */
+    int nonfinite;           /* set by the products that finish a gradient */
+};
+
+/* Takes the trainer for one call, or refuses; leave passes the call's status on. */
+mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error);
+mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status);
+
+/* ---- a batch, checked and brought into a workspace (batch.c) ---- */
+
+mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error);
+mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *batch, int64_t *rows, mbp_error *error);
+/* Sets the workspace's values of the inputs, and all other values to their homes. */
+void mbp_inputs_load(const mbp_net *net, mbp_workspace *workspace, const mbp_array *x, mbp_selection rows);
+/* Sets targets, labels and row weights; *total: the sum of the weights. */
+mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *total, mbp_error *error);
+
+/* ---- the passes (step.c) ---- */
+
+/* Values of all nodes up to `last`, from the inputs in the workspace. */
+void mbp_forward(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last);
+/* The weighted loss of the rows in the trainer's workspace over `total`; with gradients into the deltas of the outputs, or without. */
+double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradients);
+/* Load, forward, loss, backward, update for some rows of a checked batch, in a workspace that has room. */
+mbp_status mbp_step_rows(mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *loss, double *total, mbp_error *error);
+
+#endif

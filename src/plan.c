@@ -1,0 +1,254 @@
+/* Floor 3: shapes to offsets in a workspace, and who stores first and who adds in the backward pass. */
+#include "net.h"
+
+#include <string.h>
+
+/* ---- where values and deltas live ---- */
+
+/* The first concat that takes node `id` as an operand, with the column where it does; -1: none. A producer writes straight into it. An
+ * input is the caller's memory and has no such place. */
+static int concat_home(const mbp_net *net, int id, int64_t *column) {
+    if (net->node[id].kind == MBP_INPUT)
+        return -1;
+    for (int user = id + 1; user < net->nodes; user++) {
+        const mbp_node *node = &net->node[user];
+        if (node->kind != MBP_CONCAT || !node->reached)
+            continue;
+        *column = 0;
+        for (int i = 0; i < node->operands; i++) {
+            const int operand = net->operands[node->first_operand + i];
+            if (operand == id)
+                return user;
+            *column += net->node[operand].width;
+        }
+    }
+    return -1;
+}
+
+/* How many operands, and outputs, are this node. */
+static int uses(const mbp_net *net, int id) {
+    int count = 0;
+    for (int user = id + 1; user < net->nodes; user++)
+        for (int i = 0; net->node[user].reached && i < net->node[user].operands; i++)
+            count += net->operands[net->node[user].first_operand + i] == id;
+    for (int i = 0; i < net->outputs; i++)
+        count += net->output[i].node == id;
+    return count;
+}
+
+/* As concat_home, for the delta: only where the concat is the one user, since then the concat's delta is the operand's. */
+static int delta_home(const mbp_net *net, int id, int64_t *column) { return uses(net, id) == 1 ? concat_home(net, id, column) : -1; }
+
+/* Columns of a row in the workspace: whole cache lines once there is more than one, and no multiple of 1 KB, where the rows of a tile would
+ * compete for the same cache sets. */
+static int64_t leading_dimension(const mbp_net *net, int64_t width) {
+    const int64_t line = MBP_ALIGNMENT / (int64_t)net->item;
+    if (width <= line)
+        return width;
+    const int64_t padded = (width + line - 1) / line * line;
+    return padded * (int64_t)net->item % 1024 ? padded : padded + line;
+}
+
+/* ---- a workspace ---- */
+
+/* A block being laid out: with base NULL only its size is counted. */
+typedef struct layout {
+    const mbp_net *net;
+    char *base;
+    size_t used;
+    int64_t rows;
+    int overflow;
+} layout;
+
+static void *take(layout *l, int64_t count, size_t item) {
+    size_t bytes;
+    void *at = l->base ? l->base + l->used : NULL;
+    if (__builtin_mul_overflow((size_t)count, item, &bytes) || __builtin_add_overflow(l->used, bytes + MBP_ALIGNMENT, &l->used))
+        l->overflow = 1;
+    l->used = l->used / MBP_ALIGNMENT * MBP_ALIGNMENT;
+    return at;
+}
+
+static mbp_view take_rows(layout *l, int64_t width) {
+    const int64_t ld = leading_dimension(l->net, width);
+    return (mbp_view){take(l, ld, (size_t)l->rows * l->net->item), ld};
+}
+
+/* The node's columns in the concat that is its home, or rows of its own. */
+static mbp_view place(layout *l, const mbp_view *homes, int id, int home, int64_t column) {
+    if (home < 0)
+        return take_rows(l, l->net->node[id].width);
+    return l->base ? (mbp_view){(char *)homes[home].at + (size_t)column * l->net->item, homes[home].ld} : (mbp_view){0};
+}
+
+static void lay_node(layout *l, mbp_workspace *w, int id) {
+    const mbp_net *net = l->net;
+    const mbp_node *node = &net->node[id];
+    int64_t column = 0, delta_column = 0;
+    mbp_view none = {0}, home, z = none, delta = none;
+    home = place(l, w->home, id, concat_home(net, id, &column), column);
+    if (w->needs & MBP_DELTAS && node->kind == MBP_DENSE && mbp_activation_keeps_z(node->activation.row))
+        z = take_rows(l, node->width);
+    if (w->needs & (node->kind == MBP_INPUT ? MBP_INPUT_DELTAS : MBP_DELTAS))
+        delta = place(l, w->delta, id, delta_home(net, id, &delta_column), delta_column);
+    if (l->base) {
+        w->home[id] = home;
+        w->z[id] = z;
+        w->delta[id] = delta;
+    }
+}
+
+static void lay_output(layout *l, mbp_workspace *w, int i) {
+    if (!(w->needs & MBP_TARGETS))
+        return;
+    mbp_view target = take_rows(l, l->net->node[l->net->output[i].node].width);
+    int64_t *labels = take(l, l->rows, sizeof(int64_t));
+    if (l->base) {
+        w->target_home[i] = target;
+        w->labels[i] = labels;
+    }
+}
+
+/* Lays everything out in falling order of nodes, so that a concat has its place before its operands ask for theirs. */
+static void lay_workspace(layout *l, mbp_workspace *w) {
+    const mbp_net *net = l->net;
+    take(l, 1, sizeof *w);
+    w->home = take(l, net->nodes, sizeof(mbp_view));
+    w->value = take(l, net->nodes, sizeof(mbp_view));
+    w->z = take(l, net->nodes, sizeof(mbp_view));
+    w->delta = take(l, net->nodes, sizeof(mbp_view));
+    w->target_home = take(l, net->outputs, sizeof(mbp_view));
+    w->target = take(l, net->outputs, sizeof(mbp_view));
+    w->labels = take(l, net->outputs, sizeof(int64_t *));
+    w->weight = take(l, w->needs & MBP_TARGETS ? l->rows : 0, sizeof(double));
+    w->pack = take(l, 1, net->kernels->pack);
+    for (int id = net->nodes - 1; id >= 0; id--)
+        if (net->node[id].reached)
+            lay_node(l, w, id);
+    for (int i = 0; i < net->outputs; i++)
+        lay_output(l, w, i);
+    take(l, MBP_READABLE, 1);
+}
+
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, mbp_error *error) {
+    mbp_workspace *old = *workspace;
+    if (old && old->rows >= rows && (old->needs & needs) == needs)
+        return MBP_OK;
+    rows = old && old->rows > rows ? old->rows : rows;
+    needs |= old ? old->needs : 0;
+    mbp_workspace count = {.rows = rows, .needs = needs}, *made = NULL;
+    layout l = {.net = net, .rows = rows};
+    lay_workspace(&l, &count);
+    if (!l.overflow)
+        made = mbp_allocate(net->allocator, l.used);
+    if (!made)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch of %lld rows; use a smaller batch", (long long)rows);
+    *made = (mbp_workspace){.bytes = l.used, .rows = rows, .needs = needs};
+    l = (layout){.net = net, .rows = rows, .base = (char *)made};
+    lay_workspace(&l, made);
+    mbp_workspace_free(net, old);
+    *workspace = made;
+    return MBP_OK;
+}
+
+void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace) {
+    if (workspace)
+        mbp_release(net->allocator, workspace, workspace->bytes);
+}
+
+/* As many rows as keep a slice's values within about 256 KB, half of a small L2; whole chunks of MBP_LOSS_CHUNK rows. */
+int64_t mbp_slice_rows(const mbp_net *net) {
+    int64_t width = 1;
+    for (int id = 0; id < net->nodes; id++)
+        width += net->node[id].reached ? net->node[id].width : 0;
+    const int64_t rows = (256 << 10) / (width * (int64_t)net->item) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
+    return rows < MBP_LOSS_CHUNK ? MBP_LOSS_CHUNK : rows > 1024 ? 1024 : rows;
+}
+
+/* ---- the backward pass ---- */
+
+size_t mbp_plan_bytes(const mbp_net *net) {
+    return (size_t)net->operand_count * sizeof(mbp_write) + (size_t)net->nodes * (sizeof(mbp_write) + 3 * sizeof(int)) +
+           (size_t)net->layers * (sizeof(int) + 2 * sizeof(mbp_group)) + 16;
+}
+
+void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block) {
+    plan->group = (mbp_group *)block;
+    plan->edge = (mbp_write *)(plan->group + 2 * net->layers);
+    plan->grads = plan->edge + net->operand_count;
+    plan->wanted = (int *)(plan->grads + net->nodes);
+    plan->deriver = plan->wanted + net->nodes;
+    plan->scratch = plan->deriver + net->nodes;
+    plan->frozen_version = net->frozen_version - 1;
+}
+
+/* A delta is wanted where a trainable parameter, or an input whose gradient was asked for, lies below. */
+static void plan_wanted(const mbp_net *net, mbp_plan *plan) {
+    for (int id = 0; id < net->nodes; id++) {
+        const mbp_node *node = &net->node[id];
+        int wanted = node->kind == MBP_INPUT ? plan->input_grads : node->kind == MBP_DENSE && !net->layer[node->layer].frozen;
+        for (int i = 0; i < node->operands; i++)
+            wanted |= plan->wanted[net->operands[node->first_operand + i]];
+        plan->wanted[id] = wanted && node->reached;
+    }
+}
+
+static mbp_write next_write(int *written) { return (*written)++ ? MBP_ACCUMULATE : MBP_STORE; }
+
+/* In the order in which backward will write: falling nodes, rising operands. The loss writes an output's delta before all. */
+static void plan_deltas(const mbp_net *net, mbp_plan *plan) {
+    int *written = plan->scratch;
+    int64_t column;
+    memset(written, 0, (size_t)net->nodes * sizeof(int));
+    memset(plan->deriver, -1, (size_t)net->nodes * sizeof(int));
+    for (int i = 0; i < net->outputs; i++)
+        written[net->output[i].node] = 1;
+    for (int id = net->nodes - 1; id >= 0; id--) {
+        const mbp_node *node = &net->node[id];
+        for (int i = 0; i < node->operands; i++) {
+            const int operand = net->operands[node->first_operand + i];
+            const int skip = !plan->wanted[id] || !plan->wanted[operand] ||
+                             (node->kind == MBP_CONCAT && delta_home(net, operand, &column) == id);
+            plan->edge[node->first_operand + i] = skip ? MBP_SKIP : next_write(&written[operand]);
+            if (!skip) /* the smallest user comes last, and its verdict stays */
+                plan->deriver[operand] = node->kind == MBP_DENSE ? id : -1;
+        }
+    }
+}
+
+static void plan_grads(const mbp_net *net, mbp_plan *plan) {
+    int *written = plan->scratch;
+    memset(written, 0, (size_t)net->layers * sizeof(int));
+    for (int id = net->nodes - 1; id >= 0; id--) {
+        const mbp_node *node = &net->node[id];
+        const int trains = node->kind == MBP_DENSE && node->reached && !net->layer[node->layer].frozen;
+        plan->grads[id] = trains ? next_write(&written[node->layer]) : MBP_SKIP;
+    }
+}
+
+static void add_group(mbp_plan *plan, int64_t offset, int64_t length, int decay) {
+    mbp_group *last = plan->groups ? &plan->group[plan->groups - 1] : NULL;
+    if (last && last->decay == decay && last->offset + last->length == offset)
+        last->length += length;
+    else
+        plan->group[plan->groups++] = (mbp_group){offset, length, decay};
+}
+
+static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias) {
+    plan->groups = 0;
+    for (int i = 0; i < net->layers; i++)
+        if (!net->layer[i].frozen)
+            add_group(plan, net->layer[i].weight, net->layer[i].in * net->layer[i].out, 1);
+    for (int i = 0; i < net->layers; i++)
+        if (!net->layer[i].frozen && net->layer[i].bias >= 0)
+            add_group(plan, net->layer[i].bias, net->layer[i].out, decay_bias);
+}
+
+void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias) {
+    plan->frozen_version = net->frozen_version;
+    plan->input_grads = input_grads;
+    plan_wanted(net, plan);
+    plan_deltas(net, plan);
+    plan_grads(net, plan);
+    plan_groups(net, plan, decay_bias);
+}

@@ -1,0 +1,255 @@
+/* Part of kernels.c: the three products of a dense layer. One driver: a piece is a block of at most PIECE_ROWS x PIECE_COLUMNS of c;
+ * it is computed over slices of k, panel by panel (TILE_COLUMNS columns of b) and tile by tile (TILE_ROWS rows of a), and an
+ * element's chain of additions goes through c from one slice to the next, so that neither blocking nor packing changes a bit. */
+
+enum {
+    TILE_COLUMNS = TILE_VECTORS * VL,
+    /* A panel of b, SLICE x TILE_COLUMNS, and a tile of a must stay in a 32 KB L1: 256 x 64 bytes = 16 KB on AVX2. */
+    SLICE = 16384 / (TILE_VECTORS * VB),
+    PIECE_ROWS = 24 * TILE_ROWS,
+    PIECE_COLUMNS = 16 * TILE_COLUMNS,
+    /* Packing a (TN: its rows are read across) is repaid from three panels on. */
+    PACK_A_FROM_COLUMNS = 2 * TILE_COLUMNS + 1,
+    PANEL_ELEMENTS = SLICE * TILE_COLUMNS,
+    PACK_BYTES = (PANEL_ELEMENTS + SLICE * PIECE_ROWS) * (int)sizeof(T)
+};
+
+/* ---- vectors that may end early: n of VL elements ---- */
+
+static inline __attribute__((always_inline)) vr load(const T *at) { return (vr)(*(const vr_memory *)at); }
+
+static inline __attribute__((always_inline)) vr load_part(const T *at, int64_t n) {
+    if (n >= VL)
+        return load(at);
+    vr v = {0};
+    for (int64_t l = 0; l < n; l++)
+        v[l] = at[l];
+    return v;
+}
+
+static inline __attribute__((always_inline)) void store_part(T *at, vr v, int64_t n) {
+    if (n >= VL) {
+        *(vr_memory *)at = (vr_memory)v;
+        return;
+    }
+    for (int64_t l = 0; l < n; l++)
+        at[l] = v[l];
+}
+
+/* bad + (0, or NaN for NaN and the infinities) of the first n lanes of v. */
+static inline __attribute__((always_inline)) vr watch_part(vr bad, vr v, int64_t n) {
+    if (n >= VL)
+        return bad + (v - v);
+    for (int64_t l = 0; l < n; l++)
+        bad[l] += v[l] - v[l];
+    return bad;
+}
+
+/* ---- a tile ---- */
+
+typedef enum { FROM_ZERO, FROM_BIAS, FROM_C } start;
+
+/* One tile's operands: a(i, k) = a[i * a_row + k * a_step]; b's panel with its ld; c with `columns` valid columns. */
+typedef struct tile {
+    const T *a, *b, *bias;
+    T *c;
+    int64_t a_row, a_step, ldb, ldc, k, columns;
+    start from;
+    int relu, watch; /* apply relu at the store; look for non-finite elements at the store */
+} tile;
+
+/* c = start + a b over k steps; the accumulators live in registers because ROWS and VECTORS are constants wherever this is inlined. Returns
+ * 0 in the lanes whose stored elements are all finite, else NaN. */
+static inline __attribute__((always_inline)) vr run_tile(const tile *t, const int rows, const int vectors) {
+    vr acc[TILE_ROWS][TILE_VECTORS], bad = {0};
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            acc[i][v] = t->from == FROM_C      ? load_part(t->c + i * t->ldc + v * VL, t->columns - v * VL)
+                        : t->from == FROM_BIAS ? load_part(t->bias + v * VL, t->columns - v * VL)
+                                               : (vr){0};
+    }
+    const T *a = t->a, *b = t->b;
+    const int64_t a_row = t->a_row, a_step = t->a_step, ldb = t->ldb;
+    for (int64_t k = t->k; k; k--, a += a_step, b += ldb) {
+        vr row[TILE_VECTORS];
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            row[v] = load(b + v * VL);
+        UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vr x = a[i * a_row] - (vr){0};
+            UNROLL
+            for (int v = 0; v < vectors; v++)
+                acc[i][v] = fma_vector(x, row[v], acc[i][v]);
+        }
+    }
+    UNROLL
+    for (int i = 0; i < rows; i++) {
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            vr z = acc[i][v];
+            if (t->relu)
+                z = (vr)(~(vi)(z < 0) & (vi)z); /* keeps NaN */
+            if (t->watch)
+                bad = watch_part(bad, z, t->columns - v * VL);
+            store_part(t->c + i * t->ldc + v * VL, z, t->columns - v * VL);
+        }
+    }
+    return bad;
+}
+
+/* run_tile for the tile sizes that occur, each compiled for itself. */
+static vr run_sized_tile(const tile *t, int rows, int vectors) {
+#define ONE(r, v)                                                                                                                          \
+    case (r) * 8 + (v):                                                                                                                    \
+        return run_tile(t, r, v);
+#if TILE_VECTORS == 4
+#define WIDTHS(r) ONE(r, 1) ONE(r, 2) ONE(r, 3) ONE(r, 4)
+#else
+#define WIDTHS(r) ONE(r, 1) ONE(r, 2)
+#endif
+    switch (rows * 8 + vectors) {
+        WIDTHS(1) WIDTHS(2) WIDTHS(3) WIDTHS(4)
+#if TILE_ROWS == 6
+        WIDTHS(5) WIDTHS(6)
+#endif
+    }
+#undef WIDTHS
+#undef ONE
+    return (vr){0};
+}
+
+/* ---- packing ---- */
+
+/* A panel of W^T: to[k][j] = b[first_column + j][first_k + k]. */
+static void pack_panel_transposed(T *to, const mbp_product *p, int64_t first_k, int64_t k_count, int64_t first_column, int64_t columns) {
+    const T *from = (const T *)p->b.at + first_column * p->b.ld + first_k;
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t k = 0; k < k_count; k++)
+            to[k * TILE_COLUMNS + j] = from[j * p->b.ld + k];
+}
+
+/* A block of x^T, the steps of k one after the other: to[k][i] = a[first_k + k][first_row + i]. */
+static void pack_block(T *to, const mbp_product *p, int64_t first_k, int64_t k_count, int64_t first_row, int64_t rows) {
+    const T *from = (const T *)p->a.at + first_k * p->a.ld + first_row;
+    for (int64_t k = 0; k < k_count; k++)
+        memcpy(to + k * rows, from + k * p->a.ld, (size_t)rows * sizeof(T));
+}
+
+/* ---- a piece ---- */
+
+typedef struct piece {
+    int64_t row, rows, column, columns;
+} piece;
+
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t product_pieces(const mbp_product *p) { return divide_up(p->m, PIECE_ROWS) * divide_up(p->n, PIECE_COLUMNS); }
+
+static piece piece_at(const mbp_product *p, int64_t index) {
+    int64_t across = divide_up(p->n, PIECE_COLUMNS);
+    int64_t row = index / across * PIECE_ROWS, column = index % across * PIECE_COLUMNS;
+    return (piece){row, smaller(PIECE_ROWS, p->m - row), column, smaller(PIECE_COLUMNS, p->n - column)};
+}
+
+/* All row tiles of one panel, in tiles as equal as they can be; t holds the panel's first tile. */
+static vr run_panel(tile t, int64_t rows) {
+    const T *a = t.a;
+    T *c = t.c;
+    vr bad = {0};
+    const int64_t tiles = divide_up(rows, TILE_ROWS);
+    const int vectors = (int)divide_up(t.columns, VL);
+    for (int64_t i = 0, row = 0; i < tiles; i++) {
+        int64_t next = rows * (i + 1) / tiles;
+        t.a = a + row * t.a_row;
+        t.c = c + row * t.ldc;
+        bad += run_sized_tile(&t, (int)(next - row), vectors);
+        row = next;
+    }
+    return bad;
+}
+
+/* identity and relu on c itself need no pass of their own: relu happens where the tile is stored. */
+static int map_in_registers(const mbp_product *p) {
+    return p->map_out.at == p->c.at && p->map_in.at == p->c.at && (p->map == forward_identity || p->map == forward_relu);
+}
+
+/* One slice of k for all panels of a piece. */
+static vr run_slice(const mbp_product *p, piece q, int64_t first_k, int64_t k_count, T *panel) {
+    const int last = first_k + k_count == p->k;
+    T *block = panel + PANEL_ELEMENTS;
+    tile t = {.k = k_count, .ldc = p->c.ld, .watch = last && p->nonfinite, .relu = last && p->map == forward_relu && map_in_registers(p)};
+    t.from = first_k || p->add ? FROM_C : p->bias ? FROM_BIAS : FROM_ZERO;
+    if (p->pattern != MBP_TN) {
+        t.a = (const T *)p->a.at + q.row * p->a.ld + first_k;
+        t.a_row = p->a.ld, t.a_step = 1;
+    } else if (q.columns >= PACK_A_FROM_COLUMNS) {
+        pack_block(block, p, first_k, k_count, q.row, q.rows);
+        t.a = block;
+        t.a_row = 1, t.a_step = q.rows;
+    } else {
+        t.a = (const T *)p->a.at + first_k * p->a.ld + q.row;
+        t.a_row = 1, t.a_step = p->a.ld;
+    }
+    vr bad = {0};
+    for (int64_t column = q.column; column < q.column + q.columns; column += TILE_COLUMNS) {
+        t.columns = smaller(TILE_COLUMNS, q.column + q.columns - column);
+        t.c = (T *)p->c.at + q.row * p->c.ld + column;
+        t.bias = p->bias ? (const T *)p->bias + column : NULL;
+        if (p->pattern == MBP_NT) {
+            pack_panel_transposed(panel, p, first_k, k_count, column, t.columns);
+            t.b = panel, t.ldb = TILE_COLUMNS;
+        } else {
+            t.b = (const T *)p->b.at + first_k * p->b.ld + column;
+            t.ldb = p->b.ld;
+        }
+        bad += run_panel(t, q.rows);
+    }
+    return bad;
+}
+
+/* db = the sums of b's columns, rows in order, in chunks of MBP_LOSS_CHUNK added in order. */
+static vr sum_columns(const mbp_product *p, int64_t first, int64_t columns) {
+    vr bad = {0};
+    for (int64_t j = first; j < first + columns; j += VL) {
+        T *db = (T *)p->db + j;
+        const int64_t n = smaller(VL, first + columns - j);
+        vr total = p->add ? load_part(db, n) : (vr){0};
+        for (int64_t chunk = 0; chunk < p->k; chunk += MBP_LOSS_CHUNK) {
+            vr sum = {0};
+            for (int64_t k = chunk; k < smaller(p->k, chunk + MBP_LOSS_CHUNK); k++)
+                sum += load((const T *)p->b.at + k * p->b.ld + j);
+            total += sum;
+        }
+        store_part(db, total, n);
+        bad = watch_part(bad, total, n);
+    }
+    return bad;
+}
+
+static int all_zero(vr v) {
+    T sum = 0;
+    for (int l = 0; l < VL; l++)
+        sum += v[l];
+    return sum == 0;
+}
+
+static mbp_view view_at(mbp_view v, int64_t row, int64_t column) { return (mbp_view){(T *)v.at + row * v.ld + column, v.ld}; }
+
+static void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
+    vr bad = {0};
+    for (int64_t i = first; i < last; i++) {
+        const piece q = piece_at(p, i);
+        for (int64_t k = 0; k < p->k; k += SLICE)
+            bad += run_slice(p, q, k, smaller(SLICE, p->k - k), pack);
+        if (p->db && q.row == 0)
+            bad += sum_columns(p, q.column, q.columns);
+        if (p->map && !map_in_registers(p))
+            p->map(q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column), p->parameters);
+    }
+    if (p->nonfinite && !all_zero(bad))
+        __atomic_store_n(p->nonfinite, 1, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,169 @@
+/* Floor 4: a trainer's life, its state and what can be asked of it. */
+#include "net.h"
+
+#include <string.h>
+
+mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error) {
+    if (!trainer)
+        return mbp_fail(error, MBP_INVALID, "trainer is NULL");
+    if (atomic_flag_test_and_set(&trainer->busy))
+        return mbp_fail(error, MBP_BUSY, "the trainer is in use by another call: wait for it, or use one trainer per thread");
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status) {
+    atomic_flag_clear(&trainer->busy);
+    return status;
+}
+
+/* ---- making one ---- */
+
+static mbp_status read_objective(mbp_objective *objective, const char *loss, int64_t width, mbp_error *error) {
+    if (!loss) {
+        objective->loss.row = -1;
+        return MBP_OK;
+    }
+    mbp_status status = mbp_formula_parse(MBP_LOSS, mbp_slice_of(loss), &objective->loss, error);
+    if (status != MBP_OK)
+        return status;
+    const char *targets = mbp_loss_targets(objective->loss.row);
+    objective->labels = strcmp(targets, "LABELS") == 0;
+    objective->signs = strcmp(targets, "SIGNS") == 0;
+    if (objective->labels && width < 2)
+        return mbp_fail(error, MBP_INVALID, "%s needs at least 2 outputs, one per class; for one output use bce", loss);
+    if (!objective->signs)
+        objective->targets = mbp_parse_interval(mbp_slice_of(objective->labels ? "[0,1]" : targets));
+    return MBP_OK;
+}
+
+static size_t round_up(size_t bytes) { return (bytes + MBP_ALIGNMENT - 1) / MBP_ALIGNMENT * MBP_ALIGNMENT; }
+
+/* The structure, objectives, plan, gradients and slots in one zeroed block. */
+static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
+    const size_t head = round_up(sizeof(mbp_trainer) + (size_t)net->outputs * sizeof(mbp_objective));
+    const size_t plan = round_up(mbp_plan_bytes(net)), vector = round_up((size_t)net->params * net->item);
+    size_t bytes = head + plan + vector * (size_t)(1 + slots) + MBP_READABLE;
+    char *at = mbp_allocate(net->allocator, bytes);
+    if (!at)
+        return NULL;
+    memset(at, 0, bytes);
+    mbp_trainer *trainer = (mbp_trainer *)at;
+    trainer->bytes = bytes;
+    trainer->net = net;
+    trainer->objective = (mbp_objective *)(at + sizeof *trainer);
+    mbp_plan_place(net, &trainer->plan, at += head);
+    trainer->grads = at += plan;
+    trainer->slot_count = slots;
+    for (int i = 0; i < slots; i++)
+        trainer->slots[i] = at += vector;
+    atomic_flag_clear(&trainer->busy);
+    return trainer;
+}
+
+static void reset_powers(mbp_trainer *trainer) {
+    for (int i = 0; i < MBP_PARAMETERS_MAX; i++)
+        trainer->powers[i] = 1;
+}
+
+mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses, const double *loss_weights, int n_losses,
+                              const char *optimizer, mbp_error *error) {
+    mbp_formula formula;
+    if (!trainer || !net || !losses || !optimizer)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", !trainer ? "trainer" : !net ? "net" : !losses ? "losses" : "optimizer");
+    if (n_losses != net->outputs)
+        return mbp_fail(error, MBP_INVALID, "%d losses are given for %d outputs", n_losses, net->outputs);
+    mbp_status status = mbp_formula_parse(MBP_OPTIMIZER, mbp_slice_of(optimizer), &formula, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_trainer *made = allocate_trainer(net, mbp_optimizer_slots(formula.row));
+    if (!made)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for a trainer of %lld parameters", (long long)net->params);
+    made->optimizer = formula;
+    reset_powers(made);
+    for (int i = 0; i < n_losses && status == MBP_OK; i++) {
+        made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
+        status = read_objective(&made->objective[i], losses[i], mbp_net_output_width(net, i), error);
+    }
+    if (status != MBP_OK) {
+        mbp_trainer_free(made);
+        return status;
+    }
+    for (int i = 0; i < n_losses; i++)
+        if (losses[i])
+            net->output[i].link = mbp_loss_link(made->objective[i].loss.row);
+    *trainer = made;
+    return MBP_OK;
+}
+
+void mbp_trainer_free(mbp_trainer *trainer) {
+    if (!trainer)
+        return;
+    mbp_workspace_free(trainer->net, trainer->workspace);
+    mbp_release(trainer->net->allocator, trainer, trainer->bytes);
+}
+
+/* ---- its state ---- */
+
+void *mbp_trainer_grads(mbp_trainer *trainer) { return trainer->grads; }
+
+void *mbp_trainer_slot(mbp_trainer *trainer, int i) { return i >= 0 && i < trainer->slot_count ? trainer->slots[i] : NULL; }
+
+static int parameter_index(const mbp_trainer *trainer, const char *name) {
+    if (strcmp(name, "decay_bias") == 0)
+        return mbp_optimizer_decay_bias(trainer->optimizer.row);
+    return mbp_parameter_index(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), mbp_slice_of(name));
+}
+
+static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, int *index, mbp_error *error) {
+    if (!trainer || !name)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", trainer ? "name" : "trainer");
+    *index = parameter_index(trainer, name);
+    if (*index >= 0)
+        return MBP_OK;
+    return mbp_fail(error, MBP_INVALID, "%s has no parameter \"%.60s\"; it has: %s", mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row),
+                    name, mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row));
+}
+
+mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error) {
+    int i = -1;
+    mbp_status status = find_parameter(trainer, name, &i, error);
+    if (status == MBP_OK)
+        *value = trainer->optimizer.parameters[i];
+    return status;
+}
+
+mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
+    int i = -1;
+    mbp_status status = find_parameter(trainer, name, &i, error);
+    if (status != MBP_OK)
+        return status;
+    if (i == mbp_optimizer_decay_bias(trainer->optimizer.row))
+        return mbp_fail(error, MBP_INVALID, "decay_bias is chosen when the trainer is made");
+    status = mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), i, value, error);
+    if (status == MBP_OK)
+        trainer->optimizer.parameters[i] = value;
+    return status;
+}
+
+int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer->steps; }
+
+mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
+    if (!trainer || steps < 0)
+        return mbp_fail(error, MBP_INVALID, trainer ? "the step count cannot be negative" : "trainer is NULL");
+    reset_powers(trainer);
+    for (int i = 0, parameter; (parameter = mbp_optimizer_power(trainer->optimizer.row, i)) >= 0; i++)
+        for (int64_t s = 0; s < steps && trainer->powers[i] != 0; s++)
+            trainer->powers[i] *= trainer->optimizer.parameters[parameter];
+    trainer->steps = steps;
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK)
+        return status;
+    memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
+    for (int i = 0; i < trainer->slot_count; i++)
+        memset(trainer->slots[i], 0, (size_t)trainer->net->params * trainer->net->item);
+    return mbp_trainer_leave(trainer, mbp_trainer_set_steps(trainer, 0, error));
+}

@@ -1,0 +1,26 @@
+"""Networks for the tests of files, and what must survive in one."""
+
+import random
+
+BACKENDS = {"compiled": "microbp._core", "reference": "microbp.reference"}
+SMALL = "input 3\ndense 0 units=2\noutput 1\n"
+GRAPHS = {
+    "small": SMALL,
+    "branches": "input 7\ndense 0 layer=a units=33 activation=relu\ndense 1 units=33 activation=leaky_relu(slope=0.2)\nadd 1 2\n"
+    "concat 3 0\ndense 4 units=5 bias=0 frozen=1\noutput 5\n",
+    "shared": "input 4\ninput 2\ndense 0 layer=shared units=4\ndense 2 layer=shared\nconcat 3 1\ndense 4 units=1\n"
+    "output 5 link=sigmoid\noutput 2\n",
+    "scalar": "input 1\ndense 0 units=1\noutput 1\n",
+}
+
+
+def make(module, text=SMALL, dtype="float32", seed=0):
+    """A net whose parameters are arbitrary bits, those of NaNs and subnormals too."""
+    net = module.Net(text, dtype, seed)
+    numbers = memoryview(net.params).cast("B")
+    numbers[:] = random.Random(seed).randbytes(len(numbers))
+    return net
+
+
+def state(net):
+    return net.text(), net.dtype, net.seed, bytes(memoryview(net.params))

@@ -1,0 +1,312 @@
+"""Files: both backends write the same bytes, read what was written bit for bit, and refuse everything else."""
+
+import importlib
+import json
+import os
+import random
+import re
+import resource
+import sys
+from array import array
+from collections import OrderedDict
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from microbp.reference.file import crc32c
+
+from file_cases import BACKENDS, GRAPHS, SMALL, make, state
+
+each_graph = pytest.mark.parametrize("text", GRAPHS.values(), ids=GRAPHS)
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+@pytest.fixture
+def module(backend):
+    return importlib.import_module(BACKENDS[backend])
+
+
+@pytest.fixture
+def rng():
+    seed = int(os.environ.get("MICROBP_SEED", random.randrange(2**32)))
+    print(f"MICROBP_SEED={seed}")
+    return random.Random(seed)
+
+
+def fix(data):
+    """The bytes with the checksum made right."""
+    found = re.search(rb'"microbp.crc32c":"(.{8})"', data, re.DOTALL)
+    if not found:
+        return data
+    zeros = data[: found.start(1)] + b"00000000" + data[found.end(1) :]
+    return data[: found.start(1)] + b"%08x" % crc32c(zeros) + data[found.end(1) :]
+
+
+def replace(data, begin, end, new):
+    """The bytes from begin to end of a header replaced, its length and the checksum made right."""
+    length = int.from_bytes(data[:8], "little") + len(new) - (end - begin)
+    return fix(length.to_bytes(8, "little") + data[8:begin] + new + data[end:])
+
+
+def substitute(data, old, new):
+    begin = data.index(old)
+    return replace(data, begin, begin + len(old), new)
+
+
+def verdict(module, data):
+    """What the bytes are to a backend: a net's state, or None when they are refused."""
+    try:
+        return state(module.Net.read(data))
+    except (ValueError, NotImplementedError):
+        return None
+
+
+@contextmanager
+def little_memory():
+    """Half a GiB more address space than now: an allocation that a hostile size asks for fails with MemoryError."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# ---- what is written is read ----
+
+
+def test_check_value():
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+@each_graph
+@each_dtype
+def test_backends_write_the_same_bytes(text, dtype):
+    compiled, reference = (importlib.import_module(name) for name in BACKENDS.values())
+    for seed in (0, 1, 2**64 - 1):
+        a, b = make(compiled, text, dtype, seed), make(reference, text, dtype, seed)
+        data = a.write()
+        assert data == b.write()
+        assert state(compiled.Net.read(data)) == state(reference.Net.read(data)) == state(a)
+
+
+@each_graph
+@each_dtype
+def test_round_trip(module, text, dtype, tmp_path):
+    net, path = make(module, text, dtype, 7), tmp_path / "net.safetensors"
+    for _ in range(2):
+        net.save(path)
+        assert path.read_bytes() == net.write()
+    assert state(module.Net.load(path)) == state(net)
+    module.Net.load(path).save(path)
+    assert path.read_bytes() == net.write()
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_frozen_layers_and_links_are_kept(module):
+    net = module.Net(GRAPHS["shared"])
+    net.freeze("shared", True)
+    net.set_link(1, "exp")
+    back = module.Net.read(net.write())
+    assert back.text() == net.text() and "frozen=1" in back.text() and "output 2 link=exp" in back.text()
+
+
+def test_layout(module):
+    net = module.Net(SMALL)
+    memoryview(net.params)[:] = memoryview(array("f", range(8)))
+    data = net.write()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert (8 + length) % 64 == 0
+    assert list(header) == ["__metadata__", "dense_0.weight", "dense_0.bias"]
+    assert header["__metadata__"]["microbp.graph"] == net.text()
+    assert header["dense_0.weight"] == {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+    assert header["dense_0.bias"] == {"dtype": "F32", "shape": [2], "data_offsets": [24, 32]}
+    assert memoryview(data[8 + length :]).cast("f").tolist() == [0, 2, 4, 1, 3, 5, 6, 7]
+
+
+def test_net_without_parameters(module):
+    text = "input 3\nactivation 0 tanh\noutput 1\n"
+    assert verdict(module, module.Net(text).write()) == state(module.Net(text))
+    with pytest.raises((ValueError, NotImplementedError), match="float64 network without parameters"):
+        module.Net(text, "float64").write()
+
+
+# ---- everything else is refused ----
+
+
+def step(module, compiled):
+    """Every case for the compiled backend, one in 29 for the slow one."""
+    return compiled if module.__name__ == BACKENDS["compiled"] else 29
+
+
+def test_truncation_and_bit_flips(module):
+    data = make(module).write()
+    for size in range(0, len(data), step(module, 1)):
+        assert verdict(module, data[:size]) is None, size
+        assert verdict(module, fix(data[:size])) is None, size
+    for bit in range(0, 8 * len(data), step(module, 1)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert verdict(module, bytes(flipped)) is None, bit
+
+
+def test_appended_bytes(module):
+    data = make(module).write()
+    for extra in range(1, 17):
+        assert verdict(module, data + bytes(extra)) is None
+        assert verdict(module, fix(data + bytes(extra))) is None
+
+
+INTEGERS = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1]
+
+
+@pytest.mark.parametrize("text", [GRAPHS["small"], GRAPHS["branches"]], ids=["small", "branches"])
+def test_hostile_integers(module, text):
+    data = make(module, text).write()
+    with little_memory():
+        for length in INTEGERS:
+            assert verdict(module, fix(length.to_bytes(8, "little") + data[8:])) is None, length
+        numbers = [*re.finditer(rb"(?<=[\[,])\d+(?=[],])|(?<=units=)\d+|(?<=input )\d+", data)]
+        assert len(numbers) >= 8
+        for found in numbers:
+            for value in INTEGERS:
+                if value != int(found[0]):
+                    assert verdict(module, replace(data, *found.span(), b"%d" % value)) is None, (found, value)
+
+
+REPLACEMENTS = [
+    ('"format":"microbp"', '"format":"pt"'),
+    ('"format":"microbp"', '"format":"microbp","format":"microbp"'),
+    ('"format":"microbp"', '"format":"microbp","other":"x"'),
+    ('"format":"microbp",', ""),
+    ('"microbp.format":"1"', '"microbp.format":"2"'),
+    ('"microbp.seed":"0"', '"microbp.seed":"18446744073709551616"'),
+    ('"microbp.seed":"0"', '"microbp.seed":"-1"'),
+    ('"microbp.seed":"0"', '"microbp.seed":"00"'),
+    ('"microbp.seed":"0"', '"microbp.seed":0'),
+    ('"microbp.seed":"0",', ""),
+    ("philox4x32-10/1", "philox4x32-10/2"),
+    ("input 3\\n", "input 3\n"),
+    ("input 3\\n", "input 3\\n\\u0000"),
+    ("input 3\\n", "input 3\\n# \u00e9\\n"),
+    ("input 3\\n", "\\u0069nput 3\\n"),
+    ("activation=identity", "activation=wishful"),
+    ("output 1", "output 2"),
+    ("dense_0.weight", "dense_1.weight"),
+    ("dense_0.weight", "dense_0.bias"),
+    ("dense_0.weight", "dense\\u005f0.weight"),
+    ('"F32"', '"F64"'),
+    ('"F32"', '"BF16"'),
+    ("[2,3]", "[3,2]"),
+    ("[2,3]", "[6]"),
+    ("[2,3]", "[2,3,1]"),
+    ("[2,3]", "[2.0,3]"),
+    ("[2,3]", "[2,true]"),
+    ("[2,3]", "[02,3]"),
+    ("[2,3]", "[2,-3]"),
+    ("[2]", "[2,1]"),
+    ("[0,24]", "[-0,24]"),
+    ("[0,24]", "[24,0]"),
+    ("[24,32]", "[0,8]"),
+    ('"dtype":"F32","shape":[2]', '"dtype":"F32","dtype":"F32","shape":[2]'),
+    (',"dense_0.bias":{"dtype":"F32","shape":[2],"data_offsets":[24,32]}', ""),
+    ("[24,32]}", '[24,32]},"dense_0.bias":{"dtype":"F32","shape":[2],"data_offsets":[24,32]}'),
+    ("[24,32]}", '[24,32]},"extra":{"dtype":"F32","shape":[0],"data_offsets":[32,32]}'),
+    ("[24,32]}}", "[24,32]}"),
+    ("[24,32]}}", "[24,32]}}}"),
+    ("[24,32]}}", "[24,32]},}"),
+    ("[24,32]}}", "[24,32]}}\0"),
+    ('{"__metadata__"', ' {"__metadata__"'),
+    ('{"__metadata__"', '{"":{},"__metadata__"'),
+    ('"__metadata__":{', '"__metadata__":{"deep":' + "[" * 100_000 + "],"),
+]
+
+
+@pytest.mark.parametrize("old,new", REPLACEMENTS, ids=range(len(REPLACEMENTS)))
+def test_hostile_headers(module, old, new):
+    data = module.Net(SMALL).write()
+    assert verdict(module, substitute(data, old.encode(), new.encode())) is None
+
+
+def test_valid_json_that_differs_only_in_space_is_read(module):
+    net = make(module)
+    data = substitute(net.write(), b',"dense_0.bias":', b' ,\t"dense_0.bias" :\n ')
+    assert verdict(module, data) == state(net)
+
+
+def test_backends_agree_on_mutants(rng):
+    """Random edits of the header, the checksum made right: both refuse, or both read the same net."""
+    compiled, reference = (importlib.import_module(name) for name in BACKENDS.values())
+    data = make(compiled, GRAPHS["scalar"]).write()
+    end = data.rindex(b"}") + 1
+    with little_memory():
+        for _ in range(2000):
+            begin = rng.randrange(8, end)
+            other = rng.randrange(8, end)
+            cut, paste = rng.randrange(4), data[other : other + rng.randrange(12)]
+            if rng.random() < 0.5:
+                paste = rng.choice([b"0", b"1", b" ", b",", b"{", b"}", b"[", b'"', b"\\", b"\\n", b"\\u0041", b":", b"\xc3", b"-", b"e"])
+            mutant = replace(data, begin, min(begin + cut, end), paste)
+            assert verdict(compiled, mutant) == verdict(reference, mutant), mutant
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"__metadata__": {"format": "pt", "note": 'a "quoted" \u00e9 \\ \n'}}], ids=["bare", "with metadata"]
+)
+def test_foreign_safetensors(module, metadata):
+    header = json.dumps({**metadata, "w": {"dtype": "BF16", "shape": [1, 2, 1], "data_offsets": [0, 4]}}).encode()
+    with pytest.raises(ValueError, match="not a microbp file.*microbp.graph"):
+        module.Net.read(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", bytes(64), b"\x80\x02}q\x00." * 20, b"PK\x03\x04" * 50, b"\xff" * 100])
+def test_other_files(module, data):
+    with pytest.raises(ValueError, match="not a microbp file"):
+        module.Net.read(data)
+
+
+def test_errors_say_what_is_wrong(module, tmp_path):
+    data, path = bytearray(make(module).write()), tmp_path / "net.safetensors"
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"net.safetensors: the file is damaged: its checksum does not match; restore it from a copy"):
+        module.Net.load(path)
+    with pytest.raises(ValueError, match="damaged.*no microbp.crc32c"):
+        module.Net.read(re.sub(rb',"microbp.crc32c":"(.{8})"', rb'}           ,       "y":{"z":""', bytes(data)))
+
+
+# ---- other libraries ----
+
+
+def test_safetensors_opens_the_file(module, tmp_path):
+    safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
+    np = pytest.importorskip("numpy")
+    net, path = module.Net(GRAPHS["branches"], seed=3), tmp_path / "net.safetensors"
+    net.save(path)
+    numbers = np.asarray(net.params)
+    with safetensors.safe_open(path, "np") as file:
+        assert file.metadata()["microbp.graph"] == net.text()
+        assert set(file.keys()) == {f"{layer}.{name}" for layer, name, *_ in net.tensors()}
+        for layer, name, offset, rows, cols in net.tensors():
+            expected = numbers[offset : offset + rows * cols].reshape(rows, cols).T
+            np.testing.assert_array_equal(file.get_tensor(f"{layer}.{name}"), expected if name == "weight" else expected[:, 0])
+
+
+def test_torch_takes_the_file(module, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    safetensors_torch = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    np = pytest.importorskip("numpy")
+    text = "input 4\ndense 0 layer=hidden units=8 activation=relu\ndense 1 layer=last units=3\noutput 2\n"
+    net, path = module.Net(text, seed=3), tmp_path / "net.safetensors"
+    net.save(path)
+    modules = {"hidden": torch.nn.Linear(4, 8), "relu": torch.nn.ReLU(), "last": torch.nn.Linear(8, 3)}
+    other = torch.nn.Sequential(OrderedDict(modules))
+    other.load_state_dict(safetensors_torch.load_file(path))
+    x, out = np.random.default_rng(0).normal(size=(5, 4)).astype("float32"), np.empty((5, 3), "float32")
+    net.predict([x], [out], False, -1)
+    np.testing.assert_allclose(out, other(torch.from_numpy(x)).detach().numpy(), rtol=1e-5, atol=1e-6)

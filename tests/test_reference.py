@@ -1,0 +1,218 @@
+"""The reference on its own: nets against central differences and NumPy, training, and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+
+from microbp import reference
+from microbp.reference.formulas import ACTIVATIONS, LOSSES
+
+INF = math.inf
+
+
+def trainer_of(graph: str, loss: str | None = "mse", optimizer: str = "sgd(lr=0.1)", seed: int = 3, dtype: str = "float64"):
+    return reference.Trainer(reference.Net(graph, dtype, seed), [loss], [1.0], optimizer)
+
+
+def bits(trainer) -> tuple:
+    """All that a failed call must leave alone."""
+    state = (trainer.net.params, trainer.grads, *trainer.slots.values())
+    return trainer.steps, trainer.net.text(), tuple(vector.tobytes() for vector in state)
+
+
+def predict(net, x, node: int = -1) -> np.ndarray:
+    width = net.graph.nodes[net.graph.outputs[0].node if node < 0 else node].width
+    out = np.full((len(x), width), np.nan, net.dtype)
+    net.predict([x], [out], False, node)
+    return out
+
+
+# ---- whole nets ----
+
+DAG = """input 2
+input 3
+dense 0 layer=shared units=2 activation={activation}
+dense 2 layer=shared
+concat 3 1
+activation 4 {activation}
+dense 5 units=2 bias=0
+multiply 6 3
+add 7 7
+dense 8 layer=top units=3
+output 9
+"""
+TARGETS = {"SIGNS": [[1, -1, 1], [-1, -1, 1]], "LABELS": [[0.2, 0.3, 0.5], [0, 1, 0]], "[0,1]": [[0.2, 1, 0], [0.5, 0, 1]]}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradient_is_the_central_difference(activation, loss):
+    trainer = trainer_of(DAG.format(activation=activation), loss)
+    net, random = trainer.net, np.random.default_rng(1)
+    params, x = np.asarray(net.params), [random.normal(size=(2, 2)), random.normal(size=(2, 3))]
+    params[:] = random.normal(size=len(params))
+    y, weight = TARGETS.get(LOSSES[loss].targets, [[0.3, 1.5, 2], [0, 0.7, 4]]), [0.5, 2]
+    value = trainer.backward(x, y, weight, input_grads=True)
+    variables, gradients = [params, *x], [np.array(trainer.grads), *map(np.array, trainer.input_grads())]
+    assert value == trainer.evaluate(x, y, weight)
+    for _ in range(3):
+        steps = [1e-6 * random.normal(size=variable.shape) for variable in variables]
+        values = []
+        for sign in (1, -2, 1):  # forth, back to the other side, and home
+            for variable, step in zip(variables, steps, strict=True):
+                variable += sign * step
+            values.append(trainer.evaluate(x, y, weight))
+        analytic = sum(float((gradient * step).sum()) for gradient, step in zip(gradients, steps, strict=True))
+        size = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
+        assert (values[0] - values[1]) / 2 == pytest.approx(analytic, abs=1e-6 * 1e-7 * (1 + size + abs(value)))
+
+
+def test_values_are_numpys():
+    net = reference.Net("input 5\ndense 0 units=7 activation=tanh\ndense 1 units=3 activation=relu\nconcat 2 0\noutput 3", "float64", 8)
+    x = np.random.default_rng(0).normal(size=(4, 5))
+    tensors = [np.array(net.params[at : at + i * o]).reshape(i, o) for _, _, at, i, o in net.tensors()]
+    hidden = np.tanh(x @ tensors[0] + tensors[1])
+    np.testing.assert_allclose(predict(net, x), np.hstack([np.maximum(hidden @ tensors[2] + tensors[3], 0), x]), rtol=1e-12)
+    np.testing.assert_allclose(predict(net, x, node=1), hidden, rtol=1e-12)
+    assert predict(net, np.zeros((0, 5))).shape == (0, 8)
+
+
+def test_text_is_canonical():
+    canonical = reference.Net("# a comment\n\ninput 2\ndense 0 units=3 activation=elu\ndense 1 units=3 init=normal bias=0\noutput 2").text()
+    assert canonical == (
+        "input 2\n"
+        "dense 0 layer=dense_0 units=3 activation=elu(alpha=1) init=he_normal bias=1 frozen=0\n"
+        "dense 1 layer=dense_1 units=3 activation=identity init=normal(std=0.05) bias=0 frozen=0\n"
+        "output 2 link=identity\n"
+    )
+    for text in (canonical, DAG.format(activation="leaky_relu")):
+        net = reference.Net(text)
+        assert reference.Net(net.text()).text() == net.text()
+
+
+# ---- training ----
+
+SMALL = "input 2\ndense 0 layer=a units=3 activation=tanh\ndense 1 layer=b units=2\noutput 2"
+X, Y = [[0.1, 0.2], [0.3, -0.4], [-0.5, 0.6]], [[1, 0], [0, 1], [1, 1]]
+
+
+def test_step_in_parts_and_micro_batches_agree():
+    whole, parts = trainer_of(SMALL), trainer_of(SMALL)
+    loss = whole.backward(X, Y, [1, 2, 3])
+    micro = parts.backward(X[:1], Y[:1], [1], total=6) + parts.backward(X[1:], Y[1:], [2, 3], accumulate=True, total=6, first_row=1)
+    assert micro == pytest.approx(loss, rel=1e-15)
+    np.testing.assert_allclose(parts.grads, whole.grads, rtol=1e-13)
+    out = np.array(parts.forward(X)[0])
+    parts.backward_from([2 * (out - Y) / 2 * np.array([[1], [2], [3]]) / 6])
+    np.testing.assert_allclose(parts.grads, whole.grads, rtol=1e-13)
+    whole.apply()
+    assert parts.step(X, Y, [1, 2, 3]) == loss and parts.net.params == whole.net.params
+
+
+def test_epoch_is_its_steps():
+    epoch, steps = trainer_of(SMALL, optimizer="adam"), trainer_of(SMALL, optimizer="adam")
+    mean = epoch.epoch(X, Y, [1, 2, 3], np.array([2, 0, 1]), 2, np.array([0.1, 0.2]))
+    losses = []
+    for rate, rows in ((0.1, [2, 0]), (0.2, [1])):
+        steps.set("lr", rate)
+        losses.append(steps.step([X[r] for r in rows], [Y[r] for r in rows], [1 + r for r in rows]))
+    assert epoch.net.params == steps.net.params and epoch.slots == steps.slots and epoch.get("lr") == 0.2
+    assert mean == pytest.approx((4 * losses[0] + 2 * losses[1]) / 6)
+
+
+def test_labels_are_rows_of_probabilities():
+    labels, rows = trainer_of(SMALL, "cross_entropy"), trainer_of(SMALL, "cross_entropy")
+    assert labels.step(X, np.array([0, 1, 0])) == rows.step(X, [[1, 0], [0, 1], [1, 0]])
+    assert labels.net.params == rows.net.params and labels.net.text().endswith("output 2 link=softmax\n")
+
+
+def test_frozen_layers_do_not_move():
+    trainer = trainer_of(SMALL, optimizer="sgd(lr=0.1,weight_decay=0.1,decay_bias=1)")
+    trainer.net.freeze("a", True)
+    before = trainer.net.params.tolist()
+    trainer.step(X, Y)
+    of_a = {i for layer, _, at, rows, cols in trainer.net.tensors() if layer == "a" for i in range(at, at + rows * cols)}
+    for i, (old, new) in enumerate(zip(before, trainer.net.params, strict=True)):
+        assert (trainer.grads[i] == 0 and old == new) if i in of_a else old != new
+    trainer.net.freeze(None, True)
+    trainer.step(X, Y)
+    assert not any(trainer.grads)
+
+
+def test_float32_rounds_what_it_stores():
+    trainer = trainer_of(SMALL, dtype="float32")
+    rounded = trainer_of(SMALL, dtype="float32")
+    trainer.step(np.array(X), Y)
+    rounded.step(np.array(X, np.float32), Y)
+    assert trainer.net.params.typecode == "f" and trainer.net.params == rounded.net.params
+
+
+# ---- refusals ----
+
+BAD_GRAPHS = {
+    "input 2": "no output",
+    "input 0\noutput 0": "graph line 1: WIDTH must be from 1",
+    "input 2\ndens 0 units=2\noutput 1": 'unknown statement "dens"; there are: input, dense',
+    "input 2\ndense 1 units=2\noutput 1": "graph line 2: there is no node 1 before this line: use one from 0 to 0",
+    "input 2\ndense 0\noutput 1": "dense_0 is new and needs units=N",
+    "input 2\ndense 0 units=2 actvation=relu\noutput 1": 'unknown attribute "actvation=relu"; there are: layer=',
+    "input 2\ndense 0 units=2 activation=rely\noutput 1": 'unknown activation "rely"; there are: identity, relu',
+    "input 2\ndense 0 units=2 activation=elu(alpha=-1)\noutput 1": r"alpha=-1 is not in \[0,inf\)",
+    "input 2\ndense 0 units=2 activation=elu(alfa=1)\noutput 1": 'unknown parameter "alfa"; the parameters are: alpha',
+    "input 2\ndense 0 layer=a.b units=2\noutput 1": "is no layer name",
+    "input 2\ndense 0 layer=a units=3\ndense 1 layer=a\noutput 2": "layer a takes 2 features, but the node has 3",
+    "input 2\ninput 3\nadd 0 1\noutput 2": "equal widths, but node 0 has 2 and node 1 has 3",
+    "input 2\noutput 0\noutput 0": "node 0 is an output already",
+}
+BAD_CALLS = [  # method, arguments, error, its text
+    ("step", ([[1, 2, 3]], [[1, 0]]), ValueError, r"x 0 has shape \(1, 3\), but \(n, 2\) is expected"),
+    ("step", (X, [1, 0, 1]), ValueError, r"y 0 has shape \(3,\), but \(3, 2\) is expected"),
+    ("step", (X, Y[:2]), ValueError, r"y 0 has shape \(2, 2\), but \(3, 2\) is expected"),
+    ("step", ([[1, 2], [3]], Y), ValueError, "rows of different shapes"),
+    ("step", ([["1", "2"]], [[1, 0]]), TypeError, "x 0 holds something that is not a number"),
+    ("step", ([], []), ValueError, "0 rows; training needs at least 1"),
+    ("step", (X, Y, [1, 0, -1]), ValueError, "weights sum to 0.0"),
+    ("step", (X, [[1, 0], [0, INF], [1, 1]]), ValueError, "y 0, row 1: target inf is not in"),
+    ("step", ([[INF, 0]], [[1, 0]]), FloatingPointError, "the gradient of layer a"),
+    ("step", ([[math.nan, 0]], [[1, 0]]), FloatingPointError, r"loss of output 0 \(mse\) is nan"),
+    ("epoch", (X, Y, None, [0, 3], 2, None), ValueError, "index holds row 3, but x has rows 0 to 2"),
+    ("epoch", (X, Y, None, None, 0, None), ValueError, "batch_rows=0"),
+    ("epoch", (X, Y, None, None, 2, [0.1]), ValueError, r"lr has shape \(1, 1\), but \(2, 1\) is expected"),
+    ("backward_from", ([[[1, 1]]],), ValueError, r"needs a forward\(x\) before it"),
+    ("set", ("lr", -1), ValueError, r"lr=-1 is not in \[0,inf\)"),
+    ("get", ("rate",), ValueError, 'unknown parameter "rate"; the parameters are: lr'),
+]
+
+
+@pytest.mark.parametrize("graph", BAD_GRAPHS)
+def test_bad_graph_is_refused(graph):
+    with pytest.raises(ValueError, match=BAD_GRAPHS[graph]):
+        reference.Net(graph)
+
+
+@pytest.mark.parametrize(("method", "arguments", "error", "text"), BAD_CALLS)
+def test_bad_call_is_refused_and_changes_nothing(method, arguments, error, text):
+    trainer = trainer_of(SMALL, optimizer="adam")
+    trainer.step(X, Y)
+    before = bits(trainer)
+    with pytest.raises(error, match=text):
+        getattr(trainer, method)(*arguments)
+    assert bits(trainer) == before
+
+
+def test_non_finite_gradient_is_refused_by_apply():
+    trainer = trainer_of(SMALL)
+    trainer.grads[-1] = INF
+    before = bits(trainer)
+    with pytest.raises(FloatingPointError, match=r"layer b \(bias\)"):
+        trainer.apply()
+    assert bits(trainer) == before
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"), [("hinge", [[0, 1]]), ("bce", [[1, 1.5]]), ("poisson", [[-1, 0]]), ("cross_entropy", np.array([2]))]
+)
+def test_targets_out_of_range_name_the_row(loss, y):
+    with pytest.raises(ValueError, match="y 0, row 0: .* is not "):
+        trainer_of(SMALL, loss).step([[1, 2]], y)
