@@ -60,8 +60,9 @@ def unknown(what: str, name: object, valid: Iterable[str]) -> ValueError:
 
 
 def number(value: float) -> str:
-    """A number as graph text writes it: decimal if 15 digits say it exactly, else hexadecimal."""
-    return repr(value) if float(f"{value:.15g}") == value else value.hex()
+    """A number as the backends read it: decimal if 15 digits scaled by at most 10^22 say it exactly, else hexadecimal."""
+    is_short = float(f"{value:.15g}") == value and (value == 0 or 1e-8 <= abs(value) < 1e22)
+    return repr(value) if is_short else value.hex()
 
 
 class Spec:

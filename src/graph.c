@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WIDTH_MAX = INT32_MAX, TEXT_MAX = 1 << 24 };
+/* Widths fit a 32-bit count. Planning a graph takes time by the square of its nodes, a quarter of a second at this many. */
+enum { WIDTH_MAX = INT32_MAX, NODES_MAX = 1 << 14, TEXT_MAX = 1 << 24 };
 #define PARAMS_MAX ((int64_t)1 << 48)
 
 /* ---- reading: one function per statement ---- */
@@ -249,6 +250,8 @@ static mbp_status read_output(reader *r) {
 
 static mbp_status read_node(reader *r, mbp_slice statement) {
     mbp_net *net = r->net;
+    if (net->nodes == NODES_MAX)
+        return FAIL(r, "a graph has at most %d nodes", NODES_MAX);
     mbp_node *node = &net->node[net->nodes];
     *node = (mbp_node){.layer = -1, .input = -1, .first_operand = net->operand_count};
     mbp_status status;
@@ -333,6 +336,7 @@ static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
         lines += text.at[i] == '\n';
         words += text.at[i] == ' ' || text.at[i] == '\t';
     }
+    lines = lines < NODES_MAX ? lines : NODES_MAX;
     const size_t head = (sizeof(mbp_net) + 15) / 16 * 16;
     size_t bytes = head + lines * (sizeof(mbp_layer) + sizeof(mbp_node) + sizeof(mbp_output) + sizeof(int)) + (words + lines) * sizeof(int);
     char *at = mbp_allocate(allocator, bytes);

@@ -9,7 +9,7 @@
  *     mbp_trainer_step(trainer, &batch, &loss, &error);
  *
  * Graph text. One statement per line; blank lines and lines that start with '#' are skipped; nodes are numbered 0, 1, ... in
- * the order of their lines and name only earlier nodes, so a graph cannot have a cycle.
+ * the order of their lines and name only earlier nodes, so a graph cannot have a cycle. At most 16384 nodes, 2^31 - 1 columns each.
  *
  *     input WIDTH                              one input of WIDTH features per row
  *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1

@@ -6,7 +6,6 @@ import os
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .arrays import FORMATS, check_writable, read_matrix
@@ -160,23 +159,17 @@ class Net:
         return read(data)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the file, all or nothing: a complete new file takes the name of the old one."""
-        data, place = self.write(), Path(path)
-        new = place.with_name(f".{place.name}.{os.getpid()}.new")
-        try:
-            with open(new, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, place)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+        """Writes the file, all or nothing."""
+        from .file import save
+
+        save(self, path)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Net:
         """The net from a file."""
-        return Net.read(Path(path).read_bytes())
+        from .file import load
+
+        return load(path)
 
 
 def _layout(graph: Graph) -> list[Tensor]:
