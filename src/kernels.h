@@ -68,7 +68,7 @@ typedef void (*mbp_update)(int64_t n, void *p, const void *g, void *const slots[
  *     MBP_NN  a (m, k), b (k, n)   forward: x W        (start: bias)
  *     MBP_NT  a (m, k), b (n, k)   backward: dz W^T    (start: 0, or what is stored)
  *     MBP_TN  a (k, m), b (k, n)   backward: x^T dz    (start: 0, or what is stored); also db, the sums of b's columns
- * b may be read up to 63 bytes past its rows' ends; a and c only where they are. */
+ * b and bias may be read up to 63 bytes past their ends; a and c only where they are. */
 typedef enum mbp_pattern { MBP_NN, MBP_NT, MBP_TN } mbp_pattern;
 typedef struct mbp_product {
     mbp_pattern pattern;

@@ -14,51 +14,24 @@ enum {
     PACK_BYTES = (PANEL_ELEMENTS + SLICE * PIECE_ROWS) * (int)sizeof(T)
 };
 
-/* ---- vectors that may end early: n of VL elements ---- */
-
 static inline __attribute__((always_inline)) vr load(const T *at) { return (vr)(*(const vr_memory *)at); }
-
-static inline __attribute__((always_inline)) vr load_part(const T *at, int64_t n) {
-    if (n >= VL)
-        return load(at);
-    vr v = {0};
-    for (int64_t l = 0; l < n; l++)
-        v[l] = at[l];
-    return v;
-}
-
-static inline __attribute__((always_inline)) void store_part(T *at, vr v, int64_t n) {
-    if (n >= VL) {
-        *(vr_memory *)at = (vr_memory)v;
-        return;
-    }
-    for (int64_t l = 0; l < n; l++)
-        at[l] = v[l];
-}
-
-/* bad + (0, or NaN for NaN and the infinities) of the first n lanes of v. */
-static inline __attribute__((always_inline)) vr watch_part(vr bad, vr v, int64_t n) {
-    if (n >= VL)
-        return bad + (v - v);
-    for (int64_t l = 0; l < n; l++)
-        bad[l] += v[l] - v[l];
-    return bad;
-}
+static inline __attribute__((always_inline)) void store(T *at, vr v) { *(vr_memory *)at = (vr_memory)v; }
 
 /* ---- a tile ---- */
 
 typedef enum { FROM_ZERO, FROM_BIAS, FROM_C } start;
 
-/* One tile's operands: a(i, k) = a[i * a_row + k * a_step]; b's panel with its ld; c with `columns` valid columns. */
+/* One tile's operands: a(i, k) = a[i * a_row + k * a_step]; b's panel and c with their ld. All vectors are whole: b and bias may be read past
+ * their columns, and where c ends early the caller gives a c of its own. */
 typedef struct tile {
     const T *a, *b, *bias;
     T *c;
-    int64_t a_row, a_step, ldb, ldc, k, columns;
+    int64_t a_row, a_step, ldb, ldc, k;
     start from;
     int relu, watch; /* apply relu at the store; look for non-finite elements at the store */
 } tile;
 
-/* c = start + a b over k steps; the accumulators live in registers because ROWS and VECTORS are constants wherever this is inlined. Returns
+/* c = start + a b over k steps; the accumulators live in registers because rows and vectors are constants wherever this is inlined. Returns
  * 0 in the lanes whose stored elements are all finite, else NaN. */
 static inline __attribute__((always_inline)) vr run_tile(const tile *t, const int rows, const int vectors) {
     vr acc[TILE_ROWS][TILE_VECTORS], bad = {0};
@@ -66,9 +39,7 @@ static inline __attribute__((always_inline)) vr run_tile(const tile *t, const in
     for (int i = 0; i < rows; i++) {
         UNROLL
         for (int v = 0; v < vectors; v++)
-            acc[i][v] = t->from == FROM_C      ? load_part(t->c + i * t->ldc + v * VL, t->columns - v * VL)
-                        : t->from == FROM_BIAS ? load_part(t->bias + v * VL, t->columns - v * VL)
-                                               : (vr){0};
+            acc[i][v] = t->from == FROM_C ? load(t->c + i * t->ldc + v * VL) : t->from == FROM_BIAS ? load(t->bias + v * VL) : (vr){0};
     }
     const T *a = t->a, *b = t->b;
     const int64_t a_row = t->a_row, a_step = t->a_step, ldb = t->ldb;
@@ -93,8 +64,8 @@ static inline __attribute__((always_inline)) vr run_tile(const tile *t, const in
             if (t->relu)
                 z = (vr)(~(vi)(z < 0) & (vi)z); /* keeps NaN */
             if (t->watch)
-                bad = watch_part(bad, z, t->columns - v * VL);
-            store_part(t->c + i * t->ldc + v * VL, z, t->columns - v * VL);
+                bad += z - z;
+            store(t->c + i * t->ldc + v * VL, z);
         }
     }
     return bad;
@@ -155,18 +126,47 @@ static piece piece_at(const mbp_product *p, int64_t index) {
     return (piece){row, smaller(PIECE_ROWS, p->m - row), column, smaller(PIECE_COLUMNS, p->n - column)};
 }
 
-/* All row tiles of one panel, in tiles as equal as they can be; t holds the panel's first tile. */
-static vr run_panel(tile t, int64_t rows) {
+static int is_zero(vr v) {
+    T sum = 0;
+    for (int l = 0; l < VL; l++)
+        sum += v[l];
+    return sum == 0;
+}
+
+/* A tile whose last vector is wider than c: it is computed in a c of its own. Returns whether a wanted element is not finite. */
+static int run_edge_tile(tile t, int rows, int64_t columns) {
+    T *const c = t.c, own[TILE_ROWS * TILE_COLUMNS] = {0}, bad = 0;
+    for (int i = 0; t.from == FROM_C && i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            own[i * TILE_COLUMNS + j] = c[i * t.ldc + j];
+    const int64_t ldc = t.ldc;
+    t.c = own, t.ldc = TILE_COLUMNS;
+    run_sized_tile(&t, rows, (int)divide_up(columns, VL));
+    for (int i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) {
+            const T z = own[i * TILE_COLUMNS + j];
+            bad += z - z;
+            c[i * ldc + j] = z;
+        }
+    return t.watch && bad != 0;
+}
+
+/* All row tiles of one panel, in tiles as equal as they can be; t holds the panel's first tile. Returns whether an element is not finite. */
+static int run_panel(tile t, int64_t rows, int64_t columns) {
     const T *a = t.a;
     T *c = t.c;
-    vr bad = {0};
     const int64_t tiles = divide_up(rows, TILE_ROWS);
-    const int vectors = (int)divide_up(t.columns, VL);
+    int bad = 0;
     for (int64_t i = 0, row = 0; i < tiles; i++) {
-        int64_t next = rows * (i + 1) / tiles;
+        const int64_t next = rows * (i + 1) / tiles;
         t.a = a + row * t.a_row;
         t.c = c + row * t.ldc;
-        bad += run_sized_tile(&t, (int)(next - row), vectors);
+        if (columns % VL) {
+            bad |= run_edge_tile(t, (int)(next - row), columns);
+        } else {
+            const vr lanes = run_sized_tile(&t, (int)(next - row), (int)(columns / VL));
+            bad |= t.watch && !is_zero(lanes);
+        }
         row = next;
     }
     return bad;
@@ -178,7 +178,7 @@ static int map_in_registers(const mbp_product *p) {
 }
 
 /* One slice of k for all panels of a piece. */
-static vr run_slice(const mbp_product *p, piece q, int64_t first_k, int64_t k_count, T *panel) {
+static int run_slice(const mbp_product *p, piece q, int64_t first_k, int64_t k_count, T *panel) {
     const int last = first_k + k_count == p->k;
     T *block = panel + PANEL_ELEMENTS;
     tile t = {.k = k_count, .ldc = p->c.ld, .watch = last && p->nonfinite, .relu = last && p->map == forward_relu && map_in_registers(p)};
@@ -194,62 +194,60 @@ static vr run_slice(const mbp_product *p, piece q, int64_t first_k, int64_t k_co
         t.a = (const T *)p->a.at + first_k * p->a.ld + q.row;
         t.a_row = 1, t.a_step = p->a.ld;
     }
-    vr bad = {0};
+    int bad = 0;
     for (int64_t column = q.column; column < q.column + q.columns; column += TILE_COLUMNS) {
-        t.columns = smaller(TILE_COLUMNS, q.column + q.columns - column);
+        const int64_t columns = smaller(TILE_COLUMNS, q.column + q.columns - column);
         t.c = (T *)p->c.at + q.row * p->c.ld + column;
         t.bias = p->bias ? (const T *)p->bias + column : NULL;
         if (p->pattern == MBP_NT) {
-            pack_panel_transposed(panel, p, first_k, k_count, column, t.columns);
+            pack_panel_transposed(panel, p, first_k, k_count, column, columns);
             t.b = panel, t.ldb = TILE_COLUMNS;
         } else {
             t.b = (const T *)p->b.at + first_k * p->b.ld + column;
             t.ldb = p->b.ld;
         }
-        bad += run_panel(t, q.rows);
+        bad |= run_panel(t, q.rows, columns);
     }
     return bad;
 }
 
-/* db = the sums of b's columns, rows in order, in chunks of MBP_LOSS_CHUNK added in order. */
-static vr sum_columns(const mbp_product *p, int64_t first, int64_t columns) {
-    vr bad = {0};
+/* db = the sums of b's columns, rows in order, in chunks of MBP_LOSS_CHUNK added in order. Returns whether one is not finite. */
+static int sum_columns(const mbp_product *p, int64_t first, int64_t columns) {
+    T bad = 0;
     for (int64_t j = first; j < first + columns; j += VL) {
-        T *db = (T *)p->db + j;
+        T *const db = (T *)p->db + j, part[VL] = {0};
         const int64_t n = smaller(VL, first + columns - j);
-        vr total = p->add ? load_part(db, n) : (vr){0};
+        for (int64_t l = 0; p->add && l < n; l++)
+            part[l] = db[l];
+        vr total = load(part);
         for (int64_t chunk = 0; chunk < p->k; chunk += MBP_LOSS_CHUNK) {
             vr sum = {0};
             for (int64_t k = chunk; k < smaller(p->k, chunk + MBP_LOSS_CHUNK); k++)
                 sum += load((const T *)p->b.at + k * p->b.ld + j);
             total += sum;
         }
-        store_part(db, total, n);
-        bad = watch_part(bad, total, n);
+        store(part, total);
+        for (int64_t l = 0; l < n; l++) {
+            bad += part[l] - part[l];
+            db[l] = part[l];
+        }
     }
-    return bad;
-}
-
-static int all_zero(vr v) {
-    T sum = 0;
-    for (int l = 0; l < VL; l++)
-        sum += v[l];
-    return sum == 0;
+    return bad != 0;
 }
 
 static mbp_view view_at(mbp_view v, int64_t row, int64_t column) { return (mbp_view){(T *)v.at + row * v.ld + column, v.ld}; }
 
 static void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
-    vr bad = {0};
+    int bad = 0;
     for (int64_t i = first; i < last; i++) {
         const piece q = piece_at(p, i);
         for (int64_t k = 0; k < p->k; k += SLICE)
-            bad += run_slice(p, q, k, smaller(SLICE, p->k - k), pack);
+            bad |= run_slice(p, q, k, smaller(SLICE, p->k - k), pack);
         if (p->db && q.row == 0)
-            bad += sum_columns(p, q.column, q.columns);
+            bad |= sum_columns(p, q.column, q.columns);
         if (p->map && !map_in_registers(p))
             p->map(q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column), p->parameters);
     }
-    if (p->nonfinite && !all_zero(bad))
+    if (p->nonfinite && bad)
         __atomic_store_n(p->nonfinite, 1, __ATOMIC_RELAXED);
 }
