@@ -147,13 +147,22 @@ mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value,
 
 int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer->steps; }
 
+/* factor^steps with the roundings of a product that grows step by step; it ends at 0, at 1, or at the smallest subnormal. */
+static double running_product(double factor, int64_t steps) {
+    double product = 1, before = 0;
+    for (int64_t s = 0; s < steps && product != before; s++) {
+        before = product;
+        product *= factor;
+    }
+    return product;
+}
+
 mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
     if (!trainer || steps < 0)
         return mbp_fail(error, MBP_INVALID, trainer ? "the step count cannot be negative" : "trainer is NULL");
     reset_powers(trainer);
     for (int i = 0, parameter; (parameter = mbp_optimizer_power(trainer->optimizer.row, i)) >= 0; i++)
-        for (int64_t s = 0; s < steps && trainer->powers[i] != 0; s++)
-            trainer->powers[i] *= trainer->optimizer.parameters[parameter];
+        trainer->powers[i] = running_product(trainer->optimizer.parameters[parameter], steps);
     trainer->steps = steps;
     return MBP_OK;
 }
