@@ -418,6 +418,7 @@ cdef class Trainer:
     cdef mbp_trainer *trainer
     cdef readonly Net net
     cdef object optimizer
+    cdef object forwarded  # the inputs of the last forward, which backward_from reads again
 
     def __init__(self, Net net not None, losses, loss_weights, optimizer):
         cdef mbp_error error
@@ -503,6 +504,8 @@ cdef class Trainer:
         hold(&held, x, 2)
         status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
         release(&held)
+        if status == MBP_OK:
+            self.forwarded = x
         check(status, &error)
         outputs = []
         for i in range(mbp_net_outputs(self.net.net)):

@@ -30,6 +30,20 @@ static mbp_status check_rates(const epoch *e, mbp_error *error) {
     return status;
 }
 
+static mbp_selection batch_rows_at(const epoch *e, int64_t first) {
+    const int64_t left = e->n - first;
+    return (mbp_selection){e->index, first, left < e->batch_rows ? left : e->batch_rows};
+}
+
+/* Every batch's targets and row weights, before the first step, so that a bad one is refused with nothing changed. */
+static mbp_status check_targets(const epoch *e, mbp_error *error) {
+    mbp_status status = MBP_OK;
+    double total;
+    for (int64_t first = 0; first < e->n && status == MBP_OK; first += e->batch_rows)
+        status = mbp_targets_load(e->trainer, e->data, batch_rows_at(e, first), &total, error);
+    return status;
+}
+
 static mbp_status prepare(const epoch *e, mbp_error *error) {
     int64_t rows;
     mbp_status status = mbp_batch_check(e->trainer, e->data, &rows, error);
@@ -43,6 +57,8 @@ static mbp_status prepare(const epoch *e, mbp_error *error) {
     if (status == MBP_OK)
         status = mbp_workspace_reserve(e->trainer->net, &e->trainer->workspace, e->n < e->batch_rows ? e->n : e->batch_rows,
                                        MBP_TARGETS | MBP_DELTAS, error);
+    if (status == MBP_OK)
+        status = check_targets(e, error);
     return status;
 }
 
@@ -53,9 +69,7 @@ static mbp_status run(const epoch *e, double *loss, int64_t *steps, mbp_error *e
             return mbp_fail(error, MBP_CANCELLED, "cancelled after %lld steps of the epoch", (long long)*steps);
         if (e->lr)
             e->trainer->optimizer.parameters[0] = e->lr[*steps];
-        const int64_t left = e->n - first;
-        const mbp_selection rows = {e->index, first, left < e->batch_rows ? left : e->batch_rows};
-        mbp_status status = mbp_step_rows(e->trainer, e->data, rows, &batch_loss, &total, error);
+        mbp_status status = mbp_step_rows(e->trainer, e->data, batch_rows_at(e, first), &batch_loss, &total, error);
         if (status != MBP_OK) {
             if (error)
                 error->step = *steps;

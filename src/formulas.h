@@ -209,7 +209,7 @@ FORMULA T scaled_tanh(T z) { return TANH_SCALE * TANH(TANH_STRETCH * z); }
 FORMULA T d_scaled_tanh(T y) { return TANH_STRETCH / TANH_SCALE * (TANH_SCALE - y) * (TANH_SCALE + y); }
 
 FORMULA T huber(T d, T delta) { return ABS(d) <= delta ? d * d / 2 : delta * (ABS(d) - delta / 2); }
-FORMULA T bce(T o, T t) { return MAX(o, 0) - o * t + LOG1P(EXP(-ABS(o))); }
+FORMULA T bce(T o, T t) { return (o > 0 ? o * (1 - t) : -o * t) + LOG1P(EXP(-ABS(o))); }
 
 /* ---- functions of a row ----
  *
@@ -250,28 +250,36 @@ static inline T row_max(int64_t n, const T *o) {
     return MAX(MAX(m[0], m[2]), MAX(m[1], m[3]));
 }
 
-/* The sum of e^(o - max), and, unless y is NULL, each of them. y may be o. */
+/* 16 partial sums by one tree. */
+static inline T row_sum(T s[ROW_BLOCK]) {
+    for (int k = 0; k < 8; k++)
+        s[k] += s[k + 8];
+    for (int k = 0; k < 4; k++)
+        s[k] += s[k + 4];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+/* The sum of e^(o - max) less 1, which is exact where all but the largest vanish; and, unless y is NULL, each of them. y may be o. The
+ * exponentials that are 1 are counted, the others added. */
 static inline T row_exponentials(int64_t n, const T *o, T max, T *y) {
-    T filled[ROW_BLOCK], e[ROW_BLOCK], sum[ROW_BLOCK] = {0};
+    T filled[ROW_BLOCK], e[ROW_BLOCK], ones[ROW_BLOCK] = {0}, others[ROW_BLOCK] = {0};
     for (int64_t j = 0; j < n; j += ROW_BLOCK) {
         const T *block = row_block(n - j, o + j, filled);
         for (int k = 0; k < ROW_BLOCK; k++)
             e[k] = EXP(block[k] - max);
-        for (int k = 0; k < ROW_BLOCK; k++)
-            sum[k] += e[k];
+        for (int k = 0; k < ROW_BLOCK; k++) {
+            ones[k] += e[k] == 1 ? 1 : 0;
+            others[k] += e[k] == 1 ? 0 : e[k];
+        }
         if (y)
             row_store(n - j, e, y + j);
     }
-    for (int k = 0; k < 8; k++)
-        sum[k] += sum[k + 8];
-    for (int k = 0; k < 4; k++)
-        sum[k] += sum[k + 4];
-    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+    return row_sum(ones) - 1 + row_sum(others);
 }
 
 /* y = softmax(o); y may be o. -inf has probability 0; all -inf, a NaN or +inf make the row NaN. */
 static inline void row_softmax(int64_t n, const T *o, T *y) {
-    T sum = row_exponentials(n, o, row_max(n, o), y);
+    T sum = 1 + row_exponentials(n, o, row_max(n, o), y);
     for (int64_t j = 0; j < n; j++)
         y[j] /= sum;
 }
@@ -297,11 +305,11 @@ static inline double row_expectation(int64_t n, const T *o, const T *t, double m
 /* The loss of one row against the probabilities t, or the class `label` if t is NULL; gradient, unless NULL: scale times the
  * derivative, softmax(o) * sum(t) - t. */
 static inline double row_cross_entropy(int64_t n, const T *o, const T *t, int64_t label, double scale, T *gradient) {
-    T max = row_max(n, o), sum = row_exponentials(n, o, max, gradient);
-    double log_sum = (double)LOG(sum), mass = 1;
+    T max = row_max(n, o), excess = row_exponentials(n, o, max, gradient);
+    double log_sum = (double)LOG1P(excess), mass = 1;
     double loss = t ? row_expectation(n, o, t, (double)max, log_sum, &mass) : (double)max - (double)o[label] + log_sum;
     if (gradient) {
-        T factor = (T)(scale * mass / (double)sum);
+        T factor = (T)(scale * mass / (double)(1 + excess));
         for (int64_t j = 0; j < n; j++)
             gradient[j] *= factor;
         if (t)

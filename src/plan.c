@@ -85,12 +85,12 @@ static void lay_node(layout *l, mbp_workspace *w, int id) {
     const mbp_net *net = l->net;
     const mbp_node *node = &net->node[id];
     int64_t column = 0, delta_column = 0;
-    mbp_view none = {0}, home, z = none, delta = none;
-    home = place(l, w->home, id, concat_home(net, id, &column), column);
+    const int whole = concat_home(net, id, &column), delta_whole = delta_home(net, id, &delta_column);
+    mbp_view none = {0}, home = place(l, w->home, id, whole, column), z = none, delta = none;
     if (w->needs & MBP_DELTAS && node->kind == MBP_DENSE && mbp_activation_keeps_z(node->activation.row))
         z = take_rows(l, node->width);
     if (w->needs & (node->kind == MBP_INPUT ? MBP_INPUT_DELTAS : MBP_DELTAS))
-        delta = place(l, w->delta, id, delta_home(net, id, &delta_column), delta_column);
+        delta = place(l, w->delta, id, delta_whole, delta_column);
     if (l->base) {
         w->home[id] = home;
         w->z[id] = z;

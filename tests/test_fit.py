@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import own_mse
 
 import microbp as bp
 
@@ -12,12 +13,6 @@ Y = X @ RNG.normal(size=(3, 2)) + 0.1 * RNG.normal(size=(40, 2))
 
 def make(backend, loss="mse", lr=0.01, dtype="float64"):
     return bp.Trainer(bp.mlp([3, 4, 2], dtype=dtype, seed=1, backend=backend), loss, bp.Adam(lr=lr))
-
-
-def own_mse(outputs, targets, weight):
-    share = (np.ones(len(outputs)) if weight is None else weight)[:, None]
-    share = share / share.sum() / outputs.shape[1]
-    return (share * (outputs - targets) ** 2).sum(), 2 * share * (outputs - targets)
 
 
 def test_fit_learns(backend):
@@ -223,6 +218,16 @@ def test_wrong_arguments_are_refused_before_anything_changes(backend, options, e
 def test_an_order_that_names_no_rows_is_refused(backend, order):
     with pytest.raises(ValueError, match="order"):
         make(backend).epochs(X, Y, order=order)
+
+
+def test_a_wrong_target_in_a_later_batch_changes_nothing(backend):
+    t, targets = make(backend, "bce"), np.full((40, 2), 0.5)
+    targets[-1] = 7
+    before = t.net.params.copy()
+    with pytest.raises(ValueError, match="row 39"):
+        t.fit(X, targets, epochs=1, batch_size=8, shuffle=False)
+    np.testing.assert_array_equal(t.net.params, before)
+    assert t.steps == 0
 
 
 def test_metrics_have_their_textbook_values():

@@ -26,42 +26,6 @@ def diamond(backend, dtype="float64", seed=3):
     return bp.Network(x, bp.Dense(2, name="last")(bp.concat([h, x])), dtype=dtype, seed=seed, backend=backend)
 
 
-class Exporter:
-    """Hands its array over by one protocol only."""
-
-    def __init__(self, array, protocol):
-        self.array = array
-        if protocol == "dlpack":
-            type(self).__dlpack__ = lambda self, **options: self.array.__dlpack__(**options)
-            type(self).__dlpack_device__ = lambda self: self.array.__dlpack_device__()
-        else:
-            type(self).__array__ = lambda self, dtype=None, copy=None: self.array
-
-
-def exporter(array, protocol):
-    return type("Exporter", (Exporter,), {})(array, protocol)
-
-
-INPUTS = {
-    "float32": lambda x: x.astype(np.float32),
-    "float16": lambda x: x.astype(np.float16),
-    "int8": lambda x: (10 * x).astype(np.int8),
-    "uint64": lambda x: abs(10 * x).astype(np.uint64),
-    "bool": lambda x: x > 0,
-    "longdouble": lambda x: x.astype(np.longdouble),
-    "swapped": lambda x: x.astype(">f8"),
-    "objects": lambda x: x.astype(object),
-    "fortran": np.asfortranarray,
-    "reversed": lambda x: x[::-1, ::-1],
-    "every other": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
-    "broadcast": lambda x: np.broadcast_to(x[0], x.shape),
-    "list": lambda x: x.tolist(),
-    "memoryview": memoryview,
-    "dlpack": lambda x: exporter(x, "dlpack"),
-    "__array__": lambda x: exporter(x, "array"),
-}
-
-
 def test_outputs_are_the_formula_of_the_graph(backend, rows):
     net = diamond(backend)
     p = net.tensors
@@ -95,32 +59,6 @@ def test_inputs_come_in_the_order_they_are_listed_in(backend):
     net = bp.Network([z, x], bp.concat([x, z]), backend=backend)
     assert net.predict([np.array([[1.0, 2.0]]), np.array([[3.0]])]).tolist() == [[3, 1, 2]]
     assert [entry.width for entry in net.inputs] == [2, 1]
-
-
-@pytest.mark.parametrize("case", INPUTS)
-def test_any_input_predicts_as_its_contiguous_copy(backend, rows, case):
-    net = bp.mlp([4, 3, 2], seed=0, backend=backend)
-    value = INPUTS[case](rows)
-    plain = np.array(getattr(value, "array", value), dtype=np.float64, order="C")
-    np.testing.assert_array_equal(net.predict(value), net.predict(plain))
-
-
-@pytest.mark.parametrize(
-    ("value", "error"),
-    [
-        (np.ones((2, 4), complex), TypeError),
-        ([["a", "b", "c", "d"]], TypeError),
-        (np.array([[1, 2, 3, "4"]], object), TypeError),
-        (np.array([[1, 2, 3, None]], object), TypeError),
-        ([[1, 2, 3, 4], [1]], ValueError),
-        (np.ones((2, 5)), ValueError),
-        (np.float64(3), ValueError),
-        (np.ma.masked_less(np.arange(4.0), 1), ValueError),
-    ],
-)
-def test_what_holds_no_such_rows_is_refused(backend, value, error):
-    with pytest.raises(error, match="X"):
-        bp.mlp([4, 2], backend=backend).predict(value)
 
 
 def test_leading_axes_are_carried_over(backend, rows):

@@ -131,8 +131,9 @@ def _quantile(o: Matrix, t: Matrix, q: float) -> Matrix:
 
 
 def _bce(o: Matrix, t: Matrix) -> Matrix:
-    """-t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = softplus(o) - t o."""
-    return (maximum(o, 0.0) - t * o) + log1p(_exp_of_minus_abs(o))
+    """-t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = softplus(o) - t o, the larger part of softplus joined with t o."""
+    positive = [value > 0 for value in o.data]
+    return where(positive, o * (1.0 - t), -t * o) + log1p(_exp_of_minus_abs(o))
 
 
 def _below_largest(o: Matrix) -> Matrix:
@@ -141,9 +142,10 @@ def _below_largest(o: Matrix) -> Matrix:
 
 
 def _cross_entropy(o: Matrix, t: Matrix) -> Matrix:
-    """-t log(softmax(o)); a target of 0 adds 0, even where o = -inf."""
+    """-t log(softmax(o)); a target of 0 adds 0, even where o = -inf. The sum of exponentials is 1, the largest, and an excess."""
     o = _below_largest(o)
-    log_softmax = o - log(row_sum(exp(o)))
+    largest = [j == row.index(max(row)) for row in o.row_list() for j in range(o.cols)]
+    log_softmax = o - log1p(row_sum(where(largest, expm1(o), exp(o))))
     absent = [value == 0 for value in t.data]
     return -t * where(absent, 0.0, log_softmax)
 

@@ -49,7 +49,7 @@ static T silu(T z) { return z * SIGMOID(z); }
 #define BOUND(f32, f64) f32
 #endif
 #define NEARLY_0 BOUND(1e-30, 1e-300) /* z times a probability below the normal numbers */
-#define NEAR_ROOT BOUND(3e-7, 5e-16) /* of a derivative that crosses 0 */
+#define NEAR_ROOT BOUND(3e-7, 5e-16)  /* of a derivative that crosses 0 */
 #define FUNCTIONS(X)                                                                                                                       \
     X(EXP, IN_WIDE(exp), BOUND(2, 3), 0)                                                                                                   \
     X(EXPM1, IN_WIDE(expm1), BOUND(2, 3), 0)                                                                                               \
@@ -57,9 +57,9 @@ static T silu(T z) { return z * SIGMOID(z); }
     X(LOG1P, IN_WIDE(log1p), BOUND(2, 3), 0)                                                                                               \
     X(TANH, IN_WIDE(tanh), 3, 0)                                                                                                           \
     X(SIGMOID, true_sigmoid, 3, 0)                                                                                                         \
-    X(NORMAL_CDF, true_normal_cdf, 5, 0)                                                                                                   \
+    X(NORMAL_CDF, true_normal_cdf, BOUND(6, 5), 0)                                                                                         \
     X(softplus, true_softplus, 3, 0)                                                                                                       \
-    X(gelu, true_gelu, 5, NEARLY_0)                                                                                                        \
+    X(gelu, true_gelu, BOUND(4, 5), BOUND(1e-7, 1e-300))                                                                                   \
     X(silu, true_silu, 4, NEARLY_0)                                                                                                        \
     X(d_gelu, true_d_gelu, 4, NEAR_ROOT)                                                                                                   \
     X(d_silu, true_d_silu, 4, NEAR_ROOT)

@@ -1,0 +1,292 @@
+"""The tables that tests run over: every formula once, graph shapes, kernel variants, dtypes and tolerances.
+
+A formula is one row here, one row in src/formulas.def and one entry in microbp/reference/formulas.py; test_formulas.py holds the
+three equal.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from microbp import _core
+
+INF = math.inf
+Array = np.ndarray
+
+# Random tests draw from this seed; MICROBP_SEED=n replays a run.
+SEED = int(os.environ.get("MICROBP_SEED", "0"))
+
+EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
+TINY = {"float32": 2.0**-126, "float64": 2.0**-1022}  # below the smallest normal number results may be flushed to zero
+DTYPES = tuple(EPS)
+ISAS = tuple(name for name, runs in _core.isas().items() if runs)
+WITHOUT_FMA = ("sse2",)  # the variant that rounds a product before it adds it
+FMA_ISAS = tuple(name for name in ISAS if name not in WITHOUT_FMA)
+
+# Tolerances, in units of eps times the scale that stands beside them in the tests.
+# Times the condition scale of magnitudes.py, which counts each rounding once: n roundings of a sum grow to about sqrt(n) of them, and
+# functions are right to 2 or 3 units in the last place. Over 2,300 graphs the worst was 4.
+DIFFERENTIAL = 16
+ORACLE = 1e-12 / EPS["float64"]  # reference against NumPy in float64: sums of NumPy's order against exactly rounded ones
+LOSS_ERROR = 8  # times the loss: one exp and one log of 2 ulp each, and three roundings
+ROW_SUM_ERROR = 4  # softmax: the sum of the exponentials and one division each
+
+WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)  # around every vector width and tile
+BATCHES = (1, 2, 3, 7, 8, 33)
+
+
+# ---- activations ----
+
+
+@dataclass(frozen=True)
+class Activation:
+    """spec as tests use it; points: (z, y, dy/dz) by hand; kinks: the z where dy/dz jumps; slope, bend: bounds of |dy/dz|, |d2y/dz2|."""
+
+    spec: str
+    points: list[tuple[float, float, float]]
+    kinks: tuple[float, ...] = ()
+    slope: float = 1
+    bend: float = 0
+
+
+_SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772  # selu
+_SIGMOID_1 = 1 / (1 + math.exp(-1))
+_PHI_1, _DENSITY_1 = 0.8413447460685429, 0.24197072451914337  # of the normal distribution at 1
+
+ACTIVATIONS = {
+    "identity": Activation("identity", [(-2, -2, 1), (INF, INF, 1)]),
+    "relu": Activation("relu", [(2, 2, 1), (-2, 0, 0), (0, 0, 0), (INF, INF, 1)], kinks=(0,)),
+    "leaky_relu": Activation("leaky_relu(slope=0.2)", [(2, 2, 1), (-2, -0.4, 0.2), (0, 0, 0.2)], kinks=(0,)),
+    "elu": Activation(
+        "elu(alpha=2)",
+        [(3, 3, 1), (-1, 2 * (math.exp(-1) - 1), 2 * math.exp(-1)), (0, 0, 2), (1000, 1000, 1), (-1000, -2, 0)],
+        kinks=(0,),
+        slope=2,
+        bend=2,
+    ),
+    "selu": Activation("selu", [(2, 2 * _SCALE, _SCALE), (0, 0, _SCALE * _ALPHA), (-1000, -_SCALE * _ALPHA, 0)], (0,), 1.8, 1.8),
+    "gelu": Activation(
+        "gelu", [(0, 0, 0.5), (1, _PHI_1, _PHI_1 + _DENSITY_1), (-1, _PHI_1 - 1, 1 - _PHI_1 - _DENSITY_1), (100, 100, 1)], (), 1.2, 0.8
+    ),
+    "silu": Activation("silu", [(0, 0, 0.5), (1, _SIGMOID_1, _SIGMOID_1 * (2 - _SIGMOID_1)), (1000, 1000, 1), (-1000, 0, 0)], (), 1.1, 0.5),
+    "softplus": Activation(
+        "softplus", [(0, math.log(2), 0.5), (1000, 1000, 1), (-1000, 0, 0), (-40, math.exp(-40), math.exp(-40))], (), 1, 0.25
+    ),
+    "softsign": Activation("softsign", [(1, 0.5, 0.25), (-3, -0.75, 1 / 16), (0, 0, 1)], (), 1, 2),
+    "sigmoid": Activation(
+        "sigmoid",
+        [(0, 0.5, 0.25), (1, _SIGMOID_1, _SIGMOID_1 * (1 - _SIGMOID_1)), (-40, math.exp(-40), math.exp(-40)), (1000, 1, 0), (-1000, 0, 0)],
+        bend=0.1,
+    ),
+    "hard_sigmoid": Activation("hard_sigmoid", [(0, 0.5, 1 / 6), (3, 1, 0), (-3, 0, 0), (9, 1, 0), (2.7, 0.95, 1 / 6)], kinks=(-3, 3)),
+    "tanh": Activation("tanh", [(0, 0, 1), (1, math.tanh(1), 1 / math.cosh(1) ** 2), (1000, 1, 0)], bend=0.8),
+    "scaled_tanh": Activation("scaled_tanh", [(1.5, 1.7159 * math.tanh(1), 1.7159 * 2 / 3 / math.cosh(1) ** 2)], (), 1.2, 0.6),
+}
+
+
+# ---- losses ----
+
+
+@dataclass(frozen=True)
+class Loss:
+    """points: (raw outputs, targets, the row's loss, its gradient) by hand; targets(random, rows, width) draws valid ones.
+
+    For error bounds, per output: terms(o, t), the sum of |terms| that make the value; slope_terms(o, t), the same of the derivative;
+    bend(o), a bound of the second derivative. kink(o, t): how far the derivative's jump is.
+    """
+
+    spec: str
+    points: list[tuple[list[float], list[float], float, list[float]]]
+    targets: Callable[[np.random.Generator, int, int], Array]
+    terms: Callable[[Array, Array], Array]
+    slope_terms: Callable[[Array, Array], Array]
+    bend: Callable[[Array], Array | float]
+    kink: Callable[[Array, Array], Array | float] = lambda o, t: INF
+
+
+def _normal(random: np.random.Generator, rows: int, width: int) -> Array:
+    return 2 * random.normal(size=(rows, width))
+
+
+def _probability_rows(random: np.random.Generator, rows: int, width: int) -> Array:
+    t = random.dirichlet(np.ones(width), rows)
+    t[::2] = np.eye(width)[random.integers(width, size=len(t[::2]))]
+    return t
+
+
+def _probabilities(random: np.random.Generator, rows: int, width: int) -> Array:
+    return np.where(random.random((rows, width)) < 0.5, random.random((rows, width)), random.integers(2, size=(rows, width)))
+
+
+def _signs(random: np.random.Generator, rows: int, width: int) -> Array:
+    return random.choice([-1.0, 1.0], (rows, width))
+
+
+def _difference(o: Array, t: Array) -> Array:
+    return abs(o - t)
+
+
+def _one(o: Array, t: Array) -> Array:
+    return np.ones_like(o)
+
+
+def _below_largest(o: Array) -> Array:
+    return o.max(axis=1, keepdims=True) - o
+
+
+def _softmax(o: Array) -> Array:
+    e = np.exp(-_below_largest(o))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+LOSSES = {
+    "mse": Loss("mse", [([1, 4], [3, 1], 6.5, [-2, 3])], _normal, lambda o, t: (o - t) ** 2, lambda o, t: 2 * abs(o - t), lambda o: 2),
+    "half_sse": Loss("half_sse", [([1, 4], [3, 1], 6.5, [-2, 3])], _normal, lambda o, t: (o - t) ** 2 / 2, _difference, lambda o: 1),
+    "mae": Loss(
+        "mae",
+        [([1, 4], [3, 1], 2.5, [-0.5, 0.5]), ([1, 4], [1, 4], 0, [0, 0])],
+        _normal,
+        _difference,
+        _one,
+        lambda o: 0,
+        kink=_difference,
+    ),
+    "huber": Loss(
+        "huber(delta=2)",
+        [([1, 5], [0, 0], (0.5 + 8) / 2, [0.5, 1]), ([-2], [0], 2, [-2]), ([0], [0], 0, [0])],
+        _normal,
+        lambda o, t: 2 * abs(o - t),
+        _difference,
+        lambda o: 1,
+    ),
+    "quantile": Loss(
+        "quantile(q=0.9)",
+        [([1, 4], [3, 1], (1.8 + 0.3) / 2, [-0.45, 0.05]), ([1], [1], 0, [0])],
+        _normal,
+        _difference,
+        _one,
+        lambda o: 0,
+        kink=_difference,
+    ),
+    "poisson": Loss(
+        "poisson",
+        [([0, 1], [2, 3], (1 + math.e - 3) / 2, [-0.5, (math.e - 3) / 2])],
+        lambda random, rows, width: random.poisson(2, (rows, width)).astype(float),
+        lambda o, t: np.exp(o) + abs(t * o),
+        lambda o, t: np.exp(o) + t,
+        np.exp,
+    ),
+    "bce": Loss(
+        "bce",
+        [
+            ([0, 0], [1, 0.25], math.log(2), [-0.25, 0.125]),
+            ([1000], [1], 0, [0]),
+            ([-1000], [1], 1000, [-1]),
+            ([40], [1], math.exp(-40), [-math.exp(-40)]),
+        ],
+        _probabilities,
+        lambda o, t: abs(o) + abs(o * t) + 1,
+        lambda o, t: 1 + t,
+        lambda o: 0.25,
+    ),
+    "hinge": Loss(
+        "hinge",
+        [([0.5, 3], [1, -1], (0.5 + 4) / 2, [-0.5, 0.5]), ([1, -2], [1, -1], 0, [0, 0])],
+        _signs,
+        lambda o, t: 1 + abs(o),
+        _one,
+        lambda o: 0,
+        kink=lambda o, t: abs(1 - t * o),
+    ),
+    "cross_entropy": Loss(
+        "cross_entropy",
+        [
+            ([0, math.log(3)], [1, 0], math.log(4), [-0.75, 0.75]),
+            ([0, 0, 0], [0.5, 0.5, 0], math.log(3), [-1 / 6, -1 / 6, 1 / 3]),
+            ([1000, 0], [0, 1], 1000, [1, -1]),
+            ([2, -INF], [1, 0], 0, [0, 0]),
+        ],
+        _probability_rows,
+        lambda o, t: t * (abs(o) + abs(o).max(axis=1, keepdims=True) + math.log(o.shape[1])),
+        lambda o, t: _softmax(o) + t,
+        lambda o: 0.5,  # of p_j by all o together: 2 p_j (1 - p_j)
+    ),
+}
+
+
+def own_mse(outputs: Array, targets: Array, weight: Array | None) -> tuple[float, Array]:
+    """mse as a user would write it."""
+    share = (np.ones(len(outputs)) if weight is None else weight)[:, None]
+    share = share / share.sum() / outputs.shape[1]
+    difference = outputs - targets
+    return (share * difference**2).sum(), 2 * share * difference
+
+
+# ---- optimizers ----
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """spec as tests use it, every parameter off its default; hand: the textbook's step (p, g, slots, t) -> p of the settings
+    lr=0.1, momentum=0.9 and the row's other defaults, slots a list of two that it changes; divides: g is divided by its own size."""
+
+    spec: str
+    slots: tuple[str, ...]
+    hand: Callable[[float, float, list[float], int], float]
+    divides: bool = False
+
+
+def _momentum(p: float, g: float, s: list[float], t: int) -> float:
+    s[0] = 0.9 * s[0] + g
+    return p - 0.1 * s[0]
+
+
+def _nesterov(p: float, g: float, s: list[float], t: int) -> float:
+    s[0] = 0.9 * s[0] + g
+    return p - 0.1 * (g + 0.9 * s[0])
+
+
+def _rmsprop(p: float, g: float, s: list[float], t: int) -> float:
+    s[0] = 0.99 * s[0] + 0.01 * g**2
+    return p - 0.1 * g / (math.sqrt(s[0]) + 1e-8)
+
+
+def _adam(p: float, g: float, s: list[float], t: int) -> float:
+    s[0], s[1] = 0.9 * s[0] + 0.1 * g, 0.999 * s[1] + 0.001 * g**2
+    return p - 0.1 / (1 - 0.9**t) * s[0] / (math.sqrt(s[1]) / math.sqrt(1 - 0.999**t) + 1e-8)
+
+
+OPTIMIZERS = {
+    "sgd": Optimizer("sgd(lr=0.05,weight_decay=0.1)", (), lambda p, g, s, t: p - 0.1 * g),
+    "sgd_momentum": Optimizer("sgd_momentum(lr=0.05,momentum=0.8,weight_decay=0.1,decay_bias=1)", ("velocity",), _momentum),
+    "sgd_nesterov": Optimizer("sgd_nesterov(lr=0.05,momentum=0.8,weight_decay=0.1)", ("velocity",), _nesterov),
+    "rmsprop": Optimizer("rmsprop(lr=0.02,alpha=0.9,eps=0.0001,weight_decay=0.1)", ("v",), _rmsprop, divides=True),
+    "adam": Optimizer("adam(lr=0.02,beta1=0.8,beta2=0.95,eps=0.0001,weight_decay=0.1)", ("m", "v"), _adam, divides=True),
+}
+
+INITIALISERS = {  # by name: the spec, and the standard deviation of a weight (in, out)
+    "normal": ("normal(std=0.3)", lambda i, o: 0.3),
+    "uniform": ("uniform(limit=0.3)", lambda i, o: 0.3 / math.sqrt(3)),
+    "glorot_normal": ("glorot_normal", lambda i, o: math.sqrt(2 / (i + o))),
+    "glorot_uniform": ("glorot_uniform", lambda i, o: math.sqrt(2 / (i + o))),
+    "he_normal": ("he_normal", lambda i, o: math.sqrt(2 / i)),
+    "he_uniform": ("he_uniform", lambda i, o: math.sqrt(2 / i)),
+    "lecun_normal": ("lecun_normal", lambda i, o: math.sqrt(1 / i)),
+    "lecun_uniform": ("lecun_uniform", lambda i, o: math.sqrt(1 / i)),
+    "zeros": ("zeros", lambda i, o: 0.0),
+    "array": ("array", lambda i, o: 0.0),
+}
+
+LINK_POINTS = {  # the outputs 1 and 1001 through each link
+    "identity": [1, 1001],
+    "sigmoid": [_SIGMOID_1, 1],
+    "exp": [math.e, INF],
+    "softmax": [0, 1],
+}
+
+TABLES = {"activation": ACTIVATIONS, "loss": LOSSES, "optimizer": OPTIMIZERS, "initialiser": INITIALISERS, "link": LINK_POINTS}

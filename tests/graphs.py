@@ -1,0 +1,153 @@
+"""Graphs that tests run over: the shapes that matter, by name, and random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from cases import ACTIVATIONS, WIDTHS
+
+import microbp as bp
+
+Ends = tuple[list[bp.Node], list[bp.Node]]
+
+
+# ---- shapes, each with every pattern of sharing it is named for; widths on both sides of a vector ----
+
+
+def chain(a: str) -> Ends:
+    x = bp.Input(5)
+    return [x], [bp.Dense(3)(bp.Dense(17, a)(bp.Dense(9, a)(x)))]
+
+
+def narrow(a: str) -> Ends:
+    x = bp.Input(33)
+    return [x], [bp.Dense(2, bias=False)(bp.Dense(1, a)(x))]
+
+
+def skip(a: str) -> Ends:
+    x = bp.Input(4)
+    h = bp.Dense(7, a)(x)
+    return [x], [bp.Dense(3)(h + bp.Dense(7, a)(h) + bp.Dense(7)(x))]
+
+
+def gate(a: str) -> Ends:
+    x = bp.Input(6)
+    return [x], [bp.Dense(8, a)(x) * bp.Dense(8, "sigmoid")(x)]
+
+
+def beside(a: str) -> Ends:
+    x = bp.Input(3)
+    h, g = bp.Dense(5, a)(x), bp.Dense(4, a, bias=False)(x)
+    return [x], [bp.Dense(2)(bp.concat([h, x, g, h]))]
+
+
+def shared(a: str) -> Ends:
+    x, z = bp.Input(6), bp.Input(6)
+    layer, square = bp.Dense(4, a), bp.Dense(4)
+    return [x, z], [bp.Dense(3)(square(square(layer(x)) * layer(z)))]
+
+
+def twice(a: str) -> Ends:
+    x = bp.Input(3)
+    h = bp.Dense(4, a)(x)
+    return [x], [bp.Dense(2)(bp.concat([h + h, h * h]))]
+
+
+def elementwise(a: str) -> Ends:
+    x = bp.Input(9)
+    h = bp.Dense(9)(x)
+    return [x], [bp.Activation.parse(a)(h) + h]
+
+
+def heads(a: str) -> Ends:
+    x, z = bp.Input(3), bp.Input(2)
+    h = bp.Dense(5, a)(bp.concat([x, z]))
+    return [x, z], [h, bp.Dense(2)(h), bp.Dense(3)(bp.concat([z, h]))]
+
+
+SHAPES: dict[str, Callable[[str], Ends]] = {
+    shape.__name__: shape for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads)
+}
+
+
+def network(shape: str, activation: str = "tanh", **options) -> bp.Network:
+    """A network of a named shape; options as bp.Network's."""
+    inputs, outputs = SHAPES[shape](activation)
+    return bp.Network(inputs, outputs, **{"seed": 7, **options})
+
+
+def rows_of(net: bp.Network, rows: int, seed: int = 0):
+    """Inputs for a network as predict takes them: an array, or a list of them."""
+    random = np.random.default_rng(seed)
+    xs = [random.normal(size=(rows, entry.width)).astype(net.dtype) for entry in net.inputs]
+    return xs[0] if len(xs) == 1 else xs
+
+
+# ---- random graphs ----
+
+BUDGET = 20_000  # multiply-adds of a forward pass: what the reference does in a few milliseconds
+
+
+class Drawing:
+    """A random graph in the making. Few widths, so that nodes and layers often fit each other."""
+
+    def __init__(self, random: np.random.Generator, rows: int) -> None:
+        self.random = random
+        self.left = BUDGET // rows
+        self.widths = random.choice(WIDTHS, size=3, replace=False)
+        self.nodes: list[bp.Node] = [bp.Input(int(random.choice(self.widths))) for _ in range(random.integers(1, 4))]
+        self.layers: list[tuple[bp.Dense, int]] = []
+
+    def pick(self, options: list):
+        """One of them; the newest half of the time, which makes graphs deep."""
+        return options[-1] if self.random.random() < 0.5 else options[self.random.integers(len(options))]
+
+    def dense(self, node: bp.Node, activation: str, width: int | None = None) -> bp.Node:
+        """A layer on top of a node: now and then one that is there already."""
+        fitting = [layer for layer, wide in self.layers if wide == node.width and layer.units * wide <= self.left]
+        if fitting and width is None and self.random.random() < 0.4:
+            layer = self.pick(fitting)
+        else:
+            room = [w for w in self.widths if w * node.width <= self.left // 2] or [1]
+            layer = bp.Dense(width or int(self.random.choice(room)), activation, bias=bool(self.random.random() < 0.8))
+            self.layers.append((layer, node.width))
+        self.left -= layer.units * node.width
+        return layer(node)
+
+    def grow(self) -> None:
+        """One more node."""
+        activation = ACTIVATIONS[str(self.random.choice(list(ACTIVATIONS)))].spec
+        node = self.pick(self.nodes)
+        equal = [other for other in self.nodes if other.width == node.width]
+        kind = self.random.choice(["dense", "activation", "add", "multiply", "concat"], p=[0.5, 0.1, 0.15, 0.1, 0.15])
+        if kind == "dense":
+            self.nodes.append(self.dense(node, activation))
+        elif kind == "activation":
+            self.nodes.append(bp.Activation.parse(activation)(node))
+        elif kind == "concat":
+            others = [self.pick(self.nodes) for _ in range(self.random.integers(0, 3))]
+            self.nodes.append(bp.concat([node, *others]))
+        else:
+            self.nodes.append((bp.add if kind == "add" else bp.multiply)(node, self.pick(equal)))
+
+    def finish(self, activation: str, width: int | None) -> list[bp.Node]:
+        """The outputs. The first ends in the activation, or in a layer above it, and has the width if one is given."""
+        hidden = self.dense(self.pick(self.nodes), activation, 1 if self.left < 200 else int(self.random.choice(WIDTHS[:9])))
+        first = self.dense(hidden, "identity", width or int(self.random.choice(WIDTHS[:6])))
+        more = [node for node in self.nodes if node.operands and self.random.random() < 0.3]
+        return [first, *more[-2:]]
+
+
+def draw(random: np.random.Generator, rows: int, activation: str, width: int | None) -> Ends:
+    """A graph of up to 12 nodes whose first output depends on the activation; only inputs that reach an output are listed."""
+    drawing = Drawing(random, rows)
+    for _ in range(random.integers(0, 11 - len(drawing.nodes))):
+        drawing.grow()
+    outputs = drawing.finish(activation, width)
+    waiting, reached = list(outputs), set()
+    while waiting:
+        node = waiting.pop()
+        reached.add(node)
+        waiting.extend(node.operands)
+    return [node for node in drawing.nodes if node.operands == () and node in reached], outputs

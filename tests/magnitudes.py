@@ -1,0 +1,204 @@
+"""How large rounding errors may be: one forward and one backward pass in NumPy, each number with the scale of its error.
+
+First-order error analysis. An error scale E says: the computed number may be off by about eps x E. A sum of products is off by eps times
+the sum of the |products|, and an operation carries errors on by its derivatives:
+
+    z = x W + b      E_z = |x| |W| + |b| + E_x |W|
+    y = f(z)         E_y = |y| + |f'| E_z
+    dz = dy f'(z)    E_dz = |f'| E_dy + |dy| (bound of |f'| + bound of |f''| E_z)
+
+so cancellation, which makes numbers small and leaves their errors as they are, is accounted for where it happens. What is left out, the
+number of terms in a sum, grows like its root when errors are independent: the tests' factor stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cases
+import numpy as np
+
+import microbp as bp
+from microbp import description
+from microbp.reference.autodiff import Matrix, gradients
+from microbp.reference.formulas import row_losses
+from microbp.reference.spec import Spec
+
+Array = np.ndarray
+
+
+@dataclass
+class Off:
+    """Numbers and the scales of their errors."""
+
+    value: Array
+    error: Array
+
+    def __add__(self, other: Off) -> Off:
+        value = self.value + other.value
+        return Off(value, self.error + other.error + abs(value))
+
+    def __mul__(self, other: Off) -> Off:
+        value = self.value * other.value
+        return Off(value, self.error * abs(other.value) + abs(self.value) * other.error + abs(value))
+
+    def __matmul__(self, other: Off) -> Off:
+        a, b = abs(self.value), abs(other.value)
+        return Off(self.value @ other.value, a @ b + self.error @ b + a @ other.error)
+
+    @property
+    def T(self) -> Off:  # noqa: N802
+        return Off(self.value.T, self.error.T)
+
+    def columns(self, first: int, last: int) -> Off:
+        return Off(self.value[:, first:last], self.error[:, first:last])
+
+
+def exact(value: Array) -> Off:
+    return Off(np.asarray(value, dtype=np.float64), np.zeros(np.shape(value)))
+
+
+def _matrix(value: Array, wanted: bool = True) -> Matrix:
+    return Matrix(*value.shape, value.ravel().tolist(), wanted=wanted)
+
+
+def _apply(spec: str, z: Off) -> tuple[Off, Array]:
+    """y, and f'(z), by the reference's formula."""
+    parsed, argument = Spec.parse("activation", spec), _matrix(z.value)
+    y = parsed.entry.y(argument, **parsed.values)
+    (slope,) = gradients([(y, [1.0] * z.value.size)], [argument])
+    value, slope = np.reshape(y.data, z.value.shape), np.reshape(slope, z.value.shape)
+    return Off(value, abs(value) + abs(slope) * z.error), slope
+
+
+class Passes:
+    """The passes of one batch through a network: `values` and `z` by node, then `loss`, `grads` (flat) and `input_grads`."""
+
+    def __init__(self, net: bp.Network, xs: list[Array]) -> None:
+        self.net = net
+        self.graph = description.read(net.text())
+        self.tensors = {name: exact(view.T if view.ndim == 2 else view) for name, view in net.tensors.items()}
+        self.values: list[Off] = []
+        self.z: dict[int, Off] = {}
+        self.slope: dict[int, Array] = {}
+        waiting = iter(xs)
+        for node in self.graph.nodes:
+            operands = [self.values[i] for i in node.operands]
+            self.values.append(exact(next(waiting)) if node.operation == "input" else self._forward(node, operands))
+
+    def activation(self, node: description.Statement) -> str:
+        """The spec of a node's activation; "" if it has none."""
+        return self.graph.layers[node.detail].activation if node.operation == "dense" else node.detail
+
+    def _forward(self, node: description.Statement, operands: list[Off]) -> Off:
+        if node.operation == "add":
+            return operands[0] + operands[1]
+        if node.operation == "multiply":
+            return operands[0] * operands[1]
+        if node.operation == "concat":
+            return Off(np.hstack([o.value for o in operands]), np.hstack([o.error for o in operands]))
+        z = operands[0]
+        if node.operation == "dense":
+            z = z @ self.tensors[f"{node.detail}.weight"]
+            if f"{node.detail}.bias" in self.tensors:
+                bias = self.tensors[f"{node.detail}.bias"].value
+                z = Off(z.value + bias, z.error + abs(bias))
+        self.z[node.node] = z
+        y, self.slope[node.node] = _apply(self.activation(node), z)
+        return y
+
+    # ---- backward ----
+
+    def backward(self, losses: list[str], ys: list[Array], weight: Array, loss_weights: list[float]) -> None:
+        """Fills loss, grads and input_grads."""
+        self.loss = Off(np.zeros(()), np.zeros(()))
+        self._deltas: dict[int, Off] = {}
+        self._sums: dict[str, Off] = {}
+        for output, spec, y, factor in zip(self.graph.outputs, losses, ys, loss_weights, strict=True):
+            self._reach(output.node, self._lose(self.values[output.node], spec, y, factor * weight / weight.sum()))
+        for node in reversed(self.graph.nodes):
+            if node.node in self._deltas and node.operands:
+                self._backward(node, self._deltas[node.node])
+        self.grads = self._flat()
+        self.input_grads = [self._deltas.get(i.node, exact(np.zeros_like(self.values[i.node].value))) for i in self.graph.inputs]
+
+    def _lose(self, o: Off, spec: str, t: Array, share: Array) -> Off:
+        """Adds an output's part to the loss; its gradient by the output."""
+        parsed, output = Spec.parse("loss", spec), _matrix(o.value)
+        rows = row_losses(parsed.entry, output, _matrix(t, wanted=False), **parsed.values)
+        (g,) = gradients([(rows, share.tolist())], [output])
+        case, value = cases.LOSSES[parsed.name], np.dot(share, rows.data)
+        share = share[:, None] / (o.value.shape[1] if parsed.entry.mean else 1)
+        terms, slope = case.terms(o.value, t), case.slope_terms(o.value, t)
+        self.loss += Off(value, (share * (terms + slope * o.error)).sum())
+        return Off(np.reshape(g, o.value.shape), share * (slope + case.bend(o.value) * o.error.max(axis=1, keepdims=True)))
+
+    def _reach(self, node: int, delta: Off) -> None:
+        self._deltas[node] = self._deltas[node] + delta if node in self._deltas else delta
+
+    def _backward(self, node: description.Statement, dy: Off) -> None:
+        operands = [self.values[i] for i in node.operands]
+        if node.operation == "add":
+            parts = [dy, dy]
+        elif node.operation == "multiply":
+            parts = [dy * operands[1], dy * operands[0]]
+        elif node.operation == "concat":
+            ends = np.cumsum([0, *(o.value.shape[1] for o in operands)])
+            parts = [dy.columns(first, last) for first, last in pairwise(ends)]
+        else:
+            parts = [self._backward_activated(node, operands[0], dy)]
+        for operand, part in zip(node.operands, parts, strict=True):
+            self._reach(operand, part)
+
+    def _backward_activated(self, node: description.Statement, x: Off, dy: Off) -> Off:
+        case, slope = cases.ACTIVATIONS[self.activation(node).partition("(")[0]], abs(self.slope[node.node])
+        error = slope * dy.error + abs(dy.value) * (case.slope + case.bend * self.z[node.node].error)
+        dz = Off(dy.value * self.slope[node.node], error)
+        if node.operation == "activation":
+            return dz
+        self._add(f"{node.detail}.weight", x.T @ dz)
+        self._add(f"{node.detail}.bias", Off(dz.value.sum(axis=0), (abs(dz.value) + dz.error).sum(axis=0)))
+        return dz @ self.tensors[f"{node.detail}.weight"].T
+
+    def _add(self, tensor: str, part: Off) -> None:
+        self._sums[tensor] = self._sums[tensor] + part if tensor in self._sums else part
+
+    def _flat(self) -> Off:
+        """Gradients laid out as the parameters, 0 for frozen layers."""
+        flat = exact(np.zeros(len(self.net.params)))
+        for layer, name, at, rows, cols in self.net._core.tensors():
+            part = self._sums.get(f"{layer}.{name}")
+            if part is not None and not self.graph.layers[layer].frozen:
+                flat.value[at : at + rows * cols], flat.error[at : at + rows * cols] = part.value.ravel(), part.error.ravel()
+        return flat
+
+    # ---- where two right answers differ ----
+
+    def clearance(self, losses: list[str], ys: list[Array]) -> float:
+        """The distance to the nearest kink of an activation or a loss, as a multiple of the error scale there; inf without any."""
+        return min((_ratio(distance, error) for distance, error in self._kinks(losses, ys)), default=np.inf)
+
+    def nearest_kink(self, losses: list[str], ys: list[Array]) -> float:
+        """The distance to the nearest kink that anything can move to."""
+        return min((float(distance[error > 0].min(initial=np.inf)) for distance, error in self._kinks(losses, ys)), default=np.inf)
+
+    def _kinks(self, losses: list[str], ys: list[Array]) -> Iterator[tuple[Array, Array]]:
+        """Distances to kinks, with the error scales of what is that far away."""
+        for node, z in self.z.items():
+            for kink in cases.ACTIVATIONS[self.activation(self.graph.nodes[node]).partition("(")[0]].kinks:
+                yield abs(z.value - kink), z.error
+        for output, spec, y in zip(self.graph.outputs, losses, ys, strict=True):
+            o = self.values[output.node]
+            distance = np.broadcast_to(cases.LOSSES[spec.partition("(")[0]].kink(o.value, y), o.value.shape)
+            yield distance, o.error + 1 + abs(o.value)
+
+    def largest(self) -> float:
+        """The largest number on the way to the outputs."""
+        return max(float(abs(part.value).max()) for part in [*self.values, *self.z.values()])
+
+
+def _ratio(distance: Array, error: Array) -> float:
+    """The smallest distance / error; a number without error is where it is on both sides."""
+    return float(np.divide(distance, error, out=np.full(np.shape(distance), np.inf), where=error > 0).min())

@@ -1,0 +1,201 @@
+"""The house rules of the source: floors, sizes, what may be called where, and what the compiled objects really contain."""
+
+import ast
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import microbp as bp
+
+ROOT = Path(__file__).parent.parent
+C_FILES = sorted(path for path in (ROOT / "src").iterdir() if path.suffix in (".c", ".h", ".def"))
+PYTHON_FILES = sorted((ROOT / "microbp").rglob("*.py"))
+
+# A file uses its own and lower floors.
+C_FLOORS = {
+    0: "microbp.h formulas.def formulas.h crc32c.h json.h",
+    1: "kernels.h kernels.c elementwise.h product.h update.h text.h text.c random.h",
+    2: "catalog.h catalog.c dispatch.c threads.c disk.h disk.c",
+    3: "net.h plan.c array.c",
+    4: "graph.c net.c batch.c trainer.c step.c",
+    5: "predict.c epoch.c file.c",
+}
+FLOOR = {name: floor for floor, names in C_FLOORS.items() for name in names.split()}
+
+# Modules of the package, lowest first; one that is not named is a door, on the top floor but one.
+PYTHON_FLOORS = [
+    {"_core", "reference"},
+    {"backend"},
+    {"arrays", "specs", "description", "progress"},
+    {"graph", "optimizers", "metrics", "rows"},
+    {"network", "own_loss"},
+    {"gradcheck", "fitting"},
+    {"trainer"},
+]
+PYTHON_FLOOR = {name: floor for floor, names in enumerate(PYTHON_FLOORS) for name in names}
+DOOR, TOP = len(PYTHON_FLOORS), len(PYTHON_FLOORS) + 1
+
+LONGEST = 500  # lines
+LONGER = {"_core.pyx": 650}  # the one file that sees pointers stays one file
+
+# What a file may not call: memory, output, the environment, the end of the process.
+FORBIDDEN = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|free|printf|fprintf|puts|exit|_exit|abort|getenv|setlocale)\s*\(")
+ALLOWED_IN = {"text.c", "disk.c"}
+
+
+def code_of(path: Path) -> str:
+    """A C file without comments and strings."""
+    return re.sub(r'/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', " ", path.read_text(), flags=re.DOTALL)
+
+
+# ---- C ----
+
+
+def test_every_c_file_has_a_floor():
+    assert {path.name for path in C_FILES} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
+def test_includes_go_down(path):
+    for name in re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE):
+        assert FLOOR[name] <= FLOOR[path.name], f"{path.name}, floor {FLOOR[path.name]}, includes {name}, floor {FLOOR[name]}"
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
+def test_only_text_and_disk_ask_the_system(path):
+    if path.name not in ALLOWED_IN:
+        assert not FORBIDDEN.findall(code_of(path))
+
+
+@pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES, ROOT / "microbp/_core.pyx"], ids=lambda path: path.name)
+def test_no_file_is_long(path):
+    assert len(path.read_text().splitlines()) <= LONGER.get(path.name, LONGEST)
+
+
+# ---- Python ----
+
+
+def module_of(path: Path) -> str:
+    """The first part of a module's name inside the package."""
+    return path.relative_to(ROOT / "microbp").parts[0].removesuffix(".py")
+
+
+def floor_of(module: str) -> int:
+    return TOP if module == "__init__" else PYTHON_FLOOR.get(module, DOOR)
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Absolute names of all imported modules, those for type checkers aside; a relative one starts with as many dots."""
+    found = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            dots = "." * node.level
+            found |= {dots + node.module} if node.module else {dots + alias.name for alias in node.names}
+        else:
+            found |= imports(node)
+    return found
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path):
+    module, found = module_of(path), imports(ast.parse(path.read_text()))
+    if module == "reference":
+        assert not [name for name in found if name.startswith((".." if path.parent.name == "reference" else "...", "numpy", "microbp"))]
+        return
+    for name in found:
+        if name.startswith("."):
+            other = name.lstrip(".").partition(".")[0]
+            same_floor_of_doors = floor_of(other) == floor_of(module) == DOOR
+            assert floor_of(other) < floor_of(module) or same_floor_of_doors, f"{module} imports {other}"
+        else:
+            assert not name.startswith("microbp"), f"{module}: write a relative import"
+
+
+def test_doors_are_imported_only_when_used():
+    doors = {module_of(path) for path in PYTHON_FILES if floor_of(module_of(path)) == DOOR}
+    script = "import sys, microbp; print(*(name for name in sys.modules if name.startswith('microbp.')))"
+    loaded = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert not {name.split(".")[1] for name in loaded} & (doors | {"reference"})
+
+
+def test_the_binding_uses_nothing_of_the_package():
+    source = (ROOT / "microbp/_core.pyx").read_text()
+    assert not re.findall(r"^\s*(?:from|import|cimport)\s+(?:\.|microbp|numpy).*", source, re.MULTILINE)
+
+
+# ---- compiled objects ----
+
+
+@pytest.fixture(scope="module")
+def library() -> Path:
+    return next(Path(bp.get_library_dir()).glob("*.a"))
+
+
+def members(tool: list[str], library: Path) -> list[tuple[str, str]]:
+    """(object's name, the tool's text about it) for each object of the library."""
+    if shutil.which(tool[0]) is None:
+        pytest.skip(f"there is no {tool[0]}")
+    text = subprocess.run([*tool, str(library)], capture_output=True, text=True, check=True, timeout=60).stdout
+    parts = re.split(r"^(\S+\.o):.*$", text, flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def symbols(text: str) -> tuple[set[str], set[str]]:
+    """What an object defines for others, and what it asks of them."""
+    defined = set(re.findall(r"^[0-9a-f]+ [A-TV-Z] (\S+)$", text, re.MULTILINE))
+    return defined, set(re.findall(r"^ +U (\S+)$", text, re.MULTILINE))
+
+
+def source_name(member: str) -> str:
+    return member.removesuffix(".o") if member.endswith(".c.o") else member.removesuffix(".o") + ".c"
+
+
+def test_calls_go_down_too(library):
+    """net.h declares functions of several floors; what an object links to shows who really calls whom."""
+    objects = [(source_name(name), *symbols(text)) for name, text in members(["nm"], library)]
+    home = {symbol: name for name, defined, _ in objects for symbol in defined}
+    for name, _, wanted in objects:
+        for symbol in wanted & set(home):
+            if name != "dispatch.c" or home[symbol] != "kernels.c":
+                assert FLOOR[home[symbol]] <= FLOOR[name], f"{name} calls {symbol} of {home[symbol]}"
+
+
+def test_a_kernel_object_exports_its_table_and_calls_nothing(library):
+    kernels = [symbols(text) for name, text in members(["nm"], library) if source_name(name) == "kernels.c"]
+    assert len(kernels) >= 2
+    for defined, wanted in kernels:
+        assert len(defined) == 1, defined
+        assert next(iter(defined)).startswith("mbp_kernels_")
+        assert wanted <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_"}
+
+
+def test_every_exported_symbol_has_the_prefix(library):
+    for name, text in members(["nm"], library):
+        assert all(symbol.startswith("mbp_") for symbol in symbols(text)[0]), name
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 only")
+def test_no_avx_outside_of_kernels(library):
+    """A VEX or EVEX instruction has a mnemonic that starts with v (vmovaps) or names a ymm, zmm or mask register."""
+    avx = re.compile(r"\t(v[a-z0-9]+) |%[yz]mm\d|%k[0-7]\b")
+    seen = set()
+    for name, text in members(["objdump", "-d", "--no-show-raw-insn"], library):
+        found = [line for line in text.splitlines() if (match := avx.search(line)) and match[1] not in ("verr", "verw")]
+        seen.add((source_name(name) == "kernels.c", bool(found)))
+        assert source_name(name) == "kernels.c" or not found, f"{name}: {found[:3]}"
+    assert (True, True) in seen, "the pattern finds the kernels' own"
+
+
+def test_names_of_tables_are_unique():
+    names = list(chain.from_iterable(text.split() for text in C_FLOORS.values()))
+    assert len(names) == len(set(names))
