@@ -69,7 +69,9 @@ def main() -> None:
                 theirs, ours, flops = numpy_product(pattern, *sizes), [], 2.0 * sizes[0] * sizes[1] * sizes[2]
                 pairs = []
                 for _ in range(ROUNDS):
-                    answer = subprocess.run([program, options.isa, pattern, *map(str, sizes), str(SECONDS)], capture_output=True, check=True)
+                    answer = subprocess.run(
+                        [program, options.isa, pattern, *map(str, sizes), str(SECONDS)], capture_output=True, check=True
+                    )
                     pairs.append((float(answer.stdout), best_gflops(theirs, flops)))
                 ours, numpys = (statistics.median(column) for column in zip(*pairs, strict=True))
                 ratio = statistics.median(a / b for a, b in pairs)

@@ -24,8 +24,8 @@ _STEP = np.finfo(np.float64).eps ** (1 / 3)  # balances the truncation and the r
 class GradientCheck:
     """The worst parameter that was checked.
 
-    error = |analytic - numeric| / max(|analytic|, |numeric|, largest |analytic| / 1000); below 1e-6 is right, above 1e-3 is wrong, and
-    between them a kink (relu at 0) may lie within the difference.
+    error = what the rounding of the losses does not explain of |analytic - numeric|, over max(|analytic|, |numeric|, largest
+    |analytic| / 1000); below 1e-6 is right, above 1e-3 is wrong, and between them a kink (relu at 0) may lie within the difference.
     """
 
     error: float
@@ -45,12 +45,13 @@ class GradientCheck:
 def check(trainer: Trainer, rows: Rows) -> GradientCheck:
     """Compares backward with differences of evaluate, for all parameters or a random part of them."""
     twin = _twin(trainer)
-    twin.backward(rows.x, rows.y, rows.weight)
+    loss = twin.backward(rows.x, rows.y, rows.weight)
     places = _places(trainer.net)
     analytic = twin.grads[places].copy()
     numeric = np.array([_difference(twin, rows, place) for place in places])
     floor = max(np.abs(analytic).max() / 1000, np.finfo(np.float64).tiny)
-    error = np.abs(analytic - numeric) / np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), floor)
+    rounding = 2 * np.finfo(np.float64).eps * abs(loss) / _STEP  # half a unit in the last place of each of two losses, and as much again
+    error = np.maximum(np.abs(analytic - numeric) - rounding, 0) / np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), floor)
     worst = int(error.argmax())
     tensor, index = _name(twin.net, int(places[worst]))
     return GradientCheck(float(error[worst]), tensor, index, float(numeric[worst]), float(analytic[worst]), len(places))

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
 from file_cases import BACKENDS, GRAPHS, SMALL, make, state
 
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from microbp.reference.file import crc32c
-
 from file_cases import BACKENDS, GRAPHS, SMALL, make, state
+
+from microbp.reference.file import crc32c
 
 each_graph = pytest.mark.parametrize("text", GRAPHS.values(), ids=GRAPHS)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -227,7 +227,7 @@ REPLACEMENTS = [
 ]
 
 
-@pytest.mark.parametrize("old,new", REPLACEMENTS, ids=range(len(REPLACEMENTS)))
+@pytest.mark.parametrize(("old", "new"), REPLACEMENTS, ids=range(len(REPLACEMENTS)))
 def test_hostile_headers(module, old, new):
     data = module.Net(SMALL).write()
     assert verdict(module, substitute(data, old.encode(), new.encode())) is None

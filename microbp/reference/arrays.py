@@ -37,7 +37,7 @@ def read_matrix(value: Any, cols: int, format: str, what: str, rows: int | None 
     shape = shape_of(lists, what)
     if cols == 1 and len(shape) == 1:
         lists, shape = [[number] for number in lists], (*shape, 1)
-    if shape != (0,) and shape[1:] != (cols,) or rows not in (None, shape[0]):
+    if (shape != (0,) and shape[1:] != (cols,)) or rows not in (None, shape[0]):
         expected = f"({'n' if rows is None else rows}, {cols})"
         raise ValueError(f"{what} has shape {shape}, but {expected} is expected")
     return Matrix(len(lists), cols, rounded([number for row in lists for number in row], format, what))
