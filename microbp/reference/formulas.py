@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .autodiff import Matrix, erfc, exp, expm1, log, log1p, maximum, minimum, row_sum, tanh, where
+from .autodiff import Matrix, erfc, exp, expm1, log1p, maximum, minimum, row_sum, tanh, where
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ ACTIVATIONS = {
     "selu": Activation("", "lecun_normal", _selu),  # Klambauer et al. 2017: mean 0 and variance 1 are a fixed point
     "gelu": Activation("", "he_normal", lambda z: z * (0.5 * erfc(-math.sqrt(0.5) * z))),  # Hendrycks & Gimpel 2016: z Phi(z)
     "silu": Activation("", "he_normal", lambda z: z * _sigmoid(z)),  # Elfwing et al. 2018
+    "mish": Activation("", "he_normal", lambda z: z * tanh(_softplus(z))),  # Misra 2019
     "softplus": Activation("", "glorot_uniform", _softplus),  # Dugas et al. 2001
     "softsign": Activation("", "glorot_uniform", lambda z: z / (1.0 + _abs(z))),  # Bergstra et al. 2009
     "sigmoid": Activation("", "glorot_uniform", _sigmoid),
