@@ -99,26 +99,35 @@ static mbp_status check_targets(const mbp_trainer *trainer, int i, mbp_selection
     return MBP_OK;
 }
 
-static mbp_status load_weights(mbp_workspace *w, const mbp_array *weight, mbp_selection rows, double *total, mbp_error *error) {
-    if (!weight) {
-        *total = (double)rows.count;
-        for (int64_t r = 0; r < rows.count; r++)
+static double load_weights(mbp_workspace *w, const mbp_array *weight, mbp_selection rows) {
+    double total = 0;
+    if (weight)
+        mbp_array_gather(weight, rows, MBP_F64, (mbp_view){w->weight, 1});
+    for (int64_t r = 0; r < rows.count; r++) {
+        if (!weight)
             w->weight[r] = 1;
-        return MBP_OK;
+        total += w->weight[r];
     }
-    mbp_array_gather(weight, rows, MBP_F64, (mbp_view){w->weight, 1});
-    *total = 0;
-    for (int64_t r = 0; r < rows.count; r++)
-        *total += w->weight[r];
-    if (!(*total > 0) || isinf(*total))
-        return mbp_fail(error, MBP_INVALID, "the row weights of a batch must be finite and their sum above 0");
-    return MBP_OK;
+    return total;
+}
+
+mbp_status mbp_total_check(double total, mbp_error *error) {
+    if (total > 0 && !isinf(total))
+        return MBP_OK;
+    return mbp_fail(error, MBP_INVALID, "the row weights of a batch must be finite and their sum above 0");
+}
+
+void mbp_mean_add(mbp_mean *mean, double loss, double total) {
+    mean->sum += loss * total;
+    mean->total += total;
+    mean->value = mean->sum / mean->total;
 }
 
 mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *total, mbp_error *error) {
     const mbp_net *net = trainer->net;
     mbp_workspace *w = trainer->workspace;
-    mbp_status status = load_weights(w, batch->weight, rows, total, error);
+    mbp_status status = MBP_OK;
+    *total = load_weights(w, batch->weight, rows);
     for (int i = 0; i < net->outputs && status == MBP_OK; i++) {
         const mbp_array *y = &batch->y[i];
         w->target[i] = w->target_home[i];

@@ -10,23 +10,24 @@ typedef struct epoch {
     const double *lr;
     mbp_poll poll;
     void *user;
+    mbp_error *error;
 } epoch;
 
-static mbp_status check_index(const int64_t *index, int64_t n, int64_t rows, mbp_error *error) {
-    if (!index && n > rows)
-        return mbp_fail(error, MBP_INVALID, "%lld rows are asked for, but the data has %lld", (long long)n, (long long)rows);
-    for (int64_t i = 0; index && i < n; i++)
-        if (index[i] < 0 || index[i] >= rows)
-            return mbp_fail(error, MBP_INVALID, "index %lld is row %lld, but the data has %lld rows", (long long)i, (long long)index[i],
+static mbp_status check_index(const epoch *e, int64_t rows) {
+    if (!e->index && e->n > rows)
+        return mbp_fail(e->error, MBP_INVALID, "%lld rows are asked for, but the data has %lld", (long long)e->n, (long long)rows);
+    for (int64_t i = 0; e->index && i < e->n; i++)
+        if (e->index[i] < 0 || e->index[i] >= rows)
+            return mbp_fail(e->error, MBP_INVALID, "index %lld is row %lld, but the data has %lld rows", (long long)i, (long long)e->index[i],
                             (long long)rows);
     return MBP_OK;
 }
 
-static mbp_status check_rates(const epoch *e, mbp_error *error) {
+static mbp_status check_rates(const epoch *e) {
     const char *parameters = mbp_formula_parameters(MBP_OPTIMIZER, e->trainer->optimizer.row);
     mbp_status status = MBP_OK;
     for (int64_t first = 0, s = 0; e->lr && first < e->n && status == MBP_OK; first += e->batch_rows, s++)
-        status = mbp_parameter_check(parameters, 0, e->lr[s], error);
+        status = mbp_parameter_check(parameters, 0, e->lr[s], e->error);
     return status;
 }
 
@@ -36,65 +37,71 @@ static mbp_selection batch_rows_at(const epoch *e, int64_t first) {
 }
 
 /* Every batch's targets and row weights, before the first step, so that a bad one is refused with nothing changed. */
-static mbp_status check_targets(const epoch *e, mbp_error *error) {
+static mbp_status check_targets(const epoch *e) {
     mbp_status status = MBP_OK;
     double total;
-    for (int64_t first = 0; first < e->n && status == MBP_OK; first += e->batch_rows)
-        status = mbp_targets_load(e->trainer, e->data, batch_rows_at(e, first), &total, error);
+    for (int64_t first = 0; first < e->n && status == MBP_OK; first += e->batch_rows) {
+        status = mbp_targets_load(e->trainer, e->data, batch_rows_at(e, first), &total, e->error);
+        if (status == MBP_OK)
+            status = mbp_total_check(total, e->error);
+    }
     return status;
 }
 
-static mbp_status prepare(const epoch *e, mbp_error *error) {
+static mbp_status work_prepare(void *argument) {
+    const epoch *e = argument;
     int64_t rows;
-    mbp_status status = mbp_batch_check(e->trainer, e->data, &rows, error);
+    mbp_status status = mbp_batch_check(e->trainer, e->data, &rows, e->error);
     if (status != MBP_OK)
         return status;
     if (e->n < 1 || e->batch_rows < 1)
-        return mbp_fail(error, MBP_INVALID, "an epoch needs at least one row, and batches of at least one");
-    status = check_index(e->index, e->n, rows, error);
+        return mbp_fail(e->error, MBP_INVALID, "an epoch needs at least one row, and batches of at least one");
+    status = check_index(e, rows);
     if (status == MBP_OK)
-        status = check_rates(e, error);
+        status = check_rates(e);
     if (status == MBP_OK)
         status = mbp_workspace_reserve(e->trainer->net, &e->trainer->workspace, e->n < e->batch_rows ? e->n : e->batch_rows,
-                                       MBP_TARGETS | MBP_DELTAS, error);
-    if (status == MBP_OK)
-        status = check_targets(e, error);
-    return status;
+                                       MBP_TARGETS | MBP_DELTAS, e->error);
+    return status == MBP_OK ? check_targets(e) : status;
 }
 
-static mbp_status run(const epoch *e, double *loss, int64_t *steps, mbp_error *error) {
-    double sum = 0, weights = 0, batch_loss, total;
+/* The floating-point state is the caller's own while poll runs. */
+static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {
+    double loss;
     for (int64_t first = 0; first < e->n; first += e->batch_rows, ++*steps) {
         if (e->poll && e->poll(e->user))
-            return mbp_fail(error, MBP_CANCELLED, "cancelled after %lld steps of the epoch", (long long)*steps);
+            return mbp_fail(e->error, MBP_CANCELLED, "cancelled after %lld steps of the epoch", (long long)*steps);
         if (e->lr)
             e->trainer->optimizer.parameters[0] = e->lr[*steps];
-        mbp_status status = mbp_step_rows(e->trainer, e->data, batch_rows_at(e, first), &batch_loss, &total, error);
+        mbp_status status = mbp_step_rows(e->trainer, e->data, batch_rows_at(e, first), &loss, mean, e->error);
         if (status != MBP_OK) {
-            if (error)
-                error->step = *steps;
+            if (e->error)
+                e->error->step = *steps;
             return status;
         }
-        sum += batch_loss * total;
-        weights += total;
     }
-    *loss = sum / weights;
     return MBP_OK;
 }
 
 mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n, int64_t batch_rows, const double *lr,
                              mbp_poll poll, void *user, double *loss, int64_t *steps, mbp_error *error) {
-    const epoch e = {trainer, data, index, n, batch_rows, lr, poll, user};
+    epoch e = {trainer, data, index, n, batch_rows, lr, poll, user, error};
+    mbp_mean mean = {0};
+    if (!data || !loss || !steps)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", !data ? "data" : !loss ? "loss" : "steps");
+    *steps = 0;
     mbp_status status = mbp_trainer_enter(trainer, error);
     if (status != MBP_OK)
         return status;
-    *steps = 0;
-    status = prepare(&e, error);
+    status = mbp_with_flush_to_zero(work_prepare, &e);
     if (status == MBP_OK)
-        status = run(&e, loss, steps, error);
+        status = run(&e, &mean, steps);
+    if (status == MBP_OK)
+        *loss = mean.value;
     return mbp_trainer_leave(trainer, status);
 }
 
 void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order) {
-    mbp_fill_permutation(seed, (uint32_t)purpose, instance, n, order);
+    if (order)
+        mbp_fill_permutation(seed, (uint32_t)purpose, instance, n, order);
 }

@@ -334,7 +334,7 @@ static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
     size_t lines = 1, words = 1;
     for (size_t i = 0; i < text.length; i++) {
         lines += text.at[i] == '\n';
-        words += text.at[i] == ' ' || text.at[i] == '\t';
+        words += text.at[i] == ' ' || text.at[i] == '\t' || text.at[i] == '\r';
     }
     lines = lines < NODES_MAX ? lines : NODES_MAX;
     const size_t head = (sizeof(mbp_net) + 15) / 16 * 16;
@@ -435,7 +435,9 @@ static void put_node(writer *w, const mbp_net *net, const mbp_node *node, int ne
 }
 
 size_t mbp_net_text(const mbp_net *net, char *text, size_t size) {
-    writer w = {text, size, 0};
+    if (!net)
+        return 0;
+    writer w = {text, text ? size : 0, 0};
     int layers = 0;
     for (int id = 0; id < net->nodes; id++) {
         int new_layer = net->node[id].kind == MBP_DENSE && net->node[id].layer == layers;

@@ -102,7 +102,5 @@ typedef struct mbp_kernels {
 
 /* dispatch.c: the table of this name (NULL: the best that runs here), or NULL when there is none or it cannot run. */
 const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype);
-/* Calls work(argument) with subnormals flushed to zero; the caller's floating-point state, flags included, is as before on return. */
-mbp_status mbp_with_flush_to_zero(mbp_status (*work)(void *), void *argument);
 
 #endif

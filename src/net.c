@@ -29,15 +29,21 @@ static void init_weight(mbp_net *net, int index) {
     }
 }
 
-mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
-    if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
-    net->seed = seed;
+static MBP_APART void init(mbp_net *net) {
     for (int i = 0; i < net->layers; i++) {
         init_weight(net, i);
         if (net->layer[i].bias >= 0)
             memset(net->block + (size_t)net->layer[i].bias * net->item, 0, (size_t)net->layer[i].out * net->item);
     }
+}
+
+mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    net->seed = seed;
+    const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
+    init(net);
+    mbp_float_leave(before);
     return MBP_OK;
 }
 
@@ -95,26 +101,26 @@ void mbp_net_free(mbp_net *net) {
 /* ---- what can be asked ---- */
 
 const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->allocator; }
-mbp_dtype mbp_net_dtype(const mbp_net *net) { return net->dtype; }
-uint64_t mbp_net_seed(const mbp_net *net) { return net->seed; }
-const char *mbp_net_isa(const mbp_net *net) { return net->kernels->isa; }
-int mbp_net_inputs(const mbp_net *net) { return net->inputs; }
-int mbp_net_outputs(const mbp_net *net) { return net->outputs; }
-int mbp_net_nodes(const mbp_net *net) { return net->nodes; }
+mbp_dtype mbp_net_dtype(const mbp_net *net) { return net ? net->dtype : MBP_F32; }
+uint64_t mbp_net_seed(const mbp_net *net) { return net ? net->seed : 0; }
+const char *mbp_net_isa(const mbp_net *net) { return net ? net->kernels->isa : NULL; }
+int mbp_net_inputs(const mbp_net *net) { return net ? net->inputs : 0; }
+int mbp_net_outputs(const mbp_net *net) { return net ? net->outputs : 0; }
+int mbp_net_nodes(const mbp_net *net) { return net ? net->nodes : 0; }
 
-int64_t mbp_net_node_width(const mbp_net *net, int node) { return node >= 0 && node < net->nodes ? net->node[node].width : 0; }
+int64_t mbp_net_node_width(const mbp_net *net, int node) { return net && node >= 0 && node < net->nodes ? net->node[node].width : 0; }
 
 int64_t mbp_net_input_width(const mbp_net *net, int i) {
-    return i >= 0 && i < net->inputs ? net->node[net->input_nodes[i]].width : 0;
+    return net && i >= 0 && i < net->inputs ? net->node[net->input_nodes[i]].width : 0;
 }
 
 int64_t mbp_net_output_width(const mbp_net *net, int i) {
-    return i >= 0 && i < net->outputs ? net->node[net->output[i].node].width : 0;
+    return net && i >= 0 && i < net->outputs ? net->node[net->output[i].node].width : 0;
 }
 
 double mbp_net_flops(const mbp_net *net) {
     double flops = 0;
-    for (int id = 0; id < net->nodes; id++) {
+    for (int id = 0; net && id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
         if (node->reached)
             flops += (double)node->width * (node->kind == MBP_DENSE ? 2 * (double)net->layer[node->layer].in : 1);
@@ -124,18 +130,18 @@ double mbp_net_flops(const mbp_net *net) {
 
 void *mbp_net_params(mbp_net *net, int64_t *count) {
     if (count)
-        *count = net->params;
-    return net->block;
+        *count = net ? net->params : 0;
+    return net ? net->block : NULL;
 }
 
 void *mbp_net_buffers(mbp_net *net, int64_t *count) {
     if (count)
-        *count = net->buffers;
-    return net->block + (size_t)net->params * net->item;
+        *count = net ? net->buffers : 0;
+    return !net ? NULL : net->block + (size_t)net->params * net->item;
 }
 
 int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
-    for (int index = 0; index < net->layers && i >= 0; index++) {
+    for (int index = 0; net && tensor && index < net->layers && i >= 0; index++) {
         const mbp_layer *layer = &net->layer[index];
         if (i-- == 0)
             return *tensor = (mbp_tensor){layer->name, "weight", layer->weight, layer->in, layer->out}, 1;

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "catalog.h"
+#include "floats.h"
 
 enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64 };
 
@@ -149,6 +150,8 @@ struct mbp_trainer {
     size_t bytes;
     atomic_flag busy;
     mbp_formula optimizer;
+    /* Where its weight decay stands among its parameters, and which of them have a running product; looked up once. */
+    int decay, decay_bias, power_count, power_of[MBP_PARAMETERS_MAX];
     double powers[MBP_PARAMETERS_MAX];
     int64_t steps;
     mbp_objective *objective; /* per output */
@@ -174,6 +177,14 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *batch, i
 void mbp_inputs_load(const mbp_net *net, mbp_workspace *workspace, const mbp_array *x, mbp_selection rows);
 /* Sets targets, labels and row weights; *total: the sum of the weights. */
 mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *total, mbp_error *error);
+/* Refuses a sum of row weights that nothing can be divided by. */
+mbp_status mbp_total_check(double total, mbp_error *error);
+
+/* The mean loss of several batches, each counted by the sum of its row weights. */
+typedef struct mbp_mean {
+    double sum, total, value;
+} mbp_mean;
+void mbp_mean_add(mbp_mean *mean, double loss, double total);
 
 /* ---- the passes (step.c) ---- */
 
@@ -181,7 +192,8 @@ mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, 
 void mbp_forward(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last);
 /* The weighted loss of the rows in the trainer's workspace over `total`; with gradients into the deltas of the outputs, or without. */
 double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradients);
-/* Load, forward, loss, backward, update for some rows of a checked batch, in a workspace that has room. */
-mbp_status mbp_step_rows(mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *loss, double *total, mbp_error *error);
+/* Load, forward, loss, backward, update for some rows of a checked batch, in a workspace that has room. mean: the loss is added to it;
+ * or NULL. */
+mbp_status mbp_step_rows(mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *loss, mbp_mean *mean, mbp_error *error);
 
 #endif

@@ -63,15 +63,16 @@ typedef struct layout {
 static void *take(layout *l, int64_t count, size_t item) {
     size_t bytes;
     void *at = l->base ? l->base + l->used : NULL;
-    if (__builtin_mul_overflow((size_t)count, item, &bytes) || __builtin_add_overflow(l->used, bytes + MBP_ALIGNMENT, &l->used))
-        l->overflow = 1;
+    l->overflow |= __builtin_mul_overflow((size_t)count, item, &bytes);
+    l->overflow |= __builtin_add_overflow(bytes, (size_t)MBP_ALIGNMENT, &bytes);
+    l->overflow |= __builtin_add_overflow(l->used, bytes, &l->used);
     l->used = l->used / MBP_ALIGNMENT * MBP_ALIGNMENT;
     return at;
 }
 
 static mbp_view take_rows(layout *l, int64_t width) {
     const int64_t ld = leading_dimension(l->net, width);
-    return (mbp_view){take(l, ld, (size_t)l->rows * l->net->item), ld};
+    return (mbp_view){take(l, l->rows, (size_t)ld * l->net->item), ld};
 }
 
 /* The node's columns in the concat that is its home, or rows of its own. */

@@ -111,19 +111,22 @@ typedef struct evaluation {
     mbp_trainer *trainer;
     const mbp_batch *batch;
     mbp_selection rows;
-    double loss, total;
+    double sum, total, loss;
     mbp_error *error;
 } evaluation;
 
-static mbp_status work_evaluate(void *argument) {
+static mbp_status work_slice(void *argument) {
     evaluation *e = argument;
     mbp_trainer *t = e->trainer;
+    double total;
     mbp_inputs_load(t->net, t->workspace, e->batch->x, e->rows);
-    mbp_status status = mbp_targets_load(t, e->batch, e->rows, &e->total, e->error);
+    mbp_status status = mbp_targets_load(t, e->batch, e->rows, &total, e->error);
     if (status != MBP_OK)
         return status;
     mbp_forward(t->net, t->workspace, e->rows.count, t->net->nodes - 1);
-    e->loss = mbp_loss_pass(t, e->rows.count, 1, 0);
+    e->sum += mbp_loss_pass(t, e->rows.count, 1, 0);
+    e->total += total;
+    e->loss = e->sum / e->total;
     return MBP_OK;
 }
 
@@ -131,23 +134,24 @@ static mbp_status evaluate(mbp_trainer *t, const mbp_batch *batch, double *loss,
     evaluation e = {.trainer = t, .batch = batch, .error = error};
     const int64_t slice = mbp_slice_rows(t->net);
     int64_t rows;
-    double sum = 0, total = 0;
     mbp_status status = mbp_batch_check(t, batch, &rows, error);
     if (status == MBP_OK)
         status = mbp_workspace_reserve(t->net, &t->workspace, rows < slice ? rows : slice, MBP_TARGETS, error);
     t->forward_rows = t->input_grad_rows = 0;
     for (int64_t first = 0; status == MBP_OK && first < rows; first += slice) {
         e.rows = (mbp_selection){NULL, first, rows - first < slice ? rows - first : slice};
-        status = mbp_with_flush_to_zero(work_evaluate, &e);
-        sum += e.loss;
-        total += e.total;
+        status = mbp_with_flush_to_zero(work_slice, &e);
     }
     if (status == MBP_OK)
-        *loss = sum / total;
+        status = mbp_total_check(e.total, error);
+    if (status == MBP_OK)
+        *loss = e.loss;
     return status;
 }
 
 mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error) {
+    if (!batch || !loss)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", batch ? "loss" : "batch");
     mbp_status status = mbp_trainer_enter(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, evaluate(trainer, batch, loss, error)) : status;
 }

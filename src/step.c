@@ -249,8 +249,8 @@ static mbp_status fail_nonfinite(const mbp_trainer *t, mbp_error *error) {
     int index = 0;
     for (; index < net->layers - 1; index++) {
         const mbp_layer *layer = &net->layer[index];
-        const char *weight = t->grads + (size_t)layer->weight * net->item, *bias = t->grads + (size_t)layer->bias * net->item;
-        if (!net->kernels->finite(layer->in * layer->out, weight) || (layer->bias >= 0 && !net->kernels->finite(layer->out, bias)))
+        if (!net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item) ||
+            (layer->bias >= 0 && !net->kernels->finite(layer->out, t->grads + (size_t)layer->bias * net->item)))
             break;
     }
     mbp_status status = mbp_fail(error, MBP_NONFINITE, "the gradient of layer %s is not finite", net->layer[index].name);
@@ -263,18 +263,18 @@ static mbp_status fail_nonfinite(const mbp_trainer *t, mbp_error *error) {
 static void update(mbp_trainer *t) {
     const int row = t->optimizer.row;
     const size_t item = t->net->item;
-    double powers[MBP_PARAMETERS_MAX] = {0}, constants[MBP_CONSTANTS_MAX] = {0};
-    const double *h = t->optimizer.parameters, decay = h[mbp_optimizer_decay(row)];
-    for (int i = 0, parameter; (parameter = mbp_optimizer_power(row, i)) >= 0; i++)
-        t->powers[i] = powers[i] = t->powers[i] * h[parameter];
-    mbp_optimizer_prepare(row, h, powers, constants);
+    double constants[MBP_CONSTANTS_MAX] = {0};
+    const double *h = t->optimizer.parameters;
+    for (int i = 0; i < t->power_count; i++)
+        t->powers[i] *= h[t->power_of[i]];
+    mbp_optimizer_prepare(row, h, t->powers, constants);
     for (int i = 0; i < t->plan.groups; i++) {
         const mbp_group group = t->plan.group[i];
         const size_t at = (size_t)group.offset * item;
         void *slots[MBP_SLOTS_MAX] = {0};
         for (int s = 0; s < t->slot_count; s++)
             slots[s] = (char *)t->slots[s] + at;
-        t->net->kernels->update[row](group.length, t->net->block + at, t->grads + at, slots, constants, group.decay ? decay : 0);
+        t->net->kernels->update[row](group.length, t->net->block + at, t->grads + at, slots, constants, group.decay ? h[t->decay] : 0);
     }
     t->steps++;
 }
@@ -286,7 +286,7 @@ static void refresh_plan(mbp_trainer *t, int input_grads) {
     const size_t item = t->net->item;
     if (t->plan.frozen_version == t->net->frozen_version && t->plan.input_grads == input_grads)
         return;
-    mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[mbp_optimizer_decay_bias(t->optimizer.row)] != 0);
+    mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[t->decay_bias] != 0);
     for (int i = 0; i < t->net->layers; i++) {
         const mbp_layer *layer = &t->net->layer[i];
         if (layer->frozen)
@@ -308,6 +308,7 @@ typedef struct work {
     mbp_selection rows;
     mbp_backward how;
     double loss, total;
+    mbp_mean *mean; /* where the loss is added; NULL: nowhere */
     mbp_error *error;
 } work;
 
@@ -316,6 +317,8 @@ static mbp_status work_backward(void *argument) {
     mbp_trainer *t = w->trainer;
     mbp_inputs_load(t->net, t->workspace, w->batch->x, w->rows);
     mbp_status status = mbp_targets_load(t, w->batch, w->rows, &w->total, w->error);
+    if (status == MBP_OK)
+        status = mbp_total_check(w->total, w->error);
     if (status != MBP_OK)
         return status;
     mbp_forward(t->net, t->workspace, w->rows.count, t->net->nodes - 1);
@@ -334,32 +337,39 @@ static mbp_status work_step(void *argument) {
     if (w->trainer->nonfinite)
         return fail_nonfinite(w->trainer, w->error);
     update(w->trainer);
+    if (w->mean)
+        mbp_mean_add(w->mean, w->loss, w->total);
     return MBP_OK;
 }
 
-mbp_status mbp_step_rows(mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *loss, double *total, mbp_error *error) {
-    work w = {.trainer = trainer, .batch = batch, .rows = rows, .error = error};
+mbp_status mbp_step_rows(mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *loss, mbp_mean *mean, mbp_error *error) {
+    work w = {.trainer = trainer, .batch = batch, .rows = rows, .mean = mean, .error = error};
     trainer->forward_rows = trainer->input_grad_rows = 0;
     refresh_plan(trainer, 0);
     mbp_status status = mbp_with_flush_to_zero(work_step, &w);
-    *loss = w.loss;
-    *total = w.total;
+    if (status == MBP_OK)
+        *loss = w.loss;
     return status;
 }
 
 static mbp_status step(mbp_trainer *t, const mbp_batch *batch, double *loss, mbp_error *error) {
     int64_t rows;
-    double total;
     mbp_status status = mbp_batch_check(t, batch, &rows, error);
     if (status == MBP_OK)
         status = mbp_workspace_reserve(t->net, &t->workspace, rows, MBP_TARGETS | MBP_DELTAS, error);
     if (status == MBP_OK)
-        status = mbp_step_rows(t, batch, (mbp_selection){NULL, 0, rows}, loss, &total, error);
+        status = mbp_step_rows(t, batch, (mbp_selection){NULL, 0, rows}, loss, NULL, error);
     return status;
 }
 
+static mbp_status check_arguments(const mbp_batch *batch, const double *loss, mbp_error *error) {
+    return batch && loss ? MBP_OK : mbp_fail(error, MBP_INVALID, "%s is NULL", batch ? "loss" : "batch");
+}
+
 mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error) {
-    mbp_status status = mbp_trainer_enter(trainer, error);
+    mbp_status status = check_arguments(batch, loss, error);
+    if (status == MBP_OK)
+        status = mbp_trainer_enter(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, step(trainer, batch, loss, error)) : status;
 }
 
@@ -378,12 +388,15 @@ static mbp_status backward_call(mbp_trainer *t, const mbp_batch *batch, const mb
     status = mbp_with_flush_to_zero(work_backward, &w);
     if (status == MBP_OK && w.how.input_grads)
         t->input_grad_rows = w.rows.count;
-    *loss = w.loss;
+    if (status == MBP_OK)
+        *loss = w.loss;
     return status;
 }
 
 mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how, double *loss, mbp_error *error) {
-    mbp_status status = mbp_trainer_enter(trainer, error);
+    mbp_status status = check_arguments(batch, loss, error);
+    if (status == MBP_OK)
+        status = mbp_trainer_enter(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, backward_call(trainer, batch, how, loss, error)) : status;
 }
 
@@ -437,7 +450,7 @@ static mbp_array array_of(const mbp_net *net, mbp_view view, int64_t rows, int64
 }
 
 mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error) {
-    if (!trainer || !trainer->forward_rows || i < 0 || i >= trainer->net->outputs)
+    if (!trainer || !output || !trainer->forward_rows || i < 0 || i >= trainer->net->outputs)
         return mbp_fail(error, MBP_INVALID, "there is no output %d to read: call forward first", i);
     const int id = trainer->net->output[i].node;
     *output = array_of(trainer->net, trainer->workspace->value[id], trainer->forward_rows, trainer->net->node[id].width);
@@ -477,7 +490,7 @@ mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *grad
 }
 
 mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error) {
-    if (!trainer || !trainer->input_grad_rows || i < 0 || i >= trainer->net->inputs)
+    if (!trainer || !gradient || !trainer->input_grad_rows || i < 0 || i >= trainer->net->inputs)
         return mbp_fail(error, MBP_INVALID, "there is no gradient by input %d: call backward with input_grads first", i);
     const int id = trainer->net->input_nodes[i];
     if (!trainer->net->node[id].reached)

@@ -1,4 +1,5 @@
 #include "text.h"
+#include "floats.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -130,7 +131,7 @@ static int scale_decimal(double mantissa, int exponent, double *value) {
     return 1;
 }
 
-int mbp_parse_number(mbp_slice slice, double *value) {
+static MBP_APART int parse_number(mbp_slice slice, double *value) {
     int negative = slice.length && *slice.at == '-', exponent = 0, places;
     int64_t mantissa;
     if (slice.length && (*slice.at == '-' || *slice.at == '+'))
@@ -155,6 +156,13 @@ int mbp_parse_number(mbp_slice slice, double *value) {
     return 1;
 }
 
+int mbp_parse_number(mbp_slice slice, double *value) {
+    const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
+    const int found = parse_number(slice, value);
+    mbp_float_leave(before);
+    return found;
+}
+
 /* The shortest mantissa x 10^-places that reads back, as a plain decimal with at most 15 digits; 0 when there is none. */
 static size_t print_decimal(char *text, double value) {
     double power = 1;
@@ -169,7 +177,7 @@ static size_t print_decimal(char *text, double value) {
     return 0;
 }
 
-size_t mbp_print_number(char *text, double value) {
+static MBP_APART size_t print_number(char *text, double value) {
     size_t sign = value < 0;
     text[0] = '-';
     value = fabs(value);
@@ -181,6 +189,13 @@ size_t mbp_print_number(char *text, double value) {
     int exponent;
     long long mantissa = (long long)ldexp(frexp(value, &exponent), 53);
     return sign + (size_t)sprintf(text + sign, "0x%llxp%d", mantissa, exponent - 53);
+}
+
+size_t mbp_print_number(char *text, double value) {
+    const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
+    const size_t length = print_number(text, value);
+    mbp_float_leave(before);
+    return length;
 }
 
 /* ---- parameter texts and specs ---- */
@@ -195,8 +210,8 @@ mbp_interval mbp_parse_interval(mbp_slice text) {
 }
 
 int mbp_interval_has(mbp_interval interval, double value) {
-    int above = interval.low_open ? value > interval.low : value >= interval.low;
-    int below = interval.high_open ? value < interval.high : value <= interval.high;
+    int above = interval.low_open ? isgreater(value, interval.low) : isgreaterequal(value, interval.low); /* quiet for NaN */
+    int below = interval.high_open ? isless(value, interval.high) : islessequal(value, interval.high);
     return above && below;
 }
 
@@ -245,7 +260,8 @@ mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_
 
 mbp_slice mbp_spec_name(mbp_slice spec) { return take_until(&spec, '('); }
 
-static mbp_status spec_pair(mbp_slice pair, const char *parameters, double *values, mbp_error *error) {
+/* given: bits of the parameters that were set before. */
+static mbp_status spec_pair(mbp_slice pair, const char *parameters, double *values, unsigned *given, mbp_error *error) {
     mbp_slice value = pair;
     mbp_slice key = take_until(&value, '=');
     int i = mbp_parameter_index(parameters, key);
@@ -257,6 +273,9 @@ static mbp_status spec_pair(mbp_slice pair, const char *parameters, double *valu
         return mbp_fail(error, MBP_INVALID,
                         "\"%.*s\" is no number: give a decimal with at most 15 digits, or a hexadecimal one (0x1.8p-3)",
                         (int)(pair.length > 60 ? 60 : pair.length), pair.at);
+    if (*given >> i & 1)
+        return mbp_fail(error, MBP_INVALID, "%.*s is given twice", (int)key.length, key.at);
+    *given |= 1u << i;
     mbp_status status = mbp_parameter_check(parameters, i, number, error);
     if (status == MBP_OK)
         values[i] = number;
@@ -275,8 +294,9 @@ mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values
     if (!spec.length || spec.at[spec.length - 1] != ')')
         return mbp_fail(error, MBP_INVALID, "the parameters of %.*s must end in ')'", (int)name.length, name.at);
     spec.length--;
+    unsigned given = 0;
     while (spec.length) {
-        mbp_status status = spec_pair(take_until(&spec, ','), parameters, values, error);
+        mbp_status status = spec_pair(take_until(&spec, ','), parameters, values, &given, error);
         if (status != MBP_OK)
             return status;
     }

@@ -1,6 +1,7 @@
 /* Floor 4: a trainer's life, its state and what can be asked of it. */
 #include "net.h"
 
+#include <math.h>
 #include <string.h>
 
 mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error) {
@@ -60,9 +61,14 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     return trainer;
 }
 
-static void reset_powers(mbp_trainer *trainer) {
-    for (int i = 0; i < MBP_PARAMETERS_MAX; i++)
+static void set_optimizer(mbp_trainer *trainer, const mbp_formula *optimizer) {
+    trainer->optimizer = *optimizer;
+    trainer->decay = mbp_optimizer_decay(optimizer->row);
+    trainer->decay_bias = mbp_optimizer_decay_bias(optimizer->row);
+    for (int i = 0; (trainer->power_of[i] = mbp_optimizer_power(optimizer->row, i)) >= 0; i++) {
+        trainer->power_count++;
         trainer->powers[i] = 1;
+    }
 }
 
 mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses, const double *loss_weights, int n_losses,
@@ -78,11 +84,13 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     mbp_trainer *made = allocate_trainer(net, mbp_optimizer_slots(formula.row));
     if (!made)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for a trainer of %lld parameters", (long long)net->params);
-    made->optimizer = formula;
-    reset_powers(made);
+    set_optimizer(made, &formula);
     for (int i = 0; i < n_losses && status == MBP_OK; i++) {
         made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
-        status = read_objective(&made->objective[i], losses[i], mbp_net_output_width(net, i), error);
+        if (!isfinite(made->objective[i].weight))
+            status = mbp_fail(error, MBP_INVALID, "the loss weight of output %d is not finite", i);
+        else
+            status = read_objective(&made->objective[i], losses[i], mbp_net_output_width(net, i), error);
     }
     if (status != MBP_OK) {
         mbp_trainer_free(made);
@@ -104,13 +112,13 @@ void mbp_trainer_free(mbp_trainer *trainer) {
 
 /* ---- its state ---- */
 
-void *mbp_trainer_grads(mbp_trainer *trainer) { return trainer->grads; }
+void *mbp_trainer_grads(mbp_trainer *trainer) { return trainer ? trainer->grads : NULL; }
 
-void *mbp_trainer_slot(mbp_trainer *trainer, int i) { return i >= 0 && i < trainer->slot_count ? trainer->slots[i] : NULL; }
+void *mbp_trainer_slot(mbp_trainer *trainer, int i) { return trainer && i >= 0 && i < trainer->slot_count ? trainer->slots[i] : NULL; }
 
 static int parameter_index(const mbp_trainer *trainer, const char *name) {
     if (strcmp(name, "decay_bias") == 0)
-        return mbp_optimizer_decay_bias(trainer->optimizer.row);
+        return trainer->decay_bias;
     return mbp_parameter_index(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), mbp_slice_of(name));
 }
 
@@ -126,7 +134,7 @@ static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, i
 
 mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error) {
     int i = -1;
-    mbp_status status = find_parameter(trainer, name, &i, error);
+    mbp_status status = value ? find_parameter(trainer, name, &i, error) : mbp_fail(error, MBP_INVALID, "value is NULL");
     if (status == MBP_OK)
         *value = trainer->optimizer.parameters[i];
     return status;
@@ -137,7 +145,7 @@ mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value,
     mbp_status status = find_parameter(trainer, name, &i, error);
     if (status != MBP_OK)
         return status;
-    if (i == mbp_optimizer_decay_bias(trainer->optimizer.row))
+    if (i == trainer->decay_bias)
         return mbp_fail(error, MBP_INVALID, "decay_bias is chosen when the trainer is made");
     status = mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), i, value, error);
     if (status == MBP_OK)
@@ -145,9 +153,9 @@ mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value,
     return status;
 }
 
-int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer->steps; }
+int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? trainer->steps : 0; }
 
-/* factor^steps with the roundings of a product that grows step by step; it ends at 0, at 1, or at the smallest subnormal. */
+/* factor^steps with the roundings of a product that grows step by step; it ends at 0 or at 1. */
 static double running_product(double factor, int64_t steps) {
     double product = 1, before = 0;
     for (int64_t s = 0; s < steps && product != before; s++) {
@@ -157,14 +165,27 @@ static double running_product(double factor, int64_t steps) {
     return product;
 }
 
-mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
-    if (!trainer || steps < 0)
-        return mbp_fail(error, MBP_INVALID, trainer ? "the step count cannot be negative" : "trainer is NULL");
-    reset_powers(trainer);
-    for (int i = 0, parameter; (parameter = mbp_optimizer_power(trainer->optimizer.row, i)) >= 0; i++)
-        trainer->powers[i] = running_product(trainer->optimizer.parameters[parameter], steps);
+static MBP_APART void set_powers(mbp_trainer *trainer, int64_t steps) {
+    for (int i = 0; i < trainer->power_count; i++)
+        trainer->powers[i] = running_product(trainer->optimizer.parameters[trainer->power_of[i]], steps);
+}
+
+/* The powers as the update would have left them, subnormals flushed. */
+static void set_steps(mbp_trainer *trainer, int64_t steps) {
+    const mbp_float_state before = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
+    set_powers(trainer, steps);
+    mbp_float_leave(before);
     trainer->steps = steps;
-    return MBP_OK;
+}
+
+mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
+    if (steps < 0)
+        return mbp_fail(error, MBP_INVALID, "the step count cannot be negative");
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK)
+        return status;
+    set_steps(trainer, steps);
+    return mbp_trainer_leave(trainer, MBP_OK);
 }
 
 mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
@@ -174,5 +195,6 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
     for (int i = 0; i < trainer->slot_count; i++)
         memset(trainer->slots[i], 0, (size_t)trainer->net->params * trainer->net->item);
-    return mbp_trainer_leave(trainer, mbp_trainer_set_steps(trainer, 0, error));
+    set_steps(trainer, 0);
+    return mbp_trainer_leave(trainer, MBP_OK);
 }

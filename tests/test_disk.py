@@ -164,7 +164,7 @@ def run(module, script, path, *prefix):
     """The script in a new process, with the backend `module`, `net` and `path` at hand."""
     begin = f"import importlib, os, sys\nmodule = importlib.import_module({module.__name__!r})\npath = {str(path)!r}\n"
     begin += f"net = module.Net({SMALL!r}, 'float32', 1)\n"
-    return subprocess.run([*prefix, sys.executable, "-c", begin + script], check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*prefix, sys.executable, "-P", "-c", begin + script], check=False, capture_output=True, text=True, timeout=60)
 
 
 def test_loading_opens_one_file_and_runs_nothing(module, tmp_path):

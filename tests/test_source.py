@@ -19,7 +19,7 @@ PYTHON_FILES = sorted((ROOT / "microbp").rglob("*.py"))
 
 # A file uses its own and lower floors.
 C_FLOORS = {
-    0: "microbp.h formulas.def formulas.h crc32c.h json.h",
+    0: "microbp.h formulas.def formulas.h floats.h floats.c crc32c.h json.h",
     1: "kernels.h kernels.c elementwise.h product.h update.h text.h text.c random.h",
     2: "catalog.h catalog.c dispatch.c threads.c disk.h disk.c",
     3: "net.h plan.c array.c",
