@@ -14,6 +14,7 @@ cdef extern from "microbp.h" nogil:
         mbp_status status
         int node
         int64_t row, step
+        int number
         char text[256]
     ctypedef struct mbp_array:
         void *data

@@ -24,15 +24,16 @@ cdef double KEEP_GIL_FLOPS = 1e6
 
 # ---- errors ----
 
-_EXCEPTIONS = {
-    MBP_NO_MEMORY: MemoryError, MBP_NONFINITE: FloatingPointError, MBP_BUSY: RuntimeError, MBP_IO: OSError,
-}
+_EXCEPTIONS = {MBP_NO_MEMORY: MemoryError, MBP_NONFINITE: FloatingPointError, MBP_BUSY: RuntimeError}
 
 
 cdef int check(mbp_status status, const mbp_error *error) except -1:
-    if status != MBP_OK:
-        raise _EXCEPTIONS.get(status, ValueError)((<bytes>error.text).decode("utf-8", "replace"))
-    return 0
+    if status == MBP_OK:
+        return 0
+    text = (<bytes>error.text).decode("utf-8", "replace")
+    if status == MBP_IO:
+        raise OSError(error.number, text)  # which makes it a FileNotFoundError, PermissionError, ...
+    raise _EXCEPTIONS.get(status, ValueError)(text)
 
 
 # ---- arrays ----

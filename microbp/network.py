@@ -287,6 +287,7 @@ def mlp(
     """A chain of dense layers: mlp([64, 128, 10]) takes 64 features to 10 outputs; the last layer is linear."""
     if len(widths) < 2:
         raise ValueError(f"mlp: widths needs the inputs and at least one layer, for example [64, 128, 10], not {list(widths)!r}")
+    activation = Activation.parse(activation)
     x = Input(widths[0])
     node: Node = x
     for width in widths[1:-1]:

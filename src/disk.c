@@ -48,7 +48,10 @@ static const char *reason(int number) {
 }
 
 static mbp_status disk_failed(mbp_error *error, const char *verb, const char *path, int number) {
-    return mbp_fail(error, MBP_IO, "cannot %s %s: %s (errno %d)", verb, mbp_disk_name(path, 160), reason(number), number);
+    mbp_fail(error, MBP_IO, "cannot %s %s: %s (errno %d)", verb, mbp_disk_name(path, 160), reason(number), number);
+    if (error)
+        error->number = number;
+    return MBP_IO;
 }
 
 /* ---- reading ---- */

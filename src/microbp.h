@@ -63,6 +63,7 @@ typedef struct mbp_error {
     int node;      /* the graph's node or the layer at fault, else -1 */
     int64_t row;   /* the batch's row at fault, else -1 */
     int64_t step;  /* the epoch's step at fault, else -1 */
+    int number;    /* the errno behind MBP_IO, else 0 */
     char text[256];
 } mbp_error;
 

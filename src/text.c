@@ -12,6 +12,7 @@ mbp_status mbp_fail(mbp_error *error, mbp_status status, const char *format, ...
         return status;
     error->status = status;
     error->node = -1;
+    error->number = 0;
     error->row = error->step = -1;
     va_list arguments;
     va_start(arguments, format);

@@ -4,7 +4,7 @@
 
 #include "microbp.h"
 
-/* Fills the error (node, row and step -1) if there is one, and returns status. */
+/* Fills the error (node, row and step -1, number 0) if there is one, and returns status. */
 __attribute__((format(printf, 3, 4))) mbp_status mbp_fail(mbp_error *error, mbp_status status, const char *format, ...);
 
 /* A 64-byte aligned block, or NULL. allocator NULL: malloc. */

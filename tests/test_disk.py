@@ -253,3 +253,8 @@ def test_interrupted_system_calls(module, strace, tmp_path):
     script = "net.save(path)\nos._exit(0 if module.Net.load(path).write() == net.write() else 9)\n"
     done = run(module, script, path, *strace, "-e", "inject=fsync:error=EINTR:when=1", "-e", "inject=write:error=EINTR:when=1")
     assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+def test_a_missing_file_is_a_file_not_found_error(module, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        module.Net.load(tmp_path / "nowhere.safetensors")

@@ -228,3 +228,8 @@ def test_a_graph_that_makes_no_network_is_refused(backend, graph, words):
 def test_wrong_settings_are_refused_where_they_are_written(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_mlp_refuses_an_activation_that_no_layer_would_use():
+    with pytest.raises(ValueError, match="softmax is not an activation"):
+        bp.mlp([4, 3], activation="softmax")
