@@ -1,0 +1,54 @@
+"""The C tests of tests/c against the installed library, so that pytest runs them too; ctest runs the same programs in a CMake build."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import microbp as bp
+
+ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests" / "c"
+CC = shutil.which(os.environ.get("CC", "cc"))
+ARITHMETIC = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the kernels are compiled
+BY_DTYPE = ("test_kernels", "test_math")
+OTHERS = sorted(path.stem for path in TESTS.glob("test_*.c") if path.stem not in BY_DTYPE)
+
+pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
+
+
+def run(*command: object, timeout: int = 240) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def compile_and_run(folder: Path, name: str, *options: object, arguments: tuple[str, ...] = ()) -> None:
+    program, library = folder / name, f"{bp.get_library_dir()}/libmicrobp.a"
+    run(CC, "-std=gnu11", "-I", ROOT / "src", *options, TESTS / f"{name}.c", library, "-o", program, "-lm", "-pthread")
+    run(program, *arguments)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_program(name, tmp_path):
+    compile_and_run(tmp_path, name, *ARITHMETIC)
+
+
+@pytest.mark.parametrize("dtype", [[], ["-DMBP_DOUBLE"]], ids=["float32", "float64"])
+def test_mathematics(dtype, tmp_path):
+    compile_and_run(tmp_path, "test_math", *ARITHMETIC, *dtype)
+
+
+@pytest.mark.parametrize("dtype", [[], ["-DMBP_DOUBLE"]], ids=["float32", "float64"])
+def test_kernels_of_every_variant_at_every_edge_size(dtype, tmp_path):
+    """On x86-64 the AVX-512 form is compiled for AVX2 as well, so that it is tested without such a processor."""
+    emulated = []
+    if platform.machine() in ("x86_64", "AMD64"):
+        emulated = ["-DHAVE_EMULATED", tmp_path / "emulated.o"]
+        shim = ["-mavx2", "-mfma", "-Wno-psabi", "-include", TESTS / "avx512_by_avx2.h", "-DMBP_ISA=avx512_by_avx2"]
+        run(CC, "-std=gnu11", "-I", ROOT / "src", *ARITHMETIC, *dtype, *shim, "-c", ROOT / "src/kernels.c", "-o", emulated[1])
+    compile_and_run(tmp_path, "test_kernels", *ARITHMETIC, *dtype, *emulated, arguments=("1",))
