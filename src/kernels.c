@@ -34,7 +34,21 @@
 #define TILE_VECTORS 2
 #endif
 
-enum { VL = VB / (int)sizeof(T) };
+#ifdef MBP_DOUBLE
+#define ITEM 8
+#else
+#define ITEM 4
+#endif
+#if VB == 16 * ITEM
+#define VECTOR_LANES 16
+#elif VB == 8 * ITEM
+#define VECTOR_LANES 8
+#elif VB == 4 * ITEM
+#define VECTOR_LANES 4
+#else
+#define VECTOR_LANES 2
+#endif
+enum { VL = VECTOR_LANES };
 typedef T vr __attribute__((vector_size(VB)));
 typedef T vr_memory __attribute__((vector_size(VB), aligned(__alignof__(T)), may_alias)); /* at any address */
 #ifdef MBP_DOUBLE
@@ -61,6 +75,24 @@ static inline __attribute__((always_inline)) vr fma_vector(vr a, vr b, vr c) {
     return a * b + c;
 #endif
 }
+
+/* The lanes of a and b taken in turn, from the lower and from the upper halves. */
+#define LOW_2 0, 2
+#define HIGH_2 1, 3
+#define LOW_4 0, 4, 1, 5
+#define HIGH_4 2, 6, 3, 7
+#define LOW_8 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
+#define LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+#define LANES_OF_(half, lanes) half##_##lanes
+#define LANES_OF(half, lanes) LANES_OF_(half, lanes)
+#define INTERLEAVE(half, a, b) SHUFFLE(a, b, LANES_OF(half, VECTOR_LANES))
 
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")

@@ -94,11 +94,37 @@ static vr run_sized_tile(const tile *t, int rows, int vectors) {
 
 /* ---- packing ---- */
 
+/* to[k][j] = from[j][k] for VL rows and columns: interleaving row i with row i + VL / 2, log2(VL) times, is a transposition. */
+static inline void transpose_block(T *to, int64_t to_ld, const T *from, int64_t from_ld) {
+    vr rows[VL], next[VL];
+    UNROLL
+    for (int i = 0; i < VL; i++)
+        rows[i] = load(from + i * from_ld);
+    UNROLL
+    for (int size = 1; size < VL; size *= 2) {
+        UNROLL
+        for (int i = 0; i < VL / 2; i++) {
+            next[2 * i] = INTERLEAVE(LOW, rows[i], rows[i + VL / 2]);
+            next[2 * i + 1] = INTERLEAVE(HIGH, rows[i], rows[i + VL / 2]);
+        }
+        UNROLL
+        for (int i = 0; i < VL; i++)
+            rows[i] = next[i];
+    }
+    UNROLL
+    for (int i = 0; i < VL; i++)
+        store(to + i * to_ld, rows[i]);
+}
+
 /* A panel of W^T: to[k][j] = b[first_column + j][first_k + k]. */
 static void pack_panel_transposed(T *to, const mbp_product *p, int64_t first_k, int64_t k_count, int64_t first_column, int64_t columns) {
     const T *from = (const T *)p->b.at + first_column * p->b.ld + first_k;
+    const int64_t whole_columns = columns / VL * VL, whole_k = k_count / VL * VL;
+    for (int64_t j = 0; j < whole_columns; j += VL)
+        for (int64_t k = 0; k < whole_k; k += VL)
+            transpose_block(to + k * TILE_COLUMNS + j, TILE_COLUMNS, from + j * p->b.ld + k, p->b.ld);
     for (int64_t j = 0; j < columns; j++)
-        for (int64_t k = 0; k < k_count; k++)
+        for (int64_t k = j < whole_columns ? whole_k : 0; k < k_count; k++)
             to[k * TILE_COLUMNS + j] = from[j * p->b.ld + k];
 }
 
@@ -133,41 +159,34 @@ static int is_zero(vr v) {
     return sum == 0;
 }
 
-/* A tile whose last vector is wider than c: it is computed in a c of its own. Returns whether a wanted element is not finite. */
-static int run_edge_tile(tile t, int rows, int64_t columns) {
-    T *const c = t.c, own[TILE_ROWS * TILE_COLUMNS] = {0}, bad = 0;
+/* A tile whose last vector is wider than c: it is computed in a c of its own. Returns as run_tile does. */
+static vr run_edge_tile(tile t, int rows, int64_t columns) {
+    T *const c = t.c, own[TILE_ROWS * TILE_COLUMNS], bad = 0;
+    const int64_t ldc = t.ldc, whole = divide_up(columns, VL) * VL;
     for (int i = 0; t.from == FROM_C && i < rows; i++)
-        for (int64_t j = 0; j < columns; j++)
-            own[i * TILE_COLUMNS + j] = c[i * t.ldc + j];
-    const int64_t ldc = t.ldc;
+        for (int64_t j = 0; j < whole; j++)
+            own[i * TILE_COLUMNS + j] = j < columns ? c[i * ldc + j] : 0;
     t.c = own, t.ldc = TILE_COLUMNS;
-    run_sized_tile(&t, rows, (int)divide_up(columns, VL));
+    run_sized_tile(&t, rows, (int)(whole / VL));
     for (int i = 0; i < rows; i++)
         for (int64_t j = 0; j < columns; j++) {
             const T z = own[i * TILE_COLUMNS + j];
             bad += z - z;
             c[i * ldc + j] = z;
         }
-    return t.watch && bad != 0;
+    return (vr){0} + bad;
 }
 
-/* All row tiles of one panel, in tiles as equal as they can be; t holds the panel's first tile. Returns whether an element is not finite. */
-static int run_panel(tile t, int64_t rows, int64_t columns) {
-    const T *a = t.a;
-    T *c = t.c;
-    const int64_t tiles = divide_up(rows, TILE_ROWS);
-    int bad = 0;
-    for (int64_t i = 0, row = 0; i < tiles; i++) {
-        const int64_t next = rows * (i + 1) / tiles;
-        t.a = a + row * t.a_row;
-        t.c = c + row * t.ldc;
-        if (columns % VL) {
-            bad |= run_edge_tile(t, (int)(next - row), columns);
-        } else {
-            const vr lanes = run_sized_tile(&t, (int)(next - row), (int)(columns / VL));
-            bad |= t.watch && !is_zero(lanes);
-        }
-        row = next;
+/* All row tiles of one panel, in tiles as equal as they can be; t holds the panel's first tile. Returns as run_tile does. */
+static vr run_panel(tile t, int64_t rows, int64_t columns) {
+    const int64_t tiles = divide_up(rows, TILE_ROWS), least = rows / tiles, larger = rows % tiles;
+    const int vectors = (int)(columns / VL), is_edge = columns % VL != 0;
+    vr bad = {0};
+    for (int64_t i = 0; i < tiles; i++) {
+        const int here = (int)least + (i < larger);
+        bad += is_edge ? run_edge_tile(t, here, columns) : run_sized_tile(&t, here, vectors);
+        t.a += here * t.a_row;
+        t.c += here * t.ldc;
     }
     return bad;
 }
@@ -206,7 +225,8 @@ static int run_slice(const mbp_product *p, piece q, int64_t first_k, int64_t k_c
             t.b = (const T *)p->b.at + first_k * p->b.ld + column;
             t.ldb = p->b.ld;
         }
-        bad |= run_panel(t, q.rows, columns);
+        const vr lanes = run_panel(t, q.rows, columns);
+        bad |= t.watch && !is_zero(lanes);
     }
     return bad;
 }
