@@ -1,0 +1,170 @@
+# Part of _core.pyx: from Python objects to mbp_array and back, where Py_buffer is seen.
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.string cimport memcpy
+
+
+# ---- objects to arrays ----
+
+cdef int read_dtype(const Py_buffer *view, mbp_dtype *dtype) except -1:
+    """The dtype from a struct format character and the item's size."""
+    cdef const char *code = view.format
+    if code[0] == b"@" or code[0] == b"=" or code[0] == b"<":
+        code += 1
+    cdef Py_ssize_t size = view.itemsize
+    cdef int kind = 0
+    if code[1] == 0:
+        if code[0] == b"f" or code[0] == b"d" or code[0] == b"e":
+            dtype[0] = MBP_F32 if size == 4 else MBP_F64 if size == 8 else MBP_F16
+            return 0
+        kind = 1 if code[0] in b"bhilqn" else 2 if code[0] in b"?BHILQN" else 0
+    if kind and size == 1:
+        dtype[0] = MBP_I8 if kind == 1 else MBP_U8
+    elif kind and size == 2:
+        dtype[0] = MBP_I16 if kind == 1 else MBP_U16
+    elif kind and size == 4:
+        dtype[0] = MBP_I32 if kind == 1 else MBP_U32
+    elif kind and size == 8:
+        dtype[0] = MBP_I64 if kind == 1 else MBP_U64
+    else:
+        raise TypeError(f"an array of format {(<bytes>view.format).decode()!r} cannot be read: use a native float, integer or bool dtype")
+    return 0
+
+
+cdef int read_array(object source, Py_buffer *view, mbp_array *array, int least_dimensions, int flags) except -1:
+    """Describes any object with the buffer protocol; a vector is one column. The view must be released, on success only."""
+    if not PyObject_CheckBuffer(source):
+        raise TypeError(f"{type(source).__name__} has no buffer that can be read as an array")
+    PyObject_GetBuffer(source, view, flags)
+    try:
+        read_dtype(view, &array.dtype)
+        if view.ndim < least_dimensions or view.ndim > 2 or view.ndim < 1:
+            raise ValueError(f"an array with {view.ndim} dimensions is given where {'2 are' if least_dimensions == 2 else '1 or 2 are'} expected")
+    except BaseException:
+        PyBuffer_Release(view)
+        raise
+    array.data = view.buf
+    array.rows = view.shape[0]
+    array.cols = view.shape[1] if view.ndim == 2 else 1
+    array.row_stride = view.strides[0]
+    array.col_stride = view.strides[1] if view.ndim == 2 else view.itemsize
+    array.indptr = array.indices = NULL
+    return 0
+
+
+# The arrays of one argument while a call lasts. One array, the usual case, needs no memory of its own.
+cdef struct Held:
+    int count
+    mbp_array *array
+    Py_buffer *view
+    mbp_array one_array
+    Py_buffer one_view
+
+
+cdef void release(Held *held) noexcept:
+    cdef int i
+    for i in range(held.count):
+        PyBuffer_Release(&held.view[i])
+    held.count = 0
+    if held.array != &held.one_array:
+        PyMem_Free(held.array)
+        PyMem_Free(held.view)
+    held.array = &held.one_array
+
+
+cdef int hold(Held *held, object source, int least_dimensions, int flags=PyBUF_STRIDES | PyBUF_FORMAT) except -1:
+    """Takes one array, a list of them, or None for no array at all. `release` is safe before, after and without it."""
+    held.count = 0
+    held.array = &held.one_array
+    held.view = &held.one_view
+    if source is None:
+        return 0
+    if type(source) is not list:
+        read_array(source, held.view, held.array, least_dimensions, flags)
+        held.count = 1
+        return 0
+    cdef Py_ssize_t n = len(source)
+    held.array = <mbp_array *>PyMem_Calloc(n + 1, sizeof(mbp_array))
+    held.view = <Py_buffer *>PyMem_Calloc(n + 1, sizeof(Py_buffer))
+    try:
+        if held.array == NULL or held.view == NULL:
+            raise MemoryError
+        for item in source:
+            read_array(item, &held.view[held.count], &held.array[held.count], least_dimensions, flags)
+            held.count += 1
+    except BaseException:
+        release(held)
+        raise
+    return 0
+
+
+cdef class Block:
+    """Memory as a writable buffer of float32 or float64: a part of its owner, which it keeps alive, or its own."""
+
+    cdef object owner
+    cdef char *at
+    cdef bint is_double, is_own
+    cdef int ndim
+    cdef Py_ssize_t[2] shape
+    cdef Py_ssize_t[2] strides
+
+    def __dealloc__(self):
+        if self.is_own:
+            PyMem_Free(self.at)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        view.buf = self.at
+        view.obj = self
+        view.itemsize = 8 if self.is_double else 4
+        view.len = self.shape[0] * (self.shape[1] if self.ndim == 2 else 1) * view.itemsize
+        view.readonly = 0
+        view.format = b"d" if self.is_double else b"f"
+        view.ndim = self.ndim
+        view.shape = self.shape
+        view.strides = self.strides
+        view.suboffsets = NULL
+        view.internal = NULL
+
+    def __releasebuffer__(self, Py_buffer *view):
+        pass
+
+
+cdef Block block_of(object owner, void *at, int64_t count, bint is_double):
+    """A flat view of memory that lives as long as `owner`."""
+    cdef Block block = Block()
+    block.owner = owner
+    block.at = <char *>at
+    block.is_double = is_double
+    block.ndim = 1
+    block.shape[0] = count
+    block.strides[0] = 8 if is_double else 4
+    return block
+
+
+cdef Block copy_of(const mbp_array *array):
+    """A matrix of the library's short-lived memory, copied."""
+    cdef Block block = Block()
+    cdef Py_ssize_t item = 8 if array.dtype == MBP_F64 else 4
+    cdef int64_t row
+    block.at = <char *>PyMem_Malloc(array.rows * array.cols * item)
+    if block.at == NULL:
+        raise MemoryError
+    block.is_own = True
+    block.is_double = array.dtype == MBP_F64
+    block.ndim = 2
+    block.shape = [array.rows, array.cols]
+    block.strides = [array.cols * item, item]
+    for row in range(array.rows):
+        memcpy(block.at + row * array.cols * item, <char *>array.data + row * array.row_stride, array.cols * item)
+    return block
+
+
+cdef const void *vector(Held *held, mbp_dtype dtype, int64_t n, what) except? NULL:
+    """The one-dimensional, gapless array of this dtype and length, or NULL for None."""
+    if not held.count:
+        return NULL
+    if held.array.dtype != dtype or held.array.rows != n or held.array.cols != 1 or held.array.row_stride != 8:
+        raise ValueError(f"{what} must be a contiguous vector of {n} {'int64' if dtype == MBP_I64 else 'float64'}, "
+                         f"not {held.array.rows} rows of {held.array.cols}")
+    return held.array.data
