@@ -117,8 +117,8 @@ mbp_status mbp_total_check(double total, mbp_error *error) {
     return mbp_fail(error, MBP_INVALID, "the row weights of a batch must be finite and their sum above 0");
 }
 
-void mbp_mean_add(mbp_mean *mean, double loss, double total) {
-    mean->sum += loss * total;
+void mbp_mean_add(mbp_mean *mean, double sum, double total) {
+    mean->sum += sum;
     mean->total += total;
     mean->value = mean->sum / mean->total;
 }

@@ -10,7 +10,7 @@ typedef struct mbp_formula {
     double parameters[MBP_PARAMETERS_MAX];
 } mbp_formula;
 
-/* The row a spec names, with its parameters; what: how the error calls the kind and the place. */
+/* The row that a spec names, with its parameters. */
 mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_error *error);
 /* Writes the spec with all its parameters; returns its length. text has room for MBP_SPEC_SIZE. */
 enum { MBP_SPEC_SIZE = 64 + MBP_PARAMETERS_MAX * (32 + MBP_NUMBER_SIZE) };

@@ -319,7 +319,6 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
         if (count > PARAMS_MAX)
             return mbp_fail(error, MBP_INVALID, "the network has more than 2^48 parameters, up to layer %s", net->layer[i].name);
     }
-    net->weights = count;
     for (int i = 0; i < net->layers; i++)
         if (net->layer[i].bias >= 0) {
             net->layer[i].bias = count;

@@ -219,7 +219,7 @@ typedef int (*mbp_poll)(void *user);
 
 /* One step for each `batch_rows` of the n row numbers at `index` (NULL: 0, 1, ...), the last, smaller batch included. lr: one rate per
  * step, or NULL for the optimizer's own. *loss: the mean over all rows as they were trained. *steps: those done, also on failure:
- * steps already done stay done. */
+ * steps already done stay done. All targets and row weights are checked before the first step. */
 MBP_API mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n, int64_t batch_rows,
                                      const double *lr, mbp_poll poll, void *user, double *loss, int64_t *steps, mbp_error *error);
 

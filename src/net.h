@@ -55,7 +55,7 @@ struct mbp_net {
     int *input_nodes;
     mbp_output *output;
     size_t graph_bytes, block_bytes;
-    int64_t params, buffers, weights; /* weights: of the params, those that are not biases */
+    int64_t params, buffers;
     char *block;
     unsigned frozen_version; /* counts freeze calls, so that trainers know when to plan anew */
     atomic_flag idle_lock;
@@ -184,7 +184,8 @@ mbp_status mbp_total_check(double total, mbp_error *error);
 typedef struct mbp_mean {
     double sum, total, value;
 } mbp_mean;
-void mbp_mean_add(mbp_mean *mean, double loss, double total);
+/* sum: of weight x loss over the batch's rows; total: of the weights. */
+void mbp_mean_add(mbp_mean *mean, double sum, double total);
 
 /* ---- the passes (step.c) ---- */
 

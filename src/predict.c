@@ -111,7 +111,7 @@ typedef struct evaluation {
     mbp_trainer *trainer;
     const mbp_batch *batch;
     mbp_selection rows;
-    double sum, total, loss;
+    mbp_mean mean;
     mbp_error *error;
 } evaluation;
 
@@ -124,9 +124,7 @@ static mbp_status work_slice(void *argument) {
     if (status != MBP_OK)
         return status;
     mbp_forward(t->net, t->workspace, e->rows.count, t->net->nodes - 1);
-    e->sum += mbp_loss_pass(t, e->rows.count, 1, 0);
-    e->total += total;
-    e->loss = e->sum / e->total;
+    mbp_mean_add(&e->mean, mbp_loss_pass(t, e->rows.count, 1, 0), total);
     return MBP_OK;
 }
 
@@ -143,9 +141,9 @@ static mbp_status evaluate(mbp_trainer *t, const mbp_batch *batch, double *loss,
         status = mbp_with_flush_to_zero(work_slice, &e);
     }
     if (status == MBP_OK)
-        status = mbp_total_check(e.total, error);
+        status = mbp_total_check(e.mean.total, error);
     if (status == MBP_OK)
-        *loss = e.loss;
+        *loss = e.mean.value;
     return status;
 }
 

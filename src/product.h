@@ -8,7 +8,7 @@ enum {
     SLICE = 16384 / (TILE_VECTORS * VB),
     PIECE_ROWS = 24 * TILE_ROWS,
     PIECE_COLUMNS = 16 * TILE_COLUMNS,
-    /* Packing a (TN: its rows are read across) is repaid from three panels on. */
+    /* Packing a (TN: its rows are read across) reads it once more, which one or two panels hardly repay. */
     PACK_A_FROM_COLUMNS = 2 * TILE_COLUMNS + 1,
     PANEL_ELEMENTS = SLICE * TILE_COLUMNS,
     PACK_BYTES = (PANEL_ELEMENTS + SLICE * PIECE_ROWS) * (int)sizeof(T)

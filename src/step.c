@@ -338,7 +338,7 @@ static mbp_status work_step(void *argument) {
         return fail_nonfinite(w->trainer, w->error);
     update(w->trainer);
     if (w->mean)
-        mbp_mean_add(w->mean, w->loss, w->total);
+        mbp_mean_add(w->mean, w->loss * w->total, w->total);
     return MBP_OK;
 }
 
