@@ -82,6 +82,7 @@ typedef struct mbp_product {
     mbp_view map_out, map_in;
     const double *parameters;
     int *nonfinite; /* MBP_TN: set to 1 when an element of c or db is NaN or infinite; NULL: not wanted */
+    int threads;    /* how many will share the pieces, which are then small enough to be shared evenly; 0 and 1: one */
 } mbp_product;
 
 typedef struct mbp_kernels {
