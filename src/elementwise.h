@@ -96,10 +96,15 @@ static inline double sum_lanes(const double s[LANES]) {
 
 static inline double row_weight(const mbp_loss_rows *w, int64_t r) { return w->weight ? w->weight[r] : 1; }
 
+/* A single output in neighbouring memory is seen as one row of LANES rows: a lane each, and their losses are then added in row order. */
+static inline int rows_at_once(const mbp_loss_rows *w) {
+    return w->n == 1 && w->output.ld == 1 && w->target.ld == 1 && (w->gradient.ld == 1 || !w->gradient.at) ? LANES : 1;
+}
+
 /* Values of up to 16 outputs into the partial sums, derivatives into the gradient; `count` is LANES in all blocks but the last. */
 #define LOSS(name, link, targets, reduction, text, value, derivative)                                                                      \
-    static inline __attribute__((always_inline)) void lanes_##name(int count, const T *output, const T *target, T *gradient, T scale,      \
-                                                                   T p0, double s[LANES]) {                                                \
+    static inline __attribute__((always_inline)) void lanes_##name(int count, const T *output, const T *target, T *gradient,               \
+                                                                   const T scale[LANES], T p0, double s[LANES]) {                          \
         (void)p0;                                                                                                                          \
         INDEPENDENT                                                                                                                        \
         for (int l = 0; l < count; l++) {                                                                                                  \
@@ -112,24 +117,30 @@ static inline double row_weight(const mbp_loss_rows *w, int64_t r) { return w->w
             for (int l = 0; l < count; l++) {                                                                                              \
                 const T o = output[l], t = target[l], d = o - t;                                                                           \
                 (void)o, (void)t, (void)d;                                                                                                 \
-                gradient[l] = scale * (T)(derivative);                                                                                     \
+                gradient[l] = scale[l] * (T)(derivative);                                                                                  \
             }                                                                                                                              \
         }                                                                                                                                  \
     }                                                                                                                                      \
     static double loss_##name(const mbp_loss_rows *w) {                                                                                    \
         const T p0 = w->parameters ? (T)w->parameters[0] : 0;                                                                              \
         const double share = reduction == MEAN ? 1 / (double)w->n : 1;                                                                     \
+        const int step = rows_at_once(w);                                                                                                  \
         double total = 0;                                                                                                                  \
-        for (int64_t r = 0; r < w->rows; r++) {                                                                                            \
+        for (int64_t r = 0; r < w->rows; r += step) {                                                                                      \
             const T *o = (const T *)w->output.at + r * w->output.ld, *t = (const T *)w->target.at + r * w->target.ld;                      \
-            T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL;                                                       \
-            const T scale = (T)(w->scale * row_weight(w, r) * share);                                                                      \
+            T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL, scale[LANES];                                         \
+            const int64_t n = step == 1 ? w->n : w->rows - r < LANES ? w->rows - r : LANES;                                                \
             double s[LANES] = {0};                                                                                                         \
+            for (int l = 0; l < LANES; l++)                                                                                                \
+                scale[l] = (T)(w->scale * row_weight(w, step > 1 && l < n ? r + l : r) * share);                                           \
             int64_t j = 0;                                                                                                                 \
-            for (; j + LANES <= w->n; j += LANES)                                                                                          \
+            for (; j + LANES <= n; j += LANES)                                                                                             \
                 lanes_##name(LANES, o + j, t + j, g ? g + j : NULL, scale, p0, s);                                                         \
-            lanes_##name((int)(w->n - j), o + j, t + j, g ? g + j : NULL, scale, p0, s);                                                   \
-            total += row_weight(w, r) * (sum_lanes(s) * share);                                                                            \
+            lanes_##name((int)(n - j), o + j, t + j, g ? g + j : NULL, scale, p0, s);                                                      \
+            if (step == 1)                                                                                                                 \
+                total += row_weight(w, r) * (sum_lanes(s) * share);                                                                        \
+            for (int64_t l = 0; step > 1 && l < n; l++)                                                                                    \
+                total += row_weight(w, r + l) * (s[l] * share);                                                                            \
         }                                                                                                                                  \
         return total;                                                                                                                      \
     }

@@ -76,23 +76,46 @@ static inline __attribute__((always_inline)) vr fma_vector(vr a, vr b, vr c) {
 #endif
 }
 
-/* The lanes of a and b taken in turn, from the lower and from the upper halves. */
-#define LOW_2 0, 2
-#define HIGH_2 1, 3
-#define LOW_4 0, 4, 1, 5
-#define HIGH_4 2, 6, 3, 7
-#define LOW_8 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
-#define LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+/* VB / 16 pieces of 16 bytes, `apart` elements from one to the next. */
+static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t apart) {
+#define PIECE(i) _mm_loadu_si128((const __m128i_u *)(at + (i)*apart))
+#if VB == 64
+    const __m512i first = _mm512_inserti32x4(_mm512_castsi128_si512(PIECE(0)), PIECE(1), 1);
+    return (vr)_mm512_inserti32x4(_mm512_inserti32x4(first, PIECE(2), 2), PIECE(3), 3);
+#elif VB == 32
+    return (vr)_mm256_inserti128_si256(_mm256_castsi128_si256(PIECE(0)), PIECE(1), 1);
+#else
+    (void)apart;
+    return (vr)(*(const vr_memory *)at);
+#endif
+#undef PIECE
+}
+
+/* The lanes of a and b taken in turn, from the lower and from the upper halves of each 16 bytes. */
+#define LOW_2(i) (i), VECTOR_LANES + (i)
+#define HIGH_2(i) (i) + 1, VECTOR_LANES + (i) + 1
+#define LOW_4(i) LOW_2(i), LOW_2((i) + 1)
+#define HIGH_4(i) LOW_2((i) + 2), LOW_2((i) + 3)
+#if ITEM == 8
+#define IN_16(half, i) half##_2(i)
+#define STEP_16 2
+#else
+#define IN_16(half, i) half##_4(i)
+#define STEP_16 4
+#endif
+#if VB == 16
+#define LANES_OF(half) IN_16(half, 0)
+#elif VB == 32
+#define LANES_OF(half) IN_16(half, 0), IN_16(half, STEP_16)
+#else
+#define LANES_OF(half) IN_16(half, 0), IN_16(half, STEP_16), IN_16(half, 2 * STEP_16), IN_16(half, 3 * STEP_16)
+#endif
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
 #endif
-#define LANES_OF_(half, lanes) half##_##lanes
-#define LANES_OF(half, lanes) LANES_OF_(half, lanes)
-#define INTERLEAVE(half, a, b) SHUFFLE(a, b, LANES_OF(half, VECTOR_LANES))
+#define INTERLEAVE(half, a, b) SHUFFLE(a, b, LANES_OF(half))
 
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -103,6 +126,8 @@ static inline __attribute__((always_inline)) vr fma_vector(vr a, vr b, vr c) {
 #endif
 
 #include "elementwise.h"
+#include "tile.h"
+#include "pack.h"
 #include "product.h"
 #include "update.h"
 

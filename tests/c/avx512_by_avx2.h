@@ -1,5 +1,5 @@
 /* Force-included before kernels.c: compiles its AVX-512 form (64-byte vectors, its tile sizes) for AVX2, so that this form is tested on
- * processors without AVX-512. The compiler splits the vectors; only the one intrinsic needs a stand-in. */
+ * processors without AVX-512. The compiler splits the vectors; only the intrinsics need stand-ins. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -15,6 +15,13 @@
 HALVES(fma_halves_f32, __m512, __m256, _mm256_fmadd_ps)
 HALVES(fma_halves_f64, __m512d, __m256d, _mm256_fmadd_pd)
 #undef HALVES
+
+static inline __attribute__((always_inline)) __m512i insert_quarter(__m512i whole, __m128i quarter, int place) {
+    memcpy((char *)&whole + 16 * place, &quarter, sizeof quarter);
+    return whole;
+}
+#define _mm512_castsi128_si512(quarter) insert_quarter((__m512i){0}, quarter, 0)
+#define _mm512_inserti32x4 insert_quarter
 #define _mm512_fmadd_ps fma_halves_f32
 #define _mm512_fmadd_pd fma_halves_f64
 #define __AVX512F__ 1

@@ -112,7 +112,7 @@ static void check_product(const mbp_kernels *kernels, mbp_pattern pattern, sizes
     int nonfinite = 0;
     const mbp_product p = {.pattern = pattern, .m = s.m, .n = s.n, .k = s.k,
                            .a = {a.at, pattern == MBP_TN ? s.m : s.k}, .b = {b.at, pattern == MBP_NT ? s.k : s.n}, .c = {c.at, s.n},
-                           .bias = from_bias ? bias : NULL, .add = add, .db = pattern == MBP_TN ? db.at : NULL, .nonfinite = &nonfinite};
+                           .bias = from_bias ? bias : NULL, .add = add, .db = pattern == MBP_TN ? db.at : NULL, .nonfinite = &nonfinite, .threads = random_below(9)};
     void *pack = aligned_alloc(64, (kernels->pack + 63) / 64 * 64);
     run_shuffled(kernels, &p, pack);
     for (int64_t i = 0; i < s.m; i++)
@@ -149,6 +149,12 @@ static void test_products(const mbp_kernels *kernels, int every) {
     check_starts(kernels, (sizes){7, 1030, 9});
     check_starts(kernels, (sizes){301, 5, 600});
     check_starts(kernels, (sizes){3, 40, 1100});
+    /* packed operands: rows a multiple of 1 KB apart, more than L1 holds, edges in every direction */
+    check_starts(kernels, (sizes){290, 70, 520});
+    check_starts(kernels, (sizes){50, 256, 512});
+    check_starts(kernels, (sizes){256, 150, 300});
+    check_starts(kernels, (sizes){1, 75, 1041});
+    check_starts(kernels, (sizes){9, 6, 2048});
 }
 
 /* A NaN or an infinity anywhere in x or dz is seen in dW. */
