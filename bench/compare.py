@@ -10,7 +10,8 @@ and outputs of a computation in float64.
 Method: each contender lives in a process of its own, because XLA and BLAS read their settings on import, because their threads and caches
 must not meet, and because one that fails or compiles forever must not stop the others. All are pinned to the same CPUs and take turns, a
 round of about 60 ms each; those that wait, sleep. Reported are medians over the rounds, and the ratio of the fastest peer's time to
-microbp's in the same round: its median, and the interval that holds the middle 95 % of the rounds.
+microbp's in the same round: its median, and the interval that holds the middle 95 % of the rounds. Where a call is longer than a round, a
+contender that is twice as slow as the fastest peer takes part in the first 5 rounds only.
 
 Limit: the share of the time that the arithmetic or the memory traffic must take at the speed measured in this run by bench/peaks.c,
 whichever is more. Counted are 2 operations per multiply-add of the products (of which a training step has three per layer, the first layer
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +38,7 @@ from contenders.work import KINDS, NETS
 
 ROUND_SECONDS = 0.06  # for each contender: long against the clock and the scheduler
 LEAST_ROUNDS, QUICK_ROUNDS = 21, 3  # fewer than the first give no interval worth the name
+SLOW_ROUNDS = 5  # of a contender that is not near the fastest, where a call is long
 QUICK_NETS = ("xs", "s", "m")
 
 
@@ -105,7 +108,7 @@ class Comparison:
         counts: dict[str, int] = {}
         times: dict[str, list[float]] = {name: [] for name in ready}
         for turn in range(-1, self.rounds):
-            for name in list(times):
+            for name in list(times) if turn < SLOW_ROUNDS else _near(times, ROUND_SECONDS / units):
                 try:
                     if turn < 0:
                         counts[name] = self.processes[name].calibrate(kind, ROUND_SECONDS)
@@ -116,6 +119,13 @@ class Comparison:
                     ready.remove(name)
                     del times[name]
         return times
+
+
+def _near(times: dict[str, list[float]], short: float) -> list[str]:
+    """The contenders that go on: those below so many seconds, and those not twice as slow as the fastest peer."""
+    first = {name: statistics.median(seconds[:SLOW_ROUNDS]) for name, seconds in times.items()}
+    bound = max(short, 2 * min((seconds for name, seconds in first.items() if name in PEERS), default=0))
+    return [name for name, seconds in first.items() if name == OURS or seconds <= bound]
 
 
 def arguments() -> argparse.Namespace:

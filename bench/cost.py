@@ -13,12 +13,14 @@ import argparse
 import inspect
 import os
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import machine
 import numpy as np
+import peaks
 
 import microbp as bp
 
@@ -73,22 +75,30 @@ def seconds_per_step(size: Size) -> float:
     return statistics.median(times[1:])
 
 
-def draw_picture(results: list[list[float]], path: Path) -> None:
-    """A panel per sweep: microseconds on the left axis, GFLOP/s on the right."""
+def draw_picture(results: list[list[float]], peak: float, path: Path) -> None:
+    """A column per sweep: the time of a step above, GFLOP/s below, with the machine's peak."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
-    for sweep, seconds, axes in zip(SWEEPS, results, figure.subplots(1, 3), strict=True):
-        speed = axes.twinx()
+    plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    (times, speeds) = figure.subplots(2, 3, sharex="col", sharey="row")
+    for sweep, seconds, time_axes, speed_axes in zip(SWEEPS, results, times, speeds, strict=True):
         rates = [size.flops / second / 1e9 for size, second in zip(sweep.sizes, seconds, strict=True)]
-        axes.loglog(sweep.values, [1e6 * second for second in seconds], "o-", color="#c8102e", base=10)
-        speed.loglog(sweep.values, rates, "s--", color="#4d77cf", base=10)
-        axes.set_xscale("log", base=2)
-        axes.set_title(f"{sweep.name} ({sweep.fixed})", fontsize=11)
-        axes.set_xlabel(sweep.name)
-        axes.set_ylabel("microseconds per step", color="#c8102e")
-        speed.set_ylabel("GFLOP/s", color="#4d77cf")
-        axes.grid(color="#e4e4e4")
+        time_axes.loglog(sweep.values, [1e6 * second for second in seconds], "o-", color="#c8102e")
+        speed_axes.loglog(sweep.values, rates, "o-", color="#4d77cf")
+        speed_axes.axhline(peak / 1e9, color="#7f7f7f", linestyle="--", linewidth=1)
+        speed_axes.set_xscale("log", base=4)
+        time_axes.set_title(f"{sweep.name} ({sweep.fixed})", fontsize=11)
+        speed_axes.set_xlabel(sweep.name)
+        for axes in (time_axes, speed_axes):
+            axes.grid(color="#e4e4e4")
+            axes.xaxis.set_major_formatter(plain)
+            axes.yaxis.set_major_formatter(plain)
+    times[0].set_ylabel("microseconds per step")
+    speeds[0].set_ylabel("GFLOP/s")
+    speeds[0].annotate("peak of this CPU", (BATCHES[0], peak / 1e9), (0, 3), "data", "offset points", fontsize=8, color="#7f7f7f")
+    speeds[0].set_ylim(top=peak / 1e9 * 1.8)
     figure.savefig(path, dpi=150)
 
 
@@ -99,7 +109,9 @@ def main() -> None:
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.cpu})
-    print(machine.describe())
+    with tempfile.TemporaryDirectory() as folder:
+        peak = peaks.measure(peaks.build(folder), parameters=1000, threads=1).flops
+    print(f"{machine.describe()}\npeak {peak / 1e9:.0f} GFLOP/s")
     results: list[list[float]] = []
     for sweep in SWEEPS:
         print(f"\n{sweep.fixed}\n{sweep.name:>8}{'microseconds':>14}{'GFLOP/s':>10}")
@@ -109,7 +121,7 @@ def main() -> None:
             results[-1].append(seconds)
             print(f"{value:>8}{1e6 * seconds:>14.4g}{size.flops / seconds / 1e9:>10.3g}", flush=True)
     if options.picture:
-        draw_picture(results, options.picture)
+        draw_picture(results, peak, options.picture)
 
 
 if __name__ == "__main__":

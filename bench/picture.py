@@ -53,7 +53,7 @@ def _panel(axes: Axes, rows: dict[str, report.Row], nets: list[str]) -> None:
             ours = name == OURS
             x, y = zip(*points, strict=True)
             size, mark, order = (95, "D", 4) if ours else (38, "o", 3)
-            axes.scatter(x, y, size, COLOURS[name], mark, label=name, zorder=order, linewidths=0)
+            axes.scatter(x, y, s=size, color=COLOURS[name], marker=mark, label=name, zorder=order, linewidths=0)
     for at, net in enumerate(nets):
         if net in rows:
             _label(axes, rows[net], at)

@@ -43,7 +43,8 @@ class Row(NamedTuple):
         """The fastest peer's time by microbp's, round by round: the 2.5th percentile, the median, the 97.5th percentile."""
         fastest = self.fastest()
         assert fastest is not None
-        low, middle, high = np.percentile(np.array(self.times[fastest]) / np.array(self.times[OURS]), [2.5, 50, 97.5])
+        rounds = [theirs / ours for theirs, ours in zip(self.times[fastest], self.times[OURS])]
+        low, middle, high = np.percentile(rounds, [2.5, 50, 97.5])
         return float(low), float(middle), float(high)
 
     def share(self) -> float:
