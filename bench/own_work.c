@@ -1,7 +1,7 @@
 /* microbp's work from C, as bench/contenders/by_c.py drives it: own_work GRAPH LOSS ROWS BATCH QUERIES INPUTS OUTPUTS < commands
  * The first bytes of standard input are the flat parameters, the rows to learn and their targets (floats, or int64 labels under
  * cross_entropy), the queries to predict, and an order of the rows (int64). Then come lines:
- *     answers             prints the losses of 4 steps, the outputs of 8 queries after them, and the loss of an epoch in the given order
+ *     answers             prints the outputs of 8 queries, the losses of 4 steps, the outputs after them, and the loss of an epoch in order
  *     KIND COUNT          the seconds of so many units: step, epoch, or the number of queries to predict */
 #include <microbp.h>
 #include <stdio.h>
@@ -73,13 +73,18 @@ static void predict(int64_t rows) {
     mbp_net_predict(net, &in, 1, &out, 1, 0, -1, NULL);
 }
 
-static void answer(void) {
-    reset();
-    for (int i = 0; i < CHECKED_STEPS; i++)
-        printf("%.9g ", step(i));
+static void print_outputs(void) {
     predict(queries.rows);
     for (int64_t i = 0; i < CHECKED_ROWS * mbp_net_output_width(net, 0); i++)
         printf("%.9g ", (double)outputs[i]);
+}
+
+static void answer(void) {
+    reset();
+    print_outputs();
+    for (int i = 0; i < CHECKED_STEPS; i++)
+        printf("%.9g ", step(i));
+    print_outputs();
     reset();
     printf("%.9g\n", epoch(given));
 }

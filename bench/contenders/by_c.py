@@ -52,8 +52,11 @@ class ByC(Contender):
         return [float(word) for word in self.program.stdout.readline().split()]
 
     def answers(self, work: Work) -> Answers:
-        losses, outputs = self.first[:CHECKED_STEPS], np.array(self.first[CHECKED_STEPS:-1])
-        return Answers(losses, outputs.reshape(CHECKED_ROWS, -1).tolist(), self.first[-1])
+        numbers = np.array(self.first)
+        count = CHECKED_ROWS * work.net.widths[-1]
+        before, losses, after = np.split(numbers[:-1], [count, count + CHECKED_STEPS])
+        rows = (before.reshape(CHECKED_ROWS, -1).tolist(), after.reshape(CHECKED_ROWS, -1).tolist())
+        return Answers(rows[0], losses.tolist(), rows[1], self.first[-1])
 
     def seconds(self, work: Work, kind: str, count: int) -> float:
         return self._ask(f"{kind.removeprefix('predict_')} {count}")[0]

@@ -15,10 +15,11 @@ CHECKED_STEPS, CHECKED_ROWS = 4, 8
 
 
 class Answers(NamedTuple):
-    """Losses of the first steps, outputs of some rows after them, and the mean loss of the first epoch, each from the initial weights."""
+    """From the initial weights: outputs of some rows, losses of a few steps, the outputs after them; and the mean loss of an epoch."""
 
+    before: list[list[float]]
     losses: list[float]
-    outputs: list[list[float]]
+    after: list[list[float]]
     epoch_loss: float
     probabilities: bool = False  # the outputs went through softmax
 
@@ -64,11 +65,16 @@ class InPython(Contender):
 
     def answers(self, work: Work) -> Answers:
         self.reset()
+        before = self._checked(work)
         losses = [self.step(x, y) for x, y in itertools.islice(itertools.cycle(work.batches), CHECKED_STEPS)]
-        outputs = np.asarray(self.predict(work.queries))[:CHECKED_ROWS].reshape(CHECKED_ROWS, -1)
+        after = self._checked(work)
         self.predict(work.queries[:1])
         self.reset()
-        return Answers(losses, outputs.tolist(), self.epoch(work.order()), self.probabilities)
+        return Answers(before, losses, after, self.epoch(work.order()), self.probabilities)
+
+    def _checked(self, work: Work) -> list[list[float]]:
+        rows: list[list[float]] = np.asarray(self.predict(work.queries))[:CHECKED_ROWS].reshape(CHECKED_ROWS, -1).tolist()
+        return rows
 
     def seconds(self, work: Work, kind: str, count: int) -> float:
         if kind in ("step", "epoch"):
