@@ -21,6 +21,7 @@ two), 28 bytes per parameter for Adam, and 4 per weight for each pass that reads
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shlex
 import statistics
@@ -47,8 +48,7 @@ QUICK_NETS = ("xs", "s", "m")
 def settle(cpu: int, threads: int) -> None:
     """Pins this process and all that it starts to as many CPUs as threads, and limits their libraries to them."""
     if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0) | {cpu})
-        os.sched_setaffinity(0, {cpu} | set([other for other in allowed if other != cpu][: threads - 1]))
+        os.sched_setaffinity(0, {(cpu + k) % (os.cpu_count() or 1) for k in range(threads)})
     os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # else it keeps a pool of processes
     if threads == 1:
@@ -136,7 +136,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=f"of {', '.join(KINDS)}; default: all"
     )
-    peers = [name for name in PEERS]
+    peers = list(PEERS)
     parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER", help=f"of {', '.join(peers)}; default: all")
     parser.add_argument("--threads", type=int, default=1, choices=(1, 2), help="and as many CPUs (default: %(default)s)")
     parser.add_argument("--cpu", type=int, default=0, help="the first CPU (default: %(default)s)")
@@ -149,6 +149,8 @@ def arguments() -> argparse.Namespace:
     options.nets = options.nets or list(QUICK_NETS if options.quick else NETS)
     if options.rounds < LEAST_ROUNDS and not options.quick:
         parser.error(f"--rounds must be at least {LEAST_ROUNDS} for the interval to mean something")
+    if options.picture and not importlib.util.find_spec("matplotlib"):
+        parser.error("--picture needs matplotlib: python -m pip install matplotlib")
     return options
 
 
@@ -171,7 +173,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(report.as_json(found), encoding="utf-8")
     if options.picture:
-        import picture  # needs matplotlib
+        import picture  # and with it matplotlib
 
         picture.draw(found, options.picture)
 

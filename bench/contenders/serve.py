@@ -109,6 +109,7 @@ class Process:
     def close(self) -> None:
         """Ends the process."""
         self.connection.close()
+        self.log.close()
         self.process.join(1)
         if self.process.is_alive():
             self.process.kill()
