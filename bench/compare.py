@@ -163,6 +163,8 @@ def main() -> None:
             program = peaks.build(folder)
             for net in options.nets:
                 comparison.measure(net, options.work, peaks.measure(program, NETS[net].parameters, options.threads))
+    except KeyboardInterrupt:
+        print("interrupted; so far:", file=sys.stderr)
     finally:
         comparison.close()
     command = shlex.join(["python", "bench/compare.py", *sys.argv[1:]])
