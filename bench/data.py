@@ -38,7 +38,7 @@ def _usps_part(path: Path) -> Digits:
 def _mnist_part(folder: Path, part: str) -> Digits:
     images = _idx(_read(folder / f"{part}-images-idx3-ubyte.gz"))
     labels = _idx(_read(folder / f"{part}-labels-idx1-ubyte.gz"))
-    return Digits(images.reshape(len(images), -1) / np.float32(255), labels.astype(np.int64))
+    return Digits(images.reshape(len(images), -1).astype(np.float32) / np.float32(255), labels.astype(np.int64))
 
 
 def _idx(content: bytes) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,55 @@
+"""What several benchmarks use: nets, rows, and the tables of the installed library."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+import numpy as np
+
+import microbp as bp
+from microbp import _core
+
+DTYPES = ["float32", "float64"]
+ISAS = [name for name, runs in _core.isas().items() if runs]
+
+# By their short names, with the rows of a step.
+NETS = {
+    "4-32-32-2": ([4, 32, 32, 2], 1),
+    "8-64-64-1": ([8, 64, 64, 1], 32),
+    "64-128-10": ([64, 128, 10], 64),
+    "100-256-256-256-1": ([100, 256, 256, 256, 1], 512),
+    "784-512-512-10": ([784, 512, 512, 10], 128),
+}
+
+Kind = Literal["activation", "loss", "optimizer", "initialiser", "link"]
+
+
+def names(kind: Kind) -> list[str]:
+    """Every formula of a kind."""
+    return [name for name, _, _ in _core.formulas(kind)]
+
+
+def normal(rows: int, cols: int, dtype: str = "float32") -> np.ndarray:
+    """Rows to train on, the same on every call."""
+    return np.random.default_rng(0).standard_normal((rows, cols)).astype(dtype)
+
+
+def targets(net: bp.Network, rows: int) -> np.ndarray:
+    """Values for one output, else labels."""
+    width = net.outputs[0].width
+    return normal(rows, 1, str(net.dtype)) if width == 1 else np.random.default_rng(1).integers(0, width, rows)
+
+
+def trainer(widths: list[int], dtype: str = "float32", **options: Any) -> bp.Trainer:
+    """For a chain of layers, with Adam."""
+    return bp.Trainer(bp.mlp(widths, dtype=dtype, seed=0, **options), "mse" if widths[-1] == 1 else "cross_entropy")
+
+
+def threads(count: int) -> dict[str, Any]:
+    """The option for so many threads; a version without it is skipped, but for one thread."""
+    if "n_threads" in inspect.signature(bp.mlp).parameters:
+        return {"n_threads": count}
+    if count > 1:
+        raise NotImplementedError("this version has no n_threads")
+    return {}

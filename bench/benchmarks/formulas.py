@@ -1,0 +1,117 @@
+"""Every activation, loss, link, initialiser and optimizer of the installed library, a benchmark each."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+import microbp as bp
+from microbp import _core
+
+from .common import names, normal
+
+ROWS, WIDTH = 256, 256  # the elements of one pass: 64 Ki
+LINK_OF = {name: detail for name, _, detail in _core.formulas("loss")}
+LOSS_WITH = {link: name for name, link in LINK_OF.items()}
+
+
+def elementwise(activation: str) -> bp.Network:
+    """A net that is one activation."""
+    x = bp.Input(WIDTH)
+    return bp.Network(x, bp.Activation(activation)(x), seed=0)
+
+
+class Activations:
+    """Forward, and forward with backward, of one node."""
+
+    params = (names("activation"),)
+    param_names = ("activation",)
+
+    def setup(self, activation: str) -> None:
+        self.net = elementwise(activation)
+        self.trainer = bp.Trainer(self.net, "half_sse")
+        self.x = normal(ROWS, WIDTH)
+        self.y = np.zeros_like(self.x)
+
+    def time_forward(self, activation: str) -> None:
+        self.net.predict(self.x)
+
+    def time_forward_and_backward(self, activation: str) -> None:
+        self.trainer.backward(self.x, self.y, input_grads=True)
+
+
+class Losses:
+    """The loss of given outputs, and its derivative with it."""
+
+    params = (names("loss"),)
+    param_names = ("loss",)
+
+    def setup(self, loss: str) -> None:
+        self.trainer = bp.Trainer(elementwise("identity"), loss)
+        self.x = normal(ROWS, WIDTH)
+        self.y = np.ones_like(self.x)  # valid for every loss but that of labels
+        if LINK_OF[loss] == "softmax":
+            self.y = np.arange(ROWS) % WIDTH
+
+    def time_value(self, loss: str) -> None:
+        self.trainer.evaluate(self.x, self.y)
+
+    def time_value_and_derivative(self, loss: str) -> None:
+        self.trainer.backward(self.x, self.y, input_grads=True)
+
+
+class Links:
+    """From outputs to probabilities and rates."""
+
+    params = (names("link"),)
+    param_names = ("link",)
+
+    def setup(self, link: str) -> None:
+        self.net = elementwise("identity")
+        bp.Trainer(self.net, LOSS_WITH[link])  # a trainer sets its net's link
+        self.x = normal(ROWS, WIDTH)
+
+    def time_link(self, link: str) -> None:
+        self.net.predict(self.x, link=True)
+
+
+class Initialisers:
+    """The weights of a layer drawn anew."""
+
+    params = (names("initialiser"),)
+    param_names = ("initialiser",)
+
+    def setup(self, initialiser: str) -> None:
+        x = bp.Input(WIDTH)
+        init = normal(WIDTH, WIDTH) if initialiser == "array" else initialiser
+        self.net = bp.Network(x, bp.Dense(WIDTH, init=init)(x), seed=0)
+
+    def time_init(self, initialiser: str) -> None:
+        self.net.init(seed=1)
+
+
+class Optimizers:
+    """The update alone, of parameters that fit the first cache, the last, and neither."""
+
+    params = (names("optimizer"), [1 << 10, 1 << 18, 1 << 22])
+    param_names = ("optimizer", "parameters")
+
+    def setup(self, optimizer: str, parameters: int) -> None:
+        width = round(parameters**0.5)
+        net = bp.mlp([width, width], seed=0, bias=False)
+        assert len(net.params) == parameters
+        self.trainer = bp.Trainer(net, "mse", optimizer)
+        self.trainer.grads[:] = normal(parameters, 1)[:, 0]
+
+    def track_update(self, optimizer: str, parameters: int) -> float:
+        """Nanoseconds per parameter: the best of some runs of about a millisecond."""
+        best, count = float("inf"), max(1, 1_000_000 // parameters)
+        for _ in range(15):
+            start = time.perf_counter()
+            for _ in range(count):
+                self.trainer.apply()
+            best = min(best, time.perf_counter() - start)
+        return 1e9 * best / count / parameters
+
+    track_update.unit = "ns"  # type: ignore[attr-defined]

@@ -1,0 +1,84 @@
+"""Steps and epochs."""
+
+from __future__ import annotations
+
+import os
+
+from .common import DTYPES, ISAS, NETS, normal, targets, threads, trainer
+
+
+class Step:
+    """A step from Python: nets, dtypes and kernel variants."""
+
+    params = (list(NETS), DTYPES, ISAS)
+    param_names = ("net", "dtype", "isa")
+
+    def setup(self, net: str, dtype: str, isa: str) -> None:
+        os.environ["MICROBP_ISA"] = isa
+        widths, rows = NETS[net]
+        self.trainer = trainer(widths, dtype)
+        self.x, self.y = normal(rows, widths[0], dtype), targets(self.trainer.net, rows)
+
+    def teardown(self, net: str, dtype: str, isa: str) -> None:
+        del os.environ["MICROBP_ISA"]
+
+    def time_step(self, net: str, dtype: str, isa: str) -> None:
+        self.trainer.step(self.x, self.y)
+
+
+class StepOfBatch:
+    """A step of one net with few and with many rows."""
+
+    params = ([1, 8, 64, 512, 4096],)
+    param_names = ("rows",)
+
+    def setup(self, rows: int) -> None:
+        self.trainer = trainer([64, 256, 256, 10])
+        self.x, self.y = normal(rows, 64), targets(self.trainer.net, rows)
+
+    def time_step(self, rows: int) -> None:
+        self.trainer.step(self.x, self.y)
+
+
+class StepOnThreads:
+    """A step with one and with two threads."""
+
+    params = (["8-64-64-1", "784-512-512-10"], [1, 2])
+    param_names = ("net", "n_threads")
+
+    def setup(self, net: str, n_threads: int) -> None:
+        widths, rows = NETS[net]
+        self.trainer = trainer(widths, **threads(n_threads))
+        self.x, self.y = normal(rows, widths[0]), targets(self.trainer.net, rows)
+
+    def time_step(self, net: str, n_threads: int) -> None:
+        self.trainer.step(self.x, self.y)
+
+
+class Epoch:
+    """An epoch of 16 shuffled minibatches."""
+
+    params = (list(NETS),)
+    param_names = ("net",)
+
+    def setup(self, net: str) -> None:
+        widths, self.batch = NETS[net]
+        self.trainer = trainer(widths)
+        rows = 16 * self.batch
+        x, y = normal(rows, widths[0]), targets(self.trainer.net, rows)
+        self.epochs = self.trainer.epochs(x, y, batch_size=self.batch)
+
+    def time_epoch(self, net: str) -> None:
+        next(self.epochs)
+
+
+class Memory:
+    """The whole process, with a net that is made and trained for a step."""
+
+    params = (["4-32-32-2", "784-512-512-10"],)
+    param_names = ("net",)
+
+    def peakmem_step(self, net: str) -> None:
+        widths, rows = NETS[net]
+        t = trainer(widths)
+        t.step(normal(rows, widths[0]), targets(t.net, rows))

@@ -1,0 +1,184 @@
+"""microbp beside every installed peer, on the same work in the same run.
+
+    python bench/compare.py [--nets xs s ...] [--work step ...] [--peers numpy ...] [--threads 2] [--json FILE] [--picture FILE]
+
+Work: float32, relu, Adam with lr 1e-3; mean squared error for one output, else cross-entropy with integer labels. `step` is a training step
+called from Python on NumPy arrays, with the loss as a float; `epoch` is a step inside an epoch of shuffled minibatches; `predict_1` and
+`predict_1024` take NumPy rows to NumPy outputs. Before it is timed, each contender starts from the same weights and must give the losses
+and outputs of a computation in float64.
+
+Method: each contender lives in a process of its own, because XLA and BLAS read their settings on import, because their threads and caches
+must not meet, and because one that fails or compiles forever must not stop the others. All are pinned to the same CPUs and take turns, a
+round of about 60 ms each; those that wait, sleep. Reported are medians over the rounds, and the ratio of the fastest peer's time to
+microbp's in the same round: its median, and the interval that holds the middle 95 % of the rounds. Where a call is longer than a round, a
+contender that is twice as slow as the fastest peer takes part in the first 5 rounds only.
+
+Limit: the share of the time that the arithmetic or the memory traffic must take at the speed measured in this run by bench/peaks.c,
+whichever is more. Counted are 2 operations per multiply-add of the products (of which a training step has three per layer, the first layer
+two), 28 bytes per parameter for Adam, and 4 per weight for each pass that reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of this process, which only checks; the contenders have settings of their own
+
+import machine
+import peaks
+import report
+from contenders import ENTRIES, OURS, OURS_IN_C, PEERS, versions
+from contenders.check import difference, expected
+from contenders.serve import ContenderError, Process
+from contenders.work import KINDS, NETS
+
+ROUND_SECONDS = 0.06  # for each contender: long against the clock and the scheduler
+LEAST_ROUNDS, QUICK_ROUNDS = 21, 3  # fewer than the first give no interval worth the name
+SLOW_ROUNDS = 5  # of a contender that is not near the fastest, where a call is long
+QUICK_NETS = ("xs", "s", "m")
+
+
+def settle(cpu: int, threads: int) -> None:
+    """Pins this process and all that it starts to as many CPUs as threads, and limits their libraries to them."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {(cpu + k) % (os.cpu_count() or 1) for k in range(threads)})
+    os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # else it keeps a pool of processes
+    if threads == 1:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+class Comparison:
+    """A run: the processes that are alive, and what was found."""
+
+    def __init__(self, peers: list[str], threads: int, rounds: int) -> None:
+        self.threads, self.rounds = threads, rounds
+        missing = {name: PEERS[name].missing() for name in peers}
+        self.missing = {name: packages for name, packages in missing.items() if packages}
+        names = [OURS, *([OURS_IN_C] if threads == 1 else []), *(name for name in peers if name not in self.missing)]
+        self.processes = {name: Process(name, threads) for name in names}
+        self.failures: list[report.Failure] = []
+        self.rows: list[report.Row] = []
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.close()
+
+    def measure(self, net: str, kinds: list[str], limits: peaks.Peaks) -> None:
+        """The rows of a net, one per kind of work."""
+        print(f"{net} ...", end="", file=sys.stderr, flush=True)
+        ready = self._prepare(net)
+        for kind in kinds:
+            times = self._rounds(net, ready, kind) if OURS in ready else {}
+            if OURS in times:
+                seconds = limits.seconds(NETS[net].flops(kind), NETS[net].bytes(kind))
+                self.rows.append(report.Row(net, kind, times, seconds, limits))
+        print(f"\r{'':20}\r", end="", file=sys.stderr, flush=True)
+
+    def _prepare(self, net: str) -> list[str]:
+        """The contenders that do this net's work."""
+        right, ready = expected(net), []
+        for name in list(self.processes):
+            try:
+                wrong = difference(self.processes[name].prepare(net), right)
+            except ContenderError as failed:
+                self._fail(net, name, failed)
+            else:
+                if wrong:
+                    self.failures.append(report.Failure(net, name, wrong))
+                else:
+                    ready.append(name)
+        return ready
+
+    def _fail(self, net: str, name: str, failed: ContenderError) -> None:
+        """Notes it; a process that is no more is replaced, for the next net."""
+        self.failures.append(report.Failure(net, name, str(failed)))
+        if not self.processes[name].alive():
+            self.processes[name].close()
+            self.processes[name] = Process(name, self.threads)
+
+    def _rounds(self, net: str, ready: list[str], kind: str) -> dict[str, list[float]]:
+        """Seconds per unit of each contender in each round."""
+        units = NETS[net].steps if kind == "epoch" else 1
+        counts: dict[str, int] = {}
+        times: dict[str, list[float]] = {name: [] for name in ready}
+        for turn in range(-1, self.rounds):
+            for name in list(times) if turn < SLOW_ROUNDS else _near(times, ROUND_SECONDS / units):
+                try:
+                    if turn < 0:
+                        counts[name] = self.processes[name].calibrate(kind, ROUND_SECONDS)
+                    else:
+                        times[name].append(self.processes[name].seconds(kind, counts[name]) / counts[name] / units)
+                except ContenderError as failed:
+                    self._fail(net, name, failed)
+                    ready.remove(name)
+                    del times[name]
+        return times
+
+
+def _near(times: dict[str, list[float]], short: float) -> list[str]:
+    """The contenders that go on: those below so many seconds, and those not twice as slow as the fastest peer."""
+    first = {name: statistics.median(seconds[:SLOW_ROUNDS]) for name, seconds in times.items()}
+    bound = max(short, 2 * min((seconds for name, seconds in first.items() if name in PEERS), default=0))
+    return [name for name, seconds in first.items() if name == OURS or seconds <= bound]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", nargs="+", choices=NETS, metavar="NET", help=f"of {', '.join(NETS)}; default: all")
+    parser.add_argument(
+        "--work", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=f"of {', '.join(KINDS)}; default: all"
+    )
+    peers = list(PEERS)
+    parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER", help=f"of {', '.join(peers)}; default: all")
+    parser.add_argument("--threads", type=int, default=1, choices=(1, 2), help="and as many CPUs (default: %(default)s)")
+    parser.add_argument("--cpu", type=int, default=0, help="the first CPU (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help=f"at least {LEAST_ROUNDS}, the default")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds, and {', '.join(QUICK_NETS)} unless --nets says else")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times there")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the times there (needs matplotlib)")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else LEAST_ROUNDS)
+    options.nets = options.nets or list(QUICK_NETS if options.quick else NETS)
+    if options.rounds < LEAST_ROUNDS and not options.quick:
+        parser.error(f"--rounds must be at least {LEAST_ROUNDS} for the interval to mean something")
+    if options.picture and not importlib.util.find_spec("matplotlib"):
+        parser.error("--picture needs matplotlib: python -m pip install matplotlib")
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    settle(options.cpu, options.threads)
+    comparison = Comparison(options.peers, options.threads, options.rounds)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            program = peaks.build(folder)
+            for net in options.nets:
+                comparison.measure(net, options.work, peaks.measure(program, NETS[net].parameters, options.threads))
+    except KeyboardInterrupt:
+        print("interrupted; so far:", file=sys.stderr)
+    finally:
+        comparison.close()
+    command = shlex.join(["python", "bench/compare.py", *sys.argv[1:]])
+    found = report.Report(
+        machine.describe(*versions()), command, options.threads, options.rounds, comparison.rows, comparison.failures, comparison.missing
+    )
+    print(report.text(found, list(ENTRIES)))
+    if options.json:
+        options.json.write_text(report.as_json(found), encoding="utf-8")
+    if options.picture:
+        import picture  # and with it matplotlib
+
+        picture.draw(found, options.picture)
+
+
+if __name__ == "__main__":
+    main()

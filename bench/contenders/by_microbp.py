@@ -1,0 +1,39 @@
+"""microbp from Python."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+import microbp as bp
+from contenders.contender import InPython
+from contenders.work import LR, Work
+
+
+class ByMicrobp(InPython):
+    """`bp.mlp` and a `Trainer`; with threads, microbp decides which products are worth them."""
+
+    def __init__(self, work: Work, threads: int) -> None:
+        options: dict[str, Any] = {"n_threads": threads} if "n_threads" in inspect.signature(bp.mlp).parameters else {}
+        if threads > 1 and not options:
+            raise RuntimeError("this version of microbp has no n_threads")
+        self.work = work
+        self.net = bp.mlp(work.net.widths, "relu", seed=0, **options)
+        self.trainer = bp.Trainer(self.net, work.net.loss, bp.Adam(lr=LR))
+        self.initial = np.concatenate([layer.weight.ravel() for layer in work.layers] + [layer.bias for layer in work.layers])
+
+    def reset(self) -> None:
+        self.net.params[:] = self.initial
+        self.trainer.reset()
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> float:
+        return self.trainer.step(x, y)
+
+    def epoch(self, order: np.ndarray) -> float:
+        record = next(self.trainer.epochs(self.work.x, self.work.y, batch_size=self.work.net.batch, order=order))
+        return float(record.loss)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.net.predict(x))

@@ -1,0 +1,121 @@
+"""What every contender has to do: the nets, their data and initial weights, and how much arithmetic and traffic they are."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+LR = 1e-3
+QUERIES = 1024  # rows predicted at once
+OPTIMIZER_BYTES = 28  # Adam reads a parameter, its gradient and two slots, and writes all but the gradient, 4 bytes each
+
+KINDS = {
+    "step": "one training step, called from Python",
+    "epoch": "a training step inside a whole epoch of shuffled minibatches",
+    "predict_1": "one row predicted, called from Python",
+    f"predict_{QUERIES}": f"{QUERIES} rows predicted, called from Python",
+}
+
+
+class Net(NamedTuple):
+    """A chain of dense layers with relu between them, and the rows of one step."""
+
+    widths: tuple[int, ...]
+    batch: int
+
+    @property
+    def loss(self) -> str:
+        """Mean squared error for one output, else cross-entropy with integer labels."""
+        return "mse" if self.widths[-1] == 1 else "cross_entropy"
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of each layer."""
+        return list(itertools.pairwise(self.widths))
+
+    @property
+    def parameters(self) -> int:
+        return sum(i * o + o for i, o in self.shapes)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch: few where a step is long."""
+        return max(2, min(256, round(4e9 / self.flops("step"))))
+
+    def flops(self, kind: str) -> float:
+        """2 x rows x inputs x outputs for each product of a layer: one forward; in a step two more, but one for the first layer."""
+        products = sum(i * o for i, o in self.shapes)
+        if kind in ("step", "epoch"):
+            return 2.0 * self.batch * (3 * products - self.widths[0] * self.widths[1])
+        return 2.0 * self.rows(kind) * products
+
+    def bytes(self, kind: str) -> float:
+        """4 for each weight that a pass reads; in a step the optimizer's as well."""
+        weights = 4.0 * sum(i * o for i, o in self.shapes)
+        if kind in ("step", "epoch"):
+            return OPTIMIZER_BYTES * self.parameters + 2 * weights - 4.0 * self.widths[0] * self.widths[1]
+        return weights
+
+    def rows(self, kind: str) -> int:
+        """Rows of one call."""
+        return {"predict_1": 1, f"predict_{QUERIES}": QUERIES}.get(kind, self.batch)
+
+    def __str__(self) -> str:
+        runs = [(width, len(list(same))) for width, same in itertools.groupby(self.widths)]
+        return "-".join(f"{width}x{count}" if count > 4 else "-".join([str(width)] * count) for width, count in runs)
+
+
+NETS = {
+    "xs": Net((4, 32, 32, 2), 1),
+    "s": Net((8, 64, 64, 1), 32),
+    "skorch": Net((4, 500, 1), 128),
+    "m": Net((64, 128, 10), 64),
+    "deep": Net((64,) * 11 + (10,), 64),
+    "tab": Net((100, 256, 256, 256, 1), 512),
+    "mnist": Net((784, 512, 512, 10), 128),
+    "l": Net((1024,) * 4, 256),
+    "xl": Net((2048, 4096, 4096, 1000), 128),
+}
+
+
+class Layer(NamedTuple):
+    """Initial weights (inputs, outputs) and biases."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+class Work:
+    """A net with rows to learn and to predict: the same for every contender, as they are drawn from one seed.
+
+    The targets are noise, so that the gradients stay of a size however long a round trains.
+    """
+
+    def __init__(self, net: Net, dtype: str = "float32") -> None:
+        self.net = net
+        self.dtype = dtype
+        self._draw = np.random.default_rng(0)
+        rows = net.batch * net.steps
+        self.layers = [self._layer(i, o) for i, o in net.shapes]
+        self.x = self._normal(rows, net.widths[0])
+        self.y = self._normal(rows, 1) if net.loss == "mse" else self._draw.integers(0, net.widths[-1], rows)
+        self.queries = self._normal(QUERIES, net.widths[0])
+
+    def _normal(self, rows: int, cols: int) -> np.ndarray:
+        return self._draw.standard_normal((rows, cols), np.float32).astype(self.dtype, copy=False)
+
+    def _layer(self, inputs: int, outputs: int) -> Layer:
+        return Layer(self._normal(inputs, outputs) * np.float32(2 / inputs) ** np.float32(0.5), 0.1 * self._normal(1, outputs)[0])
+
+    @cached_property
+    def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The rows of each step, in order."""
+        batch = self.net.batch
+        return [(self.x[i : i + batch], self.y[i : i + batch]) for i in range(0, len(self.x), batch)]
+
+    def order(self) -> np.ndarray:
+        """All row numbers, shuffled, the same on every call."""
+        return np.random.default_rng(1).permutation(len(self.x))
