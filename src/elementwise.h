@@ -81,7 +81,7 @@ BINARY(accumulate_product, to[j] += x[j] * y[j])
 
 /* ---- losses ---- */
 
-enum { LANES = 16, SUM = 0, MEAN = 1 };
+enum { LANES = 16, SUM = 0, MEAN = 1, FEW = 4 /* rows for which filling 16 lanes does not pay */ };
 
 /* 16 partial sums by one fixed tree. */
 static inline double sum_lanes(const double s[LANES]) {
@@ -144,14 +144,24 @@ static inline int rows_at_once(const mbp_loss_rows *w) {
         }                                                                                                                                  \
         return total;                                                                                                                      \
     }
-#define ROW_LOSS(name, link, targets, text, row_function)                                                                                  \
+#define ROW_LOSS(name, link, targets, text, row_function, narrow_function)                                                                 \
     static double loss_##name(const mbp_loss_rows *w) {                                                                                    \
         double total = 0;                                                                                                                  \
-        for (int64_t r = 0; r < w->rows; r++) {                                                                                            \
+        for (int64_t r = 0; r < w->rows;) {                                                                                                \
             const T *o = (const T *)w->output.at + r * w->output.ld;                                                                       \
             const T *t = w->target.at ? (const T *)w->target.at + r * w->target.ld : NULL;                                                 \
             T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL;                                                       \
-            total += row_weight(w, r) * row_function(w->n, o, t, t ? 0 : w->labels[r], w->scale * row_weight(w, r), g);                    \
+            double loss[LANES], scale[LANES];                                                                                              \
+            const int rows = t || w->n > LANES || w->rows - r < FEW ? 1 : (int)(w->rows - r < LANES ? w->rows - r : LANES);                \
+            for (int l = 0; l < rows; l++)                                                                                                 \
+                scale[l] = w->scale * row_weight(w, r + l);                                                                                \
+            if (rows == 1)                                                                                                                 \
+                loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], scale[0], g);                                                     \
+            else                                                                                                                           \
+                narrow_function(w->n, rows, o, w->output.ld, w->labels + r, scale, g, w->gradient.ld, loss);                               \
+            for (int l = 0; l < rows; l++)                                                                                                 \
+                total += row_weight(w, r + l) * loss[l];                                                                                   \
+            r += rows;                                                                                                                     \
         }                                                                                                                                  \
         return total;                                                                                                                      \
     }

@@ -321,6 +321,49 @@ static inline double row_cross_entropy(int64_t n, const T *o, const T *t, int64_
     return loss;
 }
 
+/* row_cross_entropy against labels for `count` <= 16 rows, `ld` elements apart, of n <= 16 classes: the same operations in the same order,
+ * with a row in each lane, so that narrow rows fill the vectors too (64 rows of 10 classes 7.0 -> 1.4 microseconds). */
+static inline void narrow_cross_entropy(int64_t n, int count, const T *o, int64_t ld, const int64_t label[], const double scale[],
+                                        T *gradient, int64_t gradient_ld, double loss[]) {
+    T e[ROW_BLOCK][ROW_BLOCK], m[ROW_BLOCK][ROW_BLOCK], ones[ROW_BLOCK][ROW_BLOCK], factor[ROW_BLOCK], excess[ROW_BLOCK], log_sum[ROW_BLOCK];
+    for (int k = 0; k < ROW_BLOCK; k++)
+        for (int l = 0; l < ROW_BLOCK; l++)
+            m[k][l] = e[k][l] = l >= count ? 0 : k < n ? o[l * ld + k] : -INF;
+    for (int half = ROW_BLOCK / 2; half; half /= 2)
+        for (int k = 0; k < half; k++)
+            for (int l = 0; l < ROW_BLOCK; l++)
+                m[k][l] = MAX(m[k][l], m[k + half][l]);
+    for (int k = 0; k < ROW_BLOCK; k++)
+        for (int l = 0; l < ROW_BLOCK; l++) {
+            e[k][l] = k < n ? EXP(e[k][l] - m[0][l]) : 0;
+            ones[k][l] = e[k][l] == 1 ? 1 : 0;
+        }
+    T others[ROW_BLOCK][ROW_BLOCK];
+    for (int k = 0; k < ROW_BLOCK; k++)
+        for (int l = 0; l < ROW_BLOCK; l++)
+            others[k][l] = e[k][l] == 1 ? 0 : e[k][l];
+    for (int half = ROW_BLOCK / 2; half; half /= 2)
+        for (int k = 0; k < half; k++)
+            for (int l = 0; l < ROW_BLOCK; l++) {
+                ones[k][l] += ones[k + half][l];
+                others[k][l] += others[k + half][l];
+            }
+    for (int l = 0; l < ROW_BLOCK; l++) {
+        excess[l] = ones[0][l] - 1 + others[0][l];
+        log_sum[l] = LOG1P(excess[l]);
+    }
+    for (int l = 0; l < count; l++) {
+        loss[l] = (double)m[0][l] - (double)o[l * ld + label[l]] + (double)log_sum[l];
+        factor[l] = (T)(scale[l] / (double)(1 + excess[l]));
+    }
+    for (int l = 0; gradient && l < count; l++) {
+        T *const row = gradient + l * gradient_ld;
+        for (int64_t k = 0; k < n; k++)
+            row[k] = e[k][l] * factor[l];
+        row[label[l]] -= (T)scale[l];
+    }
+}
+
 /* ---- optimizers: the constants of a step, then the step of one parameter ---- */
 
 static inline void sgd_prepare(const double h[], const double power[], double c[]) {

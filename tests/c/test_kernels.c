@@ -179,6 +179,8 @@ static const T specials[] = {0, (T)-0.0, 1, -1, 3, -3, (T)1e-30, (T)-1e-30, 88, 
                              INFINITY, -INFINITY, NAN};
 enum { SPECIALS = sizeof specials / sizeof *specials, MAP_ROWS = 3, MAP_MAX = 70, MAP_SIZE = MAP_ROWS * (MAP_MAX + 1) };
 
+static const T specials_finite[] = {0, (T)-0.0, 90, -90, (T)1e30, 1};
+
 static T map_input(int i) { return i < SPECIALS ? specials[i] : random_value(); }
 
 /* Equal bits, or NaN both: which NaN it is (sign, payload) is not promised. */
@@ -253,6 +255,33 @@ static void test_losses(void) {
         }
 }
 
+/* A chunk of rows has the bits of its rows alone, however the kernel shares its lanes among them. */
+static void test_loss_rows(const mbp_kernels *kernels) {
+    enum { ROWS = 23, WIDE = 20 };
+    static const double p0 = 0.5;
+    for (int row = 0; row < LOSS_COUNT; row++)
+        for (int64_t n = row == LOSS_cross_entropy ? 2 : 1; n <= WIDE; n++) {
+            T o[ROWS * WIDE], t[ROWS * WIDE], together[ROWS * WIDE], alone[ROWS * WIDE];
+            double weight[ROWS], sum = 0;
+            int64_t labels[ROWS];
+            for (int i = 0; i < ROWS * n; i++)
+                o[i] = i % 7 ? random_value() : specials_finite[i % 6], t[i] = (T)random_unit();
+            for (int r = 0; r < ROWS; r++)
+                weight[r] = random_unit(), labels[r] = random_below((int)n);
+            const int by_labels = row == LOSS_cross_entropy;
+            mbp_loss_rows rows = {ROWS, n, {o, n}, {by_labels ? NULL : t, n}, {together, n}, labels, weight, 0.125, &p0};
+            const double all = kernels->loss[row](&rows);
+            rows.gradient.at = NULL;
+            CHECK(kernels->loss[row](&rows) == all, "%s loss %d of width %lld depends on the gradient", kernels->isa, row, (long long)n);
+            for (int r = 0; r < ROWS; r++) {
+                const mbp_loss_rows one = {1, n, {o + r * n, n}, {by_labels ? NULL : t + r * n, n}, {alone + r * n, n}, labels + r, weight + r, 0.125, &p0};
+                sum += kernels->loss[row](&one);
+            }
+            CHECK(sum == all && same_all(alone, together, ROWS * n), "%s loss %d of width %lld: rows together differ from rows alone", kernels->isa, row,
+                  (long long)n);
+        }
+}
+
 static void test_updates(void) {
     for (int row = 0; row < OPTIMIZER_COUNT; row++)
         for (int64_t n = 1; n <= 67; n++) {
@@ -294,6 +323,7 @@ int main(int count, char **arguments) {
         test_products(variants[v], count > 1 ? atoi(arguments[1]) : 7);
         test_nonfinite(variants[v]);
         test_finite(variants[v]);
+        test_loss_rows(variants[v]);
     }
     test_maps();
     test_losses();
