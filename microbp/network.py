@@ -17,6 +17,8 @@ from .arrays import Array, as_list
 from .graph import Activation, Dense, Input, Node
 from .specs import Init, unknown
 
+_ndarray, _empty = np.ndarray, np.empty  # a look into np is a hundredth of a prediction
+
 
 def seed_or_new(seed: int | None) -> int:
     """The seed, checked; None draws one."""
@@ -77,6 +79,9 @@ class Network:
         described = description.read(core.text())
         self._input_widths = tuple(entry.width for entry in described.inputs)
         self._output_widths = tuple(entry.width for entry in described.outputs)
+        # Predictions of these nets need no look at the arrays in Python: the compiled backend's checks are enough.
+        one_array = backend == "compiled" and len(self._output_widths) == len(self._input_widths) == 1
+        self._plain_width = self._output_widths[0] if one_array else None
 
     @classmethod
     def _from(cls, core: backends.CoreNet, backend: str, arrays: dict[str, Array] | None = None) -> Self:
@@ -176,9 +181,11 @@ class Network:
         link: outputs through their links (probabilities, rates). out: array (or list of arrays) of the net's dtype to write to.
         at: the values of a layer, by its name, or of a node, by its number in `print(net)`, instead of the outputs.
         """
-        if type(X) is np.ndarray and X.ndim == 2 and out is None and at is None:
+        if self._plain_width is not None and at is None and type(X) is _ndarray and X.ndim == 2 and (out is None or type(out) is _ndarray):
             try:
-                return self._predict_rows(X, link)
+                y = _empty((len(X), self._plain_width), self._dtype) if out is None else out
+                self._core.predict(X, y, link, -1)
+                return y
             except (TypeError, ValueError):
                 pass  # converted below, or refused there with the shapes
         if at is not None and link:
@@ -192,12 +199,6 @@ class Network:
         if rows:
             matrices = [x if x.ndim == 2 else x.reshape(rows, -1) for x in xs]
             self._core.predict(matrices, [o if o.ndim == 2 else o.reshape(rows, -1) for o in outs], bool(link), node)
-        return outs[0] if len(outs) == 1 else outs
-
-    def _predict_rows(self, x: Array, link: bool) -> Any:
-        """The common case without any check: the backend's are enough."""
-        outs = [np.empty((len(x), width), self._dtype) for width in self._output_widths]
-        self._core.predict([x], outs, link, -1)
         return outs[0] if len(outs) == 1 else outs
 
     def _leading_axes(self, xs: list[Array]) -> tuple[int, ...]:
