@@ -32,7 +32,7 @@ FLOOR = {name: floor for floor, names in C_FLOORS.items() for name in names.spli
 PYTHON_FLOORS = [
     {"_core", "reference"},
     {"backend"},
-    {"arrays", "specs", "description", "progress"},
+    {"arrays", "specs", "description", "progress", "threads"},
     {"graph", "optimizers", "metrics", "rows"},
     {"network", "own_loss"},
     {"gradcheck", "fitting"},

@@ -1,0 +1,38 @@
+/* A data race on purpose, in a build with ThreadSanitizer, to prove that it sees one between threads of the pool: a run without argument must
+ * pass, with `race` it must fail. */
+#include "api.h"
+#include "threads.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+
+typedef struct sums {
+    int race;
+    long plain;
+    atomic_long safe;
+    atomic_int others;
+} sums;
+
+/* The caller keeps its first piece until another thread has one. */
+static void count(void *context, int64_t first, int64_t last, int thread) {
+    sums *s = context;
+    if (s->race)
+        s->plain += last - first;
+    else
+        atomic_fetch_add(&s->safe, last - first);
+    if (thread)
+        atomic_fetch_add(&s->others, 1);
+    for (int i = 0; !thread && !atomic_load(&s->others) && i < 1000000; i++)
+        sched_yield();
+}
+
+int main(int arguments, char **argument) {
+    sums s = {.race = arguments > 1 && strcmp(argument[1], "race") == 0};
+    mbp_pool *pool = NULL;
+    OK(mbp_pool_create(&pool, 4, NULL, &error));
+    mbp_pool_run(pool, mbp_pool_take(pool, 4, 1e12), 1000, count, &s);
+    CHECK(atomic_load(&s.others) > 0, "no other thread took a piece");
+    CHECK(s.race || atomic_load(&s.safe) == 1000, "%ld pieces", atomic_load(&s.safe));
+    mbp_pool_free(pool);
+    return report("planted race");
+}
