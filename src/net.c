@@ -120,13 +120,6 @@ int64_t mbp_net_output_width(const mbp_net *net, int i) {
     return net && i >= 0 && i < net->outputs ? net->node[net->output[i].node].width : 0;
 }
 
-int mbp_net_threads(const mbp_net *net) {
-    if (!net || !net->pool)
-        return 1;
-    const int limit = atomic_load_explicit(&net->threads, memory_order_relaxed), pool = mbp_pool_threads(net->pool);
-    return limit && limit < pool ? limit : pool;
-}
-
 double mbp_net_flops(const mbp_net *net) {
     double flops = 0;
     for (int id = 0; net && id < net->nodes; id++) {

@@ -109,12 +109,12 @@ static void forward_dense(const pass *p, int id) {
     const mbp_layer *layer = &p->net->layer[node->layer];
     const mbp_view y = p->w->value[id], z = p->w->z[id].at ? p->w->z[id] : y;
     mbp_product product = {.pattern = MBP_NN, .m = p->rows, .n = layer->out, .k = layer->in,
-                                 .a = p->w->value[operand(p, node, 0)],
-                                 .b = {element(p, p->net->block, layer->weight), layer->out},
-                                 .bias = layer->bias >= 0 ? element(p, p->net->block, layer->bias) : NULL,
-                                 .c = z,
-                                 .map = p->kernels->forward[node->activation.row], .map_out = y, .map_in = z,
-                                 .parameters = node->activation.parameters};
+                           .a = p->w->value[operand(p, node, 0)],
+                           .b = {element(p, p->net->block, layer->weight), layer->out},
+                           .bias = layer->bias >= 0 ? element(p, p->net->block, layer->bias) : NULL,
+                           .c = z,
+                           .map = p->kernels->forward[node->activation.row], .map_out = y, .map_in = z,
+                           .parameters = node->activation.parameters};
     run_product(p, &product);
 }
 
@@ -123,12 +123,12 @@ static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, m
     const mbp_layer *layer = &p->net->layer[node->layer];
     mbp_trainer *t = p->trainer;
     mbp_product product = {.pattern = MBP_TN, .m = layer->in, .n = layer->out, .k = p->rows,
-                                 .a = p->w->value[operand(p, node, 0)],
-                                 .b = dz,
-                                 .c = {element(p, t->grads, layer->weight), layer->out},
-                                 .db = layer->bias >= 0 ? element(p, t->grads, layer->bias) : NULL,
-                                 .add = p->accumulate || write == MBP_ACCUMULATE,
-                                 .nonfinite = &t->nonfinite};
+                           .a = p->w->value[operand(p, node, 0)],
+                           .b = dz,
+                           .c = {element(p, t->grads, layer->weight), layer->out},
+                           .db = layer->bias >= 0 ? element(p, t->grads, layer->bias) : NULL,
+                           .add = p->accumulate || write == MBP_ACCUMULATE,
+                           .nonfinite = &t->nonfinite};
     run_product(p, &product);
 }
 

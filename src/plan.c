@@ -1,4 +1,4 @@
-/* Floor 3: shapes to offsets in a workspace, and who stores first and who adds in the backward pass. */
+/* Floor 3: shapes to offsets in a workspace, how many threads work is worth, and who stores first and who adds in the backward pass. */
 #include "net.h"
 
 #include <string.h>
@@ -47,6 +47,33 @@ static int64_t leading_dimension(const mbp_net *net, int64_t width) {
         return width;
     const int64_t padded = (width + line - 1) / line * line;
     return padded * (int64_t)net->item % 1024 ? padded : padded + line;
+}
+
+/* ---- how many threads ---- */
+
+int mbp_net_threads(const mbp_net *net) {
+    if (!net || !net->pool)
+        return 1;
+    const int limit = atomic_load_explicit(&net->threads, memory_order_relaxed), pool = mbp_pool_threads(net->pool);
+    return limit && limit < pool ? limit : pool;
+}
+
+int mbp_product_threads(const mbp_net *net, int64_t rows) {
+    const int threads = mbp_net_threads(net);
+    double most = 0;
+    for (int id = 0; threads > 1 && id < net->nodes; id++) {
+        const mbp_node *node = &net->node[id];
+        if (node->kind == MBP_DENSE && node->reached) {
+            const double work = 2.0 * (double)rows * (double)net->layer[node->layer].in * (double)node->width;
+            most = work > most ? work : most;
+        }
+    }
+    return mbp_worthwhile_threads(threads, most);
+}
+
+int64_t mbp_piece_rows(int64_t n) {
+    const int64_t rows = (16 << 10) / (n + 1);
+    return rows < 1 ? 1 : rows;
 }
 
 /* ---- a workspace ---- */
@@ -129,24 +156,6 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     for (int i = 0; i < net->outputs; i++)
         lay_output(l, w, i);
     take(l, MBP_READABLE, 1);
-}
-
-int mbp_product_threads(const mbp_net *net, int64_t rows) {
-    const int threads = mbp_net_threads(net);
-    double most = 0;
-    for (int id = 0; threads > 1 && id < net->nodes; id++) {
-        const mbp_node *node = &net->node[id];
-        if (node->kind == MBP_DENSE && node->reached) {
-            const double work = 2.0 * (double)rows * (double)net->layer[node->layer].in * (double)node->width;
-            most = work > most ? work : most;
-        }
-    }
-    return mbp_worthwhile_threads(threads, most);
-}
-
-int64_t mbp_piece_rows(int64_t n) {
-    const int64_t rows = (16 << 10) / (n + 1);
-    return rows < 1 ? 1 : rows;
 }
 
 mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads, mbp_error *error) {

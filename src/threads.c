@@ -24,14 +24,15 @@
 #include "text.h"
 
 enum {
-    UNITS_MAX = 0xffff,         /* claims of a region */
-    STACK_BYTES = 512 << 10,    /* the kernels need a few KB */
-    SPIN_NS = 60000,            /* how long a thread watches for the next region before it sleeps */
-    NEAR_NS = 200000,           /* regions that follow each other this closely find their threads awake */
-    LATE_NS = 50000,            /* a wait for others' pieces that is this much longer than the own part was is a preempted thread's */
-    PATIENCE_NS = 20000,        /* how long a wait keeps the processor to itself */
-    REST_LEAST = 64, REST_MOST = 8192, /* regions done alone after a late one */
-    CLEAN_REGIONS = 256,        /* so many without a late one halve the next rest */
+    UNITS_MAX = 0xffff,      /* claims of a region */
+    STACK_BYTES = 512 << 10, /* the kernels need a few KB */
+    SPIN_NS = 60000,         /* how long a thread watches for the next region before it sleeps */
+    NEAR_NS = 200000,        /* regions that follow each other this closely find their threads awake */
+    LATE_NS = 50000,         /* a wait for others' pieces that is this much longer than the own part was is a preempted thread's */
+    PATIENCE_NS = 20000,     /* how long a wait keeps the processor to itself */
+    REST_LEAST = 64,
+    REST_MOST = 8192,    /* regions done alone after a late one */
+    CLEAN_REGIONS = 256, /* so many without a late one halve the next rest */
 };
 /* To wake a thread costs the caller some microseconds and the thread comes tens of them later: a single region must be as long as this. */
 static const double WAKING_WORK = 1e7;
@@ -234,7 +235,8 @@ static uint64_t this_process(void) { return (uint64_t)getpid(); }
 static int try_lock(mbp_pool *pool) {
     const uint64_t self = this_process() << 1;
     uint64_t lock = atomic_load_explicit(&pool->lock, memory_order_relaxed);
-    if (lock == (self | 1) || !atomic_compare_exchange_strong_explicit(&pool->lock, &lock, self | 1, memory_order_acquire, memory_order_relaxed))
+    if (lock == (self | 1) ||
+        !atomic_compare_exchange_strong_explicit(&pool->lock, &lock, self | 1, memory_order_acquire, memory_order_relaxed))
         return 0;
     if (lock != self)
         forget_threads(pool);

@@ -13,7 +13,7 @@ typedef struct sums {
     atomic_int others;
 } sums;
 
-/* The caller keeps its first piece until another thread has one. */
+/* The caller keeps its first piece until another thread has one; relaxed, so that nothing orders the two sums. */
 static void count(void *context, int64_t first, int64_t last, int thread) {
     sums *s = context;
     if (s->race)
@@ -21,8 +21,8 @@ static void count(void *context, int64_t first, int64_t last, int thread) {
     else
         atomic_fetch_add(&s->safe, last - first);
     if (thread)
-        atomic_fetch_add(&s->others, 1);
-    for (int i = 0; !thread && !atomic_load(&s->others) && i < 1000000; i++)
+        atomic_fetch_add_explicit(&s->others, 1, memory_order_relaxed);
+    for (int i = 0; !thread && !atomic_load_explicit(&s->others, memory_order_relaxed) && i < 1000000; i++)
         sched_yield();
 }
 

@@ -99,8 +99,8 @@ static int child_works(world *w, mbp_net *shared, const mbp_array *expected) {
     const mbp_batch batch = {&w->x, 1, &w->x, 1, NULL};
     double loss;
     return mbp_net_predict(shared, &w->x, 1, &out, 1, 0, -1, NULL) == MBP_OK &&
-           memcmp(out.data, expected->data, (size_t)(ROWS * out.row_stride)) == 0 &&
-           mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK && mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK;
+           memcmp(out.data, expected->data, (size_t)(ROWS * out.row_stride)) == 0 && mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK &&
+           mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK;
 }
 
 typedef struct predictor {
