@@ -30,9 +30,8 @@ enum {
     NEAR_NS = 200000,        /* regions that follow each other this closely find their threads awake */
     LATE_NS = 50000,         /* a wait for others' pieces that is this much longer than the own part was is a preempted thread's */
     PATIENCE_NS = 20000,     /* how long a wait keeps the processor to itself */
-    REST_LEAST = 64,
-    REST_MOST = 8192,    /* regions done alone after a late one */
-    CLEAN_REGIONS = 256, /* so many without a late one halve the next rest */
+    REST_LEAST_NS = 16000000,
+    REST_MOST_NS = 1024000000 /* after a late thread the caller works alone for so long, four times longer each time */
 };
 /* To wake a thread costs the caller some microseconds and the thread comes tens of them later: a single region must be as long as this. */
 static const double WAKING_WORK = 1e7;
@@ -66,10 +65,10 @@ struct mbp_pool {
     atomic_int limit;
     _Atomic uint64_t lock; /* process << 1 | taken; process 0: nobody's yet */
     /* The holder's of the lock. */
-    int started, refused; /* threads that run, the caller aside; the system starts no more */
-    int eager;            /* sleeping threads are woken for this region */
-    int rest, next_rest, clean;
-    int64_t began, ended; /* this region, and the one before */
+    int started, refused;   /* threads that run, the caller aside; the system starts no more */
+    int eager;              /* sleeping threads are woken for this region */
+    int64_t rest, rest_end; /* of the next rest after a late thread; of the last one */
+    int64_t began, ended;   /* this region, and the one before */
     /* The job: written before the ticket is published. */
     mbp_share run;
     void *context;
@@ -221,9 +220,8 @@ static void stop_threads(mbp_pool *pool) {
 /* Everything but what was asked for at creation, as in a process without threads. */
 static void forget_threads(mbp_pool *pool) {
     pool->started = pool->refused = pool->stop = 0;
-    pool->rest = pool->clean = 0;
-    pool->next_rest = REST_LEAST;
-    pool->ended = 0;
+    pool->rest = REST_LEAST_NS;
+    pool->rest_end = pool->ended = 0;
     atomic_store(&pool->ticket, 0);
     atomic_store(&pool->done, 0);
     atomic_store(&pool->sleepers, 0);
@@ -249,11 +247,9 @@ static void unlock(mbp_pool *pool) { atomic_store_explicit(&pool->lock, this_pro
 
 /* Called with the lock: how many threads can share a region now. */
 static int available(mbp_pool *pool, int threads, double work) {
-    if (pool->rest > 0) {
-        pool->rest--;
-        return 1;
-    }
     pool->began = now();
+    if (pool->began < pool->rest_end)
+        return 1;
     pool->eager = work >= WAKING_WORK || pool->began - pool->ended < NEAR_NS;
     if (pool->eager)
         start_threads(pool, threads);
@@ -281,15 +277,15 @@ int mbp_pool_take(mbp_pool *pool, int threads, double work) {
     return threads;
 }
 
-/* After a thread was preempted with a piece in its hands, a busy processor is likely: threads rest, the longer the more often. */
-static void judge(mbp_pool *pool, int64_t waited, int64_t own) {
-    if (waited > own + LATE_NS) {
-        pool->rest = pool->next_rest;
-        pool->next_rest = smaller(2 * pool->next_rest, REST_MOST);
-        pool->clean = 0;
-    } else if (++pool->clean == CLEAN_REGIONS) {
-        pool->next_rest = pool->next_rest / 2 > REST_LEAST ? pool->next_rest / 2 : REST_LEAST;
-        pool->clean = 0;
+/* After a thread was preempted with a piece in its hands, a busy processor is likely, where it costs milliseconds each time: the longer
+ * rests make that a small part. Rests become shorter again after a longer time without a late thread. */
+static void judge(mbp_pool *pool, int is_late, int64_t time) {
+    if (is_late) {
+        pool->rest_end = time + pool->rest;
+        pool->rest = pool->rest < REST_MOST_NS ? 4 * pool->rest : REST_MOST_NS;
+    } else if (time - pool->rest_end > 4 * pool->rest) {
+        pool->rest_end = time;
+        pool->rest = pool->rest > REST_LEAST_NS ? pool->rest / 4 : REST_LEAST_NS;
     }
 }
 
@@ -304,7 +300,7 @@ static void wait_for(mbp_pool *pool, int units) {
             pause_briefly();
         time = now();
     }
-    judge(pool, time - begin, begin - pool->began);
+    judge(pool, time - begin > begin - pool->began + LATE_NS, time);
     pool->ended = time;
 }
 
