@@ -29,7 +29,7 @@ typedef struct prediction {
     mbp_workspace **w; /* of each thread */
     const mbp_array *x, *out;
     int n_out, link, node; /* node >= 0: this node's values are wanted instead of the outputs' */
-    int64_t rows, slice_rows;
+    int64_t rows, slice_rows, most_rows; /* of all; of a slice; that a slice might have */
     int threads; /* that share the slices; 1: each slice's products are shared instead, where they are worth it */
 } prediction;
 
@@ -87,16 +87,18 @@ static void plan_slices(prediction *p) {
     const int64_t most = mbp_slice_rows(p->net);
     const int limit = mbp_net_threads(p->net), threads = limit > 1 ? mbp_worthwhile_threads(limit, prediction_work(p)) : 1;
     const int64_t even = p->rows / (SLICES_EACH * threads) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
-    p->slice_rows = threads > 1 && even > 0 && even < most ? even : p->rows < most ? p->rows : most;
+    p->most_rows = p->rows < most ? p->rows : most;
+    p->slice_rows = threads > 1 && even > 0 && even < most ? even : p->most_rows;
     p->threads = slice_count(p) >= SLICES_EACH * threads ? threads : 1;
 }
 
-/* A workspace for each thread; without memory for all, for as many as there is. */
+/* A workspace for each thread; without memory for all, for as many as there is. Shorter slices do not make them smaller, so that no
+ * prediction of fewer rows needs larger ones. */
 static mbp_status take_workspaces(prediction *p, mbp_error *error) {
-    const int packs = p->threads > 1 ? 1 : mbp_product_threads(p->net, p->slice_rows);
     for (int i = 0; i < p->threads; i++) {
+        const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
         p->w[i] = take_idle(p->net);
-        const mbp_status status = mbp_workspace_reserve(p->net, &p->w[i], p->slice_rows, MBP_PREDICT, packs, i ? NULL : error);
+        const mbp_status status = mbp_workspace_reserve(p->net, &p->w[i], p->most_rows, MBP_PREDICT, packs, i ? NULL : error);
         if (status == MBP_OK)
             continue;
         if (p->w[i])

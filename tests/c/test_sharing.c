@@ -258,6 +258,29 @@ static void test_no_memory_for_others(void) { /* a prediction then makes do with
     free(x.data), free(out.data), free(other.data);
 }
 
+static void test_no_allocation(void) { /* with no more rows than before */
+    const subject *s = &subjects[3];
+    counter c = {0};
+    const mbp_allocator allocator = {count_allocate, count_release, &c};
+    mbp_pool *pool = NULL;
+    OK(mbp_pool_create(&pool, 8, NULL, &error));
+    mbp_net *net = net_new(s->graph, &(mbp_options){.pool = pool, .allocator = &allocator});
+    mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "adam");
+    mbp_array x = data_new(MBP_F64, s->more_rows, s->in), y = data_new(MBP_F32, s->more_rows, s->out);
+    long calls = 0;
+    for (int64_t rows = s->more_rows; rows > 0; rows = rows * 4 / 5) {
+        const mbp_array some_x = array_rows(&x, 0, rows), some_y = array_rows(&y, 0, rows);
+        const mbp_batch batch = {&some_x, 1, &some_y, 1, NULL};
+        double loss;
+        OK(mbp_trainer_step(trainer, &batch, &loss, &error));
+        OK(mbp_net_predict(net, &some_x, 1, &some_y, 1, 0, -1, &error));
+        calls = calls ? calls : c.calls;
+        CHECK(c.calls == calls, "%ld allocations with only %lld rows", c.calls - calls, (long long)rows);
+    }
+    mbp_trainer_free(trainer), mbp_net_free(net), mbp_pool_free(pool);
+    free(x.data), free(y.data);
+}
+
 static void test_cpus(void) {
     CHECK(mbp_cpus() >= 1, "%d processors", mbp_cpus());
 #ifdef __linux__
@@ -290,6 +313,7 @@ int main(void) {
     test_small_work_stays();
     test_failures();
     test_no_memory_for_others();
+    test_no_allocation();
     test_cpus();
     return report("sharing");
 }
