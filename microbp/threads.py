@@ -64,6 +64,10 @@ def register() -> None:
         threadpoolctl.register(_controller(threadpoolctl.LibController))
 
 
+class _NoLimit(int):
+    """The threads that are used without a limit; threadpoolctl hands it back to end one."""
+
+
 def _controller(base: Any) -> type:
     core: Any = backends.load("compiled")
 
@@ -73,10 +77,11 @@ def _controller(base: Any) -> type:
         check_symbols = ("mbp_pool_set_limit",)
 
         def get_num_threads(self) -> int:
-            return min(int(core.thread_limit()), choose(None, "compiled"))
+            limit = int(core.thread_limit())
+            return limit if limit < core.MAX_THREADS else _NoLimit(choose(None, "compiled"))
 
         def set_num_threads(self, num_threads: int) -> None:
-            core.set_thread_limit(core.MAX_THREADS if num_threads == choose(None, "compiled") else num_threads)  # as before: no limit
+            core.set_thread_limit(core.MAX_THREADS if isinstance(num_threads, _NoLimit) else num_threads)
 
         def get_version(self) -> str:
             return str(importlib.import_module("microbp").__version__)

@@ -10,6 +10,9 @@
  *
  * After fork the child has the memory but not the threads. The lock says whose it is: a process that finds another's takes it over,
  * however it was left, and starts threads of its own. */
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE // sched_getcpu
+#endif
 #include "threads.h"
 
 #include <pthread.h>
@@ -31,7 +34,7 @@ enum {
     LATE_NS = 50000,         /* a wait for others' pieces that is this much longer than the own part was is a preempted thread's */
     PATIENCE_NS = 20000,     /* how long a wait keeps the processor to itself */
     REST_LEAST_NS = 16000000,
-    REST_MOST_NS = 1024000000 /* after a late thread the caller works alone for so long, four times longer each time */
+    REST_MOST_NS = 1024000000 /* the caller works alone for so long after threads got in its way, four times longer each time */
 };
 /* To wake a thread costs the caller some microseconds and the thread comes tens of them later: a single region must be as long as this. */
 static const double WAKING_WORK = 1e7;
@@ -74,7 +77,9 @@ struct mbp_pool {
     void *context;
     int64_t pieces, units;
     _Alignas(64) _Atomic ticket ticket;
+    atomic_int caller_cpu;        /* where the caller was then */
     _Alignas(64) atomic_int done; /* units that threads other than the caller have finished */
+    atomic_int crowded;           /* a thread ran where the caller was, who was kept from running */
     _Alignas(64) atomic_int sleepers;
     int stop; /* under the mutex */
     pthread_mutex_t mutex;
@@ -92,6 +97,15 @@ static inline void pause_briefly(void) {
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
+#endif
+}
+
+/* The processor that this thread runs on; -1: unknown. */
+static int this_cpu(void) {
+#ifdef __linux__
+    return sched_getcpu();
+#else
+    return -1;
 #endif
 }
 
@@ -117,9 +131,16 @@ static int do_units(mbp_pool *pool, int thread) {
     return count;
 }
 
+static int is_crowded(mbp_pool *pool) {
+    const int cpu = this_cpu();
+    return cpu >= 0 && cpu == atomic_load_explicit(&pool->caller_cpu, memory_order_relaxed);
+}
+
 /* Release: the results are written before the caller, who acquires, counts them. */
 static mbp_status help(void *argument) {
     const worker *self = argument;
+    if (is_crowded(self->pool))
+        atomic_store_explicit(&self->pool->crowded, 1, memory_order_relaxed);
     const int count = do_units(self->pool, self->number);
     atomic_fetch_add_explicit(&self->pool->done, count, memory_order_release);
     return MBP_OK;
@@ -131,8 +152,9 @@ static int is_offered(mbp_pool *pool, int thread) {
     return ticket_offers(atomic_load_explicit(&pool->ticket, memory_order_relaxed), thread);
 }
 
+/* To watch where the caller runs would keep it from running. */
 static int watch(const worker *self) {
-    const int64_t end = now() + SPIN_NS;
+    const int64_t end = is_crowded(self->pool) ? 0 : now() + SPIN_NS;
     do {
         for (int i = 0; i < 64; i++) {
             if (is_offered(self->pool, self->number))
@@ -223,7 +245,9 @@ static void forget_threads(mbp_pool *pool) {
     pool->rest = REST_LEAST_NS;
     pool->rest_end = pool->ended = 0;
     atomic_store(&pool->ticket, 0);
+    atomic_store(&pool->caller_cpu, -1);
     atomic_store(&pool->done, 0);
+    atomic_store(&pool->crowded, 0);
     atomic_store(&pool->sleepers, 0);
     pthread_mutex_init(&pool->mutex, NULL);
 }
@@ -277,8 +301,8 @@ int mbp_pool_take(mbp_pool *pool, int threads, double work) {
     return threads;
 }
 
-/* After a thread was preempted with a piece in its hands, a busy processor is likely, where it costs milliseconds each time: the longer
- * rests make that a small part. Rests become shorter again after a longer time without a late thread. */
+/* A thread that was preempted with a piece in its hands, or that took the caller's processor, means that others keep the processors busy,
+ * and costs up to milliseconds: rests that grow make that a small part. They become shorter again after a time without such threads. */
 static void judge(mbp_pool *pool, int is_late, int64_t time) {
     if (is_late) {
         pool->rest_end = time + pool->rest;
@@ -300,7 +324,8 @@ static void wait_for(mbp_pool *pool, int units) {
             pause_briefly();
         time = now();
     }
-    judge(pool, time - begin > begin - pool->began + LATE_NS, time);
+    const int crowded = atomic_exchange_explicit(&pool->crowded, 0, memory_order_relaxed);
+    judge(pool, crowded || time - begin > begin - pool->began + LATE_NS, time);
     pool->ended = time;
 }
 
@@ -316,6 +341,7 @@ void mbp_pool_run(mbp_pool *pool, int threads, int64_t pieces, mbp_share run, vo
     pool->pieces = pieces;
     pool->units = units;
     atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->caller_cpu, this_cpu(), memory_order_relaxed);
     atomic_store(&pool->ticket, ticket_make(generation, threads, units));
     if (pool->eager)
         wake_sleepers(pool, threads);
