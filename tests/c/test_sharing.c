@@ -1,11 +1,9 @@
 /* A net that threads share has the bits of a net that one thread computes, for any number of threads: training, predictions, evaluations,
  * and the state after them. */
-#define _GNU_SOURCE // sched_setaffinity
 #include "api.h"
 #include "net.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 static const int thread_counts[] = {1, 2, 3, 4, 7, 8};
 enum { THREAD_COUNTS = 6, STEPS = 2 };
@@ -281,24 +279,6 @@ static void test_no_allocation(void) { /* with no more rows than before */
     free(x.data), free(y.data);
 }
 
-static void test_cpus(void) {
-    CHECK(mbp_cpus() >= 1, "%d processors", mbp_cpus());
-#ifdef __linux__
-    cpu_set_t before, one;
-    CHECK(sched_getaffinity(0, sizeof before, &before) == 0 && mbp_cpus() <= CPU_COUNT(&before), "more processors than the affinity has");
-    CPU_ZERO(&one);
-    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
-        if (CPU_ISSET(i, &before))
-            CPU_SET(i, &one);
-    CHECK(sched_setaffinity(0, sizeof one, &one) == 0 && mbp_cpus() == 1, "%d processors where one is allowed", mbp_cpus());
-    mbp_pool *pool = NULL;
-    OK(mbp_pool_create(&pool, 0, NULL, &error));
-    CHECK(mbp_pool_threads(pool) == 1, "a pool of %d threads on one processor", mbp_pool_threads(pool));
-    mbp_pool_free(pool);
-    sched_setaffinity(0, sizeof before, &before);
-#endif
-}
-
 int main(void) {
     is_caller = 1;
     make_slow_kernels();
@@ -314,6 +294,5 @@ int main(void) {
     test_failures();
     test_no_memory_for_others();
     test_no_allocation();
-    test_cpus();
     return report("sharing");
 }
