@@ -34,7 +34,7 @@ enum {
     LATE_NS = 50000,         /* a wait for others' pieces that is this much longer than the own part was is a preempted thread's */
     PATIENCE_NS = 20000,     /* how long a wait keeps the processor to itself */
     REST_LEAST_NS = 16000000,
-    REST_MOST_NS = 1024000000 /* the caller works alone for so long after threads got in its way, four times longer each time */
+    REST_MOST_NS = 1024000000 /* the caller works alone for so long after threads got in its way, four times longer when they do again */
 };
 /* To wake a thread costs the caller some microseconds and the thread comes tens of them later: a single region must be as long as this. */
 static const double WAKING_WORK = 1e7;
@@ -70,7 +70,7 @@ struct mbp_pool {
     /* The holder's of the lock. */
     int started, refused;   /* threads that run, the caller aside; the system starts no more */
     int eager;              /* sleeping threads are woken for this region */
-    int64_t rest, rest_end; /* of the next rest after a late thread; of the last one */
+    int64_t rest, rest_end; /* the last rest's length and end */
     int64_t began, ended;   /* this region, and the one before */
     /* The job: written before the ticket is published. */
     mbp_share run;
@@ -302,15 +302,11 @@ int mbp_pool_take(mbp_pool *pool, int threads, double work) {
 }
 
 /* A thread that was preempted with a piece in its hands, or that took the caller's processor, means that others keep the processors busy,
- * and costs up to milliseconds: rests that grow make that a small part. They become shorter again after a time without such threads. */
-static void judge(mbp_pool *pool, int is_late, int64_t time) {
-    if (is_late) {
-        pool->rest_end = time + pool->rest;
-        pool->rest = pool->rest < REST_MOST_NS ? 4 * pool->rest : REST_MOST_NS;
-    } else if (time - pool->rest_end > 4 * pool->rest) {
-        pool->rest_end = time;
-        pool->rest = pool->rest > REST_LEAST_NS ? pool->rest / 4 : REST_LEAST_NS;
-    }
+ * and costs up to milliseconds. Rests make that a small part: they grow where trouble comes back sooner than the last rest was long. */
+static void rest(mbp_pool *pool, int64_t time) {
+    const int64_t longer = pool->rest < REST_MOST_NS ? 4 * pool->rest : REST_MOST_NS;
+    pool->rest = time - pool->rest_end > pool->rest ? REST_LEAST_NS : longer;
+    pool->rest_end = time + pool->rest;
 }
 
 /* Until the others have finished their units. Acquire: their results are seen. */
@@ -325,7 +321,8 @@ static void wait_for(mbp_pool *pool, int units) {
         time = now();
     }
     const int crowded = atomic_exchange_explicit(&pool->crowded, 0, memory_order_relaxed);
-    judge(pool, crowded || time - begin > begin - pool->began + LATE_NS, time);
+    if (crowded || time - begin > begin - pool->began + LATE_NS)
+        rest(pool, time);
     pool->ended = time;
 }
 
