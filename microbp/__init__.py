@@ -7,6 +7,7 @@ probabilities = t.predict(X)
 """
 
 from . import backend as _backend
+from . import threads
 from .backend import get_include, get_library_dir
 from .fitting import Record
 from .gradcheck import GradientCheck
@@ -18,6 +19,7 @@ from .specs import Init, Loss
 from .trainer import Trainer
 
 _backend.load()  # a missing extension is told at import, not at the first network
+threads.announce(_backend.resolve(None))
 
 __version__ = "0.1.0"
 

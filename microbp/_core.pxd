@@ -24,11 +24,15 @@ cdef extern from "microbp.h" nogil:
         const int64_t *indices
     ctypedef struct mbp_allocator:
         pass
+    ctypedef struct mbp_pool:
+        pass
     ctypedef struct mbp_options:
         mbp_dtype dtype
         uint64_t seed
         const char *isa
         const mbp_allocator *allocator
+        mbp_pool *pool
+        int threads
     ctypedef struct mbp_tensor:
         const char *layer
         const char *name
@@ -56,6 +60,11 @@ cdef extern from "microbp.h" nogil:
     const char *mbp_isa_name(int i)
     int mbp_isa_runs(int i)
 
+    mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_allocator *allocator, mbp_error *error)
+    int mbp_pool_threads(const mbp_pool *pool)
+    mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error)
+    int mbp_cpus()
+
     mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error)
     void mbp_net_free(mbp_net *net)
     size_t mbp_net_text(const mbp_net *net, char *text, size_t size)
@@ -65,6 +74,8 @@ cdef extern from "microbp.h" nogil:
     int mbp_net_inputs(const mbp_net *net)
     int mbp_net_outputs(const mbp_net *net)
     double mbp_net_flops(const mbp_net *net)
+    int mbp_net_threads(const mbp_net *net)
+    mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error)
     void *mbp_net_params(mbp_net *net, int64_t *count)
     void *mbp_net_buffers(mbp_net *net, int64_t *count)
     int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor)

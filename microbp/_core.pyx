@@ -19,6 +19,8 @@ cdef extern from "<time.h>" nogil:
 # A call of less work than this, about 50 microseconds at 20 GFLOP/s, keeps the GIL: to drop it beside a busy thread costs 500.
 cdef double KEEP_GIL_FLOPS = 1e6
 
+MAX_THREADS = 255
+
 
 # ---- errors ----
 
@@ -72,6 +74,34 @@ def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n):
     return memoryview(order).cast("q")
 
 
+# ---- threads ----
+
+cdef mbp_pool *shared_pool = NULL  # the process's, of all nets; its threads start when work first wants them
+
+
+cdef mbp_pool *pool() except NULL:
+    global shared_pool
+    cdef mbp_error error
+    if shared_pool == NULL:
+        check(mbp_pool_create(&shared_pool, MAX_THREADS, NULL, &error), &error)
+    return shared_pool
+
+
+def cpus():
+    """The processors that this process may use."""
+    return mbp_cpus()
+
+
+def thread_limit():
+    """How many threads any net may use at most."""
+    return mbp_pool_threads(pool())
+
+
+def set_thread_limit(int limit):
+    cdef mbp_error error
+    check(mbp_pool_set_limit(pool(), limit, &error), &error)
+
+
 # ---- networks ----
 
 cdef object path_bytes(object path):
@@ -107,6 +137,8 @@ cdef class Net:
         memset(options, 0, sizeof(mbp_options))
         options.dtype = dtype
         options.seed = seed
+        options.pool = pool()
+        options.threads = 1
         if self.variant:
             options.isa = PyBytes_AsString(self.variant)
         return 0
@@ -136,6 +168,16 @@ cdef class Net:
     @property
     def isa(self):
         return (<bytes>mbp_net_isa(self.net)).decode()
+
+    @property
+    def threads(self):
+        """How many threads may work for the net; at most the process's limit."""
+        return mbp_net_threads(self.net)
+
+    @threads.setter
+    def threads(self, int threads):
+        cdef mbp_error error
+        check(mbp_net_set_threads(self.net, threads, &error), &error)
 
     @property
     def params(self):

@@ -22,6 +22,8 @@ Matrices = Any  # one Matrix, or a list of them when the net has several inputs 
 class CoreNet(Protocol):
     """A network as a backend holds it."""
 
+    threads: int
+
     @property
     def dtype(self) -> str: ...
     @property
@@ -92,6 +94,7 @@ class Backend(Protocol):
     @property
     def Trainer(self) -> CoreTrainerType: ...  # noqa: N802
     def formulas(self, kind: str) -> list[tuple[str, str, str]]: ...
+    def cpus(self) -> int: ...
     def permutation(self, seed: int, purpose: int, instance: int, n: int) -> Any: ...
 
 

@@ -60,7 +60,7 @@ def check(trainer: Trainer, rows: Rows) -> GradientCheck:
 def _twin(trainer: Trainer) -> Trainer:
     net = trainer.net
     core = backends.load(net.backend).Net(net.text(), "float64", net.seed)
-    copy = Network._from(core, net.backend)
+    copy = Network._from(core, net.backend, {}, net.n_threads)
     copy.params[...] = net.params
     copy.buffers[...] = net.buffers
     return type(trainer)(copy, list(trainer.losses), "sgd", trainer.loss_weights)

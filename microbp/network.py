@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import backend as backends
-from . import description, graph
+from . import description, graph, threads
 from .arrays import Array, as_list
 from .graph import Activation, Dense, Input, Node
 from .specs import Init, unknown
@@ -53,6 +53,8 @@ class Network:
     """The network from `inputs` to `outputs` (a node each, or lists of nodes), with parameters of its own.
 
     seed=None draws a seed, kept in `seed`. backend: "compiled" or "reference"; None takes MICROBP_BACKEND, else "compiled".
+    n_threads: how many threads may share large work; None: the processors that this process may use, at most MICROBP_NUM_THREADS, else
+    OMP_NUM_THREADS. Results have the same bits for any number.
     """
 
     def __init__(
@@ -62,15 +64,18 @@ class Network:
         dtype: Any = "float32",
         seed: int | None = None,
         backend: str | None = None,
+        n_threads: int | None = None,
     ) -> None:
+        limit = threads.check(n_threads)
         text, arrays = graph.write(_nodes(inputs, "inputs"), _nodes(outputs, "outputs"))
         core = backends.load(backend).Net(text, _dtype_name(dtype), seed_or_new(seed))
-        self._adopt(core, backends.resolve(backend), arrays)
+        self._adopt(core, backends.resolve(backend), arrays, limit)
         self._write_arrays()
 
-    def _adopt(self, core: backends.CoreNet, backend: str, arrays: dict[str, Array]) -> None:
+    def _adopt(self, core: backends.CoreNet, backend: str, arrays: dict[str, Array], n_threads: int | None) -> None:
         self._core = core
         self._backend = backend
+        self.n_threads = n_threads
         self._arrays = arrays  # initial weights that layers brought along, by layer name
         self._dtype = np.dtype(core.dtype)
         self._params = np.asarray(memoryview(core.params))
@@ -84,9 +89,9 @@ class Network:
         self._plain_width = self._output_widths[0] if one_array else None
 
     @classmethod
-    def _from(cls, core: backends.CoreNet, backend: str, arrays: dict[str, Array] | None = None) -> Self:
+    def _from(cls, core: backends.CoreNet, backend: str, arrays: dict[str, Array], n_threads: int | None) -> Self:
         net = cls.__new__(cls)
-        net._adopt(core, backend, arrays or {})
+        net._adopt(core, backend, arrays, n_threads)
         return net
 
     def _shaped(self, layer: str, name: str, offset: int, inputs: int, outputs: int) -> tuple[str, Array]:
@@ -153,6 +158,16 @@ class Network:
         return f"{head}\n{description.table(description.read(self.text()))}"
 
     # ---- changing it ----
+
+    @property
+    def n_threads(self) -> int | None:
+        """How many threads may share large work; None: as many as the processors and the environment allow. May be set at any time."""
+        return self._n_threads
+
+    @n_threads.setter
+    def n_threads(self, n_threads: int | None) -> None:
+        self._n_threads = threads.check(n_threads)
+        self._core.threads = threads.choose(self._n_threads, self._backend)
 
     def init(self, seed: int | None = None) -> None:
         """Draws the parameters anew; None draws a new seed too. Layers with an array of their own get that array again."""
@@ -251,7 +266,8 @@ class Network:
 
     def copy(self) -> Self:
         """An equal network with parameters of its own."""
-        return self._from(backends.load(self._backend).Net.read(self._core.write()), self._backend, dict(self._arrays))
+        core = backends.load(self._backend).Net.read(self._core.write())
+        return self._from(core, self._backend, dict(self._arrays), self._n_threads)
 
     def __copy__(self) -> Self:
         return self.copy()
@@ -260,20 +276,21 @@ class Network:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (type(self), self._core.write(), self._backend, self._arrays)
+        return _unpickle, (type(self), self._core.write(), self._backend, self._arrays, self._n_threads)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the network to a safetensors file: all of it, or nothing."""
         self._core.save(os.fspath(path))
 
 
-def _unpickle(cls: type[Network], data: bytes, backend: str, arrays: dict[str, Array]) -> Network:
-    return cls._from(backends.load(backend).Net.read(data), backend, arrays)
+def _unpickle(cls: type[Network], data: bytes, backend: str, arrays: dict[str, Array], n_threads: int | None) -> Network:
+    return cls._from(backends.load(backend).Net.read(data), backend, arrays, n_threads)
 
 
-def load(path: str | os.PathLike[str], backend: str | None = None) -> Network:
+def load(path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None) -> Network:
     """The network that `save` wrote."""
-    return Network._from(backends.load(backend).Net.load(os.fspath(path)), backends.resolve(backend))
+    limit = threads.check(n_threads)
+    return Network._from(backends.load(backend).Net.load(os.fspath(path)), backends.resolve(backend), {}, limit)
 
 
 def mlp(
@@ -284,6 +301,7 @@ def mlp(
     backend: str | None = None,
     init: str | Init = "auto",
     bias: bool = True,
+    n_threads: int | None = None,
 ) -> Network:
     """A chain of dense layers: mlp([64, 128, 10]) takes 64 features to 10 outputs; the last layer is linear."""
     if len(widths) < 2:
@@ -293,4 +311,4 @@ def mlp(
     node: Node = x
     for width in widths[1:-1]:
         node = Dense(width, activation, init, bias)(node)
-    return Network(x, Dense(widths[-1], init=init, bias=bias)(node), dtype, seed, backend)
+    return Network(x, Dense(widths[-1], init=init, bias=bias)(node), dtype, seed, backend, n_threads)

@@ -43,12 +43,37 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *batch, i
     return status;
 }
 
+/* Rows of a caller's array on their way into the workspace. */
+typedef struct gather_job {
+    const mbp_array *array;
+    mbp_selection rows;
+    mbp_dtype dtype;
+    mbp_view to;
+    size_t item;
+    int64_t piece_rows;
+} gather_job;
+
+static void run_gather(void *context, int64_t first, int64_t last, int thread) {
+    const gather_job *job = context;
+    const int64_t row = first * job->piece_rows, left = job->rows.count - row, count = (last - first) * job->piece_rows;
+    const mbp_selection rows = {job->rows.index, job->rows.first + row, count < left ? count : left};
+    (void)thread;
+    mbp_array_gather(job->array, rows, job->dtype, (mbp_view){(char *)job->to.at + (size_t)(row * job->to.ld) * job->item, job->to.ld});
+}
+
+static void gather(const mbp_net *net, const mbp_array *array, mbp_selection rows, mbp_view to) {
+    gather_job job = {array, rows, net->dtype, to, net->item, mbp_piece_rows(array->cols)};
+    const double work = (double)MBP_ELEMENT_WORK * (double)rows.count * (double)array->cols;
+    const int threads = mbp_pool_take(net->pool, mbp_net_threads(net), work);
+    mbp_pool_run(net->pool, threads, (rows.count + job.piece_rows - 1) / job.piece_rows, run_gather, &job);
+}
+
 void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, mbp_selection rows) {
     memcpy(w->value, w->home, (size_t)net->nodes * sizeof(mbp_view));
     for (int i = 0; i < net->inputs; i++) {
         const int id = net->input_nodes[i];
         if (net->node[id].reached && !mbp_array_in_place(&x[i], rows, net->dtype, &w->value[id]))
-            mbp_array_gather(&x[i], rows, net->dtype, w->home[id]);
+            gather(net, &x[i], rows, w->home[id]);
     }
 }
 
@@ -136,7 +161,7 @@ mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, 
             continue;
         }
         if (!mbp_array_in_place(y, rows, net->dtype, &w->target[i]))
-            mbp_array_gather(y, rows, net->dtype, w->target[i]);
+            gather(net, y, rows, w->target[i]);
         status = check_targets(trainer, i, rows, error);
     }
     return status;

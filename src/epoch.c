@@ -60,8 +60,7 @@ static mbp_status work_prepare(void *argument) {
     if (status == MBP_OK)
         status = check_rates(e);
     if (status == MBP_OK)
-        status = mbp_workspace_reserve(e->trainer->net, &e->trainer->workspace, e->n < e->batch_rows ? e->n : e->batch_rows,
-                                       MBP_TARGETS | MBP_DELTAS, e->error);
+        status = mbp_trainer_reserve(e->trainer, e->n < e->batch_rows ? e->n : e->batch_rows, MBP_TARGETS | MBP_DELTAS, e->error);
     return status == MBP_OK ? check_targets(e) : status;
 }
 

@@ -414,7 +414,7 @@ static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtyp
 
 static mbp_status read_net(mbp_net **net, const source *s, const char *graph, const mbp_options *options, mbp_error *error) {
     char text[TEXT_SIZE];
-    mbp_options own = {.isa = options ? options->isa : NULL, .allocator = options ? options->allocator : NULL};
+    mbp_options own = options ? *options : (mbp_options){0};
     mbp_net *made;
     mbp_status status = read_dtype(s, &own.dtype, error);
     if (status == MBP_OK && !parse_seed(value_text(s, SEED, text), &own.seed))

@@ -353,7 +353,6 @@ static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
         net->own_allocator = *allocator;
         net->allocator = &net->own_allocator;
     }
-    atomic_flag_clear(&net->idle_lock);
     return net;
 }
 

@@ -87,11 +87,15 @@ typedef struct mbp_allocator {
     void *user;
 } mbp_allocator;
 
+typedef struct mbp_pool mbp_pool;
+
 typedef struct mbp_options {
     mbp_dtype dtype;                /* MBP_F32 or MBP_F64: the type of parameters and of all arithmetic */
     uint64_t seed;                  /* of the initial parameters */
     const char *isa;                /* a name from mbp_isa_name; NULL: the best that runs here */
     const mbp_allocator *allocator; /* NULL: malloc */
+    mbp_pool *pool;                 /* whose threads help; it must outlive the net, and may serve many. NULL: no threads */
+    int threads;                    /* how many of them at most, the calling one included; 0: as many as the pool has */
 } mbp_options;
 
 typedef struct mbp_net mbp_net;
@@ -113,11 +117,31 @@ MBP_API const char *mbp_isa_name(int i);
 /* Whether this processor and operating system run it. */
 MBP_API int mbp_isa_runs(int i);
 
+/* ---- threads ---- */
+
+/* Threads that share the work of large calls; small ones stay on the calling thread. Results have the same bits for any number of
+ * threads. A pool starts threads when work first wants them, and they sleep when there is none. Any number of nets and threads may use one
+ * pool: it serves one at a time, and who finds it busy works alone. A child after fork may use it too: it gets threads of its own.
+ * threads: the calling one included, at most 255; 0: as many as mbp_cpus. allocator NULL: malloc. */
+MBP_API mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_allocator *allocator, mbp_error *error);
+/* Ends its threads. No net may use it any more. */
+MBP_API void mbp_pool_free(mbp_pool *pool);
+/* How many threads share a region of work at most: as many as it was made with, or the limit. 1 for NULL. */
+MBP_API int mbp_pool_threads(const mbp_pool *pool);
+/* An upper limit for later regions, in any thread at any time; 1 turns the pool off, a large number takes the limit away. */
+MBP_API mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error);
+/* The processors that this process may use: those of its affinity, fewer where a control group's quota allows less. */
+MBP_API int mbp_cpus(void);
+
 /* ---- networks ---- */
 
 /* A network from its graph text, with initial parameters. options NULL: float32, seed 0. */
 MBP_API mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error);
 MBP_API void mbp_net_free(mbp_net *net);
+
+/* How many threads may work for the net, and a new limit (0: as many as the pool has), which counts from the next call. */
+MBP_API int mbp_net_threads(const mbp_net *net);
+MBP_API mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error);
 
 /* The graph text with every default written out, links and frozen layers included. Writes at most `size` bytes with the closing
  * zero and returns the size that the whole text needs, so (NULL, 0) asks for it. */
@@ -162,8 +186,8 @@ MBP_API mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, 
 MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
                                    mbp_error *error);
 
-/* Files: safetensors with the graph in the metadata and a CRC-32C of the whole. A save is all or nothing. The isa and the allocator
- * of `options` count on loading; dtype and seed are the file's. */
+/* Files: safetensors with the graph in the metadata and a CRC-32C of the whole. A save is all or nothing. Of `options`,
+ * dtype and seed do not count on loading: they are the file's. */
 MBP_API mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error);
 MBP_API mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error);
 /* The same bytes in memory. *size: in, the room at `bytes`; out, what is needed; MBP_INVALID if the room is too small. */

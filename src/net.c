@@ -49,18 +49,22 @@ mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
 
 /* ---- life ---- */
 
+static mbp_status check_threads(int threads, mbp_error *error) {
+    return threads >= 0 ? MBP_OK : mbp_fail(error, MBP_INVALID, "%d threads: give 1 or more, or 0 for as many as the pool has", threads);
+}
+
 static mbp_status check_options(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
     if (options->dtype != MBP_F32 && options->dtype != MBP_F64)
         return mbp_fail(error, MBP_INVALID, "dtype %d: a net computes in MBP_F32 or MBP_F64", (int)options->dtype);
     *kernels = mbp_kernels_find(options->isa, options->dtype);
     if (!*kernels)
         return mbp_fail(error, MBP_UNSUPPORTED, "the kernel variant \"%s\" is not in this build or does not run on this processor", options->isa);
-    return MBP_OK;
+    return check_threads(options->threads, error);
 }
 
 mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error) {
-    static const mbp_options standard = {MBP_F32, 0, NULL, NULL};
-    const mbp_kernels *kernels;
+    static const mbp_options standard = {.dtype = MBP_F32};
+    const mbp_kernels *kernels = NULL;
     mbp_net *made;
     if (!net || !graph)
         return mbp_fail(error, MBP_INVALID, "%s is NULL", net ? "graph" : "net");
@@ -71,6 +75,8 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
     if (status != MBP_OK)
         return status;
     made->kernels = kernels;
+    made->pool = options->pool;
+    atomic_init(&made->threads, options->threads);
     made->dtype = options->dtype;
     made->item = options->dtype == MBP_F64 ? sizeof(double) : sizeof(float);
     made->block_bytes = (size_t)(made->params + made->buffers) * made->item + MBP_READABLE;
@@ -88,15 +94,11 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
 void mbp_net_free(mbp_net *net) {
     if (!net)
         return;
-    while (net->idle) {
-        mbp_workspace *next = net->idle->next;
-        mbp_workspace_free(net, net->idle);
-        net->idle = next;
-    }
+    for (int i = 0; i < MBP_IDLE_MAX; i++)
+        mbp_workspace_free(net, atomic_load(&net->idle[i]));
     mbp_release(net->allocator, net->block, net->block_bytes);
     mbp_graph_free(net);
 }
-
 
 /* ---- what can be asked ---- */
 
@@ -152,6 +154,15 @@ int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
 }
 
 /* ---- what can be changed ---- */
+
+mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    mbp_status status = check_threads(threads, error);
+    if (status == MBP_OK)
+        atomic_store_explicit(&net->threads, threads, memory_order_relaxed);
+    return status;
+}
 
 mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error) {
     int found = 0;

@@ -12,8 +12,12 @@
 
 #include "catalog.h"
 #include "floats.h"
+#include "threads.h"
 
-enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64 };
+enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64, MBP_IDLE_MAX = 64 };
+
+/* What an element costs, in floating-point operations of a product that take as long. */
+enum { MBP_ELEMENT_WORK = 8, MBP_UPDATE_WORK = 16 };
 
 typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT } mbp_node_kind;
 
@@ -58,8 +62,9 @@ struct mbp_net {
     int64_t params, buffers;
     char *block;
     unsigned frozen_version; /* counts freeze calls, so that trainers know when to plan anew */
-    atomic_flag idle_lock;
-    mbp_workspace *idle; /* of predictions that are over */
+    mbp_pool *pool;
+    atomic_int threads;                          /* the limit; 0: none */
+    _Atomic(mbp_workspace *) idle[MBP_IDLE_MAX]; /* of predictions that are over; each taken by an exchange, which no fork can leave half done */
 };
 
 /* A network without its parameters (graph.c). */
@@ -89,7 +94,6 @@ void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtyp
 typedef enum mbp_need { MBP_PREDICT = 0, MBP_TARGETS = 1, MBP_DELTAS = 2, MBP_INPUT_DELTAS = 4 } mbp_need;
 
 struct mbp_workspace {
-    mbp_workspace *next;
     size_t bytes;
     int64_t rows; /* capacity */
     int needs;    /* mbp_need bits */
@@ -99,11 +103,17 @@ struct mbp_workspace {
     mbp_view *target_home, *target; /* per output; target.at NULL: labels count */
     int64_t **labels;               /* per output */
     double *weight;                 /* of rows */
-    void *pack;
+    char *pack;                     /* the kernels' scratch, pack_bytes for each of `threads` */
+    size_t pack_bytes;
+    int threads;
 };
 
-/* A workspace with at least these rows and needs: *workspace itself, or a new one in its place. */
-mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, mbp_error *error);
+/* A workspace with at least these rows and needs, for so many threads: *workspace itself, or a new one in its place. */
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads, mbp_error *error);
+/* How many threads can share the largest product of so many rows. */
+int mbp_product_threads(const mbp_net *net, int64_t rows);
+/* Rows of n elements that make a piece of an elementwise pass. */
+int64_t mbp_piece_rows(int64_t n);
 void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace);
 /* Rows that a prediction handles at a time. */
 int64_t mbp_slice_rows(const mbp_net *net);
@@ -168,6 +178,8 @@ struct mbp_trainer {
 /* Takes the trainer for one call, or refuses; leave passes the call's status on. */
 mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error);
 mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status);
+/* Makes room for a batch in the trainer's workspace. */
+mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, int needs, mbp_error *error);
 
 /* ---- a batch, checked and brought into a workspace (batch.c) ---- */
 
@@ -187,10 +199,15 @@ typedef struct mbp_mean {
 /* sum: of weight x loss over the batch's rows; total: of the weights. */
 void mbp_mean_add(mbp_mean *mean, double sum, double total);
 
-/* ---- the passes (step.c) ---- */
+/* ---- the passes (passes.c) ---- */
 
 /* Values of all nodes up to `last`, from the inputs in the workspace. */
-void mbp_forward(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last);
+void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last);
+/* Gradients from the deltas of the outputs; accumulate: added to those that are there. */
+void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate);
+
+/* ---- the step (step.c) ---- */
+
 /* The weighted loss of the rows in the trainer's workspace over `total`; with gradients into the deltas of the outputs, or without. */
 double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradients);
 /* Load, forward, loss, backward, update for some rows of a checked batch, in a workspace that has room. mean: the loss is added to it;

@@ -1,4 +1,4 @@
-/* Floor 3: shapes to offsets in a workspace, and who stores first and who adds in the backward pass. */
+/* Floor 3: shapes to offsets in a workspace, how many threads work is worth, and who stores first and who adds in the backward pass. */
 #include "net.h"
 
 #include <string.h>
@@ -49,6 +49,33 @@ static int64_t leading_dimension(const mbp_net *net, int64_t width) {
     return padded * (int64_t)net->item % 1024 ? padded : padded + line;
 }
 
+/* ---- how many threads ---- */
+
+int mbp_net_threads(const mbp_net *net) {
+    if (!net || !net->pool)
+        return 1;
+    const int limit = atomic_load_explicit(&net->threads, memory_order_relaxed), pool = mbp_pool_threads(net->pool);
+    return limit && limit < pool ? limit : pool;
+}
+
+int mbp_product_threads(const mbp_net *net, int64_t rows) {
+    const int threads = mbp_net_threads(net);
+    double most = 0;
+    for (int id = 0; threads > 1 && id < net->nodes; id++) {
+        const mbp_node *node = &net->node[id];
+        if (node->kind == MBP_DENSE && node->reached) {
+            const double work = 2.0 * (double)rows * (double)net->layer[node->layer].in * (double)node->width;
+            most = work > most ? work : most;
+        }
+    }
+    return mbp_worthwhile_threads(threads, most);
+}
+
+int64_t mbp_piece_rows(int64_t n) {
+    const int64_t rows = (16 << 10) / (n + 1);
+    return rows < 1 ? 1 : rows;
+}
+
 /* ---- a workspace ---- */
 
 /* A block being laid out: with base NULL only its size is counted. */
@@ -57,7 +84,7 @@ typedef struct layout {
     char *base;
     size_t used;
     int64_t rows;
-    int overflow;
+    int threads, overflow;
 } layout;
 
 static void *take(layout *l, int64_t count, size_t item) {
@@ -122,7 +149,7 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     w->target = take(l, net->outputs, sizeof(mbp_view));
     w->labels = take(l, net->outputs, sizeof(int64_t *));
     w->weight = take(l, w->needs & MBP_TARGETS ? l->rows : 0, sizeof(double));
-    w->pack = take(l, 1, net->kernels->pack);
+    w->pack = take(l, l->threads, net->kernels->pack);
     for (int id = net->nodes - 1; id >= 0; id--)
         if (net->node[id].reached)
             lay_node(l, w, id);
@@ -131,21 +158,22 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     take(l, MBP_READABLE, 1);
 }
 
-mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, mbp_error *error) {
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads, mbp_error *error) {
     mbp_workspace *old = *workspace;
-    if (old && old->rows >= rows && (old->needs & needs) == needs)
+    if (old && old->rows >= rows && (old->needs & needs) == needs && old->threads >= threads)
         return MBP_OK;
     rows = old && old->rows > rows ? old->rows : rows;
+    threads = old && old->threads > threads ? old->threads : threads;
     needs |= old ? old->needs : 0;
     mbp_workspace count = {.rows = rows, .needs = needs}, *made = NULL;
-    layout l = {.net = net, .rows = rows};
+    layout l = {.net = net, .rows = rows, .threads = threads};
     lay_workspace(&l, &count);
     if (!l.overflow)
         made = mbp_allocate(net->allocator, l.used);
     if (!made)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch of %lld rows; use a smaller batch", (long long)rows);
-    *made = (mbp_workspace){.bytes = l.used, .rows = rows, .needs = needs};
-    l = (layout){.net = net, .rows = rows, .base = (char *)made};
+    *made = (mbp_workspace){.bytes = l.used, .rows = rows, .needs = needs, .pack_bytes = net->kernels->pack, .threads = threads};
+    l = (layout){.net = net, .rows = rows, .threads = threads, .base = (char *)made};
     lay_workspace(&l, made);
     mbp_workspace_free(net, old);
     *workspace = made;

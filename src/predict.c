@@ -1,34 +1,36 @@
 /* Floor 5: predictions and evaluations over any number of rows, in slices. A row's result does not depend on the slice it is in. */
 #include "net.h"
 
-/* ---- the net's stack of idle workspaces ---- */
+/* ---- the net's idle workspaces ---- */
 
 static mbp_workspace *take_idle(mbp_net *net) {
-    while (atomic_flag_test_and_set(&net->idle_lock)) {
-    }
-    mbp_workspace *workspace = net->idle;
-    if (workspace)
-        net->idle = workspace->next;
-    atomic_flag_clear(&net->idle_lock);
+    mbp_workspace *workspace = NULL;
+    for (int i = 0; i < MBP_IDLE_MAX && !workspace; i++)
+        if (atomic_load_explicit(&net->idle[i], memory_order_relaxed))
+            workspace = atomic_exchange_explicit(&net->idle[i], NULL, memory_order_acquire);
     return workspace;
 }
 
 static void give_idle(mbp_net *net, mbp_workspace *workspace) {
-    while (atomic_flag_test_and_set(&net->idle_lock)) {
+    for (int i = 0; i < MBP_IDLE_MAX; i++) {
+        mbp_workspace *none = NULL;
+        if (atomic_compare_exchange_strong_explicit(&net->idle[i], &none, workspace, memory_order_release, memory_order_relaxed))
+            return;
     }
-    workspace->next = net->idle;
-    net->idle = workspace;
-    atomic_flag_clear(&net->idle_lock);
+    mbp_workspace_free(net, workspace);
 }
 
 /* ---- prediction ---- */
 
+enum { SLICES_EACH = 4 }; /* so that a thread that comes late, or is slow, leaves its share to the others */
+
 typedef struct prediction {
     mbp_net *net;
-    mbp_workspace *w;
+    mbp_workspace **w; /* of each thread */
     const mbp_array *x, *out;
     int n_out, link, node; /* node >= 0: this node's values are wanted instead of the outputs' */
-    int64_t rows;
+    int64_t rows, slice_rows, most_rows; /* of all; of a slice; that a slice might have */
+    int threads; /* that share the slices; 1: each slice's products are shared instead, where they are worth it */
 } prediction;
 
 static int wanted_node(const prediction *p, int i) { return p->node >= 0 ? p->node : p->net->output[i].node; }
@@ -40,20 +42,20 @@ static mbp_view out_view(const prediction *p, int i, mbp_selection slice) {
     return view;
 }
 
-static void predict_slice(const prediction *p, mbp_selection slice) {
+static void predict_slice(const prediction *p, mbp_workspace *w, mbp_selection slice) {
     const mbp_net *net = p->net;
     int last = 0;
-    mbp_inputs_load(net, p->w, p->x, slice);
+    mbp_inputs_load(net, w, p->x, slice);
     for (int i = 0; i < p->n_out; i++) {
         const int id = wanted_node(p, i);
         last = id > last ? id : last;
         if (net->node[id].kind != MBP_INPUT) /* computed where the caller wants it */
-            p->w->value[id] = out_view(p, i, slice);
+            w->value[id] = out_view(p, i, slice);
     }
-    mbp_forward(net, p->w, slice.count, last);
+    mbp_forward_pass(net, w, slice.count, last);
     for (int i = 0; i < p->n_out; i++) {
         const int id = wanted_node(p, i);
-        const mbp_view out = out_view(p, i, slice), from = p->w->value[id];
+        const mbp_view out = out_view(p, i, slice), from = w->value[id];
         const int link = p->link && p->node < 0 ? net->output[i].link : LINK_identity;
         if (link != LINK_identity)
             net->kernels->link[link](slice.count, net->node[id].width, out, from, NULL);
@@ -62,10 +64,48 @@ static void predict_slice(const prediction *p, mbp_selection slice) {
     }
 }
 
+static void run_slices(void *context, int64_t first, int64_t last, int thread) {
+    const prediction *p = context;
+    for (int64_t row = first * p->slice_rows; first < last; first++, row += p->slice_rows) {
+        const int64_t left = p->rows - row;
+        predict_slice(p, p->w[thread], (mbp_selection){NULL, row, left < p->slice_rows ? left : p->slice_rows});
+    }
+}
+
+static double prediction_work(const prediction *p) { return mbp_net_flops(p->net) * (double)p->rows; }
+static int64_t slice_count(const prediction *p) { return (p->rows + p->slice_rows - 1) / p->slice_rows; }
+
 static mbp_status work_predict(void *argument) {
-    const prediction *p = argument;
-    for (int64_t first = 0; first < p->rows; first += p->w->rows)
-        predict_slice(p, (mbp_selection){NULL, first, p->rows - first < p->w->rows ? p->rows - first : p->w->rows});
+    prediction *p = argument;
+    const int threads = p->threads > 1 ? mbp_pool_take(p->net->pool, p->threads, prediction_work(p)) : 1;
+    mbp_pool_run(p->net->pool, threads, slice_count(p), run_slices, p);
+    return MBP_OK;
+}
+
+/* Threads share slices, which need no waiting between layers, where each has several; they may be shorter for that. */
+static void plan_slices(prediction *p) {
+    const int64_t most = mbp_slice_rows(p->net);
+    const int limit = mbp_net_threads(p->net), threads = limit > 1 ? mbp_worthwhile_threads(limit, prediction_work(p)) : 1;
+    const int64_t even = p->rows / (SLICES_EACH * threads) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
+    p->most_rows = p->rows < most ? p->rows : most;
+    p->slice_rows = threads > 1 && even > 0 && even < most ? even : p->most_rows;
+    p->threads = slice_count(p) >= SLICES_EACH * threads ? threads : 1;
+}
+
+/* A workspace for each thread; without memory for all, for as many as there is. Shorter slices do not make them smaller, so that no
+ * prediction of fewer rows needs larger ones. */
+static mbp_status take_workspaces(prediction *p, mbp_error *error) {
+    for (int i = 0; i < p->threads; i++) {
+        const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
+        p->w[i] = take_idle(p->net);
+        const mbp_status status = mbp_workspace_reserve(p->net, &p->w[i], p->most_rows, MBP_PREDICT, packs, i ? NULL : error);
+        if (status == MBP_OK)
+            continue;
+        if (p->w[i])
+            give_idle(p->net, p->w[i]);
+        p->threads = i;
+        return i ? MBP_OK : status;
+    }
     return MBP_OK;
 }
 
@@ -87,7 +127,8 @@ static mbp_status check_outputs(const prediction *p, mbp_error *error) {
 }
 
 mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node, mbp_error *error) {
-    prediction p = {.net = net, .x = x, .out = out, .n_out = n_out, .link = link, .node = node};
+    mbp_workspace *workspaces[MBP_THREADS_MAX];
+    prediction p = {.net = net, .w = workspaces, .x = x, .out = out, .n_out = n_out, .link = link, .node = node};
     if (!net)
         return mbp_fail(error, MBP_INVALID, "net is NULL");
     mbp_status status = mbp_inputs_check(net, x, n_x, &p.rows, error);
@@ -95,13 +136,12 @@ mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_
         status = check_outputs(&p, error);
     if (status != MBP_OK || p.rows == 0)
         return status;
-    const int64_t slice = mbp_slice_rows(net);
-    p.w = take_idle(net);
-    status = mbp_workspace_reserve(net, &p.w, p.rows < slice ? p.rows : slice, MBP_PREDICT, error);
+    plan_slices(&p);
+    status = take_workspaces(&p, error);
     if (status == MBP_OK)
         mbp_with_flush_to_zero(work_predict, &p);
-    if (p.w)
-        give_idle(net, p.w);
+    for (int i = 0; i < p.threads; i++)
+        give_idle(net, p.w[i]);
     return status;
 }
 
@@ -123,7 +163,7 @@ static mbp_status work_slice(void *argument) {
     mbp_status status = mbp_targets_load(t, e->batch, e->rows, &total, e->error);
     if (status != MBP_OK)
         return status;
-    mbp_forward(t->net, t->workspace, e->rows.count, t->net->nodes - 1);
+    mbp_forward_pass(t->net, t->workspace, e->rows.count, t->net->nodes - 1);
     mbp_mean_add(&e->mean, mbp_loss_pass(t, e->rows.count, 1, 0), total);
     return MBP_OK;
 }
@@ -134,7 +174,7 @@ static mbp_status evaluate(mbp_trainer *t, const mbp_batch *batch, double *loss,
     int64_t rows;
     mbp_status status = mbp_batch_check(t, batch, &rows, error);
     if (status == MBP_OK)
-        status = mbp_workspace_reserve(t->net, &t->workspace, rows < slice ? rows : slice, MBP_TARGETS, error);
+        status = mbp_trainer_reserve(t, rows < slice ? rows : slice, MBP_TARGETS, error);
     t->forward_rows = t->input_grad_rows = 0;
     for (int64_t first = 0; status == MBP_OK && first < rows; first += slice) {
         e.rows = (mbp_selection){NULL, first, rows - first < slice ? rows - first : slice};

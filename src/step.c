@@ -1,213 +1,23 @@
-/* Floor 4: the passes of one training step. A step walks through the floors like this:
+/* Floor 4: one training step, and its parts. A step walks through the floors like this:
  *
  *     mbp_trainer_step            takes the trainer, checks the batch (batch.c), makes room if this batch is the largest so far (plan.c)
- *       mbp_step_rows             with subnormals flushed to zero (dispatch.c):
+ *       mbp_step_rows             with subnormals flushed to zero (floats.c):
  *         mbp_inputs_load         an input's value is the caller's memory where that can be read as it is, else gathered rows
  *         mbp_targets_load        the same for targets, labels and row weights
- *         mbp_forward             nodes by rising number: z = x W + b, then y = activation(z), each in the node's place
+ *         mbp_forward_pass        nodes by rising number: z = x W + b, then y = activation(z), each in the node's place (passes.c)
  *         mbp_loss_pass           per output: value, and derivative by the raw outputs into their deltas
- *         backward                nodes by falling number: dy to dz, dW = x^T dz, db = sum of dz, dx = dz W^T; the plan says who stores and
+ *         mbp_backward_pass       nodes by falling number: dy to dz, dW = x^T dz, db = sum of dz, dx = dz W^T; the plan says who stores and
  *                                 who adds where a node or a layer is used several times, so nothing is zeroed
  *         update                  one pass of the optimizer over the flat vector, after the loss and all gradients proved finite
  *
- * Nothing the caller can see changes before the update, and the update cannot fail. For each kind of node the forward and the backward
- * function stand together, in the letters of formulas.h. */
+ * Products, maps, gathered rows and updates that are large enough are shared with the pool's threads (threads.c). Nothing the caller can
+ * see changes before the update, and the update cannot fail. */
 #include "net.h"
 
 #include <math.h>
 #include <string.h>
 
-/* What the functions of one node need. */
-typedef struct pass {
-    const mbp_net *net;
-    const mbp_kernels *kernels;
-    mbp_workspace *w;
-    mbp_trainer *trainer; /* backward only */
-    int64_t rows;
-    int accumulate; /* backward: add to the gradients that are there */
-} pass;
-
-static int operand(const pass *p, const mbp_node *node, int i) { return p->net->operands[node->first_operand + i]; }
-static mbp_write edge(const pass *p, const mbp_node *node, int i) { return p->trainer->plan.edge[node->first_operand + i]; }
-static void *element(const pass *p, void *base, int64_t i) { return (char *)base + (size_t)i * p->net->item; }
-
-/* ---- from dy to dz ---- */
-
-/* What the derivative of a node's activation reads: y or z. */
-static mbp_view kept(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    if (!mbp_activation_keeps_z(node->activation.row))
-        return p->w->value[id];
-    return node->kind == MBP_DENSE ? p->w->z[id] : p->w->value[operand(p, node, 0)];
-}
-
-/* Turns the node's complete delta from dy into dz, unless its last writer did. */
-static void derive(const pass *p, int id) {
-    const mbp_formula *activation = &p->net->node[id].activation;
-    if (activation->row != ACTIVATION_identity && p->trainer->plan.deriver[id] < 0)
-        p->kernels->backward[activation->row](p->rows, p->net->node[id].width, p->w->delta[id], kept(p, id), activation->parameters);
-}
-
-/* Adds to, or stores as, the delta of the node's i-th operand. */
-static void write_delta(const pass *p, const mbp_node *node, int i, mbp_view from) {
-    const mbp_map write = edge(p, node, i) == MBP_STORE ? p->kernels->copy : p->kernels->accumulate;
-    if (edge(p, node, i) != MBP_SKIP)
-        write(p->rows, p->net->node[operand(p, node, i)].width, p->w->delta[operand(p, node, i)], from, NULL);
-}
-
-/* ---- dense: z = x W + b, y = activation(z) ---- */
-
-static void run_product(const pass *p, const mbp_product *product) {
-    p->kernels->product_run(product, 0, p->kernels->product_pieces(product), p->w->pack);
-}
-
-static void forward_dense(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    const mbp_layer *layer = &p->net->layer[node->layer];
-    const mbp_view y = p->w->value[id], z = p->w->z[id].at ? p->w->z[id] : y;
-    const mbp_product product = {.pattern = MBP_NN, .m = p->rows, .n = layer->out, .k = layer->in,
-                                 .a = p->w->value[operand(p, node, 0)],
-                                 .b = {element(p, p->net->block, layer->weight), layer->out},
-                                 .bias = layer->bias >= 0 ? element(p, p->net->block, layer->bias) : NULL,
-                                 .c = z,
-                                 .map = p->kernels->forward[node->activation.row], .map_out = y, .map_in = z,
-                                 .parameters = node->activation.parameters};
-    run_product(p, &product);
-}
-
-/* dW = x^T dz, db = sum of dz. */
-static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
-    const mbp_layer *layer = &p->net->layer[node->layer];
-    mbp_trainer *t = p->trainer;
-    const mbp_product product = {.pattern = MBP_TN, .m = layer->in, .n = layer->out, .k = p->rows,
-                                 .a = p->w->value[operand(p, node, 0)],
-                                 .b = dz,
-                                 .c = {element(p, t->grads, layer->weight), layer->out},
-                                 .db = layer->bias >= 0 ? element(p, t->grads, layer->bias) : NULL,
-                                 .add = p->accumulate || write == MBP_ACCUMULATE,
-                                 .nonfinite = &t->nonfinite};
-    run_product(p, &product);
-}
-
-/* dx = dz W^T, which the last writer takes on to the dz of the node below. */
-static void backward_operand(const pass *p, int id, mbp_view dz) {
-    const mbp_node *node = &p->net->node[id];
-    const mbp_layer *layer = &p->net->layer[node->layer];
-    const int below = operand(p, node, 0);
-    mbp_product product = {.pattern = MBP_NT, .m = p->rows, .n = layer->in, .k = layer->out,
-                           .a = dz,
-                           .b = {element(p, p->net->block, layer->weight), layer->out},
-                           .c = p->w->delta[below],
-                           .add = edge(p, node, 0) == MBP_ACCUMULATE};
-    const mbp_formula *activation = &p->net->node[below].activation;
-    if (p->trainer->plan.deriver[below] == id && activation->row != ACTIVATION_identity) {
-        product.map = p->kernels->backward[activation->row];
-        product.map_out = product.c;
-        product.map_in = kept(p, below);
-        product.parameters = activation->parameters;
-    }
-    run_product(p, &product);
-}
-
-static void backward_dense(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    const mbp_view dz = p->w->delta[id];
-    derive(p, id);
-    if (p->trainer->plan.grads[id] != MBP_SKIP)
-        backward_weights(p, node, dz, p->trainer->plan.grads[id]);
-    if (edge(p, node, 0) != MBP_SKIP)
-        backward_operand(p, id, dz);
-}
-
-/* ---- activation: y = activation(z) ---- */
-
-static void forward_elementwise(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    p->kernels->forward[node->activation.row](p->rows, node->width, p->w->value[id], p->w->value[operand(p, node, 0)],
-                                              node->activation.parameters);
-}
-
-static void backward_elementwise(const pass *p, int id) {
-    derive(p, id);
-    write_delta(p, &p->net->node[id], 0, p->w->delta[id]);
-}
-
-/* ---- add: y = a + b ---- */
-
-static void forward_add(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    p->kernels->add(p->rows, node->width, p->w->value[id], p->w->value[operand(p, node, 0)], p->w->value[operand(p, node, 1)]);
-}
-
-static void backward_add(const pass *p, int id) {
-    for (int i = 0; i < 2; i++)
-        write_delta(p, &p->net->node[id], i, p->w->delta[id]);
-}
-
-/* ---- multiply: y = a b, da = b dy, db = a dy ---- */
-
-static void forward_multiply(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    p->kernels->multiply(p->rows, node->width, p->w->value[id], p->w->value[operand(p, node, 0)], p->w->value[operand(p, node, 1)]);
-}
-
-static void backward_multiply(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    for (int i = 0; i < 2; i++) {
-        const mbp_binary write = edge(p, node, i) == MBP_STORE ? p->kernels->multiply : p->kernels->accumulate_product;
-        if (edge(p, node, i) != MBP_SKIP)
-            write(p->rows, node->width, p->w->delta[operand(p, node, i)], p->w->delta[id], p->w->value[operand(p, node, 1 - i)]);
-    }
-}
-
-/* ---- concat: y = [a b ...], whose parts mostly are in place already ---- */
-
-static mbp_view columns(const pass *p, mbp_view whole, int64_t first) { return (mbp_view){element(p, whole.at, first), whole.ld}; }
-
-static void forward_concat(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    int64_t column = 0;
-    for (int i = 0; i < node->operands; i++) {
-        const mbp_view from = p->w->value[operand(p, node, i)], to = columns(p, p->w->value[id], column);
-        const int64_t width = p->net->node[operand(p, node, i)].width;
-        if (from.at != to.at)
-            p->kernels->copy(p->rows, width, to, from, NULL);
-        column += width;
-    }
-}
-
-static void backward_concat(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    int64_t column = 0;
-    for (int i = 0; i < node->operands; i++) {
-        write_delta(p, node, i, columns(p, p->w->delta[id], column));
-        column += p->net->node[operand(p, node, i)].width;
-    }
-}
-
-/* ---- the passes ---- */
-
-typedef void (*node_pass)(const pass *p, int id);
-
-void mbp_forward(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last) {
-    static const node_pass forward[] = {[MBP_DENSE] = forward_dense, [MBP_ELEMENTWISE] = forward_elementwise, [MBP_ADD] = forward_add,
-                                        [MBP_MULTIPLY] = forward_multiply, [MBP_CONCAT] = forward_concat};
-    const pass p = {net, net->kernels, workspace, NULL, rows, 0};
-    for (int id = 0; id <= last; id++)
-        if (net->node[id].reached && net->node[id].kind != MBP_INPUT)
-            forward[net->node[id].kind](&p, id);
-}
-
-static void backward(mbp_trainer *trainer, int64_t rows, int accumulate) {
-    static const node_pass backward_of[] = {[MBP_DENSE] = backward_dense, [MBP_ELEMENTWISE] = backward_elementwise, [MBP_ADD] = backward_add,
-                                            [MBP_MULTIPLY] = backward_multiply, [MBP_CONCAT] = backward_concat};
-    const mbp_net *net = trainer->net;
-    const pass p = {net, net->kernels, trainer->workspace, trainer, rows, accumulate};
-    trainer->nonfinite = 0;
-    for (int id = net->nodes - 1; id >= 0; id--)
-        if (trainer->plan.wanted[id] && net->node[id].kind != MBP_INPUT)
-            backward_of[net->node[id].kind](&p, id);
-}
+/* ---- the loss ---- */
 
 /* One output's loss; rows in chunks of MBP_LOSS_CHUNK, whose sums are added in order. */
 static double output_loss(mbp_trainer *t, int i, int64_t rows, double total, int gradients) {
@@ -259,22 +69,41 @@ static mbp_status fail_nonfinite(const mbp_trainer *t, mbp_error *error) {
     return status;
 }
 
+/* The optimizer's pass over one group, in runs of UPDATE_RUN elements. */
+typedef struct update_job {
+    const mbp_trainer *trainer;
+    mbp_group group;
+    double constants[MBP_CONSTANTS_MAX];
+} update_job;
+
+enum { UPDATE_RUN = 32 << 10 };
+
+static void run_update(void *context, int64_t first, int64_t last, int thread) {
+    const update_job *job = context;
+    const mbp_trainer *t = job->trainer;
+    const mbp_group group = job->group;
+    const int64_t begin = first * UPDATE_RUN, end = last * UPDATE_RUN < group.length ? last * UPDATE_RUN : group.length;
+    const size_t at = (size_t)(group.offset + begin) * t->net->item;
+    void *slots[MBP_SLOTS_MAX] = {0};
+    (void)thread;
+    for (int s = 0; s < t->slot_count; s++)
+        slots[s] = (char *)t->slots[s] + at;
+    t->net->kernels->update[t->optimizer.row](end - begin, t->net->block + at, t->grads + at, slots, job->constants,
+                                              group.decay ? t->optimizer.parameters[t->decay] : 0);
+}
+
 /* p from g over all groups; the gradients are finite. */
 static void update(mbp_trainer *t) {
-    const int row = t->optimizer.row;
-    const size_t item = t->net->item;
-    double constants[MBP_CONSTANTS_MAX] = {0};
+    update_job job = {.trainer = t};
     const double *h = t->optimizer.parameters;
     for (int i = 0; i < t->power_count; i++)
         t->powers[i] *= h[t->power_of[i]];
-    mbp_optimizer_prepare(row, h, t->powers, constants);
+    mbp_optimizer_prepare(t->optimizer.row, h, t->powers, job.constants);
     for (int i = 0; i < t->plan.groups; i++) {
-        const mbp_group group = t->plan.group[i];
-        const size_t at = (size_t)group.offset * item;
-        void *slots[MBP_SLOTS_MAX] = {0};
-        for (int s = 0; s < t->slot_count; s++)
-            slots[s] = (char *)t->slots[s] + at;
-        t->net->kernels->update[row](group.length, t->net->block + at, t->grads + at, slots, constants, group.decay ? h[t->decay] : 0);
+        job.group = t->plan.group[i];
+        const double work = (double)MBP_UPDATE_WORK * (double)job.group.length;
+        const int threads = mbp_pool_take(t->net->pool, mbp_net_threads(t->net), work);
+        mbp_pool_run(t->net->pool, threads, (job.group.length + UPDATE_RUN - 1) / UPDATE_RUN, run_update, &job);
     }
     t->steps++;
 }
@@ -321,11 +150,11 @@ static mbp_status work_backward(void *argument) {
         status = mbp_total_check(w->total, w->error);
     if (status != MBP_OK)
         return status;
-    mbp_forward(t->net, t->workspace, w->rows.count, t->net->nodes - 1);
+    mbp_forward_pass(t->net, t->workspace, w->rows.count, t->net->nodes - 1);
     w->loss = mbp_loss_pass(t, w->rows.count, w->how.total > 0 ? w->how.total : w->total, 1);
     status = check_loss(w->loss, w->error);
     if (status == MBP_OK)
-        backward(t, w->rows.count, w->how.accumulate);
+        mbp_backward_pass(t, w->rows.count, w->how.accumulate);
     return status;
 }
 
@@ -356,7 +185,7 @@ static mbp_status step(mbp_trainer *t, const mbp_batch *batch, double *loss, mbp
     int64_t rows;
     mbp_status status = mbp_batch_check(t, batch, &rows, error);
     if (status == MBP_OK)
-        status = mbp_workspace_reserve(t->net, &t->workspace, rows, MBP_TARGETS | MBP_DELTAS, error);
+        status = mbp_trainer_reserve(t, rows, MBP_TARGETS | MBP_DELTAS, error);
     if (status == MBP_OK)
         status = mbp_step_rows(t, batch, (mbp_selection){NULL, 0, rows}, loss, NULL, error);
     return status;
@@ -380,7 +209,7 @@ static mbp_status backward_call(mbp_trainer *t, const mbp_batch *batch, const mb
     if (status == MBP_OK && !(w.how.total >= 0 && isfinite(w.how.total)))
         status = mbp_fail(error, MBP_INVALID, "total must be the positive sum of all row weights, or 0 for this batch's own");
     if (status == MBP_OK)
-        status = mbp_workspace_reserve(t->net, &t->workspace, w.rows.count, needs, error);
+        status = mbp_trainer_reserve(t, w.rows.count, needs, error);
     if (status != MBP_OK)
         return status;
     t->forward_rows = t->input_grad_rows = 0;
@@ -424,7 +253,7 @@ mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error) {
 static mbp_status work_forward(void *argument) {
     const work *w = argument;
     mbp_inputs_load(w->trainer->net, w->trainer->workspace, w->arrays, w->rows);
-    mbp_forward(w->trainer->net, w->trainer->workspace, w->rows.count, w->trainer->net->nodes - 1);
+    mbp_forward_pass(w->trainer->net, w->trainer->workspace, w->rows.count, w->trainer->net->nodes - 1);
     return MBP_OK;
 }
 
@@ -435,7 +264,7 @@ mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x
         return status;
     status = mbp_inputs_check(trainer->net, x, n_x, &w.rows.count, error);
     if (status == MBP_OK)
-        status = mbp_workspace_reserve(trainer->net, &trainer->workspace, w.rows.count, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
+        status = mbp_trainer_reserve(trainer, w.rows.count, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
     if (status == MBP_OK) {
         trainer->input_grad_rows = 0;
         trainer->forward_rows = w.rows.count;
@@ -463,7 +292,7 @@ static mbp_status work_backward_from(void *argument) {
     for (int i = 0; i < t->net->outputs; i++)
         if (t->plan.wanted[t->net->output[i].node])
             mbp_array_gather(&w->arrays[i], w->rows, t->net->dtype, t->workspace->delta[t->net->output[i].node]);
-    backward(t, w->rows.count, w->how.accumulate);
+    mbp_backward_pass(t, w->rows.count, w->how.accumulate);
     return MBP_OK;
 }
 

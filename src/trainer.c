@@ -17,6 +17,10 @@ mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status) {
     return status;
 }
 
+mbp_status mbp_trainer_reserve(mbp_trainer *t, int64_t rows, int needs, mbp_error *error) {
+    return mbp_workspace_reserve(t->net, &t->workspace, rows, needs, mbp_product_threads(t->net, rows), error);
+}
+
 /* ---- making one ---- */
 
 static mbp_status read_objective(mbp_objective *objective, const char *loss, int64_t width, mbp_error *error) {

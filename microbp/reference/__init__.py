@@ -9,4 +9,9 @@ from .net import Net
 from .random import permutation
 from .trainer import Trainer
 
-__all__ = ["Net", "Trainer", "formulas", "permutation"]
+__all__ = ["Net", "Trainer", "cpus", "formulas", "permutation"]
+
+
+def cpus() -> int:
+    """How many processors compute: Python's one."""
+    return 1

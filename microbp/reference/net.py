@@ -52,6 +52,7 @@ class Net:
             raise ValueError(f'unknown dtype "{dtype}"; there are: {", ".join(FORMATS)}')
         self.graph = Graph.parse(text)
         self.dtype = dtype
+        self.threads = 1  # may be set, and changes nothing
         self.format = FORMATS[dtype]
         self.layout = _layout(self.graph)
         self.params = array(self.format, bytes(array(self.format).itemsize * sum(tensor.rows * tensor.cols for tensor in self.layout)))

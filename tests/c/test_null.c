@@ -32,6 +32,12 @@ static char bytes[10];
     X(mbp_net_input_width(NULL, 0) == 0)                                                                                                   \
     X(mbp_net_output_width(NULL, 0) == 0)                                                                                                  \
     X(mbp_net_node_width(NULL, 0) == 0)                                                                                                    \
+    X(mbp_pool_create(NULL, 2, NULL, NULL) == MBP_INVALID)                                                                                 \
+    X((mbp_pool_free(NULL), 1))                                                                                                            \
+    X(mbp_pool_threads(NULL) == 1)                                                                                                         \
+    X(mbp_pool_set_limit(NULL, 1, NULL) == MBP_INVALID)                                                                                    \
+    X(mbp_net_threads(NULL) == 1)                                                                                                          \
+    X(mbp_net_set_threads(NULL, 1, NULL) == MBP_INVALID)                                                                                   \
     X(mbp_net_flops(NULL) == 0)                                                                                                            \
     X(mbp_net_params(NULL, &count) == NULL)                                                                                                \
     X(mbp_net_params(net, NULL) != NULL)                                                                                                   \

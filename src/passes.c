@@ -1,0 +1,253 @@
+/* Floor 4: the forward and the backward pass. For each kind of node the two functions stand together, in the letters of formulas.h. Where
+ * a region's work is large enough, threads share it in pieces that own disjoint results, so that it does not matter who does which. */
+#include "net.h"
+
+/* What the functions of one node need. */
+typedef struct pass {
+    const mbp_net *net;
+    const mbp_kernels *kernels;
+    mbp_workspace *w;
+    mbp_trainer *trainer; /* backward only */
+    int64_t rows;
+    int accumulate; /* backward: add to the gradients that are there */
+} pass;
+
+static int operand(const pass *p, const mbp_node *node, int i) { return p->net->operands[node->first_operand + i]; }
+static mbp_write edge(const pass *p, const mbp_node *node, int i) { return p->trainer->plan.edge[node->first_operand + i]; }
+static void *element(const pass *p, void *base, int64_t i) { return (char *)base + (size_t)i * p->net->item; }
+
+/* ---- regions that threads share where the work is worth it ---- */
+
+static int threads_of(const pass *p) {
+    const int threads = mbp_net_threads(p->net);
+    return threads < p->w->threads ? threads : p->w->threads;
+}
+
+typedef struct product_job {
+    const pass *pass;
+    const mbp_product *product;
+} product_job;
+
+static void run_pieces(void *context, int64_t first, int64_t last, int thread) {
+    const product_job *job = context;
+    const mbp_workspace *w = job->pass->w;
+    job->pass->kernels->product_run(job->product, first, last, w->pack + (size_t)thread * w->pack_bytes);
+}
+
+static void run_product(const pass *p, mbp_product *product) {
+    product_job job = {p, product};
+    product->threads = mbp_pool_take(p->net->pool, threads_of(p), 2.0 * (double)product->m * (double)product->n * (double)product->k);
+    mbp_pool_run(p->net->pool, product->threads, p->kernels->product_pieces(product), run_pieces, &job);
+}
+
+/* A map of one matrix, or a function of two, element by element. */
+typedef struct elementwise {
+    const pass *pass;
+    mbp_map map;
+    mbp_binary binary;
+    mbp_view out, a, b;
+    int64_t n, piece_rows;
+    const double *parameters;
+} elementwise;
+
+static mbp_view row_of(const pass *p, mbp_view view, int64_t row) { return (mbp_view){element(p, view.at, row * view.ld), view.ld}; }
+
+static void run_rows(void *context, int64_t first, int64_t last, int thread) {
+    const elementwise *e = context;
+    const pass *p = e->pass;
+    const int64_t row = first * e->piece_rows, end = last * e->piece_rows, rows = (end < p->rows ? end : p->rows) - row;
+    (void)thread;
+    if (e->map)
+        e->map(rows, e->n, row_of(p, e->out, row), row_of(p, e->a, row), e->parameters);
+    else
+        e->binary(rows, e->n, row_of(p, e->out, row), row_of(p, e->a, row), row_of(p, e->b, row));
+}
+
+static void run_elementwise(const pass *p, elementwise *e) {
+    const int threads = mbp_pool_take(p->net->pool, threads_of(p), (double)MBP_ELEMENT_WORK * (double)p->rows * (double)e->n);
+    e->pass = p;
+    e->piece_rows = mbp_piece_rows(e->n);
+    mbp_pool_run(p->net->pool, threads, (p->rows + e->piece_rows - 1) / e->piece_rows, run_rows, e);
+}
+
+static void run_map(const pass *p, mbp_map map, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    run_elementwise(p, &(elementwise){.map = map, .n = n, .out = out, .a = in, .parameters = parameters});
+}
+
+static void run_binary(const pass *p, mbp_binary binary, int64_t n, mbp_view out, mbp_view a, mbp_view b) {
+    run_elementwise(p, &(elementwise){.binary = binary, .n = n, .out = out, .a = a, .b = b});
+}
+
+/* ---- from dy to dz ---- */
+
+/* What the derivative of a node's activation reads: y or z. */
+static mbp_view kept(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    if (!mbp_activation_keeps_z(node->activation.row))
+        return p->w->value[id];
+    return node->kind == MBP_DENSE ? p->w->z[id] : p->w->value[operand(p, node, 0)];
+}
+
+/* Turns the node's complete delta from dy into dz, unless its last writer did. */
+static void derive(const pass *p, int id) {
+    const mbp_formula *activation = &p->net->node[id].activation;
+    if (activation->row != ACTIVATION_identity && p->trainer->plan.deriver[id] < 0)
+        run_map(p, p->kernels->backward[activation->row], p->net->node[id].width, p->w->delta[id], kept(p, id), activation->parameters);
+}
+
+/* Adds to, or stores as, the delta of the node's i-th operand. */
+static void write_delta(const pass *p, const mbp_node *node, int i, mbp_view from) {
+    const mbp_map write = edge(p, node, i) == MBP_STORE ? p->kernels->copy : p->kernels->accumulate;
+    if (edge(p, node, i) != MBP_SKIP)
+        run_map(p, write, p->net->node[operand(p, node, i)].width, p->w->delta[operand(p, node, i)], from, NULL);
+}
+
+/* ---- dense: z = x W + b, y = activation(z) ---- */
+
+static void forward_dense(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    const mbp_view y = p->w->value[id], z = p->w->z[id].at ? p->w->z[id] : y;
+    mbp_product product = {.pattern = MBP_NN, .m = p->rows, .n = layer->out, .k = layer->in,
+                           .a = p->w->value[operand(p, node, 0)],
+                           .b = {element(p, p->net->block, layer->weight), layer->out},
+                           .bias = layer->bias >= 0 ? element(p, p->net->block, layer->bias) : NULL,
+                           .c = z,
+                           .map = p->kernels->forward[node->activation.row], .map_out = y, .map_in = z,
+                           .parameters = node->activation.parameters};
+    run_product(p, &product);
+}
+
+/* dW = x^T dz, db = sum of dz. */
+static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    mbp_trainer *t = p->trainer;
+    mbp_product product = {.pattern = MBP_TN, .m = layer->in, .n = layer->out, .k = p->rows,
+                           .a = p->w->value[operand(p, node, 0)],
+                           .b = dz,
+                           .c = {element(p, t->grads, layer->weight), layer->out},
+                           .db = layer->bias >= 0 ? element(p, t->grads, layer->bias) : NULL,
+                           .add = p->accumulate || write == MBP_ACCUMULATE,
+                           .nonfinite = &t->nonfinite};
+    run_product(p, &product);
+}
+
+/* dx = dz W^T, which the last writer takes on to the dz of the node below. */
+static void backward_operand(const pass *p, int id, mbp_view dz) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    const int below = operand(p, node, 0);
+    mbp_product product = {.pattern = MBP_NT, .m = p->rows, .n = layer->in, .k = layer->out,
+                           .a = dz,
+                           .b = {element(p, p->net->block, layer->weight), layer->out},
+                           .c = p->w->delta[below],
+                           .add = edge(p, node, 0) == MBP_ACCUMULATE};
+    const mbp_formula *activation = &p->net->node[below].activation;
+    if (p->trainer->plan.deriver[below] == id && activation->row != ACTIVATION_identity) {
+        product.map = p->kernels->backward[activation->row];
+        product.map_out = product.c;
+        product.map_in = kept(p, below);
+        product.parameters = activation->parameters;
+    }
+    run_product(p, &product);
+}
+
+static void backward_dense(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_view dz = p->w->delta[id];
+    derive(p, id);
+    if (p->trainer->plan.grads[id] != MBP_SKIP)
+        backward_weights(p, node, dz, p->trainer->plan.grads[id]);
+    if (edge(p, node, 0) != MBP_SKIP)
+        backward_operand(p, id, dz);
+}
+
+/* ---- activation: y = activation(z) ---- */
+
+static void forward_elementwise(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    run_map(p, p->kernels->forward[node->activation.row], node->width, p->w->value[id], p->w->value[operand(p, node, 0)],
+            node->activation.parameters);
+}
+
+static void backward_elementwise(const pass *p, int id) {
+    derive(p, id);
+    write_delta(p, &p->net->node[id], 0, p->w->delta[id]);
+}
+
+/* ---- add: y = a + b ---- */
+
+static void forward_add(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    run_binary(p, p->kernels->add, node->width, p->w->value[id], p->w->value[operand(p, node, 0)], p->w->value[operand(p, node, 1)]);
+}
+
+static void backward_add(const pass *p, int id) {
+    for (int i = 0; i < 2; i++)
+        write_delta(p, &p->net->node[id], i, p->w->delta[id]);
+}
+
+/* ---- multiply: y = a b, da = b dy, db = a dy ---- */
+
+static void forward_multiply(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    run_binary(p, p->kernels->multiply, node->width, p->w->value[id], p->w->value[operand(p, node, 0)], p->w->value[operand(p, node, 1)]);
+}
+
+static void backward_multiply(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    for (int i = 0; i < 2; i++) {
+        const mbp_binary write = edge(p, node, i) == MBP_STORE ? p->kernels->multiply : p->kernels->accumulate_product;
+        if (edge(p, node, i) != MBP_SKIP)
+            run_binary(p, write, node->width, p->w->delta[operand(p, node, i)], p->w->delta[id], p->w->value[operand(p, node, 1 - i)]);
+    }
+}
+
+/* ---- concat: y = [a b ...], whose parts mostly are in place already ---- */
+
+static mbp_view columns(const pass *p, mbp_view whole, int64_t first) { return (mbp_view){element(p, whole.at, first), whole.ld}; }
+
+static void forward_concat(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    int64_t column = 0;
+    for (int i = 0; i < node->operands; i++) {
+        const mbp_view from = p->w->value[operand(p, node, i)], to = columns(p, p->w->value[id], column);
+        const int64_t width = p->net->node[operand(p, node, i)].width;
+        if (from.at != to.at)
+            run_map(p, p->kernels->copy, width, to, from, NULL);
+        column += width;
+    }
+}
+
+static void backward_concat(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    int64_t column = 0;
+    for (int i = 0; i < node->operands; i++) {
+        write_delta(p, node, i, columns(p, p->w->delta[id], column));
+        column += p->net->node[operand(p, node, i)].width;
+    }
+}
+
+/* ---- the passes ---- */
+
+typedef void (*node_pass)(const pass *p, int id);
+
+void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last) {
+    static const node_pass forward[] = {[MBP_DENSE] = forward_dense, [MBP_ELEMENTWISE] = forward_elementwise, [MBP_ADD] = forward_add,
+                                        [MBP_MULTIPLY] = forward_multiply, [MBP_CONCAT] = forward_concat};
+    const pass p = {net, net->kernels, workspace, NULL, rows, 0};
+    for (int id = 0; id <= last; id++)
+        if (net->node[id].reached && net->node[id].kind != MBP_INPUT)
+            forward[net->node[id].kind](&p, id);
+}
+
+void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate) {
+    static const node_pass backward_of[] = {[MBP_DENSE] = backward_dense, [MBP_ELEMENTWISE] = backward_elementwise, [MBP_ADD] = backward_add,
+                                            [MBP_MULTIPLY] = backward_multiply, [MBP_CONCAT] = backward_concat};
+    const mbp_net *net = trainer->net;
+    const pass p = {net, net->kernels, trainer->workspace, trainer, rows, accumulate};
+    trainer->nonfinite = 0;
+    for (int id = net->nodes - 1; id >= 0; id--)
+        if (trainer->plan.wanted[id] && net->node[id].kind != MBP_INPUT)
+            backward_of[net->node[id].kind](&p, id);
+}
