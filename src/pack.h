@@ -43,8 +43,6 @@ static void pack_panels(T *to, const T *from, int64_t from_ld, int64_t k_count, 
     const int64_t whole = columns / TILE_COLUMNS * TILE_COLUMNS;
     for (int64_t k = 0; k < k_count; k++, from += from_ld) {
         T *row = to + k * TILE_COLUMNS;
-        for (int64_t j = 0; j < columns; j += LINE)
-            __builtin_prefetch(from + columns + j, 0, 2);
         for (int64_t j = 0; j < whole; j += TILE_COLUMNS, row += k_count * TILE_COLUMNS) {
             UNROLL
             for (int v = 0; v < TILE_VECTORS; v++)

@@ -8,9 +8,12 @@ enum {
     SLICE = 512,
     /* The block of a, 264 x 512 floats, is read once a panel and must stay in L2 or near it. 264 tiles evenly and holds a batch of 256. */
     BLOCK_ROWS = 1056 / (int)sizeof(T),
-    /* Two cache lines of each row of b are packed at once; one, and four or more, were 1 to 3 % slower at 256x1024x1024. */
+    /* Of each row of b so many columns are packed at once: two cache lines where b comes from L2 or L3 (16 were 2 % slower at 128x784x512),
+     * and longer runs, which memory likes better, from 2 MB on (128x2048x4096 NN 0.86 -> 0.95 of OpenBLAS's speed). */
     GROUP_COLUMNS = TILE_COLUMNS > 2 * LINE ? TILE_COLUMNS : 2 * LINE,
-    GROUP_ELEMENTS = SLICE * (GROUP_COLUMNS > WIDEST ? GROUP_COLUMNS : WIDEST),
+    GROUP_COLUMNS_FAR = 16 * LINE,
+    FAR_BYTES = 2 << 20,
+    GROUP_ELEMENTS = SLICE * GROUP_COLUMNS_FAR,
     BLOCK_LD = SLICE + LINE, /* a multiple of 1 KB would put the rows of a tile into the same cache sets */
     PACK_BYTES = (GROUP_ELEMENTS + BLOCK_LD * BLOCK_ROWS) * (int)sizeof(T),
     L1_BYTES = 32768,
@@ -124,6 +127,7 @@ typedef struct slice {
     int64_t first_k, width;
     division rows;
     int last, packs_b;
+    int64_t group; /* columns of b that are packed together */
     const T *a;
     strip t;
     T *pack;
@@ -154,6 +158,7 @@ static void set_slice(slice *s, const mbp_product *p, piece q, int64_t first_k, 
     s->rows = divide_rows((int)q.rows, rule->tile_rows);
     s->last = first_k + k_count == p->k;
     s->packs_b = packs_b(p, q.rows, k_count);
+    s->group = !s->packs_b ? WIDEST : span(p->k, p->b.ld) > FAR_BYTES ? GROUP_COLUMNS_FAR : GROUP_COLUMNS;
     s->t.k = k_count;
     s->t.ldb = s->packs_b ? TILE_COLUMNS : p->pattern == MBP_NT ? s->width : p->b.ld;
     s->t.from = first_k || p->add ? FROM_C : p->bias ? FROM_BIAS : FROM_ZERO;
@@ -226,10 +231,10 @@ static int run_panel(slice *s, int64_t group, int64_t j, int64_t columns) {
 static int run_slice(slice *s) {
     const mbp_product *p = s->p;
     const int maps = s->last && p->map && !map_in_registers(p);
-    const int64_t end = s->q.column + s->q.columns, step = s->width > GROUP_COLUMNS ? s->width : GROUP_COLUMNS;
+    const int64_t end = s->q.column + s->q.columns;
     int bad = 0;
-    for (int64_t group = s->q.column; group < end; group += step) {
-        const int64_t group_end = smaller(group + step, end);
+    for (int64_t group = s->q.column; group < end; group += s->group) {
+        const int64_t group_end = smaller(group + s->group, end);
         if (s->packs_b)
             pack_panels(s->pack, element(p->b, s->first_k, group), p->b.ld, s->t.k, group_end - group);
         for (int64_t j = group; j < group_end; j += s->width)
