@@ -19,8 +19,6 @@ cdef extern from "<time.h>" nogil:
 # A call of less work than this, about 50 microseconds at 20 GFLOP/s, keeps the GIL: to drop it beside a busy thread costs 500.
 cdef double KEEP_GIL_FLOPS = 1e6
 
-MAX_THREADS = 255
-
 
 # ---- errors ----
 
@@ -37,6 +35,7 @@ cdef int check(mbp_status status, const mbp_error *error) except -1:
 
 
 include "_arrays.pxi"
+include "_pool.pxi"
 
 
 # ---- what there is ----
@@ -72,34 +71,6 @@ def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n):
     mbp_permutation(seed, purpose, instance, n, <int64_t *>view.buf)
     PyBuffer_Release(&view)
     return memoryview(order).cast("q")
-
-
-# ---- threads ----
-
-cdef mbp_pool *shared_pool = NULL  # the process's, of all nets; its threads start when work first wants them
-
-
-cdef mbp_pool *pool() except NULL:
-    global shared_pool
-    cdef mbp_error error
-    if shared_pool == NULL:
-        check(mbp_pool_create(&shared_pool, MAX_THREADS, NULL, &error), &error)
-    return shared_pool
-
-
-def cpus():
-    """The processors that this process may use."""
-    return mbp_cpus()
-
-
-def thread_limit():
-    """How many threads any net may use at most."""
-    return mbp_pool_threads(pool())
-
-
-def set_thread_limit(int limit):
-    cdef mbp_error error
-    check(mbp_pool_set_limit(pool(), limit, &error), &error)
 
 
 # ---- networks ----
