@@ -32,6 +32,34 @@ mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, 
     return MBP_OK;
 }
 
+typedef __int128 wide; /* of a byte's place, whatever the strides are */
+
+/* The bytes of n elements of `size` bytes, `stride` apart, from the lowest on, which *first is moved to. */
+static wide extent(int64_t n, wide stride, wide size, wide *first) {
+    *first += stride < 0 ? (n - 1) * stride : 0;
+    return (n - 1) * (stride < 0 ? -stride : stride) + size;
+}
+
+/* Two matrices with as long a step from row to row may stand side by side in one, and share nothing. */
+int mbp_array_overlap(const mbp_array *a, const mbp_array *b) {
+    const mbp_array *const array[2] = {a, b};
+    wide first[2], row[2], all[2];
+    for (int i = 0; i < 2; i++) {
+        if (array[i]->rows == 0 || array[i]->cols == 0)
+            return 0;
+        first[i] = (intptr_t)array[i]->data;
+        row[i] = extent(array[i]->cols, array[i]->col_stride, item_size(array[i]->dtype), &first[i]);
+        all[i] = extent(array[i]->rows, array[i]->row_stride, row[i], &first[i]);
+    }
+    if (first[0] + all[0] <= first[1] || first[1] + all[1] <= first[0])
+        return 0;
+    const wide step = a->row_stride < 0 ? -(wide)a->row_stride : a->row_stride;
+    if (step == 0 || (b->row_stride != step && b->row_stride != -step))
+        return 1;
+    const wide apart = ((first[1] - first[0]) % step + step) % step;
+    return apart < row[0] || apart + row[1] > step;
+}
+
 int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view) {
     const int64_t item = item_size(dtype);
     if (array->dtype != dtype || rows.index || (array->cols > 1 && array->col_stride != item) || array->row_stride % item ||

@@ -182,7 +182,7 @@ MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, m
 MBP_API mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error);
 
 /* Outputs (or, with node >= 0, that one node's values) for the rows of x into `out`, which has the net's dtype, col_stride of one
- * element, and the right rows and cols. link: apply the outputs' links. May run in many threads at once. */
+ * element, and the right rows and cols, in memory of its own. link: apply the outputs' links. May run in many threads at once. */
 MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
                                    mbp_error *error);
 

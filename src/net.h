@@ -86,6 +86,8 @@ typedef struct mbp_selection {
 mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols, mbp_error *error);
 /* Whether the selected rows can be used where they are, as a view in this dtype. */
 int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view);
+/* Whether two checked arrays have a byte in common; of arrays with different strides, whether one reaches into the other. */
+int mbp_array_overlap(const mbp_array *a, const mbp_array *b);
 /* Copies the selected rows into `to` (net dtype F32 or F64, or I64), converting. */
 void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to);
 

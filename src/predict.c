@@ -109,6 +109,20 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     return MBP_OK;
 }
 
+/* Inputs are read, slice by slice, after outputs were written. */
+static mbp_status check_apart(const prediction *p, int i, mbp_error *error) {
+    const mbp_net *net = p->net;
+    const mbp_array params = {net->block, net->dtype, 1, net->params, 0, (int64_t)net->item, NULL, NULL};
+    int shared = net->params && mbp_array_overlap(&p->out[i], &params);
+    for (int k = 0; k < net->inputs && !shared; k++)
+        shared = mbp_array_overlap(&p->out[i], &p->x[k]);
+    for (int k = 0; k < i && !shared; k++)
+        shared = mbp_array_overlap(&p->out[i], &p->out[k]);
+    if (shared)
+        return mbp_fail(error, MBP_INVALID, "output %d shares memory with an input, another output or the parameters; give it memory of its own", i);
+    return MBP_OK;
+}
+
 static mbp_status check_outputs(const prediction *p, mbp_error *error) {
     const mbp_net *net = p->net;
     if (p->node >= net->nodes || (p->node >= 0 && !net->node[p->node].reached))
@@ -122,6 +136,9 @@ static mbp_status check_outputs(const prediction *p, mbp_error *error) {
             return status;
         if (!mbp_array_in_place(&p->out[i], (mbp_selection){NULL, 0, p->rows}, net->dtype, &view))
             return mbp_fail(error, MBP_INVALID, "output %d must have the network's dtype, aligned, with neighbouring columns", i);
+        status = check_apart(p, i, error);
+        if (status != MBP_OK)
+            return status;
     }
     return MBP_OK;
 }

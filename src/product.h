@@ -141,9 +141,10 @@ static void set_a(slice *s) {
     s->a = is_tn ? element(p->a, s->first_k, s->q.row) : element(p->a, s->q.row, s->first_k);
     s->t.a_row = s->t.a_next = is_tn ? 1 : p->a.ld;
     s->t.a_step = is_tn ? p->a.ld : 1;
+    s->t.a_packed = packs && is_tn;
     if (packs && is_tn) {
         pack_tiles(block, s->a, p->a.ld, s->t.k, s->rows);
-        s->a = block, s->t.a_step = 0, s->t.a_next = s->t.k;
+        s->a = block, s->t.a_next = s->t.k;
     } else if (packs) {
         pack_rows(block, BLOCK_LD, s->a, p->a.ld, s->t.k, s->q.rows);
         s->a = block, s->t.a_row = s->t.a_next = BLOCK_LD;

@@ -24,7 +24,8 @@ typedef enum { AS_IT_IS, RELU, WATCHED } finish; /* what happens to z at the sto
  * early the caller gives a c of its own. */
 typedef struct strip {
     const T *b, *bias;
-    int64_t a_row, a_step, a_next, ldb, k; /* a_step 0: the tile's rows are packed side by side */
+    int64_t a_row, a_step, a_next, ldb, k;
+    int a_packed; /* a tile's rows stand side by side, so that a_step is their number */
     start from;
     finish how;
 } strip;
@@ -33,7 +34,7 @@ typedef struct strip {
  * constants wherever this is inlined. Returns 0 in the lanes whose watched elements are all finite, else NaN. */
 static inline __attribute__((always_inline)) vr run_tiles(const strip *t, const T *first_a, T *c, int64_t ldc, int64_t count, const int rows,
                                                           const int vectors) {
-    const int64_t a_row = t->a_row, a_step = t->a_step ? t->a_step : rows, ldb = t->ldb;
+    const int64_t a_row = t->a_row, a_step = t->a_packed ? rows : t->a_step, ldb = t->ldb;
     vr bad = {0};
     for (; count; count--, first_a += rows * t->a_next, c += rows * ldc) {
         vr acc[TALL_ROWS][WIDE_1];

@@ -299,6 +299,40 @@ static void test_differences(void) {
     mbp_trainer_free(trainer), mbp_net_free(net), problem_free(p);
 }
 
+/* An output over the memory of an input, another output or the parameters is refused; one beside them in the same matrix is not. */
+static void test_outputs_apart(void) {
+    enum { ROWS = 5, WIDE = 8 };
+    float m[(ROWS + 1) * WIDE] = {0};
+    mbp_net *net = net_new("input 3\ndense 0 units=3\noutput 1\noutput 0\n", NULL);
+    float *params = mbp_net_params(net, NULL);
+    const mbp_array x = {m, MBP_F32, ROWS, 3, WIDE * 4, 4, NULL, NULL}, up = {m + (ROWS - 1) * WIDE, MBP_F32, ROWS, 3, -WIDE * 4, 4, NULL, NULL};
+    const struct {
+        const mbp_array *x;
+        void *first, *second;
+        int row_stride;
+        mbp_status expected;
+    } cases[] = {
+        {&x, m + 3, m + WIDE - 3 + WIDE, WIDE * 4, MBP_INVALID}, /* the second crosses into the next row's input */
+        {&x, m + 3, m + 5, WIDE * 4, MBP_INVALID},
+        {&x, m + 2, m + 5, WIDE * 4, MBP_INVALID},
+        {&x, m, m + 4, WIDE * 4, MBP_INVALID},
+        {&x, params, m + 4, WIDE * 4, MBP_INVALID},
+        {&x, m + 4, m + 12, 3 * 4, MBP_INVALID},
+        {&up, m + 2, m + 5, WIDE * 4, MBP_INVALID},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mbp_error error;
+        const mbp_array out[] = {{cases[i].first, MBP_F32, ROWS, 3, cases[i].row_stride, 4, NULL, NULL},
+                                 {cases[i].second, MBP_F32, ROWS, 3, cases[i].row_stride, 4, NULL, NULL}};
+        const mbp_status status = mbp_net_predict(net, cases[i].x, 1, out, 2, 0, -1, &error);
+        CHECK(status == MBP_INVALID && strstr(error.text, "shares memory"), "outputs of case %zu: status %d", i, (int)status);
+    }
+    const mbp_array beside = {m + 3, MBP_F32, ROWS, 3, WIDE * 4, 4, NULL, NULL}, down = {m + 5, MBP_F32, ROWS, 3, WIDE * 4, 4, NULL, NULL};
+    CHECK(mbp_net_predict(net, &x, 1, &beside, 1, 0, 1, NULL) == MBP_OK, "an output beside the input is refused");
+    CHECK(mbp_net_predict(net, &up, 1, &down, 1, 0, 1, NULL) == MBP_OK, "an output beside an input upside down is refused");
+    mbp_net_free(net);
+}
+
 int main(void) {
     for (int i = 0; i < 2; i++) {
         test_learning(dtypes[i]);
@@ -309,6 +343,7 @@ int main(void) {
         test_freeze(dtypes[i]);
     }
     test_shared_layer();
+    test_outputs_apart();
     test_differences();
     return report("training");
 }
