@@ -322,7 +322,7 @@ static inline double row_cross_entropy(int64_t n, const T *o, const T *t, int64_
 }
 
 /* row_cross_entropy against labels for `count` <= 16 rows, `ld` elements apart, of n <= 16 classes: the same operations in the same order,
- * with a row in each lane, so that narrow rows fill the vectors too (64 rows of 10 classes 7.0 -> 1.4 microseconds). */
+ * with a row in each lane, so that narrow rows fill the vectors too (64 rows of 10 classes 6.4 -> 1.9 microseconds). */
 static inline void narrow_cross_entropy(int64_t n, int count, const T *o, int64_t ld, const int64_t label[], const double scale[],
                                         T *gradient, int64_t gradient_ld, double loss[]) {
     T e[ROW_BLOCK][ROW_BLOCK], m[ROW_BLOCK][ROW_BLOCK], ones[ROW_BLOCK][ROW_BLOCK], factor[ROW_BLOCK], excess[ROW_BLOCK], log_sum[ROW_BLOCK];

@@ -2,8 +2,8 @@
 
 enum { LANES_16 = 16 / (int)sizeof(T), LINE = 64 / (int)sizeof(T) };
 
-/* rows[k] = from[0 ... VL - 1][k] for LANES_16 steps k: pieces of 16 bytes from VL / LANES_16 rows make one vector, and interleaving vector i
- * with vector i + LANES_16 / 2 within each 16 bytes, log2(LANES_16) times, is a transposition. */
+/* rows[k] = from[0 ... VL - 1][k] for LANES_16 steps k: pieces of 16 bytes from VL / LANES_16 rows make one vector, and interleaving
+ * vector i with vector i + LANES_16 / 2 within each 16 bytes, log2(LANES_16) times, is a transposition. */
 static inline __attribute__((always_inline)) void transpose(vr rows[LANES_16], const T *from, int64_t from_ld) {
     vr next[LANES_16];
     UNROLL
@@ -53,7 +53,8 @@ static void pack_panels(T *to, const T *from, int64_t from_ld, int64_t k_count, 
     }
 }
 
-static inline __attribute__((always_inline)) T *copy_tiles(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t count, const int rows) {
+static inline __attribute__((always_inline)) T *copy_tiles(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t count,
+                                                           const int rows) {
     for (; count; count--, from += rows)
         for (int64_t k = 0; k < k_count; k++, to += rows)
             memcpy(to, from + k * from_ld, (size_t)rows * sizeof(T)); /* of a constant size: no call */

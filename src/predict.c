@@ -119,7 +119,7 @@ static mbp_status check_apart(const prediction *p, int i, mbp_error *error) {
     for (int k = 0; k < i && !shared; k++)
         shared = mbp_array_overlap(&p->out[i], &p->out[k]);
     if (shared)
-        return mbp_fail(error, MBP_INVALID, "output %d shares memory with an input, another output or the parameters; give it memory of its own", i);
+        return mbp_fail(error, MBP_INVALID, "output %d shares memory with an input, another output or the parameters: give it its own", i);
     return MBP_OK;
 }
 

@@ -24,7 +24,7 @@ enum {
 
 /* ---- which tile, and what is packed ---- */
 
-enum { ANY = INT32_MAX };
+#define ANY INT64_MAX
 
 /* A tile for a piece of at most these rows, columns and steps of k; the first that fits. Measured with AVX2, float32, GFLOP/s. */
 typedef struct tile_rule {
@@ -32,11 +32,11 @@ typedef struct tile_rule {
     int tile_rows, tile_vectors;
 } tile_rule;
 static const tile_rule tile_rules[] = {
-    {1, ANY, ANY, 1, WIDE_1},        /* few rows are few chains of additions, unless the tile is wide: 1x512x512 NN 18 -> 25 */
+    {1, ANY, ANY, 1, WIDE_1},     /* few rows are few chains of additions, unless the tile is wide: 1x512x512 NN 18 -> 25 */
     {2, ANY, ANY, 2, WIDE_2},
     {3, ANY, ANY, 3, WIDE_3},
-    {ANY, VL, ANY, TALL_ROWS, 1},    /* and so is one vector of columns: 32x64x1 NN 5.5 -> 6.9 */
-    {ANY, ANY, 1, 1, WIDE_1},        /* outer products write c row after row, without jumps: 1x512x512 TN 9 -> 22 */
+    {ANY, VL, ANY, TALL_ROWS, 1}, /* and so is one vector of columns: 128x64x4 NN 0.98 -> 1.09 of OpenBLAS */
+    {ANY, ANY, 1, 1, WIDE_1},     /* outer products write c row after row, without jumps: 1x512x512 TN 9 -> 22 */
     {ANY, ANY, ANY, TILE_ROWS, TILE_VECTORS},
 };
 
@@ -50,17 +50,24 @@ static const tile_rule *find_tile(int64_t rows, int64_t columns, int64_t k) {
 /* The bytes between the first and the last element of `rows` rows, about. */
 static inline int64_t span(int64_t rows, int64_t ld) { return rows * ld * (int64_t)sizeof(T); }
 
-/* b is read by every tile of a panel, from L1 if it is packed or small. Two tiles do not repay the packing. */
+/* b is read by every tile of a panel, from L1 if it is packed or small. Two tiles do not repay the packing, and one row is packed already. */
 static int packs_b(const mbp_product *p, int64_t rows, int64_t k_count) {
-    return p->pattern != MBP_NT && rows > 2 * TILE_ROWS && span(k_count, p->b.ld) > L1_BYTES;
+    return p->pattern != MBP_NT && rows > 2 * TILE_ROWS && k_count > 1 && span(k_count, p->b.ld) > L1_BYTES;
 }
 
-/* x^T is read across its rows: a tile takes some 24 bytes of each, so what does not stay in L1 is packed (128x512x512 TN 77 -> 93). x and dz
- * are read along their rows; only rows a multiple of 1 KB apart, which share cache sets, are packed. */
+/* Steps of k in a slice. A large W that few rows pass once is read eight whole rows at a time, as memory streams it: 1x4096x4096 NN 8 -> 15. */
+static int64_t slice_steps(const mbp_product *p, int64_t rows) {
+    return p->pattern == MBP_NN && rows <= 3 && span(p->k, p->b.ld) > FAR_BYTES ? 8 : SLICE;
+}
+
+/* x^T is read across its rows: a tile takes some 24 bytes of each, so what does not stay in L1 is packed (128x512x512 TN 77 -> 93). x and
+ * dz are read along their rows; only rows a multiple of 1 KB apart, which share cache sets, are packed. */
 static int packs_a(const mbp_product *p, int64_t rows, int64_t columns, int64_t k_count) {
     if (columns <= 2 * TILE_COLUMNS || rows <= TILE_ROWS)
         return 0;
-    return p->pattern == MBP_TN ? span(k_count, p->a.ld) > L1_BYTES / 2 : span(1, p->a.ld) % 1024 == 0 && p->a.ld > k_count && columns > 4 * TILE_COLUMNS;
+    if (p->pattern == MBP_TN)
+        return span(k_count, p->a.ld) > L1_BYTES / 2;
+    return span(1, p->a.ld) % 1024 == 0 && p->a.ld > k_count && columns > 4 * TILE_COLUMNS;
 }
 
 /* ---- a piece ---- */
@@ -124,10 +131,9 @@ static T *element(mbp_view v, int64_t row, int64_t column) { return (T *)v.at + 
 typedef struct slice {
     const mbp_product *p;
     piece q;
-    int64_t first_k, width;
+    int64_t first_k, width, group; /* group: columns of b that are packed together */
     division rows;
     int last, packs_b;
-    int64_t group; /* columns of b that are packed together */
     const T *a;
     strip t;
     T *pack;
@@ -151,8 +157,7 @@ static void set_a(slice *s) {
     }
 }
 
-static void set_slice(slice *s, const mbp_product *p, piece q, int64_t first_k, T *pack) {
-    const int64_t k_count = smaller(SLICE, p->k - first_k);
+static void set_slice(slice *s, const mbp_product *p, piece q, int64_t first_k, int64_t k_count, T *pack) {
     const tile_rule *rule = find_tile(q.rows, q.columns, p->k);
     s->p = p, s->q = q, s->first_k = first_k, s->pack = pack;
     s->width = rule->tile_vectors * VL;
@@ -169,7 +174,8 @@ static void set_slice(slice *s, const mbp_product *p, piece q, int64_t first_k, 
 
 /* c = start + one row a times the rows of b, `vectors` vectors of them. Each element of b is used once and is transposed in registers only;
  * a line of each row at a time, because many rows side by side compete for cache sets. */
-static inline __attribute__((always_inline)) void run_row_vectors(const strip *t, const T *a, const T *b, int64_t ldb, T *c, const int vectors) {
+static inline __attribute__((always_inline)) void run_row_vectors(const strip *t, const T *a, const T *b, int64_t ldb, T *c,
+                                                                  const int vectors) {
     const int64_t whole = t->k / LINE * LINE;
     vr acc[ROW_VECTORS];
     UNROLL
@@ -246,7 +252,7 @@ static int run_slice(slice *s) {
     return bad;
 }
 
-/* A single column of c is a row of c^T = b^T a^T, if its elements are neighbours, and then vectors run along it: 128x500x1 NN 4.2 -> 15
+/* A single column of c is a row of c^T = b^T a^T, if its elements are neighbours, and then vectors run along it: 128x500x1 NN 10 -> 21
  * GFLOP/s. Does the whole vectors of the piece's rows, and returns how many rows that was. */
 static int64_t run_single_column(const mbp_product *p, piece q, int *bad) {
     const int64_t rows = q.rows / VL * VL;
@@ -317,9 +323,10 @@ static void product_run(const mbp_product *p, int64_t first, int64_t last, void 
             const int64_t done = run_single_column(p, q, &bad);
             q.row += done, q.rows -= done;
         }
-        for (int64_t k = q.rows ? 0 : p->k; k < p->k; k += SLICE) {
+        const int64_t steps = slice_steps(p, q.rows);
+        for (int64_t k = q.rows ? 0 : p->k; k < p->k; k += steps) {
             slice s;
-            set_slice(&s, p, q, k, pack);
+            set_slice(&s, p, q, k, smaller(steps, p->k - k), pack);
             bad |= run_slice(&s);
         }
     }

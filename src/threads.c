@@ -33,9 +33,9 @@ enum {
     NEAR_NS = 200000,        /* regions that follow each other this closely find their threads awake */
     LATE_NS = 50000,         /* a wait for others' pieces that is this much longer than the own part was is a preempted thread's */
     PATIENCE_NS = 20000,     /* how long a wait keeps the processor to itself */
-    REST_LEAST_NS = 16000000,
+    REST_LEAST_NS = 2000000,
     SOON_NS = 16000000, /* trouble that comes back within this time after a rest has not passed */
-    REST_MOST_NS = 1024000000 /* the caller works alone for so long after threads got in its way, four times longer when they do again */
+    REST_MOST_NS = 1024000000 /* the caller works alone for so long after threads got in its way, twice as long when they do again */
 };
 /* To wake a thread costs the caller some microseconds and the thread comes tens of them later: a single region must be as long as this. */
 static const double WAKING_WORK = 1e7;
@@ -305,7 +305,7 @@ int mbp_pool_take(mbp_pool *pool, int threads, double work) {
 /* A thread that was preempted with a piece in its hands, or that took the caller's processor, means that others keep the processors busy,
  * and costs up to milliseconds. Rests make that a small part: they grow where trouble comes back at once. */
 static void rest(mbp_pool *pool, int64_t time) {
-    const int64_t longer = pool->rest < REST_MOST_NS ? 4 * pool->rest : REST_MOST_NS;
+    const int64_t longer = pool->rest < REST_MOST_NS ? 2 * pool->rest : REST_MOST_NS;
     pool->rest = time - pool->rest_end > SOON_NS ? REST_LEAST_NS : longer;
     pool->rest_end = time + pool->rest;
 }

@@ -32,8 +32,8 @@ typedef struct strip {
 
 /* c = start + a b over k steps for `count` tiles, one below the other; the accumulators live in registers because rows and vectors are
  * constants wherever this is inlined. Returns 0 in the lanes whose watched elements are all finite, else NaN. */
-static inline __attribute__((always_inline)) vr run_tiles(const strip *t, const T *first_a, T *c, int64_t ldc, int64_t count, const int rows,
-                                                          const int vectors) {
+static inline __attribute__((always_inline)) vr run_tiles(const strip *t, const T *first_a, T *c, int64_t ldc, int64_t count,
+                                                          const int rows, const int vectors) {
     const int64_t a_row = t->a_row, a_step = t->a_packed ? rows : t->a_step, ldb = t->ldb;
     vr bad = {0};
     for (; count; count--, first_a += rows * t->a_next, c += rows * ldc) {
@@ -162,7 +162,9 @@ static vr run_edge_tiles(const strip *t, const T *a, T *c, int64_t ldc, int64_t 
 
 /* `count` tiles of a panel's columns, whole vectors or not. Returns as run_tiles does. */
 static inline vr run_any_tiles(const strip *t, const T *a, T *c, int64_t ldc, int64_t count, int rows, int64_t columns) {
-    return columns % VL ? run_edge_tiles(t, a, c, ldc, count, rows, columns) : run_sized_tiles(t, a, c, ldc, count, rows, (int)(columns / VL));
+    if (columns % VL)
+        return run_edge_tiles(t, a, c, ldc, count, rows, columns);
+    return run_sized_tiles(t, a, c, ldc, count, rows, (int)(columns / VL));
 }
 
 /* All tiles of a panel's columns. Returns as run_tiles does. */
