@@ -155,6 +155,7 @@ static void test_products(const mbp_kernels *kernels, int every) {
     check_starts(kernels, (sizes){256, 150, 300});
     check_starts(kernels, (sizes){1, 75, 1041});
     check_starts(kernels, (sizes){9, 6, 2048});
+    check_starts(kernels, (sizes){2, 1100, 601}); /* a W that few rows stream */
 }
 
 /* A NaN or an infinity anywhere in x or dz is seen in dW. */
