@@ -10,13 +10,12 @@ for the first; so GFLOP/s say how much of the time is products, and fall where o
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import machine
 import numpy as np
@@ -60,8 +59,7 @@ SWEEPS = [
 
 def seconds_per_step(size: Size) -> float:
     """The median over the rounds."""
-    one_thread: dict[str, Any] = {"n_threads": 1} if "n_threads" in inspect.signature(bp.mlp).parameters else {}
-    trainer = bp.Trainer(bp.mlp([size.width] * (size.depth + 1), seed=0, **one_thread), "mse", bp.Adam(lr=1e-3))
+    trainer = bp.Trainer(bp.mlp([size.width] * (size.depth + 1), seed=0, n_threads=1), "mse", bp.Adam(lr=1e-3))
     draw = np.random.default_rng(0)
     x, y = (draw.standard_normal((size.batch, size.width), np.float32) for _ in range(2))
     trainer.step(x, y)  # makes the workspace

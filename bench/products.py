@@ -1,9 +1,9 @@
 """The three products of a dense layer beside BLAS libraries, alternated in one process on one pinned CPU: GFLOP/s and the ratio.
 
 usage: python bench/products.py [--isa avx2] [--dtype f32] [--cpu 0] [--rounds 21] [BATCHxINxOUT ...]
-Compiles bench/products.c against the installed static library. The libraries are NumPy's OpenBLAS and, where it is installed, MKL (pip install
-mkl). NN is the forward product, NT the gradient by the input, TN the gradient by the weights. The ratio is microbp's speed over the
-fastest library's in the same round.
+Compiles bench/products.c against the installed static library. The libraries are NumPy's OpenBLAS and, where it is installed, MKL
+(pip install mkl). NN is the forward product, NT the gradient by the input, TN the gradient by the weights. The ratio is microbp's speed
+over the fastest library's in the same round.
 """
 
 from __future__ import annotations

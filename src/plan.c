@@ -186,7 +186,7 @@ void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace) {
 }
 
 /* As many rows as keep a slice's values within about 256 KB, half of a small L2, but enough to repay that each slice packs all weights (64
- * rows of 1024-1024-1024-1024 instead of 256: 13 % slower); whole chunks of MBP_LOSS_CHUNK rows. */
+ * rows of 1024-1024-1024-1024 instead of 256: 8 % slower); whole chunks of MBP_LOSS_CHUNK rows. */
 int64_t mbp_slice_rows(const mbp_net *net) {
     int64_t width = 1;
     for (int id = 0; id < net->nodes; id++)

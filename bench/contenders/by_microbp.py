@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
-
 import numpy as np
 
 import microbp as bp
@@ -16,11 +13,8 @@ class ByMicrobp(InPython):
     """`bp.mlp` and a `Trainer`; with threads, microbp decides which products are worth them."""
 
     def __init__(self, work: Work, threads: int) -> None:
-        options: dict[str, Any] = {"n_threads": threads} if "n_threads" in inspect.signature(bp.mlp).parameters else {}
-        if threads > 1 and not options:
-            raise RuntimeError("this version of microbp has no n_threads")
         self.work = work
-        self.net = bp.mlp(work.net.widths, "relu", seed=0, **options)
+        self.net = bp.mlp(work.net.widths, "relu", seed=0, n_threads=threads)
         self.trainer = bp.Trainer(self.net, work.net.loss, bp.Adam(lr=LR))
         self.initial = np.concatenate([layer.weight.ravel() for layer in work.layers] + [layer.bias for layer in work.layers])
 
