@@ -175,11 +175,20 @@ int mbp_optimizer_decay(int optimizer) {
     return mbp_parameter_index(optimizers[optimizer].parameters, mbp_slice_of("weight_decay"));
 }
 
+int mbp_optimizer_decouples(int optimizer) {
+    enum { IN_GRADIENT, DECOUPLED };
+    static const int decoupled[] = {
+#define OPTIMIZER(name, slots, parameters, powers, decay_enters, ...) decay_enters == DECOUPLED,
+#include "formulas.def"
+    };
+    return decoupled[optimizer];
+}
+
 int mbp_optimizer_decay_bias(int optimizer) { return count_words(optimizers[optimizer].parameters); }
 
 void mbp_optimizer_prepare(int optimizer, const double *parameters, const double *powers, double constants[MBP_CONSTANTS_MAX]) {
     static void (*const prepare[])(const double h[], const double power[], double c[]) = {
-#define OPTIMIZER(name, slots, parameters, powers, prepare_function, step) prepare_function,
+#define OPTIMIZER(name, slots, parameters, powers, decay_enters, prepare_function, step) prepare_function,
 #include "formulas.def"
     };
     prepare[optimizer](parameters, powers, constants);

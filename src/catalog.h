@@ -31,6 +31,8 @@ int mbp_optimizer_power(int optimizer, int i);
 /* The position of weight_decay; decay_bias, which every optimizer has, comes right after its row's parameters. */
 int mbp_optimizer_decay(int optimizer);
 int mbp_optimizer_decay_bias(int optimizer);
+/* Whether weight decay is taken off the parameters instead of added to the gradient. */
+int mbp_optimizer_decouples(int optimizer);
 /* The step's constants from the parameters and their running products. */
 void mbp_optimizer_prepare(int optimizer, const double *parameters, const double *powers, double constants[MBP_CONSTANTS_MAX]);
 

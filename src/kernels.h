@@ -60,9 +60,16 @@ typedef struct mbp_loss_rows {
 } mbp_loss_rows;
 typedef double (*mbp_loss)(const mbp_loss_rows *rows);
 
-/* n parameters p from gradients g, slots and the optimizer's constants; g + decay p enters as the gradient. */
+/* What becomes of a gradient before the optimizer's row sees it: scale x gradient, cut to -bound .. bound. And weight decay: decay p is
+ * added to that, or where the row has it decoupled taken off p. */
+typedef struct mbp_terms {
+    double scale, bound; /* clipping by norm and by value; 1 and infinity: none */
+    double decay;
+} mbp_terms;
+
+/* n parameters p from gradients g, slots and the optimizer's constants. */
 typedef void (*mbp_update)(int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX], const double constants[MBP_CONSTANTS_MAX],
-                           double decay);
+                           const mbp_terms *terms);
 
 /* c (m, n) = start + the sum over k of a x b, each element one chain of fused multiply-adds in ascending k:
  *     MBP_NN  a (m, k), b (k, n)   forward: x W        (start: bias)

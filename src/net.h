@@ -127,7 +127,8 @@ typedef enum mbp_write { MBP_SKIP, MBP_STORE, MBP_ACCUMULATE } mbp_write;
 
 typedef struct mbp_group { /* a run of the flat vector that the update treats alike */
     int64_t offset, length;
-    int decay;
+    double lr; /* factor of the learning rate */
+    int decay; /* whether weight decay acts on it */
 } mbp_group;
 
 typedef struct mbp_plan {
@@ -207,6 +208,13 @@ void mbp_mean_add(mbp_mean *mean, double sum, double total);
 void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last);
 /* Gradients from the deltas of the outputs; accumulate: added to those that are there. */
 void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate);
+
+/* ---- the update (apply.c) ---- */
+
+/* The status of gradients that are not finite; names the first layer that has one. */
+mbp_status mbp_nonfinite_fail(const mbp_trainer *trainer, mbp_error *error);
+/* Parameters from gradients, which are finite, over all groups of the plan. */
+void mbp_update_pass(mbp_trainer *trainer);
 
 /* ---- the step (step.c) ---- */
 

@@ -8,7 +8,7 @@
  *         mbp_loss_pass           per output: value, and derivative by the raw outputs into their deltas
  *         mbp_backward_pass       nodes by falling number: dy to dz, dW = x^T dz, db = sum of dz, dx = dz W^T; the plan says who stores and
  *                                 who adds where a node or a layer is used several times, so nothing is zeroed
- *         update                  one pass of the optimizer over the flat vector, after the loss and all gradients proved finite
+ *         mbp_update_pass         one pass of the optimizer over the flat vector, after the loss and all gradients proved finite (apply.c)
  *
  * Products, maps, gathered rows and updates that are large enough are shared with the pool's threads (threads.c). Nothing the caller can
  * see changes before the update, and the update cannot fail. */
@@ -49,63 +49,6 @@ double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradi
     for (int i = 0; i < trainer->net->outputs; i++)
         loss += output_loss(trainer, i, rows, total, gradients);
     return loss;
-}
-
-/* ---- the update ---- */
-
-/* The first layer with a gradient that is not finite. */
-static mbp_status fail_nonfinite(const mbp_trainer *t, mbp_error *error) {
-    const mbp_net *net = t->net;
-    int index = 0;
-    for (; index < net->layers - 1; index++) {
-        const mbp_layer *layer = &net->layer[index];
-        if (!net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item) ||
-            (layer->bias >= 0 && !net->kernels->finite(layer->out, t->grads + (size_t)layer->bias * net->item)))
-            break;
-    }
-    mbp_status status = mbp_fail(error, MBP_NONFINITE, "the gradient of layer %s is not finite", net->layer[index].name);
-    if (error)
-        error->node = index;
-    return status;
-}
-
-/* The optimizer's pass over one group, in runs of UPDATE_RUN elements. */
-typedef struct update_job {
-    const mbp_trainer *trainer;
-    mbp_group group;
-    double constants[MBP_CONSTANTS_MAX];
-} update_job;
-
-enum { UPDATE_RUN = 32 << 10 };
-
-static void run_update(void *context, int64_t first, int64_t last, int thread) {
-    const update_job *job = context;
-    const mbp_trainer *t = job->trainer;
-    const mbp_group group = job->group;
-    const int64_t begin = first * UPDATE_RUN, end = last * UPDATE_RUN < group.length ? last * UPDATE_RUN : group.length;
-    const size_t at = (size_t)(group.offset + begin) * t->net->item;
-    void *slots[MBP_SLOTS_MAX] = {0};
-    (void)thread;
-    for (int s = 0; s < t->slot_count; s++)
-        slots[s] = (char *)t->slots[s] + at;
-    t->net->kernels->update[t->optimizer.row](end - begin, t->net->block + at, t->grads + at, slots, job->constants,
-                                              group.decay ? t->optimizer.parameters[t->decay] : 0);
-}
-
-/* p from g over all groups; the gradients are finite. */
-static void update(mbp_trainer *t) {
-    update_job job = {.trainer = t};
-    const double *h = t->optimizer.parameters;
-    for (int i = 0; i < t->power_count; i++)
-        t->powers[i] *= h[t->power_of[i]];
-    mbp_optimizer_prepare(t->optimizer.row, h, t->powers, job.constants);
-    for (int i = 0; i < t->plan.groups; i++) {
-        job.group = t->plan.group[i];
-        const double work = (double)MBP_UPDATE_WORK * (double)job.group.length;
-        const int threads = mbp_pool_take(t->net->pool, mbp_net_threads(t->net), work);
-        mbp_pool_run(t->net->pool, threads, (job.group.length + UPDATE_RUN - 1) / UPDATE_RUN, run_update, &job);
-    }
-    t->steps++;
 }
 
 /* ---- the step, and its parts ---- */
@@ -164,8 +107,8 @@ static mbp_status work_step(void *argument) {
     if (status != MBP_OK)
         return status;
     if (w->trainer->nonfinite)
-        return fail_nonfinite(w->trainer, w->error);
-    update(w->trainer);
+        return mbp_nonfinite_fail(w->trainer, w->error);
+    mbp_update_pass(w->trainer);
     if (w->mean)
         mbp_mean_add(w->mean, w->loss * w->total, w->total);
     return MBP_OK;
@@ -234,8 +177,8 @@ static mbp_status work_apply(void *argument) {
     const mbp_trainer *t = w->trainer;
     for (int i = 0; i < t->plan.groups; i++)
         if (!t->net->kernels->finite(t->plan.group[i].length, t->grads + (size_t)t->plan.group[i].offset * t->net->item))
-            return fail_nonfinite(t, w->error);
-    update(w->trainer);
+            return mbp_nonfinite_fail(t, w->error);
+    mbp_update_pass(w->trainer);
     return MBP_OK;
 }
 

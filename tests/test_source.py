@@ -23,7 +23,7 @@ C_FLOORS = {
     1: "kernels.h kernels.c elementwise.h tile.h pack.h product.h update.h text.h text.c random.h cpus.c",
     2: "catalog.h catalog.c dispatch.c threads.h threads.c disk.h disk.c",
     3: "net.h plan.c array.c",
-    4: "graph.c net.c batch.c trainer.c passes.c step.c",
+    4: "graph.c net.c batch.c trainer.c passes.c apply.c step.c",
     5: "predict.c epoch.c file.c",
 }
 FLOOR = {name: floor for floor, names in C_FLOORS.items() for name in names.split()}

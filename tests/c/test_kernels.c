@@ -291,10 +291,11 @@ static void test_updates(void) {
             for (int s = 0; s < 5; s++)
                 for (int i = 0; i < 67; i++)
                     state[s][i] = s < 2 ? random_value() : (T)random_unit();
+            const mbp_terms terms = {.scale = n % 2 ? 0.9 : 1, .bound = n % 2 ? 0.5 : INFINITY, .decay = 0.01};
             for (int v = 0; v < variant_count; v++) {
                 memcpy(out, state, sizeof out);
                 void *slots[MBP_SLOTS_MAX] = {out[2], out[3], out[4]};
-                variants[v]->update[row](n, out[0], out[1], slots, constants, 0.01);
+                variants[v]->update[row](n, out[0], out[1], slots, constants, &terms);
                 if (v == 0)
                     memcpy(first, out, sizeof out);
                 CHECK(memcmp(out, first, sizeof out) == 0, "update %d differs between %s and %s at length %lld", row, variants[v]->isa,
