@@ -30,6 +30,45 @@ def mnist(root: Path) -> tuple[Digits, Digits]:
     return _mnist_part(root / "mnist", "train"), _mnist_part(root / "mnist", "t10k")
 
 
+class Examples(NamedTuple):
+    """Inputs and targets, a row each."""
+
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+
+
+class Table(NamedTuple):
+    """A regression table with its published splits: (training rows, test rows) of each."""
+
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    splits: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+
+
+def proben1(root: Path, problem: str) -> tuple[Examples, Examples, Examples]:
+    """The training, validation and test part of a Proben1 problem such as "cancer1": seven lines of counts, then a line per example."""
+    lines = _read(root / "proben1" / problem.rstrip("0123456789") / f"{problem}.dt").decode("ascii").split("\n")
+    count = {key: int(value) for key, value in (line.split("=") for line in lines[:7])}
+    table = np.array([line.split() for line in lines[7:] if line.strip()], dtype=np.float64)
+    inputs = count["bool_in"] + count["real_in"]
+    ends = np.cumsum([count["training_examples"], count["validation_examples"], count["test_examples"]])
+    parts = [Examples(part[:, :inputs], part[:, inputs:]) for part in np.split(table, ends[:2])]
+    return parts[0], parts[1], parts[2]
+
+
+def uci(root: Path, name: str) -> Table:
+    """A UCI regression set in Hernandez-Lobato and Adams's form: a table, and index files of its columns and its splits."""
+    folder = root / "uci-regression" / name
+    table, columns = _numbers(folder / "data.txt"), _numbers(folder / "index_features.txt").astype(np.int64)
+    target, count = int(_numbers(folder / "index_target.txt")), int(_numbers(folder / "n_splits.txt"))
+    splits = [tuple(_numbers(folder / f"index_{part}_{i}.txt").astype(np.int64) for part in ("train", "test")) for i in range(count)]
+    return Table(table[:, columns], table[:, target], [(train, test) for train, test in splits])
+
+
+def _numbers(path: Path) -> npt.NDArray[np.float64]:
+    return np.loadtxt(_read(path).decode("ascii").splitlines())
+
+
 def _usps_part(path: Path) -> Digits:
     table = np.loadtxt(_read(path).decode("ascii").splitlines(), dtype=np.float32)
     return Digits(table[:, 1:], table[:, 0].astype(np.int64))
@@ -52,6 +91,7 @@ def _idx(content: bytes) -> npt.NDArray[np.uint8]:
 
 def _read(path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
-        sys.exit(f"{path} is not there: give the folder that holds usps/ and mnist/ with --data DIR")
+        sys.exit(f"{path} is not there: give the folder that holds {path.parent.name}/ or its parent with --data DIR")
+    return gzip.decompress(content) if path.suffix == ".gz" else content
