@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from . import class_weight as class_weights
 from . import metrics as metric_functions
 from . import schedules
 from .arrays import Array, as_array
+from .checks import whole_number
 from .epoch import SPLIT, Pace, active, check, permutation, run, shuffled
 from .history import Record
 from .progress import ProgressLine
@@ -48,31 +48,20 @@ class Settings:
                     raise TypeError(f"fit: {what} must be a function, or a list of functions, not {function!r}")
 
 
-def check_count(value: Any, what: str, least: int = 1) -> int:
-    """A whole number that is large enough."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
-    if count < least:
-        raise ValueError(f"{what} must be at least {least}, not {count}")
-    return count
-
-
 def pace(batch_size: Any, accumulate: Any) -> Pace:
     """Checked."""
-    return Pace(check_count(batch_size, "batch_size"), check_count(accumulate, "accumulate"))
+    return Pace(whole_number(batch_size, "batch_size"), whole_number(accumulate, "accumulate"))
 
 
-def check_order(order: Any, count: int) -> Array | None:
+def check_order(order: Any, rows: int) -> Array | None:
     """Row numbers as a backend takes them; None stays None."""
     if order is None:
         return None
     index = as_array(order, "order")
     if index.ndim != 1 or index.dtype.kind not in "iu" or len(index) == 0:
         raise ValueError(f"order must be a 1-D array of row numbers, not {index.dtype} of shape {index.shape}")
-    if index.min() < 0 or index.max() >= count:
-        raise ValueError(f"order: row numbers run from 0 to {count - 1}, not from {index.min()} to {index.max()}")
+    if index.min() < 0 or index.max() >= rows:
+        raise ValueError(f"order: row numbers run from 0 to {rows - 1}, not from {index.min()} to {index.max()}")
     return np.ascontiguousarray(index, dtype=np.int64)
 
 
@@ -129,7 +118,7 @@ def _listed(given: Callback | Sequence[Callback] | None) -> list[Callback]:
 
 
 class Course:
-    """The schedule of a fit, which the trainer remembers; None leaves the trainer's rate as it is."""
+    """The schedule of a fit, which the trainer remembers if it is no plain function; None leaves the trainer's rate as it is."""
 
     def __init__(self, trainer: Trainer, given: str | Callable[[int], float] | None, updates: int, watch: Watch) -> None:
         self._trainer = trainer
@@ -138,17 +127,13 @@ class Course:
             if self.schedule.watched is not None:
                 watch.check("schedule: monitor", self.schedule.watched)
             self.schedule = schedules.begin(self.schedule, trainer.steps, updates)
-        self._remember()
 
     def go_on(self, record: Record) -> None:
         """Takes note of an epoch."""
         if isinstance(self.schedule, schedules.Schedule):
-            self.schedule = self.schedule.after(record)
-            self._remember()
-
-    def _remember(self) -> None:
-        if self.schedule is not None:
-            self._trainer.schedule = self.schedule if isinstance(self.schedule, schedules.Schedule) else None
+            self.schedule = self._trainer.schedule = self.schedule.after(record)
+        elif self.schedule is not None:
+            self._trainer.schedule = None
 
 
 class Watch:

@@ -41,8 +41,9 @@ def lr_find(result: RangeTest, ax: Axes | None = None) -> Axes:
     axes.plot(result.lrs, result.losses, color=_GREY, linewidth=1, alpha=0.5, label="loss of the batch")
     axes.plot(result.lrs, result.smoothed, color=_BLUE, linewidth=2, label="smoothed")
     axes.set_xscale("log")
-    low, high = result.smoothed.min(), result.smoothed.max()
-    axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))  # single batches may leave the picture
+    first, lowest = result.smoothed[0], min(result.losses)
+    if lowest < first:
+        axes.set_ylim(lowest - 0.1 * (first - lowest), first + (first - lowest))  # divergence may leave the picture
     for marker, name in (("o", "valley"), ("^", "steep"), ("s", "minimum")):
         rate = getattr(result, name)
         axes.plot([rate], [np.interp(rate, result.lrs, result.smoothed)], marker, color=_ORANGE, markersize=8, label=f"{name}: {rate:.2g}")

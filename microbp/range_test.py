@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import Array
+from .checks import whole_number
 from .epoch import Pace, active, shuffled, updates
-from .fitting import check_count
 from .rows import Rows
 from .snapshot import Snapshot
 
@@ -103,8 +103,8 @@ def lr_find(
     """
     if not 0 < start_lr < end_lr < math.inf:
         raise ValueError(f"lr_find: the rates must be positive and grow, not from start_lr={start_lr!r} to end_lr={end_lr!r}")
-    pace = Pace(check_count(batch_size, "batch_size"))
-    lrs = start_lr * (end_lr / start_lr) ** (np.arange(check_count(num_it, "num_it", least=10)) / num_it)
+    pace = Pace(whole_number(batch_size, "batch_size"))
+    lrs = start_lr * (end_lr / start_lr) ** (np.arange(whole_number(num_it, "num_it", least=10)) / num_it)
     rows = trainer._shape.read(X, y, sample_weight)
     before = Snapshot(trainer)
     try:

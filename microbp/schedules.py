@@ -9,59 +9,15 @@ is given to, and begins with it; any other counts from the trainer's first updat
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Annotated, Any, Self, get_args, get_type_hints
 
+from .checks import Check, or_none, real, rising, whole
 from .metrics import rises
-from .specs import Range, number, read_number, unknown
-
-Check = Callable[[str, Any], Any]  # (what, value) -> the value as it is kept; TypeError or ValueError if it is none
-
-
-def _real(text: str) -> Check:
-    """A number in an interval such as (0,1]."""
-    low, high = map(float, text[1:-1].split(","))
-    interval = Range(low, low, high, text)
-
-    def check(what: str, value: Any) -> float:
-        try:
-            result = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{what} must be a number, not {value!r}") from None
-        if not interval.holds(result):
-            raise ValueError(f"{what}={value!r} is outside {text}")
-        return result
-
-    return check
-
-
-def _whole(least: int) -> Check:
-    """A whole number that is large enough."""
-
-    def check(what: str, value: Any) -> int:
-        try:
-            result = operator.index(value)
-        except TypeError:
-            raise TypeError(f"{what} must be a whole number, not {value!r}") from None
-        if result < least:
-            raise ValueError(f"{what}={result} is not at least {least}")
-        return result
-
-    return check
-
-
-def _rising(what: str, value: Any) -> tuple[int, ...]:
-    """Whole numbers that rise; one alone may stand without its tuple."""
-    count = _whole(1)
-    found = tuple(count(what, one) for one in (value if isinstance(value, list | tuple) else [value]))
-    if not found or any(a >= b for a, b in itertools.pairwise(found)):
-        raise ValueError(f"{what} must be whole numbers that rise, such as (1000, 2000), not {value!r}")
-    return found
+from .specs import number, read_number, unknown
 
 
 def _word(what: str, value: Any) -> str:
@@ -74,10 +30,6 @@ def _schedule(what: str, value: Any) -> Schedule:
     if not isinstance(value, Schedule | str):
         raise TypeError(f"{what} must be a schedule such as bp.Cosine(lr=0.1), not {value!r}")
     return parse(value)
-
-
-def _or_none(check: Check) -> Check:
-    return lambda what, value: None if value is None else check(what, value)
 
 
 @dataclass(frozen=True)
@@ -111,10 +63,10 @@ class Schedule:
             object.__setattr__(self, key, check(f"{type(self).__name__}: {key}", getattr(self, key)))
 
 
-Rate = Annotated[float, _real("[0,inf)")]
-Share = Annotated[float, _real("(0,1]")]
-Factor = Annotated[float, _real("(0,inf)")]
-Count = Annotated[int, _whole(1)]
+Rate = Annotated[float, real("[0,inf)")]
+Share = Annotated[float, real("(0,1]")]
+Factor = Annotated[float, real("(0,inf)")]
+Count = Annotated[int, whole(1)]
 
 
 @dataclass(frozen=True)
@@ -122,7 +74,7 @@ class Lasting(Schedule):
     """A schedule that goes on for `steps` updates; None: for as long as the fit."""
 
     lr: Rate
-    steps: Annotated[int | None, _or_none(_whole(1))] = None
+    steps: Annotated[int | None, or_none(whole(1))] = None
 
     def over(self, total: int) -> Self:
         return replace(self, steps=max(1, total)) if self.steps is None else self
@@ -182,7 +134,7 @@ class MultiStep(Schedule):
     """lr gamma^(number of milestones <= t), PyTorch's MultiStepLR by updates; milestones: whole numbers that rise."""
 
     lr: Rate
-    milestones: Annotated[tuple[int, ...], _rising]
+    milestones: Annotated[tuple[int, ...], rising]
     gamma: Share = 0.1
 
     def __call__(self, step: int) -> float:
@@ -263,7 +215,7 @@ class OneCycle(Lasting):
     these are, without its cycle of the momentum (Smith & Topin 2018).
     """
 
-    pct_start: Annotated[float, _real("[0,1]")] = 0.3
+    pct_start: Annotated[float, real("[0,1]")] = 0.3
     div_factor: Factor = 25.0
     final_div_factor: Factor = 1e4
 
@@ -313,16 +265,16 @@ class ReduceOnPlateau(Schedule):
     """
 
     lr: Rate
-    factor: Annotated[float, _real("(0,1)")] = 0.1
-    patience: Annotated[int, _whole(0)] = 10
+    factor: Annotated[float, real("(0,1)")] = 0.1
+    patience: Annotated[int, whole(0)] = 10
     threshold: Rate = 1e-4
-    cooldown: Annotated[int, _whole(0)] = 0
+    cooldown: Annotated[int, whole(0)] = 0
     min_lr: Rate = 0.0
     monitor: Annotated[str, _word] = "val_loss"
-    mode: Annotated[str | None, _or_none(_word)] = None
-    best: Annotated[float | None, _or_none(_real("[-inf,inf]"))] = None
-    bad: Annotated[int, _whole(0)] = 0
-    rest: Annotated[int, _whole(0)] = 0
+    mode: Annotated[str | None, or_none(_word)] = None
+    best: Annotated[float | None, or_none(real("[-inf,inf]"))] = None
+    bad: Annotated[int, whole(0)] = 0
+    rest: Annotated[int, whole(0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

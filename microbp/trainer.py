@@ -11,6 +11,7 @@ import numpy as np
 from . import backend as backends
 from . import description, epoch, fitting, gradcheck, optimizers
 from .arrays import Array
+from .checks import whole_number
 from .class_weight import ClassWeight
 from .fitting import Callback
 from .history import Record
@@ -282,10 +283,10 @@ class Trainer:
         progress: a line on stderr; None: where it is a terminal or a notebook.
         """
         settings = fitting.Settings(
-            epochs=fitting.check_count(epochs, "epochs", least=0),
+            epochs=whole_number(epochs, "epochs", least=0),
             pace=fitting.pace(batch_size, accumulate),
             shuffle=shuffle,
-            stopping=Stopping(None if patience is None else fitting.check_count(patience, "patience"), monitor, mode, min_delta),
+            stopping=Stopping(None if patience is None else whole_number(patience, "patience"), monitor, mode, min_delta),
             schedule=schedule,
             callback=callback,
             batch_callback=batch_callback,

@@ -33,7 +33,7 @@ PYTHON_FLOORS = [
     {"_core", "reference"},
     {"backend"},
     {"arrays", "specs", "description", "progress", "threads", "history", "snapshot"},
-    {"graph", "optimizers", "metrics", "rows"},
+    {"graph", "optimizers", "metrics", "rows", "checks"},
     {"network", "own_loss", "schedules", "class_weight", "epoch", "stopping"},
     {"gradcheck", "fitting", "plot"},
     {"trainer", "range_test"},
