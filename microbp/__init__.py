@@ -7,14 +7,29 @@ probabilities = t.predict(X)
 """
 
 from . import backend as _backend
-from . import threads
+from . import schedules, threads
 from .backend import get_include, get_library_dir
-from .fitting import Record
 from .gradcheck import GradientCheck
 from .graph import Activation, Dense, Input, Node, add, concat, multiply
-from .metrics import accuracy, mae, r2, rmse
+from .history import Record, save_history
+from .metrics import accuracy, log_loss, mae, r2, rmse, top_k
 from .network import Network, load, mlp
 from .optimizers import SGD, Adam, Optimizer, RMSprop
+from .range_test import RangeTest, lr_find
+from .schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    Exponential,
+    InverseTime,
+    MultiStep,
+    OneCycle,
+    Polynomial,
+    ReduceOnPlateau,
+    Schedule,
+    StepDecay,
+    Warmup,
+)
 from .specs import Init, Loss
 from .trainer import Trainer
 
@@ -27,26 +42,44 @@ __all__ = [
     "SGD",
     "Activation",
     "Adam",
+    "Constant",
+    "Cosine",
+    "CosineRestarts",
     "Dense",
+    "Exponential",
     "GradientCheck",
     "Init",
     "Input",
+    "InverseTime",
     "Loss",
+    "MultiStep",
     "Network",
     "Node",
+    "OneCycle",
     "Optimizer",
+    "Polynomial",
     "RMSprop",
+    "RangeTest",
     "Record",
+    "ReduceOnPlateau",
+    "Schedule",
+    "StepDecay",
     "Trainer",
+    "Warmup",
     "accuracy",
     "add",
     "concat",
     "get_include",
     "get_library_dir",
     "load",
+    "log_loss",
+    "lr_find",
     "mae",
     "mlp",
     "multiply",
     "r2",
     "rmse",
+    "save_history",
+    "schedules",
+    "top_k",
 ]
