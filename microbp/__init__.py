@@ -14,7 +14,25 @@ from .gradcheck import GradientCheck
 from .graph import Activation, Dense, Input, Node, add, concat, multiply
 from .metrics import accuracy, mae, r2, rmse
 from .network import Network, load, mlp
-from .optimizers import SGD, Adam, Optimizer, RMSprop
+from .optimizers import (
+    ASGD,
+    SGD,
+    AdaBelief,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Ftrl,
+    Lamb,
+    Lion,
+    Momentum,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from .specs import Init, Loss
 from .trainer import Trainer
 
@@ -24,19 +42,32 @@ threads.announce(_backend.resolve(None))
 __version__ = "0.1.0"
 
 __all__ = [
+    "ASGD",
     "SGD",
     "Activation",
+    "AdaBelief",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "AdamW",
+    "Adamax",
     "Dense",
+    "Ftrl",
     "GradientCheck",
     "Init",
     "Input",
+    "Lamb",
+    "Lion",
     "Loss",
+    "Momentum",
+    "NAdam",
     "Network",
     "Node",
     "Optimizer",
+    "RAdam",
     "RMSprop",
     "Record",
+    "Rprop",
     "Trainer",
     "accuracy",
     "add",

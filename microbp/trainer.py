@@ -25,7 +25,8 @@ class Trainer:
     """Trains `net` by `loss` with `optimizer`.
 
     loss: a name, a Loss, a function f(outputs, targets, weight) -> (loss, gradient by outputs), or a list of these, one per output.
-    optimizer: a name or settings such as Adam(lr=1e-3). loss_weights: one factor per output. seed: of the shuffling; None: the net's.
+    optimizer: settings such as Adam(lr=1e-3), or a name, which means the defaults. loss_weights: one factor per output. seed: of the
+    shuffling; None: the net's.
     """
 
     def __init__(
@@ -197,14 +198,17 @@ class Trainer:
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if not name.startswith("_") or name == "_records"}
         slots = {name: view.copy() for name, view in self._state.items()}
-        return state | {"_saved": (self.lr, self.steps, self._grads.copy(), slots)}
+        losses = {name: self._core.get(name) for name in ("loss", "last_loss")}
+        return state | {"_saved": (self.lr, self.steps, losses, self._grads.copy(), slots)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        lr, steps, grads, slots = state.pop("_saved")
+        lr, steps, losses, grads, slots = state.pop("_saved")
         vars(self).update(state)
         self._input_grads = None
         self._connect()
         self.lr, self.steps = lr, steps
+        for name, loss in losses.items():
+            self._core.set(name, loss)
         self._grads[...] = grads
         for name, values in slots.items():
             self._state[name][...] = values
