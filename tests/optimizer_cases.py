@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 Step = Callable[[float, float, list[float], int], float]
@@ -13,12 +14,14 @@ Step = Callable[[float, float, list[float], int], float]
 class Optimizer:
     """spec as tests use it, every parameter off its default; slots: what each starts from, with the rate 0.1. hand: the textbook's step
     (p, g, s, t) -> p of the settings lr=0.1, weight_decay=0.1 and the row's other defaults; g has the decay in it unless it is
-    decoupled. s is a list of the slots, or of what the textbook keeps, that it changes."""
+    decoupled. s is a list of the slots, or of what the textbook keeps, that it changes. terms(p, s, h): for each slot, how large the
+    numbers are that cancel in it."""
 
     spec: str
     slots: dict[str, float]
     hand: Step
     decoupled: bool = False
+    terms: Callable[[float, list[float], dict[str, float]], Iterable[float]] = lambda p, s, h: itertools.repeat(0.0)
 
 
 def _sgd(p: float, g: float, s: list[float], t: int) -> float:
@@ -186,7 +189,12 @@ OPTIMIZERS = {
     "radam": Optimizer(f"radam({_ADAM})", _MOMENTS, _radam),
     "adabelief": Optimizer(f"adabelief({_ADAM},eps_root=0.0001)", _MOMENTS, _adabelief),
     "lion": Optimizer("lion(lr=0.02,beta1=0.8,beta2=0.95,weight_decay=0.1)", {"m": 0.0}, _lion, decoupled=True),
-    "ftrl": Optimizer("ftrl(lr=0.05,initial_accumulator_value=0.2,l1=0.01,l2=0.2,beta=0.3,weight_decay=0.1)", {"z": 0.0, "n": 0.1}, _ftrl),
+    "ftrl": Optimizer(
+        "ftrl(lr=0.05,initial_accumulator_value=0.2,l1=0.01,l2=0.2,beta=0.3,weight_decay=0.1)",
+        {"z": 0.0, "n": 0.1},
+        _ftrl,
+        terms=lambda p, s, h: [abs(p) * math.sqrt(s[1]) / h["lr"], 0.0],
+    ),
     "rprop_minus": Optimizer(f"rprop_minus({_RPROP})", _STEP_SIZE, _rprop),
     "irprop_minus": Optimizer(f"irprop_minus({_RPROP})", _STEP_SIZE, _irprop),
     "irprop_plus": Optimizer(f"irprop_plus({_RPROP})", _STEP_SIZE | {"change": 0.0}, _irprop),
