@@ -427,7 +427,8 @@ cdef class Trainer:
 
     @property
     def slots(self):
-        names = {name: detail.split() for name, _, detail in formulas("optimizer")}[self.optimizer]
+        words = {name: detail.split() for name, _, detail in formulas("optimizer")}[self.optimizer]
+        names = [word.partition("=")[0] for word in words]
         return {name: self.vector_at(mbp_trainer_slot(self.trainer, i)) for i, name in enumerate(names)}
 
     cdef object vector_at(self, void *at):

@@ -28,7 +28,9 @@ class OwnLosses:
         """Fills the backend's gradients; returns the loss."""
         outputs = [np.asarray(output) for output in self._core.forward(rows.x)]
         loss, gradients = self._call(outputs, rows)
+        before = self._core.get("loss") if accumulate else math.nan
         self._core.backward_from(gradients, accumulate, input_grads)
+        self._core.set("loss", loss if math.isnan(before) else before + loss)
         return loss
 
     def step(self, rows: Rows) -> float:

@@ -121,7 +121,7 @@ class Spec:
 
     @property
     def detail(self) -> str:
-        """A loss's link, an optimizer's slots."""
+        """A loss's link, an optimizer's slots and what they start from."""
         return table(self.kind)[self.name].detail
 
     def __repr__(self) -> str:
@@ -151,6 +151,9 @@ class Init(Spec):
 
 
 class OptimizerSpec(Spec):
-    """A row of the optimizers' table with parameters; the settings classes in `optimizers` become one."""
+    """A row of the optimizers' table with parameters; the settings classes in `optimizers` become one. "rprop" is PyTorch's iRprop-."""
 
     kind = "optimizer"
+
+    def __init__(self, name: str, **parameters: float) -> None:
+        super().__init__("irprop_minus" if name == "rprop" else name, **parameters)

@@ -30,7 +30,8 @@ class Trainer:
     """Trains `net` by `loss` with `optimizer`.
 
     loss: a name, a Loss, a function f(outputs, targets, weight) -> (loss, gradient by outputs), or a list of these, one per output.
-    optimizer: a name or settings such as Adam(lr=1e-3). loss_weights: one factor per output. seed: of the shuffling; None: the net's.
+    optimizer: settings such as Adam(lr=1e-3), or a name, which means the defaults. loss_weights: one factor per output. seed: of the
+    shuffling; None: the net's.
     """
 
     def __init__(
@@ -204,10 +205,13 @@ class Trainer:
     def _state_now(self) -> dict[str, Any]:
         """A copy of all that a step changes in the trainer."""
         slots = {name: view.copy() for name, view in self._state.items()}
-        return {"lr": self.lr, "steps": self.steps, "grads": self._grads.copy(), "slots": slots}
+        losses = {name: self._core.get(name) for name in ("loss", "last_loss")}
+        return {"lr": self.lr, "steps": self.steps, "losses": losses, "grads": self._grads.copy(), "slots": slots}
 
     def _set_state(self, state: dict[str, Any]) -> None:
         self.lr, self.steps = state["lr"], state["steps"]
+        for name, loss in state["losses"].items():
+            self._core.set(name, loss)
         self._grads[...] = state["grads"]
         for name, values in state["slots"].items():
             self._state[name][...] = values

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define MBP_DOUBLE
-#include "formulas.h"
+#include "optimizers.h"
 
 /* detail and note: what mbp_formula_detail tells, and one fact for this file's own use. */
 typedef struct row {
@@ -20,7 +20,8 @@ static const row activations[] = {
 static const row losses[] = {
 #include "formulas.def"
 };
-#define OPTIMIZER(name, slots, parameters, powers, ...) {#name, parameters, slots, powers},
+#define OPTIMIZER(name, slots, parameters, ...) {#name, parameters, slots, ""},
+#define TRUST_OPTIMIZER(name, slots, parameters, ...) {#name, parameters, slots, ""},
 static const row optimizers[] = {
 #include "formulas.def"
 };
@@ -83,9 +84,10 @@ static mbp_status unknown(mbp_kind kind, mbp_slice name, mbp_error *error) {
     char names[160] = "";
     for (int i = 0; i < kinds[kind].count; i++) {
         const char *next = kinds[kind].rows[i].name;
-        if (strlen(names) + strlen(next) + 3 > sizeof names)
+        const int fits = strlen(names) + strlen(next) + strlen(", , ...") < sizeof names;
+        strcat(strcat(names, i ? ", " : ""), fits ? next : "...");
+        if (!fits)
             break;
-        strcat(strcat(names, i ? ", " : ""), next);
     }
     return mbp_fail(error, MBP_INVALID, "unknown %s \"%.*s\"; there are: %s", kinds[kind].noun, (int)(name.length > 40 ? 40 : name.length),
                     name.at, names);
@@ -163,12 +165,15 @@ static int count_words(const char *text) {
 
 int mbp_optimizer_slots(int optimizer) { return count_words(optimizers[optimizer].detail); }
 
-int mbp_optimizer_power(int optimizer, int i) {
-    mbp_slice rest = mbp_slice_of(optimizers[optimizer].note), word;
-    do
+double mbp_optimizer_slot_start(int optimizer, int i, const double *parameters) {
+    mbp_slice rest = mbp_slice_of(optimizers[optimizer].detail), word = mbp_take_word(&rest);
+    while (i-- > 0)
         word = mbp_take_word(&rest);
-    while (i-- > 0 && word.length);
-    return word.length ? mbp_parameter_index(optimizers[optimizer].parameters, word) : -1;
+    const char *equals = memchr(word.at, '=', word.length);
+    if (!equals)
+        return 0;
+    const mbp_slice name = {equals + 1, (size_t)(word.at + word.length - (equals + 1))};
+    return parameters[mbp_parameter_index(optimizers[optimizer].parameters, name)];
 }
 
 int mbp_optimizer_decay(int optimizer) {
@@ -179,6 +184,7 @@ int mbp_optimizer_decouples(int optimizer) {
     enum { IN_GRADIENT, DECOUPLED };
     static const int decoupled[] = {
 #define OPTIMIZER(name, slots, parameters, powers, decay_enters, ...) decay_enters == DECOUPLED,
+#define TRUST_OPTIMIZER(...) 0,
 #include "formulas.def"
     };
     return decoupled[optimizer];
@@ -186,10 +192,21 @@ int mbp_optimizer_decouples(int optimizer) {
 
 int mbp_optimizer_decay_bias(int optimizer) { return count_words(optimizers[optimizer].parameters); }
 
-void mbp_optimizer_prepare(int optimizer, const double *parameters, const double *powers, double constants[MBP_CONSTANTS_MAX]) {
-    static void (*const prepare[])(const double h[], const double power[], double c[]) = {
-#define OPTIMIZER(name, slots, parameters, powers, decay_enters, prepare_function, step) prepare_function,
+void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running *running) {
+    static void (*const advance[])(const double h[], mbp_running *run) = {
+#define OPTIMIZER(name, slots, parameters, powers, ...) powers,
+#define TRUST_OPTIMIZER(name, slots, parameters, powers, ...) powers,
 #include "formulas.def"
     };
-    prepare[optimizer](parameters, powers, constants);
+    running->steps++;
+    advance[optimizer](parameters, running);
+}
+
+void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_running *running, double constants[MBP_CONSTANTS_MAX]) {
+    static void (*const prepare[])(const double h[], const mbp_running *run, double c[]) = {
+#define OPTIMIZER(name, slots, parameters, powers, decay_enters, prepare_function, step) prepare_function,
+#define TRUST_OPTIMIZER(name, slots, parameters, powers, prepare_function, ...) prepare_function,
+#include "formulas.def"
+    };
+    prepare[optimizer](parameters, running, constants);
 }

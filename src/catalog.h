@@ -26,14 +26,16 @@ typedef enum mbp_distribution { KEEP, UNIFORM, NORMAL } mbp_distribution;
 mbp_distribution mbp_initialiser_scale(const mbp_formula *initialiser, double in, double out, double *scale);
 
 int mbp_optimizer_slots(int optimizer);
-/* The position of the i-th parameter whose running product is kept, or -1. */
-int mbp_optimizer_power(int optimizer, int i);
+/* What the i-th slot is filled with at the start. */
+double mbp_optimizer_slot_start(int optimizer, int i, const double *parameters);
 /* The position of weight_decay; decay_bias, which every optimizer has, comes right after its row's parameters. */
 int mbp_optimizer_decay(int optimizer);
 int mbp_optimizer_decay_bias(int optimizer);
 /* Whether weight decay is taken off the parameters instead of added to the gradient. */
 int mbp_optimizer_decouples(int optimizer);
-/* The step's constants from the parameters and their running products. */
-void mbp_optimizer_prepare(int optimizer, const double *parameters, const double *powers, double constants[MBP_CONSTANTS_MAX]);
+/* Begins a step: counts it, and multiplies the running products. */
+void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running *running);
+/* The step's constants from the parameters and what runs along. */
+void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_running *running, double constants[MBP_CONSTANTS_MAX]);
 
 #endif

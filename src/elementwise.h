@@ -180,3 +180,19 @@ static int all_finite(int64_t n, const void *v) {
     }
     return bad == 0;
 }
+
+/* n squares into 16 partial sums, in double, which no float's square overflows. */
+static inline void add_squares(int64_t n, const T *x, double s[LANES]) {
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES)
+        for (int l = 0; l < LANES; l++)
+            s[l] += (double)x[j + l] * (double)x[j + l];
+    for (; j < n; j++)
+        s[j % LANES] += (double)x[j] * (double)x[j];
+}
+
+static double sum_squares(int64_t n, const void *v) {
+    double s[LANES] = {0};
+    add_squares(n, v, s);
+    return sum_lanes(s);
+}

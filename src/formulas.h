@@ -1,7 +1,6 @@
 /* Floor 0: the mathematics behind the rows of formulas.def, in the dtype T of the including file (double with MBP_DOUBLE, else float).
  *
- * Letters, here and in formulas.def: z pre-activation, y output, d* gradient by *, o raw output, t target, d = o - t; in optimizers
- * p parameter, g gradient, s its slots, h the row's parameters, c constants of one step.
+ * Letters, here and in formulas.def: z pre-activation, y output, d* gradient by *, o raw output, t target, d = o - t.
  *
  * All is written so that a compiler vectorises the loops around it: no branches but selections, no calls, rounding by a large
  * constant. There is no fused multiply-add and no table, so every vector width gives the same bits. Capitals are the functions of
@@ -100,6 +99,8 @@ FORMULA T MIN(T x, T y) { return x > y ? y : x; }
 
 /* y with the sign of x, for y >= 0. */
 FORMULA T with_sign(T y, T x) { return as_number(as_bits(y) | (as_bits(x) & ~(~(Bits)0 >> 1))); }
+
+FORMULA T SIGN(T x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
 
 /* The nearest integer, for |x| < 2^(MANTISSA_BITS - 2): no digit after the point survives the addition. */
 FORMULA T nearest(T x) { return x + (T)1.5 * TWO_TO_MANTISSA - (T)1.5 * TWO_TO_MANTISSA; }
@@ -362,69 +363,6 @@ static inline void narrow_cross_entropy(int64_t n, int count, const T *o, int64_
             row[k] = e[k][l] * factor[l];
         row[label[l]] -= (T)scale[l];
     }
-}
-
-/* ---- optimizers: the constants of a step, then the step of one parameter ---- */
-
-static inline void sgd_prepare(const double h[], const double power[], double c[]) {
-    (void)power;
-    c[0] = h[0]; /* lr */
-}
-
-FORMULA T sgd_step(T p, T g, T s[], const T c[]) {
-    (void)s;
-    return p - c[0] * g;
-}
-
-static inline void sgd_momentum_prepare(const double h[], const double power[], double c[]) {
-    (void)power;
-    c[0] = h[0]; /* lr */
-    c[1] = h[1]; /* momentum */
-}
-
-FORMULA T sgd_momentum_step(T p, T g, T s[], const T c[]) {
-    s[0] = c[1] * s[0] + g;
-    return p - c[0] * s[0];
-}
-
-/* Nesterov's step as in Sutskever et al. 2013, in the form of PyTorch. */
-FORMULA T sgd_nesterov_step(T p, T g, T s[], const T c[]) {
-    s[0] = c[1] * s[0] + g;
-    return p - c[0] * (g + c[1] * s[0]);
-}
-
-/* An eps below the normal floats would make 0 / 0 of a parameter without gradient. */
-static inline double normal_eps(double eps) { return eps < 0x1p-126 ? 0x1p-126 : eps; }
-
-/* Tieleman & Hinton 2012, eps outside of the root. */
-static inline void rmsprop_prepare(const double h[], const double power[], double c[]) {
-    (void)power;
-    c[0] = h[0]; /* lr */
-    c[1] = h[1]; /* alpha */
-    c[2] = 1 - h[1];
-    c[3] = normal_eps(h[2]);
-}
-
-FORMULA T rmsprop_step(T p, T g, T s[], const T c[]) {
-    s[0] = c[1] * s[0] + c[2] * (g * g);
-    return p - c[0] * g / (SQRT(s[0]) + c[3]);
-}
-
-/* Kingma & Ba 2015, section 2: both bias corrections drawn into lr and eps. */
-static inline void adam_prepare(const double h[], const double power[], double c[]) {
-    double root = __builtin_sqrt(1 - power[1]);
-    c[0] = h[0] * root / (1 - power[0]); /* lr */
-    c[1] = h[1];                         /* beta1 */
-    c[2] = 1 - h[1];
-    c[3] = h[2]; /* beta2 */
-    c[4] = 1 - h[2];
-    c[5] = normal_eps(h[3] * root);
-}
-
-FORMULA T adam_step(T p, T g, T s[], const T c[]) {
-    s[0] = c[1] * s[0] + c[2] * g;
-    s[1] = c[3] * s[1] + c[4] * (g * g);
-    return p - c[0] * s[0] / (SQRT(s[1]) + c[5]);
 }
 
 #undef EXP_SERIES

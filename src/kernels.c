@@ -12,7 +12,7 @@
 #include <arm_neon.h>
 #endif
 
-#include "formulas.h"
+#include "optimizers.h"
 
 /* VB: bytes of a vector. TILE_ROWS x TILE_VECTORS accumulators, with TILE_VECTORS more for b and one for a, fill the registers: 32 on
  * AVX-512 and NEON, 16 on AVX2 and SSE2. */
@@ -168,6 +168,11 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
     },
     .update = {
 #define OPTIMIZER(name, ...) [OPTIMIZER_##name] = update_##name,
+#define TRUST_OPTIMIZER(name, ...) [OPTIMIZER_##name] = update_##name,
+#include "formulas.def"
+    },
+    .measure = {
+#define TRUST_OPTIMIZER(name, ...) [OPTIMIZER_##name] = measure_##name,
 #include "formulas.def"
     },
     .copy = copy,
@@ -176,4 +181,5 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
     .multiply = multiply,
     .accumulate_product = accumulate_product,
     .finite = all_finite,
+    .sum_squares = sum_squares,
 };

@@ -29,6 +29,7 @@ enum mbp_initialiser {
 };
 enum mbp_optimizer {
 #define OPTIMIZER(name, ...) OPTIMIZER_##name,
+#define TRUST_OPTIMIZER(name, ...) OPTIMIZER_##name,
 #include "formulas.def"
     OPTIMIZER_COUNT
 };
@@ -67,9 +68,20 @@ typedef struct mbp_terms {
     double decay;
 } mbp_terms;
 
+/* What runs along with an optimizer's steps besides its slots. */
+typedef struct mbp_running {
+    int64_t steps;          /* so far; while the constants of a step are made, with this one */
+    double power[2];        /* running products of rates of decay */
+    double loss, last_loss; /* of the gradients as they stand, and of the last update's; NaN: not known */
+} mbp_running;
+
 /* n parameters p from gradients g, slots and the optimizer's constants. */
 typedef void (*mbp_update)(int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX], const double constants[MBP_CONSTANTS_MAX],
                            const mbp_terms *terms);
+/* The first pass of a row with a trust ratio: slots from gradients; sums[0]: of the squares of p, sums[1]: of the direction's, each as
+ * sum_squares adds. The second is the row's mbp_update with a rate that was scaled by the ratio; it reads no gradient. */
+typedef void (*mbp_measure)(int64_t n, const void *p, const void *g, void *const slots[MBP_SLOTS_MAX],
+                            const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms, double sums[2]);
 
 /* c (m, n) = start + the sum over k of a x b, each element one chain of fused multiply-adds in ascending k:
  *     MBP_NN  a (m, k), b (k, n)   forward: x W        (start: bias)
@@ -103,9 +115,12 @@ typedef struct mbp_kernels {
     mbp_map link[LINK_COUNT];
     mbp_loss loss[LOSS_COUNT];
     mbp_update update[OPTIMIZER_COUNT];
+    mbp_measure measure[OPTIMIZER_COUNT]; /* NULL: a row without a trust ratio */
     mbp_map copy, accumulate;                 /* out = in; out += in */
     mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
     int (*finite)(int64_t n, const void *v);  /* whether all n are */
+    /* The sum of n squares: 16 partial sums of doubles, element i in the i % 16th, and a fixed tree. */
+    double (*sum_squares)(int64_t n, const void *v);
 } mbp_kernels;
 
 /* dispatch.c: the table of this name (NULL: the best that runs here), or NULL when there is none or it cannot run. */

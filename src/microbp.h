@@ -110,7 +110,8 @@ MBP_API const char *mbp_version(void);
 MBP_API const char *mbp_formula_name(mbp_kind kind, int i);
 /* Its parameters with default and range, "lr=0.001[0,inf) beta1=0.9[0,1)"; "" for none; NULL past the last. */
 MBP_API const char *mbp_formula_parameters(mbp_kind kind, int i);
-/* An optimizer's state per parameter, "m v", or a loss's link; "" for the other kinds; NULL past the last. */
+/* An optimizer's state per parameter, "m v", with the parameter that it starts from where that is not 0, "prev step_size=lr"; or a loss's
+ * link; "" for the other kinds; NULL past the last. */
 MBP_API const char *mbp_formula_detail(mbp_kind kind, int i);
 /* The i-th kernel variant of this build, best first; NULL past the last. */
 MBP_API const char *mbp_isa_name(int i);
@@ -254,13 +255,15 @@ MBP_API void *mbp_trainer_slot(mbp_trainer *trainer, int i);
 /* The gradient by the i-th input of the last backward call with input_grads; valid until the next call. */
 MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error);
 
-/* The optimizer's parameters by name ("lr", ...); a value out of its range is refused. */
+/* The optimizer's parameters by name ("lr", ...); a value out of its range is refused. Two more names are state: "loss", of the gradients
+ * as they stand (parts that were accumulated are added; the caller may set it after mbp_trainer_backward_from), and "last_loss", of those
+ * of the last update; NaN: not known. irprop_plus compares them. */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);
 MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error);
-/* Updates so far; set with the optimizer's slots it restores an earlier state. */
+/* Updates so far; set with the optimizer's slots it restores an earlier state. Setting forgets the losses, which can be set after it. */
 MBP_API int64_t mbp_trainer_steps(const mbp_trainer *trainer);
 MBP_API mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error);
-/* Zero gradients, slots and step count. */
+/* Gradients of zero, slots as at the start, no updates. */
 MBP_API mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error);
 
 /* ---- random numbers (Philox 4x32-10): the same for the same arguments, anywhere ---- */

@@ -4,7 +4,7 @@
  *                kernels may read past the end. Neither ever moves.
  *     workspace  one block: the views below, then everything whose size depends on rows: values, kept z, deltas, gathered inputs,
  *                targets, row weights, and the kernels' scratch; then 64 readable bytes. Grown by making a new one.
- *     trainer    one block: the structure, its plan of the backward pass, gradients, slots, then 64 readable bytes. Never moves. */
+ *     trainer    one block: the structure, its plan of the backward pass, sums, gradients, slots, then 64 readable bytes. Never moves. */
 #ifndef MBP_NET_H
 #define MBP_NET_H
 
@@ -18,6 +18,9 @@ enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64, MBP_IDLE_MAX =
 
 /* What an element costs, in floating-point operations of a product that take as long. */
 enum { MBP_ELEMENT_WORK = 8, MBP_UPDATE_WORK = 16 };
+
+/* Elements of the flat vector that a thread updates, or sums, at a time. */
+enum { MBP_UPDATE_RUN = 32 << 10 };
 
 typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT } mbp_node_kind;
 
@@ -146,7 +149,8 @@ typedef struct mbp_plan {
 size_t mbp_plan_bytes(const mbp_net *net);
 /* Lays the plan's arrays into `block`. */
 void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block);
-void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias);
+/* per_tensor: each tensor is a group of its own. */
+void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias, int per_tensor);
 
 /* ---- the trainer (trainer.c) ---- */
 
@@ -163,15 +167,14 @@ struct mbp_trainer {
     size_t bytes;
     atomic_flag busy;
     mbp_formula optimizer;
-    /* Where its weight decay stands among its parameters, and which of them have a running product; looked up once. */
-    int decay, decay_bias, power_count, power_of[MBP_PARAMETERS_MAX];
-    double powers[MBP_PARAMETERS_MAX];
-    int64_t steps;
+    int decay, decay_bias; /* where these stand among its parameters, looked up once */
+    mbp_running running;
     mbp_objective *objective; /* per output */
     mbp_plan plan;
     char *grads;
     void *slots[MBP_SLOTS_MAX];
     int slot_count;
+    double (*sums)[2]; /* of squares, per run of a group */
     mbp_workspace *workspace;
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
     int64_t input_grad_rows; /* rows whose input gradients are; 0: none */

@@ -256,29 +256,30 @@ static void plan_grads(const mbp_net *net, mbp_plan *plan) {
     }
 }
 
-static void add_group(mbp_plan *plan, int64_t offset, int64_t length, double lr, int decay) {
-    mbp_group *last = plan->groups ? &plan->group[plan->groups - 1] : NULL;
+/* A group of its own, or more of the last one. */
+static void add_group(mbp_plan *plan, int64_t offset, int64_t length, double lr, int decay, int own) {
+    mbp_group *last = plan->groups && !own ? &plan->group[plan->groups - 1] : NULL;
     if (last && last->lr == lr && last->decay == decay && last->offset + last->length == offset)
         last->length += length;
     else
         plan->group[plan->groups++] = (mbp_group){offset, length, lr, decay};
 }
 
-static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias) {
+static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias, int per_tensor) {
     plan->groups = 0;
     for (int i = 0; i < net->layers; i++)
         if (!net->layer[i].frozen)
-            add_group(plan, net->layer[i].weight, net->layer[i].in * net->layer[i].out, 1, 1);
+            add_group(plan, net->layer[i].weight, net->layer[i].in * net->layer[i].out, 1, 1, per_tensor);
     for (int i = 0; i < net->layers; i++)
         if (!net->layer[i].frozen && net->layer[i].bias >= 0)
-            add_group(plan, net->layer[i].bias, net->layer[i].out, 1, decay_bias);
+            add_group(plan, net->layer[i].bias, net->layer[i].out, 1, decay_bias, per_tensor);
 }
 
-void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias) {
+void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias, int per_tensor) {
     plan->frozen_version = net->frozen_version;
     plan->input_grads = input_grads;
     plan_wanted(net, plan);
     plan_deltas(net, plan);
     plan_grads(net, plan);
-    plan_groups(net, plan, decay_bias);
+    plan_groups(net, plan, decay_bias, per_tensor);
 }

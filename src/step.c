@@ -58,7 +58,8 @@ static void refresh_plan(mbp_trainer *t, int input_grads) {
     const size_t item = t->net->item;
     if (t->plan.frozen_version == t->net->frozen_version && t->plan.input_grads == input_grads)
         return;
-    mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[t->decay_bias] != 0);
+    mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[t->decay_bias] != 0,
+                  t->net->kernels->measure[t->optimizer.row] != NULL);
     for (int i = 0; i < t->net->layers; i++) {
         const mbp_layer *layer = &t->net->layer[i];
         if (layer->frozen)
@@ -96,9 +97,11 @@ static mbp_status work_backward(void *argument) {
     mbp_forward_pass(t->net, t->workspace, w->rows.count, t->net->nodes - 1);
     w->loss = mbp_loss_pass(t, w->rows.count, w->how.total > 0 ? w->how.total : w->total, 1);
     status = check_loss(w->loss, w->error);
-    if (status == MBP_OK)
-        mbp_backward_pass(t, w->rows.count, w->how.accumulate);
-    return status;
+    if (status != MBP_OK)
+        return status;
+    mbp_backward_pass(t, w->rows.count, w->how.accumulate);
+    t->running.loss = w->how.accumulate && !isnan(t->running.loss) ? t->running.loss + w->loss : w->loss;
+    return MBP_OK;
 }
 
 static mbp_status work_step(void *argument) {
@@ -236,6 +239,7 @@ static mbp_status work_backward_from(void *argument) {
         if (t->plan.wanted[t->net->output[i].node])
             mbp_array_gather(&w->arrays[i], w->rows, t->net->dtype, t->workspace->delta[t->net->output[i].node]);
     mbp_backward_pass(t, w->rows.count, w->how.accumulate);
+    t->running.loss = NAN;
     return MBP_OK;
 }
 

@@ -43,11 +43,12 @@ static mbp_status read_objective(mbp_objective *objective, const char *loss, int
 
 static size_t round_up(size_t bytes) { return (bytes + MBP_ALIGNMENT - 1) / MBP_ALIGNMENT * MBP_ALIGNMENT; }
 
-/* The structure, objectives, plan, gradients and slots in one zeroed block. */
+/* The structure, objectives, plan, sums, gradients and slots in one zeroed block. */
 static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     const size_t head = round_up(sizeof(mbp_trainer) + (size_t)net->outputs * sizeof(mbp_objective));
     const size_t plan = round_up(mbp_plan_bytes(net)), vector = round_up((size_t)net->params * net->item);
-    size_t bytes = head + plan + vector * (size_t)(1 + slots) + MBP_READABLE;
+    const size_t sums = round_up((size_t)(net->params / MBP_UPDATE_RUN + 1) * sizeof(double[2]));
+    size_t bytes = head + plan + sums + vector * (size_t)(1 + slots) + MBP_READABLE;
     char *at = mbp_allocate(net->allocator, bytes);
     if (!at)
         return NULL;
@@ -57,7 +58,8 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     trainer->net = net;
     trainer->objective = (mbp_objective *)(at + sizeof *trainer);
     mbp_plan_place(net, &trainer->plan, at += head);
-    trainer->grads = at += plan;
+    trainer->sums = (double (*)[2])(at += plan);
+    trainer->grads = at += sums;
     trainer->slot_count = slots;
     for (int i = 0; i < slots; i++)
         trainer->slots[i] = at += vector;
@@ -65,14 +67,27 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     return trainer;
 }
 
+static void fill_slot(const mbp_trainer *trainer, int i) {
+    const double start = mbp_optimizer_slot_start(trainer->optimizer.row, i, trainer->optimizer.parameters);
+    for (int64_t k = 0; k < trainer->net->params; k++)
+        if (trainer->net->dtype == MBP_F64)
+            ((double *)trainer->slots[i])[k] = start;
+        else
+            ((float *)trainer->slots[i])[k] = (float)start;
+}
+
+/* Slots and what runs along, as before the first step. */
+static void start_optimizer(mbp_trainer *trainer) {
+    for (int i = 0; i < trainer->slot_count; i++)
+        fill_slot(trainer, i);
+    trainer->running = (mbp_running){.power = {1, 1}, .loss = NAN, .last_loss = NAN};
+}
+
 static void set_optimizer(mbp_trainer *trainer, const mbp_formula *optimizer) {
     trainer->optimizer = *optimizer;
     trainer->decay = mbp_optimizer_decay(optimizer->row);
     trainer->decay_bias = mbp_optimizer_decay_bias(optimizer->row);
-    for (int i = 0; (trainer->power_of[i] = mbp_optimizer_power(optimizer->row, i)) >= 0; i++) {
-        trainer->power_count++;
-        trainer->powers[i] = 1;
-    }
+    start_optimizer(trainer);
 }
 
 mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses, const double *loss_weights, int n_losses,
@@ -136,9 +151,21 @@ static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, i
                     name, mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row));
 }
 
+/* The losses that run along have names like parameters. */
+static double *running_loss(mbp_trainer *trainer, const char *name) {
+    if (!trainer || !name)
+        return NULL;
+    return strcmp(name, "loss") == 0 ? &trainer->running.loss : strcmp(name, "last_loss") == 0 ? &trainer->running.last_loss : NULL;
+}
+
 mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error) {
     int i = -1;
-    mbp_status status = value ? find_parameter(trainer, name, &i, error) : mbp_fail(error, MBP_INVALID, "value is NULL");
+    const double *loss = running_loss((mbp_trainer *)trainer, name);
+    if (!value)
+        return mbp_fail(error, MBP_INVALID, "value is NULL");
+    if (loss)
+        return *value = *loss, MBP_OK;
+    mbp_status status = find_parameter(trainer, name, &i, error);
     if (status == MBP_OK)
         *value = trainer->optimizer.parameters[i];
     return status;
@@ -146,6 +173,9 @@ mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double 
 
 mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
     int i = -1;
+    double *loss = running_loss(trainer, name);
+    if (loss)
+        return *loss = value, MBP_OK;
     mbp_status status = find_parameter(trainer, name, &i, error);
     if (status != MBP_OK)
         return status;
@@ -157,29 +187,25 @@ mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value,
     return status;
 }
 
-int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? trainer->steps : 0; }
+int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? trainer->running.steps : 0; }
 
-/* factor^steps with the roundings of a product that grows step by step; it ends at 0 or at 1. */
-static double running_product(double factor, int64_t steps) {
-    double product = 1, before = 0;
-    for (int64_t s = 0; s < steps && product != before; s++) {
-        before = product;
-        product *= factor;
+/* What runs along as so many updates would have left it; the products, rounded step by step, end at 0 or at 1. */
+static MBP_APART void replay(mbp_trainer *trainer, int64_t steps) {
+    mbp_running run = {.power = {1, 1}, .loss = NAN, .last_loss = NAN};
+    double before[2] = {0, 0};
+    while (run.steps < steps && memcmp(before, run.power, sizeof before) != 0) {
+        memcpy(before, run.power, sizeof before);
+        mbp_optimizer_advance(trainer->optimizer.row, trainer->optimizer.parameters, &run);
     }
-    return product;
+    run.steps = steps;
+    trainer->running = run;
 }
 
-static MBP_APART void set_powers(mbp_trainer *trainer, int64_t steps) {
-    for (int i = 0; i < trainer->power_count; i++)
-        trainer->powers[i] = running_product(trainer->optimizer.parameters[trainer->power_of[i]], steps);
-}
-
-/* The powers as the update would have left them, subnormals flushed. */
+/* Subnormals flushed, as in the update. */
 static void set_steps(mbp_trainer *trainer, int64_t steps) {
     const mbp_float_state before = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
-    set_powers(trainer, steps);
+    replay(trainer, steps);
     mbp_float_leave(before);
-    trainer->steps = steps;
 }
 
 mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
@@ -197,8 +223,6 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     if (status != MBP_OK)
         return status;
     memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
-    for (int i = 0; i < trainer->slot_count; i++)
-        memset(trainer->slots[i], 0, (size_t)trainer->net->params * trainer->net->item);
-    set_steps(trainer, 0);
+    start_optimizer(trainer);
     return mbp_trainer_leave(trainer, MBP_OK);
 }

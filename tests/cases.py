@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from optimizer_cases import OPTIMIZERS
 
 from microbp import _core
 
@@ -227,48 +228,6 @@ def own_mse(outputs: Array, targets: Array, weight: Array | None) -> tuple[float
     difference = outputs - targets
     return (share * difference**2).sum(), 2 * share * difference
 
-
-# ---- optimizers ----
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """spec as tests use it, every parameter off its default; hand: the textbook's step (p, g, slots, t) -> p of the settings
-    lr=0.1, momentum=0.9 and the row's other defaults, slots a list of two that it changes; divides: g is divided by its own size."""
-
-    spec: str
-    slots: tuple[str, ...]
-    hand: Callable[[float, float, list[float], int], float]
-    divides: bool = False
-
-
-def _momentum(p: float, g: float, s: list[float], t: int) -> float:
-    s[0] = 0.9 * s[0] + g
-    return p - 0.1 * s[0]
-
-
-def _nesterov(p: float, g: float, s: list[float], t: int) -> float:
-    s[0] = 0.9 * s[0] + g
-    return p - 0.1 * (g + 0.9 * s[0])
-
-
-def _rmsprop(p: float, g: float, s: list[float], t: int) -> float:
-    s[0] = 0.99 * s[0] + 0.01 * g**2
-    return p - 0.1 * g / (math.sqrt(s[0]) + 1e-8)
-
-
-def _adam(p: float, g: float, s: list[float], t: int) -> float:
-    s[0], s[1] = 0.9 * s[0] + 0.1 * g, 0.999 * s[1] + 0.001 * g**2
-    return p - 0.1 / (1 - 0.9**t) * s[0] / (math.sqrt(s[1]) / math.sqrt(1 - 0.999**t) + 1e-8)
-
-
-OPTIMIZERS = {
-    "sgd": Optimizer("sgd(lr=0.05,weight_decay=0.1)", (), lambda p, g, s, t: p - 0.1 * g),
-    "sgd_momentum": Optimizer("sgd_momentum(lr=0.05,momentum=0.8,weight_decay=0.1,decay_bias=1)", ("velocity",), _momentum),
-    "sgd_nesterov": Optimizer("sgd_nesterov(lr=0.05,momentum=0.8,weight_decay=0.1)", ("velocity",), _nesterov),
-    "rmsprop": Optimizer("rmsprop(lr=0.02,alpha=0.9,eps=0.0001,weight_decay=0.1)", ("v",), _rmsprop, divides=True),
-    "adam": Optimizer("adam(lr=0.02,beta1=0.8,beta2=0.95,eps=0.0001,weight_decay=0.1)", ("m", "v"), _adam, divides=True),
-}
 
 INITIALISERS = {  # by name: the spec, and the standard deviation of a weight (in, out)
     "normal": ("normal(std=0.3)", lambda i, o: 0.3),

@@ -17,7 +17,7 @@ ROWS = (Path(__file__).parent.parent / "src/formulas.def").read_text()
 MACROS = {
     "activation": "ACTIVATION",
     "loss": "(?:ROW_)?LOSS",
-    "optimizer": "OPTIMIZER",
+    "optimizer": "(?:TRUST_)?OPTIMIZER",
     "initialiser": "INITIALISER",
     "link": "(?:ROW_)?LINK",
 }
@@ -43,9 +43,10 @@ def test_names_and_parameters_are_the_same_everywhere(kind):
 
 
 def test_reference_says_what_formulas_def_says():
-    found = re.findall(r'^OPTIMIZER\((\w+), *"([^"]*)", *"([^"]*)"', ROWS, re.MULTILINE)
+    found = re.findall(r'^(?:TRUST_)?OPTIMIZER\((\w+), *"([^"]*)", *"([^"]*)"', ROWS, re.MULTILINE)
     assert reference.formulas("optimizer") == [(name, parameters, slots) for name, slots, parameters in found]
-    assert {name: case.slots for name, case in cases.OPTIMIZERS.items()} == {name: tuple(slots.split()) for name, slots, _ in found}
+    slots_of = {name: [word.partition("=")[0] for word in slots.split()] for name, slots, _ in found}
+    assert {name: list(case.slots) for name, case in cases.OPTIMIZERS.items()} == slots_of
     for name, parameters, link in reference.formulas("loss"):
         assert re.search(rf'LOSS\({name}, +{link},.*"{re.escape(parameters)}"', ROWS)
     for name, parameters, _ in reference.formulas("activation"):
@@ -118,9 +119,13 @@ def test_initial_weights_have_the_rows_spread(backend, name):
 
 
 def by_hand(name: str) -> list[float]:
-    p, slots, places = 1.0, [0.0, 0.0], []
+    case, p, places = cases.OPTIMIZERS[name], 1.0, []
+    slots = [*case.slots.values(), 0.0]
     for t, gradient in enumerate([0.5, -2.0], 1):
-        p = cases.OPTIMIZERS[name].hand(p, gradient + 0.1 * p, slots, t)
+        if not case.decoupled:
+            p = case.hand(p, gradient + 0.1 * p, slots, t)
+        else:
+            p = case.hand(p if name == "lamb" else p - 0.1 * 0.1 * p, gradient, slots, t)
         places.append(p)
     return places
 
@@ -128,8 +133,9 @@ def by_hand(name: str) -> list[float]:
 @pytest.mark.parametrize("name", cases.OPTIMIZERS)
 def test_optimizer_by_hand(backend, name):
     trainer = trainer_of(backend, "input 1\ndense 0 units=1\noutput 1", None, f"{name}(lr=0.1,weight_decay=0.1)")
-    params = np.asarray(memoryview(trainer.net.params))
+    params, start = np.asarray(memoryview(trainer.net.params)), list(cases.OPTIMIZERS[name].slots.items())
     params[0], x = 1.0, np.ones((1, 1))
+    assert [(slot, *set(memoryview(vector).tolist())) for slot, vector in trainer.slots.items()] == start
     for steps, (gradient, place) in enumerate(zip([0.5, -2.0], by_hand(name), strict=True), 1):
         trainer.forward(x)
         trainer.backward_from([np.array([[gradient]])])
@@ -138,7 +144,8 @@ def test_optimizer_by_hand(backend, name):
         assert trainer.steps == steps
     trainer.reset()
     assert trainer.steps == 0
-    assert not any(np.asarray(memoryview(vector)).any() for vector in (trainer.grads, *trainer.slots.values()))
+    assert [(slot, *set(memoryview(vector).tolist())) for slot, vector in trainer.slots.items()] == start
+    assert not np.asarray(memoryview(trainer.grads)).any()
 
 
 @pytest.mark.parametrize("decay_bias", [0, 1])

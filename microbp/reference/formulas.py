@@ -1,9 +1,9 @@
-"""Every activation, loss, link, initialiser and optimizer, one entry each, written with the operations of autodiff.
+"""Every activation, loss, link and initialiser, one entry each, written with the operations of autodiff; and the tables of all formulas.
 
 Only values are written here: derivatives follow from the chain rule. What makes an entry longer than its textbook line is one of
 two things: no exponential of a large number is taken, and at a kink the branch with the wanted derivative is the one taken.
 
-Letters: z pre-activation, o raw output, t target, d = o - t; p parameter, g gradient, s the optimizer's slots.
+Letters: z pre-activation, o raw output, t target, d = o - t.
 A parameter text, "lr=0.001[0,inf) momentum=0.9[0,1)", gives each name, its default and the values it may have.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .autodiff import Matrix, erfc, exp, expm1, log1p, maximum, minimum, row_sum, tanh, where
+from .optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,6 @@ class Initialiser:
     distribution: str
     scale: Callable[..., float]
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """update(p, g, s, t, ...): the new p and the new slots at step t = 1, 2, ...; weight decay is in g already."""
-
-    parameters: str
-    detail: str  # its slots
-    update: Callable[..., tuple[float, list[float]]]
 
 
 # ---- activations ----
@@ -202,48 +194,6 @@ INITIALISERS = {
 }
 
 
-# ---- optimizers ----
-
-
-def _sgd(p, g, s, t, lr):
-    return p - lr * g, []
-
-
-def _sgd_momentum(p, g, s, t, lr, momentum):
-    """Polyak 1964, in the form of Sutskever et al. 2013 with lr taken out of the velocity."""
-    velocity = momentum * s[0] + g
-    return p - lr * velocity, [velocity]
-
-
-def _sgd_nesterov(p, g, s, t, lr, momentum):
-    """Nesterov 1983: the gradient step from where the velocity leads."""
-    velocity = momentum * s[0] + g
-    return p - lr * (g + momentum * velocity), [velocity]
-
-
-def _rmsprop(p, g, s, t, lr, alpha, eps):
-    """Tieleman & Hinton 2012."""
-    v = alpha * s[0] + (1 - alpha) * (g * g)
-    return p - lr * g / (math.sqrt(v) + eps), [v]
-
-
-def _adam(p, g, s, t, lr, beta1, beta2, eps):
-    """Kingma & Ba 2015, algorithm 1."""
-    m = beta1 * s[0] + (1 - beta1) * g
-    v = beta2 * s[1] + (1 - beta2) * (g * g)
-    m_unbiased = m / (1 - beta1**t)
-    v_unbiased = v / (1 - beta2**t)
-    return p - lr * m_unbiased / (math.sqrt(v_unbiased) + eps), [m, v]
-
-
-OPTIMIZERS = {
-    "sgd": Optimizer("lr=0.001[0,inf) weight_decay=0[0,inf)", "", _sgd),
-    "sgd_momentum": Optimizer("lr=0.001[0,inf) momentum=0.9[0,1) weight_decay=0[0,inf)", "velocity", _sgd_momentum),
-    "sgd_nesterov": Optimizer("lr=0.001[0,inf) momentum=0.9[0,1) weight_decay=0[0,inf)", "velocity", _sgd_nesterov),
-    "rmsprop": Optimizer("lr=0.01[0,inf) alpha=0.99[0,1) eps=1e-08(0,inf) weight_decay=0[0,inf)", "v", _rmsprop),
-    "adam": Optimizer("lr=0.001[0,inf) beta1=0.9[0,1) beta2=0.999[0,1) eps=1e-08(0,inf) weight_decay=0[0,inf)", "m v", _adam),
-}
-
 # Besides its row's parameters every optimizer has this one: whether weight decay acts on biases too.
 EVERY_OPTIMIZER = "decay_bias=0[0,1]"
 
@@ -259,7 +209,8 @@ TABLES: dict[str, dict[str, Any]] = {
 def formulas(kind: str) -> list[tuple[str, str, str]]:
     """(name, parameter text, detail) of every formula of a kind: activation, loss, optimizer, initialiser or link.
 
-    The detail of an optimizer is its slots ("m v"), of a loss its link, else "".
+    The detail of an optimizer is its slots ("m v", or with the parameter that one starts from, "sum=initial_accumulator_value"), of a loss
+    its link, else "".
     """
     if kind not in TABLES:
         raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(TABLES)}")

@@ -15,6 +15,8 @@ from .formulas import row_losses
 from .net import Net, Pass, Tensor
 from .spec import Interval, Spec, check_parameter
 
+_LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # of the gradients as they stand, and of the last update's
+
 Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss by it)
 
 
@@ -52,8 +54,8 @@ class Trainer:
         self._optimizer = Spec.parse("optimizer", optimizer)
         self._values = dict(self._optimizer.values)
         self.grads = self._zeros()
-        self.slots = {name: self._zeros() for name in self._optimizer.entry.detail.split()}
-        self._steps = 0
+        self.slots = {name: self._zeros() for name in self._optimizer.entry.slots}
+        self._start_optimizer()
         self._pass: Pass | None = None
         self._input_grads: list[Matrix] | None = None
         for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
@@ -88,6 +90,7 @@ class Trainer:
         losses, result, ends = self._forward_loss(batch, total or _total(batch))
         self._check_losses(losses)
         self._store_gradients(result, self._gradients(result, ends, accumulate), input_grads)
+        self._loss = sum(losses) + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
         return sum(losses)
 
     def apply(self) -> None:
@@ -114,6 +117,7 @@ class Trainer:
         read = [read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows) for i, (g, o) in enumerate(zip(gradients, outputs))]
         found = self._gradients(self._pass, [(output, g.data) for output, g in zip(outputs, read)], accumulate)
         self._store_gradients(self._pass, found, input_grads)
+        self._loss = math.nan
 
     # ---- loops and other questions ----
 
@@ -151,18 +155,23 @@ class Trainer:
     # ---- settings and state ----
 
     def get(self, name: str) -> float:
-        """A parameter of the optimizer."""
+        """A parameter of the optimizer; or "loss", of the gradients as they stand, or "last_loss", of the last update's; NaN: not known."""
+        if name in _LOSSES:
+            return getattr(self, _LOSSES[name])
         if name not in self._values:
             raise ValueError(f'unknown parameter "{name}"; the parameters are: {", ".join(self._values)}')
         return self._values[name]
 
     def set(self, name: str, value: float) -> None:
-        """Changes a parameter of the optimizer; decay_bias is chosen when the trainer is made."""
+        """Changes what `get` tells; decay_bias is chosen when the trainer is made."""
+        if name in _LOSSES:
+            setattr(self, _LOSSES[name], float(value))
+            return
         self._values[name] = check_parameter(self._optimizer.entry.parameters, name, float(value))
 
     @property
     def steps(self) -> int:
-        """Updates so far; set together with the slots it restores an earlier state."""
+        """Updates so far; set together with the slots it restores an earlier state. Setting forgets the losses."""
         return self._steps
 
     @steps.setter
@@ -170,12 +179,17 @@ class Trainer:
         if steps < 0:
             raise ValueError(f"steps={steps} is not in [0,inf)")
         self._steps = int(steps)
+        self._loss = self._last_loss = math.nan
 
     def reset(self) -> None:
-        """Zero gradients, slots and steps."""
-        for vector in (self.grads, *self.slots.values()):
-            vector[:] = self._zeros()
-        self._steps = 0
+        """Gradients of zero, slots as at the start, no updates."""
+        self.grads[:] = self._zeros()
+        self._start_optimizer()
+
+    def _start_optimizer(self) -> None:
+        for name, start in self._optimizer.entry.slots.items():
+            self.slots[name][:] = array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params)
+        self.steps = 0
 
     # ---- reading ----
 
@@ -227,6 +241,7 @@ class Trainer:
         found = self._gradients(result, ends, accumulate=False)
         self._check_gradients(found[0])
         self._store_gradients(result, found, input_grads=False)
+        self._loss = sum(losses)
         self._update()
         return sum(losses)
 
@@ -262,21 +277,36 @@ class Trainer:
         """One optimizer step on every parameter that is not frozen. Weight decay acts on weights, and on biases if decay_bias is 1."""
         hyper = dict(self._values)
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
-        update, t = self._optimizer.entry.update, self._steps + 1
-        params, slots = self.net.params[:], [slot[:] for slot in self.slots.values()]
+        if self._optimizer.entry.loss_rose:
+            hyper["loss_rose"] = self._loss > self._last_loss
+        found = {}
         for tensor in self.net.layout:
-            if self._is_frozen(tensor):
-                continue
-            tensor_decay = decay if tensor.name == "weight" or decay_bias else 0.0
-            for i in range(tensor.place.start, tensor.place.stop):
-                g = self.grads[i] + tensor_decay * params[i]
-                params[i], state = update(params[i], g, [slot[i] for slot in slots], t, **hyper)
-                for slot, value in zip(slots, state):
-                    slot[i] = value
-        self.net.params[:] = params
-        for slot, value in zip(self.slots.values(), slots):
-            slot[:] = value
-        self._steps = t
+            if not self._is_frozen(tensor):
+                found[tensor] = self._updated(tensor, decay if tensor.name == "weight" or decay_bias else 0.0, hyper)
+        for tensor, (params, *slots) in found.items():
+            for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
+                vector[tensor.place] = array(self.net.format, values)
+        self._steps += 1
+        self._last_loss, self._loss = self._loss, math.nan
+
+    def _updated(self, tensor: Tensor, decay: float, hyper: dict[str, float]) -> list[list[float]]:
+        """A tensor's new parameters and slots."""
+        entry, t = self._optimizer.entry, self._steps + 1
+        params, grads, *slots = (vector[tensor.place].tolist() for vector in (self.net.params, self.grads, *self.slots.values()))
+        start = [p - hyper["lr"] * decay * p if entry.decay == "decoupled" else p for p in params]
+        seen = [g + decay * p if entry.decay == "gradient" else g for g, p in zip(grads, params)]
+        found = [entry.update(p, g, s, t, **hyper) for p, g, *s in zip(start, seen, *slots)]
+        moved = [p for p, _ in found]
+        if entry.decay == "trust":
+            moved = trusted(params, [d + decay * p for d, p in zip(moved, params)], hyper["lr"])
+        return [moved, *map(list, zip(*(s for _, s in found)))]
+
+
+def trusted(params: list[float], direction: list[float], lr: float) -> list[float]:
+    """A tensor less lr times the direction made as long as the tensor; with its own length where one of the two is 0."""
+    long, of_direction = math.hypot(*params), math.hypot(*direction)
+    ratio = long / of_direction if long and of_direction else 1.0
+    return [p - lr * ratio * d for p, d in zip(params, direction)]
 
 
 # ---- checks ----

@@ -1,6 +1,6 @@
 /* The functions of formulas.h against the C library in the next wider type. Compile for float, and with -DMBP_DOUBLE for double.
  *     test_math [stride]     float: every stride-th of the 2^32 inputs (1: all of them); double: 10^9 / stride random inputs */
-#include "formulas.h"
+#include "optimizers.h"
 
 #include <float.h>
 #include <math.h>
@@ -282,15 +282,15 @@ static void check_optimizers(void) {
         const double h[5][5] = {{lr}, {lr, mu}, {lr, mu}, {lr, alpha, eps}, {lr, b1, b2, eps}};
         T p = 1, s[2] = {0, 0};
         Wide q = 1, m = 0, v = 0;
-        double power[2] = {1, 1};
+        mbp_running run = {.power = {1, 1}};
         for (int i = 0; i < 3; i++) {
             double constants[8] = {0};
             T c[8];
-            power[0] *= b1;
-            power[1] *= b2;
-            void (*const prepare[])(const double[], const double[], double[]) = {sgd_prepare, sgd_momentum_prepare, sgd_momentum_prepare,
+            run.power[0] *= b1;
+            run.power[1] *= b2;
+            void (*const prepare[])(const double[], const mbp_running *, double[]) = {sgd_prepare, momentum_prepare, momentum_prepare,
                                                                                  rmsprop_prepare, adam_prepare};
-            prepare[kind](h[kind], power, constants);
+            prepare[kind](h[kind], &run, constants);
             for (int k = 0; k < 8; k++)
                 c[k] = (T)constants[k];
             switch (kind) {
@@ -317,13 +317,13 @@ static void check_optimizers(void) {
                 p = adam_step(p, g[i], s, c);
                 m = b1 * m + (1 - b1) * g[i];
                 v = b2 * v + (1 - b2) * g[i] * g[i];
-                q -= lr * m / (1 - power[0]) / (IN_WIDE(sqrt)(v / (1 - power[1])) + eps);
+                q -= lr * m / (1 - run.power[0]) / (IN_WIDE(sqrt)(v / (1 - run.power[1])) + eps);
             }
         }
         expect(close_to(p, q, 1), (const char *[]){"sgd", "sgd_momentum", "sgd_nesterov", "rmsprop", "adam"}[kind], (double)p, (double)q);
     }
     double c[8];
-    adam_prepare((const double[]){lr, b1, b2, 1e-60}, (const double[]){b1, b2}, c);
+    adam_prepare((const double[]){lr, b1, b2, 1e-60}, &(mbp_running){.power = {b1, b2}}, c);
     expect((T)c[5] > 0, "adam's eps in T", c[5], 1e-60);
 }
 

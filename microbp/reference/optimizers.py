@@ -1,0 +1,286 @@
+"""Every optimizer, one entry each, as its paper has it.
+
+Letters: p parameter, g gradient, s its slots, t the step 1, 2, ...; the other arguments are the row's parameters by name. A parameter text,
+"lr=0.001[0,inf) momentum=0.9[0,1)", gives each name, its default and the values it may have.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """update(p, g, s, t, ...): the new p and the new slots.
+
+    detail: the slots' names, with the parameter that one starts from if not from 0. decay, where weight decay enters: "gradient",
+    weight_decay p is in g already; "decoupled", p is p - lr weight_decay p already (Loshchilov & Hutter 2019); "trust": update returns a
+    direction d instead of p, and p - lr |p| / |d + weight_decay p| (d + weight_decay p) with the norms of the whole tensor is the new p.
+    loss_rose: update is also told whether the loss is larger than at the last step.
+    """
+
+    parameters: str
+    detail: str
+    update: Callable[..., tuple[float, list[float]]]
+    decay: str = "gradient"
+    loss_rose: bool = False
+
+    @property
+    def slots(self) -> dict[str, str]:
+        """Name -> the parameter that the slot starts from, "" for 0."""
+        return {name: start for name, _, start in (word.partition("=") for word in self.detail.split())}
+
+
+def _sign(x):
+    return (x > 0) - (x < 0)
+
+
+# ---- gradient descent and momentum ----
+
+
+def _sgd(p, g, s, t, lr):
+    return p - lr * g, []
+
+
+def _sgd_momentum(p, g, s, t, lr, momentum):
+    """Polyak 1964, in the form of Sutskever et al. 2013 with lr taken out of the velocity."""
+    velocity = momentum * s[0] + g
+    return p - lr * velocity, [velocity]
+
+
+def _sgd_nesterov(p, g, s, t, lr, momentum):
+    """Nesterov 1983: the gradient step from where the velocity leads."""
+    velocity = momentum * s[0] + g
+    return p - lr * (g + momentum * velocity), [velocity]
+
+
+def _momentum(p, g, s, t, lr, momentum):
+    """Rumelhart et al. 1986: lr inside of the velocity."""
+    velocity = momentum * s[0] - lr * g
+    return p + velocity, [velocity]
+
+
+def _momentum_nesterov(p, g, s, t, lr, momentum):
+    velocity = momentum * s[0] - lr * g
+    return p + momentum * velocity - lr * g, [velocity]
+
+
+def _asgd(p, g, s, t, lr, lambd, alpha, t0):
+    """Polyak & Juditsky 1992, as in PyTorch: a falling rate, and from step t0 on the average of the parameters in the slot."""
+    eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
+    p = p - lambd * eta * p - eta * g
+    share = 1 / max(1, t - 1 - t0)
+    return p, [(1 - share) * s[0] + share * p]
+
+
+# ---- steps divided by the gradients' size ----
+
+
+def _adagrad(p, g, s, t, lr, lr_decay, initial_accumulator_value, eps):
+    """Duchi et al. 2011."""
+    total = s[0] + g * g
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (math.sqrt(total) + eps), [total]
+
+
+def _adadelta(p, g, s, t, lr, rho, eps):
+    """Zeiler 2012, algorithm 1."""
+    v = rho * s[0] + (1 - rho) * (g * g)
+    change = math.sqrt(s[1] + eps) / math.sqrt(v + eps) * g
+    return p - lr * change, [v, rho * s[1] + (1 - rho) * (change * change)]
+
+
+def _rmsprop(p, g, s, t, lr, alpha, eps):
+    """Tieleman & Hinton 2012."""
+    v = alpha * s[0] + (1 - alpha) * (g * g)
+    return p - lr * g / (math.sqrt(v) + eps), [v]
+
+
+def _rmsprop_momentum(p, g, s, t, lr, alpha, eps, momentum):
+    v = alpha * s[0] + (1 - alpha) * (g * g)
+    velocity = momentum * s[1] + g / (math.sqrt(v) + eps)
+    return p - lr * velocity, [v, velocity]
+
+
+def _rmsprop_centered(p, g, s, t, lr, alpha, eps):
+    """Graves 2013: divided by the gradients' standard deviation."""
+    v = alpha * s[0] + (1 - alpha) * (g * g)
+    mean = alpha * s[1] + (1 - alpha) * g
+    return p - lr * g / (math.sqrt(max(v - mean * mean, 0.0)) + eps), [v, mean]
+
+
+def _rmsprop_centered_momentum(p, g, s, t, lr, alpha, eps, momentum):
+    v = alpha * s[0] + (1 - alpha) * (g * g)
+    mean = alpha * s[1] + (1 - alpha) * g
+    velocity = momentum * s[2] + g / (math.sqrt(max(v - mean * mean, 0.0)) + eps)
+    return p - lr * velocity, [v, mean, velocity]
+
+
+# ---- adaptive moments ----
+
+
+def _adam(p, g, s, t, lr, beta1, beta2, eps):
+    """Kingma & Ba 2015, algorithm 1."""
+    m = beta1 * s[0] + (1 - beta1) * g
+    v = beta2 * s[1] + (1 - beta2) * (g * g)
+    m_unbiased = m / (1 - beta1**t)
+    v_unbiased = v / (1 - beta2**t)
+    return p - lr * m_unbiased / (math.sqrt(v_unbiased) + eps), [m, v]
+
+
+def _adam_amsgrad(p, g, s, t, lr, beta1, beta2, eps):
+    """Reddi et al. 2018: the largest second moment so far, with the bias corrections of PyTorch."""
+    m = beta1 * s[0] + (1 - beta1) * g
+    v = beta2 * s[1] + (1 - beta2) * (g * g)
+    v_max = max(s[2], v)
+    return p - lr * (m / (1 - beta1**t)) / (math.sqrt(v_max / (1 - beta2**t)) + eps), [m, v, v_max]
+
+
+def _adamax(p, g, s, t, lr, beta1, beta2, eps):
+    """Kingma & Ba 2015, algorithm 2, with eps as in PyTorch."""
+    m = beta1 * s[0] + (1 - beta1) * g
+    u = max(beta2 * s[1], abs(g) + eps)
+    return p - lr / (1 - beta1**t) * m / u, [m, u]
+
+
+def _nadam_momentum(t, beta1, momentum_decay):
+    return beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
+
+
+@functools.lru_cache(maxsize=4)
+def _nadam_product(t, beta1, momentum_decay):
+    return math.prod(_nadam_momentum(i, beta1, momentum_decay) for i in range(1, t + 1))
+
+
+def _nadam(p, g, s, t, lr, beta1, beta2, eps, momentum_decay):
+    """Dozat 2016: Nesterov's look ahead in Adam, with a momentum that grows."""
+    m = beta1 * s[0] + (1 - beta1) * g
+    v = beta2 * s[1] + (1 - beta2) * (g * g)
+    now, after = (_nadam_momentum(i, beta1, momentum_decay) for i in (t, t + 1))
+    product = _nadam_product(t, beta1, momentum_decay)
+    ahead = (1 - now) * g / (1 - product) + after * m / (1 - product * after)
+    return p - lr * ahead / (math.sqrt(v / (1 - beta2**t)) + eps), [m, v]
+
+
+def _radam(p, g, s, t, lr, beta1, beta2, eps):
+    """Liu et al. 2020, algorithm 2: as momentum alone until the variance is tractable."""
+    m = beta1 * s[0] + (1 - beta1) * g
+    v = beta2 * s[1] + (1 - beta2) * (g * g)
+    m_unbiased = m / (1 - beta1**t)
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * t * beta2**t / (1 - beta2**t)
+    if length <= 5:
+        return p - lr * m_unbiased, [m, v]
+    rectifier = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+    return p - lr * rectifier * m_unbiased * math.sqrt(1 - beta2**t) / (math.sqrt(v) + eps), [m, v]
+
+
+def _adabelief(p, g, s, t, lr, beta1, beta2, eps, eps_root):
+    """Zhuang et al. 2020: the variance around the mean instead of the second moment."""
+    m = beta1 * s[0] + (1 - beta1) * g
+    v = beta2 * s[1] + (1 - beta2) * (g - m) ** 2 + eps_root
+    return p - lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps), [m, v]
+
+
+def _lion(p, g, s, t, lr, beta1, beta2):
+    """Chen et al. 2023, algorithm 2."""
+    return p - lr * _sign(beta1 * s[0] + (1 - beta1) * g), [beta2 * s[0] + (1 - beta2) * g]
+
+
+def _lamb(p, g, s, t, lr, beta1, beta2, eps):
+    """You et al. 2020, algorithm 2: Adam's direction."""
+    m = beta1 * s[0] + (1 - beta1) * g
+    v = beta2 * s[1] + (1 - beta2) * (g * g)
+    return m / (1 - beta1**t) / (math.sqrt(v / (1 - beta2**t)) + eps), [m, v]
+
+
+# ---- follow the regularized leader ----
+
+
+def _ftrl(p, g, s, t, lr, initial_accumulator_value, l1, l2, beta):
+    """McMahan et al. 2013, algorithm 1."""
+    z, n = s
+    sigma = (math.sqrt(n + g * g) - math.sqrt(n)) / lr
+    z, n = z + g - sigma * p, n + g * g
+    over = z - max(-l1, min(z, l1))
+    return -over / ((beta + math.sqrt(n)) / lr + l2) if over else 0.0, [z, n]
+
+
+# ---- resilient propagation ----
+
+
+def _rprop_size(turn, size, eta_minus, eta_plus, step_min, step_max):
+    return min(max(size * {1: eta_plus, 0: 1.0, -1: eta_minus}[turn], step_min), step_max)
+
+
+def _rprop_minus(p, g, s, t, lr, **sizes):
+    """Riedmiller 1994, without the weight's way back."""
+    size = _rprop_size(_sign(g) * _sign(s[0]), s[1], **sizes)
+    return p - _sign(g) * size, [g, size]
+
+
+def _irprop_minus(p, g, s, t, lr, **sizes):
+    """Igel & Huesken 2000: after a change of sign the weight rests for a step."""
+    turn = _sign(g) * _sign(s[0])
+    size = _rprop_size(turn, s[1], **sizes)
+    if turn < 0:
+        return p, [0.0, size]
+    return p - _sign(g) * size, [g, size]
+
+
+def _irprop_plus(p, g, s, t, lr, loss_rose, **sizes):
+    """The same: after a change of sign the weight goes back if the loss rose."""
+    turn = _sign(g) * _sign(s[0])
+    size = _rprop_size(turn, s[1], **sizes)
+    if turn < 0:
+        change = -s[2] if loss_rose else 0.0
+        return p + change, [0.0, size, change]
+    change = -_sign(g) * size
+    return p + change, [g, size, change]
+
+
+_MOMENTUM = "lr=0.001[0,inf) momentum=0.9[0,1)"
+_RMSPROP = "lr=0.01[0,inf) alpha=0.99[0,1) eps=1e-08(0,inf)"
+_BETAS = "beta1=0.9[0,1) beta2=0.999[0,1)"
+_ADAM = f"lr=0.001[0,inf) {_BETAS} eps=1e-08(0,inf)"
+_RPROP = "lr=0.01[0,inf) eta_minus=0.5(0,1) eta_plus=1.2(1,inf) step_min=1e-06(0,inf) step_max=50(0,inf)"
+_DECAY = "weight_decay=0[0,inf)"
+
+OPTIMIZERS = {
+    "sgd": Optimizer(f"lr=0.001[0,inf) {_DECAY}", "", _sgd),
+    "sgd_momentum": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _sgd_momentum),
+    "sgd_nesterov": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _sgd_nesterov),
+    "momentum": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _momentum),
+    "momentum_nesterov": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _momentum_nesterov),
+    "asgd": Optimizer(f"lr=0.01[0,inf) lambd=0.0001[0,inf) alpha=0.75[0,inf) t0=1000000[0,inf) {_DECAY}", "average", _asgd),
+    "adagrad": Optimizer(
+        f"lr=0.01[0,inf) lr_decay=0[0,inf) initial_accumulator_value=0[0,inf) eps=1e-10(0,inf) {_DECAY}",
+        "sum=initial_accumulator_value",
+        _adagrad,
+    ),
+    "adadelta": Optimizer(f"lr=1[0,inf) rho=0.9[0,1) eps=1e-06(0,inf) {_DECAY}", "v u", _adadelta),
+    "rmsprop": Optimizer(f"{_RMSPROP} {_DECAY}", "v", _rmsprop),
+    "rmsprop_momentum": Optimizer(f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}", "v velocity", _rmsprop_momentum),
+    "rmsprop_centered": Optimizer(f"{_RMSPROP} {_DECAY}", "v mean", _rmsprop_centered),
+    "rmsprop_centered_momentum": Optimizer(f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}", "v mean velocity", _rmsprop_centered_momentum),
+    "adam": Optimizer(f"{_ADAM} {_DECAY}", "m v", _adam),
+    "adam_amsgrad": Optimizer(f"{_ADAM} {_DECAY}", "m v v_max", _adam_amsgrad),
+    "adamw": Optimizer(f"{_ADAM} weight_decay=0.01[0,inf)", "m v", _adam, decay="decoupled"),
+    "adamw_amsgrad": Optimizer(f"{_ADAM} weight_decay=0.01[0,inf)", "m v v_max", _adam_amsgrad, decay="decoupled"),
+    "adamax": Optimizer(f"lr=0.002[0,inf) {_BETAS} eps=1e-08(0,inf) {_DECAY}", "m u", _adamax),
+    "nadam": Optimizer(f"lr=0.002[0,inf) {_BETAS} eps=1e-08(0,inf) momentum_decay=0.004[0,inf) {_DECAY}", "m v", _nadam),
+    "radam": Optimizer(f"{_ADAM} {_DECAY}", "m v", _radam),
+    "adabelief": Optimizer(f"lr=0.001[0,inf) {_BETAS} eps=1e-16(0,inf) eps_root=1e-16[0,inf) {_DECAY}", "m v", _adabelief),
+    "lion": Optimizer(f"lr=0.0001[0,inf) beta1=0.9[0,1) beta2=0.99[0,1) {_DECAY}", "m", _lion, decay="decoupled"),
+    "ftrl": Optimizer(
+        f"lr=0.001(0,inf) initial_accumulator_value=0.1[0,inf) l1=0[0,inf) l2=0[0,inf) beta=0[0,inf) {_DECAY}",
+        "z n=initial_accumulator_value",
+        _ftrl,
+    ),
+    "rprop_minus": Optimizer(f"{_RPROP} {_DECAY}", "prev step_size=lr", _rprop_minus),
+    "irprop_minus": Optimizer(f"{_RPROP} {_DECAY}", "prev step_size=lr", _irprop_minus),
+    "irprop_plus": Optimizer(f"{_RPROP} {_DECAY}", "prev step_size=lr change", _irprop_plus, loss_rose=True),
+    "lamb": Optimizer(f"lr=0.001[0,inf) {_BETAS} eps=1e-06(0,inf) {_DECAY}", "m v", _lamb, decay="trust"),
+}
