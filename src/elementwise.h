@@ -180,3 +180,16 @@ static int all_finite(int64_t n, const void *v) {
     }
     return bad == 0;
 }
+
+/* In double, which no float's square overflows. */
+static double sum_squares(int64_t n, const void *v) {
+    const T *x = v;
+    double s[LANES] = {0};
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES)
+        for (int l = 0; l < LANES; l++)
+            s[l] += (double)x[j + l] * (double)x[j + l];
+    for (; j < n; j++)
+        s[j % LANES] += (double)x[j] * (double)x[j];
+    return sum_lanes(s);
+}

@@ -176,4 +176,5 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
     .multiply = multiply,
     .accumulate_product = accumulate_product,
     .finite = all_finite,
+    .sum_squares = sum_squares,
 };

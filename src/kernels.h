@@ -106,6 +106,8 @@ typedef struct mbp_kernels {
     mbp_map copy, accumulate;                 /* out = in; out += in */
     mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
     int (*finite)(int64_t n, const void *v);  /* whether all n are */
+    /* The sum of n squares: 16 partial sums of doubles, element i in the i % 16th, and a fixed tree. */
+    double (*sum_squares)(int64_t n, const void *v);
 } mbp_kernels;
 
 /* dispatch.c: the table of this name (NULL: the best that runs here), or NULL when there is none or it cannot run. */

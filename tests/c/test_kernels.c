@@ -318,6 +318,23 @@ static void test_finite(const mbp_kernels *kernels) {
     }
 }
 
+/* The promised order of additions, and the same bits on all variants. */
+static void test_sum_squares(const mbp_kernels *kernels) {
+    T v[300];
+    for (int n = 0; n <= 300; n += 1 + n / 20) {
+        double s[16] = {0};
+        for (int i = 0; i < n; i++) {
+            v[i] = random_value();
+            s[i % 16] += (double)v[i] * (double)v[i];
+        }
+        for (int half = 8; half; half /= 2)
+            for (int l = 0; l < half; l++)
+                s[l] += s[l + half];
+        const double sum = kernels->sum_squares(n, v);
+        CHECK(sum == s[0], "%s: the sum of %d squares is %a, expected %a", kernels->isa, n, sum, s[0]);
+    }
+}
+
 /* argument: check every n-th of the edge sizes (default 7; 1: all of them) */
 int main(int count, char **arguments) {
     collect_variants();
@@ -325,6 +342,7 @@ int main(int count, char **arguments) {
         test_products(variants[v], count > 1 ? atoi(arguments[1]) : 7);
         test_nonfinite(variants[v]);
         test_finite(variants[v]);
+        test_sum_squares(variants[v]);
         test_loss_rows(variants[v]);
     }
     test_maps();
