@@ -8,6 +8,7 @@ probabilities = t.predict(X)
 
 from . import backend as _backend
 from . import threads
+from .averages import EMA, SWA
 from .backend import get_include, get_library_dir
 from .fitting import Record
 from .gradcheck import GradientCheck
@@ -24,7 +25,9 @@ threads.announce(_backend.resolve(None))
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMA",
     "SGD",
+    "SWA",
     "Activation",
     "Adam",
     "Dense",

@@ -216,7 +216,8 @@ class Best:
     def __init__(self, trainer: Trainer, patience: int | None) -> None:
         self._trainer = trainer
         self._patience = patience
-        self._views = [trainer.net.params, trainer.net.buffers, *trainer.state.values()]
+        average = [] if trainer.average is None else [trainer.average]
+        self._views = [trainer.net.params, trainer.net.buffers, *trainer.state.values(), *average]
         self._loss = math.inf
         self._epoch = trainer.epoch
         self._kept: list[Array] = []

@@ -1,5 +1,5 @@
-/* Floor 4: the update: what the optimizer makes of the gradients, group by group of the flat vector. It runs when all gradients have
- * proved finite, and cannot fail. */
+/* Floor 4: the update: what clipping and then the optimizer make of the gradients, group by group of the flat vector; then the limits of
+ * weights' norms, and the average of the parameters. It runs when all gradients have proved finite, and cannot fail. */
 #include "net.h"
 
 #include <math.h>
@@ -21,7 +21,71 @@ mbp_status mbp_nonfinite_fail(const mbp_trainer *t, mbp_error *error) {
     return status;
 }
 
-/* The optimizer's pass over one group, in runs of UPDATE_RUN elements. */
+/* ---- clipping ---- */
+
+/* A vector is passed over in runs of UPDATE_RUN elements; SUMS of them have their sums kept until these are added in order. */
+enum { UPDATE_RUN = 32 << 10, SUMS = 64 };
+
+static int64_t runs_of(int64_t length) { return (length + UPDATE_RUN - 1) / UPDATE_RUN; }
+static int64_t run_end(int64_t run, int64_t length) { return (run + 1) * UPDATE_RUN < length ? (run + 1) * UPDATE_RUN : length; }
+
+typedef struct sum_job {
+    const mbp_trainer *trainer;
+    mbp_group group;
+    int64_t first; /* run, whose sum is sum[0] */
+    double sum[SUMS];
+} sum_job;
+
+static void run_sums(void *context, int64_t first, int64_t last, int thread) {
+    sum_job *job = context;
+    const mbp_net *net = job->trainer->net;
+    (void)thread;
+    for (; first < last; first++) {
+        const int64_t begin = (job->first + first) * UPDATE_RUN, end = run_end(job->first + first, job->group.length);
+        job->sum[first] = net->kernels->sum_squares(end - begin, job->trainer->grads + (size_t)(job->group.offset + begin) * net->item);
+    }
+}
+
+/* The sum of the squares of a group's gradients. */
+static double squares_of(const mbp_trainer *t, const mbp_group *group) {
+    const int64_t runs = runs_of(group->length);
+    sum_job job = {.trainer = t, .group = *group};
+    double squares = 0;
+    for (; job.first < runs; job.first += SUMS) {
+        const int64_t count = runs - job.first < SUMS ? runs - job.first : SUMS;
+        const double work = (double)MBP_ELEMENT_WORK * (double)count * UPDATE_RUN;
+        mbp_pool_run(t->net->pool, mbp_pool_take(t->net->pool, mbp_net_threads(t->net), work), count, run_sums, &job);
+        for (int64_t i = 0; i < count; i++)
+            squares += job.sum[i];
+    }
+    return squares;
+}
+
+/* The factor that brings a vector of so large a sum of squares down to the limit of its norm. */
+static double shrink(double squares, double limit) {
+    const double norm = sqrt(squares);
+    return norm > limit ? limit / norm : 1;
+}
+
+/* Sets the scale of each layer: first each layer's gradient is clipped by its norm, then all of them by the norm of what these are now
+ * (Pascanu et al. 2013, algorithm 1). Without clipping by layer groups span layers, and the first of them stands for all. */
+static void set_scales(const mbp_trainer *t) {
+    double *scale = t->plan.scale, squares = 0;
+    memset(scale, 0, (size_t)t->net->layers * sizeof *scale);
+    for (int i = 0; i < t->plan.groups; i++)
+        scale[t->plan.group[i].layer] += squares_of(t, &t->plan.group[i]);
+    for (int i = 0; i < t->net->layers; i++) {
+        const double factor = shrink(scale[i], t->setting[MBP_CLIP_LAYER_NORM]);
+        squares += factor * factor * scale[i];
+        scale[i] = factor;
+    }
+    const double factor = shrink(squares, t->setting[MBP_CLIP_NORM]);
+    for (int i = 0; i < t->net->layers; i++)
+        scale[i] *= factor;
+}
+
+/* ---- the optimizer's pass over one group ---- */
+
 typedef struct update_job {
     const mbp_trainer *trainer;
     mbp_group group;
@@ -29,13 +93,11 @@ typedef struct update_job {
     double constants[MBP_CONSTANTS_MAX];
 } update_job;
 
-enum { UPDATE_RUN = 32 << 10 };
-
 static void run_update(void *context, int64_t first, int64_t last, int thread) {
     const update_job *job = context;
     const mbp_trainer *t = job->trainer;
     const mbp_group group = job->group;
-    const int64_t begin = first * UPDATE_RUN, end = last * UPDATE_RUN < group.length ? last * UPDATE_RUN : group.length;
+    const int64_t begin = first * UPDATE_RUN, end = run_end(last - 1, group.length);
     const size_t at = (size_t)(group.offset + begin) * t->net->item;
     void *slots[MBP_SLOTS_MAX] = {0};
     (void)thread;
@@ -44,21 +106,86 @@ static void run_update(void *context, int64_t first, int64_t last, int thread) {
     t->net->kernels->update[t->optimizer.row](end - begin, t->net->block + at, t->grads + at, slots, job->constants, &job->terms);
 }
 
-void mbp_update_pass(mbp_trainer *t) {
+static void update_groups(mbp_trainer *t) {
+    const int by_norm = t->setting[MBP_CLIP_NORM] < INFINITY || t->setting[MBP_CLIP_LAYER_NORM] < INFINITY;
     update_job job = {.trainer = t};
     double h[MBP_PARAMETERS_MAX];
     memcpy(h, t->optimizer.parameters, sizeof h);
     for (int i = 0; i < t->power_count; i++)
         t->powers[i] *= h[t->power_of[i]];
+    if (by_norm)
+        set_scales(t);
     for (int i = 0; i < t->plan.groups; i++) {
         job.group = t->plan.group[i];
         h[0] = t->optimizer.parameters[0] * job.group.lr;
         mbp_optimizer_prepare(t->optimizer.row, h, t->powers, job.constants);
         const double decay = mbp_optimizer_decouples(t->optimizer.row) ? h[0] * h[t->decay] : h[t->decay];
-        job.terms = (mbp_terms){.scale = 1, .bound = INFINITY, .decay = job.group.decay ? decay : 0};
+        job.terms = (mbp_terms){.scale = by_norm ? t->plan.scale[job.group.layer] : 1,
+                                .bound = t->setting[MBP_CLIP_VALUE],
+                                .decay = job.group.decay ? decay : 0};
         const double work = (double)MBP_UPDATE_WORK * (double)job.group.length;
         const int threads = mbp_pool_take(t->net->pool, mbp_net_threads(t->net), work);
-        mbp_pool_run(t->net->pool, threads, (job.group.length + UPDATE_RUN - 1) / UPDATE_RUN, run_update, &job);
+        mbp_pool_run(t->net->pool, threads, runs_of(job.group.length), run_update, &job);
     }
+}
+
+/* ---- the largest norm of a unit's incoming weights (Srivastava et al. 2014, section 5.1), in blocks of columns ---- */
+
+typedef struct limit_job {
+    const mbp_net *net;
+    const mbp_layer *layer;
+} limit_job;
+
+static void run_limit(void *context, int64_t first, int64_t last, int thread) {
+    const limit_job *job = context;
+    const int64_t n = job->layer->out, begin = first * MBP_COLUMN_BLOCK, end = last * MBP_COLUMN_BLOCK < n ? last * MBP_COLUMN_BLOCK : n;
+    const mbp_view columns = {job->net->block + (size_t)(job->layer->weight + begin) * job->net->item, n};
+    (void)thread;
+    job->net->kernels->limit_columns(job->layer->in, end - begin, columns, job->layer->setting[MBP_LAYER_MAX_NORM]);
+}
+
+static void limit_weights(const mbp_net *net) {
+    for (int i = 0; i < net->layers; i++) {
+        limit_job job = {net, &net->layer[i]};
+        if (job.layer->frozen || !(job.layer->setting[MBP_LAYER_MAX_NORM] > 0))
+            continue;
+        const double work = (double)MBP_ELEMENT_WORK * (double)job.layer->in * (double)job.layer->out;
+        const int threads = mbp_pool_take(net->pool, mbp_net_threads(net), work);
+        mbp_pool_run(net->pool, threads, (job.layer->out + MBP_COLUMN_BLOCK - 1) / MBP_COLUMN_BLOCK, run_limit, &job);
+    }
+}
+
+/* ---- the average of [parameters, buffers]: a += rate (p - a) ---- */
+
+typedef struct average_job {
+    const mbp_trainer *trainer;
+    mbp_map map;
+    double rate;
+} average_job;
+
+static void run_average(void *context, int64_t first, int64_t last, int thread) {
+    const average_job *job = context;
+    const mbp_net *net = job->trainer->net;
+    const int64_t begin = first * UPDATE_RUN, n = run_end(last - 1, net->params + net->buffers) - begin;
+    const size_t at = (size_t)begin * net->item;
+    (void)thread;
+    job->map(1, n, (mbp_view){job->trainer->average.at + at, n}, (mbp_view){net->block + at, n}, &job->rate);
+}
+
+static void update_average(const mbp_trainer *t) {
+    const mbp_net *net = t->net;
+    const mbp_average *average = &t->average;
+    if (!average->at || t->steps < average->first || (t->steps - average->first) % average->every)
+        return;
+    const int64_t count = mbp_average_count(t), length = net->params + net->buffers;
+    average_job job = {t, count == 1 ? net->kernels->copy : net->kernels->mix, average->decay < 1 ? 1 - average->decay : 1 / (double)count};
+    const int threads = mbp_pool_take(net->pool, mbp_net_threads(net), (double)MBP_ELEMENT_WORK * (double)length);
+    mbp_pool_run(net->pool, threads, runs_of(length), run_average, &job);
+}
+
+void mbp_update_pass(mbp_trainer *t) {
+    update_groups(t);
+    limit_weights(t->net);
     t->steps++;
+    update_average(t);
 }

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from operator import add
 from typing import Any
 
+from .around import Average, clipped, limit_norms
 from .arrays import buffer, read_integers, read_matrix, several
-from .autodiff import Matrix, dot, gradients
-from .formulas import row_losses
+from .autodiff import Matrix, dot, gradients, reachable
+from .formulas import TRAINER_SETTINGS, penalty, row_losses
 from .net import Net, Pass, Tensor
-from .spec import Interval, Spec, check_parameter
+from .spec import Interval, Spec, check_parameter, parameters
 
 Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss by it)
 
@@ -51,6 +52,8 @@ class Trainer:
         self._loss_weights = [_finite(weight, f"loss weight {i}") for i, weight in enumerate(loss_weights)]
         self._optimizer = Spec.parse("optimizer", optimizer)
         self._values = dict(self._optimizer.values)
+        self._settings = {name: default for name, (default, _) in parameters(TRAINER_SETTINGS).items()}
+        self._average: Average | None = None
         self.grads = self._zeros()
         self.slots = {name: self._zeros() for name in self._optimizer.entry.detail.split()}
         self._steps = 0
@@ -85,9 +88,11 @@ class Trainer:
         if first_row < 0:
             raise ValueError(f"first_row={first_row} is not in [0,inf)")
         batch = self._read_batch(x, y, weight, input_grads)
-        losses, result, ends = self._forward_loss(batch, total or _total(batch))
+        divisor = total or _total(batch)
+        losses, result, ends = self._forward_loss(batch, divisor)
         self._check_losses(losses)
-        self._store_gradients(result, self._gradients(result, ends, accumulate), input_grads)
+        found = self._gradients(result, ends, accumulate, _total(batch) / divisor)
+        self._store_gradients(result, found, input_grads)
         return sum(losses)
 
     def apply(self) -> None:
@@ -112,7 +117,8 @@ class Trainer:
         if len(gradients) != len(outputs):
             raise ValueError(f"the net has {len(outputs)} outputs, but {len(gradients)} gradients are given")
         read = [read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows) for i, (g, o) in enumerate(zip(gradients, outputs))]
-        found = self._gradients(self._pass, [(output, g.data) for output, g in zip(outputs, read)], accumulate)
+        ends = [(output, g.data) for output, g in zip(outputs, read)]
+        found = self._gradients(self._pass, ends, accumulate, share=0.0 if accumulate else 1.0)
         self._store_gradients(self._pass, found, input_grads)
 
     # ---- loops and other questions ----
@@ -151,13 +157,17 @@ class Trainer:
     # ---- settings and state ----
 
     def get(self, name: str) -> float:
-        """A parameter of the optimizer."""
-        if name not in self._values:
-            raise ValueError(f'unknown parameter "{name}"; the parameters are: {", ".join(self._values)}')
-        return self._values[name]
+        """A parameter of the optimizer, or a limit of the gradients that it sees."""
+        values = self._values | self._settings
+        if name not in values:
+            raise ValueError(f'unknown parameter "{name}"; the parameters are: {", ".join(values)}')
+        return values[name]
 
     def set(self, name: str, value: float) -> None:
-        """Changes a parameter of the optimizer; decay_bias is chosen when the trainer is made."""
+        """Changes a parameter of the optimizer, or a limit; decay_bias is chosen when the trainer is made."""
+        if name in self._settings:
+            self._settings[name] = check_parameter(TRAINER_SETTINGS, name, float(value))
+            return
         self._values[name] = check_parameter(self._optimizer.entry.parameters, name, float(value))
 
     @property
@@ -176,6 +186,30 @@ class Trainer:
         for vector in (self.grads, *self.slots.values()):
             vector[:] = self._zeros()
         self._steps = 0
+        if self._average:
+            self._average.vector[:] = array(self.net.format, [0.0] * len(self._average.vector))
+
+    # ---- the average of [parameters, buffers] ----
+
+    def set_average(self, decay: float, start: int, every: int) -> None:
+        """Averages the states after the updates start, start + every, ...; decay=1: all count the same."""
+        if not 0 <= decay <= 1:
+            raise ValueError(f"the average's decay={decay} is not in [0,1]")
+        if start < 0 or every < 1:
+            raise ValueError(f"start={start} must be at least 0, and every={every} at least 1")
+        first = start if start > self._steps else self._steps - (self._steps - start) % every + every
+        size = len(self.net.params) + len(self.net.buffers)
+        self._average = Average(array(self.net.format, [0.0] * size), float(decay), first, every)
+
+    @property
+    def average(self) -> array | None:
+        """The average: parameters, then buffers."""
+        return self._average.vector if self._average else None
+
+    @property
+    def average_count(self) -> int:
+        """Of how many states it is."""
+        return self._average.count(self._steps) if self._average else 0
 
     # ---- reading ----
 
@@ -224,7 +258,7 @@ class Trainer:
     def _train(self, batch: Batch) -> float:
         losses, result, ends = self._forward_loss(batch, _total(batch))
         self._check_losses(losses)
-        found = self._gradients(result, ends, accumulate=False)
+        found = self._gradients(result, ends, accumulate=False, share=1.0)
         self._check_gradients(found[0])
         self._store_gradients(result, found, input_grads=False)
         self._update()
@@ -235,8 +269,11 @@ class Trainer:
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss of output {i} ({spec}) is {loss}")
 
-    def _gradients(self, result: Pass, ends: Ends, accumulate: bool) -> tuple[array, list[list[float]]]:
-        """The flat gradient, on top of `grads` if accumulate and 0 for frozen layers, and the gradients by the inputs."""
+    def _gradients(self, result: Pass, ends: Ends, accumulate: bool, share: float) -> tuple[array, list[list[float]]]:
+        """The flat gradient, on top of `grads` if accumulate and 0 for frozen layers, and the gradients by the inputs. The penalties are
+        further ends, each of whose weights counts `share`."""
+        penalties = self._penalties(result, reachable(end for end, _ in ends))
+        ends = ends + [(end, [share] * len(end.data)) for end in penalties]
         found = gradients(ends, result.tensors + result.inputs)
         flat = self._zeros()
         for tensor, gradient in zip(self.net.layout, found):
@@ -244,6 +281,15 @@ class Trainer:
                 before = self.grads[tensor.place] if accumulate else [0.0] * len(gradient)
                 flat[tensor.place] = array(self.net.format, map(add, before, gradient))
         return flat, found[len(result.tensors) :]
+
+    def _penalties(self, result: Pass, reached: set[Matrix]) -> list[Matrix]:
+        """Those of the weights that the loss depends on."""
+        found = []
+        for tensor, matrix in zip(self.net.layout, result.tensors):
+            settings = self.net.graph.layers[tensor.layer].settings
+            if tensor.name == "weight" and matrix in reached and (settings["l1"] or settings["l2"]):
+                found.append(penalty(matrix, settings["l1"], settings["l2"]))
+        return found
 
     def _check_gradients(self, flat: array) -> None:
         for tensor in self.net.layout:
@@ -263,20 +309,25 @@ class Trainer:
         hyper = dict(self._values)
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
         update, t = self._optimizer.entry.update, self._steps + 1
+        grads, lr = clipped(self.net, self.grads, **self._settings), hyper.pop("lr")
         params, slots = self.net.params[:], [slot[:] for slot in self.slots.values()]
         for tensor in self.net.layout:
             if self._is_frozen(tensor):
                 continue
             tensor_decay = decay if tensor.name == "weight" or decay_bias else 0.0
             for i in range(tensor.place.start, tensor.place.stop):
-                g = self.grads[i] + tensor_decay * params[i]
-                params[i], state = update(params[i], g, [slot[i] for slot in slots], t, **hyper)
+                g = grads[i] + tensor_decay * params[i]
+                rate = lr * self.net.graph.layers[tensor.layer].settings["lr"]
+                params[i], state = update(params[i], g, [slot[i] for slot in slots], t, lr=rate, **hyper)
                 for slot, value in zip(slots, state):
                     slot[i] = value
         self.net.params[:] = params
         for slot, value in zip(self.slots.values(), slots):
             slot[:] = value
+        limit_norms(self.net)
         self._steps = t
+        if self._average:
+            self._average.see(t, self.net.params + self.net.buffers)
 
 
 # ---- checks ----
