@@ -50,7 +50,8 @@ def check(trainer: Trainer, rows: Rows) -> GradientCheck:
     analytic = twin.grads[places].copy()
     numeric = np.array([_difference(twin, rows, place) for place in places])
     floor = max(np.abs(analytic).max() / 1000, np.finfo(np.float64).tiny)
-    rounding = 2 * np.finfo(np.float64).eps * (abs(loss) + _penalty(twin.net)) / _STEP  # half a unit in the last place of each of two losses, and as much again
+    objective = abs(loss) + _penalty(twin.net)
+    rounding = 2 * np.finfo(np.float64).eps * objective / _STEP  # half a unit in the last place of each of two, and as much again
     error = np.maximum(np.abs(analytic - numeric) - rounding, 0) / np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), floor)
     worst = int(error.argmax())
     tensor, index = _name(twin.net, int(places[worst]))

@@ -146,7 +146,9 @@ class Dense:
 
     def __repr__(self) -> str:
         settings = "".join(f", {key}={value}" for key, value in self.settings.items())
-        return f"Dense({self.units}, activation={self.activation.text!r}, init={self.init!r}, bias={self.bias}, name={self.name!r}{settings})"
+        return (
+            f"Dense({self.units}, activation={self.activation.text!r}, init={self.init!r}, bias={self.bias}, name={self.name!r}{settings})"
+        )
 
 
 def _node(value: Any, what: str) -> Node:

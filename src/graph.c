@@ -130,8 +130,8 @@ static mbp_status read_pairs(reader *r, mbp_slice values[KEYS], double settings[
         while (i < KEYS && !mbp_slice_is(key, dense_keys[i]))
             i++;
         if (i == KEYS || key.length + 1 >= word.length)
-            return FAIL(r, "\"%.*s\" is not one of layer=, units=, activation=, init=, bias=, frozen=, lr=, l1=, l2=, max_norm=", shown(word),
-                        word.at);
+            return FAIL(r, "\"%.*s\" is not one of layer=, units=, activation=, init=, bias=, frozen=, lr=, l1=, l2=, max_norm=",
+                        shown(word), word.at);
         if (values[i].length)
             return FAIL(r, "%s= is given twice", dense_keys[i]);
         values[i] = (mbp_slice){equals + 1, word.length - key.length - 1};

@@ -136,7 +136,8 @@ static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, m
 /* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w. */
 static void backward_penalty(const pass *p, const mbp_layer *layer) {
     const double parameters[] = {p->share * layer->setting[MBP_LAYER_L1], p->share * layer->setting[MBP_LAYER_L2]};
-    const mbp_view g = {element(p, p->trainer->grads, layer->weight), layer->out}, w = {element(p, p->net->block, layer->weight), layer->out};
+    const mbp_view g = {element(p, p->trainer->grads, layer->weight), layer->out};
+    const mbp_view w = {element(p, p->net->block, layer->weight), layer->out};
     pass weights = *p;
     weights.rows = layer->in;
     run_map(&weights, p->kernels->penalise, layer->out, g, w, parameters);

@@ -32,9 +32,11 @@ def limit_norms(net: Net) -> None:
             continue
         for unit in range(tensor.cols):
             place = slice(tensor.offset + unit, tensor.place.stop, tensor.cols)
-            factor = _shrink(net.params[place], layer.settings["max_norm"])
+            weights = net.params[place].tolist()
+            factor = _shrink(weights, layer.settings["max_norm"])
             if factor < 1:
-                net.params[place] = array(net.format, [factor * w for w in net.params[place]])
+                scaled = [factor * w for w in weights]
+                net.params[place] = array(net.format, scaled)
 
 
 def _shrink(vector: Sequence[float], limit: float) -> float:

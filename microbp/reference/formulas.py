@@ -265,6 +265,7 @@ def penalty(w: Matrix, l1: float, l2: float) -> Matrix:
     """l1 |w|_1 + l2 / 2 |w|_2^2, what each weight adds."""
     return l1 * _abs(w) + l2 / 2 * (w * w)
 
+
 TABLES: dict[str, dict[str, Any]] = {
     "activation": ACTIVATIONS,
     "loss": LOSSES,

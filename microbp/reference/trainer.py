@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from operator import add
 from typing import Any
@@ -282,7 +282,7 @@ class Trainer:
                 flat[tensor.place] = array(self.net.format, map(add, before, gradient))
         return flat, found[len(result.tensors) :]
 
-    def _penalties(self, result: Pass, reached: set[Matrix]) -> list[Matrix]:
+    def _penalties(self, result: Pass, reached: Set[Matrix]) -> list[Matrix]:
         """Those of the weights that the loss depends on."""
         found = []
         for tensor, matrix in zip(self.net.layout, result.tensors):
