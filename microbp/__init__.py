@@ -8,6 +8,7 @@ probabilities = t.predict(X)
 
 from . import backend as _backend
 from . import schedules, threads
+from .averages import EMA, SWA
 from .backend import get_include, get_library_dir
 from .gradcheck import GradientCheck
 from .graph import Activation, Dense, Input, Node, add, concat, multiply
@@ -58,7 +59,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ASGD",
+    "EMA",
     "SGD",
+    "SWA",
     "Activation",
     "AdaBelief",
     "Adadelta",

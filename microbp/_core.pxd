@@ -81,6 +81,7 @@ cdef extern from "microbp.h" nogil:
     int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor)
     mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error)
     mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error)
+    mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error)
     mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error)
     mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
                                mbp_error *error)
@@ -108,5 +109,7 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error)
     int64_t mbp_trainer_steps(const mbp_trainer *trainer)
     mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error)
+    mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every, mbp_error *error)
+    void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count)
     mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error)
     void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order)

@@ -28,6 +28,10 @@ class Layer:
     init: str
     bias: bool
     frozen: bool
+    lr: float  # factor of the optimizer's learning rate
+    l1: float  # penalties of the weights
+    l2: float
+    max_norm: float | None  # of each unit's incoming weights; None: no limit
     nodes: tuple[int, ...]
 
     @property
@@ -104,12 +108,20 @@ def _layer(description: Description, node: int, width: int, attributes: dict[str
             init=attributes["init"],
             bias=attributes["bias"] == "1",
             frozen=attributes["frozen"] == "1",
+            lr=_number(attributes["lr"]),
+            l1=_number(attributes["l1"]),
+            l2=_number(attributes["l2"]),
+            max_norm=_number(attributes["max_norm"]) or None,
             nodes=(node,),
         )
     else:
         layer = Layer(**{**vars(known), "nodes": (*known.nodes, node)})
     description.layers[name] = layer
     return layer
+
+
+def _number(text: str) -> float:
+    return float.fromhex(text) if "x" in text else float(text)
 
 
 def table(description: Description) -> str:
@@ -128,8 +140,14 @@ def _row(description: Description, node: Statement) -> tuple[str, ...]:
     first = layer.nodes[0] == node.node
     parameters = f"{layer.parameters:,}" if first else "shared"
     remarks = ["frozen"] if layer.frozen else []
+    remarks += [f"{name} {value:g}" for name, value, usual in _settings(layer) if value is not None and value != usual]
     remarks += [role] if (role := _role(description.outputs, node.node)) else []
     return (*start, "" if layer.activation == "identity" else layer.activation, parameters, ", ".join(remarks))
+
+
+def _settings(layer: Layer) -> list[tuple[str, float | None, float]]:
+    """A layer's settings: name, value and default."""
+    return [("lr", layer.lr, 1.0), ("l1", layer.l1, 0.0), ("l2", layer.l2, 0.0), ("max norm", layer.max_norm, 0.0)]
 
 
 def _role(outputs: Sequence[OutputInfo], node: int) -> str:

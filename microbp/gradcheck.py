@@ -1,4 +1,4 @@
-"""Gradients against central differences of the loss, on a float64 copy of the network."""
+"""Gradients against central differences of the loss and the layers' penalties, on a float64 copy of the network."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def check(trainer: Trainer, rows: Rows) -> GradientCheck:
     analytic = twin.grads[places].copy()
     numeric = np.array([_difference(twin, rows, place) for place in places])
     floor = max(np.abs(analytic).max() / 1000, np.finfo(np.float64).tiny)
-    rounding = 2 * np.finfo(np.float64).eps * abs(loss) / _STEP  # half a unit in the last place of each of two losses, and as much again
+    objective = abs(loss) + _penalty(twin.net)
+    rounding = 2 * np.finfo(np.float64).eps * objective / _STEP  # half a unit in the last place of each of two, and as much again
     error = np.maximum(np.abs(analytic - numeric) - rounding, 0) / np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), floor)
     worst = int(error.argmax())
     tensor, index = _name(twin.net, int(places[worst]))
@@ -73,9 +74,18 @@ def _difference(twin: Trainer, rows: Rows, place: int) -> float:
     losses = []
     for moved in (value + step, value - step):
         params[place] = moved
-        losses.append(twin.evaluate(rows.x, rows.y, rows.weight))
+        losses.append(twin.evaluate(rows.x, rows.y, rows.weight) + _penalty(twin.net))
     params[place] = value
     return float((losses[0] - losses[1]) / ((value + step) - (value - step)))
+
+
+def _penalty(net: Network) -> float:
+    """What the gradients have beside the loss."""
+    total = 0.0
+    for layer in net.layers:
+        weight = net.tensors[f"{layer.name}.weight"]
+        total += float(layer.l1 * np.abs(weight).sum() + layer.l2 / 2 * (weight**2).sum())
+    return total
 
 
 def _places(net: Network) -> Array:

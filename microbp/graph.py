@@ -8,6 +8,7 @@ text, arrays = write([x], [Dense(10)(h)])
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import re
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_array
-from .specs import Formula, Init, Spec
+from .specs import Formula, Init, Spec, number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _numbers = itertools.count()
@@ -30,6 +31,21 @@ def _count(value: Any, what: str) -> int:
     if result < 1:
         raise ValueError(f"{what} must be at least 1, not {result}")
     return result
+
+
+def layer_settings(**given: float | None) -> dict[str, float]:
+    """Those of a layer's lr, l1, l2 and max_norm that are not None, checked."""
+    settings = {}
+    for key, value in given.items():
+        if value is None:
+            continue
+        try:
+            settings[key] = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{key} must be a number, not {value!r}") from None
+        if not 0 <= settings[key] < math.inf:
+            raise ValueError(f"{key} must be finite and at least 0, not {value!r}")
+    return settings
 
 
 class Node:
@@ -82,7 +98,10 @@ class Activation(Spec):
 class Dense:
     """A layer of `units` outputs, activation(x W' + b). Called twice, it is used twice with the same weights.
 
-    init: "auto" (what suits the activation), a name, an Init, or an array of shape (units, inputs).
+    init: "auto" (what suits the activation), a name, an Init, or an array of shape (units, inputs). lr: factor of the optimizer's
+    learning rate, for weight and bias. l1, l2: the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias), part of the
+    gradients but not of the losses that are told. max_norm: after each update every unit's incoming weights are scaled back to at most
+    this Euclidean norm (Srivastava et al. 2014, section 5.1); None or 0: none.
     """
 
     def __init__(
@@ -92,6 +111,11 @@ class Dense:
         init: str | Init | Any = "auto",
         bias: bool = True,
         name: str | None = None,
+        *,
+        lr: float = 1.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
     ) -> None:
         self.units = _count(units, "Dense: units")
         self.activation = Activation.parse(activation)
@@ -99,6 +123,7 @@ class Dense:
         self.init = self._parse_init(init)
         self.bias = bool(bias)
         self.name = self._check_name(name)
+        self.settings = layer_settings(lr=lr, l1=l1, l2=l2, max_norm=max_norm)
 
     def _parse_init(self, init: Any) -> str:
         if isinstance(init, str) and init == "auto":
@@ -120,7 +145,10 @@ class Dense:
         return Node("dense", (_node(node, "Dense"),), self.units, self)
 
     def __repr__(self) -> str:
-        return f"Dense({self.units}, activation={self.activation.text!r}, init={self.init!r}, bias={self.bias}, name={self.name!r})"
+        settings = "".join(f", {key}={value}" for key, value in self.settings.items())
+        return (
+            f"Dense({self.units}, activation={self.activation.text!r}, init={self.init!r}, bias={self.bias}, name={self.name!r}{settings})"
+        )
 
 
 def _node(value: Any, what: str) -> Node:
@@ -211,8 +239,10 @@ class _Writer:
     def _use(self, layer: Dense, width: int) -> str:
         if layer not in self.names:
             self._name(layer, width)
+            settings = "".join(f" {key}={number(value)}" for key, value in layer.settings.items())
             return (
-                f"layer={self.names[layer]} units={layer.units} activation={layer.activation.text} init={layer.init} bias={int(layer.bias)}"
+                f"layer={self.names[layer]} units={layer.units} activation={layer.activation.text} init={layer.init} "
+                f"bias={int(layer.bias)}{settings}"
             )
         if self.widths[layer] != width:
             sizes = f"first used on {self.widths[layer]} columns, then on {width}"

@@ -14,7 +14,7 @@ import numpy as np
 from . import backend as backends
 from . import description, graph, threads
 from .arrays import Array, as_list
-from .graph import Activation, Dense, Input, Node
+from .graph import Activation, Dense, Input, Node, layer_settings
 from .specs import Init, unknown
 
 _ndarray, _empty = np.ndarray, np.empty  # a look into np is a hundredth of a prediction
@@ -183,10 +183,27 @@ class Network:
         self._set_frozen(layer, False)
 
     def _set_frozen(self, layer: str | None, frozen: bool) -> None:
+        self._check_layer(layer)
+        self._core.freeze(layer, frozen)
+
+    def set_layer(
+        self,
+        layer: str | None = None,
+        *,
+        lr: float | None = None,
+        l1: float | None = None,
+        l2: float | None = None,
+        max_norm: float | None = None,
+    ) -> None:
+        """Sets what is given of a layer's settings, as in Dense; layer=None: every layer's. max_norm=0 takes the limit away."""
+        self._check_layer(layer)
+        for name, value in layer_settings(lr=lr, l1=l1, l2=l2, max_norm=max_norm).items():
+            self._core.set_layer(layer, name, value)
+
+    def _check_layer(self, layer: str | None) -> None:
         names = [entry.name for entry in self.layers]
         if layer is not None and layer not in names:
             raise unknown("layer", layer, names)
-        self._core.freeze(layer, frozen)
 
     # ---- predicting ----
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from . import backend as backends
 from . import description, epoch, fitting, gradcheck, optimizers
 from .arrays import Array
+from .averages import Average
 from .checks import whole_number
 from .class_weight import ClassWeight
 from .fitting import Callback
@@ -24,6 +26,20 @@ from .specs import Loss, OptimizerSpec
 from .stopping import Stopping
 
 _ndarray = np.ndarray
+_LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
+
+
+def _limit(name: str, doc: str) -> property:
+    """A limit that the backend keeps, infinite where there is none."""
+
+    def get(self: Trainer) -> float | None:
+        limit = self._core.get(name)
+        return limit if limit < math.inf else None
+
+    def put(self: Trainer, limit: float | None) -> None:
+        self._core.set(name, math.inf if limit is None else float(limit))
+
+    return property(get, put, doc=doc)
 
 
 class Trainer:
@@ -32,7 +48,14 @@ class Trainer:
     loss: a name, a Loss, a function f(outputs, targets, weight) -> (loss, gradient by outputs), or a list of these, one per output.
     optimizer: settings such as Adam(lr=1e-3), or a name, which means the defaults. loss_weights: one factor per output. seed: of the
     shuffling; None: the net's.
+    clip_layer_norm, clip_norm, clip_value: limits of the gradients that the optimizer sees, in this order: the Euclidean norm of each
+    layer's, weight and bias together; the norm of all that trains (Pascanu et al. 2013); each element. `grads` stays as it is.
+    average: an average of the weights to keep along the way, EMA(decay) or SWA(start, every); see `averaged`.
     """
+
+    clip_norm = _limit("clip_norm", "The largest norm of all gradients together that the optimizer sees; None: no limit.")
+    clip_layer_norm = _limit("clip_layer_norm", "The largest norm of a layer's gradients, weight and bias together; None: no limit.")
+    clip_value = _limit("clip_value", "The largest absolute value of an element of the gradients; None: no limit.")
 
     def __init__(
         self,
@@ -41,6 +64,11 @@ class Trainer:
         optimizer: str | optimizers.Optimizer | OptimizerSpec = "adam",
         loss_weights: Sequence[float] | None = None,
         seed: int | None = None,
+        *,
+        clip_norm: float | None = None,
+        clip_layer_norm: float | None = None,
+        clip_value: float | None = None,
+        average: Average | None = None,
     ) -> None:
         if not isinstance(net, Network):
             raise TypeError(f"Trainer: net must be a bp.Network, not {type(net).__name__}")
@@ -49,11 +77,15 @@ class Trainer:
         self.losses = _parse_losses(loss, net)
         self.loss_weights = _parse_loss_weights(loss_weights, len(self.losses))
         self.optimizer = optimizer
+        if average is not None and not isinstance(average, Average):
+            raise TypeError(f"Trainer: average must be bp.EMA(), bp.SWA() or None, not {average!r}")
+        self.averaging = average
         self.epoch = 0
         self.schedule: Schedule | None = None  # the latest fit's, as far as it came
         self._records: list[Record] = []
         self._input_grads: list[Array] | None = None
         self._connect()
+        self.clip_norm, self.clip_layer_norm, self.clip_value = clip_norm, clip_layer_norm, clip_value
 
     def _connect(self) -> None:
         """Makes the backend's trainer, and the views of its vectors."""
@@ -74,6 +106,10 @@ class Trainer:
         )
         self._grads = np.asarray(memoryview(self._core.grads))
         self._state = MappingProxyType({name: np.asarray(memoryview(slot)) for name, slot in self._core.slots.items()})
+        if self.averaging is not None:
+            self._core.set_average(*self.averaging.rule)
+        average = self._core.average
+        self._average = None if average is None else np.asarray(memoryview(average))
 
     # ---- steps ----
 
@@ -100,7 +136,7 @@ class Trainer:
         first_row: int = 0,
         input_grads: bool = False,
     ) -> float:
-        """Fills `grads` and changes no parameter; returns the loss.
+        """Fills `grads` with the gradient of the loss and of the layers' l1 and l2 penalties; changes no parameter; returns the loss.
 
         accumulate: add to `grads`. total: the sum of weights of the whole logical batch, of which this is the part that starts at
         `first_row`; the parts then simply add. input_grads: `input_grads` is filled too.
@@ -189,13 +225,28 @@ class Trainer:
         self._core.steps = value
 
     @property
+    def average(self) -> Array | None:
+        """The average of the parameters, then of the buffers, as one flat writable view, all 0 before it begins; None without one."""
+        return self._average
+
+    def averaged(self) -> Network:
+        """A copy of the network with the averaged parameters and buffers."""
+        if self._average is None:
+            raise ValueError("averaged: this trainer keeps no average; make it with Trainer(..., average=bp.EMA()) or bp.SWA()")
+        if self._core.average_count == 0:
+            raise ValueError(f"averaged: the average begins later than after the {self.steps} updates so far ({self.averaging})")
+        net = self.net.copy()
+        net.params[...], net.buffers[...] = np.split(self._average, [len(net.params)])
+        return net
+
+    @property
     def history(self) -> dict[str, list[float]]:
         """Equally long lists, one entry per epoch: loss, lr, seconds, val_loss and metrics; NaN where an epoch had none."""
         names = dict.fromkeys(name for record in self._records for name in record if name not in ("epoch", "steps"))
         return {name: [record.get(name, float("nan")) for record in self._records] for name in names}
 
     def reset(self) -> None:
-        """Forgets gradients, optimizer state, counters and history; the network's parameters stay."""
+        """Forgets gradients, optimizer state, average, counters and history; the network's parameters stay."""
         self._core.reset()
         self.epoch = 0
         self.schedule = None
@@ -206,7 +257,8 @@ class Trainer:
         """A copy of all that a step changes in the trainer."""
         slots = {name: view.copy() for name, view in self._state.items()}
         losses = {name: self._core.get(name) for name in ("loss", "last_loss")}
-        return {"lr": self.lr, "steps": self.steps, "losses": losses, "grads": self._grads.copy(), "slots": slots}
+        average = None if self._average is None else self._average.copy()
+        return {"lr": self.lr, "steps": self.steps, "losses": losses, "grads": self._grads.copy(), "slots": slots, "average": average}
 
     def _set_state(self, state: dict[str, Any]) -> None:
         self.lr, self.steps = state["lr"], state["steps"]
@@ -215,17 +267,21 @@ class Trainer:
         self._grads[...] = state["grads"]
         for name, values in state["slots"].items():
             self._state[name][...] = values
+        if self._average is not None:
+            self._average[...] = state["average"]
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if not name.startswith("_") or name == "_records"}
-        return state | {"_saved": self._state_now()}
+        return state | {"_saved": self._state_now(), "_limits": {name: getattr(self, name) for name in _LIMITS}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        saved = state.pop("_saved")
+        saved, limits = state.pop("_saved"), state.pop("_limits")
         vars(self).update(state)
         self._input_grads = None
         self._connect()
         self._set_state(saved)
+        for name, limit in limits.items():
+            setattr(self, name, limit)
 
     # ---- epochs ----
 

@@ -63,6 +63,16 @@ static void accumulate(int64_t rows, int64_t n, mbp_view out, mbp_view in, const
     MAP_LOOP(to[j] += from[j])
 }
 
+static void penalise(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    const T p0 = (T)parameters[0], p1 = (T)parameters[1];
+    MAP_LOOP(const T w = from[j]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
+}
+
+static void mix(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    const T p0 = (T)parameters[0];
+    MAP_LOOP(to[j] += p0 * (from[j] - to[j]))
+}
+
 #define BINARY(name, statement)                                                                                                            \
     static void name(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) {                                                      \
         n = join_rows(&rows, n, out.ld == n && a.ld == n && b.ld == n);                                                                    \
@@ -146,6 +156,7 @@ static inline int rows_at_once(const mbp_loss_rows *w) {
     }
 #define ROW_LOSS(name, link, targets, text, row_function, narrow_function)                                                                 \
     static double loss_##name(const mbp_loss_rows *w) {                                                                                    \
+        const double p0 = w->parameters ? w->parameters[0] : 0;                                                                            \
         double total = 0;                                                                                                                  \
         for (int64_t r = 0; r < w->rows;) {                                                                                                \
             const T *o = (const T *)w->output.at + r * w->output.ld;                                                                       \
@@ -156,9 +167,9 @@ static inline int rows_at_once(const mbp_loss_rows *w) {
             for (int l = 0; l < rows; l++)                                                                                                 \
                 scale[l] = w->scale * row_weight(w, r + l);                                                                                \
             if (rows == 1)                                                                                                                 \
-                loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], scale[0], g);                                                     \
+                loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], p0, scale[0], g);                                                 \
             else                                                                                                                           \
-                narrow_function(w->n, rows, o, w->output.ld, w->labels + r, scale, g, w->gradient.ld, loss);                               \
+                narrow_function(w->n, rows, o, w->output.ld, w->labels + r, p0, scale, g, w->gradient.ld, loss);                           \
             for (int l = 0; l < rows; l++)                                                                                                 \
                 total += row_weight(w, r + l) * loss[l];                                                                                   \
             r += rows;                                                                                                                     \
@@ -195,4 +206,24 @@ static double sum_squares(int64_t n, const void *v) {
     double s[LANES] = {0};
     add_squares(n, v, s);
     return sum_lanes(s);
+}
+
+static void limit_columns(int64_t rows, int64_t n, mbp_view w, double limit) {
+    for (int64_t first = 0; first < n; first += MBP_COLUMN_BLOCK) {
+        const int64_t count = n - first < MBP_COLUMN_BLOCK ? n - first : MBP_COLUMN_BLOCK;
+        T *const block = (T *)w.at + first, factor[MBP_COLUMN_BLOCK];
+        double squares[MBP_COLUMN_BLOCK] = {0};
+        int above = 0;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t j = 0; j < count; j++)
+                squares[j] += (double)block[r * w.ld + j] * (double)block[r * w.ld + j];
+        for (int64_t j = 0; j < count; j++) {
+            const double norm = __builtin_sqrt(squares[j]);
+            factor[j] = norm > limit ? (T)(limit / norm) : 1;
+            above |= norm > limit;
+        }
+        for (int64_t r = 0; above && r < rows; r++)
+            for (int64_t j = 0; j < count; j++)
+                block[r * w.ld + j] *= factor[j];
+    }
 }

@@ -111,19 +111,27 @@ static mbp_status read_concat(reader *r, mbp_node *node) {
 
 /* ---- dense layers ---- */
 
-enum { LAYER, UNITS, ACTIVATION_KEY, INIT, BIAS, FROZEN, KEYS };
+enum { LAYER, UNITS, ACTIVATION_KEY, INIT, BIAS, FROZEN, KEYS }; /* and MBP_LAYER_SETTINGS */
 static const char *const dense_keys[KEYS] = {"layer", "units", "activation", "init", "bias", "frozen"};
 
-/* The rest of the line as key=value words; absent ones have length 0. */
-static mbp_status read_pairs(reader *r, mbp_slice values[KEYS]) {
+/* The rest of the line as key=value words; absent ones have length 0, and settings stay as they are. given: bits of the settings that were
+ * there. */
+static mbp_status read_pairs(reader *r, mbp_slice values[KEYS], double settings[MBP_PARAMETERS_MAX], unsigned *given) {
     for (mbp_slice word = mbp_take_word(&r->rest); word.length; word = mbp_take_word(&r->rest)) {
         const char *equals = memchr(word.at, '=', word.length);
         mbp_slice key = {word.at, equals ? (size_t)(equals - word.at) : word.length};
         int i = 0;
+        if (equals && mbp_parameter_index(MBP_LAYER_SETTINGS, key) >= 0) {
+            mbp_status status = mbp_parameter_read(word, MBP_LAYER_SETTINGS, settings, given, r->error);
+            if (status != MBP_OK)
+                return fail_line(r, status);
+            continue;
+        }
         while (i < KEYS && !mbp_slice_is(key, dense_keys[i]))
             i++;
         if (i == KEYS || key.length + 1 >= word.length)
-            return FAIL(r, "\"%.*s\" is not one of layer=, units=, activation=, init=, bias=, frozen=", shown(word), word.at);
+            return FAIL(r, "\"%.*s\" is not one of layer=, units=, activation=, init=, bias=, frozen=, lr=, l1=, l2=, max_norm=",
+                        shown(word), word.at);
         if (values[i].length)
             return FAIL(r, "%s= is given twice", dense_keys[i]);
         values[i] = (mbp_slice){equals + 1, word.length - key.length - 1};
@@ -199,21 +207,27 @@ static mbp_status read_layer(reader *r, const mbp_slice values[KEYS], int64_t in
 
 static mbp_status read_dense(reader *r, mbp_node *node) {
     mbp_slice values[KEYS] = {{0}};
+    double settings[MBP_PARAMETERS_MAX] = {0};
+    unsigned given = 0;
     node->kind = MBP_DENSE;
+    mbp_parameter_defaults(MBP_LAYER_SETTINGS, settings);
     mbp_status status = read_operand(r, node);
     if (status == MBP_OK)
-        status = read_pairs(r, values);
+        status = read_pairs(r, values, settings, &given);
     if (status != MBP_OK)
         return status;
     const int64_t in = operand_width(r, node, 0);
     node->layer = values[LAYER].length ? find_layer(r->net, values[LAYER]) : -1;
     if (node->layer < 0) {
         node->layer = r->net->layers;
+        memcpy(r->net->layer[node->layer].setting, settings, sizeof settings);
         status = read_layer(r, values, in);
     } else {
         for (int i = UNITS; i < KEYS; i++)
             if (values[i].length)
                 return FAIL(r, "layer %s exists already: using it again takes no %s=", r->net->layer[node->layer].name, dense_keys[i]);
+        if (given)
+            return FAIL(r, "layer %s exists already: using it again takes no settings", r->net->layer[node->layer].name);
         if (r->net->layer[node->layer].in != in)
             return FAIL(r, "layer %s takes %lld columns, but node %d has %lld", r->net->layer[node->layer].name,
                         (long long)r->net->layer[node->layer].in, r->net->operands[node->first_operand], (long long)in);
@@ -411,6 +425,14 @@ static void put_layer(writer *w, const mbp_layer *layer) {
     mbp_formula_print(MBP_INITIALISER, &layer->initialiser, initialiser);
     put(w, " units=%lld activation=%s init=%s bias=%d frozen=%d", (long long)layer->out, activation, initialiser, layer->bias >= 0,
         layer->frozen);
+    mbp_slice name;
+    double standard;
+    mbp_interval interval;
+    for (int i = 0; mbp_parameter(MBP_LAYER_SETTINGS, i, &name, &standard, &interval); i++) {
+        char number[MBP_NUMBER_SIZE];
+        const size_t length = mbp_print_number(number, layer->setting[i]);
+        put(w, " %.*s=%.*s", (int)name.length, name.at, (int)length, number);
+    }
 }
 
 static void put_node(writer *w, const mbp_net *net, const mbp_node *node, int new_layer) {

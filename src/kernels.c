@@ -177,9 +177,12 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
     },
     .copy = copy,
     .accumulate = accumulate,
+    .penalise = penalise,
+    .mix = mix,
     .add = add,
     .multiply = multiply,
     .accumulate_product = accumulate_product,
     .finite = all_finite,
     .sum_squares = sum_squares,
+    .limit_columns = limit_columns,
 };

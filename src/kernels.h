@@ -34,7 +34,7 @@ enum mbp_optimizer {
     OPTIMIZER_COUNT
 };
 
-enum { MBP_SLOTS_MAX = 3, MBP_CONSTANTS_MAX = 8, MBP_LOSS_CHUNK = 64 };
+enum { MBP_SLOTS_MAX = 3, MBP_CONSTANTS_MAX = 8, MBP_LOSS_CHUNK = 64, MBP_COLUMN_BLOCK = 64 };
 
 /* A matrix in the net's dtype. */
 typedef struct mbp_view {
@@ -117,10 +117,13 @@ typedef struct mbp_kernels {
     mbp_update update[OPTIMIZER_COUNT];
     mbp_measure measure[OPTIMIZER_COUNT]; /* NULL: a row without a trust ratio */
     mbp_map copy, accumulate;                 /* out = in; out += in */
+    mbp_map penalise, mix;                    /* out += p0 sign(in) + p1 in, sign(0) = 0; out += p0 (in - out) */
     mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
     int (*finite)(int64_t n, const void *v);  /* whether all n are */
     /* The sum of n squares: 16 partial sums of doubles, element i in the i % 16th, and a fixed tree. */
     double (*sum_squares)(int64_t n, const void *v);
+    /* Scales the columns of w (rows, n) whose Euclidean norm is above the limit back to it; squares are added in double, in row order. */
+    void (*limit_columns)(int64_t rows, int64_t n, mbp_view w, double limit);
 } mbp_kernels;
 
 /* dispatch.c: the table of this name (NULL: the best that runs here), or NULL when there is none or it cannot run. */

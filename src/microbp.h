@@ -12,10 +12,14 @@
  * the order of their lines and name only earlier nodes, so a graph cannot have a cycle. At most 16384 nodes, 2^31 - 1 columns each.
  *
  *     input WIDTH                              one input of WIDTH features per row
- *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1
+ *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
  *                                              all but A optional where the named layer exists already: the layer is then used
  *                                              again, with the same weights. Otherwise units is required, and the rest defaults to
- *                                              layer=dense_K (the K-th layer), identity, auto, 1, 0.
+ *                                              layer=dense_K (the K-th layer), identity, auto, 1, 0, and the numbers above.
+ *                                              lr: factor of the optimizer's learning rate. l1, l2: the penalty
+ *                                              l1 |w|_1 + l2 / 2 |w|_2^2 of the weights, not of the bias: part of the gradients, but
+ *                                              not of the losses that are told. max_norm: after each update a unit's incoming
+ *                                              weights are scaled back to at most this Euclidean norm; 0: none.
  *     activation A SPEC                        elementwise
  *     add A B  |  multiply A B                 elementwise, equal widths; A and B may be the same node
  *     concat A B ...                           columns side by side
@@ -179,6 +183,8 @@ MBP_API int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor);
 MBP_API mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error);
 /* Freezes (1) or releases (0) a layer by name, or every layer (NULL): a frozen layer's parameters do not move. */
 MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error);
+/* Sets "lr", "l1", "l2" or "max_norm" of a layer by name, or of every layer (NULL), as in the graph text. Counts from the next call. */
+MBP_API mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error);
 /* Sets the link of the i-th output: identity, softmax, sigmoid, exp. A trainer sets it from its loss. */
 MBP_API mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error);
 
@@ -223,14 +229,16 @@ typedef struct mbp_backward {
     int64_t first_row; /* this batch's place in the logical batch */
 } mbp_backward;
 
-/* The gradient without the update. how NULL: all zero. */
+/* The gradient of loss and penalties, without the update. The penalties count by the share that this batch's row weights have in `total`,
+ * so that parts add up to the whole. how NULL: all zero. */
 MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how, double *loss,
                                         mbp_error *error);
 /* The update from the gradients as they stand; refused when one is not finite. Advances the step count. */
 MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 
 /* The step in parts, for a loss of the caller's own: forward; then the outputs are read (valid until the next call); then backward
- * from the gradient of the (weighted) loss by each output. x must still be there. */
+ * from the gradient of the (weighted) loss by each output, to which the penalties are added unless `accumulate` says that they are there
+ * already. x must still be there. */
 MBP_API mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error);
 MBP_API mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error);
 MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how,
@@ -255,15 +263,23 @@ MBP_API void *mbp_trainer_slot(mbp_trainer *trainer, int i);
 /* The gradient by the i-th input of the last backward call with input_grads; valid until the next call. */
 MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error);
 
-/* The optimizer's parameters by name ("lr", ...); a value out of its range is refused. Two more names are state: "loss", of the gradients
- * as they stand (parts that were accumulated are added; the caller may set it after mbp_trainer_backward_from), and "last_loss", of those
- * of the last update; NaN: not known. irprop_plus compares them. */
+/* The optimizer's parameters by name ("lr", ...); a value out of its range is refused. And the limits of the gradients that the optimizer
+ * sees (those of mbp_trainer_grads stay as they are), infinite unless set: the Euclidean norm of each layer's, weight and bias together,
+ * "clip_layer_norm"; then the norm of all that trains, "clip_norm" (Pascanu et al. 2013); then of each element, "clip_value". Two more names
+ * are state: "loss", of the gradients as they stand (parts that were accumulated are added; the caller may set it after
+ * mbp_trainer_backward_from), and "last_loss", of those of the last update; NaN: not known. irprop_plus compares them. */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);
 MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error);
 /* Updates so far; set with the optimizer's slots it restores an earlier state. Setting forgets the losses, which can be set after it. */
 MBP_API int64_t mbp_trainer_steps(const mbp_trainer *trainer);
 MBP_API mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error);
-/* Gradients of zero, slots as at the start, no updates. */
+/* An average of [parameters, buffers] over the states after the updates number start, start + every, ..., counted as mbp_trainer_steps
+ * does: a running one that gives a new state the weight 1 - decay (Polyak & Juditsky 1992), or with decay 1 the mean of all (Izmailov et
+ * al. 2018, equation 2). It begins as a copy of the first state that is still to come. Allocates; a second call begins anew. */
+MBP_API mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every, mbp_error *error);
+/* The average, laid out as parameters, then buffers; NULL without one. *count (unless NULL): of how many states; 0: not begun. */
+MBP_API void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count);
+/* Gradients and average of zero, slots as at the start, no updates. */
 MBP_API mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error);
 
 /* ---- random numbers (Philox 4x32-10): the same for the same arguments, anywhere ---- */

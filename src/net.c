@@ -164,18 +164,46 @@ mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error) {
     return status;
 }
 
-mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error) {
-    int found = 0;
+/* The layers from *first to *last - 1: the one of this name, or all (NULL). */
+static mbp_status find_layers(const mbp_net *net, const char *name, int *first, int *last, mbp_error *error) {
     if (!net)
         return mbp_fail(error, MBP_INVALID, "net is NULL");
-    for (int i = 0; i < net->layers; i++)
-        if (!layer || strcmp(layer, net->layer[i].name) == 0) {
-            net->layer[i].frozen = frozen != 0;
-            found = 1;
-        }
-    if (!found && layer)
-        return mbp_fail(error, MBP_INVALID, "there is no layer \"%.60s\"", layer);
-    net->frozen_version++;
+    *first = 0, *last = net->layers;
+    if (!name)
+        return MBP_OK;
+    while (*first < *last && strcmp(name, net->layer[*first].name) != 0)
+        ++*first;
+    if (*first == *last)
+        return mbp_fail(error, MBP_INVALID, "there is no layer \"%.60s\"", name);
+    *last = *first + 1;
+    return MBP_OK;
+}
+
+mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error) {
+    int i = 0, end = 0;
+    mbp_status status = find_layers(net, layer, &i, &end, error);
+    if (status != MBP_OK)
+        return status;
+    for (; i < end; i++)
+        net->layer[i].frozen = frozen != 0;
+    net->layers_version++;
+    return MBP_OK;
+}
+
+mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error) {
+    int i = 0, end = 0;
+    mbp_status status = find_layers(net, layer, &i, &end, error);
+    if (status != MBP_OK)
+        return status;
+    const int setting = name ? mbp_parameter_index(MBP_LAYER_SETTINGS, mbp_slice_of(name)) : -1;
+    if (setting < 0)
+        return mbp_fail(error, MBP_INVALID, "a layer has no setting \"%.60s\"; it has: %s", name ? name : "NULL", MBP_LAYER_SETTINGS);
+    status = mbp_parameter_check(MBP_LAYER_SETTINGS, setting, value, error);
+    if (status != MBP_OK)
+        return status;
+    for (; i < end; i++)
+        net->layer[i].setting[setting] = value;
+    net->layers_version++;
     return MBP_OK;
 }
 

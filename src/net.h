@@ -4,7 +4,8 @@
  *                kernels may read past the end. Neither ever moves.
  *     workspace  one block: the views below, then everything whose size depends on rows: values, kept z, deltas, gathered inputs,
  *                targets, row weights, and the kernels' scratch; then 64 readable bytes. Grown by making a new one.
- *     trainer    one block: the structure, its plan of the backward pass, sums, gradients, slots, then 64 readable bytes. Never moves. */
+ *     trainer    one block: the structure, its plan of the backward pass, gradients, slots, then 64 readable bytes. Never moves. One block:
+ *                the average of the parameters, where one is asked for. */
 #ifndef MBP_NET_H
 #define MBP_NET_H
 
@@ -19,9 +20,6 @@ enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64, MBP_IDLE_MAX =
 /* What an element costs, in floating-point operations of a product that take as long. */
 enum { MBP_ELEMENT_WORK = 8, MBP_UPDATE_WORK = 16 };
 
-/* Elements of the flat vector that a thread updates, or sums, at a time. */
-enum { MBP_UPDATE_RUN = 32 << 10 };
-
 typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT } mbp_node_kind;
 
 typedef struct mbp_node {
@@ -34,11 +32,17 @@ typedef struct mbp_node {
     mbp_formula activation; /* MBP_DENSE and MBP_ELEMENTWISE */
 } mbp_node;
 
+/* What a layer is set to besides its shape: the factor of the learning rate, the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of its weights, and the
+ * largest norm of a unit's incoming weights (0: none). */
+#define MBP_LAYER_SETTINGS "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)"
+enum { MBP_LAYER_LR, MBP_LAYER_L1, MBP_LAYER_L2, MBP_LAYER_MAX_NORM };
+
 typedef struct mbp_layer {
     char name[MBP_NAME_SIZE];
     int64_t in, out;
     int64_t weight, bias; /* offsets in the flat vector; bias -1: none */
     int frozen;
+    double setting[MBP_PARAMETERS_MAX];
     mbp_formula activation, initialiser;
 } mbp_layer;
 
@@ -64,7 +68,7 @@ struct mbp_net {
     size_t graph_bytes, block_bytes;
     int64_t params, buffers;
     char *block;
-    unsigned frozen_version; /* counts freeze calls, so that trainers know when to plan anew */
+    unsigned layers_version; /* counts changes of layers (frozen, settings), so that trainers know when to plan anew */
     mbp_pool *pool;
     atomic_int threads;                          /* the limit; 0: none */
     _Atomic(mbp_workspace *) idle[MBP_IDLE_MAX]; /* of predictions that are over; each taken by an exchange, which no fork can leave half done */
@@ -132,11 +136,12 @@ typedef struct mbp_group { /* a run of the flat vector that the update treats al
     int64_t offset, length;
     double lr; /* factor of the learning rate */
     int decay; /* whether weight decay acts on it */
+    int layer; /* its only layer, or the first of them */
 } mbp_group;
 
 typedef struct mbp_plan {
-    unsigned frozen_version;
-    int input_grads;
+    unsigned layers_version;
+    int input_grads, per_tensor;
     mbp_write *edge;  /* per operand: how its delta is written */
     mbp_write *grads; /* per node (MBP_DENSE): how its layer's gradient is written */
     int *wanted;      /* per node: its delta is needed */
@@ -144,6 +149,7 @@ typedef struct mbp_plan {
     int *scratch;     /* per node and per layer, for making the plan */
     mbp_group *group;
     int groups;
+    double *scale; /* per layer: what clipping multiplies the gradients of its groups by in this update */
 } mbp_plan;
 
 size_t mbp_plan_bytes(const mbp_net *net);
@@ -162,6 +168,18 @@ typedef struct mbp_objective { /* of one output */
     mbp_interval targets;
 } mbp_objective;
 
+/* What every trainer has besides its optimizer's parameters: limits of the gradients that the optimizer sees. */
+#define MBP_TRAINER_SETTINGS "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
+enum { MBP_CLIP_NORM, MBP_CLIP_LAYER_NORM, MBP_CLIP_VALUE };
+
+/* A running average of [parameters, buffers], in a block of its own: after the updates first, first + every, ... */
+typedef struct mbp_average {
+    char *at; /* NULL: none */
+    size_t bytes;
+    double decay; /* 1: all count the same */
+    int64_t first, every;
+} mbp_average;
+
 struct mbp_trainer {
     mbp_net *net;
     size_t bytes;
@@ -174,16 +192,19 @@ struct mbp_trainer {
     char *grads;
     void *slots[MBP_SLOTS_MAX];
     int slot_count;
-    double (*sums)[2]; /* of squares, per run of a group */
     mbp_workspace *workspace;
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
     int64_t input_grad_rows; /* rows whose input gradients are; 0: none */
     int nonfinite;           /* set by the products that finish a gradient */
+    double setting[MBP_PARAMETERS_MAX];
+    mbp_average average;
 };
 
 /* Takes the trainer for one call, or refuses; leave passes the call's status on. */
 mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error);
 mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status);
+/* How many states the average is of, after so many updates as there were. */
+int64_t mbp_average_count(const mbp_trainer *trainer);
 /* Makes room for a batch in the trainer's workspace. */
 mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, int needs, mbp_error *error);
 
@@ -209,14 +230,14 @@ void mbp_mean_add(mbp_mean *mean, double sum, double total);
 
 /* Values of all nodes up to `last`, from the inputs in the workspace. */
 void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last);
-/* Gradients from the deltas of the outputs; accumulate: added to those that are there. */
-void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate);
+/* Gradients from the deltas of the outputs, and `share` of those of the layers' penalties; accumulate: added to those that are there. */
+void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate, double share);
 
 /* ---- the update (apply.c) ---- */
 
 /* The status of gradients that are not finite; names the first layer that has one. */
 mbp_status mbp_nonfinite_fail(const mbp_trainer *trainer, mbp_error *error);
-/* Parameters from gradients, which are finite, over all groups of the plan. */
+/* Parameters from gradients, which are finite, over all groups of the plan; then the limits of norms, and the average. */
 void mbp_update_pass(mbp_trainer *trainer);
 
 /* ---- the step (step.c) ---- */

@@ -10,6 +10,7 @@ typedef struct pass {
     mbp_trainer *trainer; /* backward only */
     int64_t rows;
     int accumulate; /* backward: add to the gradients that are there */
+    double share;   /* backward: of the penalties */
 } pass;
 
 static int operand(const pass *p, const mbp_node *node, int i) { return p->net->operands[node->first_operand + i]; }
@@ -132,6 +133,17 @@ static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, m
     run_product(p, &product);
 }
 
+/* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w. */
+static void backward_penalty(const pass *p, const mbp_layer *layer) {
+    const double parameters[] = {p->share * layer->setting[MBP_LAYER_L1], p->share * layer->setting[MBP_LAYER_L2]};
+    const mbp_view g = {element(p, p->trainer->grads, layer->weight), layer->out};
+    const mbp_view w = {element(p, p->net->block, layer->weight), layer->out};
+    pass weights = *p;
+    weights.rows = layer->in;
+    run_map(&weights, p->kernels->penalise, layer->out, g, w, parameters);
+    p->trainer->nonfinite |= !p->kernels->finite(layer->in * layer->out, g.at);
+}
+
 /* dx = dz W^T, which the last writer takes on to the dz of the node below. */
 static void backward_operand(const pass *p, int id, mbp_view dz) {
     const mbp_node *node = &p->net->node[id];
@@ -158,6 +170,9 @@ static void backward_dense(const pass *p, int id) {
     derive(p, id);
     if (p->trainer->plan.grads[id] != MBP_SKIP)
         backward_weights(p, node, dz, p->trainer->plan.grads[id]);
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    if (p->trainer->plan.grads[id] == MBP_STORE && (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0))
+        backward_penalty(p, layer); /* one node stores: the layer bears it once, however often it is used */
     if (edge(p, node, 0) != MBP_SKIP)
         backward_operand(p, id, dz);
 }
@@ -235,17 +250,17 @@ typedef void (*node_pass)(const pass *p, int id);
 void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last) {
     static const node_pass forward[] = {[MBP_DENSE] = forward_dense, [MBP_ELEMENTWISE] = forward_elementwise, [MBP_ADD] = forward_add,
                                         [MBP_MULTIPLY] = forward_multiply, [MBP_CONCAT] = forward_concat};
-    const pass p = {net, net->kernels, workspace, NULL, rows, 0};
+    const pass p = {net, net->kernels, workspace, NULL, rows, 0, 0};
     for (int id = 0; id <= last; id++)
         if (net->node[id].reached && net->node[id].kind != MBP_INPUT)
             forward[net->node[id].kind](&p, id);
 }
 
-void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate) {
+void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate, double share) {
     static const node_pass backward_of[] = {[MBP_DENSE] = backward_dense, [MBP_ELEMENTWISE] = backward_elementwise, [MBP_ADD] = backward_add,
                                             [MBP_MULTIPLY] = backward_multiply, [MBP_CONCAT] = backward_concat};
     const mbp_net *net = trainer->net;
-    const pass p = {net, net->kernels, trainer->workspace, trainer, rows, accumulate};
+    const pass p = {net, net->kernels, trainer->workspace, trainer, rows, accumulate, share};
     trainer->nonfinite = 0;
     for (int id = net->nodes - 1; id >= 0; id--)
         if (trainer->plan.wanted[id] && net->node[id].kind != MBP_INPUT)

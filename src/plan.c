@@ -199,17 +199,18 @@ int64_t mbp_slice_rows(const mbp_net *net) {
 
 size_t mbp_plan_bytes(const mbp_net *net) {
     return (size_t)net->operand_count * sizeof(mbp_write) + (size_t)net->nodes * (sizeof(mbp_write) + 3 * sizeof(int)) +
-           (size_t)net->layers * (sizeof(int) + 2 * sizeof(mbp_group)) + 16;
+           (size_t)net->layers * (sizeof(int) + sizeof(double) + 2 * sizeof(mbp_group)) + 16;
 }
 
 void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block) {
     plan->group = (mbp_group *)block;
-    plan->edge = (mbp_write *)(plan->group + 2 * net->layers);
+    plan->scale = (double *)(plan->group + 2 * net->layers);
+    plan->edge = (mbp_write *)(plan->scale + net->layers);
     plan->grads = plan->edge + net->operand_count;
     plan->wanted = (int *)(plan->grads + net->nodes);
     plan->deriver = plan->wanted + net->nodes;
     plan->scratch = plan->deriver + net->nodes;
-    plan->frozen_version = net->frozen_version - 1;
+    plan->layers_version = net->layers_version - 1;
 }
 
 /* A delta is wanted where a trainable parameter, or an input whose gradient was asked for, lies below. */
@@ -257,29 +258,34 @@ static void plan_grads(const mbp_net *net, mbp_plan *plan) {
 }
 
 /* A group of its own, or more of the last one. */
-static void add_group(mbp_plan *plan, int64_t offset, int64_t length, double lr, int decay, int own) {
-    mbp_group *last = plan->groups && !own ? &plan->group[plan->groups - 1] : NULL;
-    if (last && last->lr == lr && last->decay == decay && last->offset + last->length == offset)
-        last->length += length;
+static void add_group(mbp_plan *plan, mbp_group group) {
+    mbp_group *last = plan->groups && !plan->per_tensor ? &plan->group[plan->groups - 1] : NULL;
+    if (last && last->lr == group.lr && last->decay == group.decay && last->offset + last->length == group.offset)
+        last->length += group.length;
     else
-        plan->group[plan->groups++] = (mbp_group){offset, length, lr, decay};
+        plan->group[plan->groups++] = group;
 }
 
-static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias, int per_tensor) {
+static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias) {
     plan->groups = 0;
-    for (int i = 0; i < net->layers; i++)
-        if (!net->layer[i].frozen)
-            add_group(plan, net->layer[i].weight, net->layer[i].in * net->layer[i].out, 1, 1, per_tensor);
-    for (int i = 0; i < net->layers; i++)
-        if (!net->layer[i].frozen && net->layer[i].bias >= 0)
-            add_group(plan, net->layer[i].bias, net->layer[i].out, 1, decay_bias, per_tensor);
+    for (int i = 0; i < net->layers; i++) {
+        const mbp_layer *layer = &net->layer[i];
+        if (!layer->frozen)
+            add_group(plan, (mbp_group){layer->weight, layer->in * layer->out, layer->setting[MBP_LAYER_LR], 1, i});
+    }
+    for (int i = 0; i < net->layers; i++) {
+        const mbp_layer *layer = &net->layer[i];
+        if (!layer->frozen && layer->bias >= 0)
+            add_group(plan, (mbp_group){layer->bias, layer->out, layer->setting[MBP_LAYER_LR], decay_bias, i});
+    }
 }
 
 void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias, int per_tensor) {
-    plan->frozen_version = net->frozen_version;
+    plan->layers_version = net->layers_version;
     plan->input_grads = input_grads;
+    plan->per_tensor = per_tensor;
     plan_wanted(net, plan);
     plan_deltas(net, plan);
     plan_grads(net, plan);
-    plan_groups(net, plan, decay_bias, per_tensor);
+    plan_groups(net, plan, decay_bias);
 }

@@ -53,13 +53,13 @@ double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradi
 
 /* ---- the step, and its parts ---- */
 
-/* Plans anew when layers were frozen or released, or input gradients asked for; gradients of frozen layers are 0. */
+/* Plans anew when layers were changed, or input gradients or clipping by layer asked for; gradients of frozen layers are 0. */
 static void refresh_plan(mbp_trainer *t, int input_grads) {
     const size_t item = t->net->item;
-    if (t->plan.frozen_version == t->net->frozen_version && t->plan.input_grads == input_grads)
+    const int per_tensor = t->setting[MBP_CLIP_LAYER_NORM] < INFINITY || t->net->kernels->measure[t->optimizer.row];
+    if (t->plan.layers_version == t->net->layers_version && t->plan.input_grads == input_grads && t->plan.per_tensor == per_tensor)
         return;
-    mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[t->decay_bias] != 0,
-                  t->net->kernels->measure[t->optimizer.row] != NULL);
+    mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[t->decay_bias] != 0, per_tensor);
     for (int i = 0; i < t->net->layers; i++) {
         const mbp_layer *layer = &t->net->layer[i];
         if (layer->frozen)
@@ -95,11 +95,12 @@ static mbp_status work_backward(void *argument) {
     if (status != MBP_OK)
         return status;
     mbp_forward_pass(t->net, t->workspace, w->rows.count, t->net->nodes - 1);
-    w->loss = mbp_loss_pass(t, w->rows.count, w->how.total > 0 ? w->how.total : w->total, 1);
+    const double divisor = w->how.total > 0 ? w->how.total : w->total;
+    w->loss = mbp_loss_pass(t, w->rows.count, divisor, 1);
     status = check_loss(w->loss, w->error);
     if (status != MBP_OK)
         return status;
-    mbp_backward_pass(t, w->rows.count, w->how.accumulate);
+    mbp_backward_pass(t, w->rows.count, w->how.accumulate, w->total / divisor);
     t->running.loss = w->how.accumulate && !isnan(t->running.loss) ? t->running.loss + w->loss : w->loss;
     return MBP_OK;
 }
@@ -238,7 +239,7 @@ static mbp_status work_backward_from(void *argument) {
     for (int i = 0; i < t->net->outputs; i++)
         if (t->plan.wanted[t->net->output[i].node])
             mbp_array_gather(&w->arrays[i], w->rows, t->net->dtype, t->workspace->delta[t->net->output[i].node]);
-    mbp_backward_pass(t, w->rows.count, w->how.accumulate);
+    mbp_backward_pass(t, w->rows.count, w->how.accumulate, w->how.accumulate ? 0 : 1);
     t->running.loss = NAN;
     return MBP_OK;
 }

@@ -43,12 +43,11 @@ static mbp_status read_objective(mbp_objective *objective, const char *loss, int
 
 static size_t round_up(size_t bytes) { return (bytes + MBP_ALIGNMENT - 1) / MBP_ALIGNMENT * MBP_ALIGNMENT; }
 
-/* The structure, objectives, plan, sums, gradients and slots in one zeroed block. */
+/* The structure, objectives, plan, gradients and slots in one zeroed block. */
 static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     const size_t head = round_up(sizeof(mbp_trainer) + (size_t)net->outputs * sizeof(mbp_objective));
     const size_t plan = round_up(mbp_plan_bytes(net)), vector = round_up((size_t)net->params * net->item);
-    const size_t sums = round_up((size_t)(net->params / MBP_UPDATE_RUN + 1) * sizeof(double[2]));
-    size_t bytes = head + plan + sums + vector * (size_t)(1 + slots) + MBP_READABLE;
+    size_t bytes = head + plan + vector * (size_t)(1 + slots) + MBP_READABLE;
     char *at = mbp_allocate(net->allocator, bytes);
     if (!at)
         return NULL;
@@ -58,8 +57,7 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     trainer->net = net;
     trainer->objective = (mbp_objective *)(at + sizeof *trainer);
     mbp_plan_place(net, &trainer->plan, at += head);
-    trainer->sums = (double (*)[2])(at += plan);
-    trainer->grads = at += sums;
+    trainer->grads = at += plan;
     trainer->slot_count = slots;
     for (int i = 0; i < slots; i++)
         trainer->slots[i] = at += vector;
@@ -104,6 +102,7 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     if (!made)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for a trainer of %lld parameters", (long long)net->params);
     set_optimizer(made, &formula);
+    mbp_parameter_defaults(MBP_TRAINER_SETTINGS, made->setting);
     for (int i = 0; i < n_losses && status == MBP_OK; i++) {
         made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
         if (!isfinite(made->objective[i].weight))
@@ -126,6 +125,7 @@ void mbp_trainer_free(mbp_trainer *trainer) {
     if (!trainer)
         return;
     mbp_workspace_free(trainer->net, trainer->workspace);
+    mbp_release(trainer->net->allocator, trainer->average.at, trainer->average.bytes);
     mbp_release(trainer->net->allocator, trainer, trainer->bytes);
 }
 
@@ -147,8 +147,13 @@ static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, i
     *index = parameter_index(trainer, name);
     if (*index >= 0)
         return MBP_OK;
-    return mbp_fail(error, MBP_INVALID, "%s has no parameter \"%.60s\"; it has: %s", mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row),
-                    name, mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row));
+    return mbp_fail(error, MBP_INVALID, "%s has no parameter \"%.60s\"; it has: %s; every trainer has: %s",
+                    mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row), name,
+                    mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), MBP_TRAINER_SETTINGS);
+}
+
+static int setting_index(const mbp_trainer *trainer, const char *name) {
+    return trainer && name ? mbp_parameter_index(MBP_TRAINER_SETTINGS, mbp_slice_of(name)) : -1;
 }
 
 /* The losses that run along have names like parameters. */
@@ -159,23 +164,34 @@ static double *running_loss(mbp_trainer *trainer, const char *name) {
 }
 
 mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error) {
+    const int setting = setting_index(trainer, name);
     int i = -1;
     const double *loss = running_loss((mbp_trainer *)trainer, name);
-    if (!value)
-        return mbp_fail(error, MBP_INVALID, "value is NULL");
-    if (loss)
+    if (value && loss)
         return *value = *loss, MBP_OK;
-    mbp_status status = find_parameter(trainer, name, &i, error);
+    if (value && setting >= 0)
+        return *value = trainer->setting[setting], MBP_OK;
+    mbp_status status = value ? find_parameter(trainer, name, &i, error) : mbp_fail(error, MBP_INVALID, "value is NULL");
     if (status == MBP_OK)
         *value = trainer->optimizer.parameters[i];
     return status;
 }
 
+static mbp_status set_setting(mbp_trainer *trainer, int setting, double value, mbp_error *error) {
+    mbp_status status = mbp_parameter_check(MBP_TRAINER_SETTINGS, setting, value, error);
+    if (status == MBP_OK)
+        trainer->setting[setting] = value;
+    return status;
+}
+
 mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
+    const int setting = setting_index(trainer, name);
     int i = -1;
     double *loss = running_loss(trainer, name);
     if (loss)
         return *loss = value, MBP_OK;
+    if (setting >= 0)
+        return set_setting(trainer, setting, value, error);
     mbp_status status = find_parameter(trainer, name, &i, error);
     if (status != MBP_OK)
         return status;
@@ -223,6 +239,54 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     if (status != MBP_OK)
         return status;
     memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
+    if (trainer->average.at)
+        memset(trainer->average.at, 0, trainer->average.bytes);
     start_optimizer(trainer);
     return mbp_trainer_leave(trainer, MBP_OK);
+}
+
+/* ---- the average of its parameters ---- */
+
+int64_t mbp_average_count(const mbp_trainer *t) {
+    return t->average.at && t->running.steps >= t->average.first ? (t->running.steps - t->average.first) / t->average.every + 1 : 0;
+}
+
+static mbp_status check_average(double decay, int64_t start, int64_t every, mbp_error *error) {
+    if (!(decay >= 0 && decay <= 1))
+        return mbp_fail(error, MBP_INVALID, "the decay of an average is in [0,1]");
+    if (start < 0 || every < 1)
+        return mbp_fail(error, MBP_INVALID, "an average starts at update %lld, at least 0, and takes every %lld-th, at least 1",
+                        (long long)start, (long long)every);
+    return MBP_OK;
+}
+
+/* The first of start, start + every, ... that is still to come. */
+static int64_t next_of(int64_t start, int64_t every, int64_t steps) {
+    if (steps < start)
+        return start;
+    return every > INT64_MAX - steps ? INT64_MAX : steps - (steps - start) % every + every;
+}
+
+static mbp_status set_average(mbp_trainer *t, double decay, int64_t start, int64_t every, mbp_error *error) {
+    const size_t bytes = (size_t)(t->net->params + t->net->buffers) * t->net->item + MBP_READABLE;
+    mbp_status status = check_average(decay, start, every, error);
+    if (status != MBP_OK)
+        return status;
+    char *at = t->average.at ? t->average.at : mbp_allocate(t->net->allocator, bytes);
+    if (!at)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for an average of %lld parameters", (long long)t->net->params);
+    memset(at, 0, bytes);
+    t->average = (mbp_average){at, bytes, decay, next_of(start, every, t->running.steps), every};
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, set_average(trainer, decay, start, every, error)) : status;
+}
+
+void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count) {
+    if (count)
+        *count = trainer ? mbp_average_count(trainer) : 0;
+    return trainer ? trainer->average.at : NULL;
 }

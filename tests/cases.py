@@ -184,16 +184,16 @@ LOSSES = {
         np.exp,
     ),
     "bce": Loss(
-        "bce",
+        "bce(label_smoothing=0.2)",
         [
-            ([0, 0], [1, 0.25], math.log(2), [-0.25, 0.125]),
-            ([1000], [1], 0, [0]),
-            ([-1000], [1], 1000, [-1]),
-            ([40], [1], math.exp(-40), [-math.exp(-40)]),
+            ([0, 0], [1, 0.25], math.log(2), [-0.2, 0.1]),
+            ([math.log(3)], [1], math.log(4) - 0.9 * math.log(3), [0.75 - 0.9]),
+            ([1000], [1], 100, [0.1]),
+            ([-1000], [1], 900, [-0.9]),
         ],
         _probabilities,
         lambda o, t: abs(o) + abs(o * t) + 1,
-        lambda o, t: 1 + t,
+        lambda o, t: 1 + t + 0.1,
         lambda o: 0.25,
     ),
     "hinge": Loss(
@@ -206,18 +206,33 @@ LOSSES = {
         kink=lambda o, t: abs(1 - t * o),
     ),
     "cross_entropy": Loss(
-        "cross_entropy",
+        "cross_entropy(label_smoothing=0.1)",
         [
-            ([0, math.log(3)], [1, 0], math.log(4), [-0.75, 0.75]),
-            ([0, 0, 0], [0.5, 0.5, 0], math.log(3), [-1 / 6, -1 / 6, 1 / 3]),
-            ([1000, 0], [0, 1], 1000, [1, -1]),
-            ([2, -INF], [1, 0], 0, [0, 0]),
+            ([0, math.log(3)], [1, 0], math.log(4) - 0.05 * math.log(3), [-0.7, 0.7]),
+            ([0, 0, 0], [0.5, 0.5, 0], math.log(3), [0.3 - 0.45, 0.3 - 0.45, 0.3]),
+            ([1000, 0], [0, 1], 950, [0.95, -0.95]),
         ],
         _probability_rows,
-        lambda o, t: t * (abs(o) + abs(o).max(axis=1, keepdims=True) + math.log(o.shape[1])),
-        lambda o, t: _softmax(o) + t,
+        lambda o, t: (0.9 * t + 0.1 / o.shape[1]) * (abs(o) + abs(o).max(axis=1, keepdims=True) + math.log(o.shape[1])),
+        lambda o, t: _softmax(o) + t + 0.1 / o.shape[1],
         lambda o: 0.5,  # of p_j by all o together: 2 p_j (1 - p_j)
     ),
+}
+
+# More points as in Loss, under the losses' defaults: hard targets, which large outputs meet exactly.
+HARD_POINTS = {
+    "bce": [
+        ([0, 0], [1, 0.25], math.log(2), [-0.25, 0.125]),
+        ([1000], [1], 0, [0]),
+        ([-1000], [1], 1000, [-1]),
+        ([40], [1], math.exp(-40), [-math.exp(-40)]),
+    ],
+    "cross_entropy": [
+        ([0, math.log(3)], [1, 0], math.log(4), [-0.75, 0.75]),
+        ([0, 0, 0], [0.5, 0.5, 0], math.log(3), [-1 / 6, -1 / 6, 1 / 3]),
+        ([1000, 0], [0, 1], 1000, [1, -1]),
+        ([2, -INF], [1, 0], 0, [0, 0]),
+    ],
 }
 
 

@@ -110,10 +110,14 @@ class Drawing:
             layer = self.pick(fitting)
         else:
             room = [w for w in self.widths if w * node.width <= self.left // 2] or [1]
-            layer = bp.Dense(width or int(self.random.choice(room)), activation, bias=bool(self.random.random() < 0.8))
+            layer = bp.Dense(width or int(self.random.choice(room)), activation, bias=bool(self.random.random() < 0.8), **self.settings())
             self.layers.append((layer, node.width))
         self.left -= layer.units * node.width
         return layer(node)
+
+    def settings(self) -> dict[str, float]:
+        """Those of a layer, each off its default at times."""
+        return {name: value for name, value in (("lr", 0.5), ("l1", 0.01), ("l2", 0.1), ("max_norm", 0.8)) if self.random.random() < 0.15}
 
     def grow(self) -> None:
         """One more node."""

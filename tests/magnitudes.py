@@ -121,6 +121,10 @@ class Passes:
         for node in reversed(self.graph.nodes):
             if node.node in self._deltas and node.operands:
                 self._backward(node, self._deltas[node.node])
+        for layer in self.graph.layers.values():
+            w = self.tensors[f"{layer.name}.weight"].value
+            penalty = layer.l1 * np.sign(w) + layer.l2 * w
+            self._add(f"{layer.name}.weight", Off(penalty, 2 * abs(penalty)))
         self.grads = self._flat()
         self.input_grads = [self._deltas.get(i.node, exact(np.zeros_like(self.values[i.node].value))) for i in self.graph.inputs]
 

@@ -115,6 +115,12 @@ def test_frozen_layers_and_links_are_kept(module):
     assert back.text() == net.text() and "frozen=1" in back.text() and "output 2 link=exp" in back.text()
 
 
+def test_a_file_from_before_layers_had_settings_loads(module):
+    net = module.Net(SMALL)
+    old = substitute(net.write(), b" lr=1 l1=0 l2=0 max_norm=0", b"")
+    assert state(module.Net.read(old)) == state(net)
+
+
 def test_layout(module):
     net = module.Net(SMALL)
     memoryview(net.params)[:] = memoryview(array("f", range(8)))

@@ -87,10 +87,10 @@ def test_activation_stays_within_the_bounds_of_its_derivatives(name):
     assert (abs(np.diff(slope)) / np.diff(z))[smooth].max() <= case.bend + 1e-9
 
 
-@pytest.mark.parametrize("name", cases.LOSSES)
-def test_loss_at_points(backend, name):
-    for o, t, loss, gradient in cases.LOSSES[name].points:
-        trainer = trainer_of(backend, f"input {len(o)}\noutput 0", cases.LOSSES[name].spec)
+@pytest.mark.parametrize(("spec", "points"), [*((case.spec, case.points) for case in cases.LOSSES.values()), *cases.HARD_POINTS.items()])
+def test_loss_at_points(backend, spec, points):
+    for o, t, loss, gradient in points:
+        trainer = trainer_of(backend, f"input {len(o)}\noutput 0", spec)
         value = trainer.backward(np.array([o], np.float64), np.array([t], np.float64), input_grads=True)
         assert value == pytest.approx(loss, rel=4e-15, abs=1e-16)
         np.testing.assert_allclose(trainer.input_grads()[0], [gradient], rtol=4e-15, atol=1e-16)

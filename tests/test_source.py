@@ -33,7 +33,7 @@ PYTHON_FLOORS = [
     {"_core", "reference"},
     {"backend"},
     {"arrays", "specs", "description", "progress", "threads", "history", "snapshot"},
-    {"graph", "optimizers", "metrics", "rows", "checks"},
+    {"graph", "optimizers", "averages", "metrics", "rows", "checks"},
     {"network", "own_loss", "schedules", "class_weight", "epoch", "stopping"},
     {"gradcheck", "fitting", "plot"},
     {"trainer", "range_test"},
@@ -42,7 +42,7 @@ PYTHON_FLOOR = {name: floor for floor, names in enumerate(PYTHON_FLOORS) for nam
 DOOR, TOP = len(PYTHON_FLOORS), len(PYTHON_FLOORS) + 1
 
 LONGEST = 500  # lines
-CYTHON_FILES = [ROOT / "microbp/_core.pyx", ROOT / "microbp/_arrays.pxi", ROOT / "microbp/_pool.pxi"]
+CYTHON_FILES = [ROOT / "microbp/_core.pyx", ROOT / "microbp/_arrays.pxi", ROOT / "microbp/_pool.pxi", ROOT / "microbp/_net.pxi"]
 
 # What a file may not call: memory, output, the environment, the end of the process.
 FORBIDDEN = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|free|printf|fprintf|puts|exit|_exit|abort|getenv|setlocale)\s*\(")

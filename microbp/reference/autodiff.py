@@ -118,13 +118,14 @@ def gradients(ends: Sequence[tuple[Matrix, list[float]]], by: Sequence[Matrix]) 
     for end, gradient in ends:
         reach(end, gradient)
     # An operand is older than its result: from the newest to the oldest, all ways to a matrix have met before it is left.
-    for matrix in sorted(_reachable(end for end, _ in ends), key=lambda matrix: -matrix.order):
+    for matrix in sorted(reachable(end for end, _ in ends), key=lambda matrix: -matrix.order):
         for operand, pull in matrix.operands:
             reach(operand, pull(total[matrix]))
     return [total.get(matrix, [0.0] * len(matrix.data)) for matrix in by]
 
 
-def _reachable(ends) -> set[Matrix]:
+def reachable(ends) -> set[Matrix]:
+    """The ends and all that they depend on, as far as a gradient by it is wanted."""
     found: set[Matrix] = set()
     waiting = list(ends)
     while waiting:

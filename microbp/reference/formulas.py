@@ -123,8 +123,14 @@ def _quantile(o: Matrix, t: Matrix, q: float) -> Matrix:
     return (1.0 - q) * maximum(d, 0.0) + q * maximum(-d, 0.0)
 
 
-def _bce(o: Matrix, t: Matrix) -> Matrix:
+def _smoothed(t: Matrix, share: float, classes: int) -> Matrix:
+    """Targets of which a share is spread over all classes (Szegedy et al. 2016, section 7)."""
+    return (1.0 - share) * t + share / classes
+
+
+def _bce(o: Matrix, t: Matrix, label_smoothing: float) -> Matrix:
     """-t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = softplus(o) - t o, the larger part of softplus joined with t o."""
+    t = _smoothed(t, label_smoothing, 2)
     positive = [value > 0 for value in o.data]
     return where(positive, o * (1.0 - t), -t * o) + log1p(_exp_of_minus_abs(o))
 
@@ -134,8 +140,9 @@ def _below_largest(o: Matrix) -> Matrix:
     return o - Matrix(o.rows, 1, [max(row) for row in o.row_list()])
 
 
-def _cross_entropy(o: Matrix, t: Matrix) -> Matrix:
+def _cross_entropy(o: Matrix, t: Matrix, label_smoothing: float) -> Matrix:
     """-t log(softmax(o)); a target of 0 adds 0, even where o = -inf. The sum of exponentials is 1, the largest, and an excess."""
+    t = _smoothed(t, label_smoothing, o.cols)
     o = _below_largest(o)
     largest = [j == row.index(max(row)) for row in o.row_list() for j in range(o.cols)]
     log_softmax = o - log1p(row_sum(where(largest, expm1(o), exp(o))))
@@ -150,9 +157,9 @@ LOSSES = {
     "huber": Loss("delta=1(0,inf)", "identity", "(-inf,inf)", True, _huber),  # Huber 1964
     "quantile": Loss("q=0.5(0,1)", "identity", "(-inf,inf)", True, _quantile),  # Koenker & Bassett 1978
     "poisson": Loss("", "exp", "[0,inf)", True, lambda o, t: exp(o) - t * o),  # negative log-likelihood less log(t!)
-    "bce": Loss("", "sigmoid", "[0,1]", True, _bce),
+    "bce": Loss("label_smoothing=0[0,1)", "sigmoid", "[0,1]", True, _bce),
     "hinge": Loss("", "identity", "SIGNS", True, lambda o, t: maximum(1.0 - t * o, 0.0)),  # Cortes & Vapnik 1995
-    "cross_entropy": Loss("", "softmax", "LABELS", False, _cross_entropy),
+    "cross_entropy": Loss("label_smoothing=0[0,1)", "softmax", "LABELS", False, _cross_entropy),
 }
 
 
@@ -196,6 +203,18 @@ INITIALISERS = {
 
 # Besides its row's parameters every optimizer has this one: whether weight decay acts on biases too.
 EVERY_OPTIMIZER = "decay_bias=0[0,1]"
+
+# What every trainer limits, in this order: the norm of each layer's gradient, that of all of them, and each element.
+TRAINER_SETTINGS = "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
+
+# What a layer has besides its shape: a factor of the learning rate, penalties of its weights, and the largest norm of a unit's (0: none).
+LAYER_SETTINGS = "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)"
+
+
+def penalty(w: Matrix, l1: float, l2: float) -> Matrix:
+    """l1 |w|_1 + l2 / 2 |w|_2^2, what each weight adds."""
+    return l1 * _abs(w) + l2 / 2 * (w * w)
+
 
 TABLES: dict[str, dict[str, Any]] = {
     "activation": ACTIVATIONS,

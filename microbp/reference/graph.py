@@ -1,7 +1,8 @@
 """The graph text, read and written. One statement per line; nodes are numbered in the order of their lines:
 
     input WIDTH
-    dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1      (or: dense A layer=NAME, to use a layer again)
+    dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
+                                                                  (or: dense A layer=NAME, to use a layer again)
     activation A SPEC
     add A B  |  multiply A B
     concat A B ...
@@ -16,7 +17,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .spec import Spec
+from .formulas import LAYER_SETTINGS
+from .spec import Spec, check_parameter, number_text, parameters, parse_number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LARGEST_WIDTH = 2**31 - 1
@@ -33,6 +35,7 @@ class Layer:
     init: Spec
     bias: bool = True
     frozen: bool = False
+    settings: dict[str, float] = field(default_factory=dict)  # LAYER_SETTINGS
 
     def attributes(self) -> dict[str, str]:
         return {
@@ -41,6 +44,7 @@ class Layer:
             "init": str(self.init),
             "bias": str(int(self.bias)),
             "frozen": str(int(self.frozen)),
+            **{key: number_text(value) for key, value in self.settings.items()},
         }
 
 
@@ -132,7 +136,7 @@ class Graph:
         if not arguments:
             raise ValueError("dense takes a node: dense NODE units=N")
         a = self._node(arguments[0])
-        given = _attributes(arguments[1:], ("layer", "units", "activation", "init", "bias", "frozen"))
+        given = _attributes(arguments[1:], ("layer", "units", "activation", "init", "bias", "frozen", *parameters(LAYER_SETTINGS)))
         if given.get("layer") in self.layers:
             layer = self._same_layer(given, self.nodes[a].width)
         else:
@@ -157,6 +161,10 @@ class Graph:
             Spec.parse("initialiser", activation.entry.init if init == "auto" else init),
             _flag("bias", given.get("bias", "1")),
             _flag("frozen", given.get("frozen", "0")),
+            {
+                key: check_parameter(LAYER_SETTINGS, key, parse_number(given[key])) if key in given else default
+                for key, (default, _) in parameters(LAYER_SETTINGS).items()
+            },
         )
         self.layers[name] = layer
         return layer

@@ -10,10 +10,10 @@ from typing import Any
 
 from .arrays import FORMATS, check_writable, read_matrix
 from .autodiff import Matrix, concat
-from .formulas import LINKS
-from .graph import Graph, Node
+from .formulas import LAYER_SETTINGS, LINKS
+from .graph import Graph, Layer, Node
 from .random import draws
-from .spec import Spec
+from .spec import Spec, check_parameter
 
 _INITIALISATION = 1  # the purpose of these random numbers
 
@@ -89,10 +89,19 @@ class Net:
 
     def freeze(self, layer: str | None, frozen: bool) -> None:
         """Freezes or releases a layer, or all of them: the parameters of a frozen layer do not move."""
-        if layer is not None and layer not in self.graph.layers:
-            raise ValueError(f'there is no layer "{layer}"; there are: {", ".join(self.graph.layers)}')
-        for name in self.graph.layers if layer is None else [layer]:
-            self.graph.layers[name].frozen = bool(frozen)
+        for found in self._layers(layer):
+            found.frozen = bool(frozen)
+
+    def set_layer(self, layer: str | None, name: str, value: float) -> None:
+        """Sets lr, l1, l2 or max_norm of a layer, or of all of them."""
+        layers, value = self._layers(layer), check_parameter(LAYER_SETTINGS, name, float(value))
+        for found in layers:
+            found.settings[name] = value
+
+    def _layers(self, name: str | None) -> list[Layer]:
+        if name is not None and name not in self.graph.layers:
+            raise ValueError(f'there is no layer "{name}"; there are: {", ".join(self.graph.layers)}')
+        return list(self.graph.layers.values()) if name is None else [self.graph.layers[name]]
 
     def set_link(self, output: int, link: str) -> None:
         """Sets what `predict` with link=True applies to this output."""

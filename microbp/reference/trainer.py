@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from operator import add
 from typing import Any
 
+from .around import Average, clipped, limit_norms
 from .arrays import buffer, read_integers, read_matrix, several
-from .autodiff import Matrix, dot, gradients
-from .formulas import row_losses
+from .autodiff import Matrix, dot, gradients, reachable
+from .formulas import TRAINER_SETTINGS, penalty, row_losses
 from .net import Net, Pass, Tensor
-from .spec import Interval, Spec, check_parameter
+from .spec import Interval, Spec, check_parameter, parameters
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # of the gradients as they stand, and of the last update's
 
@@ -53,6 +54,8 @@ class Trainer:
         self._loss_weights = [_finite(weight, f"loss weight {i}") for i, weight in enumerate(loss_weights)]
         self._optimizer = Spec.parse("optimizer", optimizer)
         self._values = dict(self._optimizer.values)
+        self._settings = {name: default for name, (default, _) in parameters(TRAINER_SETTINGS).items()}
+        self._average: Average | None = None
         self.grads = self._zeros()
         self.slots = {name: self._zeros() for name in self._optimizer.entry.slots}
         self._start_optimizer()
@@ -87,9 +90,11 @@ class Trainer:
         if first_row < 0:
             raise ValueError(f"first_row={first_row} is not in [0,inf)")
         batch = self._read_batch(x, y, weight, input_grads)
-        losses, result, ends = self._forward_loss(batch, total or _total(batch))
+        divisor = total or _total(batch)
+        losses, result, ends = self._forward_loss(batch, divisor)
         self._check_losses(losses)
-        self._store_gradients(result, self._gradients(result, ends, accumulate), input_grads)
+        found = self._gradients(result, ends, accumulate, _total(batch) / divisor)
+        self._store_gradients(result, found, input_grads)
         self._loss = sum(losses) + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
         return sum(losses)
 
@@ -115,7 +120,8 @@ class Trainer:
         if len(gradients) != len(outputs):
             raise ValueError(f"the net has {len(outputs)} outputs, but {len(gradients)} gradients are given")
         read = [read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows) for i, (g, o) in enumerate(zip(gradients, outputs))]
-        found = self._gradients(self._pass, [(output, g.data) for output, g in zip(outputs, read)], accumulate)
+        ends = [(output, g.data) for output, g in zip(outputs, read)]
+        found = self._gradients(self._pass, ends, accumulate, share=0.0 if accumulate else 1.0)
         self._store_gradients(self._pass, found, input_grads)
         self._loss = math.nan
 
@@ -155,17 +161,22 @@ class Trainer:
     # ---- settings and state ----
 
     def get(self, name: str) -> float:
-        """A parameter of the optimizer; or "loss", of the gradients as they stand, or "last_loss", of the last update's; NaN: not known."""
+        """A parameter of the optimizer, or a limit of the gradients that it sees; or "loss", of the gradients as they stand, or
+        "last_loss", of the last update's; NaN: not known."""
         if name in _LOSSES:
             return getattr(self, _LOSSES[name])
-        if name not in self._values:
-            raise ValueError(f'unknown parameter "{name}"; the parameters are: {", ".join(self._values)}')
-        return self._values[name]
+        values = self._values | self._settings
+        if name not in values:
+            raise ValueError(f'unknown parameter "{name}"; the parameters are: {", ".join(values)}')
+        return values[name]
 
     def set(self, name: str, value: float) -> None:
         """Changes what `get` tells; decay_bias is chosen when the trainer is made."""
         if name in _LOSSES:
             setattr(self, _LOSSES[name], float(value))
+            return
+        if name in self._settings:
+            self._settings[name] = check_parameter(TRAINER_SETTINGS, name, float(value))
             return
         self._values[name] = check_parameter(self._optimizer.entry.parameters, name, float(value))
 
@@ -182,14 +193,38 @@ class Trainer:
         self._loss = self._last_loss = math.nan
 
     def reset(self) -> None:
-        """Gradients of zero, slots as at the start, no updates."""
+        """Gradients and average of zero, slots as at the start, no updates."""
         self.grads[:] = self._zeros()
+        if self._average:
+            self._average.vector[:] = array(self.net.format, [0.0] * len(self._average.vector))
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
         for name, start in self._optimizer.entry.slots.items():
             self.slots[name][:] = array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params)
         self.steps = 0
+
+    # ---- the average of [parameters, buffers] ----
+
+    def set_average(self, decay: float, start: int, every: int) -> None:
+        """Averages the states after the updates start, start + every, ...; decay=1: all count the same."""
+        if not 0 <= decay <= 1:
+            raise ValueError(f"the average's decay={decay} is not in [0,1]")
+        if start < 0 or every < 1:
+            raise ValueError(f"start={start} must be at least 0, and every={every} at least 1")
+        first = start if start > self._steps else self._steps - (self._steps - start) % every + every
+        size = len(self.net.params) + len(self.net.buffers)
+        self._average = Average(array(self.net.format, [0.0] * size), float(decay), first, every)
+
+    @property
+    def average(self) -> array | None:
+        """The average: parameters, then buffers."""
+        return self._average.vector if self._average else None
+
+    @property
+    def average_count(self) -> int:
+        """Of how many states it is."""
+        return self._average.count(self._steps) if self._average else 0
 
     # ---- reading ----
 
@@ -238,7 +273,7 @@ class Trainer:
     def _train(self, batch: Batch) -> float:
         losses, result, ends = self._forward_loss(batch, _total(batch))
         self._check_losses(losses)
-        found = self._gradients(result, ends, accumulate=False)
+        found = self._gradients(result, ends, accumulate=False, share=1.0)
         self._check_gradients(found[0])
         self._store_gradients(result, found, input_grads=False)
         self._loss = sum(losses)
@@ -250,8 +285,11 @@ class Trainer:
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss of output {i} ({spec}) is {loss}")
 
-    def _gradients(self, result: Pass, ends: Ends, accumulate: bool) -> tuple[array, list[list[float]]]:
-        """The flat gradient, on top of `grads` if accumulate and 0 for frozen layers, and the gradients by the inputs."""
+    def _gradients(self, result: Pass, ends: Ends, accumulate: bool, share: float) -> tuple[array, list[list[float]]]:
+        """The flat gradient, on top of `grads` if accumulate and 0 for frozen layers, and the gradients by the inputs. The penalties are
+        further ends, each of whose weights counts `share`."""
+        penalties = self._penalties(result, reachable(end for end, _ in ends))
+        ends = ends + [(end, [share] * len(end.data)) for end in penalties]
         found = gradients(ends, result.tensors + result.inputs)
         flat = self._zeros()
         for tensor, gradient in zip(self.net.layout, found):
@@ -259,6 +297,15 @@ class Trainer:
                 before = self.grads[tensor.place] if accumulate else [0.0] * len(gradient)
                 flat[tensor.place] = array(self.net.format, map(add, before, gradient))
         return flat, found[len(result.tensors) :]
+
+    def _penalties(self, result: Pass, reached: Set[Matrix]) -> list[Matrix]:
+        """Those of the weights that the loss depends on."""
+        found = []
+        for tensor, matrix in zip(self.net.layout, result.tensors):
+            settings = self.net.graph.layers[tensor.layer].settings
+            if tensor.name == "weight" and matrix in reached and (settings["l1"] or settings["l2"]):
+                found.append(penalty(matrix, settings["l1"], settings["l2"]))
+        return found
 
     def _check_gradients(self, flat: array) -> None:
         for tensor in self.net.layout:
@@ -279,20 +326,25 @@ class Trainer:
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
         if self._optimizer.entry.loss_rose:
             hyper["loss_rose"] = self._loss > self._last_loss
-        found = {}
+        grads, found = clipped(self.net, self.grads, **self._settings), {}
         for tensor in self.net.layout:
             if not self._is_frozen(tensor):
-                found[tensor] = self._updated(tensor, decay if tensor.name == "weight" or decay_bias else 0.0, hyper)
+                factor = self.net.graph.layers[tensor.layer].settings["lr"]
+                tensor_decay = decay if tensor.name == "weight" or decay_bias else 0.0
+                found[tensor] = self._updated(tensor, grads[tensor.place], tensor_decay, hyper | {"lr": factor * hyper["lr"]})
         for tensor, (params, *slots) in found.items():
             for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
                 vector[tensor.place] = array(self.net.format, values)
+        limit_norms(self.net)
         self._steps += 1
         self._last_loss, self._loss = self._loss, math.nan
+        if self._average:
+            self._average.see(self._steps, self.net.params + self.net.buffers)
 
-    def _updated(self, tensor: Tensor, decay: float, hyper: dict[str, float]) -> list[list[float]]:
+    def _updated(self, tensor: Tensor, grads: list[float], decay: float, hyper: dict[str, float]) -> list[list[float]]:
         """A tensor's new parameters and slots."""
         entry, t = self._optimizer.entry, self._steps + 1
-        params, grads, *slots = (vector[tensor.place].tolist() for vector in (self.net.params, self.grads, *self.slots.values()))
+        params, *slots = (vector[tensor.place].tolist() for vector in (self.net.params, *self.slots.values()))
         start = [p - hyper["lr"] * decay * p if entry.decay == "decoupled" else p for p in params]
         seen = [g + decay * p if entry.decay == "gradient" else g for g, p in zip(grads, params)]
         found = [entry.update(p, g, s, t, **hyper) for p, g, *s in zip(start, seen, *slots)]

@@ -226,6 +226,13 @@ static void test_maps(void) {
         check_map("activation", row, forward, 0, parameters);
         check_map("derivative", row, backward, 1, parameters);
     }
+    mbp_map penalise[VARIANTS_MAX], mix[VARIANTS_MAX];
+    for (int v = 0; v < variant_count; v++) {
+        penalise[v] = variants[v]->penalise;
+        mix[v] = variants[v]->mix;
+    }
+    check_map("penalty", 0, penalise, 1, (const double[]){0.25, 0.5});
+    check_map("average", 0, mix, 1, (const double[]){0.25});
     for (int row = 0; row < LINK_COUNT; row++) {
         mbp_map link[VARIANTS_MAX];
         for (int v = 0; v < variant_count; v++)
@@ -239,7 +246,7 @@ static void test_losses(void) {
         for (int64_t n = 2; n <= 40; n++) {
             enum { ROWS = 5 };
             T o[ROWS * 40], t[ROWS * 40], g[ROWS * 40], first[ROWS * 40];
-            static const double p0 = 0.5;
+            const double p0 = row == LOSS_cross_entropy && n % 2 ? 0 : 0.5;
             double weight[ROWS], value = 0;
             for (int i = 0; i < ROWS * n; i++)
                 o[i] = random_value(), t[i] = (T)random_unit();
@@ -259,9 +266,9 @@ static void test_losses(void) {
 /* A chunk of rows has the bits of its rows alone, however the kernel shares its lanes among them. */
 static void test_loss_rows(const mbp_kernels *kernels) {
     enum { ROWS = 23, WIDE = 20 };
-    static const double p0 = 0.5;
     for (int row = 0; row < LOSS_COUNT; row++)
         for (int64_t n = row == LOSS_cross_entropy ? 2 : 1; n <= WIDE; n++) {
+            const double p0 = row == LOSS_cross_entropy && n % 2 ? 0 : 0.5; /* label smoothing or none */
             T o[ROWS * WIDE], t[ROWS * WIDE], together[ROWS * WIDE], alone[ROWS * WIDE];
             double weight[ROWS], sum = 0;
             int64_t labels[ROWS];
@@ -335,6 +342,27 @@ static void test_sum_squares(const mbp_kernels *kernels) {
     }
 }
 
+/* Column by column in plain words, and no write to what is beside them. */
+static void test_limit_columns(const mbp_kernels *kernels) {
+    for (int64_t n = 1; n <= 70; n += n < 36 ? 5 : 17)
+        for (int64_t rows = 1; rows <= 12; rows += 4) {
+            const int64_t ld = n + random_below(2);
+            T *w = random_matrix(rows * ld), *expected = random_matrix(rows * ld);
+            memcpy(expected, w, (size_t)(rows * ld) * sizeof(T));
+            for (int64_t j = 0; j < n; j++) {
+                double squares = 0;
+                for (int64_t r = 0; r < rows; r++)
+                    squares += (double)w[r * ld + j] * (double)w[r * ld + j];
+                for (int64_t r = 0; r < rows && sqrt(squares) > 0.7; r++)
+                    expected[r * ld + j] *= (T)(0.7 / sqrt(squares));
+            }
+            kernels->limit_columns(rows, n, (mbp_view){w, ld}, 0.7);
+            CHECK(memcmp(w, expected, (size_t)(rows * ld) * sizeof(T)) == 0, "%s: limited norms of %lldx%lld", kernels->isa, (long long)rows,
+                  (long long)n);
+            free(w), free(expected);
+        }
+}
+
 /* argument: check every n-th of the edge sizes (default 7; 1: all of them) */
 int main(int count, char **arguments) {
     collect_variants();
@@ -343,6 +371,7 @@ int main(int count, char **arguments) {
         test_nonfinite(variants[v]);
         test_finite(variants[v]);
         test_sum_squares(variants[v]);
+        test_limit_columns(variants[v]);
         test_loss_rows(variants[v]);
     }
     test_maps();

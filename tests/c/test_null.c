@@ -47,6 +47,8 @@ static char bytes[10];
     X(mbp_net_tensor(net, 0, NULL) == 0)                                                                                                   \
     X(mbp_net_init(NULL, 1, NULL) == MBP_INVALID)                                                                                          \
     X(mbp_net_freeze(NULL, "a", 1, NULL) == MBP_INVALID)                                                                                   \
+    X(mbp_net_set_layer(NULL, "a", "lr", 1, NULL) == MBP_INVALID)                                                                          \
+    X(mbp_net_set_layer(net, "a", NULL, 1, NULL) == MBP_INVALID)                                                                           \
     X(mbp_net_set_link(NULL, 0, "exp", NULL) == MBP_INVALID)                                                                               \
     X(mbp_net_set_link(net, 0, NULL, NULL) == MBP_INVALID)                                                                                 \
     X(mbp_net_predict(NULL, p->x, 2, p->out, 2, 0, -1, NULL) == MBP_INVALID)                                                               \
@@ -101,6 +103,9 @@ static char bytes[10];
     X(mbp_trainer_set(trainer, NULL, 1, NULL) == MBP_INVALID)                                                                              \
     X(mbp_trainer_steps(NULL) == 0)                                                                                                        \
     X(mbp_trainer_set_steps(NULL, 1, NULL) == MBP_INVALID)                                                                                 \
+    X(mbp_trainer_set_average(NULL, 1, 0, 1, NULL) == MBP_INVALID)                                                                         \
+    X(mbp_trainer_average(NULL, &count) == NULL)                                                                                           \
+    X(mbp_trainer_average(trainer, NULL) == NULL)                                                                                          \
     X(mbp_trainer_reset(NULL, NULL) == MBP_INVALID)                                                                                        \
     X((mbp_permutation(1, 2, 3, 4, NULL), 1))
 

@@ -241,6 +241,11 @@ static void test_names(void) {
     refuse(mbp_net_create(&made, dag, &(mbp_options){.dtype = MBP_F16}, &error), &error, MBP_INVALID, "MBP_F32 or MBP_F64");
     refuse(mbp_net_create(&made, dag, &(mbp_options){.dtype = (mbp_dtype)77}, &error), &error, MBP_INVALID, "dtype 77");
     refuse(mbp_net_freeze(net, "dense_9", 1, &error), &error, MBP_INVALID, "\"dense_9\"");
+    refuse(mbp_net_set_layer(net, "dense_9", "lr", 1, &error), &error, MBP_INVALID, "\"dense_9\"");
+    refuse(mbp_net_set_layer(net, "a", "decay", 1, &error), &error, MBP_INVALID, "no setting \"decay\"; it has: lr=1[0,inf)");
+    refuse(mbp_net_set_layer(net, NULL, "l1", -1, &error), &error, MBP_INVALID, "l1=-1 is not in [0,inf)");
+    refuse(mbp_net_set_layer(net, "a", "max_norm", INFINITY, &error), &error, MBP_INVALID, "max_norm=inf");
+    refuse(mbp_net_set_layer(net, "a", "l2", NAN, &error), &error, MBP_INVALID, "l2=nan");
     refuse(mbp_net_set_link(net, 0, "logit", &error), &error, MBP_INVALID, "softmax");
     refuse(mbp_net_set_link(net, 2, "exp", &error), &error, MBP_INVALID, "the net has 2");
     refuse(mbp_net_set_link(net, -1, "exp", &error), &error, MBP_INVALID, "output -1");
@@ -252,9 +257,19 @@ static void test_names(void) {
     refuse(mbp_trainer_set(trainer, "lr", INFINITY, &error), &error, MBP_INVALID, "inf");
     refuse(mbp_trainer_set(trainer, "beta1", 1, &error), &error, MBP_INVALID, "[0,1)");
     refuse(mbp_trainer_set(trainer, "decay_bias", 1, &error), &error, MBP_INVALID, "decay_bias");
+    refuse(mbp_trainer_set(trainer, "clip_norm", 0, &error), &error, MBP_INVALID, "clip_norm=0 is not in (0,inf]");
+    refuse(mbp_trainer_set(trainer, "clip_layer_norm", NAN, &error), &error, MBP_INVALID, "(0,inf]");
+    refuse(mbp_trainer_set(trainer, "clip_value", -1, &error), &error, MBP_INVALID, "clip_value=-1");
+    refuse(mbp_trainer_set_average(trainer, -0.1, 0, 1, &error), &error, MBP_INVALID, "[0,1]");
+    refuse(mbp_trainer_set_average(trainer, NAN, 0, 1, &error), &error, MBP_INVALID, "[0,1]");
+    refuse(mbp_trainer_set_average(trainer, 1, -1, 1, &error), &error, MBP_INVALID, "-1");
+    refuse(mbp_trainer_set_average(trainer, 1, 0, 0, &error), &error, MBP_INVALID, "every 0-th");
+    CHECK(!mbp_trainer_average(trainer, NULL), "a refused average is there");
     refuse(mbp_trainer_set_steps(trainer, -1, &error), &error, MBP_INVALID, "negative");
     OK(mbp_trainer_get(trainer, "decay_bias", &value, &error));
     CHECK(value == 0 && !made, "decay_bias=%g", value);
+    OK(mbp_trainer_get(trainer, "clip_norm", &value, &error));
+    CHECK(value == INFINITY, "clip_norm=%g", value);
 }
 
 static void test_trainers(void) {

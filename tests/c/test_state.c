@@ -57,6 +57,8 @@ static int poll_checks(void *user) {
     X((mbp_net_flops(w->net) == 0))                                                                                                        \
     X((mbp_net_tensor(w->net, 2, &w->tensor) == 0))                                                                                        \
     X(mbp_net_freeze(w->net, "c", 0, &w->error))                                                                                           \
+    X(mbp_net_set_layer(w->net, "c", "l2", 0.1, &w->error))                                                                                \
+    X(mbp_net_set_layer(w->net, NULL, "max_norm", 0.7, &w->error))                                                                         \
     X(mbp_net_set_link(w->net, 0, "sigmoid", &w->error))                                                                                   \
     X(mbp_net_predict(w->net, w->p->x, 2, w->p->out, 2, 1, -1, &w->error))                                                                 \
     X(mbp_net_predict(w->net, w->p->x, 2, w->p->out, 1, 0, 10, &w->error))                                                                 \
@@ -74,6 +76,9 @@ static int poll_checks(void *user) {
     X(mbp_trainer_epoch(w->trainer, &w->p->batch, NULL, 7, 2, NULL, poll_checks, NULL, &w->loss, &w->steps, &w->error))                    \
     X(mbp_trainer_set(w->trainer, "lr", 0.1, &w->error))                                                                                   \
     X(mbp_trainer_get(w->trainer, "lr", &w->loss, &w->error))                                                                              \
+    X(mbp_trainer_set(w->trainer, "clip_norm", 0.01, &w->error))                                                                           \
+    X(mbp_trainer_set_average(w->trainer, 0.3, 0, 1, &w->error))                                                                           \
+    X(mbp_trainer_step(w->trainer, &w->p->batch, &w->loss, &w->error))                                                                     \
     X(mbp_trainer_set_steps(w->trainer, 100, &w->error))                                                                                   \
     X(mbp_trainer_reset(w->trainer, &w->error))                                                                                            \
     X((mbp_permutation(1, 2, 3, 100, w->order), 0))                                                                                        \

@@ -1,0 +1,67 @@
+"""Around the optimizer's step: what becomes of the gradients before it, of the weights after it, and the average of the parameters."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .autodiff import dot
+from .net import Net
+
+
+def clipped(net: Net, grads: array, clip_norm: float, clip_layer_norm: float, clip_value: float) -> list[float]:
+    """The gradients as the optimizer sees them: no layer's norm above clip_layer_norm, then the norm of all not above clip_norm (Pascanu
+    et al. 2013, algorithm 1), then no element beyond clip_value. Those of frozen layers are 0."""
+    found = [0.0] * len(grads)
+    for name, layer in net.graph.layers.items():
+        places = [tensor.place for tensor in net.layout if tensor.layer == name and not layer.frozen]
+        factor = _shrink([g for place in places for g in grads[place]], clip_layer_norm)
+        for place in places:
+            found[place] = [factor * g for g in grads[place]]
+    factor = _shrink(found, clip_norm)
+    return [max(-clip_value, min(clip_value, factor * g)) for g in found]
+
+
+def limit_norms(net: Net) -> None:
+    """Scales the incoming weights of units back to at most max_norm (Srivastava et al. 2014, section 5.1)."""
+    for tensor in net.layout:
+        layer = net.graph.layers[tensor.layer]
+        if tensor.name != "weight" or layer.frozen or not layer.settings["max_norm"]:
+            continue
+        for unit in range(tensor.cols):
+            place = slice(tensor.offset + unit, tensor.place.stop, tensor.cols)
+            weights = net.params[place].tolist()
+            factor = _shrink(weights, layer.settings["max_norm"])
+            if factor < 1:
+                scaled = [factor * w for w in weights]
+                net.params[place] = array(net.format, scaled)
+
+
+def _shrink(vector: Sequence[float], limit: float) -> float:
+    """The factor that brings a vector down to the limit of its norm."""
+    norm = math.sqrt(dot(vector, vector))
+    return limit / norm if norm > limit else 1.0
+
+
+@dataclass
+class Average:
+    """A running mean of the states after the updates first, first + every, ...: vector += rate (state - vector), where the rate is
+    1 - decay (Polyak & Juditsky 1992), or 1 / count if decay is 1 (Izmailov et al. 2018, equation 2). It begins as a copy."""
+
+    vector: array
+    decay: float
+    first: int
+    every: int
+
+    def count(self, steps: int) -> int:
+        """How many states were seen in so many updates."""
+        return (steps - self.first) // self.every + 1 if steps >= self.first else 0
+
+    def see(self, steps: int, state: Sequence[float]) -> None:
+        """Takes in the state after an update, if it is its turn."""
+        if steps >= self.first and (steps - self.first) % self.every == 0:
+            count = self.count(steps)
+            rate = 1 - self.decay if self.decay < 1 else 1 / count
+            self.vector[:] = array(self.vector.typecode, [s if count == 1 else a + rate * (s - a) for a, s in zip(self.vector, state)])
