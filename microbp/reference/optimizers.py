@@ -245,7 +245,7 @@ _MOMENTUM = "lr=0.001[0,inf) momentum=0.9[0,1)"
 _RMSPROP = "lr=0.01[0,inf) alpha=0.99[0,1) eps=1e-08(0,inf)"
 _BETAS = "beta1=0.9[0,1) beta2=0.999[0,1)"
 _ADAM = f"lr=0.001[0,inf) {_BETAS} eps=1e-08(0,inf)"
-_RPROP = "lr=0.01[0,inf) eta_minus=0.5(0,1) eta_plus=1.2(1,inf) step_min=1e-06(0,inf) step_max=50(0,inf)"
+_RPROP = "lr=0.01[0,inf) eta_minus=0.5(0,1) eta_plus=1.2(1,inf) step_min=1e-06[0,inf) step_max=50(0,inf)"
 _DECAY = "weight_decay=0[0,inf)"
 
 OPTIMIZERS = {
