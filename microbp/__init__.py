@@ -6,8 +6,12 @@ t.fit(X, y, epochs=10)
 probabilities = t.predict(X)
 """
 
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 from . import backend as _backend
-from . import schedules, threads
+from . import threads
 from .averages import EMA, SWA
 from .backend import get_include, get_library_dir
 from .gradcheck import GradientCheck
@@ -35,22 +39,25 @@ from .optimizers import (
     Rprop,
 )
 from .range_test import RangeTest, lr_find
-from .schedules import (
-    Constant,
-    Cosine,
-    CosineRestarts,
-    Exponential,
-    InverseTime,
-    MultiStep,
-    OneCycle,
-    Polynomial,
-    ReduceOnPlateau,
-    Schedule,
-    StepDecay,
-    Warmup,
-)
 from .specs import Init, Loss
 from .trainer import Trainer
+
+if _TYPE_CHECKING:
+    from . import schedules
+    from .schedules import (
+        Constant,
+        Cosine,
+        CosineRestarts,
+        Exponential,
+        InverseTime,
+        MultiStep,
+        OneCycle,
+        Polynomial,
+        ReduceOnPlateau,
+        Schedule,
+        StepDecay,
+        Warmup,
+    )
 
 _backend.load()  # a missing extension is told at import, not at the first network
 threads.announce(_backend.resolve(None))
@@ -117,3 +124,15 @@ __all__ = [
     "schedules",
     "top_k",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """The schedules, which come when they are first asked for: to make that many classes takes half as long as all the rest."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    schedules = _importlib.import_module(".schedules", __name__)
+    return schedules if name == "schedules" else getattr(schedules, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,6 @@ import numpy as np
 
 from . import class_weight as class_weights
 from . import metrics as metric_functions
-from . import schedules
 from .arrays import Array, as_array
 from .checks import whole_number
 from .epoch import SPLIT, Pace, active, check, permutation, run, shuffled
@@ -21,6 +20,7 @@ from .specs import unknown
 from .stopping import Best, Stopping
 
 if TYPE_CHECKING:
+    from .schedules import Schedule
     from .trainer import Trainer
 
 Callback = Callable[[Record], object]
@@ -34,7 +34,7 @@ class Settings:
     pace: Pace
     shuffle: bool
     stopping: Stopping
-    schedule: str | schedules.Schedule | Callable[[int], float] | None
+    schedule: str | Schedule | Callable[[int], float] | None
     callback: Callback | Sequence[Callback] | None
     batch_callback: Callback | Sequence[Callback] | None
     progress: bool | None
@@ -83,7 +83,7 @@ def fit(trainer: Trainer, rows: Rows, validation: Any, metrics: Any, class_weigh
     try:
         for done in range(1, settings.epochs + 1):
             order = shuffled(trainer, trained, trainer.epoch) if settings.shuffle else trained
-            record = run(trainer, rows, order, pace, course.schedule)
+            record = run(trainer, rows, order, pace, course.rates)
             watch.complete(record)
             trainer._records.append(record)
             course.go_on(record)
@@ -118,22 +118,28 @@ def _listed(given: Callback | Sequence[Callback] | None) -> list[Callback]:
 
 
 class Course:
-    """The schedule of a fit, which the trainer remembers if it is no plain function; None leaves the trainer's rate as it is."""
+    """The rates of a fit; None: the trainer's own. Of a schedule, but not of a plain function, the trainer remembers how far it came."""
 
-    def __init__(self, trainer: Trainer, given: str | Callable[[int], float] | None, updates: int, watch: Watch) -> None:
+    def __init__(self, trainer: Trainer, given: str | Schedule | Callable[[int], float] | None, updates: int, watch: Watch) -> None:
         self._trainer = trainer
-        self.schedule = schedules.parse(given) if isinstance(given, str) else given
-        if isinstance(self.schedule, schedules.Schedule):
-            if self.schedule.watched is not None:
-                watch.check("schedule: monitor", self.schedule.watched)
-            self.schedule = schedules.begin(self.schedule, trainer.steps, updates)
+        self._schedule: Schedule | None = None
+        self.rates: Callable[[int], float] | None = None
+        if given is not None:
+            from . import schedules  # only here: it takes half as long to import as all the rest
+
+            if isinstance(given, str | schedules.Schedule):
+                schedule = schedules.parse(given)
+                if schedule.watched is not None:
+                    watch.check("schedule: monitor", schedule.watched)
+                self._schedule = given = schedules.begin(schedule, trainer.steps, updates)
+            self.rates = given
 
     def go_on(self, record: Record) -> None:
         """Takes note of an epoch."""
-        if isinstance(self.schedule, schedules.Schedule):
-            self.schedule = self._trainer.schedule = self.schedule.after(record)
-        elif self.schedule is not None:
-            self._trainer.schedule = None
+        if self._schedule is not None:
+            self._schedule = self.rates = self._schedule.after(record)
+        if self.rates is not None:
+            self._trainer.schedule = self._schedule
 
 
 class Watch:

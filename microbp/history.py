@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +23,9 @@ def save_history(history: Mapping[str, Sequence[float]], path: str | Path) -> No
     Every number reads back exactly. NaN, for an epoch that had no such value, is empty in CSV and null in JSON; JSON has no infinity
     either, so that is null too.
     """
+    import csv  # only a file needs them
+    import json
+
     path = Path(path)
     if path.suffix == ".json":
         lists = {name: [value if math.isfinite(value) else None for value in values] for name, values in history.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from .metrics import Metric
 from .network import Network, seed_or_new
 from .own_loss import OwnLoss, OwnLosses
 from .rows import Rows, Shape
-from .schedules import Schedule
 from .specs import Loss, OptimizerSpec
 from .stopping import Stopping
+
+if TYPE_CHECKING:
+    from .schedules import Schedule
 
 _ndarray = np.ndarray
 _LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
