@@ -213,26 +213,27 @@ static int close_to(double got, Wide wanted, Wide scale) {
     return IN_WIDE(fabs)((Wide)got - wanted) <= IN_WIDE(ldexp)(scale, 3 - DIGITS);
 }
 
-static void check_row(int n, const T *o, const T *t, int label) {
+/* s: the share of label smoothing. */
+static void check_row(int n, const T *o, const T *t, int label, Wide s) {
     T y[64], gradient[64];
-    Wide max = -INFINITY, sum = 0, mass = 0, loss = 0, size = 0;
+    Wide target[64], max = -INFINITY, sum = 0, mass = 0, loss = 0, size = 0;
     for (int j = 0; j < n; j++)
         max = o[j] > max ? o[j] : max;
     for (int j = 0; j < n; j++)
         sum += IN_WIDE(exp)(o[j] - max);
     for (int j = 0; j < n; j++) {
-        Wide p = t ? t[j] : j == label;
+        Wide p = target[j] = (1 - s) * (t ? t[j] : j == label) + s / n;
         mass += p;
         loss += p == 0 ? 0 : p * (max - o[j] + IN_WIDE(log)(sum));
         size += p == 0 ? 0 : p * (max - o[j] + IN_WIDE(log)(sum) + 1);
     }
     memcpy(y, o, (size_t)n * sizeof(T));
     row_softmax(n, y, y);
-    double got = row_cross_entropy(n, o, t, label, 0.5, gradient);
-    expect(got == row_cross_entropy(n, o, t, label, 0.5, NULL), "cross entropy without gradient", got, (double)loss);
+    double got = row_cross_entropy(n, o, t, label, (double)s, 0.5, gradient);
+    expect(got == row_cross_entropy(n, o, t, label, (double)s, 0.5, NULL), "cross entropy without gradient", got, (double)loss);
     expect(close_to(got, loss, size), "cross entropy", got, (double)loss);
     for (int j = 0; j < n; j++) {
-        Wide p = IN_WIDE(exp)(o[j] - max) / sum, slope = (p * mass - (t ? t[j] : j == label)) / 2;
+        Wide p = IN_WIDE(exp)(o[j] - max) / sum, slope = (p * mass - target[j]) / 2;
         expect(close_to(y[j], p, p + MIN_NORMAL), "softmax", (double)y[j], (double)p);
         expect(close_to(gradient[j], slope, mass + 1), "cross entropy's gradient", (double)gradient[j], (double)slope);
     }
@@ -247,24 +248,26 @@ static void check_rows(void) {
             o[j] = (T)(state >> 8) / (1 << 20) - 8;
             t[j] = (T)(state >> 20 & 15) / 16;
         }
-        check_row(n, o, NULL, n / 2);
-        check_row(n, o, t, 0);
+        for (int s = 0; s < 3; s++) {
+            check_row(n, o, NULL, n / 2, (Wide)s / 4);
+            check_row(n, o, t, 0, (Wide)s / 4);
+        }
         o[n / 3] = -INF; /* a class that is ruled out */
         t[n / 3] = 0;
         if (n > 3) {
-            check_row(n, o, NULL, n - 1);
-            check_row(n, o, t, 0);
+            check_row(n, o, NULL, n - 1, 0);
+            check_row(n, o, t, 0, 0);
         }
     }
     T far[3] = {(T)FLT_MAX, (T)-FLT_MAX, 0}, y[3];
-    double loss = row_cross_entropy(3, far, NULL, 1, 1, NULL);
+    double loss = row_cross_entropy(3, far, NULL, 1, 0, 1, NULL);
     expect(loss == 2 * (double)(T)FLT_MAX, "cross entropy of the largest logits", loss, 2 * (double)(T)FLT_MAX);
     const T spoilers[] = {NOT_A_NUMBER, INF};
     for (int i = 0; i < 2; i++) {
         far[2] = spoilers[i];
         row_softmax(3, far, y);
         expect(isnan(y[0]) && isnan(y[1]) && isnan(y[2]), "softmax of a NaN or inf", (double)y[0], NAN);
-        loss = row_cross_entropy(3, far, NULL, 0, 1, NULL);
+        loss = row_cross_entropy(3, far, NULL, 0, 0, 1, NULL);
         expect(isnan(loss), "cross entropy of a NaN or inf", loss, NAN);
     }
     far[0] = far[1] = far[2] = -INF;

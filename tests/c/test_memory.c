@@ -24,6 +24,9 @@ static void call_all(mbp_net *net, mbp_trainer *trainer, const problem *p, int64
     OK(mbp_net_predict(net, part.x, 2, part.out, 1, 0, 10, &error));
     OK(mbp_net_freeze(net, "b", (int)(rows % 2), &error));
     OK(mbp_trainer_set(trainer, "lr", 1e-4, &error));
+    OK(mbp_trainer_set(trainer, "clip_layer_norm", 0.1, &error));
+    OK(mbp_net_set_layer(net, "b", "max_norm", (double)rows, &error));
+    OK(mbp_trainer_set_average(trainer, 0.5, 0, 1, &error));
     OK(mbp_net_set_link(net, 0, "sigmoid", &error));
     OK(mbp_trainer_reset(trainer, &error));
     OK(mbp_net_init(net, 3, &error));
@@ -54,6 +57,7 @@ static void test_no_allocation(mbp_dtype dtype) {
 typedef enum scenario {
     CREATE,
     CREATE_TRAINER,
+    SET_AVERAGE,
     FIRST_STEP,
     LARGER_STEP,
     FIRST_BACKWARD,
@@ -67,9 +71,9 @@ typedef enum scenario {
     WRITE,
     SCENARIOS
 } scenario;
-static const char *const scenario_names[] = {"create",          "create a trainer", "first step",   "larger step", "first backward",
-                                             "input gradients", "larger forward",   "larger epoch", "evaluate",    "predict",
-                                             "larger predict",  "predict a node",   "write"};
+static const char *const scenario_names[] = {"create",         "create a trainer", "set an average", "first step",   "larger step",
+                                             "first backward", "input gradients",  "larger forward", "larger epoch", "evaluate",
+                                             "predict",        "larger predict",   "predict a node", "write"};
 
 typedef struct world {
     mbp_options options;
@@ -121,6 +125,7 @@ static mbp_status world_call(world *w, scenario s, mbp_error *error) {
     switch (s) {
     case CREATE: return mbp_net_create(&w->made_net, dag, &w->options, error);
     case CREATE_TRAINER: return mbp_trainer_create(&w->made_trainer, w->net, dag_losses, NULL, 2, "adam", error);
+    case SET_AVERAGE: return mbp_trainer_set_average(w->trainer, 0.9, 0, 1, error);
     case FIRST_STEP:
     case LARGER_STEP: return mbp_trainer_step(w->trainer, &w->p->batch, &w->loss, error);
     case FIRST_BACKWARD: return mbp_trainer_backward(w->trainer, &w->p->batch, NULL, &w->loss, error);
