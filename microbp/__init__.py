@@ -11,7 +11,7 @@ from . import threads
 from .backend import get_include, get_library_dir
 from .fitting import Record
 from .gradcheck import GradientCheck
-from .graph import Activation, Dense, Input, Node, add, concat, multiply
+from .graph import Activation, Dense, Dropout, GaussianNoise, Input, Node, add, concat, multiply
 from .metrics import accuracy, mae, r2, rmse
 from .network import Network, load, mlp
 from .optimizers import SGD, Adam, Optimizer, RMSprop
@@ -28,6 +28,8 @@ __all__ = [
     "Activation",
     "Adam",
     "Dense",
+    "Dropout",
+    "GaussianNoise",
     "GradientCheck",
     "Init",
     "Input",

@@ -108,5 +108,6 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error)
     int64_t mbp_trainer_steps(const mbp_trainer *trainer)
     mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error)
+    mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error)
     mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error)
     void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order)

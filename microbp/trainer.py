@@ -25,7 +25,8 @@ class Trainer:
     """Trains `net` by `loss` with `optimizer`.
 
     loss: a name, a Loss, a function f(outputs, targets, weight) -> (loss, gradient by outputs), or a list of these, one per output.
-    optimizer: a name or settings such as Adam(lr=1e-3). loss_weights: one factor per output. seed: of the shuffling; None: the net's.
+    optimizer: a name or settings such as Adam(lr=1e-3). loss_weights: one factor per output. seed: of shuffling, dropout and
+    noise; None: the net's.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Trainer:
         net, losses = self.net, self.losses
         named = [loss if isinstance(loss, Loss) else None for loss in losses]
         texts = [loss.text if loss else None for loss in named]
-        self._core = backends.load(net.backend).Trainer(net._core, texts, list(self.loss_weights), optimizers.parse(self.optimizer).text)
+        optimizer = optimizers.parse(self.optimizer).text
+        self._core = backends.load(net.backend).Trainer(net._core, texts, list(self.loss_weights), optimizer, self.seed)
         self._step = self._core.step
         self._own = None
         functions = [loss for loss in losses if not isinstance(loss, Loss)]

@@ -274,8 +274,14 @@ mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_
 
 mbp_slice mbp_spec_name(mbp_slice spec) { return take_until(&spec, '('); }
 
-/* given: bits of the parameters that were set before. */
-static mbp_status spec_pair(mbp_slice pair, const char *parameters, double *values, unsigned *given, mbp_error *error) {
+void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS_MAX]) {
+    mbp_slice name;
+    mbp_interval interval;
+    for (int i = 0; i < MBP_PARAMETERS_MAX && mbp_parameter(parameters, i, &name, &values[i], &interval); i++) {
+    }
+}
+
+mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given, mbp_error *error) {
     mbp_slice value = pair;
     mbp_slice key = take_until(&value, '=');
     int i = mbp_parameter_index(parameters, key);
@@ -297,12 +303,9 @@ static mbp_status spec_pair(mbp_slice pair, const char *parameters, double *valu
 }
 
 mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX], mbp_error *error) {
-    mbp_slice name;
-    mbp_interval interval;
-    for (int i = 0; i < MBP_PARAMETERS_MAX && mbp_parameter(parameters, i, &name, &values[i], &interval); i++) {
-    }
     size_t whole = spec.length;
-    name = take_until(&spec, '(');
+    mbp_slice name = take_until(&spec, '(');
+    mbp_parameter_defaults(parameters, values);
     if (name.length == whole)
         return MBP_OK;
     if (!spec.length || spec.at[spec.length - 1] != ')')
@@ -310,7 +313,7 @@ mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values
     spec.length--;
     unsigned given = 0;
     while (spec.length) {
-        mbp_status status = spec_pair(take_until(&spec, ','), parameters, values, &given, error);
+        mbp_status status = mbp_parameter_read(take_until(&spec, ','), parameters, values, &given, error);
         if (status != MBP_OK)
             return status;
     }

@@ -45,6 +45,11 @@ int mbp_parameter_index(const char *parameters, mbp_slice name);
 /* Checks a value against the interval of the parameter at position i. */
 mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_error *error);
 
+/* The defaults of all parameters. */
+void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS_MAX]);
+/* Reads "key=value" into its place; given: bits of the parameters that were set before. */
+mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given, mbp_error *error);
+
 /* The name of a spec `name(key=value,...)`. */
 mbp_slice mbp_spec_name(mbp_slice spec);
 /* Its parameters, defaults filled in. */

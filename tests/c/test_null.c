@@ -101,6 +101,7 @@ static char bytes[10];
     X(mbp_trainer_set(trainer, NULL, 1, NULL) == MBP_INVALID)                                                                              \
     X(mbp_trainer_steps(NULL) == 0)                                                                                                        \
     X(mbp_trainer_set_steps(NULL, 1, NULL) == MBP_INVALID)                                                                                 \
+    X(mbp_trainer_set_seed(NULL, 1, NULL) == MBP_INVALID)                                                                                  \
     X(mbp_trainer_reset(NULL, NULL) == MBP_INVALID)                                                                                        \
     X((mbp_permutation(1, 2, 3, 4, NULL), 1))
 
