@@ -15,7 +15,7 @@ from . import threads
 from .averages import EMA, SWA
 from .backend import get_include, get_library_dir
 from .gradcheck import GradientCheck
-from .graph import Activation, Dense, Input, Node, add, concat, multiply
+from .graph import Activation, Dense, Dropout, GaussianNoise, Input, Node, add, concat, multiply
 from .history import Record, save_history
 from .metrics import accuracy, log_loss, mae, r2, rmse, top_k
 from .network import Network, load, mlp
@@ -80,8 +80,10 @@ __all__ = [
     "Cosine",
     "CosineRestarts",
     "Dense",
+    "Dropout",
     "Exponential",
     "Ftrl",
+    "GaussianNoise",
     "GradientCheck",
     "Init",
     "Input",

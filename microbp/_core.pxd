@@ -111,5 +111,6 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error)
     mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every, mbp_error *error)
     void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count)
+    mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error)
     mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error)
     void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order)

@@ -49,7 +49,9 @@ class Net:
 @disjoint_base
 class Trainer:
     steps: int
-    def __init__(self, net: Net, losses: Sequence[str | None], loss_weights: Sequence[float], optimizer: str) -> None: ...
+    def __init__(
+        self, net: Net, losses: Sequence[str | None], loss_weights: Sequence[float], optimizer: str, seed: int | None = None
+    ) -> None: ...
     @property
     def net(self) -> Net: ...
     @property

@@ -115,7 +115,7 @@ cdef class Trainer:
     cdef object optimizer
     cdef object forwarded  # the inputs of the last forward, which backward_from reads again
 
-    def __init__(self, Net net not None, losses, loss_weights, optimizer):
+    def __init__(self, Net net not None, losses, loss_weights, optimizer, seed=None):
         cdef mbp_error error
         cdef mbp_trainer *trainer = NULL
         cdef Py_ssize_t i, n = len(losses)
@@ -138,6 +138,8 @@ cdef class Trainer:
         self.net = net
         self.trainer = trainer
         self.optimizer = optimizer.partition("(")[0]
+        if seed is not None:
+            check(mbp_trainer_set_seed(trainer, seed, &error), &error)
 
     def __dealloc__(self):
         mbp_trainer_free(self.trainer)

@@ -89,7 +89,7 @@ class CoreTrainer(Protocol):
 class CoreTrainerType(Protocol):
     """The class of such trainers."""
 
-    def __call__(self, net: CoreNet, losses: list[str | None], loss_weights: list[float], optimizer: str) -> CoreTrainer: ...
+    def __call__(self, net: CoreNet, losses: list[str | None], loss_weights: list[float], optimizer: str, seed: int) -> CoreTrainer: ...
 
 
 class Backend(Protocol):

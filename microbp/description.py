@@ -14,7 +14,7 @@ class Statement:
     operation: str
     operands: tuple[int, ...]
     width: int
-    detail: str  # the layer's name, or the activation
+    detail: str  # the layer's name, the activation, or the settings
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _statement(description: Description, operation: str, words: list[str]) -> St
         layer = _layer(description, node, widths[0], dict(word.split("=", 1) for word in words[1:]))
         return Statement(node, operation, operands, layer.units, layer.name)
     width = sum(widths) if operation == "concat" else widths[0]
-    return Statement(node, operation, operands, width, words[1] if operation == "activation" else "")
+    return Statement(node, operation, operands, width, " ".join(words[len(operands) :]))
 
 
 def _layer(description: Description, node: int, width: int, attributes: dict[str, str]) -> Layer:

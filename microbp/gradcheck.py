@@ -43,7 +43,7 @@ class GradientCheck:
 
 
 def check(trainer: Trainer, rows: Rows) -> GradientCheck:
-    """Compares backward with differences of evaluate, for all parameters or a random part of them."""
+    """Compares backward with differences of its loss, which is that of training: the masks of dropout are the same each time."""
     twin = _twin(trainer)
     loss = twin.backward(rows.x, rows.y, rows.weight)
     places = _places(trainer.net)
@@ -64,7 +64,7 @@ def _twin(trainer: Trainer) -> Trainer:
     copy = Network._from(core, net.backend, {}, net.n_threads)
     copy.params[...] = net.params
     copy.buffers[...] = net.buffers
-    return type(trainer)(copy, list(trainer.losses), "sgd", trainer.loss_weights)
+    return type(trainer)(copy, list(trainer.losses), "sgd", trainer.loss_weights, trainer.seed)
 
 
 def _difference(twin: Trainer, rows: Rows, place: int) -> float:
@@ -74,7 +74,7 @@ def _difference(twin: Trainer, rows: Rows, place: int) -> float:
     losses = []
     for moved in (value + step, value - step):
         params[place] = moved
-        losses.append(twin.evaluate(rows.x, rows.y, rows.weight) + _penalty(twin.net))
+        losses.append(twin.backward(rows.x, rows.y, rows.weight) + _penalty(twin.net))
     params[place] = value
     return float((losses[0] - losses[1]) / ((value + step) - (value - step)))
 

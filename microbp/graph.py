@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_array
-from .specs import Formula, Init, Spec, number
+from .specs import Formula, Init, Range, Spec, number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _numbers = itertools.count()
@@ -33,19 +33,20 @@ def _count(value: Any, what: str) -> int:
     return result
 
 
+def _setting(value: Any, what: str, valid: Range) -> float:
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} must be a number, not {value!r}") from None
+    if not valid.holds(result):
+        raise ValueError(f"{what}={value!r} is outside {valid.text}")
+    return result
+
+
 def layer_settings(**given: float | None) -> dict[str, float]:
     """Those of a layer's lr, l1, l2 and max_norm that are not None, checked."""
-    settings = {}
-    for key, value in given.items():
-        if value is None:
-            continue
-        try:
-            settings[key] = float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{key} must be a number, not {value!r}") from None
-        if not 0 <= settings[key] < math.inf:
-            raise ValueError(f"{key} must be finite and at least 0, not {value!r}")
-    return settings
+    valid = Range(0.0, 0.0, math.inf, "[0,inf)")
+    return {key: _setting(value, key, valid) for key, value in given.items() if value is not None}
 
 
 class Node:
@@ -53,7 +54,7 @@ class Node:
 
     __array_ufunc__ = None  # ndarray + node is then an error, and not an array of nodes
 
-    def __init__(self, operation: str, operands: tuple[Node, ...], width: int, layer: Dense | Activation | None = None) -> None:
+    def __init__(self, operation: str, operands: tuple[Node, ...], width: int, layer: Layer | None = None) -> None:
         self.operation = operation
         self.operands = operands
         self.width = width
@@ -151,6 +152,51 @@ class Dense:
         )
 
 
+class Dropout:
+    """In training, sets each element to 0 with probability `rate` and divides the others by 1 - rate; in prediction and evaluation it
+    does nothing (Srivastava et al. 2014, "inverted"). A mask is a function of the trainer's seed, step, node, row and column.
+    """
+
+    _RATE = Range(0.5, 0, 1, "[0,1)")
+
+    def __init__(self, rate: float = 0.5) -> None:
+        self.rate = _setting(rate, "Dropout: rate", self._RATE)
+
+    def __call__(self, node: Node) -> Node:
+        return Node("dropout", (_node(node, "Dropout"),), node.width, self)
+
+    @property
+    def text(self) -> str:
+        """Its settings in graph text."""
+        return f"rate={number(self.rate)}"
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate!r})"
+
+
+class GaussianNoise:
+    """In training, adds normal noise of standard deviation `std` to each element; in prediction and evaluation it does nothing."""
+
+    _STD = Range(0.1, 0, math.inf, "[0,inf)")
+
+    def __init__(self, std: float = 0.1) -> None:
+        self.std = _setting(std, "GaussianNoise: std", self._STD)
+
+    def __call__(self, node: Node) -> Node:
+        return Node("noise", (_node(node, "GaussianNoise"),), node.width, self)
+
+    @property
+    def text(self) -> str:
+        """Its settings in graph text."""
+        return f"std={number(self.std)}"
+
+    def __repr__(self) -> str:
+        return f"GaussianNoise({self.std!r})"
+
+
+Layer = Dense | Activation | Dropout | GaussianNoise
+
+
 def _node(value: Any, what: str) -> Node:
     if not isinstance(value, Node):
         raise TypeError(f"{what} is applied to a node, such as bp.Input(64), not to {type(value).__name__}")
@@ -232,7 +278,7 @@ class _Writer:
         start = " ".join([node.operation, *map(str, operands)])
         if isinstance(node.layer, Dense):
             return f"{start} {self._use(node.layer, node.operands[0].width)}"
-        if isinstance(node.layer, Activation):
+        if node.layer:
             return f"{start} {node.layer.text}"
         return start if operands else f"{start} {node.width}"
 

@@ -14,7 +14,7 @@ import numpy as np
 from . import backend as backends
 from . import description, graph, threads
 from .arrays import Array, as_list
-from .graph import Activation, Dense, Input, Node, layer_settings
+from .graph import Activation, Dense, Dropout, Input, Node, layer_settings
 from .specs import Init, unknown
 
 _ndarray, _empty = np.ndarray, np.empty  # a look into np is a hundredth of a prediction
@@ -319,8 +319,12 @@ def mlp(
     init: str | Init = "auto",
     bias: bool = True,
     n_threads: int | None = None,
+    dropout: float = 0.0,
 ) -> Network:
-    """A chain of dense layers: mlp([64, 128, 10]) takes 64 features to 10 outputs; the last layer is linear."""
+    """A chain of dense layers: mlp([64, 128, 10]) takes 64 features to 10 outputs; the last layer is linear.
+
+    dropout: the rate of a bp.Dropout after each hidden layer; 0: none.
+    """
     if len(widths) < 2:
         raise ValueError(f"mlp: widths needs the inputs and at least one layer, for example [64, 128, 10], not {list(widths)!r}")
     activation = Activation.parse(activation)
@@ -328,4 +332,5 @@ def mlp(
     node: Node = x
     for width in widths[1:-1]:
         node = Dense(width, activation, init, bias)(node)
+        node = Dropout(dropout)(node) if dropout else node
     return Network(x, Dense(widths[-1], init=init, bias=bias)(node), dtype, seed, backend, n_threads)

@@ -48,8 +48,8 @@ class Trainer:
     """Trains `net` by `loss` with `optimizer`.
 
     loss: a name, a Loss, a function f(outputs, targets, weight) -> (loss, gradient by outputs), or a list of these, one per output.
-    optimizer: settings such as Adam(lr=1e-3), or a name, which means the defaults. loss_weights: one factor per output. seed: of the
-    shuffling; None: the net's.
+    optimizer: settings such as Adam(lr=1e-3), or a name, which means the defaults. loss_weights: one factor per output. seed: of
+    shuffling, dropout and noise; None: the net's.
     clip_layer_norm, clip_norm, clip_value: limits of the gradients that the optimizer sees, in this order: the Euclidean norm of each
     layer's, weight and bias together; the norm of all that trains (Pascanu et al. 2013); each element. `grads` stays as it is.
     average: an average of the weights to keep along the way, EMA(decay) or SWA(start, every); see `averaged`.
@@ -94,7 +94,8 @@ class Trainer:
         net, losses = self.net, self.losses
         named = [loss if isinstance(loss, Loss) else None for loss in losses]
         texts = [loss.text if loss else None for loss in named]
-        self._core = backends.load(net.backend).Trainer(net._core, texts, list(self.loss_weights), optimizers.parse(self.optimizer).text)
+        optimizer = optimizers.parse(self.optimizer).text
+        self._core = backends.load(net.backend).Trainer(net._core, texts, list(self.loss_weights), optimizer, self.seed)
         self._step = self._core.step
         self._own = None
         functions = [loss for loss in losses if not isinstance(loss, Loss)]

@@ -1,5 +1,5 @@
 /* Floor 4: builds and validates a network from its graph text, and writes the text of a network. */
-#include "net.h"
+#include "graph.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,56 +11,9 @@ enum { WIDTH_MAX = INT32_MAX, NODES_MAX = 1 << 14, TEXT_MAX = 1 << 24 };
 
 /* ---- reading: one function per statement ---- */
 
-typedef struct reader {
-    mbp_net *net;
-    int line;
-    mbp_slice rest; /* of the line */
-    mbp_error *error;
-} reader;
-
-#define FAIL(reader, ...) fail_line(reader, mbp_fail((reader)->error, MBP_INVALID, __VA_ARGS__))
-
-/* Puts the line number before the error's text. */
-static mbp_status fail_line(reader *r, mbp_status status) {
-    if (r->error) {
-        char text[sizeof r->error->text];
-        memcpy(text, r->error->text, sizeof text);
-        snprintf(r->error->text, sizeof text, "graph line %d: %.*s", r->line, (int)sizeof text - 32, text);
-        r->error->node = r->net->nodes;
-    }
-    return status;
-}
-
-static int shown(mbp_slice word) { return (int)(word.length > 60 ? 60 : word.length); }
-
-/* The next word as the number of an earlier node. */
-static mbp_status read_operand(reader *r, mbp_node *node) {
-    mbp_net *net = r->net;
-    mbp_slice word = mbp_take_word(&r->rest);
-    int64_t id;
-    if (!mbp_parse_integer(word, &id) || id >= net->nodes)
-        return FAIL(r, "\"%.*s\" is not an earlier node (0 to %d)", shown(word), word.at, net->nodes - 1);
-    net->operands[net->operand_count++] = (int)id;
-    node->operands++;
-    return MBP_OK;
-}
-
-static mbp_status read_operands(reader *r, mbp_node *node, int count) {
-    while (count--) {
-        mbp_status status = read_operand(r, node);
-        if (status != MBP_OK)
-            return status;
-    }
-    return MBP_OK;
-}
-
-static int64_t operand_width(const reader *r, const mbp_node *node, int i) {
-    return r->net->node[r->net->operands[node->first_operand + i]].width;
-}
-
 static mbp_status read_width(reader *r, mbp_slice word, int64_t *width) {
     if (!mbp_parse_integer(word, width) || *width < 1 || *width > WIDTH_MAX)
-        return FAIL(r, "\"%.*s\" is not a width (1 to %d)", shown(word), word.at, WIDTH_MAX);
+        return FAIL(r, "\"%.*s\" is not a width (1 to %d)", mbp_shown(word), word.at, WIDTH_MAX);
     return MBP_OK;
 }
 
@@ -73,36 +26,36 @@ static mbp_status read_input(reader *r, mbp_node *node) {
 
 static mbp_status read_formula(reader *r, mbp_kind kind, mbp_slice spec, mbp_formula *formula) {
     mbp_status status = mbp_formula_parse(kind, spec, formula, r->error);
-    return status == MBP_OK ? status : fail_line(r, status);
+    return status == MBP_OK ? status : mbp_fail_line(r, status);
 }
 
 static mbp_status read_activation(reader *r, mbp_node *node) {
     node->kind = MBP_ELEMENTWISE;
-    mbp_status status = read_operand(r, node);
+    mbp_status status = mbp_read_operand(r, node);
     if (status != MBP_OK)
         return status;
-    node->width = operand_width(r, node, 0);
+    node->width = mbp_operand_width(r, node, 0);
     return read_formula(r, MBP_ACTIVATION, mbp_take_word(&r->rest), &node->activation);
 }
 
 static mbp_status read_pair(reader *r, mbp_node *node) { /* add, multiply */
-    mbp_status status = read_operands(r, node, 2);
+    mbp_status status = mbp_read_operands(r, node, 2);
     if (status != MBP_OK)
         return status;
-    node->width = operand_width(r, node, 0);
-    if (operand_width(r, node, 1) != node->width)
+    node->width = mbp_operand_width(r, node, 0);
+    if (mbp_operand_width(r, node, 1) != node->width)
         return FAIL(r, "the operands have %lld and %lld columns; they must be equally wide", (long long)node->width,
-                    (long long)operand_width(r, node, 1));
+                    (long long)mbp_operand_width(r, node, 1));
     return MBP_OK;
 }
 
 static mbp_status read_concat(reader *r, mbp_node *node) {
     node->kind = MBP_CONCAT;
     for (mbp_slice ahead = r->rest; node->operands < 1 || mbp_take_word(&ahead).length; ahead = r->rest) {
-        mbp_status status = read_operand(r, node);
+        mbp_status status = mbp_read_operand(r, node);
         if (status != MBP_OK)
             return status;
-        node->width += operand_width(r, node, node->operands - 1);
+        node->width += mbp_operand_width(r, node, node->operands - 1);
         if (node->width > WIDTH_MAX)
             return FAIL(r, "concat is wider than %d columns", WIDTH_MAX);
     }
@@ -124,14 +77,14 @@ static mbp_status read_pairs(reader *r, mbp_slice values[KEYS], double settings[
         if (equals && mbp_parameter_index(MBP_LAYER_SETTINGS, key) >= 0) {
             mbp_status status = mbp_parameter_read(word, MBP_LAYER_SETTINGS, settings, given, r->error);
             if (status != MBP_OK)
-                return fail_line(r, status);
+                return mbp_fail_line(r, status);
             continue;
         }
         while (i < KEYS && !mbp_slice_is(key, dense_keys[i]))
             i++;
         if (i == KEYS || key.length + 1 >= word.length)
             return FAIL(r, "\"%.*s\" is not one of layer=, units=, activation=, init=, bias=, frozen=, lr=, l1=, l2=, max_norm=",
-                        shown(word), word.at);
+                        mbp_shown(word), word.at);
         if (values[i].length)
             return FAIL(r, "%s= is given twice", dense_keys[i]);
         values[i] = (mbp_slice){equals + 1, word.length - key.length - 1};
@@ -139,47 +92,11 @@ static mbp_status read_pairs(reader *r, mbp_slice values[KEYS], double settings[
     return MBP_OK;
 }
 
-static int find_layer(const mbp_net *net, mbp_slice name) {
-    for (int i = 0; i < net->layers; i++)
-        if (mbp_slice_is(name, net->layer[i].name))
-            return i;
-    return -1;
-}
-
-static int is_name(mbp_slice name) {
-    for (size_t i = 0; i < name.length; i++) {
-        const char c = name.at[i], lower = (char)(c | 32);
-        if (!((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'z') || c == '_' || c == '-'))
-            return 0;
-    }
-    return name.length > 0 && name.length < MBP_NAME_SIZE;
-}
-
-static mbp_status name_layer(reader *r, mbp_layer *layer, mbp_slice name) {
-    if (name.length && !is_name(name))
-        return FAIL(r, "\"%.*s\" is no layer name: letters, digits, _ and -, at most %d", shown(name), name.at, MBP_NAME_SIZE - 1);
-    if (name.length)
-        memcpy(layer->name, name.at, name.length);
-    else
-        snprintf(layer->name, sizeof layer->name, "dense_%d", r->net->layers);
-    if (find_layer(r->net, mbp_slice_of(layer->name)) >= 0)
-        return FAIL(r, "the name %s is taken by an earlier layer; give this one another by layer=", layer->name);
-    return MBP_OK;
-}
-
-static mbp_status read_switch(reader *r, mbp_slice value, int *flag) {
-    if (value.length && !mbp_slice_is(value, "0") && !mbp_slice_is(value, "1"))
-        return FAIL(r, "bias= and frozen= are 0 or 1, not \"%.*s\"", shown(value), value.at);
-    if (value.length)
-        *flag = *value.at == '1';
-    return MBP_OK;
-}
-
 /* A new layer at the end of net->layer; offsets are given when all are known. */
 static mbp_status read_layer(reader *r, const mbp_slice values[KEYS], int64_t in) {
     mbp_layer *layer = &r->net->layer[r->net->layers];
     int bias = 1;
-    mbp_status status = name_layer(r, layer, values[LAYER]);
+    mbp_status status = mbp_name_layer(r, layer, values[LAYER]);
     if (status == MBP_OK && !values[UNITS].length)
         status = FAIL(r, "a new dense layer needs units=");
     if (status == MBP_OK)
@@ -194,9 +111,9 @@ static mbp_status read_layer(reader *r, const mbp_slice values[KEYS], int64_t in
     else
         layer->initialiser.row = mbp_activation_initialiser(layer->activation.row);
     if (status == MBP_OK)
-        status = read_switch(r, values[BIAS], &bias);
+        status = mbp_read_switch(r, values[BIAS], &bias);
     if (status == MBP_OK)
-        status = read_switch(r, values[FROZEN], &layer->frozen);
+        status = mbp_read_switch(r, values[FROZEN], &layer->frozen);
     if (status != MBP_OK)
         return status;
     layer->in = in;
@@ -211,13 +128,13 @@ static mbp_status read_dense(reader *r, mbp_node *node) {
     unsigned given = 0;
     node->kind = MBP_DENSE;
     mbp_parameter_defaults(MBP_LAYER_SETTINGS, settings);
-    mbp_status status = read_operand(r, node);
+    mbp_status status = mbp_read_operand(r, node);
     if (status == MBP_OK)
         status = read_pairs(r, values, settings, &given);
     if (status != MBP_OK)
         return status;
-    const int64_t in = operand_width(r, node, 0);
-    node->layer = values[LAYER].length ? find_layer(r->net, values[LAYER]) : -1;
+    const int64_t in = mbp_operand_width(r, node, 0);
+    node->layer = values[LAYER].length ? mbp_find_layer(r->net, values[LAYER]) : -1;
     if (node->layer < 0) {
         node->layer = r->net->layers;
         memcpy(r->net->layer[node->layer].setting, settings, sizeof settings);
@@ -245,13 +162,13 @@ static mbp_status read_output(reader *r) {
     mbp_formula formula = {LINK_identity, {0}};
     int64_t id;
     if (!mbp_parse_integer(word, &id) || id >= net->nodes)
-        return FAIL(r, "\"%.*s\" is not an earlier node (0 to %d)", shown(word), word.at, net->nodes - 1);
+        return FAIL(r, "\"%.*s\" is not an earlier node (0 to %d)", mbp_shown(word), word.at, net->nodes - 1);
     for (int i = 0; i < net->outputs; i++)
         if (net->output[i].node == id)
             return FAIL(r, "node %d is an output already", (int)id);
     if (link.length) {
         if (link.length < 6 || memcmp(link.at, "link=", 5) != 0)
-            return FAIL(r, "\"%.*s\" is not link=NAME", shown(link), link.at);
+            return FAIL(r, "\"%.*s\" is not link=NAME", mbp_shown(link), link.at);
         mbp_status status = read_formula(r, MBP_LINK, (mbp_slice){link.at + 5, link.length - 5}, &formula);
         if (status != MBP_OK)
             return status;
@@ -279,8 +196,11 @@ static mbp_status read_node(reader *r, mbp_slice statement) {
         node->kind = *statement.at == 'a' ? MBP_ADD : MBP_MULTIPLY, status = read_pair(r, node);
     else if (mbp_slice_is(statement, "concat"))
         status = read_concat(r, node);
+    else if (mbp_is_setting(statement, &node->kind))
+        status = mbp_read_setting(r, node);
     else
-        return FAIL(r, "\"%.*s\" is not a statement: input, dense, activation, add, multiply, concat, output", shown(statement), statement.at);
+        return FAIL(r, "\"%.*s\" is not a statement: input, dense, activation, add, multiply, concat, dropout, noise, output",
+                    mbp_shown(statement), statement.at);
     net->nodes += status == MBP_OK;
     return status;
 }
@@ -292,7 +212,7 @@ static mbp_status read_line(reader *r) {
     mbp_status status = mbp_slice_is(statement, "output") ? read_output(r) : read_node(r, statement);
     mbp_slice extra = mbp_take_word(&r->rest);
     if (status == MBP_OK && extra.length)
-        return FAIL(r, "\"%.*s\" is too much here", shown(extra), extra.at);
+        return FAIL(r, "\"%.*s\" is too much here", mbp_shown(extra), extra.at);
     return status;
 }
 
@@ -436,7 +356,7 @@ static void put_layer(writer *w, const mbp_layer *layer) {
 }
 
 static void put_node(writer *w, const mbp_net *net, const mbp_node *node, int new_layer) {
-    static const char *const names[] = {"input", "dense", "activation", "add", "multiply", "concat"};
+    static const char *const names[] = {"input", "dense", "activation", "add", "multiply", "concat", "dropout", "noise"};
     char spec[MBP_SPEC_SIZE];
     put(w, "%s", names[node->kind]);
     for (int i = 0; i < node->operands; i++)
@@ -446,6 +366,10 @@ static void put_node(writer *w, const mbp_net *net, const mbp_node *node, int ne
     if (node->kind == MBP_ELEMENTWISE) {
         mbp_formula_print(MBP_ACTIVATION, &node->activation, spec);
         put(w, " %s", spec);
+    }
+    if (node->kind == MBP_DROPOUT || node->kind == MBP_NOISE) {
+        mbp_print_settings(node, spec);
+        put(w, "%s", spec);
     }
     if (node->kind == MBP_DENSE)
         put(w, " layer=%s", net->layer[node->layer].name);

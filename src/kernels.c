@@ -76,6 +76,20 @@ static inline __attribute__((always_inline)) vr fma_vector(vr a, vr b, vr c) {
 #endif
 }
 
+/* The products of the lower halves of 64-bit lanes. */
+typedef uint64_t vu __attribute__((vector_size(VB)));
+static inline __attribute__((always_inline)) vu multiply_low(vu a, vu b) {
+#if VB == 64
+    return (vu)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif VB == 32
+    return (vu)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__x86_64__)
+    return (vu)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+    return (vu)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#endif
+}
+
 /* VB / 16 pieces of 16 bytes, `apart` elements from one to the next. */
 static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t apart) {
 #define PIECE(i) _mm_loadu_si128((const __m128i_u *)(at + (i)*apart))
@@ -130,6 +144,7 @@ static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t ap
 #include "pack.h"
 #include "product.h"
 #include "update.h"
+#include "chance.h"
 
 #define JOIN_(a, b, c) a##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
@@ -179,6 +194,11 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
     .accumulate = accumulate,
     .penalise = penalise,
     .mix = mix,
+    .dropout = dropout,
+    .accumulate_dropout = accumulate_dropout,
+#ifdef MBP_DOUBLE
+    .noise = {[MBP_F32] = noise_f32, [MBP_F64] = noise_f64},
+#endif
     .add = add,
     .multiply = multiply,
     .accumulate_product = accumulate_product,

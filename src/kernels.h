@@ -49,6 +49,18 @@ typedef void (*mbp_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, cons
 /* out (rows, n) from a and b (rows, n). */
 typedef void (*mbp_binary)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
 
+/* Where the random numbers of a matrix stand in the streams of random.h: element (row, column) has the number (first_row + row) x (n
+ * rounded up to a multiple of 4) + column. amount: dropout's rate, or noise's standard deviation. */
+typedef struct mbp_chance {
+    uint64_t seed, step;
+    uint32_t stream; /* purpose << 24 | node */
+    int64_t first_row;
+    double amount;
+} mbp_chance;
+
+/* out (rows, n) from in (rows, n) and random numbers. */
+typedef void (*mbp_random_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
+
 /* At most MBP_LOSS_CHUNK rows of a loss: returns the sum of weight x row loss in row order. gradient.at NULL: only that; else it gets
  * scale x weight x derivative. target: (rows, n), or NULL at and labels count. weight NULL: 1. */
 typedef struct mbp_loss_rows {
@@ -118,6 +130,8 @@ typedef struct mbp_kernels {
     mbp_measure measure[OPTIMIZER_COUNT]; /* NULL: a row without a trust ratio */
     mbp_map copy, accumulate;                 /* out = in; out += in */
     mbp_map penalise, mix;                    /* out += p0 sign(in) + p1 in, sign(0) = 0; out += p0 (in - out) */
+    mbp_random_map dropout, accumulate_dropout; /* out = in mask / (1 - rate); out += that */
+    mbp_random_map noise[2];                    /* out = in + std x normal, by the dtype of the matrices: drawn in double, only in its table */
     mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
     int (*finite)(int64_t n, const void *v);  /* whether all n are */
     /* The sum of n squares: 16 partial sums of doubles, element i in the i % 16th, and a fixed tree. */

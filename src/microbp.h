@@ -23,6 +23,9 @@
  *     activation A SPEC                        elementwise
  *     add A B  |  multiply A B                 elementwise, equal widths; A and B may be the same node
  *     concat A B ...                           columns side by side
+ *     dropout A rate=0.5                       in training each element is 0 with this probability, else divided by 1 - rate (Srivastava et
+ *                                              al. 2014); in inference nothing happens
+ *     noise A std=0.1                          in training, normal noise of this standard deviation is added
  *     output A link=NAME                       an output of the network; link is identity unless set
  *
  * A SPEC is a formula's name with its parameters: relu, leaky_relu(slope=0.2), adam(lr=0.001,beta1=0.9). Names and parameters
@@ -236,15 +239,15 @@ MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *b
 /* The update from the gradients as they stand; refused when one is not finite. Advances the step count. */
 MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 
-/* The step in parts, for a loss of the caller's own: forward; then the outputs are read (valid until the next call); then backward
- * from the gradient of the (weighted) loss by each output, to which the penalties are added unless `accumulate` says that they are there
- * already. x must still be there. */
+/* The step in parts, for a loss of the caller's own: forward (in training, its rows being the first of the logical batch); then the outputs
+ * are read (valid until the next call); then backward from the gradient of the (weighted) loss by each output, to which the penalties are
+ * added unless `accumulate` says that they are there already. x must still be there. */
 MBP_API mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error);
 MBP_API mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error);
 MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how,
                                              mbp_error *error);
 
-/* The loss of a batch of any size; changes nothing. */
+/* The loss of a batch of any size, in inference; changes nothing. */
 MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error);
 
 /* Called between the steps of an epoch; non-zero cancels it. */
@@ -273,6 +276,9 @@ MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, doubl
 /* Updates so far; set with the optimizer's slots it restores an earlier state. Setting forgets the losses, which can be set after it. */
 MBP_API int64_t mbp_trainer_steps(const mbp_trainer *trainer);
 MBP_API mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error);
+/* The seed of dropout and noise; the net's unless set. A mask is a function of seed, step count, node, row in the logical batch and
+ * column: the same however a batch is split into parts or among threads. */
+MBP_API mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error);
 /* An average of [parameters, buffers] over the states after the updates number start, start + every, ..., counted as mbp_trainer_steps
  * does: a running one that gives a new state the weight 1 - decay (Polyak & Juditsky 1992), or with decay 1 the mean of all (Izmailov et
  * al. 2018, equation 2). It begins as a copy of the first state that is still to come. Allocates; a second call begins anew. */

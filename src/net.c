@@ -75,6 +75,7 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
     if (status != MBP_OK)
         return status;
     made->kernels = kernels;
+    made->random = mbp_kernels_find(kernels->isa, MBP_F64);
     made->pool = options->pool;
     atomic_init(&made->threads, options->threads);
     made->dtype = options->dtype;

@@ -20,7 +20,7 @@ enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64, MBP_IDLE_MAX =
 /* What an element costs, in floating-point operations of a product that take as long. */
 enum { MBP_ELEMENT_WORK = 8, MBP_UPDATE_WORK = 16 };
 
-typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT } mbp_node_kind;
+typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT, MBP_DROPOUT, MBP_NOISE } mbp_node_kind;
 
 typedef struct mbp_node {
     mbp_node_kind kind;
@@ -30,6 +30,7 @@ typedef struct mbp_node {
     int reached; /* whether an output depends on it */
     int64_t width;
     mbp_formula activation; /* MBP_DENSE and MBP_ELEMENTWISE */
+    double settings[MBP_PARAMETERS_MAX]; /* MBP_DROPOUT: rate; MBP_NOISE: std */
 } mbp_node;
 
 /* What a layer is set to besides its shape: the factor of the learning rate, the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of its weights, and the
@@ -55,7 +56,7 @@ typedef struct mbp_workspace mbp_workspace;
 struct mbp_net {
     const mbp_allocator *allocator; /* NULL, or own_allocator */
     mbp_allocator own_allocator;
-    const mbp_kernels *kernels;
+    const mbp_kernels *kernels, *random; /* of the dtype; of the same variant for double, where noise is drawn */
     mbp_dtype dtype;
     size_t item; /* bytes of an element */
     uint64_t seed;
@@ -187,12 +188,14 @@ struct mbp_trainer {
     mbp_formula optimizer;
     int decay, decay_bias; /* where these stand among its parameters, looked up once */
     mbp_running running;
+    uint64_t seed; /* of dropout and noise */
     mbp_objective *objective; /* per output */
     mbp_plan plan;
     char *grads;
     void *slots[MBP_SLOTS_MAX];
     int slot_count;
     mbp_workspace *workspace;
+    mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
     int64_t input_grad_rows; /* rows whose input gradients are; 0: none */
     int nonfinite;           /* set by the products that finish a gradient */
@@ -228,8 +231,8 @@ void mbp_mean_add(mbp_mean *mean, double sum, double total);
 
 /* ---- the passes (passes.c) ---- */
 
-/* Values of all nodes up to `last`, from the inputs in the workspace. */
-void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last);
+/* Values of all nodes up to `last`, from the inputs in the workspace. trainer: in training, by its chance; NULL: in inference. */
+void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last, mbp_trainer *trainer);
 /* Gradients from the deltas of the outputs, and `share` of those of the layers' penalties; accumulate: added to those that are there. */
 void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate, double share);
 

@@ -7,7 +7,7 @@ typedef struct pass {
     const mbp_net *net;
     const mbp_kernels *kernels;
     mbp_workspace *w;
-    mbp_trainer *trainer; /* backward only */
+    mbp_trainer *trainer; /* NULL: forward in inference */
     int64_t rows;
     int accumulate; /* backward: add to the gradients that are there */
     double share;   /* backward: of the penalties */
@@ -41,14 +41,16 @@ static void run_product(const pass *p, mbp_product *product) {
     mbp_pool_run(p->net->pool, product->threads, p->kernels->product_pieces(product), run_pieces, &job);
 }
 
-/* A map of one matrix, or a function of two, element by element. */
+/* A map of one matrix, with random numbers or without, or a function of two, element by element. */
 typedef struct elementwise {
     const pass *pass;
     mbp_map map;
     mbp_binary binary;
+    mbp_random_map random;
     mbp_view out, a, b;
     int64_t n, piece_rows;
     const double *parameters;
+    mbp_chance chance;
 } elementwise;
 
 static mbp_view row_of(const pass *p, mbp_view view, int64_t row) { return (mbp_view){element(p, view.at, row * view.ld), view.ld}; }
@@ -60,7 +62,11 @@ static void run_rows(void *context, int64_t first, int64_t last, int thread) {
     (void)thread;
     if (e->map)
         e->map(rows, e->n, row_of(p, e->out, row), row_of(p, e->a, row), e->parameters);
-    else
+    else if (e->random) {
+        mbp_chance chance = e->chance;
+        chance.first_row += row;
+        e->random(rows, e->n, row_of(p, e->out, row), row_of(p, e->a, row), &chance);
+    } else
         e->binary(rows, e->n, row_of(p, e->out, row), row_of(p, e->a, row), row_of(p, e->b, row));
 }
 
@@ -243,14 +249,52 @@ static void backward_concat(const pass *p, int id) {
     }
 }
 
+/* ---- dropout: y = x mask / (1 - rate), Srivastava et al. 2014; the mask is drawn again for dx = dy mask / (1 - rate). In inference y is x.
+ * ---- noise: y = x + std x normal; dx = dy ---- */
+
+enum { PURPOSE_DROPOUT = 3, PURPOSE_NOISE = 4 };
+
+static void run_random(const pass *p, mbp_random_map random, uint32_t purpose, int id, mbp_view out, mbp_view in) {
+    elementwise e = {.random = random, .n = p->net->node[id].width, .out = out, .a = in, .chance = p->trainer->chance};
+    e.chance.stream = purpose << 24 | (uint32_t)id;
+    e.chance.amount = p->net->node[id].settings[0];
+    run_elementwise(p, &e);
+}
+
+static void forward_dropout(const pass *p, int id) {
+    const int below = operand(p, &p->net->node[id], 0);
+    if (p->trainer)
+        run_random(p, p->kernels->dropout, PURPOSE_DROPOUT, id, p->w->value[id], p->w->value[below]);
+    else
+        p->w->value[id] = p->w->value[below];
+}
+
+static void backward_dropout(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_random_map write = edge(p, node, 0) == MBP_STORE ? p->kernels->dropout : p->kernels->accumulate_dropout;
+    if (edge(p, node, 0) != MBP_SKIP)
+        run_random(p, write, PURPOSE_DROPOUT, id, p->w->delta[operand(p, node, 0)], p->w->delta[id]);
+}
+
+static void forward_noise(const pass *p, int id) {
+    const int below = operand(p, &p->net->node[id], 0);
+    if (p->trainer)
+        run_random(p, p->net->random->noise[p->net->dtype], PURPOSE_NOISE, id, p->w->value[id], p->w->value[below]);
+    else
+        p->w->value[id] = p->w->value[below];
+}
+
+static void backward_noise(const pass *p, int id) { write_delta(p, &p->net->node[id], 0, p->w->delta[id]); }
+
 /* ---- the passes ---- */
 
 typedef void (*node_pass)(const pass *p, int id);
 
-void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last) {
+void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last, mbp_trainer *trainer) {
     static const node_pass forward[] = {[MBP_DENSE] = forward_dense, [MBP_ELEMENTWISE] = forward_elementwise, [MBP_ADD] = forward_add,
-                                        [MBP_MULTIPLY] = forward_multiply, [MBP_CONCAT] = forward_concat};
-    const pass p = {net, net->kernels, workspace, NULL, rows, 0, 0};
+                                        [MBP_MULTIPLY] = forward_multiply, [MBP_CONCAT] = forward_concat,
+                                        [MBP_DROPOUT] = forward_dropout, [MBP_NOISE] = forward_noise};
+    const pass p = {net, net->kernels, workspace, trainer, rows, 0, 0};
     for (int id = 0; id <= last; id++)
         if (net->node[id].reached && net->node[id].kind != MBP_INPUT)
             forward[net->node[id].kind](&p, id);
@@ -258,7 +302,8 @@ void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows
 
 void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate, double share) {
     static const node_pass backward_of[] = {[MBP_DENSE] = backward_dense, [MBP_ELEMENTWISE] = backward_elementwise, [MBP_ADD] = backward_add,
-                                            [MBP_MULTIPLY] = backward_multiply, [MBP_CONCAT] = backward_concat};
+                                            [MBP_MULTIPLY] = backward_multiply, [MBP_CONCAT] = backward_concat,
+                                            [MBP_DROPOUT] = backward_dropout, [MBP_NOISE] = backward_noise};
     const mbp_net *net = trainer->net;
     const pass p = {net, net->kernels, trainer->workspace, trainer, rows, accumulate, share};
     trainer->nonfinite = 0;

@@ -52,7 +52,7 @@ static void predict_slice(const prediction *p, mbp_workspace *w, mbp_selection s
         if (net->node[id].kind != MBP_INPUT) /* computed where the caller wants it */
             w->value[id] = out_view(p, i, slice);
     }
-    mbp_forward_pass(net, w, slice.count, last);
+    mbp_forward_pass(net, w, slice.count, last, NULL);
     for (int i = 0; i < p->n_out; i++) {
         const int id = wanted_node(p, i);
         const mbp_view out = out_view(p, i, slice), from = w->value[id];
@@ -180,7 +180,7 @@ static mbp_status work_slice(void *argument) {
     mbp_status status = mbp_targets_load(t, e->batch, e->rows, &total, e->error);
     if (status != MBP_OK)
         return status;
-    mbp_forward_pass(t->net, t->workspace, e->rows.count, t->net->nodes - 1);
+    mbp_forward_pass(t->net, t->workspace, e->rows.count, t->net->nodes - 1, NULL);
     mbp_mean_add(&e->mean, mbp_loss_pass(t, e->rows.count, 1, 0), total);
     return MBP_OK;
 }

@@ -4,7 +4,9 @@
 #ifndef MBP_RANDOM_H
 #define MBP_RANDOM_H
 
+#ifndef MBP_DOUBLE
 #define MBP_DOUBLE
+#endif
 #include "formulas.h"
 
 /* Multipliers and key increments (golden ratio, sqrt(3) - 1) of the paper's section 4. */
@@ -25,25 +27,29 @@ static inline void mbp_philox(uint64_t seed, const uint32_t counter[4], uint32_t
 
 /* Cosine and sine of a whole turn times u, 0 <= u < 1. The nearest quarter turn is taken off first, which is exact; the rest x, an
  * angle of at most pi/4, goes into minimax fits (made as those of formulas.h) of (sin(x)/x - 1)/x^2 and (cos(x) - 1 + x^2/2)/x^4. */
-static inline void mbp_turn(double u, double *cosine, double *sine) {
+FORMULA void mbp_turn(double u, double *cosine, double *sine) {
     const double quarter = nearest(4 * u), x = 0x1.921fb54442d18p+2 * (u - quarter * 0.25), z = x * x;
     const double s = x + x * (z * P6(z, -0x1.5555555555549p-3, 0x1.111111110f881p-7, -0x1.a01a019c126bcp-13, 0x1.71de357874fecp-19,
                                      -0x1.ae5e66d55ea56p-26, 0x1.5d932f6c1e4ebp-33));
     const double c = 1 - z * 0.5 + z * z * P6(z, 0x1.555555555554cp-5, -0x1.6c16c16c15184p-10, 0x1.a01a019cb26f8p-16,
                                               -0x1.27e4f80a76c28p-22, 0x1.1ee9ec47fde24p-29, -0x1.8faecf582c7f3p-37);
-    const double around[5] = {c, -s, -c, s, c}; /* the cosine, by quarters; the sine is minus the next */
-    *cosine = around[(int)quarter];
-    *sine = -around[((int)quarter + 1) % 4];
+    const int odd = quarter == 1 || quarter == 3;
+    const double along = odd ? s : c, across = odd ? c : s;
+    *cosine = quarter == 1 || quarter == 2 ? -along : along;
+    *sine = quarter == 2 || quarter == 3 ? -across : across;
 }
 
 /* Two normal numbers from two uniform ones (Box & Muller 1958). */
-static inline void mbp_normal_pair(double pair[2]) {
+FORMULA void mbp_normal_pair(double pair[2]) {
     const double radius = SQRT(-2 * LOG(1 - pair[0]));
     double cosine, sine;
     mbp_turn(pair[1], &cosine, &sine);
     pair[0] = radius * cosine;
     pair[1] = radius * sine;
 }
+
+FORMULA double mbp_uniform_24(uint32_t word) { return (double)(int32_t)(word >> 8) * 0x1p-24; }
+FORMULA double mbp_uniform_53(uint32_t high, uint32_t low) { return (double)(int64_t)(((uint64_t)high << 32 | low) >> 11) * 0x1p-53; }
 
 /* The elements first, first + 1, ... of the stream of a purpose and a layer, first being a multiple of 4: uniform in [0, 1), of 24
  * bits, or of 53 with f64; or standard normal. */
@@ -57,7 +63,7 @@ static inline void mbp_draw(double *out, int64_t first, int64_t count, int norma
         if (f64)
             mbp_philox(seed, counter, w + 4);
         for (int i = 0; i < 4; i++)
-            four[i] = f64 ? (double)(((uint64_t)w[2 * i] << 32 | w[2 * i + 1]) >> 11) * 0x1p-53 : (double)(w[i] >> 8) * 0x1p-24;
+            four[i] = f64 ? mbp_uniform_53(w[2 * i], w[2 * i + 1]) : mbp_uniform_24(w[i]);
         if (normal) {
             mbp_normal_pair(four);
             mbp_normal_pair(four + 2);

@@ -69,6 +69,12 @@ static void refresh_plan(mbp_trainer *t, int input_grads) {
     }
 }
 
+/* The forward pass in training; first_row: the place of its rows in the logical batch. */
+static void forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
+    t->chance = (mbp_chance){.seed = t->seed, .step = (uint64_t)t->running.steps, .first_row = first_row};
+    mbp_forward_pass(t->net, t->workspace, rows, t->net->nodes - 1, t);
+}
+
 static mbp_status check_loss(double loss, mbp_error *error) {
     return isfinite(loss) ? MBP_OK : mbp_fail(error, MBP_NONFINITE, "the loss is not finite");
 }
@@ -94,7 +100,7 @@ static mbp_status work_backward(void *argument) {
         status = mbp_total_check(w->total, w->error);
     if (status != MBP_OK)
         return status;
-    mbp_forward_pass(t->net, t->workspace, w->rows.count, t->net->nodes - 1);
+    forward(t, w->rows.count, w->how.first_row);
     const double divisor = w->how.total > 0 ? w->how.total : w->total;
     w->loss = mbp_loss_pass(t, w->rows.count, divisor, 1);
     status = check_loss(w->loss, w->error);
@@ -155,6 +161,8 @@ static mbp_status backward_call(mbp_trainer *t, const mbp_batch *batch, const mb
     mbp_status status = mbp_batch_check(t, batch, &w.rows.count, error);
     if (status == MBP_OK && !(w.how.total >= 0 && isfinite(w.how.total)))
         status = mbp_fail(error, MBP_INVALID, "total must be the positive sum of all row weights, or 0 for this batch's own");
+    if (status == MBP_OK && w.how.first_row < 0)
+        status = mbp_fail(error, MBP_INVALID, "first_row is %lld; the logical batch begins with row 0", (long long)w.how.first_row);
     if (status == MBP_OK)
         status = mbp_trainer_reserve(t, w.rows.count, needs, error);
     if (status != MBP_OK)
@@ -200,7 +208,7 @@ mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error) {
 static mbp_status work_forward(void *argument) {
     const work *w = argument;
     mbp_inputs_load(w->trainer->net, w->trainer->workspace, w->arrays, w->rows);
-    mbp_forward_pass(w->trainer->net, w->trainer->workspace, w->rows.count, w->trainer->net->nodes - 1);
+    forward(w->trainer, w->rows.count, 0);
     return MBP_OK;
 }
 

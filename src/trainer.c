@@ -101,6 +101,7 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     mbp_trainer *made = allocate_trainer(net, mbp_optimizer_slots(formula.row));
     if (!made)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for a trainer of %lld parameters", (long long)net->params);
+    made->seed = net->seed;
     set_optimizer(made, &formula);
     mbp_parameter_defaults(MBP_TRAINER_SETTINGS, made->setting);
     for (int i = 0; i < n_losses && status == MBP_OK; i++) {
@@ -231,6 +232,14 @@ mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error 
     if (status != MBP_OK)
         return status;
     set_steps(trainer, steps);
+    return mbp_trainer_leave(trainer, MBP_OK);
+}
+
+mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK)
+        return status;
+    trainer->seed = seed;
     return mbp_trainer_leave(trainer, MBP_OK);
 }
 

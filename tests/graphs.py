@@ -66,8 +66,15 @@ def heads(a: str) -> Ends:
     return [x, z], [h, bp.Dense(2)(h), bp.Dense(3)(bp.concat([z, h]))]
 
 
+def random_ways(a: str) -> Ends:
+    x = bp.Input(6)
+    h = bp.Dropout(0.3)(bp.Dense(9, a)(bp.GaussianNoise(0.1)(bp.Dropout(0.2)(x))))
+    g = bp.Dropout()(h) + bp.GaussianNoise(0.3)(h)
+    return [x], [bp.Dropout(0.1)(bp.Dense(3)(bp.concat([g, h, bp.Dropout(0.4)(x)])))]
+
+
 SHAPES: dict[str, Callable[[str], Ends]] = {
-    shape.__name__: shape for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads)
+    shape.__name__: shape for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads, random_ways)
 }
 
 
@@ -124,11 +131,16 @@ class Drawing:
         activation = ACTIVATIONS[str(self.random.choice(list(ACTIVATIONS)))].spec
         node = self.pick(self.nodes)
         equal = [other for other in self.nodes if other.width == node.width]
-        kind = self.random.choice(["dense", "activation", "add", "multiply", "concat"], p=[0.5, 0.1, 0.15, 0.1, 0.15])
+        kinds = ["dense", "activation", "add", "multiply", "concat", "dropout", "noise"]
+        kind = self.random.choice(kinds, p=[0.4, 0.1, 0.15, 0.1, 0.15, 0.05, 0.05])
         if kind == "dense":
             self.nodes.append(self.dense(node, activation))
         elif kind == "activation":
             self.nodes.append(bp.Activation.parse(activation)(node))
+        elif kind == "dropout":
+            self.nodes.append(bp.Dropout(round(self.random.uniform(0, 0.8), 2))(node))
+        elif kind == "noise":
+            self.nodes.append(bp.GaussianNoise(0.2)(node))
         elif kind == "concat":
             others = [self.pick(self.nodes) for _ in range(self.random.integers(0, 3))]
             self.nodes.append(bp.concat([node, *others]))

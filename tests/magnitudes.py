@@ -24,6 +24,7 @@ import microbp as bp
 from microbp import description
 from microbp.reference.autodiff import Matrix, gradients
 from microbp.reference.formulas import row_losses
+from microbp.reference.random import Place, matrix_draws
 from microbp.reference.spec import Spec
 
 Array = np.ndarray
@@ -74,10 +75,13 @@ def _apply(spec: str, z: Off) -> tuple[Off, Array]:
 
 
 class Passes:
-    """The passes of one batch through a network: `values` and `z` by node, then `loss`, `grads` (flat) and `input_grads`."""
+    """The passes of one batch through a network: `values` and `z` by node, then `loss`, `grads` (flat) and `input_grads`. In training if
+    a trainer is given, with its next step's random numbers."""
 
-    def __init__(self, net: bp.Network, xs: list[Array]) -> None:
+    def __init__(self, net: bp.Network, xs: list[Array], trainer: bp.Trainer | None = None) -> None:
         self.net = net
+        self.place = Place(trainer.seed, trainer.steps, 0) if trainer else None
+        self.masks: dict[int, Array] = {}
         self.graph = description.read(net.text())
         self.tensors = {name: exact(view.T if view.ndim == 2 else view) for name, view in net.tensors.items()}
         self.values: list[Off] = []
@@ -99,6 +103,8 @@ class Passes:
             return operands[0] * operands[1]
         if node.operation == "concat":
             return Off(np.hstack([o.value for o in operands]), np.hstack([o.error for o in operands]))
+        if node.operation in ("dropout", "noise"):
+            return self._random(node, operands[0])
         z = operands[0]
         if node.operation == "dense":
             z = z @ self.tensors[f"{node.detail}.weight"]
@@ -108,6 +114,17 @@ class Passes:
         self.z[node.node] = z
         y, self.slope[node.node] = _apply(self.activation(node), z)
         return y
+
+    def _random(self, node: description.Statement, x: Off) -> Off:
+        if self.place is None:
+            return x
+        amount, rows, cols = float(node.detail.partition("=")[2]), *x.value.shape
+        noise = node.operation == "noise"
+        drawn = matrix_draws(self.place, 4 if noise else 3, node.node, rows, cols, noise, str(self.net.dtype))
+        if noise:
+            return x + exact(amount * np.reshape(drawn, (rows, cols))) * exact(np.ones(1))
+        self.masks[node.node] = (np.reshape(drawn, (rows, cols)) >= amount) / (1 - amount)
+        return x * exact(self.masks[node.node])
 
     # ---- backward ----
 
@@ -151,6 +168,8 @@ class Passes:
         elif node.operation == "concat":
             ends = np.cumsum([0, *(o.value.shape[1] for o in operands)])
             parts = [dy.columns(first, last) for first, last in pairwise(ends)]
+        elif node.operation in ("dropout", "noise"):
+            parts = [dy * exact(self.masks[node.node]) if node.node in self.masks else dy]
         else:
             parts = [self._backward_activated(node, operands[0], dy)]
         for operand, part in zip(node.operands, parts, strict=True):

@@ -1,4 +1,5 @@
-"""Gradients against central differences, in float64, along random directions through parameters and inputs together.
+"""Gradients against central differences of the loss in training, in float64, along random directions through parameters and inputs
+together.
 
 The bound is 1e-8 |g| + 1e-10 (1 + |L|): with h = 1e-5 a difference is wrong by h^2 / 6 = 2e-11 of the third derivative, and by the
 rounding of two losses, eps |L| / h = 2e-11 |L|.
@@ -33,12 +34,13 @@ def make(shape, activation, loss, backend):
         x = graphs.rows_of(net, ROWS, seed)
         specs = [*["half_sse"] * (len(net.outputs) - 1), spec]
         ys = [cases.LOSSES[one.partition("(")[0]].targets(random, ROWS, o.width) for one, o in zip(specs, net.outputs, strict=True)]
-        passes = Passes(net, x if isinstance(x, list) else [x])
+        t = bp.Trainer(net, specs, "sgd", np.linspace(0.5, 1, len(specs)))
+        passes = Passes(net, x if isinstance(x, list) else [x], t)
         if passes.nearest_kink(specs, ys) > 100 * H:
             break
     else:
         raise AssertionError("no batch away from kinks in 100 attempts")
-    return bp.Trainer(net, specs, "sgd", np.linspace(0.5, 1, len(specs))), x, ys[0] if len(ys) == 1 else ys
+    return t, x, ys[0] if len(ys) == 1 else ys
 
 
 WEIGHT = np.linspace(0, 2, ROWS)
@@ -61,9 +63,9 @@ def worst_difference(t, x, y, weight):
         length = np.sqrt(sum((d**2).sum() for d in direction))
         direction = [d / length for d in direction]
         move(variables, direction, H)
-        above = t.evaluate(x, y, weight)
+        above = t.backward(x, y, weight)
         move(variables, direction, -2 * H)
-        below = t.evaluate(x, y, weight)
+        below = t.backward(x, y, weight)
         move(variables, direction, H)
         analytic = sum((g * d).sum() for g, d in zip(gradient, direction, strict=True))
         worst = max(worst, abs((above - below) / (2 * H) - analytic) / bound)

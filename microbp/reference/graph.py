@@ -6,6 +6,7 @@
     activation A SPEC
     add A B  |  multiply A B
     concat A B ...
+    dropout A rate=0.5  |  noise A std=0.1
     output A link=NAME
 
 A statement names only nodes of earlier lines, so there are no cycles and the order of the lines is a topological order.
@@ -22,6 +23,7 @@ from .spec import Spec, check_parameter, number_text, parameters, parse_number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LARGEST_WIDTH = 2**31 - 1
+_SETTINGS = {"dropout": "rate=0.5[0,1)", "noise": "std=0.1[0,inf)"}  # of statements of one operand, as parameter texts
 
 
 @dataclass
@@ -50,13 +52,15 @@ class Layer:
 
 @dataclass
 class Node:
-    """kind: the statement's first word; operands: ids of earlier nodes; layer of a dense, activation of an activation node."""
+    """kind: the statement's first word; operands: ids of earlier nodes; layer of a dense, activation of an activation node; settings of
+    dropout and noise."""
 
     kind: str
     width: int
     operands: list[int]
     layer: Layer | None = None
     activation: Spec | None = None
+    settings: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -108,6 +112,7 @@ class Graph:
                 known.add(node.layer.name)
             elif node.activation:
                 words.append(str(node.activation))
+            words.extend(f"{key}={number_text(value)}" for key, value in node.settings.items())
             yield " ".join(words)
         for output in self.outputs:
             yield f"output {output.node} link={output.link}"
@@ -122,6 +127,8 @@ class Graph:
             "add": self._elementwise,
             "multiply": self._elementwise,
             "concat": self._concat,
+            "dropout": self._setting,
+            "noise": self._setting,
             "output": self._output,
         }
         if word not in statements:
@@ -193,6 +200,16 @@ class Graph:
         if not operands:
             raise ValueError("concat takes nodes: concat NODE NODE ...")
         self.nodes.append(Node(word, _width("the sum of the widths", str(sum(self.nodes[i].width for i in operands))), operands))
+
+    def _setting(self, word: str, *arguments: str) -> None:
+        accepted = parameters(_SETTINGS[word])
+        if not arguments:
+            raise ValueError(f"{word} takes a node: {word} NODE")
+        a = self._node(arguments[0])
+        given = _attributes(arguments[1:], tuple(accepted))
+        settings = {key: default for key, (default, _) in accepted.items()}
+        settings |= {key: check_parameter(_SETTINGS[word], key, parse_number(value)) for key, value in given.items()}
+        self.nodes.append(Node(word, self.nodes[a].width, [a], settings=settings))
 
     def _output(self, word: str, *arguments: str) -> None:
         if not arguments:

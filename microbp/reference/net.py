@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .arrays import FORMATS, check_writable, read_matrix
-from .autodiff import Matrix, concat
+from .autodiff import Matrix, concat, where
 from .formulas import LAYER_SETTINGS, LINKS
 from .graph import Graph, Layer, Node
-from .random import draws
+from .random import Place, draws, matrix_draws
 from .spec import Spec, check_parameter
 
-_INITIALISATION = 1  # the purpose of these random numbers
+_INITIALISATION, _DROPOUT, _NOISE = 1, 3, 4  # purposes of random numbers
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,20 @@ class Net:
             inputs.append(Matrix(matrix.rows, matrix.cols, matrix.data, wanted=wanted))
         return inputs
 
-    def forward(self, inputs: list[Matrix]) -> Pass:
-        """The values of all nodes, in order."""
+    def forward(self, inputs: list[Matrix], training: Place | None = None) -> Pass:
+        """The values of all nodes, in order; training: in training, with the random numbers of that place, else in inference."""
         tensors = [self._parameter_matrix(tensor) for tensor in self.layout]
         weights = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
         waiting = iter(inputs)
         values: list[Matrix] = []
-        for node in self.graph.nodes:
+        for i, node in enumerate(self.graph.nodes):
             operands = [values[operand] for operand in node.operands]
-            values.append(next(waiting) if node.kind == "input" else _NODES[node.kind](node, operands, weights))
+            if node.kind == "input":
+                values.append(next(waiting))
+            elif node.kind in _RANDOM:
+                values.append(_RANDOM[node.kind](node, i, operands[0], training, self.dtype) if training else operands[0])
+            else:
+                values.append(_NODES[node.kind](node, operands, weights))
         return Pass(inputs, tensors, values, [values[output.node] for output in self.graph.outputs])
 
     def _parameter_matrix(self, tensor: Tensor) -> Matrix:
@@ -217,3 +222,21 @@ _NODES: dict[str, Callable[[Node, list[Matrix], dict[tuple[str, str], Matrix]], 
     "multiply": lambda node, operands, weights: operands[0] * operands[1],
     "concat": lambda node, operands, weights: concat(operands),
 }
+
+
+# ---- nodes that do something in training only ----
+
+
+def _dropout(node: Node, number: int, x: Matrix, place: Place, dtype: str) -> Matrix:
+    """y = x mask / (1 - rate) (Srivastava et al. 2014); the mask is 1 where the uniform number is at least the rate."""
+    rate = node.settings["rate"]
+    drawn = matrix_draws(place, _DROPOUT, number, x.rows, x.cols, False, dtype)
+    return where([u < rate for u in drawn], 0.0, x * (1 / (1 - rate)))
+
+
+def _noise(node: Node, number: int, x: Matrix, place: Place, dtype: str) -> Matrix:
+    drawn = matrix_draws(place, _NOISE, number, x.rows, x.cols, True, dtype)
+    return x + Matrix(x.rows, x.cols, [node.settings["std"] * n for n in drawn])
+
+
+_RANDOM: dict[str, Callable[[Node, int, Matrix, Place, str], Matrix]] = {"dropout": _dropout, "noise": _noise}

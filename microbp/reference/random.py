@@ -6,6 +6,7 @@ The seed is the key. Gives the same bits as src/random.h: each operation on floa
 import math
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 Words = tuple[int, int, int, int]
 
@@ -40,6 +41,16 @@ _COS_SERIES = (
 )
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the random numbers of a pass in training stand: the trainer's seed, its steps so far, and the place of the first row in the
+    logical batch."""
+
+    seed: int
+    step: int
+    first_row: int
+
+
 def draws(seed: int, purpose: int, layer: int, count: int, normal: bool, dtype: str) -> list[float]:
     """The first `count` numbers of a stream: uniform in [0, 1), of 24 bits in float32 and 53 in float64; or standard normal."""
     uniform = _uniform_float32 if dtype == "float32" else _uniform_float64
@@ -51,6 +62,25 @@ def draws(seed: int, purpose: int, layer: int, count: int, normal: bool, dtype: 
     if normal:
         numbers = [number for i in range(0, count, 2) for number in _normal_pair(numbers[i], numbers[i + 1])]
     return numbers[:count]
+
+
+def matrix_draws(place: Place, purpose: int, node: int, rows: int, cols: int, normal: bool, dtype: str) -> list[float]:
+    """A number for each element of a node's matrix, row-major; dropout's uniform ones are of 24 bits in both dtypes. A row has as many
+    elements as its columns rounded up to a multiple of 4."""
+    whole, words = -(-cols // 4) * 4, 2 if normal and dtype == "float64" else 1
+    uniform = _uniform_float64 if words == 2 else _uniform_float32
+    numbers: list[float] = []
+    for row in range(place.first_row, place.first_row + rows):
+        first = row * whole * words // 4
+        counters = (
+            (block & _WORD, purpose << 24 | node, place.step & _WORD, place.step >> 32)
+            for block in range(first, first + whole * words // 4)
+        )
+        drawn = [number for counter in counters for number in uniform(_philox(place.seed, counter))]
+        if normal:
+            drawn = [number for i in range(0, whole, 2) for number in _normal_pair(drawn[i], drawn[i + 1])]
+        numbers += drawn[:cols]
+    return numbers
 
 
 def permutation(seed: int, purpose: int, instance: int, n: int) -> "array[int]":

@@ -14,6 +14,7 @@ from .arrays import buffer, read_integers, read_matrix, several
 from .autodiff import Matrix, dot, gradients, reachable
 from .formulas import TRAINER_SETTINGS, penalty, row_losses
 from .net import Net, Pass, Tensor
+from .random import Place
 from .spec import Interval, Spec, check_parameter, parameters
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # of the gradients as they stand, and of the last update's
@@ -42,14 +43,17 @@ def _rows(matrix: Matrix, index: Sequence[int]) -> Matrix:
 class Trainer:
     """A loss for each output (None: the caller brings its gradient to backward_from), an optimizer, and their state for one net.
 
-    `grads` and each of `slots` are flat vectors laid out as the net's parameters.
+    `grads` and each of `slots` are flat vectors laid out as the net's parameters. seed: of dropout and noise; None: the net's.
     """
 
-    def __init__(self, net: Net, losses: Sequence[str | None], loss_weights: Sequence[float], optimizer: str) -> None:
+    def __init__(
+        self, net: Net, losses: Sequence[str | None], loss_weights: Sequence[float], optimizer: str, seed: int | None = None
+    ) -> None:
         for what, given in (("losses", losses), ("loss weights", loss_weights)):
             if len(given) != len(net.graph.outputs):
                 raise ValueError(f"the net has {len(net.graph.outputs)} outputs, but {len(given)} {what} are given")
         self.net = net
+        self.seed = net.seed if seed is None else seed
         self._losses = [None if text is None else Spec.parse("loss", text) for text in losses]
         self._loss_weights = [_finite(weight, f"loss weight {i}") for i, weight in enumerate(loss_weights)]
         self._optimizer = Spec.parse("optimizer", optimizer)
@@ -91,7 +95,7 @@ class Trainer:
             raise ValueError(f"first_row={first_row} is not in [0,inf)")
         batch = self._read_batch(x, y, weight, input_grads)
         divisor = total or _total(batch)
-        losses, result, ends = self._forward_loss(batch, divisor)
+        losses, result, ends = self._forward_loss(batch, divisor, self._place(first_row))
         self._check_losses(losses)
         found = self._gradients(result, ends, accumulate, _total(batch) / divisor)
         self._store_gradients(result, found, input_grads)
@@ -106,10 +110,10 @@ class Trainer:
     # ---- a step in parts, for a loss of the caller's own ----
 
     def forward(self, x: Any) -> list[memoryview]:
-        """The raw outputs."""
+        """The raw outputs, in training."""
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
         _check_rows(inputs)
-        self._pass = self.net.forward(inputs)
+        self._pass = self.net.forward(inputs, self._place(0))
         return [buffer(output, self.net.format) for output in self._pass.outputs]
 
     def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
@@ -128,9 +132,9 @@ class Trainer:
     # ---- loops and other questions ----
 
     def evaluate(self, x: Any, y: Any, weight: Any = None) -> float:
-        """The loss of a batch of any size."""
+        """The loss of a batch of any size, in inference."""
         batch = self._read_batch(x, y, weight)
-        losses, _, _ = self._forward_loss(batch, _total(batch))
+        losses, _, _ = self._forward_loss(batch, _total(batch), None)
         return sum(losses)
 
     def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any) -> float:
@@ -194,14 +198,14 @@ class Trainer:
 
     def reset(self) -> None:
         """Gradients and average of zero, slots as at the start, no updates."""
-        self.grads[:] = self._zeros()
+        _copy(self.grads, self._zeros())
         if self._average:
-            self._average.vector[:] = array(self.net.format, [0.0] * len(self._average.vector))
+            _copy(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
         for name, start in self._optimizer.entry.slots.items():
-            self.slots[name][:] = array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params)
+            _copy(self.slots[name], array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params))
         self.steps = 0
 
     # ---- the average of [parameters, buffers] ----
@@ -258,10 +262,13 @@ class Trainer:
 
     # ---- computing ----
 
-    def _forward_loss(self, batch: Batch, total: float) -> tuple[list[float], Pass, Ends]:
+    def _place(self, first_row: int) -> Place:
+        return Place(self.seed, self._steps, first_row)
+
+    def _forward_loss(self, batch: Batch, total: float, training: Place | None) -> tuple[list[float], Pass, Ends]:
         """Each output's part of the batch loss, the forward pass, and where the backward pass starts: at the row losses, each of
         which counts loss weight x row weight / total."""
-        result = self.net.forward(batch.inputs)
+        result = self.net.forward(batch.inputs, training)
         losses, ends = [], []
         for loss, loss_weight, output, target in zip(self._losses, self._loss_weights, result.outputs, batch.targets):
             of_rows = row_losses(loss.entry, output, target, **loss.values)
@@ -271,7 +278,7 @@ class Trainer:
         return losses, result, ends
 
     def _train(self, batch: Batch) -> float:
-        losses, result, ends = self._forward_loss(batch, _total(batch))
+        losses, result, ends = self._forward_loss(batch, _total(batch), self._place(0))
         self._check_losses(losses)
         found = self._gradients(result, ends, accumulate=False, share=1.0)
         self._check_gradients(found[0])
@@ -314,7 +321,7 @@ class Trainer:
 
     def _store_gradients(self, result: Pass, found: tuple[array, list[list[float]]], input_grads: bool) -> None:
         flat, by_inputs = found
-        self.grads[:] = flat
+        _copy(self.grads, flat)
         self._input_grads = [Matrix(x.rows, x.cols, g) for x, g in zip(result.inputs, by_inputs)] if input_grads else None
 
     def _is_frozen(self, tensor: Tensor) -> bool:
@@ -359,6 +366,12 @@ def trusted(params: list[float], direction: list[float], lr: float) -> list[floa
     long, of_direction = math.hypot(*params), math.hypot(*direction)
     ratio = long / of_direction if long and of_direction else 1.0
     return [p - lr * ratio * d for p, d in zip(params, direction)]
+
+
+def _copy(vector: array, values: array) -> None:
+    """An empty array would take even an empty slice for a resize, which its views forbid."""
+    if values:
+        vector[:] = values
 
 
 # ---- checks ----

@@ -106,6 +106,7 @@ static char bytes[10];
     X(mbp_trainer_set_average(NULL, 1, 0, 1, NULL) == MBP_INVALID)                                                                         \
     X(mbp_trainer_average(NULL, &count) == NULL)                                                                                           \
     X(mbp_trainer_average(trainer, NULL) == NULL)                                                                                          \
+    X(mbp_trainer_set_seed(NULL, 1, NULL) == MBP_INVALID)                                                                                  \
     X(mbp_trainer_reset(NULL, NULL) == MBP_INVALID)                                                                                        \
     X((mbp_permutation(1, 2, 3, 4, NULL), 1))
 

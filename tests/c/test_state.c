@@ -80,6 +80,7 @@ static int poll_checks(void *user) {
     X(mbp_trainer_set_average(w->trainer, 0.3, 0, 1, &w->error))                                                                           \
     X(mbp_trainer_step(w->trainer, &w->p->batch, &w->loss, &w->error))                                                                     \
     X(mbp_trainer_set_steps(w->trainer, 100, &w->error))                                                                                   \
+    X(mbp_trainer_set_seed(w->trainer, 100, &w->error))                                                                                    \
     X(mbp_trainer_reset(w->trainer, &w->error))                                                                                            \
     X((mbp_permutation(1, 2, 3, 100, w->order), 0))                                                                                        \
     X((mbp_trainer_set(w->trainer, "lr", -0.3, &w->error) != MBP_INVALID))                                                                 \
