@@ -31,6 +31,13 @@ _ndarray = np.ndarray
 _LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
 
 
+def _check_limit(name: str, limit: float | None) -> float:
+    value = math.inf if limit is None else float(limit)
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, or None for no limit, not {limit!r}")
+    return value
+
+
 def _limit(name: str, doc: str) -> property:
     """A limit that the backend keeps, infinite where there is none."""
 
@@ -39,7 +46,7 @@ def _limit(name: str, doc: str) -> property:
         return limit if limit < math.inf else None
 
     def put(self: Trainer, limit: float | None) -> None:
-        self._core.set(name, math.inf if limit is None else float(limit))
+        self._core.set(name, _check_limit(name, limit))
 
     return property(get, put, doc=doc)
 
@@ -82,12 +89,15 @@ class Trainer:
         if average is not None and not isinstance(average, Average):
             raise TypeError(f"Trainer: average must be bp.EMA(), bp.SWA() or None, not {average!r}")
         self.averaging = average
+        limits = dict(zip(_LIMITS, (clip_norm, clip_layer_norm, clip_value), strict=True))
+        for name, limit in limits.items():
+            _check_limit(name, limit)
         self.epoch = 0
         self.schedule: Schedule | None = None  # the latest fit's, as far as it came
         self._records: list[Record] = []
         self._input_grads: list[Array] | None = None
         self._connect()
-        self.clip_norm, self.clip_layer_norm, self.clip_value = clip_norm, clip_layer_norm, clip_value
+        self._set_limits(limits)
 
     def _connect(self) -> None:
         """Makes the backend's trainer, and the views of its vectors."""
@@ -113,6 +123,10 @@ class Trainer:
             self._core.set_average(*self.averaging.rule)
         average = self._core.average
         self._average = None if average is None else np.asarray(memoryview(average))
+
+    def _set_limits(self, limits: Mapping[str, float | None]) -> None:
+        for name, limit in limits.items():
+            setattr(self, name, limit)
 
     # ---- steps ----
 
@@ -283,8 +297,7 @@ class Trainer:
         self._input_grads = None
         self._connect()
         self._set_state(saved)
-        for name, limit in limits.items():
-            setattr(self, name, limit)
+        self._set_limits(limits)
 
     # ---- epochs ----
 

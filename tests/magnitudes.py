@@ -140,8 +140,8 @@ class Passes:
                 self._backward(node, self._deltas[node.node])
         for layer in self.graph.layers.values():
             w = self.tensors[f"{layer.name}.weight"].value
-            penalty = layer.l1 * np.sign(w) + layer.l2 * w
-            self._add(f"{layer.name}.weight", Off(penalty, 2 * abs(penalty)))
+            if layer.l1 or layer.l2:
+                self._add(f"{layer.name}.weight", Off(layer.l1 * np.sign(w) + layer.l2 * w, 2 * (layer.l1 + layer.l2 * abs(w))))
         self.grads = self._flat()
         self.input_grads = [self._deltas.get(i.node, exact(np.zeros_like(self.values[i.node].value))) for i in self.graph.inputs]
 

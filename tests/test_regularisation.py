@@ -332,8 +332,10 @@ def test_limits_are_set_at_any_time_and_bad_ones_refused(backend):
     assert t._core.get("clip_layer_norm") == 0.2
     for name in LIMITS:
         for bad in (0, -1, math.nan):
-            with pytest.raises(ValueError, match=rf"{name}=.*\(0,inf\]"):
+            with pytest.raises(ValueError, match=rf"{name} must be above 0"):
                 setattr(t, name, bad)
+            with pytest.raises(ValueError, match=rf"{name}=.*\(0,inf\]"):
+                t._core.set(name, bad)
             with pytest.raises(ValueError, match=name):
                 trainer(backend, **{name: bad})
     assert (t.clip_norm, t.clip_layer_norm, t.clip_value) == (0.5, 0.2, None)

@@ -52,12 +52,13 @@ typedef struct subject {
     int64_t in, out, rows, more_rows; /* a step's, and a prediction's and evaluation's */
 } subject;
 
-/* Widths and rows that no tile divides; maps in and outside of the products; a large update; elementwise passes; one layer used twice. */
+/* Widths and rows that no tile divides; maps in and outside of the products; a large update, with penalties and a largest norm; elementwise
+ * passes; one layer used twice. */
 static const subject subjects[] = {
     {"chain", "input 131\ndense 0 units=257 activation=tanh\ndense 1 units=300 activation=relu\ndense 2 units=7\noutput 3\n", "mse",
      "adam(lr=0.01,weight_decay=0.01)", 131, 7, 203, 600},
-    {"wide", "input 520\ndense 0 units=521 activation=gelu\ndense 1 units=33\noutput 2\n", "huber", "sgd_momentum(lr=0.01)", 520, 33, 64,
-     300},
+    {"wide", "input 520\ndense 0 units=521 activation=gelu l1=0.001 l2=0.01 max_norm=1.3\ndense 1 units=33\noutput 2\n", "huber",
+     "sgd_momentum(lr=0.01)", 520, 33, 64, 300},
     {"graph",
      "input 300\ndense 0 layer=a units=300 activation=tanh\ndense 1 layer=a\nadd 1 2\nmultiply 3 1\nconcat 4 0\nactivation 5 silu\n"
      "dense 6 units=5\noutput 7\n",
@@ -79,7 +80,7 @@ static mbp_array data_new(mbp_dtype dtype, int64_t rows, int64_t cols) {
     return a;
 }
 
-/* Steps, an epoch in mixed order, an evaluation and a prediction. x has another dtype than the net, so that its rows are gathered. */
+/* Steps with clipping and an average, an epoch in mixed order, an evaluation and a prediction. x has another dtype than the net, so that its rows are gathered. */
 static outcome train(const subject *s, mbp_dtype dtype, mbp_pool *pool, int threads, const mbp_array *x, const mbp_array *y) {
     outcome o = {.net = net_new(s->graph, &(mbp_options){.dtype = dtype, .seed = 1, .pool = pool, .threads = threads})};
     const char *losses[] = {s->loss};
@@ -89,6 +90,9 @@ static outcome train(const subject *s, mbp_dtype dtype, mbp_pool *pool, int thre
     use_slow_kernels(o.net);
     o.trainer = trainer_new(o.net, losses, NULL, s->optimizer);
     o.out = array_new(dtype, s->more_rows, s->out);
+    OK(mbp_trainer_set(o.trainer, "clip_layer_norm", 0.02, &error));
+    OK(mbp_trainer_set(o.trainer, "clip_norm", 0.025, &error));
+    OK(mbp_trainer_set_average(o.trainer, 0.8, 0, 1, &error));
     mbp_permutation(3, 2, 0, s->more_rows, order);
     for (int i = 0; i < STEPS; i++)
         OK(mbp_trainer_step(o.trainer, &batch, &o.losses[i], &error));
@@ -97,6 +101,10 @@ static outcome train(const subject *s, mbp_dtype dtype, mbp_pool *pool, int thre
     OK(mbp_net_predict(o.net, x, 1, &o.out, 1, 0, -1, &error));
     free(order);
     return o;
+}
+
+static int same_average(const outcome *a, const outcome *b) {
+    return memcmp(mbp_trainer_average(a->trainer, NULL), mbp_trainer_average(b->trainer, NULL), vector_bytes(a->net)) == 0;
 }
 
 static void outcome_free(outcome *o) { mbp_trainer_free(o->trainer), mbp_net_free(o->net), free(o->out.data); }
@@ -111,6 +119,7 @@ static void test_same_bits(const subject *s, mbp_dtype dtype) {
         CHECK(mbp_net_threads(o.net) == thread_counts[i], "%d threads instead of %d", mbp_net_threads(o.net), thread_counts[i]);
         CHECK(same_params(o.net, alone.net) && same_grads(o.net, o.trainer, alone.trainer) && same_state(o.net, o.trainer, alone.trainer),
               "%s, dtype %d: %d threads train other parameters than one", s->name, (int)dtype, thread_counts[i]);
+        CHECK(same_average(&o, &alone), "%s, dtype %d: %d threads average otherwise than one", s->name, (int)dtype, thread_counts[i]);
         CHECK(memcmp(o.losses, alone.losses, sizeof o.losses) == 0, "%s: %d threads have other losses than one", s->name, thread_counts[i]);
         CHECK(memcmp(o.out.data, alone.out.data, (size_t)(s->more_rows * o.out.row_stride)) == 0,
               "%s, dtype %d: %d threads predict other values than one", s->name, (int)dtype, thread_counts[i]);
