@@ -58,7 +58,7 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     trainer->net = net;
     trainer->objective = (mbp_objective *)(at + sizeof *trainer);
     mbp_plan_place(net, &trainer->plan, at += head);
-    trainer->sums = (double (*)[2])(at += plan);
+    trainer->sums = (double(*)[2])(at += plan);
     trainer->grads = at += sums;
     trainer->slot_count = slots;
     for (int i = 0; i < slots; i++)
