@@ -180,16 +180,14 @@ static inline int rows_at_once(const mbp_loss_rows *w) {
 
 static int all_finite(int64_t n, const void *v) {
     const T *x = v;
-    T bad = 0; /* x - x is 0, or NaN for NaN and the infinities */
-    for (int64_t j = 0; j < n; j += LANES * LANES) {
-        T lanes[LANES] = {0};
-        int64_t end = n - j < LANES * LANES ? n - j : LANES * LANES;
-        for (int64_t l = 0; l < end; l++)
-            lanes[l % LANES] += x[j + l] - x[j + l];
+    T bad[LANES] = {0}; /* x - x is 0, or NaN for NaN and the infinities */
+    int64_t j = 0;
+    for (; j + LANES <= n; j += LANES)
         for (int l = 0; l < LANES; l++)
-            bad += lanes[l];
-    }
-    return bad == 0;
+            bad[l] += x[j + l] - x[j + l];
+    for (; j < n; j++)
+        bad[0] += x[j] - x[j];
+    return row_sum(bad) == 0;
 }
 
 /* n squares into 16 partial sums, in double, which no float's square overflows. */

@@ -100,7 +100,14 @@ FORMULA T MIN(T x, T y) { return x > y ? y : x; }
 /* y with the sign of x, for y >= 0. */
 FORMULA T with_sign(T y, T x) { return as_number(as_bits(y) | (as_bits(x) & ~(~(Bits)0 >> 1))); }
 
-FORMULA T SIGN(T x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
+/* condition ? x : y by bits: of selections that depend on one another compilers make a maze. */
+FORMULA T PICK(int condition, T x, T y) {
+    const Bits mask = condition ? ~(Bits)0 : 0;
+    return as_number((as_bits(x) & mask) | (as_bits(y) & ~mask));
+}
+
+/* -1, 0 or 1. */
+FORMULA T SIGN(T x) { return PICK(x == 0, x, with_sign(1, x)); }
 
 /* The nearest integer, for |x| < 2^(MANTISSA_BITS - 2): no digit after the point survives the addition. */
 FORMULA T nearest(T x) { return x + (T)1.5 * TWO_TO_MANTISSA - (T)1.5 * TWO_TO_MANTISSA; }

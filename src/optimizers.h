@@ -68,7 +68,7 @@ static inline void asgd_prepare(const double h[], const mbp_running *run, double
     const double before = (double)(run->steps - 1), averaged = before - h[3];
     const double eta = h[0] * (double)EXP((T)-h[2] * LOG1P((T)(h[1] * h[0] * before)));
     c[0] = eta;
-    c[1] = h[1] * eta;                       /* lambd eta */
+    c[1] = h[1] * eta;                      /* lambd eta */
     c[2] = averaged > 1 ? 1 / averaged : 1; /* the newest parameters' share of the average */
     c[3] = 1 - c[2];
 }
@@ -277,7 +277,7 @@ static inline void ftrl_prepare(const double h[], const mbp_running *run, double
     (void)run;
     c[0] = h[0]; /* lr */
     c[1] = 1 / h[0];
-    c[2] = h[2];                            /* l1 */
+    c[2] = h[2];                           /* l1 */
     c[3] = normal_eps(h[4] + h[0] * h[3]); /* beta + lr l2 */
 }
 
@@ -299,30 +299,32 @@ static inline void rprop_prepare(const double h[], const mbp_running *run, doubl
     c[4] = run->loss > run->last_loss;
 }
 
-/* The step's new size; turn: 1 where the gradient kept its sign, -1 where it changed it, 0 where one of the two was 0. */
-FORMULA T rprop_size(T turn, T size, const T c[]) { return MIN(MAX(size * (turn > 0 ? c[1] : turn < 0 ? c[0] : 1), c[2]), c[3]); }
+/* 1 where the gradient kept its sign, -1 where it changed it, 0 where it is or was 0; and what becomes of the step's size. */
+FORMULA T rprop_turn(T g, T s[], const T c[]) {
+    const T turn = SIGN(g) * SIGN(s[0]);
+    const T size = PICK(turn > 0, s[1] * c[1], PICK(turn < 0, s[1] * c[0], s[1]));
+    s[1] = MIN(MAX(size, c[2]), c[3]);
+    return turn;
+}
 
 /* Riedmiller 1994, section 3.1, without the weight's way back. */
 FORMULA T rprop_minus_step(T p, T g, T s[], const T c[]) {
-    s[1] = rprop_size(SIGN(g) * SIGN(s[0]), s[1], c);
+    (void)rprop_turn(g, s, c);
     s[0] = g;
     return p - SIGN(g) * s[1];
 }
 
 /* Igel & Huesken 2000, section 3: after a change of sign the weight stays where it is. */
 FORMULA T irprop_minus_step(T p, T g, T s[], const T c[]) {
-    const T turn = SIGN(g) * SIGN(s[0]);
-    s[1] = rprop_size(turn, s[1], c);
-    s[0] = turn < 0 ? 0 : g;
+    s[0] = PICK(rprop_turn(g, s, c) < 0, 0, g);
     return p - SIGN(s[0]) * s[1];
 }
 
 /* The same, section 2: it goes back where the loss rose. */
 FORMULA T irprop_plus_step(T p, T g, T s[], const T c[]) {
-    const T turn = SIGN(g) * SIGN(s[0]);
-    s[1] = rprop_size(turn, s[1], c);
-    s[0] = turn < 0 ? 0 : g;
-    s[2] = turn < 0 ? -c[4] * s[2] : -SIGN(g) * s[1];
+    const T turn = rprop_turn(g, s, c);
+    s[0] = PICK(turn < 0, 0, g);
+    s[2] = PICK(turn < 0, -c[4] * s[2], -SIGN(g) * s[1]);
     return p + s[2];
 }
 

@@ -34,7 +34,7 @@ def trained(n_threads, dtype="float32", optimizer="adam"):
     return digest(net, t, x)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lamb"])
 def test_any_number_of_threads_gives_the_same_bits(dtype, optimizer):
     assert {trained(n, dtype, optimizer) for n in COUNTS} == {trained(1, dtype, optimizer)}
 

@@ -226,8 +226,9 @@ def beale(a: float, b: float) -> tuple[float, float, float]:
 
 
 def valley(a: float, b: float) -> tuple[float, float, float]:
-    """A quadratic of condition 1000, 0 at (0, 0)."""
-    return 0.5 * (a * a + 1000 * b * b), a, 1000 * b
+    """A quadratic of condition 1000 along no axis, 0 at (0, 0)."""
+    along, across = (a + 2 * b) / 5**0.5, (2 * a - b) / 5**0.5
+    return (along**2 + 1000 * across**2) / 2, (along + 2000 * across) / 5**0.5, (2 * along - 1000 * across) / 5**0.5
 
 
 def minimise(f: Callable[[float, float], tuple[float, float, float]], start: tuple[float, float], optimizer, steps: int) -> float:
@@ -241,3 +242,43 @@ def minimise(f: Callable[[float, float], tuple[float, float, float]], start: tup
         t.apply()
         lowest = min(lowest, value)
     return lowest
+
+
+FUNCTIONS = {rosenbrock: (-1.2, 1.0), beale: (1.0, 1.0), valley: (0.9, 0.7)}
+# By row, for Rosenbrock's function, Beale's and the valley: the rate, what is reached, and in how many steps, if not in 5000. A constant
+# rate leaves some of them wandering about the minimum.
+REACHED = {
+    "sgd": ((0.001, 1e-01), (0.03, 1e-12), (0.001, 1e-03)),
+    "sgd_momentum": ((0.003, 1e-12), (0.01, 1e-12), (0.003, 1e-12)),
+    "sgd_nesterov": ((0.001, 1e-12), (0.01, 1e-12), (0.001, 1e-12)),
+    "momentum": ((0.003, 1e-12), (0.01, 1e-12), (0.003, 1e-12)),
+    "momentum_nesterov": ((0.001, 1e-12), (0.01, 1e-12), (0.001, 1e-12)),
+    "asgd": ((0.001, 1e-01), (0.03, 1e-05), (0.001, 1e-03)),
+    "adagrad": ((1, 1e-03), (0.3, 1e-12), (1, 1e-06)),
+    "adadelta": ((0.1, 1e-01), (0.1, 1e-03), (0.1, 1e-01)),
+    "rmsprop": ((0.3, 1e-03), (1, 1e-07), (0.001, 1e-02)),
+    "rmsprop_momentum": ((0.0001, 1e-11), (0.001, 1e-12), (0.0003, 1e-12)),
+    "rmsprop_centered": ((0.0003, 1e-02), (0.001, 1e-08), (0.0001, 1e-03)),
+    "rmsprop_centered_momentum": ((0.0001, 1e-11), (0.0003, 1e-12), (0.001, 1e-12)),
+    "adam": ((0.03, 1e-12), (0.1, 1e-12), (0.1, 1e-12)),
+    "adam_amsgrad": ((0.3, 1e-12), (1, 1e-12), (1, 1e-12)),
+    "adamw": ((0.03, 1e-12), (0.1, 1e-12), (0.1, 1e-12)),
+    "adamw_amsgrad": ((0.3, 1e-12), (1, 1e-12), (1, 1e-12)),
+    "adamax": ((0.1, 1e-12), (0.03, 1e-12), (0.1, 1e-12)),
+    "nadam": ((0.01, 1e-05), (0.1, 1e-12), (0.03, 1e-12)),
+    "radam": ((0.0003, 1e-12, 20000), (0.03, 1e-12), (0.003, 1e-12, 20000)),
+    "adabelief": ((0.03, 1e-12), (0.03, 1e-12), (0.1, 1e-12)),
+    "lion": ((0.01, 1e-12), (0.001, 1e-04), (0.1, 1e-12)),
+    "ftrl": ((1, 1e-03), (1, 1e-12), (1, 1e-06)),
+    "rprop_minus": ((0.001, 1e-02), (0.001, 1e-09), (0.3, 1e-06)),
+    "irprop_minus": ((0.001, 1e-05), (0.003, 1e-11), (0.03, 1e-07)),
+    "irprop_plus": ((0.0001, 1e-06), (0.003, 1e-11), (0.01, 1e-07)),
+    "lamb": ((0.03, 1e-01, 20000), (0.0003, 1e-06), (0.1, 1e-12)),
+}
+
+
+@pytest.mark.parametrize("row", cases.OPTIMIZERS)
+def test_minimises(row):
+    for (f, start), (lr, reached, *steps) in zip(FUNCTIONS.items(), REACHED[row], strict=True):
+        lowest = minimise(f, start, bp.specs.OptimizerSpec(row, lr=lr, weight_decay=0.0), *(steps or [5000]))
+        assert lowest <= reached, f.__name__

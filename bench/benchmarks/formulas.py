@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import timeit
+from collections.abc import Callable
 
 import numpy as np
 
@@ -91,6 +92,27 @@ class Initialisers:
         self.net.init(seed=1)
 
 
+# Divisions and roots per parameter, where it is not one of each. Lamb's direction is computed for its norm, and again.
+RPROP = ("rprop_minus", "irprop_minus", "irprop_plus")
+OPERATIONS = dict.fromkeys(("sgd", "sgd_momentum", "sgd_nesterov", "momentum", "momentum_nesterov", "asgd", "lion", *RPROP), (0, 0))
+OPERATIONS |= {"adamax": (1, 0), "ftrl": (1, 2), "lamb": (2, 2)}
+
+
+def fastest(work: Callable[[], object], count: int) -> float:
+    """Seconds of one call: the best of 15 runs of `count`."""
+    return min(timeit.repeat(work, number=count, repeat=15)) / count
+
+
+def trainer_of(optimizer: str, parameters: int) -> bp.Trainer:
+    """With gradients, ready for an update."""
+    width = round(parameters**0.5)
+    net = bp.mlp([width, width], seed=0, bias=False)
+    assert len(net.params) == parameters
+    trainer = bp.Trainer(net, "mse", optimizer)
+    trainer.grads[:] = normal(parameters, 1)[:, 0]
+    return trainer
+
+
 class Optimizers:
     """The update alone, of parameters that fit the first cache, the last, and neither."""
 
@@ -98,20 +120,32 @@ class Optimizers:
     param_names = ("optimizer", "parameters")
 
     def setup(self, optimizer: str, parameters: int) -> None:
-        width = round(parameters**0.5)
-        net = bp.mlp([width, width], seed=0, bias=False)
-        assert len(net.params) == parameters
-        self.trainer = bp.Trainer(net, "mse", optimizer)
-        self.trainer.grads[:] = normal(parameters, 1)[:, 0]
+        self.trainer = trainer_of(optimizer, parameters)
 
     def track_update(self, optimizer: str, parameters: int) -> float:
-        """Nanoseconds per parameter: the best of some runs of about a millisecond."""
-        best, count = float("inf"), max(1, 1_000_000 // parameters)
-        for _ in range(15):
-            start = time.perf_counter()
-            for _ in range(count):
-                self.trainer.apply()
-            best = min(best, time.perf_counter() - start)
-        return 1e9 * best / count / parameters
+        """Nanoseconds per parameter."""
+        return 1e9 * fastest(self.trainer.apply, max(1, 1_000_000 // parameters)) / parameters
 
     track_update.unit = "ns"  # type: ignore[attr-defined]
+
+
+class OptimizerLimits:
+    """The update as a multiple of what the hardware needs for the memory, or for the divisions and roots, as NumPy's plain passes show
+    it: p and g are read and p is written, each slot is read and written; divisions and roots are within the first cache."""
+
+    params = (names("optimizer"), [1 << 18, 1 << 22])
+    param_names = ("optimizer", "parameters")
+
+    def setup(self, optimizer: str, parameters: int) -> None:
+        self.trainer = trainer_of(optimizer, parameters)
+
+    def track_update_over_limit(self, optimizer: str, parameters: int) -> float:
+        p, g = np.ones(parameters, np.float32), np.ones(parameters, np.float32)
+        near = np.linspace(0.5, 2, 2048, dtype=np.float32)
+        result, count = np.empty_like(near), max(1, 1_000_000 // parameters)
+        divisions, roots = OPERATIONS.get(optimizer, (1, 1))
+        memory = fastest(lambda: np.add(p, g, out=p), count) + len(self.trainer.state) * fastest(lambda: np.negative(g, out=g), count)
+        arithmetic = divisions * fastest(lambda: np.divide(near, near, out=result), 500)
+        arithmetic += roots * fastest(lambda: np.sqrt(near, out=result), 500)
+        limit = max(memory / parameters, arithmetic / near.size)
+        return fastest(self.trainer.apply, count) / parameters / limit

@@ -34,7 +34,7 @@ class Optimizer:
         return {name: start for name, _, start in (word.partition("=") for word in self.detail.split())}
 
 
-def _sign(x):
+def _sign(x: float) -> int:
     return (x > 0) - (x < 0)
 
 
@@ -145,12 +145,12 @@ def _adamax(p, g, s, t, lr, beta1, beta2, eps):
     return p - lr / (1 - beta1**t) * m / u, [m, u]
 
 
-def _nadam_momentum(t, beta1, momentum_decay):
+def _nadam_momentum(t: int, beta1: float, momentum_decay: float) -> float:
     return beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
 
 
 @functools.lru_cache(maxsize=4)
-def _nadam_product(t, beta1, momentum_decay):
+def _nadam_product(t: int, beta1: float, momentum_decay: float) -> float:
     return math.prod(_nadam_momentum(i, beta1, momentum_decay) for i in range(1, t + 1))
 
 
@@ -211,7 +211,7 @@ def _ftrl(p, g, s, t, lr, initial_accumulator_value, l1, l2, beta):
 # ---- resilient propagation ----
 
 
-def _rprop_size(turn, size, eta_minus, eta_plus, step_min, step_max):
+def _rprop_size(turn: int, size: float, eta_minus: float, eta_plus: float, step_min: float, step_max: float) -> float:
     return min(max(size * {1: eta_plus, 0: 1.0, -1: eta_minus}[turn], step_min), step_max)
 
 

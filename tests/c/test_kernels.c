@@ -312,6 +312,32 @@ static void test_updates(void) {
         }
 }
 
+/* The first pass of rows with a trust ratio: slots and sums, over several blocks. */
+static void test_measures(void) {
+    enum { SIZE = 2500 };
+    for (int row = 0; row < OPTIMIZER_COUNT; row++)
+        for (int64_t n = 1; variants[0]->measure[row] && n <= SIZE; n += 1 + n / 3) {
+            T state[5][SIZE], first[5][SIZE], out[5][SIZE];
+            double sums[2], first_sums[2] = {0};
+            static const double constants[MBP_CONSTANTS_MAX] = {0.125, 0.5, 0.25, 0.75, 0.3, 0.7, 0.2, 0.1};
+            const mbp_terms terms = {.scale = n % 2 ? 0.9 : 1, .bound = n % 2 ? 0.5 : INFINITY, .decay = 0.01};
+            for (int s = 0; s < 5; s++)
+                for (int i = 0; i < SIZE; i++)
+                    state[s][i] = s < 2 ? random_value() : (T)random_unit();
+            for (int v = 0; v < variant_count; v++) {
+                memcpy(out, state, sizeof out);
+                void *slots[MBP_SLOTS_MAX] = {out[2], out[3], out[4]};
+                variants[v]->measure[row](n, out[0], out[1], slots, constants, &terms, sums);
+                if (v == 0)
+                    memcpy(first, out, sizeof out), memcpy(first_sums, sums, sizeof sums);
+                CHECK(memcmp(out, first, sizeof out) == 0 && memcmp(sums, first_sums, sizeof sums) == 0,
+                      "measure %d differs between %s and %s at length %lld", row, variants[v]->isa, variants[0]->isa, (long long)n);
+                CHECK(memcmp(out, state, sizeof state[0] * 2) == 0, "measure %d writes more than slots", row);
+                CHECK(sums[0] == variants[v]->sum_squares(n, out[0]), "measure %d: another sum of squares at length %lld", row, (long long)n);
+            }
+        }
+}
+
 static void test_finite(const mbp_kernels *kernels) {
     T v[600];
     for (int n = 0; n <= 600; n += 1 + n / 8) {
@@ -377,5 +403,6 @@ int main(int count, char **arguments) {
     test_maps();
     test_losses();
     test_updates();
+    test_measures();
     return report(sizeof(T) == 8 ? "kernels, float64" : "kernels, float32");
 }

@@ -198,20 +198,29 @@ static void test_questions(void) {
     mbp_trainer_free(trainer), mbp_net_free(net);
 }
 
+static int takes_any_step_count(mbp_net *net) {
+    for (int i = 0; mbp_formula_name(MBP_OPTIMIZER, i); i++) {
+        mbp_trainer *trainer = dag_trainer(net, mbp_formula_name(MBP_OPTIMIZER, i));
+        if (mbp_trainer_set_steps(trainer, INT64_MAX, NULL) != MBP_OK || mbp_trainer_steps(trainer) != INT64_MAX)
+            return 0;
+        mbp_trainer_free(trainer);
+    }
+    return 1;
+}
+
 /* Any step count is set at once; in a process of its own, which an alarm ends. */
 static void test_large_step_count(void) {
     mbp_net *net = net_new(dag, NULL);
-    mbp_trainer *trainer = dag_trainer(net, "adam");
     int status;
     fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
         alarm(10);
-        _exit(mbp_trainer_set_steps(trainer, INT64_MAX, NULL) != MBP_OK || mbp_trainer_steps(trainer) != INT64_MAX);
+        _exit(!takes_any_step_count(net));
     }
     waitpid(child, &status, 0);
     CHECK(status == 0, "setting INT64_MAX steps: %s", WIFSIGNALED(status) ? "takes more than 10 s" : "refused");
-    mbp_trainer_free(trainer), mbp_net_free(net);
+    mbp_net_free(net);
 }
 
 /* ---- sizes ---- */

@@ -285,7 +285,7 @@ static void test_trainers(void) {
         {{"huber(delta=1", "mse"}, 1, "sgd", "')'"},
         {{"huber(beta=1)", "mse"}, 1, "sgd", "delta="},
         {{"quantile(q=1)", "mse"}, 1, "sgd", "(0,1)"},
-        {{"mse", "mse"}, 1, "adamw", "unknown optimizer \"adamw\""},
+        {{"mse", "mse"}, 1, "adamy", "unknown optimizer \"adamy\""},
         {{"mse", "mse"}, 1, "", "unknown optimizer"},
         {{"mse", "mse"}, 1, "sgd(lr=-1)", "lr=-1"},
         {{"mse", "mse"}, 1, "sgd(lr=nan)", "no number"},

@@ -58,7 +58,7 @@ static const subject subjects[] = {
     {"chain", "input 131\ndense 0 units=257 activation=tanh\ndense 1 units=300 activation=relu\ndense 2 units=7\noutput 3\n", "mse",
      "adam(lr=0.01,weight_decay=0.01)", 131, 7, 203, 600},
     {"wide", "input 520\ndense 0 units=521 activation=gelu l1=0.001 l2=0.01 max_norm=1.3\ndense 1 units=33\noutput 2\n", "huber",
-     "sgd_momentum(lr=0.01)", 520, 33, 64, 300},
+     "lamb(lr=0.01)", 520, 33, 64, 300},
     {"graph",
      "input 300\ndense 0 layer=a units=300 activation=tanh\ndense 1 layer=a\nadd 1 2\nmultiply 3 1\nconcat 4 0\nactivation 5 silu\n"
      "dense 6 units=5\noutput 7\n",
