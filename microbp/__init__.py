@@ -11,7 +11,7 @@ from . import threads
 from .backend import get_include, get_library_dir
 from .fitting import Record
 from .gradcheck import GradientCheck
-from .graph import Activation, Dense, Dropout, GaussianNoise, Input, Node, add, concat, multiply
+from .graph import Activation, BatchNorm, Dense, Dropout, GaussianNoise, Input, LayerNorm, Node, add, concat, multiply
 from .metrics import accuracy, mae, r2, rmse
 from .network import Network, load, mlp
 from .optimizers import SGD, Adam, Optimizer, RMSprop
@@ -27,12 +27,14 @@ __all__ = [
     "SGD",
     "Activation",
     "Adam",
+    "BatchNorm",
     "Dense",
     "Dropout",
     "GaussianNoise",
     "GradientCheck",
     "Init",
     "Input",
+    "LayerNorm",
     "Loss",
     "Network",
     "Node",

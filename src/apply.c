@@ -60,5 +60,6 @@ void mbp_update_pass(mbp_trainer *t) {
         const int threads = mbp_pool_take(t->net->pool, mbp_net_threads(t->net), work);
         mbp_pool_run(t->net->pool, threads, (job.group.length + UPDATE_RUN - 1) / UPDATE_RUN, run_update, &job);
     }
+    mbp_statistics_commit(t);
     t->steps++;
 }

@@ -106,8 +106,8 @@ def update_error(case: Case, trainer: bp.Trainer, grads: Off) -> list[np.ndarray
     hyper = dict(spec.values)
     decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
     decays = np.zeros(len(net.params))
-    for _, name, at, rows, cols in net._core.tensors():
-        decays[at : at + rows * cols] = decay if name == "weight" or decay_bias else 0
+    for layer, name, at, rows, cols in net._core.tensors():
+        decays[at : at + rows * cols] = decay if net.tensors[f"{layer}.{name}"].ndim == 2 or decay_bias else 0
     slots, step = list(trainer.state.values()), trainer.steps + 1
     errors = np.zeros((1 + len(slots), len(net.params)))
     for k, (p, g, e, d) in enumerate(zip(net.params.tolist(), grads.value.tolist(), grads.error.tolist(), decays.tolist(), strict=True)):
@@ -135,6 +135,7 @@ def several(value) -> list:
 
 def copy_state(source: bp.Trainer, target: bp.Trainer) -> None:
     target.net.params[:] = source.net.params
+    target.net.buffers[:] = source.net.buffers
     for name, slot in source.state.items():
         target.state[name][:] = slot
     target._core.steps = source.steps
@@ -161,6 +162,10 @@ def compare_step(case: Case, compiled: bp.Trainer, reference: bp.Trainer, found:
     assert compiled.step(x, y, case.weight) == losses[0]
     np.testing.assert_array_equal(compiled.grads, of_backward)
     reference.apply()
+    for name, scale in found.running.items():
+        near("buffer", case, compiled.net.tensors[name], reference.net.tensors[name], scale.error)
+        near("oracle", case, reference.net.tensors[name], scale.value, scale.error)
+    assert {name for name in compiled.net.tensors if "running" in name} >= set(found.running)
     near("parameter", case, compiled.net.params, reference.net.params, scales[0])
     for name, scale in zip(compiled.state, scales[1:], strict=True):
         near("slot", case, compiled.state[name], reference.state[name], scale)

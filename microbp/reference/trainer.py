@@ -59,6 +59,7 @@ class Trainer:
         self.slots = {name: self._zeros() for name in self._optimizer.entry.detail.split()}
         self._steps = 0
         self._pass: Pass | None = None
+        self._pending: array | None = None  # the buffers after the next update
         self._input_grads: list[Matrix] | None = None
         for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
             if loss and loss.entry.targets == "LABELS" and net.graph.nodes[output.node].width < 2:
@@ -71,7 +72,9 @@ class Trainer:
 
     def step(self, x: Any, y: Any, weight: Any = None) -> float:
         """Forward, loss, backward, update; returns the batch loss."""
-        return self._train(self._read_batch(x, y, weight))
+        batch = self._read_batch(x, y, weight)
+        self._check_statistics(len(batch.weights))
+        return self._train(batch)
 
     def backward(
         self,
@@ -89,9 +92,11 @@ class Trainer:
         if first_row < 0:
             raise ValueError(f"first_row={first_row} is not in [0,inf)")
         batch = self._read_batch(x, y, weight, input_grads)
+        self._check_statistics(len(batch.weights))
         losses, result, ends = self._forward_loss(batch, total or _total(batch), self._place(first_row))
         self._check_losses(losses)
         self._store_gradients(result, self._gradients(result, ends, accumulate), input_grads)
+        self._prepare_statistics(result, accumulate)
         return sum(losses)
 
     def apply(self) -> None:
@@ -104,7 +109,7 @@ class Trainer:
     def forward(self, x: Any) -> list[memoryview]:
         """The raw outputs, in training."""
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
-        _check_rows(inputs)
+        self._check_statistics(_check_rows(inputs))
         self._pass = self.net.forward(inputs, self._place(0))
         return [buffer(output, self.net.format) for output in self._pass.outputs]
 
@@ -118,6 +123,7 @@ class Trainer:
         read = [read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows) for i, (g, o) in enumerate(zip(gradients, outputs))]
         found = self._gradients(self._pass, [(output, g.data) for output, g in zip(outputs, read)], accumulate)
         self._store_gradients(self._pass, found, input_grads)
+        self._prepare_statistics(self._pass, accumulate)
 
     # ---- loops and other questions ----
 
@@ -134,6 +140,7 @@ class Trainer:
         """
         data = self._read_batch(x, y, weight)
         batches = list(_batches(_read_index(index, len(data.weights)), batch_rows))
+        self._check_statistics(len(batches[-1]))
         rates = self._read_rates(lr, len(batches))
         loss, total = 0.0, 0.0
         for step, (rows, rate) in enumerate(zip(batches, rates)):
@@ -179,6 +186,7 @@ class Trainer:
         """Zero gradients, slots and steps."""
         for vector in (self.grads, *self.slots.values()):
             _copy(vector, self._zeros())
+        self._pending = None
         self._steps = 0
 
     # ---- reading ----
@@ -234,6 +242,7 @@ class Trainer:
         found = self._gradients(result, ends, accumulate=False)
         self._check_gradients(found[0])
         self._store_gradients(result, found, input_grads=False)
+        self._prepare_statistics(result, accumulate=False)
         self._update()
         return sum(losses)
 
@@ -266,7 +275,7 @@ class Trainer:
         return self.net.graph.layers[tensor.layer].frozen
 
     def _update(self) -> None:
-        """One optimizer step on every parameter that is not frozen. Weight decay acts on weights, and on biases if decay_bias is 1."""
+        """One optimizer step on every parameter that is not frozen. Weight decay acts on weights, and with decay_bias=1 on all."""
         hyper = dict(self._values)
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
         update, t = self._optimizer.entry.update, self._steps + 1
@@ -274,7 +283,7 @@ class Trainer:
         for tensor in self.net.layout:
             if self._is_frozen(tensor):
                 continue
-            tensor_decay = decay if tensor.name == "weight" or decay_bias else 0.0
+            tensor_decay = decay if tensor.is_matrix or decay_bias else 0.0
             for i in range(tensor.place.start, tensor.place.stop):
                 g = self.grads[i] + tensor_decay * params[i]
                 params[i], state = update(params[i], g, [slot[i] for slot in slots], t, **hyper)
@@ -283,7 +292,35 @@ class Trainer:
         _copy(self.net.params, params)
         for slot, value in zip(self.slots.values(), slots):
             _copy(slot, value)
+        self._commit_statistics()
         self._steps = t
+
+    # ---- running statistics ----
+
+    def _check_statistics(self, rows: int) -> None:
+        moving = [node.layer for node in self.net.graph.nodes if node.kind == "batch_norm" and not node.layer.frozen]
+        if rows == 1 and moving:
+            needs = f"batch_norm (layer {moving[0].name}) needs at least 2 rows in training"
+            raise ValueError(f"{needs}; choose a batch size that leaves no single row")
+
+    def _prepare_statistics(self, result: Pass, accumulate: bool) -> None:
+        """What the running statistics become by this pass; accumulate: on top of those that wait for the next update."""
+        if not accumulate or self._pending is None:
+            self._pending = self.net.buffers[:]
+        places = {(tensor.layer, tensor.name): tensor.place for tensor in self.net.buffer_layout}
+        for batch in result.batches:
+            momentum, unbiased = batch.layer.settings["momentum"], batch.rows / (batch.rows - 1)
+            found = {"running_mean": batch.mean, "running_var": [unbiased * variance for variance in batch.variance]}
+            for name, values in found.items():
+                place = places[batch.layer.name, name]
+                moved = [(1 - momentum) * old + momentum * new for old, new in zip(self._pending[place], values)]
+                self._pending[place] = array(self.net.format, moved)
+
+    def _commit_statistics(self) -> None:
+        pending, self._pending = self._pending, None
+        for tensor in self.net.buffer_layout:
+            if pending is not None and not self._is_frozen(tensor):
+                self.net.buffers[tensor.place] = pending[tensor.place]
 
 
 def _copy(vector: array, values: array) -> None:
