@@ -15,7 +15,7 @@ from . import threads
 from .averages import EMA, SWA
 from .backend import get_include, get_library_dir
 from .gradcheck import GradientCheck
-from .graph import Activation, Dense, Dropout, GaussianNoise, Input, Node, add, concat, multiply
+from .graph import Activation, BatchNorm, Dense, Dropout, GaussianNoise, Input, LayerNorm, Node, add, concat, multiply
 from .history import Record, save_history
 from .metrics import accuracy, log_loss, mae, r2, rmse, top_k
 from .network import Network, load, mlp
@@ -76,6 +76,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "BatchNorm",
     "Constant",
     "Cosine",
     "CosineRestarts",
@@ -89,6 +90,7 @@ __all__ = [
     "Input",
     "InverseTime",
     "Lamb",
+    "LayerNorm",
     "Lion",
     "Loss",
     "Momentum",

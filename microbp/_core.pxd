@@ -37,6 +37,7 @@ cdef extern from "microbp.h" nogil:
         const char *layer
         const char *name
         int64_t offset, in_ "in", out
+        int dims, buffer
     ctypedef struct mbp_batch:
         const mbp_array *x
         int n_x

@@ -88,11 +88,18 @@ cdef class Net:
         return block_of(self, at, count, mbp_net_dtype(self.net) == MBP_F64)
 
     def tensors(self):
+        return self.tensors_of(False)
+
+    def buffer_tensors(self):
+        return self.tensors_of(True)
+
+    cdef object tensors_of(self, bint buffers):
         cdef mbp_tensor tensor
         cdef int i = 0
         found = []
         while mbp_net_tensor(self.net, i, &tensor):
-            found.append(((<bytes>tensor.layer).decode(), (<bytes>tensor.name).decode(), tensor.offset, tensor.in_, tensor.out))
+            if tensor.buffer == buffers:
+                found.append(((<bytes>tensor.layer).decode(), (<bytes>tensor.name).decode(), tensor.offset, tensor.in_, tensor.out))
             i += 1
         return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+_LAYERS = ("dense", "batch_norm", "layer_norm")  # operations with parameters
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -19,7 +21,8 @@ class Statement:
 
 @dataclass(frozen=True)
 class Layer:
-    """A dense layer: its sizes and settings, and the nodes where it is used."""
+    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm or layer_norm; of a norm, inputs and units
+    are its width, and the settings are `eps` and `momentum`."""
 
     name: str
     inputs: int
@@ -33,11 +36,14 @@ class Layer:
     l2: float
     max_norm: float | None  # of each unit's incoming weights; None: no limit
     nodes: tuple[int, ...]
+    kind: str = "dense"
+    eps: float | None = None
+    momentum: float | None = None
 
     @property
     def parameters(self) -> int:
         """How many numbers it learns."""
-        return self.units * (self.inputs + self.bias)
+        return self.units * ((self.inputs if self.kind == "dense" else 1) + self.bias)
 
 
 @dataclass(frozen=True)
@@ -89,30 +95,33 @@ def _statement(description: Description, operation: str, words: list[str]) -> St
         return Statement(node, operation, (), int(words[0]), "")
     operands = tuple(int(word) for word in words if word.isdecimal())
     widths = [description.nodes[operand].width for operand in operands]
-    if operation == "dense":
-        layer = _layer(description, node, widths[0], dict(word.split("=", 1) for word in words[1:]))
+    if operation in _LAYERS:
+        layer = _layer(description, node, operation, widths[0], dict(word.split("=", 1) for word in words[1:]))
         return Statement(node, operation, operands, layer.units, layer.name)
     width = sum(widths) if operation == "concat" else widths[0]
     return Statement(node, operation, operands, width, " ".join(words[len(operands) :]))
 
 
-def _layer(description: Description, node: int, width: int, attributes: dict[str, str]) -> Layer:
+def _layer(description: Description, node: int, kind: str, width: int, attributes: dict[str, str]) -> Layer:
     name = attributes["layer"]
     known = description.layers.get(name)
     if known is None:
         layer = Layer(
             name=name,
             inputs=width,
-            units=int(attributes["units"]),
-            activation=attributes["activation"],
-            init=attributes["init"],
-            bias=attributes["bias"] == "1",
+            units=int(attributes.get("units", width)),
+            activation=attributes.get("activation", "identity"),
+            init=attributes.get("init", ""),
+            bias=attributes.get("bias", "1") == "1",
             frozen=attributes["frozen"] == "1",
             lr=_number(attributes["lr"]),
-            l1=_number(attributes["l1"]),
-            l2=_number(attributes["l2"]),
-            max_norm=_number(attributes["max_norm"]) or None,
+            l1=_number(attributes.get("l1", "0")),
+            l2=_number(attributes.get("l2", "0")),
+            max_norm=_number(attributes.get("max_norm", "0")) or None,
             nodes=(node,),
+            kind=kind,
+            eps=_number(attributes["eps"]) if "eps" in attributes else None,
+            momentum=_number(attributes["momentum"]) if "momentum" in attributes else None,
         )
     else:
         layer = Layer(**{**vars(known), "nodes": (*known.nodes, node)})
@@ -133,7 +142,7 @@ def table(description: Description) -> str:
 
 
 def _row(description: Description, node: Statement) -> tuple[str, ...]:
-    layer = description.layers.get(node.detail) if node.operation == "dense" else None
+    layer = description.layers.get(node.detail) if node.operation in _LAYERS else None
     start = str(node.node), layer.name if layer else node.operation, ", ".join(map(str, node.operands)), str(node.width)
     if layer is None:
         return (*start, node.detail, "", _role(description.outputs, node.node))

@@ -107,5 +107,5 @@ def _name(net: Network, place: int) -> tuple[str, tuple[int, ...]]:
     for layer, name, offset, inputs, outputs in net._core.tensors():
         if offset <= place < offset + inputs * outputs:
             row, column = divmod(place - offset, outputs)
-            return f"{layer}.{name}", (column, row) if name == "weight" else (column,)
+            return f"{layer}.{name}", (column, row) if net.tensors[f"{layer}.{name}"].ndim == 2 else (column,)
     raise IndexError(place)

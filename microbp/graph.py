@@ -21,6 +21,7 @@ from .specs import Formula, Init, Range, Spec, number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _numbers = itertools.count()
+_EPS = Range(1e-5, 0, math.inf, "(0,inf)")
 
 
 def _count(value: Any, what: str) -> int:
@@ -47,6 +48,17 @@ def layer_settings(**given: float | None) -> dict[str, float]:
     """Those of a layer's lr, l1, l2 and max_norm that are not None, checked."""
     valid = Range(0.0, 0.0, math.inf, "[0,inf)")
     return {key: _setting(value, key, valid) for key, value in given.items() if value is not None}
+
+
+def _text(settings: dict[str, float]) -> str:
+    """A layer's settings in graph text."""
+    return "".join(f" {key}={number(value)}" for key, value in settings.items())
+
+
+def _check_name(name: str | None, what: str) -> str | None:
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError(f"{what}: name {name!r} must be 1 to 63 letters, digits, _ or -")
+    return name
 
 
 class Node:
@@ -105,6 +117,8 @@ class Dense:
     this Euclidean norm (Srivastava et al. 2014, section 5.1); None or 0: none.
     """
 
+    operation = "dense"
+
     def __init__(
         self,
         units: int,
@@ -123,7 +137,7 @@ class Dense:
         self.array: np.ndarray[Any, Any] | None = None
         self.init = self._parse_init(init)
         self.bias = bool(bias)
-        self.name = self._check_name(name)
+        self.name = _check_name(name, "Dense")
         self.settings = layer_settings(lr=lr, l1=l1, l2=l2, max_norm=max_norm)
 
     def _parse_init(self, init: Any) -> str:
@@ -136,14 +150,13 @@ class Dense:
             raise ValueError(f"Dense: init has shape {self.array.shape}; it must be ({self.units}, inputs)")
         return "array"
 
-    @staticmethod
-    def _check_name(name: str | None) -> str | None:
-        if name is not None and not _NAME.fullmatch(name):
-            raise ValueError(f"Dense: name {name!r} must be 1 to 63 letters, digits, _ or -")
-        return name
-
     def __call__(self, node: Node) -> Node:
-        return Node("dense", (_node(node, "Dense"),), self.units, self)
+        return Node(self.operation, (_node(node, "Dense"),), self.units, self)
+
+    @property
+    def text(self) -> str:
+        """Its settings in graph text."""
+        return f"units={self.units} activation={self.activation.text} init={self.init} bias={int(self.bias)}{_text(self.settings)}"
 
     def __repr__(self) -> str:
         settings = "".join(f", {key}={value}" for key, value in self.settings.items())
@@ -194,7 +207,62 @@ class GaussianNoise:
         return f"GaussianNoise({self.std!r})"
 
 
-Layer = Dense | Activation | Dropout | GaussianNoise
+class BatchNorm:
+    """y = gamma (x - mean) / sqrt(variance + eps) + beta by the statistics of each column (Ioffe & Szegedy 2015), defined as PyTorch's
+    BatchNorm1d. lr: factor of the optimizer's learning rate for gamma and beta.
+
+    In training they are those of the batch's rows (at least 2, each counted once whatever its sample_weight), and each update moves the
+    running ones by `momentum` towards them; in prediction and evaluation, and in training where the layer is frozen, the running ones
+    count. Called twice, it is used twice with the same gamma, beta and running statistics.
+    """
+
+    operation = "batch_norm"
+    _MOMENTUM = Range(0.1, 0, 1, "[0,1]")
+
+    def __init__(self, momentum: float = 0.1, eps: float = 1e-5, name: str | None = None, lr: float = 1.0) -> None:
+        self.momentum = _setting(momentum, "BatchNorm: momentum", self._MOMENTUM)
+        self.eps = _setting(eps, "BatchNorm: eps", _EPS)
+        self.name = _check_name(name, "BatchNorm")
+        self.settings = layer_settings(lr=lr)
+
+    def __call__(self, node: Node) -> Node:
+        return Node(self.operation, (_node(node, "BatchNorm"),), node.width, self)
+
+    @property
+    def text(self) -> str:
+        """Its settings in graph text."""
+        return f"momentum={number(self.momentum)} eps={number(self.eps)}{_text(self.settings)}"
+
+    def __repr__(self) -> str:
+        return f"BatchNorm(momentum={self.momentum!r}, eps={self.eps!r}, name={self.name!r}, lr={self.settings['lr']!r})"
+
+
+class LayerNorm:
+    """y = gamma (x - mean) / sqrt(variance + eps) + beta by the statistics of each row (Ba, Kiros & Hinton 2016), defined as PyTorch's
+    LayerNorm over the features. lr: factor of the optimizer's learning rate. Called twice, it is used twice with the same gamma and beta.
+    """
+
+    operation = "layer_norm"
+
+    def __init__(self, eps: float = 1e-5, name: str | None = None, lr: float = 1.0) -> None:
+        self.eps = _setting(eps, "LayerNorm: eps", _EPS)
+        self.name = _check_name(name, "LayerNorm")
+        self.settings = layer_settings(lr=lr)
+
+    def __call__(self, node: Node) -> Node:
+        return Node(self.operation, (_node(node, "LayerNorm"),), node.width, self)
+
+    @property
+    def text(self) -> str:
+        """Its settings in graph text."""
+        return f"eps={number(self.eps)}{_text(self.settings)}"
+
+    def __repr__(self) -> str:
+        return f"LayerNorm(eps={self.eps!r}, name={self.name!r}, lr={self.settings['lr']!r})"
+
+
+Trained = Dense | BatchNorm | LayerNorm  # layers with parameters
+Layer = Trained | Activation | Dropout | GaussianNoise
 
 
 def _node(value: Any, what: str) -> Node:
@@ -270,36 +338,32 @@ class _Writer:
     """Writes one line per node; remembers the layers already seen, for a layer is described where it is first used."""
 
     def __init__(self) -> None:
-        self.names: dict[Dense, str] = {}
-        self.widths: dict[Dense, int] = {}
+        self.names: dict[Trained, str] = {}
+        self.widths: dict[Trained, int] = {}
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
 
     def line(self, node: Node, operands: list[int]) -> str:
         start = " ".join([node.operation, *map(str, operands)])
-        if isinstance(node.layer, Dense):
+        if isinstance(node.layer, Trained):
             return f"{start} {self._use(node.layer, node.operands[0].width)}"
         if node.layer:
             return f"{start} {node.layer.text}"
         return start if operands else f"{start} {node.width}"
 
-    def _use(self, layer: Dense, width: int) -> str:
+    def _use(self, layer: Trained, width: int) -> str:
         if layer not in self.names:
             self._name(layer, width)
-            settings = "".join(f" {key}={number(value)}" for key, value in layer.settings.items())
-            return (
-                f"layer={self.names[layer]} units={layer.units} activation={layer.activation.text} init={layer.init} "
-                f"bias={int(layer.bias)}{settings}"
-            )
+            return f"layer={self.names[layer]} {layer.text}"
         if self.widths[layer] != width:
             sizes = f"first used on {self.widths[layer]} columns, then on {width}"
             raise ValueError(f"{self.names[layer]}: {sizes}; shared weights need equal widths")
         return f"layer={self.names[layer]}"
 
-    def _name(self, layer: Dense, width: int) -> None:
-        name = layer.name or f"dense_{len(self.names)}"
+    def _name(self, layer: Trained, width: int) -> None:
+        name = layer.name or f"{layer.operation}_{sum(type(other) is type(layer) for other in self.names)}"
         if name in self.names.values():
             raise ValueError(f"Network: two different layers have the name {name!r}; give one of them another name=")
-        if layer.array is not None:
+        if isinstance(layer, Dense) and layer.array is not None:
             if layer.array.shape[1] != width:
                 raise ValueError(f"{name}: init has shape {layer.array.shape}, but the layer is used on {width} columns")
             self.arrays[name] = layer.array

@@ -80,8 +80,8 @@ class Network:
         self._dtype = np.dtype(core.dtype)
         self._params = np.asarray(memoryview(core.params))
         self._buffers = np.asarray(memoryview(core.buffers))
-        self._tensors = MappingProxyType(dict(self._shaped(*row) for row in core.tensors()))
         described = description.read(core.text())
+        self._tensors = MappingProxyType(self._views(core, described))
         self._input_widths = tuple(entry.width for entry in described.inputs)
         self._output_widths = tuple(entry.width for entry in described.outputs)
         # Predictions of these nets need no look at the arrays in Python: the compiled backend's checks are enough.
@@ -94,9 +94,14 @@ class Network:
         net._adopt(core, backend, arrays, n_threads)
         return net
 
-    def _shaped(self, layer: str, name: str, offset: int, inputs: int, outputs: int) -> tuple[str, Array]:
-        flat = self._params[offset : offset + inputs * outputs]
-        return f"{layer}.{name}", flat.reshape(inputs, outputs).T if name == "weight" else flat
+    def _views(self, core: backends.CoreNet, described: description.Description) -> dict[str, Array]:
+        views = {}
+        for vector, rows in ((self._params, core.tensors()), (self._buffers, core.buffer_tensors())):
+            for layer, name, offset, inputs, outputs in rows:
+                flat = vector[offset : offset + inputs * outputs]
+                is_matrix = name == "weight" and described.layers[layer].kind == "dense"
+                views[f"{layer}.{name}"] = flat.reshape(inputs, outputs).T if is_matrix else flat
+        return {name: view for layer in described.layers for name, view in views.items() if name.startswith(f"{layer}.")}
 
     def _write_arrays(self) -> None:
         for layer, array in self._arrays.items():
@@ -121,22 +126,24 @@ class Network:
 
     @property
     def params(self) -> Array:
-        """All parameters as one flat writable view: weights in layer order, each (in, out) row-major, then biases."""
+        """All parameters as one flat writable view: the weights of dense layers in order, each (in, out) row-major, then all biases
+        and scales."""
         return self._params
 
     @property
     def buffers(self) -> Array:
-        """What is saved but not trained, as one flat writable view."""
+        """What is saved but not trained, the running statistics of batch_norm layers, as one flat writable view."""
         return self._buffers
 
     @property
     def tensors(self) -> Mapping[str, Array]:
-        """Views of the parameters by name: "dense_0.weight" of shape (out, in), "dense_0.bias" of shape (out,)."""
+        """Views of parameters and buffers by name: "dense_0.weight" of shape (out, in), "dense_0.bias" of shape (out,);
+        "batch_norm_0.weight", ".bias", ".running_mean", ".running_var" of shape (width,)."""
         return self._tensors
 
     @property
     def layers(self) -> list[description.Layer]:
-        """The dense layers, in the order of their first use."""
+        """The layers with parameters, in the order of their first use."""
         return list(description.read(self.text()).layers.values())
 
     @property

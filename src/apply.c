@@ -221,5 +221,6 @@ static void update_average(const mbp_trainer *t) {
 void mbp_update_pass(mbp_trainer *t) {
     update_groups(t);
     limit_weights(t->net);
+    mbp_statistics_commit(t);
     update_average(t);
 }

@@ -56,7 +56,9 @@ static mbp_status work_prepare(void *argument) {
         return status;
     if (e->n < 1 || e->batch_rows < 1)
         return mbp_fail(e->error, MBP_INVALID, "an epoch needs at least one row, and batches of at least one");
-    status = check_index(e, rows);
+    status = mbp_statistics_check(e->trainer->net, e->n % e->batch_rows ? e->n % e->batch_rows : e->batch_rows, e->error);
+    if (status == MBP_OK)
+        status = check_index(e, rows);
     if (status == MBP_OK)
         status = check_rates(e);
     if (status == MBP_OK)

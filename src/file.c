@@ -5,7 +5,7 @@
  *                    {"__metadata__":{"format":"microbp","microbp.format":"1","microbp.graph":"input 4\ndense 0 ...","microbp.seed":"0",
  *                     "microbp.rng":"philox4x32-10/1","microbp.crc32c":"1a2b3c4d"},
  *                     "dense_0.weight":{"dtype":"F32","shape":[out,in],"data_offsets":[begin,end]},"dense_0.bias":...}
- *     the rest       the tensors, in layer order and without gaps; a weight is (out, in) row-major, the transpose of what memory holds
+ *     the rest       the tensors, in layer order and without gaps; a matrix is (out, in) row-major, the transpose of what memory holds
  *
  * The checksum is of the whole file with its own eight digits taken as zeros. The same net always gives the same bytes.
  *
@@ -107,7 +107,7 @@ static void put_tensor(output *o, const mbp_tensor *tensor, mbp_dtype dtype, uin
     put(o, dtype_name(dtype));
     put(o, "\",\"shape\":[");
     put_integer(o, (uint64_t)tensor->out);
-    if (strcmp(tensor->name, "weight") == 0) {
+    if (tensor->dims == 2) {
         put(o, ",");
         put_integer(o, (uint64_t)tensor->in);
     }
@@ -146,9 +146,13 @@ typedef struct draft {
     size_t graph_size, data_at, size;
 } draft;
 
+/* Where a tensor stands in memory. */
+static char *tensor_at(const mbp_net *net, const mbp_tensor *tensor) {
+    return net->block + (size_t)(tensor->offset + (tensor->buffer ? net->params : 0)) * net->item;
+}
+
 static mbp_status draft_begin(draft *d, const mbp_net *net, mbp_error *error) {
-    int64_t count;
-    mbp_net_params((mbp_net *)net, &count); /* which only reads */
+    const int64_t count = net->params + net->buffers;
     mbp_dtype dtype = mbp_net_dtype(net);
     if (count == 0 && dtype != MBP_F32)
         return mbp_fail(error, MBP_UNSUPPORTED,
@@ -172,14 +176,12 @@ static void draft_write(const draft *d, char *bytes) {
     output text = {bytes + LENGTH_BYTES, 0};
     size_t digits = LENGTH_BYTES + put_header(&text, d->net, d->graph);
 
-    int64_t count;
-    const char *params = mbp_net_params((mbp_net *)d->net, &count);
     size_t item = item_size(mbp_net_dtype(d->net));
     char *data = bytes + d->data_at;
     mbp_tensor tensor;
     for (int i = 0; mbp_net_tensor(d->net, i, &tensor); i++) {
         size_t in = (size_t)tensor.in, out = (size_t)tensor.out;
-        transpose(data, params + (size_t)tensor.offset * item, in, out, item);
+        transpose(data, tensor_at(d->net, &tensor), in, out, item);
         data += in * out * item;
     }
     char crc[CRC_DIGITS + 1];
@@ -352,15 +354,13 @@ static int read_entry(json *j, entry *e) {
 static int entry_fits(const entry *e, const mbp_tensor *tensor, mbp_dtype dtype, int64_t begin, int64_t end) {
     char name[TEXT_SIZE];
     snprintf(name, sizeof name, "%s.%s", tensor->layer, tensor->name);
-    int weight = strcmp(tensor->name, "weight") == 0;
     return strcmp(e->name, name) == 0 && strcmp(e->dtype, dtype_name(dtype)) == 0 && e->begin == begin && e->end == end &&
-           e->dims == 1 + weight && e->shape[0] == tensor->out && (!weight || e->shape[1] == tensor->in);
+           e->dims == tensor->dims && e->shape[0] == tensor->out && (tensor->dims == 1 || e->shape[1] == tensor->in);
 }
 
-/* Fills the net, which has as many parameters as the file has room for. */
+/* Fills the net, which has as many numbers as the file has room for. */
 static mbp_status read_tensors(mbp_net *net, const source *s, mbp_error *error) {
-    int64_t count, begin = 0;
-    char *params = mbp_net_params(net, &count);
+    int64_t begin = 0;
     mbp_dtype dtype = mbp_net_dtype(net);
     size_t item = item_size(dtype);
     json j = s->tensors;
@@ -370,7 +370,7 @@ static mbp_status read_tensors(mbp_net *net, const source *s, mbp_error *error) 
         int64_t end = begin + tensor.in * tensor.out * (int64_t)item;
         if (!read_entry(&j, &e) || !entry_fits(&e, &tensor, dtype, begin, end))
             return mbp_fail(error, MBP_CORRUPT, DAMAGED("the entry of %s.%s is not what the graph asks for"), tensor.layer, tensor.name);
-        transpose(params + (size_t)tensor.offset * item, s->bytes + s->data_at + begin, (size_t)tensor.out, (size_t)tensor.in, item);
+        transpose(tensor_at(net, &tensor), s->bytes + s->data_at + begin, (size_t)tensor.out, (size_t)tensor.in, item);
         begin = end;
     }
     if (!json_take(&j, '}') || !json_done(&j))
@@ -400,15 +400,15 @@ static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtyp
     for (const char *c = graph; *c; c++)
         if ((unsigned char)*c >= JSON_OTHER)
             return mbp_fail(error, MBP_CORRUPT, DAMAGED("its graph has a character that is not ASCII"));
-    int64_t params;
+    int64_t numbers;
     mbp_error inner;
-    mbp_status status = mbp_graph_count(graph, &params, &inner);
+    mbp_status status = mbp_graph_count(graph, &numbers, &inner);
     if (status != MBP_OK)
         return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the file's graph is refused: %.200s", inner.text);
     size_t item = item_size(dtype), data = s->size - s->data_at;
-    if (data % item || (uint64_t)params != data / item)
+    if (data % item || (uint64_t)numbers != data / item)
         return mbp_fail(error, MBP_CORRUPT, DAMAGED("its graph has %lld parameters of %zu bytes, and it holds %zu bytes of them"),
-                        (long long)params, item, data);
+                        (long long)numbers, item, data);
     return MBP_OK;
 }
 

@@ -64,18 +64,19 @@ static mbp_status read_concat(reader *r, mbp_node *node) {
 
 /* ---- dense layers ---- */
 
-enum { LAYER, UNITS, ACTIVATION_KEY, INIT, BIAS, FROZEN, KEYS }; /* and MBP_LAYER_SETTINGS */
+enum { LAYER, UNITS, ACTIVATION_KEY, INIT, BIAS, FROZEN, KEYS }; /* and mbp_layer_settings */
 static const char *const dense_keys[KEYS] = {"layer", "units", "activation", "init", "bias", "frozen"};
 
 /* The rest of the line as key=value words; absent ones have length 0, and settings stay as they are. given: bits of the settings that were
  * there. */
 static mbp_status read_pairs(reader *r, mbp_slice values[KEYS], double settings[MBP_PARAMETERS_MAX], unsigned *given) {
+    const char *known = mbp_layer_settings(MBP_DENSE);
     for (mbp_slice word = mbp_take_word(&r->rest); word.length; word = mbp_take_word(&r->rest)) {
         const char *equals = memchr(word.at, '=', word.length);
         mbp_slice key = {word.at, equals ? (size_t)(equals - word.at) : word.length};
         int i = 0;
-        if (equals && mbp_parameter_index(MBP_LAYER_SETTINGS, key) >= 0) {
-            mbp_status status = mbp_parameter_read(word, MBP_LAYER_SETTINGS, settings, given, r->error);
+        if (equals && mbp_parameter_index(known, key) >= 0) {
+            mbp_status status = mbp_parameter_read(word, known, settings, given, r->error);
             if (status != MBP_OK)
                 return mbp_fail_line(r, status);
             continue;
@@ -96,6 +97,7 @@ static mbp_status read_pairs(reader *r, mbp_slice values[KEYS], double settings[
 static mbp_status read_layer(reader *r, const mbp_slice values[KEYS], int64_t in) {
     mbp_layer *layer = &r->net->layer[r->net->layers];
     int bias = 1;
+    layer->kind = MBP_DENSE;
     mbp_status status = mbp_name_layer(r, layer, values[LAYER]);
     if (status == MBP_OK && !values[UNITS].length)
         status = FAIL(r, "a new dense layer needs units=");
@@ -118,6 +120,7 @@ static mbp_status read_layer(reader *r, const mbp_slice values[KEYS], int64_t in
         return status;
     layer->in = in;
     layer->bias = bias ? 0 : -1;
+    layer->running = -1;
     r->net->layers++;
     return MBP_OK;
 }
@@ -127,7 +130,7 @@ static mbp_status read_dense(reader *r, mbp_node *node) {
     double settings[MBP_PARAMETERS_MAX] = {0};
     unsigned given = 0;
     node->kind = MBP_DENSE;
-    mbp_parameter_defaults(MBP_LAYER_SETTINGS, settings);
+    mbp_parameter_defaults(mbp_layer_settings(MBP_DENSE), settings);
     mbp_status status = mbp_read_operand(r, node);
     if (status == MBP_OK)
         status = read_pairs(r, values, settings, &given);
@@ -139,6 +142,8 @@ static mbp_status read_dense(reader *r, mbp_node *node) {
         node->layer = r->net->layers;
         memcpy(r->net->layer[node->layer].setting, settings, sizeof settings);
         status = read_layer(r, values, in);
+    } else if (r->net->layer[node->layer].kind != MBP_DENSE) {
+        return FAIL(r, "layer %s is not a dense layer; give this one another name by layer=", r->net->layer[node->layer].name);
     } else {
         for (int i = UNITS; i < KEYS; i++)
             if (values[i].length)
@@ -199,7 +204,7 @@ static mbp_status read_node(reader *r, mbp_slice statement) {
     else if (mbp_is_setting(statement, &node->kind))
         status = mbp_read_setting(r, node);
     else
-        return FAIL(r, "\"%.*s\" is not a statement: input, dense, activation, add, multiply, concat, dropout, noise, output",
+        return FAIL(r, "\"%.*s\" is not a statement: input, dense, activation, add, multiply, concat, dropout, noise, batch_norm, layer_norm, output",
                     mbp_shown(statement), statement.at);
     net->nodes += status == MBP_OK;
     return status;
@@ -244,20 +249,32 @@ static void mark_reached(mbp_net *net) {
                 net->node[net->operands[net->node[id].first_operand + i]].reached = 1;
 }
 
-/* Offsets in the flat vector: all weights in layer order, then all biases. */
+/* Offsets in the flat vectors: the weights of dense layers in layer order, then all biases and scales; running statistics. */
 static mbp_status place_params(mbp_net *net, mbp_error *error) {
     int64_t count = 0;
     for (int i = 0; i < net->layers; i++) {
-        net->layer[i].weight = count;
-        count += net->layer[i].in * net->layer[i].out; /* < 2^62 */
+        if (net->layer[i].kind == MBP_DENSE) {
+            net->layer[i].weight = count;
+            count += net->layer[i].in * net->layer[i].out; /* < 2^62 */
+        }
         if (count > PARAMS_MAX)
             return mbp_fail(error, MBP_INVALID, "the network has more than 2^48 parameters, up to layer %s", net->layer[i].name);
     }
-    for (int i = 0; i < net->layers; i++)
-        if (net->layer[i].bias >= 0) {
-            net->layer[i].bias = count;
-            count += net->layer[i].out;
+    for (int i = 0; i < net->layers; i++) {
+        mbp_layer *layer = &net->layer[i];
+        if (layer->kind != MBP_DENSE) {
+            layer->weight = count;
+            count += layer->out;
         }
+        if (layer->bias >= 0) {
+            layer->bias = count;
+            count += layer->out;
+        }
+        if (layer->running >= 0) {
+            layer->running = net->buffers;
+            net->buffers += 2 * layer->out;
+        }
+    }
     net->params = count;
     return MBP_OK;
 }
@@ -314,11 +331,11 @@ mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator 
     return MBP_OK;
 }
 
-mbp_status mbp_graph_count(const char *graph, int64_t *params, mbp_error *error) {
+mbp_status mbp_graph_count(const char *graph, int64_t *numbers, mbp_error *error) {
     mbp_net *net;
     mbp_status status = mbp_graph_read(&net, graph, NULL, error);
     if (status == MBP_OK) {
-        *params = net->params;
+        *numbers = net->params + net->buffers;
         mbp_graph_free(net);
     }
     return status;
@@ -343,22 +360,12 @@ static void put_layer(writer *w, const mbp_layer *layer) {
     char activation[MBP_SPEC_SIZE], initialiser[MBP_SPEC_SIZE];
     mbp_formula_print(MBP_ACTIVATION, &layer->activation, activation);
     mbp_formula_print(MBP_INITIALISER, &layer->initialiser, initialiser);
-    put(w, " units=%lld activation=%s init=%s bias=%d frozen=%d", (long long)layer->out, activation, initialiser, layer->bias >= 0,
-        layer->frozen);
-    mbp_slice name;
-    double standard;
-    mbp_interval interval;
-    for (int i = 0; mbp_parameter(MBP_LAYER_SETTINGS, i, &name, &standard, &interval); i++) {
-        char number[MBP_NUMBER_SIZE];
-        const size_t length = mbp_print_number(number, layer->setting[i]);
-        put(w, " %.*s=%.*s", (int)name.length, name.at, (int)length, number);
-    }
+    put(w, " units=%lld activation=%s init=%s bias=%d", (long long)layer->out, activation, initialiser, layer->bias >= 0);
 }
 
 static void put_node(writer *w, const mbp_net *net, const mbp_node *node, int new_layer) {
-    static const char *const names[] = {"input", "dense", "activation", "add", "multiply", "concat", "dropout", "noise"};
     char spec[MBP_SPEC_SIZE];
-    put(w, "%s", names[node->kind]);
+    put(w, "%s", mbp_statement_word(node->kind));
     for (int i = 0; i < node->operands; i++)
         put(w, " %d", net->operands[node->first_operand + i]);
     if (node->kind == MBP_INPUT)
@@ -367,14 +374,14 @@ static void put_node(writer *w, const mbp_net *net, const mbp_node *node, int ne
         mbp_formula_print(MBP_ACTIVATION, &node->activation, spec);
         put(w, " %s", spec);
     }
-    if (node->kind == MBP_DROPOUT || node->kind == MBP_NOISE) {
-        mbp_print_settings(node, spec);
+    if (node->layer >= 0)
+        put(w, " layer=%s", net->layer[node->layer].name);
+    if (node->kind == MBP_DENSE && new_layer)
+        put_layer(w, &net->layer[node->layer]);
+    if (node->layer < 0 || new_layer) {
+        mbp_print_settings(net, node, spec);
         put(w, "%s", spec);
     }
-    if (node->kind == MBP_DENSE)
-        put(w, " layer=%s", net->layer[node->layer].name);
-    if (new_layer)
-        put_layer(w, &net->layer[node->layer]);
     put(w, "\n");
 }
 
@@ -384,7 +391,7 @@ size_t mbp_net_text(const mbp_net *net, char *text, size_t size) {
     writer w = {text, text ? size : 0, 0};
     int layers = 0;
     for (int id = 0; id < net->nodes; id++) {
-        int new_layer = net->node[id].kind == MBP_DENSE && net->node[id].layer == layers;
+        int new_layer = net->node[id].layer == layers;
         layers += new_layer;
         put_node(&w, net, &net->node[id], new_layer);
     }

@@ -30,10 +30,12 @@ mbp_status mbp_read_switch(reader *r, mbp_slice value, int *flag);
 
 /* ---- statements of one operand and key=value settings ---- */
 
+/* The first word of any statement that makes a node. */
+const char *mbp_statement_word(mbp_node_kind kind);
 /* Whether the word is one of them; if so, the node's kind. */
 int mbp_is_setting(mbp_slice word, mbp_node_kind *kind);
 mbp_status mbp_read_setting(reader *r, mbp_node *node);
 /* Writes the settings, each with a blank before it; returns their length. text has room for MBP_SPEC_SIZE. */
-size_t mbp_print_settings(const mbp_node *node, char *text);
+size_t mbp_print_settings(const mbp_net *net, const mbp_node *node, char *text);
 
 #endif

@@ -145,6 +145,7 @@ static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t ap
 #include "product.h"
 #include "update.h"
 #include "chance.h"
+#include "norm.h"
 
 #define JOIN_(a, b, c) a##b##_##c
 #define JOIN(a, b, c) JOIN_(a, b, c)
@@ -199,6 +200,11 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
 #ifdef MBP_DOUBLE
     .noise = {[MBP_F32] = noise_f32, [MBP_F64] = noise_f64},
 #endif
+    .norm_columns = norm_columns,
+    .norm_sums = norm_sums,
+    .norm_rows = norm_rows,
+    .norm_apply = norm_apply,
+    .norm_backward = norm_backward,
     .add = add,
     .multiply = multiply,
     .accumulate_product = accumulate_product,

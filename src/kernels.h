@@ -61,6 +61,21 @@ typedef struct mbp_chance {
 /* out (rows, n) from in (rows, n) and random numbers. */
 typedef void (*mbp_random_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
 
+/* A normalisation of x (rows, n): xhat = (x - mean) inverse with the statistics of each row or of each column, y = gamma xhat + beta. */
+typedef struct mbp_norm {
+    int by_row;
+    int64_t rows, n;
+    mbp_view x, y, dy, dx;
+    const void *gamma, *beta;
+    double eps;
+    double *mean, *variance, *inverse; /* of rows or columns; variance: biased, of columns only; inverse: 1 / sqrt(variance + eps) */
+    double *sum, *product;             /* n each: the sums of dy and of dy xhat over the rows */
+    int fixed;                         /* the statistics of columns do not depend on x */
+    int add;                           /* dx is added to what is there */
+} mbp_norm;
+/* One part of it, for rows or columns first to last - 1. */
+typedef void (*mbp_norm_part)(const mbp_norm *norm, int64_t first, int64_t last);
+
 /* At most MBP_LOSS_CHUNK rows of a loss: returns the sum of weight x row loss in row order. gradient.at NULL: only that; else it gets
  * scale x weight x derivative. target: (rows, n), or NULL at and labels count. weight NULL: 1. */
 typedef struct mbp_loss_rows {
@@ -133,6 +148,8 @@ typedef struct mbp_kernels {
     mbp_random_map dropout, accumulate_dropout; /* out = in mask / (1 - rate); out += that */
     mbp_random_map noise[2];                    /* out = in + std x normal, by the dtype of the matrices: drawn in double, only in its table */
     mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
+    mbp_norm_part norm_columns, norm_sums;            /* columns: mean and variance; sum and product */
+    mbp_norm_part norm_rows, norm_apply, norm_backward; /* rows: mean and inverse; y; dx */
     int (*finite)(int64_t n, const void *v);  /* whether all n are */
     /* The sum of n squares: 16 partial sums of doubles, element i in the i % 16th, and a fixed tree. */
     double (*sum_squares)(int64_t n, const void *v);

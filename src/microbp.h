@@ -26,6 +26,14 @@
  *     dropout A rate=0.5                       in training each element is 0 with this probability, else divided by 1 - rate (Srivastava et
  *                                              al. 2014); in inference nothing happens
  *     noise A std=0.1                          in training, normal noise of this standard deviation is added
+ *     batch_norm A layer=NAME momentum=0.1 eps=1e-05 frozen=0|1
+ *                                              gamma (x - mean) / sqrt(variance + eps) + beta (Ioffe & Szegedy 2015) by the statistics of each
+ *                                              column: in training those of the batch's rows, at least 2 and each counted once; in inference,
+ *                                              and where the layer is frozen, the running ones. These are r := (1 - momentum) r + momentum s
+ *                                              at each update, s being the batch's mean and unbiased variance.
+ *     layer_norm A layer=NAME eps=1e-05 frozen=0|1
+ *                                              gamma (x - mean) / sqrt(variance + eps) + beta by the statistics of each row (Ba et al. 2016),
+ *                                              the biased variance; gamma ("weight") begins as 1, beta ("bias") as 0
  *     output A link=NAME                       an output of the network; link is identity unless set
  *
  * A SPEC is a formula's name with its parameters: relu, leaky_relu(slope=0.2), adam(lr=0.001,beta1=0.9). Names and parameters
@@ -166,7 +174,8 @@ MBP_API int64_t mbp_net_node_width(const mbp_net *net, int node);
 /* Floating-point operations of one row's prediction. */
 MBP_API double mbp_net_flops(const mbp_net *net);
 
-/* The flat parameter vector, in the net's dtype: all weights in layer order, each (in, out) row-major, then all biases. The pointer
+/* The flat parameter vector, in the net's dtype: the weights of dense layers in layer order, each (in, out) row-major, then
+ * all biases and scales in layer order (of a norm: gamma, then beta). The pointer
  * stays valid, and may be written through, as long as the net lives. */
 MBP_API void *mbp_net_params(mbp_net *net, int64_t *count);
 /* The flat vector of what is saved but not trained (running statistics). */
@@ -174,12 +183,14 @@ MBP_API void *mbp_net_buffers(mbp_net *net, int64_t *count);
 
 typedef struct mbp_tensor {
     const char *layer; /* the layer's name */
-    const char *name;  /* "weight" or "bias" */
+    const char *name;  /* "weight" or "bias"; "running_mean" or "running_var" */
     int64_t offset;    /* of its first element in the flat vector */
-    int64_t in, out;   /* a weight is (in, out) row-major; a bias has in = 1 */
+    int64_t in, out;   /* a dense layer's weight is (in, out) row-major; all others have in = 1 */
+    int dims;          /* 2: a dense layer's weight; 1: all others */
+    int buffer;        /* whether the flat vector is that of the buffers, not of the parameters */
 } mbp_tensor;
 
-/* The i-th tensor, in layer order, weight before bias; 0 past the last, else 1. */
+/* The i-th tensor, in layer order, weight, bias, running_mean, running_var; 0 past the last, else 1. */
 MBP_API int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor);
 
 /* Draws the parameters anew. */

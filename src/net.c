@@ -29,11 +29,27 @@ static void init_weight(mbp_net *net, int index) {
     }
 }
 
+static void fill(mbp_net *net, int64_t offset, int64_t count, double value) {
+    for (int64_t i = offset; i < offset + count; i++)
+        if (net->dtype == MBP_F64)
+            ((double *)net->block)[i] = value;
+        else
+            ((float *)net->block)[i] = (float)value;
+}
+
 static MBP_APART void init(mbp_net *net) {
     for (int i = 0; i < net->layers; i++) {
-        init_weight(net, i);
-        if (net->layer[i].bias >= 0)
-            memset(net->block + (size_t)net->layer[i].bias * net->item, 0, (size_t)net->layer[i].out * net->item);
+        const mbp_layer *layer = &net->layer[i];
+        if (layer->kind == MBP_DENSE)
+            init_weight(net, i);
+        else
+            fill(net, layer->weight, layer->out, 1);
+        if (layer->bias >= 0)
+            fill(net, layer->bias, layer->out, 0);
+        if (layer->running >= 0) {
+            fill(net, net->params + layer->running, layer->out, 0);
+            fill(net, net->params + layer->running + layer->out, layer->out, 1);
+        }
     }
 }
 
@@ -122,11 +138,13 @@ int64_t mbp_net_output_width(const mbp_net *net, int i) {
 }
 
 double mbp_net_flops(const mbp_net *net) {
+    static const int each[] = {[MBP_INPUT] = 1, [MBP_ELEMENTWISE] = 1, [MBP_ADD] = 1, [MBP_MULTIPLY] = 1, [MBP_CONCAT] = 1,
+                               [MBP_BATCH_NORM] = 4, [MBP_LAYER_NORM] = 8}; /* operations of an element */
     double flops = 0;
     for (int id = 0; net && id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
         if (node->reached)
-            flops += (double)node->width * (node->kind == MBP_DENSE ? 2 * (double)net->layer[node->layer].in : 1);
+            flops += (double)node->width * (node->kind == MBP_DENSE ? 2 * (double)net->layer[node->layer].in : each[node->kind]);
     }
     return flops;
 }
@@ -147,9 +165,13 @@ int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
     for (int index = 0; net && tensor && index < net->layers && i >= 0; index++) {
         const mbp_layer *layer = &net->layer[index];
         if (i-- == 0)
-            return *tensor = (mbp_tensor){layer->name, "weight", layer->weight, layer->in, layer->out}, 1;
+            return *tensor = (mbp_tensor){layer->name, "weight", layer->weight, layer->in, layer->out, layer->kind == MBP_DENSE ? 2 : 1, 0}, 1;
         if (layer->bias >= 0 && i-- == 0)
-            return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out}, 1;
+            return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out, 1, 0}, 1;
+        if (layer->running >= 0 && i-- == 0)
+            return *tensor = (mbp_tensor){layer->name, "running_mean", layer->running, 1, layer->out, 1, 1}, 1;
+        if (layer->running >= 0 && i-- == 0)
+            return *tensor = (mbp_tensor){layer->name, "running_var", layer->running + layer->out, 1, layer->out, 1, 1}, 1;
     }
     return 0;
 }
@@ -191,19 +213,33 @@ mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error
     return MBP_OK;
 }
 
+static int setting_index(const mbp_layer *layer, const char *name) {
+    return name ? mbp_parameter_index(mbp_layer_settings(layer->kind), mbp_slice_of(name)) : -1;
+}
+
+/* Refuses a value that is out of range; named: also a setting that this kind of layer does not have, as none has an unknown one. */
+static mbp_status check_setting(const mbp_layer *layer, const char *name, int named, double value, mbp_error *error) {
+    const char *settings = mbp_layer_settings(layer->kind), *dense = mbp_layer_settings(MBP_DENSE);
+    const int setting = setting_index(layer, name);
+    if (setting >= 0)
+        return mbp_parameter_check(settings, setting, value, error);
+    if (!named && name && mbp_parameter_index(dense, mbp_slice_of(name)) >= 0)
+        return MBP_OK;
+    return mbp_fail(error, MBP_INVALID, "layer %s has no setting \"%.60s\"; it has: %s", layer->name, name ? name : "NULL", settings);
+}
+
 mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error) {
     int i = 0, end = 0;
     mbp_status status = find_layers(net, layer, &i, &end, error);
     if (status != MBP_OK)
         return status;
-    const int setting = name ? mbp_parameter_index(MBP_LAYER_SETTINGS, mbp_slice_of(name)) : -1;
-    if (setting < 0)
-        return mbp_fail(error, MBP_INVALID, "a layer has no setting \"%.60s\"; it has: %s", name ? name : "NULL", MBP_LAYER_SETTINGS);
-    status = mbp_parameter_check(MBP_LAYER_SETTINGS, setting, value, error);
+    for (int k = i; k < end && status == MBP_OK; k++)
+        status = check_setting(&net->layer[k], name, layer != NULL, value, error);
     if (status != MBP_OK)
         return status;
     for (; i < end; i++)
-        net->layer[i].setting[setting] = value;
+        if (setting_index(&net->layer[i], name) >= 0)
+            net->layer[i].setting[setting_index(&net->layer[i], name)] = value;
     net->layers_version++;
     return MBP_OK;
 }

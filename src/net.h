@@ -4,8 +4,8 @@
  *                kernels may read past the end. Neither ever moves.
  *     workspace  one block: the views below, then everything whose size depends on rows: values, kept z, deltas, gathered inputs,
  *                targets, row weights, and the kernels' scratch; then 64 readable bytes. Grown by making a new one.
- *     trainer    one block: the structure, its plan of the backward pass, gradients, slots, then 64 readable bytes. Never moves. One block:
- *                the average of the parameters, where one is asked for. */
+ *     trainer    one block: the structure, its plan of the backward pass, pending buffers, gradients, slots, then 64 readable bytes. Never
+ *                moves. One block: the average of the parameters, where one is asked for. */
 #ifndef MBP_NET_H
 #define MBP_NET_H
 
@@ -20,11 +20,12 @@ enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64, MBP_IDLE_MAX =
 /* What an element costs, in floating-point operations of a product that take as long. */
 enum { MBP_ELEMENT_WORK = 8, MBP_UPDATE_WORK = 16 };
 
-typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT, MBP_DROPOUT, MBP_NOISE } mbp_node_kind;
+typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT, MBP_DROPOUT, MBP_NOISE,
+                             MBP_BATCH_NORM, MBP_LAYER_NORM } mbp_node_kind;
 
 typedef struct mbp_node {
     mbp_node_kind kind;
-    int layer; /* MBP_DENSE: into layers */
+    int layer; /* into layers; -1: none */
     int input; /* MBP_INPUT: which one */
     int operands, first_operand; /* how many, and where they start in net->operands */
     int reached; /* whether an output depends on it */
@@ -33,18 +34,20 @@ typedef struct mbp_node {
     double settings[MBP_PARAMETERS_MAX]; /* MBP_DROPOUT: rate; MBP_NOISE: std */
 } mbp_node;
 
-/* What a layer is set to besides its shape: the factor of the learning rate, the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of its weights, and the
- * largest norm of a unit's incoming weights (0: none). */
-#define MBP_LAYER_SETTINGS "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)"
+/* What a layer is set to besides its shape, as mbp_layer_settings has it: of all kinds the factor of the learning rate; of MBP_DENSE the
+ * penalty l1 |w|_1 + l2 / 2 |w|_2^2 of its weights, and the largest norm of a unit's incoming weights (0: none). */
 enum { MBP_LAYER_LR, MBP_LAYER_L1, MBP_LAYER_L2, MBP_LAYER_MAX_NORM };
+enum { MBP_NORM_EPS = 1, MBP_NORM_MOMENTUM };
 
 typedef struct mbp_layer {
     char name[MBP_NAME_SIZE];
+    mbp_node_kind kind;   /* MBP_DENSE; MBP_BATCH_NORM and MBP_LAYER_NORM have in = 1, gamma as weight and beta as bias */
     int64_t in, out;
     int64_t weight, bias; /* offsets in the flat vector; bias -1: none */
+    int64_t running;      /* MBP_BATCH_NORM: offset in the buffers of the running mean, then variance; -1: none */
     int frozen;
-    double setting[MBP_PARAMETERS_MAX];
-    mbp_formula activation, initialiser;
+    double setting[MBP_PARAMETERS_MAX];  /* by mbp_layer_settings */
+    mbp_formula activation, initialiser; /* MBP_DENSE */
 } mbp_layer;
 
 typedef struct mbp_output {
@@ -75,11 +78,13 @@ struct mbp_net {
     _Atomic(mbp_workspace *) idle[MBP_IDLE_MAX]; /* of predictions that are over; each taken by an exchange, which no fork can leave half done */
 };
 
+/* The settings of a kind of layer, as a parameter text of formulas.def (statements.c). */
+const char *mbp_layer_settings(mbp_node_kind kind);
 /* A network without its parameters (graph.c). */
 mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator *allocator, mbp_error *error);
 void mbp_graph_free(mbp_net *net);
-/* The number of parameters that a valid graph text asks for. */
-mbp_status mbp_graph_count(const char *graph, int64_t *params, mbp_error *error);
+/* How many numbers, parameters and buffers, a valid graph text asks for. */
+mbp_status mbp_graph_count(const char *graph, int64_t *numbers, mbp_error *error);
 const mbp_allocator *mbp_net_allocator(const mbp_net *net);
 
 /* ---- rows of the caller's arrays (array.c) ---- */
@@ -103,6 +108,11 @@ void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtyp
 
 typedef enum mbp_need { MBP_PREDICT = 0, MBP_TARGETS = 1, MBP_DELTAS = 2, MBP_INPUT_DELTAS = 4 } mbp_need;
 
+/* Of a norm node, as in mbp_norm. */
+typedef struct mbp_statistics {
+    double *mean, *variance, *inverse, *sum, *product;
+} mbp_statistics;
+
 struct mbp_workspace {
     size_t bytes;
     int64_t rows; /* capacity */
@@ -110,6 +120,7 @@ struct mbp_workspace {
     /* Per node. home: its place in this block; value: where y is in this call: at home, or for an input in the caller's memory, or for
      * an output straight in the caller's; z: kept for the derivative, at NULL when y will do; delta: dy, then dz. */
     mbp_view *home, *value, *z, *delta;
+    mbp_statistics *statistics; /* per node */
     mbp_view *target_home, *target; /* per output; target.at NULL: labels count */
     int64_t **labels;               /* per output */
     double *weight;                 /* of rows */
@@ -144,7 +155,7 @@ typedef struct mbp_plan {
     unsigned layers_version;
     int input_grads, per_tensor;
     mbp_write *edge;  /* per operand: how its delta is written */
-    mbp_write *grads; /* per node (MBP_DENSE): how its layer's gradient is written */
+    mbp_write *grads; /* per node with a layer: how its layer's gradient is written */
     int *wanted;      /* per node: its delta is needed */
     int *deriver;     /* per node: the dense node that writes its delta last, and then turns dy into dz; -1: none */
     int *scratch;     /* per node and per layer, for making the plan */
@@ -194,6 +205,8 @@ struct mbp_trainer {
     char *grads;
     void *slots[MBP_SLOTS_MAX];
     int slot_count;
+    char *pending;  /* the buffers after the next update */
+    int is_pending; /* whether a training pass came after the last update */
     mbp_workspace *workspace;
     mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
@@ -235,6 +248,15 @@ void mbp_mean_add(mbp_mean *mean, double sum, double total);
 void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last, mbp_trainer *trainer);
 /* Gradients from the deltas of the outputs, and `share` of those of the layers' penalties; accumulate: added to those that are there. */
 void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate, double share);
+
+/* ---- running statistics (norms.c) ---- */
+
+/* Refuses a training batch of one row where its columns' statistics are wanted. */
+mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *error);
+/* What the running statistics become by the pass in the workspace, into `pending`; accumulate: on top of what is pending. */
+void mbp_statistics_prepare(mbp_trainer *trainer, int64_t rows, int accumulate);
+/* Takes over what is pending. */
+void mbp_statistics_commit(mbp_trainer *trainer);
 
 /* ---- the update (apply.c) ---- */
 

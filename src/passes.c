@@ -1,28 +1,8 @@
 /* Floor 4: the forward and the backward pass. For each kind of node the two functions stand together, in the letters of formulas.h. Where
  * a region's work is large enough, threads share it in pieces that own disjoint results, so that it does not matter who does which. */
-#include "net.h"
-
-/* What the functions of one node need. */
-typedef struct pass {
-    const mbp_net *net;
-    const mbp_kernels *kernels;
-    mbp_workspace *w;
-    mbp_trainer *trainer; /* NULL: forward in inference */
-    int64_t rows;
-    int accumulate; /* backward: add to the gradients that are there */
-    double share;   /* backward: of the penalties */
-} pass;
-
-static int operand(const pass *p, const mbp_node *node, int i) { return p->net->operands[node->first_operand + i]; }
-static mbp_write edge(const pass *p, const mbp_node *node, int i) { return p->trainer->plan.edge[node->first_operand + i]; }
-static void *element(const pass *p, void *base, int64_t i) { return (char *)base + (size_t)i * p->net->item; }
+#include "passes.h"
 
 /* ---- regions that threads share where the work is worth it ---- */
-
-static int threads_of(const pass *p) {
-    const int threads = mbp_net_threads(p->net);
-    return threads < p->w->threads ? threads : p->w->threads;
-}
 
 typedef struct product_job {
     const pass *pass;
@@ -293,7 +273,8 @@ typedef void (*node_pass)(const pass *p, int id);
 void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows, int last, mbp_trainer *trainer) {
     static const node_pass forward[] = {[MBP_DENSE] = forward_dense, [MBP_ELEMENTWISE] = forward_elementwise, [MBP_ADD] = forward_add,
                                         [MBP_MULTIPLY] = forward_multiply, [MBP_CONCAT] = forward_concat,
-                                        [MBP_DROPOUT] = forward_dropout, [MBP_NOISE] = forward_noise};
+                                        [MBP_DROPOUT] = forward_dropout, [MBP_NOISE] = forward_noise,
+                                        [MBP_BATCH_NORM] = mbp_forward_batch_norm, [MBP_LAYER_NORM] = mbp_forward_layer_norm};
     const pass p = {net, net->kernels, workspace, trainer, rows, 0, 0};
     for (int id = 0; id <= last; id++)
         if (net->node[id].reached && net->node[id].kind != MBP_INPUT)
@@ -303,7 +284,8 @@ void mbp_forward_pass(const mbp_net *net, mbp_workspace *workspace, int64_t rows
 void mbp_backward_pass(mbp_trainer *trainer, int64_t rows, int accumulate, double share) {
     static const node_pass backward_of[] = {[MBP_DENSE] = backward_dense, [MBP_ELEMENTWISE] = backward_elementwise, [MBP_ADD] = backward_add,
                                             [MBP_MULTIPLY] = backward_multiply, [MBP_CONCAT] = backward_concat,
-                                            [MBP_DROPOUT] = backward_dropout, [MBP_NOISE] = backward_noise};
+                                            [MBP_DROPOUT] = backward_dropout, [MBP_NOISE] = backward_noise,
+                                            [MBP_BATCH_NORM] = mbp_backward_batch_norm, [MBP_LAYER_NORM] = mbp_backward_layer_norm};
     const mbp_net *net = trainer->net;
     const pass p = {net, net->kernels, trainer->workspace, trainer, rows, accumulate, share};
     trainer->nonfinite = 0;

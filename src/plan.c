@@ -126,6 +126,23 @@ static void lay_node(layout *l, mbp_workspace *w, int id) {
     }
 }
 
+/* batch_norm's statistics are of columns, layer_norm's of rows. */
+static void lay_statistics(layout *l, mbp_workspace *w, int id) {
+    const mbp_node *node = &l->net->node[id];
+    const int columns = node->kind == MBP_BATCH_NORM, trains = w->needs & MBP_DELTAS;
+    const int64_t count = columns ? node->width : l->rows;
+    if (!columns && node->kind != MBP_LAYER_NORM)
+        return;
+    mbp_statistics s;
+    s.mean = take(l, count, sizeof(double));
+    s.variance = take(l, columns ? count : 0, sizeof(double));
+    s.inverse = take(l, count, sizeof(double));
+    s.sum = take(l, trains ? node->width : 0, sizeof(double));
+    s.product = take(l, trains ? node->width : 0, sizeof(double));
+    if (l->base)
+        w->statistics[id] = s;
+}
+
 static void lay_output(layout *l, mbp_workspace *w, int i) {
     if (!(w->needs & MBP_TARGETS))
         return;
@@ -145,14 +162,17 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     w->value = take(l, net->nodes, sizeof(mbp_view));
     w->z = take(l, net->nodes, sizeof(mbp_view));
     w->delta = take(l, net->nodes, sizeof(mbp_view));
+    w->statistics = take(l, net->nodes, sizeof(mbp_statistics));
     w->target_home = take(l, net->outputs, sizeof(mbp_view));
     w->target = take(l, net->outputs, sizeof(mbp_view));
     w->labels = take(l, net->outputs, sizeof(int64_t *));
     w->weight = take(l, w->needs & MBP_TARGETS ? l->rows : 0, sizeof(double));
     w->pack = take(l, l->threads, net->kernels->pack);
     for (int id = net->nodes - 1; id >= 0; id--)
-        if (net->node[id].reached)
+        if (net->node[id].reached) {
             lay_node(l, w, id);
+            lay_statistics(l, w, id);
+        }
     for (int i = 0; i < net->outputs; i++)
         lay_output(l, w, i);
     take(l, MBP_READABLE, 1);
@@ -217,7 +237,7 @@ void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block) {
 static void plan_wanted(const mbp_net *net, mbp_plan *plan) {
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
-        int wanted = node->kind == MBP_INPUT ? plan->input_grads : node->kind == MBP_DENSE && !net->layer[node->layer].frozen;
+        int wanted = node->kind == MBP_INPUT ? plan->input_grads : node->layer >= 0 && !net->layer[node->layer].frozen;
         for (int i = 0; i < node->operands; i++)
             wanted |= plan->wanted[net->operands[node->first_operand + i]];
         plan->wanted[id] = wanted && node->reached;
@@ -252,7 +272,7 @@ static void plan_grads(const mbp_net *net, mbp_plan *plan) {
     memset(written, 0, (size_t)net->layers * sizeof(int));
     for (int id = net->nodes - 1; id >= 0; id--) {
         const mbp_node *node = &net->node[id];
-        const int trains = node->kind == MBP_DENSE && node->reached && !net->layer[node->layer].frozen;
+        const int trains = node->layer >= 0 && node->reached && !net->layer[node->layer].frozen;
         plan->grads[id] = trains ? next_write(&written[node->layer]) : MBP_SKIP;
     }
 }
@@ -270,11 +290,13 @@ static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias) {
     plan->groups = 0;
     for (int i = 0; i < net->layers; i++) {
         const mbp_layer *layer = &net->layer[i];
-        if (!layer->frozen)
+        if (!layer->frozen && layer->kind == MBP_DENSE)
             add_group(plan, (mbp_group){layer->weight, layer->in * layer->out, layer->setting[MBP_LAYER_LR], 1, i});
     }
     for (int i = 0; i < net->layers; i++) {
         const mbp_layer *layer = &net->layer[i];
+        if (!layer->frozen && layer->kind != MBP_DENSE)
+            add_group(plan, (mbp_group){layer->weight, layer->out, layer->setting[MBP_LAYER_LR], decay_bias, i});
         if (!layer->frozen && layer->bias >= 0)
             add_group(plan, (mbp_group){layer->bias, layer->out, layer->setting[MBP_LAYER_LR], decay_bias, i});
     }

@@ -112,7 +112,7 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
 /* Inputs are read, slice by slice, after outputs were written. */
 static mbp_status check_apart(const prediction *p, int i, mbp_error *error) {
     const mbp_net *net = p->net;
-    const mbp_array params = {net->block, net->dtype, 1, net->params, 0, (int64_t)net->item, NULL, NULL};
+    const mbp_array params = {net->block, net->dtype, 1, net->params + net->buffers, 0, (int64_t)net->item, NULL, NULL};
     int shared = net->params && mbp_array_overlap(&p->out[i], &params);
     for (int k = 0; k < net->inputs && !shared; k++)
         shared = mbp_array_overlap(&p->out[i], &p->x[k]);

@@ -58,13 +58,20 @@ static int is_name(mbp_slice name) {
     return name.length > 0 && name.length < MBP_NAME_SIZE;
 }
 
+static int count_layers(const mbp_net *net, mbp_node_kind kind) {
+    int count = 0;
+    for (int i = 0; i < net->layers; i++)
+        count += net->layer[i].kind == kind;
+    return count;
+}
+
 mbp_status mbp_name_layer(reader *r, mbp_layer *layer, mbp_slice name) {
     if (name.length && !is_name(name))
         return FAIL(r, "\"%.*s\" is no layer name: letters, digits, _ and -, at most %d", mbp_shown(name), name.at, MBP_NAME_SIZE - 1);
     if (name.length)
         memcpy(layer->name, name.at, name.length);
     else
-        snprintf(layer->name, sizeof layer->name, "dense_%d", r->net->layers);
+        snprintf(layer->name, sizeof layer->name, "%s_%d", mbp_statement_word(layer->kind), count_layers(r->net, layer->kind));
     if (mbp_find_layer(r->net, mbp_slice_of(layer->name)) >= 0)
         return FAIL(r, "the name %s is taken by an earlier layer; give this one another by layer=", layer->name);
     return MBP_OK;
@@ -82,53 +89,112 @@ mbp_status mbp_read_switch(reader *r, mbp_slice value, int *flag) {
 
 typedef struct statement {
     const char *word, *settings; /* as a parameter text of formulas.def */
-    mbp_node_kind kind;
 } statement;
 
 static const statement statements[] = {
-    {"dropout", "rate=0.5[0,1)", MBP_DROPOUT},
-    {"noise", "std=0.1[0,inf)", MBP_NOISE},
+    [MBP_INPUT] = {"input", ""},
+    [MBP_DENSE] = {"dense", "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)"},
+    [MBP_ELEMENTWISE] = {"activation", ""},
+    [MBP_ADD] = {"add", ""},
+    [MBP_MULTIPLY] = {"multiply", ""},
+    [MBP_CONCAT] = {"concat", ""},
+    [MBP_DROPOUT] = {"dropout", "rate=0.5[0,1)"},
+    [MBP_NOISE] = {"noise", "std=0.1[0,inf)"},
+    [MBP_BATCH_NORM] = {"batch_norm", "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]"},
+    [MBP_LAYER_NORM] = {"layer_norm", "lr=1[0,inf) eps=1e-05(0,inf)"},
 };
 enum { STATEMENTS = sizeof statements / sizeof *statements };
 
+const char *mbp_statement_word(mbp_node_kind kind) { return statements[kind].word; }
+const char *mbp_layer_settings(mbp_node_kind kind) { return statements[kind].settings; }
+
 int mbp_is_setting(mbp_slice word, mbp_node_kind *kind) {
     for (int i = 0; i < STATEMENTS; i++)
-        if (mbp_slice_is(word, statements[i].word)) {
-            *kind = statements[i].kind;
+        if (*statements[i].settings && mbp_slice_is(word, statements[i].word)) {
+            *kind = (mbp_node_kind)i;
             return 1;
         }
     return 0;
 }
 
-static const char *settings_of(mbp_node_kind kind) {
-    int i = 0;
-    while (statements[i].kind != kind)
-        i++;
-    return statements[i].settings;
+/* What may stand after the operand; of the last two only the statement of a layer takes any. */
+typedef struct pairs {
+    double values[MBP_PARAMETERS_MAX];
+    unsigned given; /* bits of the values */
+    mbp_slice layer, frozen;
+} pairs;
+
+static mbp_status read_pair(reader *r, mbp_node_kind kind, mbp_slice word, pairs *found) {
+    const char *equals = memchr(word.at, '=', word.length);
+    const mbp_slice key = {word.at, equals ? (size_t)(equals - word.at) : word.length};
+    mbp_slice *text = mbp_slice_is(key, "layer") ? &found->layer : mbp_slice_is(key, "frozen") ? &found->frozen : NULL;
+    if (!text || kind == MBP_DROPOUT || kind == MBP_NOISE) {
+        const mbp_status status = mbp_parameter_read(word, statements[kind].settings, found->values, &found->given, r->error);
+        return status == MBP_OK ? status : mbp_fail_line(r, status);
+    }
+    if (text->length || key.length + 1 >= word.length)
+        return FAIL(r, "\"%.*s\": %.*s= takes one value, once", mbp_shown(word), word.at, (int)key.length, key.at);
+    *text = (mbp_slice){equals + 1, word.length - key.length - 1};
+    return MBP_OK;
+}
+
+static mbp_status read_norm(reader *r, mbp_node *node, const pairs *found) {
+    mbp_layer *layer = &r->net->layer[r->net->layers];
+    layer->kind = node->kind;
+    mbp_status status = mbp_name_layer(r, layer, found->layer);
+    if (status == MBP_OK)
+        status = mbp_read_switch(r, found->frozen, &layer->frozen);
+    if (status != MBP_OK)
+        return status;
+    memcpy(layer->setting, found->values, sizeof layer->setting);
+    layer->in = 1;
+    layer->out = node->width;
+    layer->running = node->kind == MBP_BATCH_NORM ? 0 : -1;
+    node->layer = r->net->layers++;
+    return MBP_OK;
+}
+
+static mbp_status use_norm(reader *r, mbp_node *node, const pairs *found) {
+    const mbp_layer *layer = &r->net->layer[node->layer];
+    if (layer->kind != node->kind)
+        return FAIL(r, "layer %s is of another kind; give this one another name by layer=", layer->name);
+    if (found->given || found->frozen.length)
+        return FAIL(r, "layer %s exists already: using it again takes no settings", layer->name);
+    if (layer->out != node->width)
+        return FAIL(r, "layer %s takes %lld columns, but the node has %lld", layer->name, (long long)layer->out, (long long)node->width);
+    return MBP_OK;
 }
 
 mbp_status mbp_read_setting(reader *r, mbp_node *node) {
-    const char *settings = settings_of(node->kind);
-    unsigned given = 0;
+    pairs found = {0};
     mbp_status status = mbp_read_operand(r, node);
     if (status != MBP_OK)
         return status;
     node->width = mbp_operand_width(r, node, 0);
-    mbp_parameter_defaults(settings, node->settings);
+    mbp_parameter_defaults(statements[node->kind].settings, found.values);
     for (mbp_slice word = mbp_take_word(&r->rest); word.length && status == MBP_OK; word = mbp_take_word(&r->rest))
-        status = mbp_parameter_read(word, settings, node->settings, &given, r->error);
-    return status == MBP_OK ? status : mbp_fail_line(r, status);
+        status = read_pair(r, node->kind, word, &found);
+    if (status != MBP_OK)
+        return status;
+    if (node->kind == MBP_DROPOUT || node->kind == MBP_NOISE) {
+        memcpy(node->settings, found.values, sizeof node->settings);
+        return MBP_OK;
+    }
+    node->layer = found.layer.length ? mbp_find_layer(r->net, found.layer) : -1;
+    return node->layer >= 0 ? use_norm(r, node, &found) : read_norm(r, node, &found);
 }
 
-size_t mbp_print_settings(const mbp_node *node, char *text) {
-    const char *settings = settings_of(node->kind);
+size_t mbp_print_settings(const mbp_net *net, const mbp_node *node, char *text) {
+    const double *values = node->layer >= 0 ? net->layer[node->layer].setting : node->settings;
     mbp_slice name;
     mbp_interval interval;
     double standard;
     size_t length = 0;
-    for (int i = 0; mbp_parameter(settings, i, &name, &standard, &interval); i++) {
+    if (node->layer >= 0)
+        length += (size_t)sprintf(text, " frozen=%d", net->layer[node->layer].frozen);
+    for (int i = 0; mbp_parameter(statements[node->kind].settings, i, &name, &standard, &interval); i++) {
         length += (size_t)sprintf(text + length, " %.*s=", (int)name.length, name.at);
-        length += mbp_print_number(text + length, node->settings[i]);
+        length += mbp_print_number(text + length, values[i]);
     }
     text[length] = 0;
     return length;

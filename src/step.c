@@ -107,6 +107,7 @@ static mbp_status work_backward(void *argument) {
     if (status != MBP_OK)
         return status;
     mbp_backward_pass(t, w->rows.count, w->how.accumulate, w->total / divisor);
+    mbp_statistics_prepare(t, w->rows.count, w->how.accumulate);
     t->running.loss = w->how.accumulate && !isnan(t->running.loss) ? t->running.loss + w->loss : w->loss;
     return MBP_OK;
 }
@@ -138,6 +139,8 @@ static mbp_status step(mbp_trainer *t, const mbp_batch *batch, double *loss, mbp
     int64_t rows;
     mbp_status status = mbp_batch_check(t, batch, &rows, error);
     if (status == MBP_OK)
+        status = mbp_statistics_check(t->net, rows, error);
+    if (status == MBP_OK)
         status = mbp_trainer_reserve(t, rows, MBP_TARGETS | MBP_DELTAS, error);
     if (status == MBP_OK)
         status = mbp_step_rows(t, batch, (mbp_selection){NULL, 0, rows}, loss, NULL, error);
@@ -159,6 +162,8 @@ static mbp_status backward_call(mbp_trainer *t, const mbp_batch *batch, const mb
     work w = {.trainer = t, .batch = batch, .how = how ? *how : (mbp_backward){0}, .error = error};
     const int needs = MBP_TARGETS | MBP_DELTAS | (w.how.input_grads ? MBP_INPUT_DELTAS : 0);
     mbp_status status = mbp_batch_check(t, batch, &w.rows.count, error);
+    if (status == MBP_OK)
+        status = mbp_statistics_check(t->net, w.rows.count, error);
     if (status == MBP_OK && !(w.how.total >= 0 && isfinite(w.how.total)))
         status = mbp_fail(error, MBP_INVALID, "total must be the positive sum of all row weights, or 0 for this batch's own");
     if (status == MBP_OK && w.how.first_row < 0)
@@ -219,6 +224,8 @@ mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x
         return status;
     status = mbp_inputs_check(trainer->net, x, n_x, &w.rows.count, error);
     if (status == MBP_OK)
+        status = mbp_statistics_check(trainer->net, w.rows.count, error);
+    if (status == MBP_OK)
         status = mbp_trainer_reserve(trainer, w.rows.count, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
     if (status == MBP_OK) {
         trainer->input_grad_rows = 0;
@@ -248,6 +255,7 @@ static mbp_status work_backward_from(void *argument) {
         if (t->plan.wanted[t->net->output[i].node])
             mbp_array_gather(&w->arrays[i], w->rows, t->net->dtype, t->workspace->delta[t->net->output[i].node]);
     mbp_backward_pass(t, w->rows.count, w->how.accumulate, w->how.accumulate ? 0 : 1);
+    mbp_statistics_prepare(t, w->rows.count, w->how.accumulate);
     t->running.loss = NAN;
     return MBP_OK;
 }

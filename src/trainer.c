@@ -43,11 +43,12 @@ static mbp_status read_objective(mbp_objective *objective, const char *loss, int
 
 static size_t round_up(size_t bytes) { return (bytes + MBP_ALIGNMENT - 1) / MBP_ALIGNMENT * MBP_ALIGNMENT; }
 
-/* The structure, objectives, plan, gradients and slots in one zeroed block. */
+/* The structure, objectives, plan, pending buffers, gradients and slots in one zeroed block. */
 static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     const size_t head = round_up(sizeof(mbp_trainer) + (size_t)net->outputs * sizeof(mbp_objective));
-    const size_t plan = round_up(mbp_plan_bytes(net)), vector = round_up((size_t)net->params * net->item);
-    size_t bytes = head + plan + vector * (size_t)(1 + slots) + MBP_READABLE;
+    const size_t plan = round_up(mbp_plan_bytes(net)), vector = round_up((size_t)net->params * net->item),
+                 buffers = round_up((size_t)net->buffers * net->item);
+    size_t bytes = head + plan + buffers + vector * (size_t)(1 + slots) + MBP_READABLE;
     char *at = mbp_allocate(net->allocator, bytes);
     if (!at)
         return NULL;
@@ -57,7 +58,8 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     trainer->net = net;
     trainer->objective = (mbp_objective *)(at + sizeof *trainer);
     mbp_plan_place(net, &trainer->plan, at += head);
-    trainer->grads = at += plan;
+    trainer->pending = at += plan;
+    trainer->grads = at += buffers;
     trainer->slot_count = slots;
     for (int i = 0; i < slots; i++)
         trainer->slots[i] = at += vector;
@@ -250,6 +252,7 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
     if (trainer->average.at)
         memset(trainer->average.at, 0, trainer->average.bytes);
+    trainer->is_pending = 0;
     start_optimizer(trainer);
     return mbp_trainer_leave(trainer, MBP_OK);
 }

@@ -73,8 +73,23 @@ def random_ways(a: str) -> Ends:
     return [x], [bp.Dropout(0.1)(bp.Dense(3)(bp.concat([g, h, bp.Dropout(0.4)(x)])))]
 
 
+def normal(a: str) -> Ends:
+    x = bp.Input(5)
+    h = bp.LayerNorm()(bp.Dense(17, a)(bp.BatchNorm()(x)))
+    return [x], [bp.Dense(3)(bp.Activation.parse(a)(bp.BatchNorm(eps=1e-3)(bp.Dense(9)(h))))]
+
+
+def normal_often(a: str) -> Ends:
+    x = bp.Input(6)
+    columns, rows = bp.BatchNorm(0.3), bp.LayerNorm(0.01)
+    h = bp.Dense(6, a)(x)
+    g = columns(h) * rows(h) + columns(x)
+    return [x], [bp.Dense(3)(bp.concat([rows(g), h, columns(g)])), rows(columns(h))]
+
+
 SHAPES: dict[str, Callable[[str], Ends]] = {
-    shape.__name__: shape for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads, random_ways)
+    shape.__name__: shape
+    for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads, random_ways, normal, normal_often)
 }
 
 
@@ -105,6 +120,8 @@ class Drawing:
         self.widths = random.choice(WIDTHS, size=3, replace=False)
         self.nodes: list[bp.Node] = [bp.Input(int(random.choice(self.widths))) for _ in range(random.integers(1, 4))]
         self.layers: list[tuple[bp.Dense, int]] = []
+        self.norms: list[tuple[bp.BatchNorm | bp.LayerNorm, int]] = []
+        self.rows = rows
 
     def pick(self, options: list):
         """One of them; the newest half of the time, which makes graphs deep."""
@@ -126,17 +143,29 @@ class Drawing:
         """Those of a layer, each off its default at times."""
         return {name: value for name, value in (("lr", 0.5), ("l1", 0.01), ("l2", 0.1), ("max_norm", 0.8)) if self.random.random() < 0.15}
 
+    def norm(self, node: bp.Node) -> bp.Node:
+        """A norm on top of a node: now and then one that is there already. Columns of one row have no statistics."""
+        fitting = [layer for layer, wide in self.norms if wide == node.width]
+        if fitting and self.random.random() < 0.3:
+            return self.pick(fitting)(node)
+        eps = float(self.random.choice([0.1, 0.01]))
+        layer = bp.BatchNorm(0.2, eps) if self.rows > 1 and self.random.random() < 0.5 else bp.LayerNorm(eps)
+        self.norms.append((layer, node.width))
+        return layer(node)
+
     def grow(self) -> None:
         """One more node."""
         activation = ACTIVATIONS[str(self.random.choice(list(ACTIVATIONS)))].spec
         node = self.pick(self.nodes)
         equal = [other for other in self.nodes if other.width == node.width]
-        kinds = ["dense", "activation", "add", "multiply", "concat", "dropout", "noise"]
-        kind = self.random.choice(kinds, p=[0.4, 0.1, 0.15, 0.1, 0.15, 0.05, 0.05])
+        kinds = ["dense", "activation", "add", "multiply", "concat", "dropout", "noise", "norm"]
+        kind = self.random.choice(kinds, p=[0.35, 0.1, 0.13, 0.09, 0.13, 0.05, 0.05, 0.1])
         if kind == "dense":
             self.nodes.append(self.dense(node, activation))
         elif kind == "activation":
             self.nodes.append(bp.Activation.parse(activation)(node))
+        elif kind == "norm":
+            self.nodes.append(self.norm(node))
         elif kind == "dropout":
             self.nodes.append(bp.Dropout(round(self.random.uniform(0, 0.8), 2))(node))
         elif kind == "noise":

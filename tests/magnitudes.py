@@ -53,12 +53,26 @@ class Off:
     def T(self) -> Off:  # noqa: N802
         return Off(self.value.T, self.error.T)
 
+    def mean(self, axis: int) -> Off:
+        """Over rows (0) or columns (1), kept as one of them."""
+        size = abs(self.value).mean(axis=axis, keepdims=True)
+        return Off(self.value.mean(axis=axis, keepdims=True), self.error.mean(axis=axis, keepdims=True) + size)
+
+    def inverse_root(self, eps: float) -> Off:
+        """1 / sqrt(self + eps)."""
+        value = 1 / np.sqrt(self.value + eps)
+        return Off(value, value**3 / 2 * (self.error + self.value + eps) + value)
+
     def columns(self, first: int, last: int) -> Off:
         return Off(self.value[:, first:last], self.error[:, first:last])
 
 
 def exact(value: Array) -> Off:
     return Off(np.asarray(value, dtype=np.float64), np.zeros(np.shape(value)))
+
+
+def minus(a: Off) -> Off:
+    return Off(-a.value, a.error)
 
 
 def _matrix(value: Array, wanted: bool = True) -> Matrix:
@@ -82,6 +96,8 @@ class Passes:
         self.net = net
         self.place = Place(trainer.seed, trainer.steps, 0) if trainer else None
         self.masks: dict[int, Array] = {}
+        self.norms: dict[int, tuple[Off, Off]] = {}  # xhat and 1 / sigma, by node
+        self.running: dict[str, Off] = {}  # running statistics that move, by name
         self.graph = description.read(net.text())
         self.tensors = {name: exact(view.T if view.ndim == 2 else view) for name, view in net.tensors.items()}
         self.values: list[Off] = []
@@ -105,6 +121,8 @@ class Passes:
             return Off(np.hstack([o.value for o in operands]), np.hstack([o.error for o in operands]))
         if node.operation in ("dropout", "noise"):
             return self._random(node, operands[0])
+        if node.operation in ("batch_norm", "layer_norm"):
+            return self._norm(node, operands[0])
         z = operands[0]
         if node.operation == "dense":
             z = z @ self.tensors[f"{node.detail}.weight"]
@@ -114,6 +132,28 @@ class Passes:
         self.z[node.node] = z
         y, self.slope[node.node] = _apply(self.activation(node), z)
         return y
+
+    def _norm(self, node: description.Statement, x: Off) -> Off:
+        layer, axis = self.graph.layers[node.detail], int(node.operation == "layer_norm")
+        if axis == 0 and (self.place is None or layer.frozen):
+            mean, variance = (self.tensors[f"{layer.name}.running_{name}"] for name in ("mean", "var"))
+            centred = x + minus(mean)
+        else:
+            mean = x.mean(axis)
+            centred = x + minus(mean)
+            variance = (centred * centred).mean(axis)
+            if axis == 0:
+                self._move(layer, len(x.value), {"mean": mean, "var": variance})
+        inverse = variance.inverse_root(layer.eps)
+        self.norms[node.node] = (centred * inverse, inverse)
+        return self.norms[node.node][0] * self.tensors[f"{layer.name}.weight"] + self.tensors[f"{layer.name}.bias"]
+
+    def _move(self, layer: description.Layer, rows: int, batch: dict[str, Off]) -> None:
+        """The running statistics, as an update will leave them."""
+        for name, factor in (("mean", 1), ("var", rows / (rows - 1))):
+            old, new = self.running.get(f"{layer.name}.running_{name}", self.tensors[f"{layer.name}.running_{name}"]), batch[name]
+            moved = exact([1 - layer.momentum]) * old + exact([layer.momentum * factor]) * Off(new.value[0], new.error[0])
+            self.running[f"{layer.name}.running_{name}"] = moved
 
     def _random(self, node: description.Statement, x: Off) -> Off:
         if self.place is None:
@@ -168,6 +208,8 @@ class Passes:
         elif node.operation == "concat":
             ends = np.cumsum([0, *(o.value.shape[1] for o in operands)])
             parts = [dy.columns(first, last) for first, last in pairwise(ends)]
+        elif node.operation in ("batch_norm", "layer_norm"):
+            parts = [self._backward_norm(node, dy)]
         elif node.operation in ("dropout", "noise"):
             parts = [dy * exact(self.masks[node.node]) if node.node in self.masks else dy]
         else:
@@ -184,6 +226,16 @@ class Passes:
         self._add(f"{node.detail}.weight", x.T @ dz)
         self._add(f"{node.detail}.bias", Off(dz.value.sum(axis=0), (abs(dz.value) + dz.error).sum(axis=0)))
         return dz @ self.tensors[f"{node.detail}.weight"].T
+
+    def _backward_norm(self, node: description.Statement, dy: Off) -> Off:
+        layer, axis = self.graph.layers[node.detail], int(node.operation == "layer_norm")
+        normal, inverse = self.norms[node.node]
+        for name, terms in (("weight", dy * normal), ("bias", dy)):
+            self._add(f"{layer.name}.{name}", Off(terms.value.sum(axis=0), (abs(terms.value) + terms.error).sum(axis=0)))
+        g = dy * self.tensors[f"{layer.name}.weight"]
+        if axis == 0 and layer.frozen:
+            return g * inverse
+        return (g + minus(g.mean(axis)) + minus(normal * (g * normal).mean(axis))) * inverse
 
     def _add(self, tensor: str, part: Off) -> None:
         self._sums[tensor] = self._sums[tensor] + part if tensor in self._sums else part

@@ -107,9 +107,10 @@ def update_error(case: Case, trainer: bp.Trainer, grads: Off) -> list[np.ndarray
     hyper = dict(spec.values)
     decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
     errors = np.zeros((1 + len(trainer.state), len(trainer.net.params)))
-    for _, name, at, rows, cols in trainer.net._core.tensors():
+    for layer, name, at, rows, cols in trainer.net._core.tensors():
+        decays = trainer.net.tensors[f"{layer}.{name}"].ndim == 2 or decay_bias
         place = slice(at, at + rows * cols)
-        errors[:, place] = tensor_error(case, trainer, spec.entry, hyper, decay if name == "weight" or decay_bias else 0.0, grads, place)
+        errors[:, place] = tensor_error(case, trainer, spec.entry, hyper, decay if decays else 0.0, grads, place)
     return list(errors)
 
 
@@ -160,6 +161,7 @@ def several(value) -> list:
 
 def copy_state(source: bp.Trainer, target: bp.Trainer) -> None:
     target.net.params[:] = source.net.params
+    target.net.buffers[:] = source.net.buffers
     for name, slot in source.state.items():
         target.state[name][:] = slot
     target._core.steps = source.steps
@@ -187,6 +189,10 @@ def compare_step(case: Case, compiled: bp.Trainer, reference: bp.Trainer, found:
     assert compiled.step(x, y, case.weight) == losses[0]
     np.testing.assert_array_equal(compiled.grads, of_backward)
     reference.apply()
+    for name, scale in found.running.items():
+        near("buffer", case, compiled.net.tensors[name], reference.net.tensors[name], scale.error)
+        near("oracle", case, reference.net.tensors[name], scale.value, scale.error)
+    assert {name for name in compiled.net.tensors if "running" in name} >= set(found.running)
     near("parameter", case, compiled.net.params, reference.net.params, scales[0])
     for name, scale in zip(compiled.state, scales[1:], strict=True):
         near("slot", case, compiled.state[name], reference.state[name], scale)

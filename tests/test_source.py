@@ -20,10 +20,10 @@ PYTHON_FILES = sorted((ROOT / "microbp").rglob("*.py"))
 # A file uses its own and lower floors.
 C_FLOORS = {
     0: "microbp.h formulas.def formulas.h floats.h floats.c crc32c.h json.h",
-    1: "kernels.h kernels.c optimizers.h elementwise.h tile.h pack.h product.h update.h chance.h text.h text.c random.h cpus.c",
+    1: "kernels.h kernels.c optimizers.h elementwise.h tile.h pack.h product.h update.h chance.h norm.h text.h text.c random.h cpus.c",
     2: "catalog.h catalog.c dispatch.c threads.h threads.c disk.h disk.c",
     3: "net.h graph.h plan.c array.c",
-    4: "statements.c graph.c net.c batch.c trainer.c passes.c apply.c step.c",
+    4: "statements.c graph.c net.c batch.c trainer.c passes.h norms.c passes.c apply.c step.c",
     5: "predict.c epoch.c file.c",
 }
 FLOOR = {name: floor for floor, names in C_FLOORS.items() for name in names.split()}

@@ -28,7 +28,7 @@ def limit_norms(net: Net) -> None:
     """Scales the incoming weights of units back to at most max_norm (Srivastava et al. 2014, section 5.1)."""
     for tensor in net.layout:
         layer = net.graph.layers[tensor.layer]
-        if tensor.name != "weight" or layer.frozen or not layer.settings["max_norm"]:
+        if not tensor.is_matrix or layer.frozen or not layer.settings["max_norm"]:
             continue
         for unit in range(tensor.cols):
             place = slice(tensor.offset + unit, tensor.place.stop, tensor.cols)

@@ -166,6 +166,7 @@ def _log(x: float) -> float:
     return -math.inf if x == 0 else math.nan
 
 
+sqrt = _function(lambda x: math.sqrt(x) if x >= 0 else math.nan, lambda x, y: _divide(0.5, y))
 exp = _function(_exp, lambda x, y: y)
 expm1 = _function(lambda x: math.expm1(x) if x < 1 else _exp(x) - 1, lambda x, y: _exp(x))
 log = _function(_log, lambda x, y: _divide(1.0, x))
@@ -232,6 +233,11 @@ def concat(parts: Sequence[Matrix]) -> Matrix:
 def row_sum(x: Matrix) -> Matrix:
     """The sum of each row, a column."""
     return x @ Matrix(x.cols, 1, [1.0] * x.cols)
+
+
+def column_sum(x: Matrix) -> Matrix:
+    """The sum of each column, a row."""
+    return Matrix(1, x.rows, [1.0] * x.rows) @ x
 
 
 # ---- sums of products ----

@@ -23,8 +23,8 @@ from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENODEV
 from typing import Any
 
 from .arrays import FORMATS
-from .graph import Graph
-from .net import Net
+from .graph import Graph, Layer, Norm
+from .net import Net, Tensor
 
 _ALIGNMENT = 64
 _RNG = "philox4x32-10/1"
@@ -63,7 +63,7 @@ def read(data: bytes) -> Net:
     if not text.isascii():
         raise _damaged("its graph has a character that is not ASCII")
     try:
-        count = sum(layer.units * (layer.inputs + layer.bias) for layer in Graph.parse(text).layers.values())
+        count = sum(_numbers(layer) for layer in Graph.parse(text).layers.values())
     except ValueError as error:
         raise ValueError(f"the file's graph is refused: {error}") from None
     item, numbers = array(FORMATS[dtype]).itemsize, data[8 + len(header) :]
@@ -95,6 +95,20 @@ _CRC_TABLE = [_crc_of_byte(byte) for byte in range(256)]
 # ---- the parts of a file ----
 
 
+def _numbers(layer: Layer | Norm) -> int:
+    """How many numbers a layer has in a file."""
+    if isinstance(layer, Layer):
+        return layer.units * (layer.inputs + layer.bias)
+    return layer.units * (4 if layer.kind == "batch_norm" else 2)
+
+
+def _tensors(net: Net) -> list[tuple[Tensor, array]]:
+    """Each tensor with the vector it is in, layer by layer, buffers last."""
+    both = [(tensor, net.params) for tensor in net.layout] + [(tensor, net.buffers) for tensor in net.buffer_layout]
+    order = list(net.graph.layers)
+    return sorted(both, key=lambda pair: order.index(pair[0].layer))
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
@@ -102,10 +116,10 @@ def _json(value: Any) -> str:
 def _entries(net: Net) -> dict[str, dict[str, Any]]:
     """The header's entry for each tensor."""
     entries, begin = {}, 0
-    for layer, name, _, inputs, units in net.tensors():
-        end = begin + inputs * units * net.params.itemsize
-        shape = [units, inputs] if name == "weight" else [units]
-        entries[f"{layer}.{name}"] = {"dtype": _DTYPES[net.dtype], "shape": shape, "data_offsets": [begin, end]}
+    for tensor, _ in _tensors(net):
+        end = begin + tensor.rows * tensor.cols * net.params.itemsize
+        shape = [tensor.cols, tensor.rows] if tensor.is_matrix else [tensor.cols]
+        entries[f"{tensor.layer}.{tensor.name}"] = {"dtype": _DTYPES[net.dtype], "shape": shape, "data_offsets": [begin, end]}
         begin = end
     return entries
 
@@ -113,18 +127,18 @@ def _entries(net: Net) -> dict[str, dict[str, Any]]:
 def _data(net: Net) -> bytes:
     """Unit by unit: in memory, the weights of one unit are `units` apart."""
     numbers = array(net.params.typecode)
-    for _, _, offset, inputs, units in net.tensors():
-        for unit in range(units):
-            numbers += net.params[offset + unit : offset + inputs * units : units]
+    for tensor, vector in _tensors(net):
+        for unit in range(tensor.cols):
+            numbers += vector[tensor.offset + unit : tensor.place.stop : tensor.cols]
     return _little_endian(numbers).tobytes()
 
 
 def _fill(net: Net, data: bytes) -> None:
     numbers, begin = _little_endian(array(net.params.typecode, data)), 0
-    for _, _, offset, inputs, units in net.tensors():
-        for unit in range(units):
-            net.params[offset + unit : offset + inputs * units : units] = numbers[begin : begin + inputs]
-            begin += inputs
+    for tensor, vector in _tensors(net):
+        for unit in range(tensor.cols):
+            vector[tensor.offset + unit : tensor.place.stop : tensor.cols] = numbers[begin : begin + tensor.rows]
+            begin += tensor.rows
 
 
 def _little_endian(numbers: array) -> array:

@@ -207,9 +207,6 @@ EVERY_OPTIMIZER = "decay_bias=0[0,1]"
 # What every trainer limits, in this order: the norm of each layer's gradient, that of all of them, and each element.
 TRAINER_SETTINGS = "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
 
-# What a layer has besides its shape: a factor of the learning rate, penalties of its weights, and the largest norm of a unit's (0: none).
-LAYER_SETTINGS = "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)"
-
 
 def penalty(w: Matrix, l1: float, l2: float) -> Matrix:
     """l1 |w|_1 + l2 / 2 |w|_2^2, what each weight adds."""

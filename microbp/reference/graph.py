@@ -7,6 +7,8 @@
     add A B  |  multiply A B
     concat A B ...
     dropout A rate=0.5  |  noise A std=0.1
+    batch_norm A layer=NAME momentum=0.1 eps=1e-05 frozen=0|1
+    layer_norm A layer=NAME eps=1e-05 frozen=0|1
     output A link=NAME
 
 A statement names only nodes of earlier lines, so there are no cycles and the order of the lines is a topological order.
@@ -18,17 +20,26 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .formulas import LAYER_SETTINGS
 from .spec import Spec, check_parameter, number_text, parameters, parse_number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LARGEST_WIDTH = 2**31 - 1
-_SETTINGS = {"dropout": "rate=0.5[0,1)", "noise": "std=0.1[0,inf)"}  # of statements of one operand, as parameter texts
+# Of layers, and of other statements of one operand, as parameter texts. Of a dense layer: a factor of the learning rate, penalties of its
+# weights, and the largest norm of a unit's (0: none).
+SETTINGS = {
+    "dense": "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)",
+    "dropout": "rate=0.5[0,1)",
+    "noise": "std=0.1[0,inf)",
+    "batch_norm": "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]",
+    "layer_norm": "lr=1[0,inf) eps=1e-05(0,inf)",
+}
 
 
 @dataclass
 class Layer:
-    """A weight (inputs, units), perhaps a bias, and what its nodes do with them."""
+    """A dense layer: a weight (inputs, units), perhaps a bias, and what its nodes do with them."""
+
+    kind = "dense"
 
     name: str
     inputs: int
@@ -37,7 +48,7 @@ class Layer:
     init: Spec
     bias: bool = True
     frozen: bool = False
-    settings: dict[str, float] = field(default_factory=dict)  # LAYER_SETTINGS
+    settings: dict[str, float] = field(default_factory=dict)
 
     def attributes(self) -> dict[str, str]:
         return {
@@ -51,6 +62,24 @@ class Layer:
 
 
 @dataclass
+class Norm:
+    """A batch_norm or layer_norm: scale and shift of `units` columns; batch_norm has running statistics too."""
+
+    kind: str
+    name: str
+    units: int
+    settings: dict[str, float]
+    frozen: bool = False
+
+    @property
+    def inputs(self) -> int:
+        return self.units
+
+    def attributes(self) -> dict[str, str]:
+        return {"frozen": str(int(self.frozen)), **{key: number_text(value) for key, value in self.settings.items()}}
+
+
+@dataclass
 class Node:
     """kind: the statement's first word; operands: ids of earlier nodes; layer of a dense, activation of an activation node; settings of
     dropout and noise."""
@@ -58,7 +87,7 @@ class Node:
     kind: str
     width: int
     operands: list[int]
-    layer: Layer | None = None
+    layer: Layer | Norm | None = None
     activation: Spec | None = None
     settings: dict[str, float] = field(default_factory=dict)
 
@@ -74,7 +103,7 @@ class Graph:
     """Nodes in order, layers by name in the order of their first use, outputs."""
 
     nodes: list[Node] = field(default_factory=list)
-    layers: dict[str, Layer] = field(default_factory=dict)
+    layers: dict[str, Layer | Norm] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
 
     @classmethod
@@ -129,6 +158,8 @@ class Graph:
             "concat": self._concat,
             "dropout": self._setting,
             "noise": self._setting,
+            "batch_norm": self._norm,
+            "layer_norm": self._norm,
             "output": self._output,
         }
         if word not in statements:
@@ -143,7 +174,7 @@ class Graph:
         if not arguments:
             raise ValueError("dense takes a node: dense NODE units=N")
         a = self._node(arguments[0])
-        given = _attributes(arguments[1:], ("layer", "units", "activation", "init", "bias", "frozen", *parameters(LAYER_SETTINGS)))
+        given = _attributes(arguments[1:], ("layer", "units", "activation", "init", "bias", "frozen", *parameters(SETTINGS[word])))
         if given.get("layer") in self.layers:
             layer = self._same_layer(given, self.nodes[a].width)
         else:
@@ -151,11 +182,7 @@ class Graph:
         self.nodes.append(Node(word, layer.units, [a], layer=layer))
 
     def _new_layer(self, given: dict[str, str], inputs: int) -> Layer:
-        name = given.get("layer", f"dense_{len(self.layers)}")
-        if not _NAME.fullmatch(name):
-            raise ValueError(f'"{name}" is no layer name: use 1 to 63 letters, digits, _ and -')
-        if name in self.layers:
-            raise ValueError(f"the name {name} is taken: give this layer another one (layer=NAME)")
+        name = self._new_name(given, "dense")
         if "units" not in given:
             raise ValueError(f"layer {name} is new and needs units=N")
         activation = Spec.parse("activation", given.get("activation", "identity"))
@@ -168,16 +195,24 @@ class Graph:
             Spec.parse("initialiser", activation.entry.init if init == "auto" else init),
             _flag("bias", given.get("bias", "1")),
             _flag("frozen", given.get("frozen", "0")),
-            {
-                key: check_parameter(LAYER_SETTINGS, key, parse_number(given[key])) if key in given else default
-                for key, (default, _) in parameters(LAYER_SETTINGS).items()
-            },
+            _values("dense", given),
         )
         self.layers[name] = layer
         return layer
 
-    def _same_layer(self, given: dict[str, str], inputs: int) -> Layer:
+    def _new_name(self, given: dict[str, str], kind: str) -> str:
+        """The given name, else that of the kind, counted."""
+        name = given.get("layer", f"{kind}_{sum(layer.kind == kind for layer in self.layers.values())}")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f'"{name}" is no layer name: use 1 to 63 letters, digits, _ and -')
+        if name in self.layers:
+            raise ValueError(f"the name {name} is taken: give this layer another one (layer=NAME)")
+        return name
+
+    def _same_layer(self, given: dict[str, str], inputs: int, kind: str = "dense") -> Layer | Norm:
         layer = self.layers[given["layer"]]
+        if layer.kind != kind:
+            raise ValueError(f"layer {layer.name} is a {layer.kind}: give this one another name (layer=NAME)")
         if layer.inputs != inputs:
             raise ValueError(f"layer {layer.name} takes {layer.inputs} features, but the node has {inputs}")
         if len(given) > 1:
@@ -202,14 +237,24 @@ class Graph:
         self.nodes.append(Node(word, _width("the sum of the widths", str(sum(self.nodes[i].width for i in operands))), operands))
 
     def _setting(self, word: str, *arguments: str) -> None:
-        accepted = parameters(_SETTINGS[word])
+        a, given = self._settings(word, arguments)
+        self.nodes.append(Node(word, self.nodes[a].width, [a], settings=_values(word, given)))
+
+    def _norm(self, word: str, *arguments: str) -> None:
+        a, given = self._settings(word, arguments, "layer", "frozen")
+        width = self.nodes[a].width
+        if given.get("layer") in self.layers:
+            layer = self._same_layer(given, width, word)
+        else:
+            layer = Norm(word, self._new_name(given, word), width, _values(word, given), _flag("frozen", given.get("frozen", "0")))
+            self.layers[layer.name] = layer
+        self.nodes.append(Node(word, width, [a], layer=layer))
+
+    def _settings(self, word: str, arguments: tuple[str, ...], *more: str) -> tuple[int, dict[str, str]]:
+        """The operand, and what is given after it."""
         if not arguments:
             raise ValueError(f"{word} takes a node: {word} NODE")
-        a = self._node(arguments[0])
-        given = _attributes(arguments[1:], tuple(accepted))
-        settings = {key: default for key, (default, _) in accepted.items()}
-        settings |= {key: check_parameter(_SETTINGS[word], key, parse_number(value)) for key, value in given.items()}
-        self.nodes.append(Node(word, self.nodes[a].width, [a], settings=settings))
+        return self._node(arguments[0]), _attributes(arguments[1:], (*more, *parameters(SETTINGS[word])))
 
     def _output(self, word: str, *arguments: str) -> None:
         if not arguments:
@@ -226,6 +271,15 @@ class Graph:
             there = f"use one from 0 to {len(self.nodes) - 1}" if self.nodes else "start with an input"
             raise ValueError(f"there is no node {node} before this line: {there}")
         return node
+
+
+def _values(word: str, given: dict[str, str]) -> dict[str, float]:
+    """All settings of the statement, defaults filled in."""
+    text = SETTINGS[word]
+    return {
+        key: check_parameter(text, key, parse_number(given[key])) if key in given else default
+        for key, (default, _) in parameters(text).items()
+    }
 
 
 def _exactly(arguments: tuple[str, ...], form: str) -> tuple[str, ...]:

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .arrays import FORMATS, check_writable, read_matrix
-from .autodiff import Matrix, concat, where
-from .formulas import LAYER_SETTINGS, LINKS
-from .graph import Graph, Layer, Node
-from .random import Place, draws, matrix_draws
+from .autodiff import Matrix
+from .formulas import LINKS
+from .graph import SETTINGS, Graph, Layer, Norm
+from .nodes import Batch, Run
+from .random import Place, draws
 from .spec import Spec, check_parameter
 
-_INITIALISATION, _DROPOUT, _NOISE = 1, 3, 4  # purposes of random numbers
+_INITIALISATION = 1  # the purpose of these random numbers
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A layer's weight (rows inputs, cols units) or bias (1 row) in the flat vector."""
+    """A layer's weight (of a dense layer: rows inputs, cols units), bias or running statistic (1 row) in its flat vector."""
 
     layer: str
     name: str
     offset: int
     rows: int
     cols: int
+    is_matrix: bool = False  # the weight of a dense layer, on which weight decay acts
 
     @property
     def place(self) -> slice:
@@ -41,11 +43,12 @@ class Pass:
     tensors: list[Matrix]  # in the order of Net.layout
     values: list[Matrix]  # by node
     outputs: list[Matrix]  # raw, before their links
+    batches: list[Batch]  # what the batch_norm nodes found, in their order
 
 
 class Net:
-    """A network from its graph text. `params` is its flat parameter vector: all weights in layer order, each (inputs, units)
-    row-major, then all biases."""
+    """A network from its graph text. `params` is its flat parameter vector: the weights of dense layers in layer order, each (inputs,
+    units) row-major, then all biases and scales; `buffers` has the running statistics."""
 
     def __init__(self, text: str, dtype: str = "float32", seed: int = 0) -> None:
         if dtype not in FORMATS:
@@ -55,8 +58,11 @@ class Net:
         self.threads = 1  # may be set, and changes nothing
         self.format = FORMATS[dtype]
         self.layout = _layout(self.graph)
-        self.params = array(self.format, bytes(array(self.format).itemsize * sum(tensor.rows * tensor.cols for tensor in self.layout)))
-        self.buffers = array(self.format)
+        self.buffer_layout = _buffer_layout(self.graph)
+        self.params, self.buffers = (
+            array(self.format, bytes(array(self.format).itemsize * sum(tensor.rows * tensor.cols for tensor in layout)))
+            for layout in (self.layout, self.buffer_layout)
+        )
         self.init(seed)
 
     def text(self) -> str:
@@ -67,16 +73,24 @@ class Net:
         """(layer, "weight" or "bias", offset, inputs, units) in layer order."""
         return [(tensor.layer, tensor.name, tensor.offset, tensor.rows, tensor.cols) for tensor in self.layout]
 
+    def buffer_tensors(self) -> list[tuple[str, str, int, int, int]]:
+        """(layer, "running_mean" or "running_var", offset, 1, units) in layer order."""
+        return [(tensor.layer, tensor.name, tensor.offset, tensor.rows, tensor.cols) for tensor in self.buffer_layout]
+
     # ---- what can be changed ----
 
     def init(self, seed: int) -> None:
-        """Draws the weights anew and sets the biases to 0; layers with init=array keep their weights."""
+        """Draws the weights anew and sets all else as it begins; layers with init=array keep their weights."""
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed {seed} is not in 0 to 2^64 - 1")
         self.seed = seed
+        for tensor in self.buffer_layout:
+            self.buffers[tensor.place] = array(self.format, [float(tensor.name == "running_var")] * tensor.cols)
         for tensor in self.layout:
             if tensor.name == "bias":
                 self.params[tensor.place] = array(self.format, [0.0] * tensor.cols)
+            elif self.graph.layers[tensor.layer].kind != "dense":
+                self.params[tensor.place] = array(self.format, [1.0] * tensor.cols)
             elif self.graph.layers[tensor.layer].init.entry.distribution != "keep":
                 self.params[tensor.place] = array(self.format, self._initial_weight(tensor))
 
@@ -93,12 +107,14 @@ class Net:
             found.frozen = bool(frozen)
 
     def set_layer(self, layer: str | None, name: str, value: float) -> None:
-        """Sets lr, l1, l2 or max_norm of a layer, or of all of them."""
-        layers, value = self._layers(layer), check_parameter(LAYER_SETTINGS, name, float(value))
+        """Changes a setting of a layer, or of all those that have it."""
+        layers = [found for found in self._layers(layer) if layer or name not in SETTINGS["dense"] or name in found.settings]
         for found in layers:
-            found.settings[name] = value
+            check_parameter(SETTINGS[found.kind], name, float(value))
+        for found in layers:
+            found.settings[name] = float(value)
 
-    def _layers(self, name: str | None) -> list[Layer]:
+    def _layers(self, name: str | None) -> list[Layer | Norm]:
         if name is not None and name not in self.graph.layers:
             raise ValueError(f'there is no layer "{name}"; there are: {", ".join(self.graph.layers)}')
         return list(self.graph.layers.values()) if name is None else [self.graph.layers[name]]
@@ -125,18 +141,11 @@ class Net:
     def forward(self, inputs: list[Matrix], training: Place | None = None) -> Pass:
         """The values of all nodes, in order; training: in training, with the random numbers of that place, else in inference."""
         tensors = [self._parameter_matrix(tensor) for tensor in self.layout]
-        weights = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
-        waiting = iter(inputs)
-        values: list[Matrix] = []
-        for i, node in enumerate(self.graph.nodes):
-            operands = [values[operand] for operand in node.operands]
-            if node.kind == "input":
-                values.append(next(waiting))
-            elif node.kind in _RANDOM:
-                values.append(_RANDOM[node.kind](node, i, operands[0], training, self.dtype) if training else operands[0])
-            else:
-                values.append(_NODES[node.kind](node, operands, weights))
-        return Pass(inputs, tensors, values, [values[output.node] for output in self.graph.outputs])
+        known = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
+        known |= {(t.layer, t.name): Matrix(t.rows, t.cols, self.buffers[t.place].tolist()) for t in self.buffer_layout}
+        run = Run(known, training, self.dtype)
+        values = run.values(self.graph, inputs)
+        return Pass(inputs, tensors, values, [values[output.node] for output in self.graph.outputs], run.batches)
 
     def _parameter_matrix(self, tensor: Tensor) -> Matrix:
         frozen = self.graph.layers[tensor.layer].frozen
@@ -188,55 +197,33 @@ class Net:
 
 
 def _layout(graph: Graph) -> list[Tensor]:
-    """All weights come first in the flat vector, then all biases; the list runs layer by layer."""
-    weights, biases, end = {}, {}, 0
+    """The weights of dense layers come first in the flat vector, then biases and scales; the list runs layer by layer."""
+    found: dict[str, list[Tensor]] = {name: [] for name in graph.layers}
+    end = 0
+
+    def place(layer: str, name: str, rows: int, cols: int, is_matrix: bool = False) -> None:
+        nonlocal end
+        found[layer].append(Tensor(layer, name, end, rows, cols, is_matrix))
+        end += rows * cols
+
     for layer in graph.layers.values():
-        weights[layer.name] = Tensor(layer.name, "weight", end, layer.inputs, layer.units)
-        end += layer.inputs * layer.units
+        if layer.kind == "dense":
+            place(layer.name, "weight", layer.inputs, layer.units, is_matrix=True)
     for layer in graph.layers.values():
-        if layer.bias:
-            biases[layer.name] = Tensor(layer.name, "bias", end, 1, layer.units)
-            end += layer.units
-    return [tensors[name] for name in graph.layers for tensors in (weights, biases) if name in tensors]
+        if layer.kind != "dense":
+            place(layer.name, "weight", 1, layer.units)
+        if layer.kind != "dense" or layer.bias:
+            place(layer.name, "bias", 1, layer.units)
+    return [tensor for tensors in found.values() for tensor in tensors]
 
 
-# ---- one function per kind of node ----
-
-
-def _dense(node: Node, operands: list[Matrix], weights: dict[tuple[str, str], Matrix]) -> Matrix:
-    layer = node.layer
-    z = operands[0] @ weights[layer.name, "weight"]
-    if layer.bias:
-        z = z + weights[layer.name, "bias"]
-    return _activate(layer.activation, z)
-
-
-def _activate(spec: Spec, z: Matrix) -> Matrix:
-    return spec.entry.y(z, **spec.values)
-
-
-_NODES: dict[str, Callable[[Node, list[Matrix], dict[tuple[str, str], Matrix]], Matrix]] = {
-    "dense": _dense,
-    "activation": lambda node, operands, weights: _activate(node.activation, operands[0]),
-    "add": lambda node, operands, weights: operands[0] + operands[1],
-    "multiply": lambda node, operands, weights: operands[0] * operands[1],
-    "concat": lambda node, operands, weights: concat(operands),
-}
-
-
-# ---- nodes that do something in training only ----
-
-
-def _dropout(node: Node, number: int, x: Matrix, place: Place, dtype: str) -> Matrix:
-    """y = x mask / (1 - rate) (Srivastava et al. 2014); the mask is 1 where the uniform number is at least the rate."""
-    rate = node.settings["rate"]
-    drawn = matrix_draws(place, _DROPOUT, number, x.rows, x.cols, False, dtype)
-    return where([u < rate for u in drawn], 0.0, x * (1 / (1 - rate)))
-
-
-def _noise(node: Node, number: int, x: Matrix, place: Place, dtype: str) -> Matrix:
-    drawn = matrix_draws(place, _NOISE, number, x.rows, x.cols, True, dtype)
-    return x + Matrix(x.rows, x.cols, [node.settings["std"] * n for n in drawn])
-
-
-_RANDOM: dict[str, Callable[[Node, int, Matrix, Place, str], Matrix]] = {"dropout": _dropout, "noise": _noise}
+def _buffer_layout(graph: Graph) -> list[Tensor]:
+    tensors: list[Tensor] = []
+    for layer in graph.layers.values():
+        if layer.kind == "batch_norm":
+            end = tensors[-1].place.stop if tensors else 0
+            tensors += [
+                Tensor(layer.name, "running_mean", end, 1, layer.units),
+                Tensor(layer.name, "running_var", end + layer.units, 1, layer.units),
+            ]
+    return tensors

@@ -64,6 +64,7 @@ class Trainer:
         self.slots = {name: self._zeros() for name in self._optimizer.entry.slots}
         self._start_optimizer()
         self._pass: Pass | None = None
+        self._pending: array | None = None  # the buffers after the next update
         self._input_grads: list[Matrix] | None = None
         for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
             if loss and loss.entry.targets == "LABELS" and net.graph.nodes[output.node].width < 2:
@@ -76,7 +77,9 @@ class Trainer:
 
     def step(self, x: Any, y: Any, weight: Any = None) -> float:
         """Forward, loss, backward, update; returns the batch loss."""
-        return self._train(self._read_batch(x, y, weight))
+        batch = self._read_batch(x, y, weight)
+        self._check_statistics(len(batch.weights))
+        return self._train(batch)
 
     def backward(
         self,
@@ -94,11 +97,13 @@ class Trainer:
         if first_row < 0:
             raise ValueError(f"first_row={first_row} is not in [0,inf)")
         batch = self._read_batch(x, y, weight, input_grads)
+        self._check_statistics(len(batch.weights))
         divisor = total or _total(batch)
         losses, result, ends = self._forward_loss(batch, divisor, self._place(first_row))
         self._check_losses(losses)
         found = self._gradients(result, ends, accumulate, _total(batch) / divisor)
         self._store_gradients(result, found, input_grads)
+        self._prepare_statistics(result, accumulate)
         self._loss = sum(losses) + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
         return sum(losses)
 
@@ -112,7 +117,7 @@ class Trainer:
     def forward(self, x: Any) -> list[memoryview]:
         """The raw outputs, in training."""
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
-        _check_rows(inputs)
+        self._check_statistics(_check_rows(inputs))
         self._pass = self.net.forward(inputs, self._place(0))
         return [buffer(output, self.net.format) for output in self._pass.outputs]
 
@@ -127,6 +132,7 @@ class Trainer:
         ends = [(output, g.data) for output, g in zip(outputs, read)]
         found = self._gradients(self._pass, ends, accumulate, share=0.0 if accumulate else 1.0)
         self._store_gradients(self._pass, found, input_grads)
+        self._prepare_statistics(self._pass, accumulate)
         self._loss = math.nan
 
     # ---- loops and other questions ----
@@ -144,6 +150,7 @@ class Trainer:
         """
         data = self._read_batch(x, y, weight)
         batches = list(_batches(_read_index(index, len(data.weights)), batch_rows))
+        self._check_statistics(len(batches[-1]))
         rates = self._read_rates(lr, len(batches))
         loss, total = 0.0, 0.0
         for step, (rows, rate) in enumerate(zip(batches, rates)):
@@ -201,6 +208,7 @@ class Trainer:
         _copy(self.grads, self._zeros())
         if self._average:
             _copy(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
+        self._pending = None
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
@@ -283,6 +291,7 @@ class Trainer:
         found = self._gradients(result, ends, accumulate=False, share=1.0)
         self._check_gradients(found[0])
         self._store_gradients(result, found, input_grads=False)
+        self._prepare_statistics(result, accumulate=False)
         self._loss = sum(losses)
         self._update()
         return sum(losses)
@@ -310,7 +319,7 @@ class Trainer:
         found = []
         for tensor, matrix in zip(self.net.layout, result.tensors):
             settings = self.net.graph.layers[tensor.layer].settings
-            if tensor.name == "weight" and matrix in reached and (settings["l1"] or settings["l2"]):
+            if tensor.is_matrix and matrix in reached and (settings["l1"] or settings["l2"]):
                 found.append(penalty(matrix, settings["l1"], settings["l2"]))
         return found
 
@@ -328,7 +337,7 @@ class Trainer:
         return self.net.graph.layers[tensor.layer].frozen
 
     def _update(self) -> None:
-        """One optimizer step on every parameter that is not frozen. Weight decay acts on weights, and on biases if decay_bias is 1."""
+        """One optimizer step on every parameter that is not frozen. Weight decay acts on weights, and with decay_bias=1 on all."""
         hyper = dict(self._values)
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
         if self._optimizer.entry.loss_rose:
@@ -337,12 +346,13 @@ class Trainer:
         for tensor in self.net.layout:
             if not self._is_frozen(tensor):
                 factor = self.net.graph.layers[tensor.layer].settings["lr"]
-                tensor_decay = decay if tensor.name == "weight" or decay_bias else 0.0
+                tensor_decay = decay if tensor.is_matrix or decay_bias else 0.0
                 found[tensor] = self._updated(tensor, grads[tensor.place], tensor_decay, hyper | {"lr": factor * hyper["lr"]})
         for tensor, (params, *slots) in found.items():
             for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
                 vector[tensor.place] = array(self.net.format, values)
         limit_norms(self.net)
+        self._commit_statistics()
         self._steps += 1
         self._last_loss, self._loss = self._loss, math.nan
         if self._average:
@@ -359,6 +369,33 @@ class Trainer:
         if entry.decay == "trust":
             moved = trusted(params, [d + decay * p for d, p in zip(moved, params)], hyper["lr"])
         return [moved, *map(list, zip(*(s for _, s in found)))]
+
+    # ---- running statistics ----
+
+    def _check_statistics(self, rows: int) -> None:
+        moving = [node.layer for node in self.net.graph.nodes if node.kind == "batch_norm" and not node.layer.frozen]
+        if rows == 1 and moving:
+            needs = f"batch_norm (layer {moving[0].name}) needs at least 2 rows in training"
+            raise ValueError(f"{needs}; choose a batch size that leaves no single row")
+
+    def _prepare_statistics(self, result: Pass, accumulate: bool) -> None:
+        """What the running statistics become by this pass; accumulate: on top of those that wait for the next update."""
+        if not accumulate or self._pending is None:
+            self._pending = self.net.buffers[:]
+        places = {(tensor.layer, tensor.name): tensor.place for tensor in self.net.buffer_layout}
+        for batch in result.batches:
+            momentum, unbiased = batch.layer.settings["momentum"], batch.rows / (batch.rows - 1)
+            found = {"running_mean": batch.mean, "running_var": [unbiased * variance for variance in batch.variance]}
+            for name, values in found.items():
+                place = places[batch.layer.name, name]
+                moved = [(1 - momentum) * old + momentum * new for old, new in zip(self._pending[place], values)]
+                self._pending[place] = array(self.net.format, moved)
+
+    def _commit_statistics(self) -> None:
+        pending, self._pending = self._pending, None
+        for tensor in self.net.buffer_layout:
+            if pending is not None and not self._is_frozen(tensor):
+                self.net.buffers[tensor.place] = pending[tensor.place]
 
 
 def trusted(params: list[float], direction: list[float], lr: float) -> list[float]:

@@ -1,0 +1,100 @@
+"""What each kind of node makes of its operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .autodiff import Matrix, column_sum, concat, row_sum, sqrt, where
+from .graph import Graph, Layer, Node, Norm
+from .random import Place, matrix_draws
+from .spec import Spec
+
+_DROPOUT, _NOISE = 3, 4  # purposes of random numbers
+Tensors = dict[tuple[str, str], Matrix]  # by layer and name
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The statistics that a batch_norm took in training: of each column the mean and the biased variance."""
+
+    layer: Norm
+    rows: int
+    mean: list[float]
+    variance: list[float]
+
+
+@dataclass
+class Run:
+    """One forward pass: the parameters and running statistics it reads, whether and where it trains, and what it finds on its way."""
+
+    tensors: Tensors
+    training: Place | None
+    dtype: str
+    batches: list[Batch] = field(default_factory=list)
+
+    def values(self, graph: Graph, inputs: Sequence[Matrix]) -> list[Matrix]:
+        """The values of all nodes, in order."""
+        waiting = iter(inputs)
+        values: list[Matrix] = []
+        for number, node in enumerate(graph.nodes):
+            operands = [values[operand] for operand in node.operands]
+            values.append(next(waiting) if node.kind == "input" else getattr(self, f"_{node.kind}")(node, number, *operands))
+        return values
+
+    def _dense(self, node: Node, number: int, x: Matrix) -> Matrix:
+        layer = node.layer
+        z = x @ self.tensors[layer.name, "weight"]
+        if layer.bias:
+            z = z + self.tensors[layer.name, "bias"]
+        return _activate(layer.activation, z)
+
+    def _activation(self, node: Node, number: int, z: Matrix) -> Matrix:
+        return _activate(node.activation, z)
+
+    def _add(self, node: Node, number: int, a: Matrix, b: Matrix) -> Matrix:
+        return a + b
+
+    def _multiply(self, node: Node, number: int, a: Matrix, b: Matrix) -> Matrix:
+        return a * b
+
+    def _concat(self, node: Node, number: int, *parts: Matrix) -> Matrix:
+        return concat(parts)
+
+    def _dropout(self, node: Node, number: int, x: Matrix) -> Matrix:
+        """y = x mask / (1 - rate) (Srivastava et al. 2014); the mask is 1 where the uniform number is at least the rate."""
+        if self.training is None:
+            return x
+        rate = node.settings["rate"]
+        drawn = matrix_draws(self.training, _DROPOUT, number, x.rows, x.cols, False, self.dtype)
+        return where([u < rate for u in drawn], 0.0, x * (1 / (1 - rate)))
+
+    def _noise(self, node: Node, number: int, x: Matrix) -> Matrix:
+        if self.training is None:
+            return x
+        drawn = matrix_draws(self.training, _NOISE, number, x.rows, x.cols, True, self.dtype)
+        return x + Matrix(x.rows, x.cols, [node.settings["std"] * n for n in drawn])
+
+    def _layer_norm(self, node: Node, number: int, x: Matrix) -> Matrix:
+        """The statistics of each row (Ba, Kiros & Hinton 2016)."""
+        centred = x - row_sum(x) * (1 / x.cols)
+        return self._normalised(node.layer, centred, row_sum(centred * centred) * (1 / x.cols))
+
+    def _batch_norm(self, node: Node, number: int, x: Matrix) -> Matrix:
+        """The statistics of each column (Ioffe & Szegedy 2015); in inference, and where the layer is frozen, the running ones."""
+        layer = node.layer
+        if self.training is None or layer.frozen:
+            return self._normalised(layer, x - self.tensors[layer.name, "running_mean"], self.tensors[layer.name, "running_var"])
+        mean = column_sum(x) * (1 / x.rows)
+        centred = x - mean
+        variance = column_sum(centred * centred) * (1 / x.rows)
+        self.batches.append(Batch(layer, x.rows, mean.data, variance.data))
+        return self._normalised(layer, centred, variance)
+
+    def _normalised(self, layer: Layer | Norm, centred: Matrix, variance: Matrix) -> Matrix:
+        normal = centred / sqrt(variance + layer.settings["eps"])
+        return normal * self.tensors[layer.name, "weight"] + self.tensors[layer.name, "bias"]
+
+
+def _activate(spec: Spec, z: Matrix) -> Matrix:
+    return spec.entry.y(z, **spec.values)
