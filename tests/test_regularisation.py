@@ -327,9 +327,12 @@ def test_frozen_layers_and_penalties_count_as_the_gradients_do(backend):
 
 def test_limits_are_set_at_any_time_and_bad_ones_refused(backend):
     t = trainer(backend, clip_norm=0.5)
+    t.step(X, Y)
     assert (t.clip_norm, t.clip_layer_norm, t.clip_value) == (0.5, None, None)
     t.clip_layer_norm = 0.2
     assert t._core.get("clip_layer_norm") == 0.2
+    seen = moved(t)
+    np.testing.assert_allclose(seen, clipped_by_hand(t.net, t.grads, clip_norm=0.5, clip_layer_norm=0.2), rtol=1e-12, atol=1e-15)
     for name in LIMITS:
         for bad in (0, -1, math.nan):
             with pytest.raises(ValueError, match=rf"{name} must be above 0"):
