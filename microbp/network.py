@@ -202,7 +202,8 @@ class Network:
         l2: float | None = None,
         max_norm: float | None = None,
     ) -> None:
-        """Sets what is given of a layer's settings, as in Dense; layer=None: every layer's. max_norm=0 takes the limit away."""
+        """Sets what is given of a layer's settings, as in Dense; layer=None: every layer's that has it (norms have
+        lr alone). max_norm=0 takes the limit away."""
         self._check_layer(layer)
         for name, value in layer_settings(lr=lr, l1=l1, l2=l2, max_norm=max_norm).items():
             self._core.set_layer(layer, name, value)

@@ -26,12 +26,12 @@
  *     dropout A rate=0.5                       in training each element is 0 with this probability, else divided by 1 - rate (Srivastava et
  *                                              al. 2014); in inference nothing happens
  *     noise A std=0.1                          in training, normal noise of this standard deviation is added
- *     batch_norm A layer=NAME momentum=0.1 eps=1e-05 frozen=0|1
+ *     batch_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05 momentum=0.1
  *                                              gamma (x - mean) / sqrt(variance + eps) + beta (Ioffe & Szegedy 2015) by the statistics of each
  *                                              column: in training those of the batch's rows, at least 2 and each counted once; in inference,
  *                                              and where the layer is frozen, the running ones. These are r := (1 - momentum) r + momentum s
  *                                              at each update, s being the batch's mean and unbiased variance.
- *     layer_norm A layer=NAME eps=1e-05 frozen=0|1
+ *     layer_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05
  *                                              gamma (x - mean) / sqrt(variance + eps) + beta by the statistics of each row (Ba et al. 2016),
  *                                              the biased variance; gamma ("weight") begins as 1, beta ("bias") as 0
  *     output A link=NAME                       an output of the network; link is identity unless set
@@ -197,7 +197,8 @@ MBP_API int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor);
 MBP_API mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error);
 /* Freezes (1) or releases (0) a layer by name, or every layer (NULL): a frozen layer's parameters do not move. */
 MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error);
-/* Sets "lr", "l1", "l2" or "max_norm" of a layer by name, or of every layer (NULL), as in the graph text. Counts from the next call. */
+/* Changes a setting ("lr", "l2", ...) of a layer by name, or of every layer that has it (NULL), as in the graph text. Counts from the next
+ * call. */
 MBP_API mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error);
 /* Sets the link of the i-th output: identity, softmax, sigmoid, exp. A trainer sets it from its loss. */
 MBP_API mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error);

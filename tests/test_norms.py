@@ -49,6 +49,27 @@ def torch_twin(net, kind, **options):
     return twin
 
 
+def test_norms_have_a_learning_rate_of_their_own(backend):
+    x = bp.Input(3)
+    h = bp.LayerNorm(lr=0.5)(bp.BatchNorm()(bp.Dense(4, "tanh")(x)))
+    net = bp.Network(x, bp.Dense(2)(h), dtype="float64", seed=0, backend=backend)
+    assert [layer.lr for layer in net.layers] == [1, 1, 0.5, 1]
+    net.set_layer(l2=0.25, lr=0)  # norms have no l2
+    net.set_layer("layer_norm_0", lr=2)
+    assert [(layer.lr, layer.l2) for layer in net.layers] == [(0, 0.25), (0, 0), (2, 0), (0, 0.25)]
+    with pytest.raises(ValueError, match="l2"):
+        net.set_layer("batch_norm_0", l2=1.0)
+    with pytest.raises(ValueError, match="lr"):
+        net.set_layer("batch_norm_0", lr=-1.0)
+    before, trainer = net.params.copy(), bp.Trainer(net, "mse", bp.SGD(lr=0.1))
+    trainer.step(np.eye(3), np.ones((3, 2)))
+    moved = np.zeros(len(before), bool)
+    for layer, _, at, rows, cols in net._core.tensors():
+        moved[at : at + rows * cols] = layer == "layer_norm_0"
+    np.testing.assert_allclose(net.params, before - 0.2 * trainer.grads * moved, rtol=1e-15)
+    assert (trainer.grads[moved] != 0).any()
+
+
 @needs_torch
 @each_norm
 @pytest.mark.parametrize("options", [{}, {"eps": 0.1}, {"momentum": 0.7, "eps": 1e-3}])
