@@ -99,8 +99,8 @@ OPERATIONS |= {"adamax": (1, 0), "ftrl": (1, 2), "lamb": (2, 2)}
 
 
 def fastest(work: Callable[[], object], count: int) -> float:
-    """Seconds of one call: the best of 15 runs of `count`."""
-    return min(timeit.repeat(work, number=count, repeat=15)) / count
+    """Seconds of one call: the best of 7 runs of `count`."""
+    return min(timeit.repeat(work, number=count, repeat=7)) / count
 
 
 def trainer_of(optimizer: str, parameters: int) -> bp.Trainer:
