@@ -44,6 +44,8 @@ class OwnLosses:
     def epoch(self, rows: Rows, order: Array, batch_size: int, rates: Array | None) -> float:
         """A step for every `batch_size` row numbers of `order`, at the rates given; returns the mean loss, weighted as the rows are."""
         loss = total = 0.0
+        if batch_size == 1 or len(order) % batch_size == 1:
+            self._core.forward(rows.take(order[-1:]).x)  # a net that cannot train on one row says so before the first step
         for i, start in enumerate(range(0, len(order), batch_size)):
             batch = rows.take(order[start : start + batch_size])
             if rates is not None:
