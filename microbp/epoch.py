@@ -104,6 +104,8 @@ def check(trainer: Trainer, rows: Rows, trained: Array, pace: Pace) -> None:
     """Refuses what an update would refuse, before the first one: a backend's epoch does so by itself, a loop here by an evaluation."""
     if pace.accumulate > 1 and trainer._own is not None:
         raise ValueError("accumulate is for named losses: a function of your own divides as it likes, so its parts do not add up")
+    if _is_looped(trainer, pace) and (pace.batch_size == 1 or len(trained) % pace.batch_size == 1):
+        trainer._core.forward(rows.take(trained[-1:]).x)  # a net that cannot train on one row says so
     if _is_looped(trainer, pace) and trainer._own is None:
         trainer._evaluate(rows if np.array_equal(trained, np.arange(rows.count)) else rows.take(trained))
 

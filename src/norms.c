@@ -10,12 +10,19 @@ static mbp_norm norm_of(const pass *p, int id) {
     const mbp_node *node = &p->net->node[id];
     const mbp_layer *layer = layer_of(p, id);
     const mbp_statistics *s = &p->w->statistics[id];
-    return (mbp_norm){.by_row = node->kind == MBP_LAYER_NORM, .rows = p->rows, .n = node->width,
+    return (mbp_norm){.by_row = node->kind == MBP_LAYER_NORM,
+                      .rows = p->rows,
+                      .n = node->width,
                       .x = p->w->value[operand(p, node, 0)],
                       .y = p->w->value[id],
-                      .gamma = element(p, p->net->block, layer->weight), .beta = element(p, p->net->block, layer->bias),
+                      .gamma = element(p, p->net->block, layer->weight),
+                      .beta = element(p, p->net->block, layer->bias),
                       .eps = layer->setting[MBP_NORM_EPS],
-                      .mean = s->mean, .variance = s->variance, .inverse = s->inverse, .sum = s->sum, .product = s->product};
+                      .mean = s->mean,
+                      .variance = s->variance,
+                      .inverse = s->inverse,
+                      .sum = s->sum,
+                      .product = s->product};
 }
 
 /* ---- regions that threads share ---- */
@@ -131,7 +138,8 @@ mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *err
     mbp_status status = MBP_OK;
     for (int id = 0; id < net->nodes && rows == 1 && status == MBP_OK; id++)
         if (moves(net, id)) {
-            status = mbp_fail(error, MBP_INVALID, "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size that leaves no single row",
+            status = mbp_fail(error, MBP_INVALID,
+                              "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size that leaves no single row",
                               net->layer[net->node[id].layer].name);
             if (error)
                 error->node = id;
