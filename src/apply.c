@@ -152,6 +152,8 @@ static void update_groups(mbp_trainer *t) {
         set_scales(t);
     for (int i = 0; i < t->plan.groups; i++) {
         job.group = t->plan.group[i];
+        if (job.group.lr == 0) /* these stay, also where lr says something else than how far, as in Rprop */
+            continue;
         h[0] = t->optimizer.parameters[0] * job.group.lr;
         mbp_optimizer_prepare(row, h, &t->running, job.constants);
         const double decay = mbp_optimizer_decouples(row) ? h[0] * h[t->decay] : h[t->decay];

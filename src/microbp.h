@@ -16,7 +16,7 @@
  *                                              all but A optional where the named layer exists already: the layer is then used
  *                                              again, with the same weights. Otherwise units is required, and the rest defaults to
  *                                              layer=dense_K (the K-th layer), identity, auto, 1, 0, and the numbers above.
- *                                              lr: factor of the optimizer's learning rate. l1, l2: the penalty
+ *                                              lr: factor of the optimizer's learning rate, 0: the layer stays. l1, l2: the penalty
  *                                              l1 |w|_1 + l2 / 2 |w|_2^2 of the weights, not of the bias: part of the gradients, but
  *                                              not of the losses that are told. max_norm: after each update a unit's incoming
  *                                              weights are scaled back to at most this Euclidean norm; 0: none.

@@ -96,8 +96,7 @@ def test_training_is_torchs(backend, kind, options):
 
 
 @needs_torch
-@pytest.mark.parametrize("dtype", cases.DTYPES)
-def test_a_sequential_takes_the_file(backend, dtype, tmp_path):
+def test_a_sequential_takes_the_file(backend, tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     import torch
 
