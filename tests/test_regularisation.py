@@ -148,7 +148,7 @@ def test_both_backends_read_the_same_settings(backend):
         module("input 2\ndense 0 units=2\ndense 1 layer=dense_0 lr=0.5\noutput 2\n")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd(lr=0.1)", "sgd_momentum(lr=0.1)", "adam(lr=0.1)", "ftrl(lr=0.1)", "lamb(lr=0.1)", "irprop_minus"])
+@pytest.mark.parametrize("optimizer", ["sgd(lr=0.1)", "sgd_momentum(lr=0.1)", "adam(lr=0.1)", "ftrl(lr=0.1)", "lamb(lr=0.1)", "rprop"])
 def test_a_layers_lr_is_a_factor_of_the_optimizers(backend, optimizer):
     usual, still, double = (trainer(backend, {"lr": lr}, optimizer) for lr in (1, 0, 2))
     before = usual.net.copy()
