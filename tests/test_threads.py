@@ -93,6 +93,7 @@ import os, signal, sys, threading, time
 import numpy as np
 import microbp as bp
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may have it ignored
 t = bp.Trainer(bp.mlp([64, 256, 8], seed=0), "mse")
 x = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
 y = x[:, :8].copy()

@@ -107,7 +107,7 @@ static void test_tensors_and_files(void) {
     mbp_net_text(net, text[0], sizeof text[0]);
     mbp_net_text(back, text[1], sizeof text[1]);
     CHECK(same_params(net, back) && memcmp(buffers, mbp_net_buffers(back, NULL), (size_t)count * sizeof *buffers) == 0, "numbers differ");
-    CHECK(strcmp(text[0], text[1]) == 0 && strstr(text[0], "batch_norm 3 layer=norm momentum=0.2 eps=0.00001 frozen=1\n"), "%s", text[0]);
+    CHECK(strcmp(text[0], text[1]) == 0 && strstr(text[0], "batch_norm 3 layer=norm frozen=1 lr=1 eps=0.00001 momentum=0.2\n"), "%s", text[0]);
     mbp_net_free(back);
     mbp_net_free(net);
     free(file);
