@@ -21,6 +21,19 @@ mbp_status mbp_file_no_memory(mbp_error *error, size_t bytes) {
 size_t mbp_dtype_size(mbp_dtype dtype) { return dtype == MBP_F64 ? sizeof(double) : sizeof(float); }
 const char *mbp_dtype_name(mbp_dtype dtype) { return dtype == MBP_F64 ? "F64" : "F32"; }
 
+int mbp_vector_named(const char *name) {
+    int dots = 0;
+    const char *c = name;
+    for (; *c; c++) {
+        const int dot = *c == '.', lower = *c | 32;
+        if (dot ? c == name || c[-1] == '.' || !c[1]
+                : !((lower >= 'a' && lower <= 'z') || (*c >= '0' && *c <= '9') || *c == '_' || *c == '-'))
+            return 0;
+        dots += dot;
+    }
+    return dots >= 2 && c - name < MBP_NAME_SIZE;
+}
+
 /* ---- the checksum ---- */
 
 uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits) {
@@ -87,19 +100,15 @@ static void put_text(output *o, const char *key, const char *text) {
     put(o, "\"");
 }
 
-static void put_tensor(output *o, const mbp_tensor *tensor, mbp_dtype dtype, uint64_t begin, uint64_t end) {
-    put(o, ",\"");
-    put(o, tensor->layer);
-    put(o, ".");
-    put(o, tensor->name);
+/* From the end of an entry's name to its shape, and from there to its end. */
+static void put_shape(output *o, mbp_dtype dtype, int64_t first) {
     put(o, "\":{\"dtype\":\"");
     put(o, mbp_dtype_name(dtype));
     put(o, "\",\"shape\":[");
-    put_integer(o, (uint64_t)tensor->out);
-    if (strcmp(tensor->name, "weight") == 0) {
-        put(o, ",");
-        put_integer(o, (uint64_t)tensor->in);
-    }
+    put_integer(o, (uint64_t)first);
+}
+
+static void put_offsets(output *o, uint64_t begin, uint64_t end) {
     put(o, "],\"data_offsets\":[");
     put_integer(o, begin);
     put(o, ",");
@@ -107,8 +116,28 @@ static void put_tensor(output *o, const mbp_tensor *tensor, mbp_dtype dtype, uin
     put(o, "]}");
 }
 
+static void put_tensor(output *o, const mbp_tensor *tensor, mbp_dtype dtype, uint64_t begin, uint64_t end) {
+    put(o, ",\"");
+    put(o, tensor->layer);
+    put(o, ".");
+    put(o, tensor->name);
+    put_shape(o, dtype, tensor->out);
+    if (strcmp(tensor->name, "weight") == 0) {
+        put(o, ",");
+        put_integer(o, (uint64_t)tensor->in);
+    }
+    put_offsets(o, begin, end);
+}
+
+static void put_vector(output *o, const mbp_vector *vector, mbp_dtype dtype, uint64_t begin, uint64_t end) {
+    put(o, ",\"");
+    put(o, vector->name);
+    put_shape(o, dtype, vector->count);
+    put_offsets(o, begin, end);
+}
+
 /* The JSON without its padding; returns where the checksum's digits begin. */
-static size_t put_header(output *o, const mbp_net *net, const char *graph) {
+static size_t put_header(output *o, const mbp_net *net, const mbp_extras *extras, const char *graph) {
     put(o, "{\"__metadata__\":{\"format\":\"microbp\",\"microbp.format\":\"1\"");
     put_text(o, "microbp.graph", graph);
     put(o, ",\"microbp.seed\":\"");
@@ -118,6 +147,8 @@ static size_t put_header(output *o, const mbp_net *net, const char *graph) {
     put(o, "00000000\"");
     if (mbp_net_notes(net))
         put_text(o, "microbp.notes", mbp_net_notes(net));
+    if (extras)
+        put_text(o, "microbp.trainer", extras->text);
     put(o, "}");
     mbp_dtype dtype = mbp_net_dtype(net);
     mbp_tensor tensor;
@@ -127,6 +158,11 @@ static size_t put_header(output *o, const mbp_net *net, const char *graph) {
         put_tensor(o, &tensor, dtype, begin, end);
         begin = end;
     }
+    for (int i = 0; extras && i < extras->count; i++) {
+        uint64_t end = begin + (uint64_t)extras->vector[i].count * mbp_dtype_size(dtype);
+        put_vector(o, &extras->vector[i], dtype, begin, end);
+        begin = end;
+    }
     put(o, "}");
     return digits;
 }
@@ -134,25 +170,56 @@ static size_t put_header(output *o, const mbp_net *net, const char *graph) {
 /* A net's file before it is written. */
 typedef struct draft {
     const mbp_net *net;
+    const mbp_extras *extras;
     char *graph;
     size_t graph_size, data_at, size;
 } draft;
 
-static mbp_status draft_begin(draft *d, const mbp_net *net, mbp_error *error) {
+static mbp_status check_vector(const mbp_extras *extras, int i, mbp_error *error) {
+    const mbp_vector *vector = &extras->vector[i];
+    if (!vector->name || !mbp_vector_named(vector->name))
+        return mbp_fail(error, MBP_INVALID, "vector %d has no name like \"trainer.slots.m\"", i);
+    for (int k = 0; k < i; k++)
+        if (strcmp(vector->name, extras->vector[k].name) == 0)
+            return mbp_fail(error, MBP_INVALID, "two vectors have the name %s", vector->name);
+    if (vector->count < 0 || vector->count > INT64_MAX / 1024 || (vector->count && !vector->data))
+        return mbp_fail(error, MBP_INVALID, "the vector %s has no data, or no sensible count", vector->name);
+    return MBP_OK;
+}
+
+static mbp_status check_extras(const mbp_extras *extras, mbp_error *error) {
+    if (!extras)
+        return MBP_OK;
+    if (!extras->text || !*extras->text || !mbp_is_utf8(extras->text) || strlen(extras->text) >= MBP_NOTES_MAX)
+        return mbp_fail(error, MBP_INVALID, "the text of extras is not UTF-8 of 1 to %d bytes", MBP_NOTES_MAX - 1);
+    if (extras->count < 0 || extras->count > MBP_VECTORS_MAX || (extras->count && !extras->vector))
+        return mbp_fail(error, MBP_INVALID, "extras have 0 to %d vectors", MBP_VECTORS_MAX);
+    mbp_status status = MBP_OK;
+    for (int i = 0; status == MBP_OK && i < extras->count; i++)
+        status = check_vector(extras, i, error);
+    return status;
+}
+
+static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *extras, mbp_error *error) {
     int64_t count;
     mbp_net_params((mbp_net *)net, &count); /* which only reads */
     mbp_dtype dtype = mbp_net_dtype(net);
-    if (count == 0 && dtype != MBP_F32)
+    mbp_status status = check_extras(extras, error);
+    if (status != MBP_OK)
+        return status;
+    if (count == 0 && dtype != MBP_F32 && !(extras && extras->count))
         return mbp_fail(error, MBP_UNSUPPORTED,
                         "a float64 network without parameters cannot be written: a file keeps the dtype with the tensors");
-    *d = (draft){.net = net, .graph_size = mbp_net_text(net, NULL, 0)};
+    *d = (draft){.net = net, .extras = extras, .graph_size = mbp_net_text(net, NULL, 0)};
     d->graph = mbp_allocate(mbp_net_allocator(net), d->graph_size);
     if (!d->graph)
         return mbp_file_no_memory(error, d->graph_size);
     mbp_net_text(net, d->graph, d->graph_size);
     output counted = {0};
-    put_header(&counted, net, d->graph);
+    put_header(&counted, net, extras, d->graph);
     d->data_at = (MBP_LENGTH_BYTES + counted.length + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    for (int i = 0; extras && i < extras->count; i++)
+        count += extras->vector[i].count;
     d->size = d->data_at + (size_t)count * mbp_dtype_size(dtype);
     return MBP_OK;
 }
@@ -162,7 +229,7 @@ static void draft_write(const draft *d, char *bytes) {
     memcpy(bytes, &header, MBP_LENGTH_BYTES);
     memset(bytes + MBP_LENGTH_BYTES, ' ', header);
     output text = {bytes + MBP_LENGTH_BYTES, 0};
-    size_t digits = MBP_LENGTH_BYTES + put_header(&text, d->net, d->graph);
+    size_t digits = MBP_LENGTH_BYTES + put_header(&text, d->net, d->extras, d->graph);
 
     int64_t count;
     const char *params = mbp_net_params((mbp_net *)d->net, &count);
@@ -174,6 +241,10 @@ static void draft_write(const draft *d, char *bytes) {
         mbp_file_transpose(data, params + (size_t)tensor.offset * item, in, out, item);
         data += in * out * item;
     }
+    output rest = {data, 0};
+    for (int i = 0; d->extras && i < d->extras->count; i++)
+        if (d->extras->vector[i].count)
+            put_bytes(&rest, d->extras->vector[i].data, (size_t)d->extras->vector[i].count * item);
     char crc[MBP_CRC_DIGITS + 1];
     snprintf(crc, sizeof crc, "%08x", (unsigned)mbp_file_checksum(bytes, d->size, digits));
     memcpy(bytes + digits, crc, MBP_CRC_DIGITS);
@@ -181,13 +252,13 @@ static void draft_write(const draft *d, char *bytes) {
 
 static void draft_end(draft *d) { mbp_release(mbp_net_allocator(d->net), d->graph, d->graph_size); }
 
-mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error) {
+mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void *bytes, size_t *size, mbp_error *error) {
     if (!MBP_LITTLE_ENDIAN)
         return mbp_file_wrong_host(error);
     if (!net || !size)
         return mbp_fail(error, MBP_INVALID, "mbp_net_write needs a net and a size");
     draft d;
-    mbp_status status = draft_begin(&d, net, error);
+    mbp_status status = draft_begin(&d, net, extras, error);
     if (status != MBP_OK)
         return status;
     size_t room = bytes ? *size : 0;
@@ -200,15 +271,19 @@ mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_erro
     return status;
 }
 
+mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error) {
+    return mbp_net_write_with(net, NULL, bytes, size, error);
+}
+
 /* ---- on disk ---- */
 
-mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error) {
+mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const char *path, mbp_error *error) {
     if (!MBP_LITTLE_ENDIAN)
         return mbp_file_wrong_host(error);
     if (!net || !path)
         return mbp_fail(error, MBP_INVALID, "mbp_net_save needs a net and a path");
     draft d;
-    mbp_status status = draft_begin(&d, net, error);
+    mbp_status status = draft_begin(&d, net, extras, error);
     if (status != MBP_OK)
         return status;
     char *bytes = mbp_allocate(mbp_net_allocator(net), d.size);
@@ -221,3 +296,5 @@ mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error) 
     mbp_release(mbp_net_allocator(net), bytes, d.size);
     return status;
 }
+
+mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error) { return mbp_net_save_with(net, NULL, path, error); }

@@ -200,6 +200,31 @@ MBP_API mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_optio
 MBP_API mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error);
 MBP_API mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error);
 
+/* What a file may hold beside the net, as a trainer's does: a UTF-8 text, and flat vectors in the net's dtype. The name of a vector has
+ * three or more parts with dots between them ("trainer.slots.m"), which no tensor's has; the parts are letters, digits, _ and -, and the
+ * whole at most 63 characters. The functions above take such a file for the net's, but check all of it. */
+typedef struct mbp_vector {
+    const char *name;
+    const void *data;
+    int64_t count;
+} mbp_vector;
+
+typedef struct mbp_extras {
+    const char *text; /* less than MBP_NOTES_MAX bytes, and not empty */
+    const mbp_vector *vector;
+    int count; /* at most MBP_VECTORS_MAX */
+} mbp_extras;
+
+enum { MBP_VECTORS_MAX = 64 };
+
+/* As the four above; extras NULL: none. On reading, *extras is NULL if the file has none; else the caller frees it. */
+MBP_API mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const char *path, mbp_error *error);
+MBP_API mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options, mbp_error *error);
+MBP_API mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void *bytes, size_t *size, mbp_error *error);
+MBP_API mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size, const mbp_options *options,
+                                     mbp_error *error);
+MBP_API void mbp_extras_free(mbp_extras *extras);
+
 /* ---- training ---- */
 
 /* Rows to learn from: one array per input, one target array per output, and optionally a weight per row (rows x 1).

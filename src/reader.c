@@ -12,10 +12,10 @@
 #define DAMAGED(what) "the file is damaged: " what "; restore it from a copy"
 #define FOREIGN(why) "this is not a microbp file: " why
 
-enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, KEYS };
+enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, KEYS };
 static const char *const keys[KEYS] = {"format",      "microbp.format", "microbp.graph", "microbp.seed",
-                                       "microbp.rng", "microbp.crc32c", "microbp.notes"};
-enum { TEXT_SIZE = 80 }; /* room for every string of ours but the graph and the notes: a layer's name has at most 63 characters */
+                                       "microbp.rng", "microbp.crc32c", "microbp.notes", "microbp.trainer"};
+enum { TEXT_SIZE = 80 }; /* room for every string of ours but the long texts: a layer's name has at most 63 characters */
 
 /* A file in memory, as far as its frame is known. */
 typedef struct source {
@@ -171,8 +171,9 @@ static int entry_fits(const entry *e, const mbp_tensor *tensor, mbp_dtype dtype,
            e->dims == 1 + weight && e->shape[0] == tensor->out && (!weight || e->shape[1] == tensor->in);
 }
 
-/* Fills the net, which has as many parameters as the file has room for. */
-static mbp_status read_tensors(mbp_net *net, const source *s, mbp_error *error) {
+/* Fills the net, which has at most as many parameters as the file has room for. What follows its tensors in the header: *rest; their end in
+ * the data: *data_end. */
+static mbp_status read_tensors(mbp_net *net, const source *s, json *rest, int64_t *data_end, mbp_error *error) {
     int64_t count, begin = 0;
     char *params = mbp_net_params(net, &count);
     mbp_dtype dtype = mbp_net_dtype(net);
@@ -188,8 +189,8 @@ static mbp_status read_tensors(mbp_net *net, const source *s, mbp_error *error) 
                            item);
         begin = end;
     }
-    if (!json_take(&j, '}') || !json_done(&j))
-        return mbp_fail(error, MBP_CORRUPT, DAMAGED("its header goes on after the last tensor of the graph"));
+    *rest = j;
+    *data_end = begin;
     return MBP_OK;
 }
 
@@ -210,7 +211,8 @@ static mbp_status read_dtype(const source *s, mbp_dtype *dtype, mbp_error *error
     return MBP_OK;
 }
 
-/* Whether the graph is valid and asks for exactly the parameters that are there: only then is memory asked for them. */
+/* Whether the graph is valid and asks for the parameters that are there, all of them if there are no extras: only then is memory asked for
+ * them. */
 static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtype, mbp_error *error) {
     for (const char *c = graph; *c; c++)
         if ((*c < ' ' && *c != '\n') || *c > '~')
@@ -221,11 +223,112 @@ static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtyp
     if (status != MBP_OK)
         return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the file's graph is refused: %.200s", inner.text);
     size_t item = mbp_dtype_size(dtype), data = s->size - s->data_at;
-    if (data % item || (uint64_t)params != data / item)
+    if (data % item || (s->values[TRAINER].at ? (uint64_t)params > data / item : (uint64_t)params != data / item))
         return mbp_fail(error, MBP_CORRUPT, DAMAGED("its graph has %lld parameters of %zu bytes, and it holds %zu bytes of them"),
                         (long long)params, item, data);
     return MBP_OK;
 }
+
+/* ---- what is beside the net ---- */
+
+/* Extras with what they point at, in one block. */
+typedef struct kept_extras {
+    mbp_extras extras;
+    mbp_allocator allocator;
+    int own; /* the allocator counts, else malloc */
+    size_t bytes;
+    mbp_vector vector[MBP_VECTORS_MAX];
+    char names[MBP_VECTORS_MAX][MBP_NAME_SIZE];
+} kept_extras;
+
+static size_t aligned(size_t bytes) { return (bytes + MBP_ALIGNMENT - 1) / MBP_ALIGNMENT * MBP_ALIGNMENT; }
+
+static kept_extras *make_extras(const source *s, size_t data, const mbp_allocator *allocator) {
+    json j = s->values[TRAINER];
+    const size_t text_size = (size_t)json_string(&j, NULL, 0) + 1;
+    const size_t bytes = aligned(sizeof(kept_extras)) + data + MBP_VECTORS_MAX * MBP_ALIGNMENT + text_size;
+    kept_extras *kept = mbp_allocate(allocator, bytes);
+    if (!kept)
+        return NULL;
+    memset(kept, 0, sizeof *kept);
+    if (allocator)
+        kept->allocator = *allocator;
+    kept->own = allocator != NULL;
+    kept->bytes = bytes;
+    kept->extras.vector = kept->vector;
+    j = s->values[TRAINER];
+    json_string(&j, (char *)kept + bytes - text_size, text_size);
+    kept->extras.text = (char *)kept + bytes - text_size;
+    return kept;
+}
+
+void mbp_extras_free(mbp_extras *extras) {
+    kept_extras *kept = (kept_extras *)extras;
+    if (!kept)
+        return;
+    const mbp_allocator allocator = kept->allocator;
+    mbp_release(kept->own ? &allocator : NULL, kept, kept->bytes);
+}
+
+/* The next vector into the list, or refused: its place in the data must begin where that of the one before it ends. */
+static mbp_status read_vector(kept_extras *kept, const source *s, json *j, mbp_dtype dtype, int64_t begin, int64_t *end, mbp_error *error) {
+    const int i = kept->extras.count;
+    const int64_t item = (int64_t)mbp_dtype_size(dtype), data = (int64_t)(s->size - s->data_at);
+    entry e;
+    if (i == MBP_VECTORS_MAX || !read_entry(j, &e) || !mbp_vector_named(e.name) || e.dims != 1 ||
+        strcmp(e.dtype, mbp_dtype_name(dtype)) != 0 || e.begin != begin || e.end < begin || e.end > data || (e.end - begin) % item ||
+        e.shape[0] != (e.end - begin) / item)
+        return mbp_fail(error, MBP_CORRUPT, DAMAGED("the entry after its tensors, number %d, is none of a vector"), i);
+    for (int k = 0; k < i; k++)
+        if (strcmp(kept->names[k], e.name) == 0)
+            return mbp_fail(error, MBP_CORRUPT, DAMAGED("\"%s\" is there twice"), e.name);
+    memcpy(kept->names[i], e.name, strlen(e.name) + 1);
+    kept->vector[i] = (mbp_vector){kept->names[i], NULL, e.shape[0]};
+    kept->extras.count++;
+    *end = e.end;
+    return MBP_OK;
+}
+
+/* The vectors that `rest` tells of, from `begin` on in the data. */
+static mbp_status read_vectors(kept_extras *kept, const source *s, json rest, mbp_dtype dtype, int64_t begin, mbp_error *error) {
+    char *to = (char *)kept + aligned(sizeof *kept);
+    while (!json_take(&rest, '}')) {
+        int64_t end = begin;
+        mbp_status status = read_vector(kept, s, &rest, dtype, begin, &end, error);
+        if (status != MBP_OK)
+            return status;
+        const size_t bytes = (size_t)(end - begin);
+        kept->vector[kept->extras.count - 1].data = memcpy(to, s->bytes + s->data_at + begin, bytes);
+        to += aligned(bytes);
+        begin = end;
+    }
+    if (!json_done(&rest) || (size_t)begin != s->size - s->data_at)
+        return mbp_fail(error, MBP_CORRUPT, DAMAGED("its header and its data end at different places"));
+    return MBP_OK;
+}
+
+/* From the end of the net's tensors to the end of the file; *extras NULL if there are none. */
+static mbp_status read_extras(mbp_extras **extras, const source *s, json rest, int64_t begin, const mbp_net *net, mbp_error *error) {
+    if (!s->values[TRAINER].at) {
+        if (json_take(&rest, '}') && json_done(&rest))
+            return *extras = NULL, MBP_OK;
+        return mbp_fail(error, MBP_CORRUPT, DAMAGED("its header goes on after the last tensor of the graph"));
+    }
+    kept_extras *kept = make_extras(s, s->size - s->data_at - (size_t)begin, mbp_net_allocator(net));
+    if (!kept)
+        return mbp_file_no_memory(error, s->size);
+    mbp_status status = read_vectors(kept, s, rest, mbp_net_dtype(net), begin, error);
+    const size_t length = strlen(kept->extras.text);
+    if (status == MBP_OK && (!length || length >= MBP_NOTES_MAX || !mbp_is_utf8(kept->extras.text)))
+        status = mbp_fail(error, MBP_CORRUPT, DAMAGED("its microbp.trainer is no text"));
+    if (status == MBP_OK)
+        *extras = &kept->extras;
+    else
+        mbp_extras_free(&kept->extras);
+    return status;
+}
+
+/* ---- the whole ---- */
 
 static mbp_status read_notes(mbp_net *net, const source *s, mbp_error *error) {
     const mbp_allocator *allocator = mbp_net_allocator(net);
@@ -243,7 +346,18 @@ static mbp_status read_notes(mbp_net *net, const source *s, mbp_error *error) {
     return status;
 }
 
-static mbp_status read_net(mbp_net **net, const source *s, const char *graph, const mbp_options *options, mbp_error *error) {
+/* All of the file into a net that its graph made. */
+static mbp_status fill_net(mbp_net *net, mbp_extras **extras, const source *s, mbp_error *error) {
+    json rest = {0};
+    int64_t end = 0;
+    mbp_status status = read_tensors(net, s, &rest, &end, error);
+    if (status == MBP_OK)
+        status = read_notes(net, s, error);
+    return status == MBP_OK ? read_extras(extras, s, rest, end, net, error) : status;
+}
+
+static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, const char *graph, const mbp_options *options,
+                           mbp_error *error) {
     char text[TEXT_SIZE];
     mbp_options own = options ? *options : (mbp_options){0};
     mbp_net *made;
@@ -256,9 +370,7 @@ static mbp_status read_net(mbp_net **net, const source *s, const char *graph, co
         status = mbp_net_create(&made, graph, &own, error);
     if (status != MBP_OK)
         return status;
-    status = read_tensors(made, s, error);
-    if (status == MBP_OK)
-        status = read_notes(made, s, error);
+    status = fill_net(made, extras, s, error);
     if (status == MBP_OK)
         *net = made;
     else
@@ -266,11 +378,12 @@ static mbp_status read_net(mbp_net **net, const source *s, const char *graph, co
     return status;
 }
 
-mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error) {
+mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size, const mbp_options *options,
+                             mbp_error *error) {
     if (!MBP_LITTLE_ENDIAN)
         return mbp_file_wrong_host(error);
-    if (!net || (!bytes && size))
-        return mbp_fail(error, MBP_INVALID, "mbp_net_read needs a place for the net, and bytes");
+    if (!net || !extras || (!bytes && size))
+        return mbp_fail(error, MBP_INVALID, "mbp_net_read_with needs a place for the net, one for the extras, and bytes");
     source s = {.bytes = bytes, .size = size};
     mbp_status status = find_header(&s, error);
     if (status == MBP_OK)
@@ -284,16 +397,24 @@ mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp
     status = copy_value(&s, GRAPH, allocator, &graph, &graph_size, error);
     if (status != MBP_OK)
         return status;
-    status = read_net(net, &s, graph, options, error);
+    status = read_net(net, extras, &s, graph, options, error);
     mbp_release(allocator, graph, graph_size);
+    return status;
+}
+
+mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error) {
+    mbp_extras *extras;
+    mbp_status status = mbp_net_read_with(net, &extras, bytes, size, options, error);
+    if (status == MBP_OK)
+        mbp_extras_free(extras);
     return status;
 }
 
 /* ---- on disk ---- */
 
-mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error) {
-    if (!net || !path)
-        return mbp_fail(error, MBP_INVALID, "mbp_net_load needs a place for the net, and a path");
+mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options, mbp_error *error) {
+    if (!net || !extras || !path)
+        return mbp_fail(error, MBP_INVALID, "mbp_net_load_with needs a place for the net, one for the extras, and a path");
     const mbp_allocator *allocator = options ? options->allocator : NULL;
     char *bytes;
     size_t size;
@@ -301,10 +422,18 @@ mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *opti
     if (status != MBP_OK)
         return status;
     mbp_error inner;
-    status = mbp_net_read(net, bytes, size, options, &inner);
+    status = mbp_net_read_with(net, extras, bytes, size, options, &inner);
     mbp_release(allocator, bytes, size);
     if (status == MBP_OK)
         return MBP_OK;
     size_t used = strlen(inner.text) + sizeof ": ";
     return mbp_fail(error, status, "%s: %s", mbp_disk_name(path, used < 200 ? sizeof inner.text - used : 56), inner.text);
+}
+
+mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error) {
+    mbp_extras *extras;
+    mbp_status status = mbp_net_load_with(net, &extras, path, options, error);
+    if (status == MBP_OK)
+        mbp_extras_free(extras);
+    return status;
 }

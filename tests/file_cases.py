@@ -27,3 +27,6 @@ def make(module, text=SMALL, dtype="float32", seed=0):
 
 def state(net):
     return net.text(), net.dtype, net.seed, net.notes, bytes(memoryview(net.params))
+
+
+EXTRAS = (NOTES, {"trainer.slots.m": bytes(range(256)), "trainer.state.empty": b"", "a.b-_9.c.d": bytes(8)})

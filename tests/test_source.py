@@ -42,7 +42,7 @@ PYTHON_FLOOR = {name: floor for floor, names in enumerate(PYTHON_FLOORS) for nam
 DOOR, TOP = len(PYTHON_FLOORS), len(PYTHON_FLOORS) + 1
 
 LONGEST = 500  # lines
-CYTHON_FILES = [ROOT / "microbp/_core.pyx", ROOT / "microbp/_arrays.pxi", ROOT / "microbp/_pool.pxi"]
+CYTHON_FILES = [ROOT / "microbp/_core.pyx", *sorted((ROOT / "microbp").glob("*.pxi"))]
 
 # What a file may not call: memory, output, the environment, the end of the process.
 FORBIDDEN = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|free|printf|fprintf|puts|exit|_exit|abort|getenv|setlocale)\s*\(")

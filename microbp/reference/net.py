@@ -168,12 +168,23 @@ class Net:
 
         return write(self)
 
+    def write_with(self, text: str, vectors: dict[str, bytes]) -> bytes:
+        """The bytes of a file that holds a text and vectors beside the net."""
+        from .file import write_with
+
+        return write_with(self, text, vectors)
+
     @staticmethod
     def read(data: bytes) -> Net:
         """The net from the bytes of a file."""
-        from .file import read
+        return Net.read_with(data)[0]
 
-        return read(data)
+    @staticmethod
+    def read_with(data: bytes) -> tuple[Net, tuple[str, dict[str, bytes]] | None]:
+        """The net, and the text and vectors beside it, or None."""
+        from .file import read_with
+
+        return read_with(data)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, all or nothing."""
@@ -181,12 +192,23 @@ class Net:
 
         save(self, path)
 
+    def save_with(self, path: str | os.PathLike[str], text: str, vectors: dict[str, bytes]) -> None:
+        """Writes a file that holds a text and vectors beside the net."""
+        from .file import save_with
+
+        save_with(self, path, text, vectors)
+
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Net:
         """The net from a file."""
-        from .file import load
+        return Net.load_with(path)[0]
 
-        return load(path)
+    @staticmethod
+    def load_with(path: str | os.PathLike[str]) -> tuple[Net, tuple[str, dict[str, bytes]] | None]:
+        """The net from a file, and the text and vectors beside it, or None."""
+        from .file import load_with
+
+        return load_with(path)
 
 
 def _layout(graph: Graph) -> list[Tensor]:
