@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from . import backend as backends
-from . import description, fitting, gradcheck, optimizers
+from . import description, fitting, gradcheck, optimizers, trainer_file
 from .arrays import Array
 from .fitting import Record
 from .metrics import Metric
@@ -194,20 +195,40 @@ class Trainer:
         self._records = []
         self._input_grads = None
 
+    def _state_now(self) -> dict[str, Any]:
+        """A copy of all that a step changes in the trainer."""
+        slots = {name: view.copy() for name, view in self._state.items()}
+        return {"lr": self.lr, "steps": self.steps, "grads": self._grads.copy(), "slots": slots}
+
+    def _set_state(self, state: dict[str, Any]) -> None:
+        self.lr, self.steps = state["lr"], state["steps"]
+        self._grads[...] = state["grads"]
+        for name, values in state["slots"].items():
+            self._state[name][...] = values
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the trainer and its network to a safetensors file: all of it, or nothing.
+
+        `Trainer.load` goes on from there bit for bit as if nothing had happened; `bp.load` opens the file as the network. Losses of your
+        own cannot be saved.
+        """
+        trainer_file.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None) -> Self:
+        """The trainer that `save` wrote, with its network in `net`; backend and n_threads as in bp.load."""
+        return trainer_file.load(cls, path, backend, n_threads)
+
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if not name.startswith("_") or name == "_records"}
-        slots = {name: view.copy() for name, view in self._state.items()}
-        return state | {"_saved": (self.lr, self.steps, self._grads.copy(), slots)}
+        return state | {"_saved": self._state_now()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        lr, steps, grads, slots = state.pop("_saved")
+        saved = state.pop("_saved")
         vars(self).update(state)
         self._input_grads = None
         self._connect()
-        self.lr, self.steps = lr, steps
-        self._grads[...] = grads
-        for name, values in slots.items():
-            self._state[name][...] = values
+        self._set_state(saved)
 
     # ---- epochs ----
 

@@ -35,7 +35,7 @@ PYTHON_FLOORS = [
     {"arrays", "specs", "description", "progress", "threads"},
     {"graph", "optimizers", "metrics", "rows"},
     {"network", "own_loss"},
-    {"gradcheck", "fitting"},
+    {"gradcheck", "fitting", "trainer_file"},
     {"trainer"},
 ]
 PYTHON_FLOOR = {name: floor for floor, names in enumerate(PYTHON_FLOORS) for name in names}

@@ -163,7 +163,8 @@ def _fill(net: Net, data: bytes) -> None:
 
 def _read_vectors(net: Net, entries: dict[str, Any], data: bytes) -> dict[str, bytes]:
     """The vectors of a file's last entries, which _check_tensors then compares with what would be written for them."""
-    vectors, begin = {}, 0
+    vectors: dict[str, bytes] = {}
+    begin = 0
     for name, entry in entries.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
         count = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
