@@ -27,10 +27,10 @@ def write_file(path: str, data: bytes) -> None:
             os.unlink(temp)
             raise
         finally:
-            os.close(file)  # only now: closing gives up the lock
+            _close(file)  # only now: closing gives up the lock
         _sync_directory(directory)
     finally:
-        os.close(directory)
+        _close(directory)
 
 
 def _mode(target: str) -> int | None:
@@ -62,7 +62,7 @@ def _create_temp(target: str, mode: int) -> tuple[str, int]:
             continue
         if _lock(file) is not False and _is_named(temp, file):
             return temp, file
-        os.close(file)  # another writer took it for stale before it was locked, and removes it
+        _close(file)  # another writer took it for stale before it was locked, and removes it
     raise FileExistsError(EEXIST, "its temporary names are all in use", target)
 
 
@@ -77,7 +77,7 @@ def _remove_stale(temp: str) -> None:
         if _lock(file) and _is_named(temp, file):
             os.unlink(temp)
     finally:
-        os.close(file)
+        _close(file)
 
 
 def _lock(file: int) -> bool | None:
@@ -94,8 +94,14 @@ def _lock(file: int) -> bool | None:
 def _is_named(temp: str, file: int) -> bool:
     try:
         return os.path.samestat(os.lstat(temp), os.fstat(file))
-    except FileNotFoundError:
+    except OSError:
         return False
+
+
+def _close(file: int) -> None:
+    """What closing could report, fsync has reported."""
+    with suppress(OSError):
+        os.close(file)
 
 
 def _write_all(file: int, data: bytes) -> None:
@@ -127,4 +133,4 @@ def read_file(path: str) -> bytes:
                 raise OSError(EBUSY, "it is being cut short right now", path)
         return b"".join(parts)
     finally:
-        os.close(file)
+        _close(file)
