@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import backend as backends
-from . import description, graph, threads
+from . import description, graph, tensors_file, threads
 from .arrays import Array, as_list
 from .graph import Activation, Dense, Input, Node
 from .specs import Init, unknown
@@ -306,6 +306,16 @@ class Network:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the network to a safetensors file: all of it, or nothing."""
         self._core.save(os.fspath(path))
+
+    def load_tensors(self, path: str | os.PathLike[str]) -> None:
+        """Takes the values of all `tensors` from a safetensors file of any library, by name and shape: "dense_0.weight" (out, in).
+
+        F64, F32, F16 and BF16 become the network's dtype. Other tensors of the file are left alone. ValueError names what is missing or
+        of another shape; then nothing has changed.
+        """
+        found = tensors_file.read(path, {name: view.shape for name, view in self._tensors.items()}, self._dtype)
+        for name, values in found.items():
+            self._tensors[name][...] = values
 
 
 def _unpickle(cls: type[Network], data: bytes, backend: str, arrays: dict[str, Array], n_threads: int | None) -> Network:

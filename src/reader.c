@@ -11,6 +11,7 @@
 
 #define DAMAGED(what) "the file is damaged: " what "; restore it from a copy"
 #define FOREIGN(why) "this is not a microbp file: " why
+#define TENSORS "; if it is of another library, net.load_tensors(file) of Python takes its arrays by name"
 
 enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, KEYS };
 static const char *const keys[KEYS] = {"format",      "microbp.format", "microbp.graph", "microbp.seed",
@@ -73,7 +74,7 @@ static mbp_status find_header(source *s, mbp_error *error) {
         return mbp_fail(error, MBP_CORRUPT, FOREIGN("it does not begin as a safetensors file does"));
     json_take(&j, '{');
     if (!json_key(&j, "__metadata__") || !json_take(&j, '{'))
-        return mbp_fail(error, MBP_CORRUPT, FOREIGN("there is no microbp.graph at the start of its header"));
+        return mbp_fail(error, MBP_CORRUPT, FOREIGN("there is no microbp.graph at the start of its header" TENSORS));
     mbp_status status = find_values(s, &j, error);
     s->tensors = j;
     return status;
@@ -112,7 +113,7 @@ static mbp_status check_metadata(const source *s, mbp_error *error) {
     if (s->values[CRC].at && !checksum_holds(s))
         return mbp_fail(error, MBP_CORRUPT, DAMAGED("its checksum does not match"));
     if (!s->values[GRAPH].at)
-        return mbp_fail(error, MBP_CORRUPT, FOREIGN("its metadata has no microbp.graph"));
+        return mbp_fail(error, MBP_CORRUPT, FOREIGN("its metadata has no microbp.graph" TENSORS));
     for (int k = CRC; k >= 0; k--)
         if (!s->values[k].at)
             return mbp_fail(error, MBP_CORRUPT, DAMAGED("its metadata has no %s"), keys[k]);

@@ -33,7 +33,7 @@ PYTHON_FLOORS = [
     {"_core", "reference"},
     {"backend"},
     {"arrays", "specs", "description", "progress", "threads"},
-    {"graph", "optimizers", "metrics", "rows"},
+    {"graph", "optimizers", "metrics", "rows", "tensors_file"},
     {"network", "own_loss"},
     {"gradcheck", "fitting", "trainer_file"},
     {"trainer"},

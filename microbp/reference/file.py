@@ -191,6 +191,9 @@ def _damaged(what: str) -> ValueError:
     return ValueError(f"the file is damaged: {what}; restore it from a copy")
 
 
+_TENSORS = "; if it is of another library, net.load_tensors(file) of Python takes its arrays by name"
+
+
 def _foreign(why: str) -> ValueError:
     return ValueError(f"this is not a microbp file: {why}")
 
@@ -208,7 +211,7 @@ def _header(data: bytes) -> tuple[bytes, dict[str, str], dict[str, Any]]:
     except (ValueError, RecursionError):
         raise _damaged("its header is not the JSON of a safetensors file") from None
     if next(iter(tensors), None) != "__metadata__":
-        raise _foreign("there is no microbp.graph at the start of its header")
+        raise _foreign("there is no microbp.graph at the start of its header" + _TENSORS)
     metadata = tensors.pop("__metadata__")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged("its header is not the JSON of a safetensors file")
@@ -232,7 +235,7 @@ def _check_metadata(data: bytes, header: bytes, metadata: dict[str, str]) -> Non
     if "microbp.crc32c" in metadata and not _checksum_holds(data, header):
         raise _damaged("its checksum does not match")
     if "microbp.graph" not in metadata:
-        raise _foreign("its metadata has no microbp.graph")
+        raise _foreign("its metadata has no microbp.graph" + _TENSORS)
     for key in _KEYS - metadata.keys():
         raise _damaged(f"its metadata has no {key}")
     if metadata["microbp.format"] != "1":

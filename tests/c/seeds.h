@@ -23,7 +23,7 @@ static const mbp_vector seed_vectors[] = {
     {"trainer.slots.m", seed_numbers, 3}, {"trainer.slots.v", seed_numbers + 1, 4}, {"x.y-z.0_A", seed_numbers, 1}};
 static const mbp_extras seed_extras = {"{\"steps\":12,\"text\":\"\xc3\xa9\\n\"}", seed_vectors, 3};
 
-static blob write_seed(const mbp_net *net, const mbp_extras *extras) {
+static inline blob write_seed(const mbp_net *net, const mbp_extras *extras) {
     blob file = {NULL, 0};
     mbp_error error = {0};
     mbp_net_write_with(net, extras, NULL, &file.size, &error);
@@ -32,7 +32,7 @@ static blob write_seed(const mbp_net *net, const mbp_extras *extras) {
     return file;
 }
 
-static blob make_seed(int i) {
+static inline blob make_seed(int i) {
     mbp_net *net = NULL;
     mbp_error error = {0};
     mbp_options options = {.dtype = i % 2 ? MBP_F64 : MBP_F32, .seed = (uint64_t)i << 59};
@@ -44,7 +44,7 @@ static blob make_seed(int i) {
 }
 
 /* A file that is read is one that could have been written: what it says is written and read again the same. 0 if it is refused. */
-static int check_stable(blob file, const mbp_options *options) {
+static inline int check_stable(blob file, const mbp_options *options) {
     mbp_net *net = NULL;
     mbp_extras *extras = NULL;
     mbp_error error = {0};
