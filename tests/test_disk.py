@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from file_cases import BACKENDS, GRAPHS, SMALL, make, state
 
+import microbp as bp
+
 HERE = Path(__file__).parent
 
 
@@ -169,14 +171,21 @@ def run(module, script, path, *prefix):
     return subprocess.run([*prefix, sys.executable, "-P", "-c", begin + script], check=False, capture_output=True, text=True, timeout=60)
 
 
-def test_loading_opens_one_file_and_runs_nothing(module, tmp_path):
+LOADS = ["module.Net.load", "module.Net.load_with", "bp.load", "bp.Trainer.load", "bp.mlp([3, 2]).load_tensors"]
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_loading_opens_one_file_and_runs_nothing(module, load, tmp_path, monkeypatch):
     path = tmp_path / "net.safetensors"
-    module.Net(SMALL).save(path)
-    script = """
-module.Net.load(path)
+    bp.Trainer(bp.mlp([3, 2], seed=0), "mse", bp.Adam()).save(path)
+    monkeypatch.setenv("MICROBP_BACKEND", next(name for name, value in BACKENDS.items() if value == module.__name__))
+    script = f"""
+import microbp as bp
+load = {load}
+load(path)
 seen, armed = [], True
 sys.addaudithook(lambda event, args: seen.append((event, args)) if armed else None)
-module.Net.load(path)
+load(path)
 armed = False
 print([args[0] for event, args in seen if event == "open"])
 code = ("import", "exec", "compile", "marshal", "pickle", "subprocess", "socket", "os")

@@ -1,7 +1,7 @@
 """Writes the files of this version, which every later one must load: python tests/goldens/make.py
 
-They go to a folder named by the version, with what they must predict in expected.json. Once a version is released its folder stays as it is;
-until then, run this again whenever the format or a default changes, and look at what has changed.
+They go to a folder named by the version, with what they must predict in expected.json. Once a version is released its folder stays as it
+is; until then, run this again whenever the format or a default changes, and look at what has changed.
 """
 
 import json
