@@ -5,7 +5,10 @@
 static void test_ends(void) {
     for (int seed = 0; seed < SEEDS; seed++) {
         blob file = make_seed(seed);
-        CHECK(check_stable(file, NULL), "seed %d is refused", seed);
+        counter c = {0};
+        mbp_allocator allocator = {count_allocate, count_release, &c};
+        CHECK(check_stable(file, &(mbp_options){.allocator = &allocator}), "seed %d is refused", seed);
+        CHECK(c.live == 0 && c.peak <= 4 * file.size + 65536, "seed %d: peak %zu, left %zu", seed, c.peak, c.live);
         for (size_t size = 0; size < file.size + 16; size++) {
             if (size == file.size)
                 continue;

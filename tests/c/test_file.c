@@ -2,7 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "files.h"
+#include "seeds.h"
 
 static const char *const graphs[] = {
     "input 3\ndense 0 units=2\noutput 1\n",
@@ -190,21 +190,25 @@ static void test_no_memory(const char *directory) {
     mbp_options options = {.allocator = &allocator};
     mbp_error error = {0};
     mbp_net *net = NULL, *back = NULL;
+    mbp_extras *extras = NULL;
     CHECK(mbp_net_create(&net, graphs[1], &options, &error) == MBP_OK, "%s", error.text);
     CHECK(mbp_net_set_notes(net, "notes", &error) == MBP_OK, "%s", error.text);
-    blob file = write_net(net);
-    CHECK(mbp_net_save(net, path, &error) == MBP_OK, "%s", error.text);
+    blob file = write_seed(net, &seed_extras);
+    CHECK(mbp_net_save_with(net, &seed_extras, path, &error) == MBP_OK, "%s", error.text);
     const size_t live = c.live;
-    for (int scenario = 0; scenario < 8; scenario++) {
+    for (int scenario = 0; scenario < 14; scenario++) {
         mbp_status status = MBP_NO_MEMORY;
         for (long n = 1; status != MBP_OK && n < 100; n++) {
             size_t size = file.size;
             c = (counter){.live = live, .fail_at = n, .for_ever = scenario & 1};
             switch (scenario / 2) {
-            case 0: status = mbp_net_write(net, file.bytes, &size, &error); break;
-            case 1: status = mbp_net_save(net, path, &error); break;
-            case 2: status = mbp_net_read(&back, file.bytes, file.size, &options, &error); break;
-            default: status = mbp_net_load(&back, path, &options, &error); break;
+            case 0: status = mbp_net_write_with(net, &seed_extras, file.bytes, &size, &error); break;
+            case 1: status = mbp_net_save_with(net, &seed_extras, path, &error); break;
+            case 2: status = mbp_net_read_with(&back, &extras, file.bytes, file.size, &options, &error); break;
+            case 3: status = mbp_net_load_with(&back, &extras, path, &options, &error); break;
+            case 4: status = mbp_net_read(&back, file.bytes, file.size, &options, &error); break;
+            case 5: status = mbp_net_load(&back, path, &options, &error); break;
+            default: status = mbp_net_set_notes(net, "notes", &error); break;
             }
             CHECK(status == MBP_OK || status == MBP_NO_MEMORY, "scenario %d, allocation %ld: %s", scenario, n, error.text);
             CHECK((status == MBP_OK) == (c.calls < n), "scenario %d, allocation %ld of %ld", scenario, n, c.calls);
@@ -212,7 +216,8 @@ static void test_no_memory(const char *directory) {
             if (status == MBP_OK && back)
                 check_equal(net, back, "after failures");
             mbp_net_free(back);
-            back = NULL;
+            mbp_extras_free(extras);
+            back = NULL, extras = NULL;
             CHECK(c.live == live, "scenario %d, allocation %ld: %zu bytes left", scenario, n, c.live - live);
         }
         CHECK(status == MBP_OK, "scenario %d never succeeds", scenario);
@@ -221,6 +226,45 @@ static void test_no_memory(const char *directory) {
     CHECK(c.live == 0, "%zu bytes left at the end", c.live);
     free(file.bytes);
     unlink(path);
+}
+
+/* Extras are read as they were written, and refused before anything is written if a file cannot hold them. */
+static void test_extras(void) {
+    mbp_net *net = make(graphs[0], MBP_F64, 1), *back = NULL;
+    mbp_extras *extras = NULL;
+    mbp_error error = {0};
+    blob file = write_seed(net, &seed_extras), bare = write_net(net);
+    CHECK(mbp_net_read_with(&back, &extras, file.bytes, file.size, NULL, &error) == MBP_OK && extras, "%s", error.text);
+    check_equal(net, back, "beside extras");
+    CHECK(strcmp(extras->text, seed_extras.text) == 0 && extras->count == seed_extras.count, "%s", extras->text);
+    for (int i = 0; i < extras->count; i++) {
+        const mbp_vector *a = &extras->vector[i], *b = &seed_extras.vector[i];
+        CHECK(strcmp(a->name, b->name) == 0 && a->count == b->count && memcmp(a->data, b->data, (size_t)a->count * 8) == 0, "%s", b->name);
+        CHECK((uintptr_t)a->data % 64 == 0, "vectors are aligned");
+    }
+    mbp_net_free(back);
+    mbp_extras_free(extras);
+    CHECK(mbp_net_read_with(&back, &extras, bare.bytes, bare.size, NULL, &error) == MBP_OK && !extras, "%s", error.text);
+    mbp_net_free(back);
+
+    const mbp_vector good = {"a.b.c", seed_numbers, 1};
+    const mbp_vector bad[] = {{NULL, seed_numbers, 1},
+                              {"", NULL, 0},
+                              {"a.b", NULL, 0},
+                              {"a.b.c", NULL, 1},
+                              {"a.b.d", seed_numbers, -1},
+                              {"a.b.d", seed_numbers, INT64_MAX},
+                              {"a.b.c", seed_numbers, 1}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const mbp_vector both[2] = {good, bad[i]};
+        size_t size = file.size;
+        CHECK(mbp_net_write_with(net, &(mbp_extras){"text", both, 2}, file.bytes, &size, &error) == MBP_INVALID, "vector %zu", i);
+    }
+    const mbp_extras none[] = {{NULL, NULL, 0}, {"", NULL, 0}, {"\xff", NULL, 0}, {"x", NULL, 1}, {"x", &good, -1}, {"x", &good, 65}};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        CHECK(mbp_net_save_with(net, &none[i], "/tmp/never", &error) == MBP_INVALID, "extras %zu", i);
+    free(file.bytes), free(bare.bytes);
+    mbp_net_free(net);
 }
 
 static void check_io(mbp_status status, const mbp_error *error, const char *path, const char *text) {
@@ -264,6 +308,7 @@ int main(void) {
     test_round_trip(directory);
     test_layout();
     test_hostile_texts();
+    test_extras();
     test_no_memory(directory);
     test_io(directory);
     CHECK(rmdir(directory) == 0, "files are left in %s", directory);

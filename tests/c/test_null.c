@@ -65,6 +65,11 @@ static char bytes[10];
     X(mbp_net_write(net, NULL, &(size_t){100000}, NULL) == MBP_INVALID)                                                                    \
     X(mbp_net_read(NULL, bytes, 10, NULL, NULL) == MBP_INVALID)                                                                            \
     X(mbp_net_read(&made, NULL, 10, NULL, NULL) == MBP_INVALID && !made)                                                                   \
+    X(mbp_net_read_with(&made, NULL, bytes, 10, NULL, NULL) == MBP_INVALID && !made)                                                       \
+    X(mbp_net_load_with(&made, NULL, "/tmp/never", NULL, NULL) == MBP_INVALID && !made)                                                    \
+    X(mbp_net_write_with(NULL, NULL, bytes, &size, NULL) == MBP_INVALID)                                                                   \
+    X(mbp_net_save_with(NULL, NULL, "/tmp/never", NULL) == MBP_INVALID)                                                                    \
+    X((mbp_extras_free(NULL), 1))                                                                                                          \
     X(mbp_trainer_create(NULL, net, LOSSES, "sgd", NULL) == MBP_INVALID)                                                                   \
     X(mbp_trainer_create(&made_trainer, NULL, LOSSES, "sgd", NULL) == MBP_INVALID && !made_trainer)                                        \
     X(mbp_trainer_create(&made_trainer, net, NULL, NULL, 2, "sgd", NULL) == MBP_INVALID && !made_trainer)                                  \
