@@ -6,47 +6,34 @@ t.fit(X, y, epochs=10)
 probabilities = t.predict(X)
 """
 
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
 from . import backend as _backend
 from . import threads
-from .backend import get_include, get_library_dir
-from .fitting import Record
-from .gradcheck import GradientCheck
-from .graph import Activation, Dense, Input, Node, add, concat, multiply
-from .metrics import accuracy, mae, r2, rmse
-from .network import Network, load, mlp
-from .optimizers import SGD, Adam, Optimizer, RMSprop
-from .specs import Init, Loss
-from .trainer import Trainer
+
+if TYPE_CHECKING:
+    from .api import *  # noqa: F403
 
 _backend.load()  # a missing extension is told at import, not at the first network
 threads.announce(_backend.resolve(None))
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "SGD",
-    "Activation",
-    "Adam",
-    "Dense",
-    "GradientCheck",
-    "Init",
-    "Input",
-    "Loss",
-    "Network",
-    "Node",
-    "Optimizer",
-    "RMSprop",
-    "Record",
-    "Trainer",
-    "accuracy",
-    "add",
-    "concat",
-    "get_include",
-    "get_library_dir",
-    "load",
-    "mae",
-    "mlp",
-    "multiply",
-    "r2",
-    "rmse",
-]
+
+def __getattr__(name: str) -> Any:
+    """A module of the package, or a name of `api`; imported only here, so that `microbp --help` need not wait for NumPy."""
+    if name != "__all__" and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f".{name}", __name__)
+    api = importlib.import_module(".api", __name__)
+    globals().update({known: getattr(api, known) for known in (*api.__all__, "__all__")})
+    if name not in globals():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})
