@@ -3,7 +3,7 @@
     python bench/adadelta.py [--data DIR] [--seed N]
 
 784-500-300-10, relu, cross-entropy, batches of 100, 6 epochs, test error in per cent: SGD, momentum and AdaGrad by learning rate;
-AdaDelta by rho and epsilon. Left open there, and chosen here: pixels in 0..1, he_normal initial weights, momentum 0.9 with the rate
+AdaDelta by rho and epsilon. Left open there, and chosen here: pixels in 0..1, lecun_normal initial weights, momentum 0.9 with the rate
 inside the velocity, AdaGrad's epsilon 1e-8, shuffled epochs. The errors are those after the last epoch.
 """
 
@@ -31,7 +31,7 @@ EPOCHS, BATCH = 6, 100
 
 def test_error(optimizer: bp.Optimizer, train: data.Digits, test: data.Digits, seed: int) -> float:
     """The test error in per cent; not a number where training diverged."""
-    trainer = bp.Trainer(bp.mlp([784, 500, 300, 10], seed=seed), "cross_entropy", optimizer)
+    trainer = bp.Trainer(bp.mlp([784, 500, 300, 10], init="lecun_normal", seed=seed), "cross_entropy", optimizer)
     try:
         trainer.fit(train.x, train.labels, epochs=EPOCHS, batch_size=BATCH, progress=False)
     except FloatingPointError:

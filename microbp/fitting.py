@@ -1,36 +1,29 @@
-"""Epochs: their order, schedules, validation, patience and records; what `Trainer.fit` and `Trainer.epochs` are made of."""
+"""fit: schedules, validation, early stopping, callbacks and records around one epoch after another."""
 
 from __future__ import annotations
 
-import math
-import operator
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backend as backends
+from . import class_weight as class_weights
 from . import metrics as metric_functions
+from . import schedules
 from .arrays import Array, as_array
+from .checks import whole_number
+from .epoch import SPLIT, Pace, active, check, permutation, run, shuffled
+from .history import Record
 from .progress import ProgressLine
 from .rows import Rows
+from .specs import unknown
+from .stopping import Best, Stopping
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_SHUFFLE, _SPLIT = 2, 5  # what a permutation is drawn for
-
-
-class Record(dict[str, float]):
-    """What is known of an epoch: epoch, loss, lr, steps, seconds, and from `fit` val_loss and metrics; items, also as attributes."""
-
-    def __getattr__(self, name: str) -> float:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"the record has no {name!r}; it has {', '.join(self)}") from None
+Callback = Callable[[Record], object]
 
 
 @dataclass(frozen=True)
@@ -38,125 +31,147 @@ class Settings:
     """The arguments of `fit` that are not data."""
 
     epochs: int
-    batch_size: int
+    pace: Pace
     shuffle: bool
-    patience: int | None
-    schedule: Callable[[int], float] | None
-    callback: Callable[[Record], object] | None
+    stopping: Stopping
+    schedule: str | schedules.Schedule | Callable[[int], float] | None
+    callback: Callback | Sequence[Callback] | None
+    batch_callback: Callback | Sequence[Callback] | None
     progress: bool | None
 
     def __post_init__(self) -> None:
-        for what, function in (("schedule", self.schedule), ("callback", self.callback)):
-            if function is not None and not callable(function):
-                raise TypeError(f"fit: {what} must be a function, not {function!r}")
+        if not (self.schedule is None or isinstance(self.schedule, str) or callable(self.schedule)):
+            raise TypeError(f"fit: schedule must be one such as bp.Cosine(lr=0.1), its text, or a function, not {self.schedule!r}")
+        for what, given in (("callback", self.callback), ("batch_callback", self.batch_callback)):
+            for function in _listed(given):
+                if not callable(function):
+                    raise TypeError(f"fit: {what} must be a function, or a list of functions, not {function!r}")
 
 
-def check_count(value: Any, what: str, least: int = 1) -> int:
-    """A whole number that is large enough."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
-    if count < least:
-        raise ValueError(f"{what} must be at least {least}, not {count}")
-    return count
+def pace(batch_size: Any, accumulate: Any) -> Pace:
+    """Checked."""
+    return Pace(whole_number(batch_size, "batch_size"), whole_number(accumulate, "accumulate"))
 
 
-def check_order(order: Any, count: int) -> Array | None:
+def check_order(order: Any, rows: int) -> Array | None:
     """Row numbers as a backend takes them; None stays None."""
     if order is None:
         return None
     index = as_array(order, "order")
     if index.ndim != 1 or index.dtype.kind not in "iu" or len(index) == 0:
         raise ValueError(f"order must be a 1-D array of row numbers, not {index.dtype} of shape {index.shape}")
-    if index.min() < 0 or index.max() >= count:
-        raise ValueError(f"order: row numbers run from 0 to {count - 1}, not from {index.min()} to {index.max()}")
+    if index.min() < 0 or index.max() >= rows:
+        raise ValueError(f"order: row numbers run from 0 to {rows - 1}, not from {index.min()} to {index.max()}")
     return np.ascontiguousarray(index, dtype=np.int64)
 
 
-# ---- one epoch after another ----
+# ---- the loop ----
 
 
-def permutation(trainer: Trainer, purpose: int, instance: int, count: int) -> Array:
-    """The numbers 0 to count - 1 in an order that the trainer's seed decides."""
-    return np.asarray(backends.load(trainer.net.backend).permutation(trainer.seed, purpose, instance, count))
-
-
-def shuffled(trainer: Trainer, count: int) -> Array:
-    """The order of this epoch."""
-    return permutation(trainer, _SHUFFLE, trainer.epoch, count)
-
-
-def active(rows: Rows) -> Array:
-    """The numbers of the rows that train: a row of weight 0 counts as one that is not there."""
-    return np.arange(rows.count) if rows.weight is None else np.flatnonzero(rows.weight > 0)
-
-
-def endless(trainer: Trainer, rows: Rows, batch_size: int, order: Array | None) -> Iterator[Record]:
-    """The records of ever more epochs, kept in the trainer's history."""
-    trained = active(rows)
-    while True:
-        chosen = trained[shuffled(trainer, len(trained))] if order is None else order
-        record = run(trainer, rows, chosen, batch_size, None)
-        trainer._records.append(record)
-        yield Record(record)
-
-
-def run(trainer: Trainer, rows: Rows, order: Array, batch_size: int, schedule: Callable[[int], float] | None) -> Record:
-    """Trains one epoch on the rows of `order`."""
-    start = time.perf_counter()
-    rates = _rates(schedule, trainer.steps, math.ceil(len(order) / batch_size))
-    try:
-        if trainer._own is None:
-            loss = trainer._core.epoch(rows.x, rows.y, rows.weight, order, batch_size, rates)
-        else:
-            loss = trainer._own.epoch(rows, order, batch_size, rates)
-    except FloatingPointError as error:
-        raise trainer._diverged(error) from error
-    trainer.epoch += 1
-    return Record(epoch=trainer.epoch, loss=loss, lr=trainer.lr, steps=trainer.steps, seconds=time.perf_counter() - start)
-
-
-def _rates(schedule: Callable[[int], float] | None, first: int, count: int) -> Array | None:
-    if schedule is None:
-        return None
-    rates = np.array([float(schedule(step)) for step in range(first, first + count)])
-    wrong = ~((rates >= 0) & np.isfinite(rates))
-    if wrong.any():
-        step = int(wrong.argmax())
-        raise ValueError(f"schedule: the learning rate of step {first + step} is {rates[step]}; it must be finite and at least 0")
-    return rates
-
-
-# ---- fit ----
-
-
-def fit(trainer: Trainer, rows: Rows, validation: Any, metrics: Any, settings: Settings) -> None:
+def fit(trainer: Trainer, rows: Rows, validation: Any, metrics: Any, class_weight: Any, settings: Settings) -> None:
     """Trains for the epochs of `settings`; records go to the trainer's history as they are complete."""
     held_out, trained = split(trainer, rows, validation)
     watch = Watch(trainer, rows if held_out is None else held_out, held_out is not None, metrics)
-    if settings.patience is not None and held_out is None:
-        raise ValueError("fit: patience needs validation=(X, y), or a fraction such as validation=0.2")
-    best = Best(trainer, settings.patience)
-    line = ProgressLine(settings.progress, settings.epochs)
+    if settings.stopping.patience is not None:
+        watch.check("patience: monitor", settings.stopping.monitor)
+    rows, trained = weigh(trainer, rows, trained, class_weight)
+    course = Course(trainer, settings.schedule, settings.epochs * settings.pace.updates(len(trained)), watch)
+    batches = Callbacks(settings.batch_callback)
+    pace = replace(settings.pace, stops=batches) if batches.functions else settings.pace
+    check(trainer, rows, trained, pace)
+    epochs, best, line = Callbacks(settings.callback), Best(trainer, settings.stopping), ProgressLine(settings.progress, settings.epochs)
     try:
         for done in range(1, settings.epochs + 1):
-            order = trained[shuffled(trainer, len(trained))] if settings.shuffle else trained
-            record = run(trainer, rows, order, settings.batch_size, settings.schedule)
+            order = shuffled(trainer, trained, trainer.epoch) if settings.shuffle else trained
+            record = run(trainer, rows, order, pace, course.schedule)
             watch.complete(record)
             trainer._records.append(record)
+            course.go_on(record)
             line.show(record, done)
             tired = best.see(record)
-            if _says_stop(settings.callback, record) or tired:
+            if epochs(record) or batches.stopped or tired:
                 break
     finally:
         line.close()
         best.restore()
 
 
-def _says_stop(callback: Callable[[Record], object] | None, record: Record) -> bool:
-    answer = callback(Record(record)) if callback else None
-    return isinstance(answer, bool | np.bool_) and bool(answer)
+class Callbacks:
+    """Functions of a record, any of which may stop by returning True."""
+
+    def __init__(self, given: Callback | Sequence[Callback] | None) -> None:
+        self.functions = _listed(given)
+        self.stopped = False
+
+    def __call__(self, record: Record) -> bool:
+        """Calls each with a copy of the record; True if one of them says stop."""
+        for function in self.functions:
+            answer = function(Record(record))
+            self.stopped |= isinstance(answer, bool | np.bool_) and bool(answer)
+        return self.stopped
+
+
+def _listed(given: Callback | Sequence[Callback] | None) -> list[Callback]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]  # a sequence of another kind is refused
+
+
+class Course:
+    """The schedule of a fit, which the trainer remembers if it is no plain function; None leaves the trainer's rate as it is."""
+
+    def __init__(self, trainer: Trainer, given: str | Callable[[int], float] | None, updates: int, watch: Watch) -> None:
+        self._trainer = trainer
+        self.schedule = schedules.parse(given) if isinstance(given, str) else given
+        if isinstance(self.schedule, schedules.Schedule):
+            if self.schedule.watched is not None:
+                watch.check("schedule: monitor", self.schedule.watched)
+            self.schedule = schedules.begin(self.schedule, trainer.steps, updates)
+
+    def go_on(self, record: Record) -> None:
+        """Takes note of an epoch."""
+        if isinstance(self.schedule, schedules.Schedule):
+            self.schedule = self._trainer.schedule = self.schedule.after(record)
+        elif self.schedule is not None:
+            self._trainer.schedule = None
+
+
+class Watch:
+    """What a record gets beside the training loss: the validation loss, and metrics of the validation or else the training rows."""
+
+    def __init__(self, trainer: Trainer, rows: Rows, validates: bool, metrics: Any) -> None:
+        self._trainer = trainer
+        self._rows = rows
+        self._validates = validates
+        self._metrics = metric_functions.resolve(metrics, len(rows.ys))
+
+    def check(self, what: str, name: str) -> None:
+        """Refuses a name that no record of this fit will have."""
+        names = ["loss", *(["val_loss"] if self._validates else []), *self._metrics]
+        if name == "val_loss" and not self._validates:
+            raise ValueError(f'fit: {what} "val_loss" needs validation=(X, y), or a fraction such as validation=0.2')
+        if name not in names:
+            raise unknown(what, name, names)
+
+    def complete(self, record: Record) -> None:
+        """Adds them to the record."""
+        if self._validates:
+            record["val_loss"] = self._trainer._evaluate(self._rows)
+        if self._metrics:
+            outputs = self._trainer.predict(self._rows.x)
+            record.update({name: float(metric(self._rows.y, outputs)) for name, metric in self._metrics.items()})
+
+
+# ---- rows to train on, and to hold out ----
+
+
+def weigh(trainer: Trainer, rows: Rows, trained: Array, class_weight: Any) -> tuple[Rows, Array]:
+    """The rows with the weights of their classes, and the numbers of those that still train."""
+    if class_weight is None:
+        return rows, trained
+    classes = class_weights.classes_of(trainer.losses, trainer.net._output_widths)
+    rows = class_weights.weighted(rows, trained, class_weight, classes)
+    return rows, active(rows)
 
 
 def split(trainer: Trainer, rows: Rows, validation: Any) -> tuple[Rows | None, Array]:
@@ -168,7 +183,7 @@ def split(trainer: Trainer, rows: Rows, validation: Any) -> tuple[Rows | None, A
             raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction, not {len(validation)} things")
         return _read_validation(trainer, validation), active(rows)
     held_out = _held_out(validation, rows.count)
-    order = permutation(trainer, _SPLIT, 0, rows.count)
+    order = permutation(trainer, SPLIT, 0, rows.count)
     trained = np.sort(order[held_out:])
     if rows.weight is not None:
         trained = trained[rows.weight[trained] > 0]
@@ -190,50 +205,3 @@ def _held_out(fraction: Any, count: int) -> int:
     if count < 2:
         raise ValueError(f"validation={fraction!r} needs at least 2 rows; X has {count}")
     return min(max(1, round(fraction * count)), count - 1)
-
-
-class Watch:
-    """What a record gets beside the training loss: the validation loss, and metrics of the validation or else the training rows."""
-
-    def __init__(self, trainer: Trainer, rows: Rows, validates: bool, metrics: Any) -> None:
-        self._trainer = trainer
-        self._rows = rows
-        self._validates = validates
-        self._metrics = metric_functions.resolve(metrics, len(rows.ys))
-
-    def complete(self, record: Record) -> None:
-        """Adds them to the record."""
-        if self._validates:
-            record["val_loss"] = self._trainer._evaluate(self._rows)
-        if self._metrics:
-            outputs = self._trainer.predict(self._rows.x)
-            record.update({name: float(metric(self._rows.y, outputs)) for name, metric in self._metrics.items()})
-
-
-class Best:
-    """Remembers parameters, buffers and optimizer state at the lowest validation loss; without patience it does nothing."""
-
-    def __init__(self, trainer: Trainer, patience: int | None) -> None:
-        self._trainer = trainer
-        self._patience = patience
-        self._views = [trainer.net.params, trainer.net.buffers, *trainer.state.values()]
-        self._loss = math.inf
-        self._epoch = trainer.epoch
-        self._kept: list[Array] = []
-        self._steps = 0
-
-    def see(self, record: Record) -> bool:
-        """Takes note of an epoch; True if patience is at its end."""
-        if self._patience is None:
-            return False
-        if record["val_loss"] < self._loss:
-            self._kept = [view.copy() for view in self._views]
-            self._loss, self._epoch, self._steps = record["val_loss"], int(record["epoch"]), self._trainer.steps
-        return record["epoch"] - self._epoch >= self._patience
-
-    def restore(self) -> None:
-        """Brings the best state back."""
-        if self._kept:
-            for view, kept in zip(self._views, self._kept, strict=True):
-                view[...] = kept
-            self._trainer.steps = self._steps

@@ -1,7 +1,12 @@
-"""Metrics: f(y, outputs) -> float, where outputs are predictions through their link (probabilities, rates)."""
+"""Metrics: f(y, outputs) -> float, where outputs are predictions through their link (probabilities, rates).
+
+Those below agree with scikit-learn's. Its own functions can be given too, as they are, where they take what the trainer has: for one
+column of targets and outputs mean_absolute_error, r2_score, roc_auc_score, ...; for labels log_loss, top_k_accuracy_score, ...
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,8 +49,58 @@ def accuracy(y: Any, outputs: Any) -> float:
     return float(np.mean((predictions > threshold) == (targets > threshold)))
 
 
+def top_k(k: int) -> Metric:
+    """The metric of the share of rows whose class is among the k largest outputs; `metrics="top_3"` is `top_k(3)`.
+
+    y: labels, or rows of probabilities, whose largest is the class. Of equal outputs the later is the larger, as in scikit-learn's
+    top_k_accuracy_score.
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"top_k: k must be a whole number of at least 1, not {k!r}")
+
+    def metric(y: Any, outputs: Any) -> float:
+        outputs = as_array(outputs, "outputs")
+        labels = _labels(y, outputs)
+        own = np.take_along_axis(outputs, labels[:, None], axis=1)
+        behind = (outputs < own) | ((outputs == own) & (np.arange(outputs.shape[1]) <= labels[:, None]))  # NaN is behind nothing
+        return float(np.mean(outputs.shape[1] - behind.sum(axis=1) < k))
+
+    metric.__name__ = f"top_{k}"
+    return metric
+
+
+def _labels(y: Any, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The class of each row, for outputs of a column per class."""
+    targets = as_array(y, "y")
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or len(targets) != len(outputs):
+        raise ValueError(
+            f"y has shape {targets.shape} and outputs have shape {outputs.shape}: they need as many rows, of 2 classes or more"
+        )
+    labels = targets.argmax(axis=1) if targets.shape == outputs.shape else targets.reshape(-1).astype(np.int64)
+    if labels.shape != (len(outputs),) or labels.min() < 0 or labels.max() >= outputs.shape[1]:
+        raise ValueError(f"y must hold one label from 0 to {outputs.shape[1] - 1} per row")
+    return labels
+
+
+def log_loss(y: Any, outputs: Any) -> float:
+    """The mean of -log(probability of the row's class), the probabilities no nearer to 0 and 1 than the eps of their dtype.
+
+    Several outputs: a probability per class; y holds labels or rows of probabilities. One output: the probability of 1.
+    """
+    probabilities = as_array(outputs, "outputs")
+    eps = np.finfo(probabilities.dtype if probabilities.dtype.kind == "f" else np.float64).eps
+    targets = as_array(y, "y")
+    if probabilities.ndim == 2 and probabilities.shape[1] > 1 and targets.shape != probabilities.shape:
+        targets = _labels(y, probabilities)[:, None] == np.arange(probabilities.shape[1])
+    targets, chances = _pair(targets, probabilities)
+    chances = np.clip(chances, eps, 1 - eps)
+    if chances.shape[1] == 1:
+        targets, chances = np.hstack([1 - targets, targets]), np.hstack([1 - chances, chances])
+    return float(-np.mean((targets * np.log(chances)).sum(axis=1)))
+
+
 def rmse(y: Any, outputs: Any) -> float:
-    """The root of the mean squared error."""
+    """The root of the mean squared error, over all outputs together."""
     targets, predictions = _pair(y, outputs)
     return float(np.sqrt(np.mean((predictions - targets) ** 2)))
 
@@ -68,7 +123,23 @@ def r2(y: Any, outputs: Any) -> float:
     return float(np.mean(np.where(total == 0, constant, 1 - residual / np.where(total == 0, 1, total))))
 
 
-NAMED: dict[str, Metric] = {"accuracy": accuracy, "rmse": rmse, "mae": mae, "r2": r2}
+NAMED: dict[str, Metric] = {"accuracy": accuracy, "log_loss": log_loss, "rmse": rmse, "mae": mae, "r2": r2}
+
+
+_RISING = re.compile(r"accuracy|r2|top_\d+|\w+_score")
+_FALLING = re.compile(r"(val_)?loss|rmse|mae|\w+_(loss|error)")
+
+
+def rises(name: str, mode: str | None) -> bool:
+    """Whether more of a record's entry is better: as mode="min" or "max" says, else as its name does.
+
+    Names are those above, and as scikit-learn ends them: _score rises, _error and _loss fall.
+    """
+    if mode not in (None, "min", "max"):
+        raise unknown("mode", mode, ("min", "max"))
+    if mode is None and not _RISING.fullmatch(name) and not _FALLING.fullmatch(name):
+        raise ValueError(f'{name!r} does not say whether less or more of it is better: give mode="min" or mode="max"')
+    return mode == "max" if mode is not None else _FALLING.fullmatch(name) is None
 
 
 def resolve(metrics: str | Metric | Sequence[str | Metric], outputs: int) -> dict[str, Metric]:
@@ -85,8 +156,9 @@ def resolve(metrics: str | Metric | Sequence[str | Metric], outputs: int) -> dic
 def _named(metric: str | Metric, outputs: int) -> tuple[str, Metric]:
     if callable(metric):
         return getattr(metric, "__name__", type(metric).__name__), metric
-    if metric not in NAMED:
-        raise unknown("metric", metric, NAMED)
+    top = re.fullmatch(r"top_(\d+)", metric)
+    if metric not in NAMED and not top:
+        raise unknown("metric", metric, [*NAMED, "top_3"])
     if outputs > 1:
         raise ValueError(f"metric {metric!r} is for one output; with {outputs}, give a function of (list of targets, list of outputs)")
-    return metric, NAMED[metric]
+    return metric, top_k(int(top[1])) if top else NAMED[metric]

@@ -41,18 +41,6 @@ class OwnLosses:
         """The loss of outputs that were predicted already."""
         return self._call(outputs, rows)[0]
 
-    def epoch(self, rows: Rows, order: Array, batch_size: int, rates: Array | None) -> float:
-        """A step for every `batch_size` row numbers of `order`, at the rates given; returns the mean loss, weighted as the rows are."""
-        loss = total = 0.0
-        for i, start in enumerate(range(0, len(order), batch_size)):
-            batch = rows.take(order[start : start + batch_size])
-            if rates is not None:
-                self._core.set("lr", float(rates[i]))
-            weight = batch.count if batch.weight is None else float(batch.weight.sum())
-            loss += weight * self.step(batch)
-            total += weight
-        return loss / total
-
     def _call(self, outputs: list[Array], rows: Rows) -> tuple[float, list[Array]]:
         total, gradients = 0.0, []
         for i, (function, output, target) in enumerate(zip(self._functions, outputs, rows.ys, strict=True)):

@@ -155,7 +155,9 @@ def _frame_table(where: str, frame: Any, first: int) -> Table:
         series = frame[name]
         column = _pandas_column(series) if hasattr(frame, "iloc") else _polars_column(series)
         if column is None:
-            raise ValueError(f"{where}: column {name!r} holds {series.dtype} values, which a network cannot take: write what matters as numbers")
+            raise ValueError(
+                f"{where}: column {name!r} holds {series.dtype} values, which a network cannot take: write what matters as numbers"
+            )
         columns[str(name).strip()] = _stripped(column) if column.dtype == object else column
     return Table(where, columns, len(frame), first)
 

@@ -65,6 +65,14 @@ def number(value: float) -> str:
     return repr(value) if is_short else value.hex()
 
 
+def read_number(text: str) -> float:
+    """What `number` wrote."""
+    try:
+        return float.fromhex(text) if "x" in text else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number") from None
+
+
 class Spec:
     """A formula with its parameters; missing parameters take the default of the formula's row."""
 
@@ -103,14 +111,7 @@ class Spec:
         match = _SPEC.fullmatch(value) if isinstance(value, str) else None
         if match is None:
             return cls(value)  # type: ignore[arg-type]  # the constructor names what is wrong
-        return cls(match[1], **{key: cls._number(text) for key, _, text in _pairs(match[2])})
-
-    @staticmethod
-    def _number(text: str) -> float:
-        try:
-            return float.fromhex(text) if "x" in text else float(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is no number") from None
+        return cls(match[1], **{key: read_number(text) for key, _, text in _pairs(match[2])})
 
     @property
     def text(self) -> str:

@@ -154,7 +154,9 @@ def _whole_levels(column: Array, present: Array) -> dict[str, int] | None:
     if (present != np.floor(present)).any():
         return None
     values, counts = np.unique(column if column.dtype == bool else present, return_counts=True)
-    return _limited({name_of(value) or "": int(count) for value, count in zip(values.tolist(), counts)} if len(values) <= 1000 else None, False)
+    return _limited(
+        {name_of(value) or "": int(count) for value, count in zip(values.tolist(), counts)} if len(values) <= 1000 else None, False
+    )
 
 
 def _limited(levels: Mapping[str, int] | None, is_text: bool) -> Mapping[str, int] | None:
@@ -292,7 +294,9 @@ class Preparation:
     def parse(cls, text: str) -> Preparation:
         """What `text` says."""
         found = json.loads(text)
-        features = tuple(Category(**row | {"levels": tuple(row["levels"])}) if "levels" in row else Number(**row) for row in found["features"])
+        features = tuple(
+            Category(**row | {"levels": tuple(row["levels"])}) if "levels" in row else Number(**row) for row in found["features"]
+        )
         target = Target(**found["target"] | {"classes": tuple(found["target"]["classes"])})
         return cls(features, target, found["positions"], found["left_out"])
 
@@ -339,7 +343,9 @@ def _target(where: str, name: str, known: Summary, classify: bool | None) -> Tar
         classify = known.is_text or 1 <= len(levels) <= CLASSES
     if not classify:
         if known.is_text:
-            raise ValueError(f"{what} holds texts such as {min(levels, default='')!r}, not numbers: choose a loss for classes (cross_entropy)")
+            raise ValueError(
+                f"{what} holds texts such as {min(levels, default='')!r}, not numbers: choose a loss for classes (cross_entropy)"
+            )
         if not known.low < known.high:
             raise ValueError(f"{what} is the same in all rows: there is nothing to learn; name another by --target")
         return Target(name, (), known.mean, known.std)

@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 
 from . import backend as backends
-from . import description, fitting, gradcheck, optimizers
+from . import description, epoch, fitting, gradcheck, optimizers
 from .arrays import Array
-from .fitting import Record
+from .checks import whole_number
+from .class_weight import ClassWeight
+from .fitting import Callback
+from .history import Record
 from .metrics import Metric
 from .network import Network, seed_or_new
 from .own_loss import OwnLoss, OwnLosses
 from .rows import Rows, Shape
+from .schedules import Schedule
 from .specs import Loss, OptimizerSpec
+from .stopping import Stopping
 
 _ndarray = np.ndarray
 
@@ -44,6 +49,7 @@ class Trainer:
         self.loss_weights = _parse_loss_weights(loss_weights, len(self.losses))
         self.optimizer = optimizer
         self.epoch = 0
+        self.schedule: Schedule | None = None  # the latest fit's, as far as it came
         self._records: list[Record] = []
         self._input_grads: list[Array] | None = None
         self._connect()
@@ -191,23 +197,31 @@ class Trainer:
         """Forgets gradients, optimizer state, counters and history; the network's parameters stay."""
         self._core.reset()
         self.epoch = 0
+        self.schedule = None
         self._records = []
         self._input_grads = None
 
+    def _state_now(self) -> dict[str, Any]:
+        """A copy of all that a step changes in the trainer."""
+        slots = {name: view.copy() for name, view in self._state.items()}
+        return {"lr": self.lr, "steps": self.steps, "grads": self._grads.copy(), "slots": slots}
+
+    def _set_state(self, state: dict[str, Any]) -> None:
+        self.lr, self.steps = state["lr"], state["steps"]
+        self._grads[...] = state["grads"]
+        for name, values in state["slots"].items():
+            self._state[name][...] = values
+
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if not name.startswith("_") or name == "_records"}
-        slots = {name: view.copy() for name, view in self._state.items()}
-        return state | {"_saved": (self.lr, self.steps, self._grads.copy(), slots)}
+        return state | {"_saved": self._state_now()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        lr, steps, grads, slots = state.pop("_saved")
+        saved = state.pop("_saved")
         vars(self).update(state)
         self._input_grads = None
         self._connect()
-        self.lr, self.steps = lr, steps
-        self._grads[...] = grads
-        for name, values in slots.items():
-            self._state[name][...] = values
+        self._set_state(saved)
 
     # ---- epochs ----
 
@@ -218,13 +232,17 @@ class Trainer:
         sample_weight: Any = None,
         batch_size: int = 32,
         order: Any = None,
+        *,
+        class_weight: ClassWeight | None = None,
+        accumulate: int = 1,
     ) -> Iterator[Record]:
         """Trains without end, an epoch per record: `for record in t.epochs(X, y): ...`, until you break.
 
-        order: the row numbers of every epoch, in their order; None shuffles all rows anew each time.
+        order: the row numbers of every epoch, in their order; None shuffles all rows anew each time. The rest is as in `fit`.
         """
         rows = self._shape.read(X, y, sample_weight)
-        return fitting.endless(self, rows, fitting.check_count(batch_size, "batch_size"), fitting.check_order(order, rows.count))
+        rows, _ = fitting.weigh(self, rows, epoch.active(rows), class_weight)
+        return epoch.endless(self, rows, fitting.pace(batch_size, accumulate), fitting.check_order(order, rows.count))
 
     def fit(
         self,
@@ -234,32 +252,47 @@ class Trainer:
         epochs: int,
         batch_size: int = 32,
         sample_weight: Any = None,
+        class_weight: ClassWeight | None = None,
         shuffle: bool = True,
         validation: float | tuple[Any, ...] | None = None,
         patience: int | None = None,
-        schedule: Callable[[int], float] | None = None,
+        monitor: str = "val_loss",
+        mode: str | None = None,
+        min_delta: float = 0.0,
+        schedule: str | Schedule | Callable[[int], float] | None = None,
         metrics: str | Metric | Sequence[str | Metric] = (),
-        callback: Callable[[Record], object] | None = None,
+        callback: Callback | Sequence[Callback] | None = None,
+        batch_callback: Callback | Sequence[Callback] | None = None,
+        accumulate: int = 1,
         progress: bool | None = None,
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
-        validation: (X, y), (X, y, weight), or the fraction of rows to set aside. patience: stop after so many epochs without a lower
-        validation loss; the best parameters and optimizer state come back. schedule: learning rate by the number of updates so far;
-        the last one stays in `lr`.
+        class_weight: a factor of each training row's weight by its class: {label: weight} (1 for labels left out), a weight per class,
+        or "balanced", rows / (classes x rows of the class). For labels under "cross_entropy", one column under "bce" or "hinge".
+        validation: (X, y), (X, y, weight), or the fraction of rows to set aside.
+        patience: stop after so many epochs in which `monitor`, the loss or a metric, has not got better than ever before by more than
+        `min_delta`; the best epoch's parameters, optimizer state and rate come back. mode: "min" or "max"; None: as metrics' names say.
+        schedule: such as bp.Cosine(lr=0.1), its text, or a function from the number of updates so far to the learning rate. The
+        last rate stays in `lr`; `schedule`, if it is one of bp.schedules, in `t.schedule`, with which a later fit goes on.
         metrics: names or functions f(y, predictions), of the validation rows if there are any, else of the training rows.
-        callback: called with each record; True stops. progress: a line on stderr; None: where it is a terminal or a notebook.
+        callback: a function, or a list of them, called with each record; True stops.
+        batch_callback: the same after each update, with a record of epoch, loss, lr and steps; True ends the epoch there, and fit.
+        accumulate: micro-batches of batch_size rows for each update, equal to the joined batch but for rounding, where that needs
+        too much memory. With this and with batch_callback fit loops in Python, batch by batch, which is slower for small networks.
+        progress: a line on stderr; None: where it is a terminal or a notebook.
         """
         settings = fitting.Settings(
-            epochs=fitting.check_count(epochs, "epochs", least=0),
-            batch_size=fitting.check_count(batch_size, "batch_size"),
+            epochs=whole_number(epochs, "epochs", least=0),
+            pace=fitting.pace(batch_size, accumulate),
             shuffle=shuffle,
-            patience=None if patience is None else fitting.check_count(patience, "patience"),
+            stopping=Stopping(None if patience is None else whole_number(patience, "patience"), monitor, mode, min_delta),
             schedule=schedule,
             callback=callback,
+            batch_callback=batch_callback,
             progress=progress,
         )
-        fitting.fit(self, self._shape.read(X, y, sample_weight), validation, metrics, settings)
+        fitting.fit(self, self._shape.read(X, y, sample_weight), validation, metrics, class_weight, settings)
         return self.history
 
 

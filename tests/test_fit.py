@@ -1,5 +1,8 @@
 """Epochs and fit: order, schedules, validation, patience, records, for both backends."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
 from cases import own_mse
@@ -196,6 +199,19 @@ def test_progress_is_one_line_on_stderr(backend, capsys):
         ({"epochs": 1.5}, TypeError),
         ({"batch_size": 0}, ValueError),
         ({"patience": 3}, ValueError),
+        ({"patience": 3, "monitor": "rmse"}, ValueError),
+        ({"patience": 3, "monitor": "beauty", "mode": "max"}, ValueError),
+        ({"patience": 3, "monitor": "own", "metrics": own_mse}, ValueError),
+        ({"patience": 3, "monitor": "loss", "mode": "up"}, ValueError),
+        ({"patience": 3, "monitor": "loss", "min_delta": -1}, ValueError),
+        ({"monitor": "loss"}, ValueError),
+        ({"min_delta": 0.1}, ValueError),
+        ({"callback": [print, 3]}, TypeError),
+        ({"batch_callback": "log"}, TypeError),
+        ({"accumulate": 0}, ValueError),
+        ({"accumulate": 1.5}, TypeError),
+        ({"schedule": "cosine"}, ValueError),
+        ({"class_weight": "balanced"}, ValueError),
         ({"validation": 1.5}, ValueError),
         ({"validation": (X, Y[:3])}, ValueError),
         ({"validation": (X,)}, ValueError),
@@ -241,3 +257,171 @@ def test_metrics_have_their_textbook_values():
     assert bp.r2([1, 2, 3], [2, 2, 2]) == 0
     with pytest.raises(ValueError, match="shape"):
         bp.rmse([[1, 2]], [1, 2])
+
+
+# ---- early stopping on any entry ----
+
+
+@pytest.mark.parametrize(("monitor", "best_of"), [("val_loss", np.argmin), ("loss", np.argmin), ("rmse", np.argmin), ("r2", np.argmax)])
+def test_patience_watches_any_entry(backend, monitor, best_of):
+    t = make(backend, lr=0.3)
+    states = []
+    history = t.fit(
+        X, Y, epochs=40, validation=0.25, metrics=["rmse", "r2"], patience=3, monitor=monitor, schedule=bp.Warmup(bp.Constant(0.3), 10),
+        callback=lambda record: states.append((t.net.params.copy(), t.steps, t.lr)),
+    )  # fmt: skip
+    best = int(best_of(history[monitor]))
+    assert len(history["loss"]) == best + 4 < 40
+    params, steps, lr = states[best]
+    np.testing.assert_array_equal(t.net.params, params)
+    assert (t.steps, t.lr) == (steps, lr)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("min_delta", [0.0, 1.0, 1.5])
+def test_only_what_is_better_by_more_than_min_delta_counts(backend, mode, min_delta):
+    values = [5, 6, 5, 4, 7, 3, 3, 1, 8, 1]
+    left = iter(values)
+
+    def mine(y, outputs):
+        return next(left)
+
+    history = make(backend).fit(X, Y, epochs=10, metrics=mine, patience=3, monitor="mine", mode=mode, min_delta=min_delta)
+    best, waited, stop = values[0], 0, 0
+    sign = 1 if mode == "max" else -1
+    for stop, value in enumerate(values, start=1):
+        better = stop == 1 or sign * (value - best) > min_delta
+        best, waited = (value, 0) if better else (best, waited + 1)
+        if waited == 3:
+            break
+    assert history["mine"] == values[:stop]
+
+
+def test_nan_is_never_the_best(backend):
+    values = iter([np.nan, 3.0, np.nan, np.nan, 2.0])
+
+    def error(y, outputs):
+        return next(values)
+
+    t = make(backend)
+    kept = []
+    t.fit(
+        X, Y, epochs=5, metrics=error, patience=2, monitor="error", mode="min", callback=lambda record: kept.append(t.net.params.copy())
+    )  # fmt: skip
+    assert len(kept) == 4
+    np.testing.assert_array_equal(t.net.params, kept[1])
+
+
+# ---- callbacks ----
+
+
+def test_callbacks_are_all_called_and_any_of_them_stops(backend):
+    seen = []
+    callbacks = [lambda record: record.epoch == 2, lambda record: seen.append(record.epoch), lambda record: record.clear()]
+    assert len(make(backend).fit(X, Y, epochs=5, callback=callbacks)["loss"]) == 2
+    assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", ["mse", own_mse])
+def test_a_batch_callback_changes_no_bit(backend, loss, dtype):
+    weight = np.random.default_rng(1).integers(0, 9, 40) / 4  # sums without rounding, so that any order of additions agrees
+    options = {"epochs": 3, "batch_size": 7, "sample_weight": weight, "validation": 0.2, "schedule": bp.OneCycle(0.1)}
+    plain, watched, records = make(backend, loss, dtype=dtype), make(backend, loss, dtype=dtype), []
+    a, b = plain.fit(X, Y, **options), watched.fit(X, Y, batch_callback=records.append, **options)
+    del a["seconds"], b["seconds"]
+    assert a == b
+    np.testing.assert_array_equal(plain.net.params, watched.net.params)
+    np.testing.assert_array_equal(plain.state["v"], watched.state["v"])
+    per_epoch = len(records) // 3
+    assert [set(record) for record in records] == [{"epoch", "loss", "lr", "steps"}] * len(records)
+    assert [record.steps for record in records] == list(range(1, watched.steps + 1))
+    assert [record.epoch for record in records] == list(np.repeat([1, 2, 3], per_epoch))
+    assert [record.lr for record in records[per_epoch - 1 :: per_epoch]] == b["lr"]
+    by_hand = make(backend, loss, dtype=dtype)
+    by_hand.fit(X, Y, batch_callback=lambda record: record.steps == per_epoch, **options)
+    assert by_hand.history["loss"] == b["loss"][:1]
+
+
+def test_a_batch_callback_stops_within_an_epoch(backend):
+    t, by_hand = make(backend), make(backend)
+    history = t.fit(X, Y, epochs=5, batch_size=16, shuffle=False, batch_callback=[lambda record: record.steps == 5, lambda record: None])
+    losses = [by_hand.step(X[rows], Y[rows]) for rows in (slice(0, 16), slice(16, 32), slice(32, 40), slice(0, 16), slice(16, 32))]
+    np.testing.assert_array_equal(t.net.params, by_hand.net.params)
+    assert (t.epoch, t.steps, len(history["loss"])) == (2, 5, 2)
+    assert history["loss"][1] == pytest.approx(np.mean(losses[3:]), rel=1e-12)
+
+
+def test_a_batch_callback_may_set_the_rate(backend):
+    t, by_hand = make(backend), make(backend)
+
+    def halve(record):
+        t.lr = record.lr / 2
+
+    t.fit(X, Y, epochs=1, batch_size=16, batch_callback=halve)
+    by_hand.fit(X, Y, epochs=1, batch_size=16, schedule=lambda step: 0.01 * 0.5**step)
+    np.testing.assert_array_equal(t.net.params, by_hand.net.params)
+
+
+# ---- micro-batches ----
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_micro_batches_are_the_joined_batch(backend, loss, weighted):
+    y = (Y[:, 0] > 0).astype(int) if loss == "cross_entropy" else Y
+    options = {"epochs": 3, "sample_weight": np.linspace(0, 2, 40) if weighted else None, "schedule": bp.Cosine(0.05), "validation": 0.1}
+    joined, parts = make(backend, loss), make(backend, loss)
+    a, b = joined.fit(X, y, batch_size=12, **options), parts.fit(X, y, batch_size=4, accumulate=3, **options)
+    assert joined.steps == parts.steps
+    for name in ("loss", "val_loss", "lr"):
+        assert a[name] == pytest.approx(b[name], rel=1e-11)
+    np.testing.assert_allclose(joined.net.params, parts.net.params, rtol=1e-9)
+    joined, parts = make(backend, loss), make(backend, loss)
+    for _, _, record in zip(range(2), joined.epochs(X, y, batch_size=12), parts.epochs(X, y, batch_size=4, accumulate=3)):
+        assert record.steps == joined.steps
+    assert joined.history["loss"] == pytest.approx(parts.history["loss"], rel=1e-11)
+
+
+def test_micro_batches_of_a_loss_of_ones_own_are_refused(backend):
+    t = make(backend, own_mse)
+    for call in (lambda: t.fit(X, Y, epochs=1, accumulate=2), lambda: next(t.epochs(X, Y, accumulate=2))):
+        with pytest.raises(ValueError, match="accumulate is for named losses"):
+            call()
+    assert t.steps == 0
+
+
+@pytest.mark.parametrize("options", [{"batch_callback": lambda record: None}, {"accumulate": 2}])
+def test_a_loop_in_python_refuses_a_wrong_target_before_the_first_step(backend, options):
+    t, targets = make(backend, "bce"), np.full((40, 2), 0.5)
+    targets[-1] = 7
+    before = t.net.params.copy()
+    with pytest.raises(ValueError, match="row 39"):
+        t.fit(X, targets, epochs=1, batch_size=4, shuffle=False, schedule=bp.Cosine(0.1), **options)
+    np.testing.assert_array_equal(t.net.params, before)
+    assert (t.steps, t.schedule) == (0, None)
+    weight = np.where(np.arange(40) < 39, 1.0, 0.0)
+    t.fit(X, targets, epochs=1, batch_size=4, sample_weight=weight, **options)  # a row of weight 0 is as if it were not there
+    targets[-1] = np.nan
+    with pytest.raises(FloatingPointError, match="epoch 2, step"):
+        t.fit(X, targets, epochs=1, batch_size=4, shuffle=False, **options)
+
+
+# ---- files ----
+
+
+def test_a_history_reads_back_from_its_files(backend, tmp_path):
+    t = make(backend)
+    t.fit(X, Y, epochs=2)
+    history = t.fit(X, Y, epochs=2, validation=0.2, metrics=["r2", lambda y, outputs: np.inf])
+    bp.save_history(history, tmp_path / "h.json")
+    bp.save_history(history, str(tmp_path / "h.csv"))
+    read = json.loads((tmp_path / "h.json").read_text(), parse_constant=pytest.fail)
+    expected = {name: [value if np.isfinite(value) else None for value in values] for name, values in history.items()}
+    assert read == expected
+    lines = list(csv.DictReader((tmp_path / "h.csv").read_text().splitlines()))
+    assert list(lines[0]) == list(history)
+    for name, values in history.items():
+        np.testing.assert_array_equal([float(line[name] or "nan") for line in lines], values)
+    with pytest.raises(ValueError, match=r"\.csv or \.json"):
+        bp.save_history(history, tmp_path / "h.txt")
