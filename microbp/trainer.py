@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import backend as backends
-from . import description, epoch, fitting, gradcheck, optimizers
+from . import description, epoch, fitting, gradcheck, optimizers, streaming
 from .arrays import Array
 from .checks import whole_number
 from .class_weight import ClassWeight
@@ -247,7 +247,7 @@ class Trainer:
     def fit(
         self,
         X: Any,  # noqa: N803
-        y: Any,
+        y: Any = None,
         *,
         epochs: int,
         batch_size: int = 32,
@@ -268,6 +268,9 @@ class Trainer:
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
+        X without y: chunks of rows, as an iterable of (X, y) or (X, y, weight), or as a function that gives one for each epoch, such as
+        a generator function; memory holds one chunk at a time. Rows are shuffled within their chunk, updates go on across chunks. A
+        schedule of open length counts the rows first. A chunk that is refused ends fit where it is.
         class_weight: a factor of each training row's weight by its class: {label: weight} (1 for labels left out), a weight per class,
         or "balanced", rows / (classes x rows of the class). For labels under "cross_entropy", one column under "bce" or "hinge".
         validation: (X, y), (X, y, weight), or the fraction of rows to set aside.
@@ -292,7 +295,10 @@ class Trainer:
             batch_callback=batch_callback,
             progress=progress,
         )
-        fitting.fit(self, self._shape.read(X, y, sample_weight), validation, metrics, class_weight, settings)
+        if y is None:
+            streaming.fit(self, X, validation, metrics, settings, sample_weight=sample_weight, class_weight=class_weight)
+        else:
+            fitting.fit(self, self._shape.read(X, y, sample_weight), validation, metrics, class_weight, settings)
         return self.history
 
 

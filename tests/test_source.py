@@ -36,6 +36,7 @@ PYTHON_FLOORS = [
     {"graph", "optimizers", "metrics", "rows", "checks"},
     {"network", "own_loss", "schedules", "class_weight", "epoch", "stopping"},
     {"gradcheck", "fitting", "plot"},
+    {"streaming"},
     {"trainer", "range_test"},
 ]
 PYTHON_FLOOR = {name: floor for floor, names in enumerate(PYTHON_FLOORS) for name in names}
