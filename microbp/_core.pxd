@@ -82,6 +82,8 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error)
     mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error)
     mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error)
+    mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error)
+    const char *mbp_net_notes(const mbp_net *net)
     mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
                                mbp_error *error)
     mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error)

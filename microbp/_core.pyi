@@ -21,6 +21,7 @@ MAX_THREADS: int
 @disjoint_base
 class Net:
     threads: int
+    notes: str
     def __init__(self, text: str, dtype: str = "float32", seed: int = 0) -> None: ...
     @property
     def dtype(self) -> str: ...

@@ -185,6 +185,20 @@ cdef class Net:
         name = link.encode()
         check(mbp_net_set_link(self.net, output, name, &error), &error)
 
+    @property
+    def notes(self):
+        """A text that the net carries and its file keeps; "" for none."""
+        cdef const char *notes = mbp_net_notes(self.net)
+        return "" if notes == NULL else (<bytes>notes).decode()
+
+    @notes.setter
+    def notes(self, notes):
+        cdef mbp_error error
+        text = notes.encode()
+        if b"\0" in text:
+            raise ValueError("the notes have a zero byte in them")
+        check(mbp_net_set_notes(self.net, text, &error), &error)
+
     def predict(self, xs, outs, bint link, int node):
         cdef Held x, out
         cdef mbp_error error

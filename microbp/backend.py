@@ -23,6 +23,7 @@ class CoreNet(Protocol):
     """A network as a backend holds it."""
 
     threads: int
+    notes: str
 
     @property
     def dtype(self) -> str: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import os
@@ -156,6 +157,30 @@ class Network:
     def __repr__(self) -> str:
         head = f"microbp.Network: {len(self._params):,} parameters, {self._dtype}, seed {self.seed}, {self._backend} backend"
         return f"{head}\n{description.table(description.read(self.text()))}"
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a program wants to know beside the network, such as the names of classes: a JSON object that copies and files keep.
+
+        The dict is a copy: assign one to change the notes, `net.notes |= {"classes": names}`; at most 16 MiB as text.
+        """
+        try:
+            notes = json.loads(self._core.notes or "{}")
+        except (ValueError, RecursionError):
+            notes = None
+        if not isinstance(notes, dict):
+            raise ValueError("notes: the network carries a text that is no JSON object; another program than Python wrote it")
+        return notes
+
+    @notes.setter
+    def notes(self, notes: Mapping[str, Any]) -> None:
+        if not isinstance(notes, Mapping):
+            raise TypeError(f"notes must be a dict, not {type(notes).__name__}")
+        try:
+            text = json.dumps(dict(notes), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"notes must be what JSON can say: {error}") from error
+        self._core.notes = text if notes else ""
 
     # ---- changing it ----
 

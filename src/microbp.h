@@ -181,6 +181,12 @@ MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, m
 /* Sets the link of the i-th output: identity, softmax, sigmoid, exp. A trainer sets it from its loss. */
 MBP_API mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error);
 
+/* A UTF-8 text of the program's own, such as what its columns mean, that the net carries and its file keeps. The net copies it; NULL or
+ * "": none. mbp_net_notes answers NULL where there is none, else a text that is valid until the notes are set anew. */
+enum { MBP_NOTES_MAX = 16 << 20 }; /* bytes, the closing zero included */
+MBP_API mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error);
+MBP_API const char *mbp_net_notes(const mbp_net *net);
+
 /* Outputs (or, with node >= 0, that one node's values) for the rows of x into `out`, which has the net's dtype, col_stride of one
  * element, and the right rows and cols, in memory of its own. link: apply the outputs' links. May run in many threads at once. */
 MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,

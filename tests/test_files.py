@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from file_cases import BACKENDS, GRAPHS, SMALL, make, state
+from file_cases import BACKENDS, GRAPHS, NOTES, SMALL, make, state
 
 from microbp.reference.file import crc32c
 
@@ -105,6 +105,46 @@ def test_round_trip(module, text, dtype, tmp_path):
     module.Net.load(path).save(path)
     assert path.read_bytes() == net.write()
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_notes_are_kept(module):
+    compiled, reference = (importlib.import_module(name) for name in BACKENDS.values())
+    net, other = make(compiled), make(reference)
+    assert net.notes == other.notes == ""
+    bare = net.write()
+    assert b"notes" not in bare
+    for notes in (NOTES, "n", '{"a":[1,"é"]}', "x" * (2**24 - 1)):
+        net.notes = other.notes = notes
+        assert net.notes == other.notes == notes
+        if len(notes) < 1000:  # the reference's checksum is slow
+            assert net.write() == other.write()
+            assert state(reference.Net.read(net.write())) == state(net)
+        assert state(compiled.Net.read(net.write())) == state(net)
+    for notes in ("x" * 2**24, "zero\0byte", "\ud800"):
+        for one in (net, other):
+            with pytest.raises(ValueError, match="notes|surrogate"):
+                one.notes = notes
+            assert len(one.notes) == 2**24 - 1
+    net.notes = other.notes = ""
+    assert net.write() == other.write() == bare
+
+
+# What stands in a file's string, and whether microbp writes it so.
+OURS = [r"\"", r"\\", r"\n", r"\b", r"\f", r"\r", r"\t", r"\u0001", r"\u001f", "\x7f", "\u00e9", "\U0010ffff"]
+NOT_OURS = [r"\/", r"\u001F", r"\u000a", r"\u0000", r"\u0041", r"\u00e9", r"\ud83d\ude00", r"\x", r"\u12", "\\", "\n", "\0"]
+NOT_UTF8 = "80 c3 c080 c1bf e09fbf eda080 f08fbfbf f4908080 f5808080 ff c35c2f".split()
+
+
+def test_notes_have_one_form(module):
+    net = make(module)
+    net.notes = "here"
+    data = net.write()
+    for text in OURS + NOT_OURS:
+        changed = substitute(data, b"here", text.encode())
+        assert (verdict(module, changed) is not None) == (text in OURS), text
+        assert text not in OURS or b'"microbp.notes":"' + text.encode() + b'"}' in module.Net.read(changed).write()
+    for text in ["", *NOT_UTF8]:
+        assert verdict(module, substitute(data, b"here", bytes.fromhex(text))) is None, text
 
 
 def test_frozen_layers_and_links_are_kept(module):

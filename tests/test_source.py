@@ -24,7 +24,7 @@ C_FLOORS = {
     2: "catalog.h catalog.c dispatch.c threads.h threads.c disk.h disk.c",
     3: "net.h plan.c array.c",
     4: "graph.c net.c batch.c trainer.c passes.c apply.c step.c",
-    5: "predict.c epoch.c file.c",
+    5: "predict.c epoch.c file.h file.c reader.c",
 }
 FLOOR = {name: floor for floor, names in C_FLOORS.items() for name in names.split()}
 

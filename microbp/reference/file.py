@@ -31,6 +31,8 @@ _RNG = "philox4x32-10/1"
 _NO_CRC = "00000000"
 _DTYPES = {"float32": "F32", "float64": "F64"}
 _KEYS = {"format", "microbp.format", "microbp.graph", "microbp.seed", "microbp.rng", "microbp.crc32c"}
+_MORE_KEYS = {"microbp.notes"}  # which only some files have
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _CRC_VALUE = re.compile(rb'"microbp\.crc32c"\s*:\s*"([0-9a-f]{8})"')  # cannot match inside a string, whose quotes are escaped
 
 
@@ -46,6 +48,8 @@ def write(net: Net) -> bytes:
         "microbp.rng": _RNG,
         "microbp.crc32c": _NO_CRC,
     }
+    if net.notes:
+        metadata["microbp.notes"] = net.notes
     header = _json({"__metadata__": metadata, **_entries(net)}).encode()
     header += b" " * (-(8 + len(header)) % _ALIGNMENT)
     whole = len(header).to_bytes(8, "little") + header + _data(net)
@@ -60,7 +64,7 @@ def read(data: bytes) -> Net:
     header, metadata, tensors = _header(data)
     _check_metadata(data, header, metadata)
     dtype, text = _dtype(tensors), metadata["microbp.graph"]
-    if not text.isascii():
+    if not re.fullmatch("[ -~\n]*", text):
         raise _damaged("its graph has a character that is not ASCII")
     try:
         count = sum(layer.units * (layer.inputs + layer.bias) for layer in Graph.parse(text).layers.values())
@@ -72,6 +76,10 @@ def read(data: bytes) -> Net:
     net = Net(text, dtype, int(metadata["microbp.seed"]))
     _check_tensors(tensors, _entries(net))
     _fill(net, numbers)
+    try:
+        net.notes = metadata.get("microbp.notes", "")
+    except ValueError:
+        raise _damaged("its notes are no text") from None
     return net
 
 
@@ -96,7 +104,7 @@ _CRC_TABLE = [_crc_of_byte(byte) for byte in range(256)]
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _entries(net: Net) -> dict[str, dict[str, Any]]:
@@ -188,8 +196,10 @@ def _check_metadata(data: bytes, header: bytes, metadata: dict[str, str]) -> Non
         raise ValueError("the file is of another format than 1, which this microbp reads; use a newer microbp")
     if metadata["microbp.rng"] != _RNG:
         raise ValueError(f"the file's random numbers are not {_RNG}, which this microbp has; use a newer microbp")
-    if metadata["format"] != "microbp" or len(metadata) > len(_KEYS) or re.search(rb"\\[^n]", header):
-        raise _damaged("its metadata is not what microbp writes")  # whose only escape is \n
+    if metadata["format"] != "microbp" or metadata.keys() - _KEYS - _MORE_KEYS or metadata.get("microbp.notes") == "":
+        raise _damaged("its metadata is not what microbp writes")
+    if any(_json(json.loads(string)) != string for string in _STRING.findall(header.decode())):
+        raise _damaged("its header has a character that is escaped otherwise than microbp does")
     seed = metadata["microbp.seed"]
     if not re.fullmatch("0|[1-9][0-9]{0,19}", seed) or int(seed) >= 2**64:
         raise _damaged("its seed is no number")

@@ -16,6 +16,7 @@ from .random import draws
 from .spec import Spec
 
 _INITIALISATION = 1  # the purpose of these random numbers
+_NOTES_MAX = 2**24 - 1  # bytes
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Net:
         self.graph = Graph.parse(text)
         self.dtype = dtype
         self.threads = 1  # may be set, and changes nothing
+        self._notes = ""
         self.format = FORMATS[dtype]
         self.layout = _layout(self.graph)
         self.params = array(self.format, bytes(array(self.format).itemsize * sum(tensor.rows * tensor.cols for tensor in self.layout)))
@@ -99,6 +101,20 @@ class Net:
         if not 0 <= output < len(self.graph.outputs):
             raise ValueError(f"output {output} does not exist: the net has {len(self.graph.outputs)}")
         self.graph.outputs[output].link = Spec.parse("link", link).name
+
+    @property
+    def notes(self) -> str:
+        """A text that the net carries and its file keeps; "" for none."""
+        return self._notes
+
+    @notes.setter
+    def notes(self, notes: str) -> None:
+        size = len(notes.encode())
+        if "\0" in notes:
+            raise ValueError("the notes have a zero byte in them")
+        if size > _NOTES_MAX:
+            raise ValueError(f"the notes have {size} bytes; a network carries at most {_NOTES_MAX}")
+        self._notes = notes
 
     # ---- from inputs to outputs ----
 

@@ -69,6 +69,8 @@ static mbp_net *make(const char *graph, mbp_dtype dtype, uint64_t seed) {
     int64_t count;
     unsigned char *params = mbp_net_params(net, &count);
     size_t bytes = (size_t)count * (dtype == MBP_F64 ? 8 : 4);
+    if (seed % 2) /* an empty one is none */
+        CHECK(mbp_net_set_notes(net, "a \"text\" with \\, \n, \x01 and \xc3\xa9", &error) == MBP_OK, "%s", error.text);
     for (size_t i = 0; i < bytes; i++) /* every bit pattern must survive, those of NaNs too */
         params[i] = (unsigned char)(i * 37 + 11);
     return net;
@@ -90,6 +92,8 @@ static void check_equal(mbp_net *a, mbp_net *b, const char *what) {
     mbp_net_text(a, text[0], sizeof text[0]);
     mbp_net_text(b, text[1], sizeof text[1]);
     CHECK(strcmp(text[0], text[1]) == 0, "%s: %s became %s", what, text[0], text[1]);
+    const char *notes[2] = {mbp_net_notes(a), mbp_net_notes(b)};
+    CHECK(!notes[0] == !notes[1] && (!notes[0] || strcmp(notes[0], notes[1]) == 0), "%s: notes", what);
     CHECK(mbp_net_dtype(a) == mbp_net_dtype(b) && mbp_net_seed(a) == mbp_net_seed(b), "%s", what);
     CHECK(count[0] == count[1] && memcmp(params[0], params[1], (size_t)count[0] * (mbp_net_dtype(a) == MBP_F64 ? 8 : 4)) == 0, "%s", what);
 }
@@ -363,6 +367,7 @@ static void test_no_memory(const char *directory) {
     mbp_error error = {0};
     mbp_net *net = NULL, *back = NULL;
     CHECK(mbp_net_create(&net, graphs[1], &options, &error) == MBP_OK, "%s", error.text);
+    CHECK(mbp_net_set_notes(net, "notes", &error) == MBP_OK, "%s", error.text);
     blob file = write_net(net);
     CHECK(mbp_net_save(net, path, &error) == MBP_OK, "%s", error.text);
     const size_t live = c.live;

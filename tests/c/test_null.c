@@ -26,6 +26,7 @@ static char bytes[10];
     X(mbp_net_dtype(NULL) == MBP_F32)                                                                                                      \
     X(mbp_net_seed(NULL) == 0)                                                                                                             \
     X(mbp_net_isa(NULL) == NULL)                                                                                                           \
+    X(mbp_net_notes(NULL) == NULL)                                                                                                         \
     X(mbp_net_inputs(NULL) == 0)                                                                                                           \
     X(mbp_net_outputs(NULL) == 0)                                                                                                          \
     X(mbp_net_nodes(NULL) == 0)                                                                                                            \
@@ -48,6 +49,8 @@ static char bytes[10];
     X(mbp_net_init(NULL, 1, NULL) == MBP_INVALID)                                                                                          \
     X(mbp_net_freeze(NULL, "a", 1, NULL) == MBP_INVALID)                                                                                   \
     X(mbp_net_set_link(NULL, 0, "exp", NULL) == MBP_INVALID)                                                                               \
+    X(mbp_net_set_notes(NULL, "notes", NULL) == MBP_INVALID)                                                                               \
+    X(mbp_net_set_notes(net, NULL, NULL) == MBP_OK && mbp_net_notes(net) == NULL)                                                          \
     X(mbp_net_set_link(net, 0, NULL, NULL) == MBP_INVALID)                                                                                 \
     X(mbp_net_predict(NULL, p->x, 2, p->out, 2, 0, -1, NULL) == MBP_INVALID)                                                               \
     X(mbp_net_predict(net, NULL, 2, p->out, 2, 0, -1, NULL) == MBP_INVALID)                                                                \

@@ -242,6 +242,7 @@ static void test_names(void) {
     refuse(mbp_net_create(&made, dag, &(mbp_options){.dtype = (mbp_dtype)77}, &error), &error, MBP_INVALID, "dtype 77");
     refuse(mbp_net_freeze(net, "dense_9", 1, &error), &error, MBP_INVALID, "\"dense_9\"");
     refuse(mbp_net_set_link(net, 0, "logit", &error), &error, MBP_INVALID, "softmax");
+    refuse(mbp_net_set_notes(net, "\xc3(", &error), &error, MBP_INVALID, "UTF-8");
     refuse(mbp_net_set_link(net, 2, "exp", &error), &error, MBP_INVALID, "the net has 2");
     refuse(mbp_net_set_link(net, -1, "exp", &error), &error, MBP_INVALID, "output -1");
     refuse(mbp_trainer_get(trainer, "momentum", &value, &error), &error, MBP_INVALID, "lr=");
