@@ -112,7 +112,7 @@ def _add_predict(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="predict by a saved network",
-        description="Predicts for raw rows, with the columns that the network was trained on: CSV of labels and probabilities, or of numbers.",
+        description="Predicts for raw rows with the columns of the training: writes CSV of labels and probabilities, or of numbers.",
         epilog=_EXIT,
     )
     predict.set_defaults(run=_predict, parser=predict)
@@ -194,9 +194,10 @@ def _configured(arguments: argparse.Namespace) -> dict[str, Any]:
         parser.error(f"argument --config: {path}: {error}")
     defaults = {}
     for key, value in said.items():
-        action = actions.get(key.replace("-", "_"))
-        if action is None:
-            parser.error(f"argument --config: {path}: {unknown('option', key, [name.replace('_', '-') for name in actions])}")
+        name = key.replace("-", "_")
+        if name not in actions:
+            parser.error(f"argument --config: {path}: {unknown('option', key, [known.replace('_', '-') for known in actions])}")
+        action = actions[name]
         is_switch = action.nargs == 0
         if is_switch != isinstance(value, bool) or isinstance(value, dict):
             parser.error(

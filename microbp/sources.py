@@ -20,6 +20,7 @@ from .table import Table, to_number
 MISSING = ["", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"]  # cells that say that nothing is known
 _LIBSVM = re.compile(r"\S+(\s+\d+:\S+)*\s*(#.*)?")
 _USUAL_TARGETS = ("target", "label", "class", "y")
+_PANDAS = {"keep_default_na": False, "low_memory": False, "float_precision": "round_trip", "index_col": False}
 CHUNK = 65536  # rows of a piece of a stream
 
 
@@ -134,10 +135,7 @@ def _csv_table(where: str, content: bytes, header: str, first: int) -> Table:
         if engine.__name__ == "polars":
             frame = engine.read_csv(content, separator=separator, null_values=MISSING, infer_schema_length=None)
         else:
-            frame = engine.read_csv(
-                io.BytesIO(content), sep=separator, na_values=MISSING, keep_default_na=False, low_memory=False, float_precision="round_trip",
-                index_col=False, on_bad_lines="error",
-            )  # fmt: skip
+            frame = engine.read_csv(io.BytesIO(content), sep=separator, na_values=MISSING, **_PANDAS)
     except Exception as error:
         raise _unreadable(Path(where), error) from error
     return _frame_table(where, frame, first)

@@ -6,12 +6,11 @@ and a network cannot take is refused here, by the file's name, the row (counted 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ class Table:
     columns: Mapping[str, Array]
     count: int
     first: int = 0  # the number of its first row in the file, from 0
+    rows: Array | None = None  # the numbers of its rows beyond `first`; None: one after another
     unit: float | None = None  # what all features are multiples of, such as 255 for the bytes of a picture
     is_positional: bool = False  # names are only places, so there must be as many as the network has learnt from
     is_sparse: bool = False  # columns that are not there hold zeros
@@ -47,12 +47,12 @@ class Table:
         return self.columns[name]
 
     def take(self, rows: Array) -> Table:
-        """A copy of some rows; what it is called stays."""
-        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, count=len(rows))
+        """A copy of some rows, which keep their numbers."""
+        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, count=len(rows), rows=rows)
 
     def place(self, row: int, name: str) -> str:
         """How errors say where a cell is."""
-        return f"{self.where}, row {self.first + row + 1}, column {name!r}"
+        return f"{self.where}, row {self.first + int(row if self.rows is None else self.rows[row]) + 1}, column {name!r}"
 
     def numbers(self, name: str) -> Array:
         """A column as float64, NaN where a number is missing; ValueError names the cell that is no finite number."""
@@ -150,7 +150,7 @@ def summarise(table: Table, name: str, is_text: bool) -> Summary:
     return Summary(False, table.count, table.count - len(present), mean, squares, float(present.min()), float(present.max()), counted)
 
 
-def _whole_levels(column: Array, present: Array) -> dict[str, int] | None:
+def _whole_levels(column: Array, present: Array) -> Mapping[str, int] | None:
     if (present != np.floor(present)).any():
         return None
     values, counts = np.unique(column if column.dtype == bool else present, return_counts=True)
@@ -256,7 +256,7 @@ class Preparation:
     features: tuple[Number | Category, ...]
     target: Target
     positions: int | None = None  # how many features a table without names must have
-    left_out: Mapping[str, str] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -281,59 +281,64 @@ class Preparation:
         if missing and not table.is_sparse:
             listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             raise ValueError(
-                f"{table.where}: it lacks the column{'s' * (len(missing) > 1)} {listed}, from which the network has learnt: its columns are "
+                f"{table.where}: it lacks the column{'s' * (len(missing) > 1)} {listed}, from which the network has learnt: it has "
                 f"{', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
             )
 
-    @property
-    def text(self) -> str:
-        """All of it as JSON; every number reads back exactly."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON can say it; every number reads back exactly."""
+        return asdict(self)
 
     @classmethod
-    def parse(cls, text: str) -> Preparation:
-        """What `text` says."""
-        found = json.loads(text)
-        features = tuple(
-            Category(**row | {"levels": tuple(row["levels"])}) if "levels" in row else Number(**row) for row in found["features"]
-        )
-        target = Target(**found["target"] | {"classes": tuple(found["target"]["classes"])})
-        return cls(features, target, found["positions"], found["left_out"])
+    def from_dict(cls, said: Mapping[str, Any]) -> Preparation:
+        """What `as_dict` said."""
+        features: list[Number | Category] = [
+            Category(**row | {"levels": tuple(row["levels"])}) if "levels" in row else Number(**row) for row in said["features"]
+        ]
+        target = Target(**said["target"] | {"classes": tuple(said["target"]["classes"])})
+        return cls(tuple(features), target, said["positions"], said["left_out"])
 
 
-def prepare(tables: Iterable[Table], target: str, drop: Iterable[str] = (), classify: bool | None = None) -> Preparation:
-    """Looks at all rows of a table, given whole or in pieces. classify: whether the target is a class; None: as it looks."""
+def find_target(tables: Iterable[Table], name: str, classify: bool | None = None) -> Target:
+    """What is to be predicted, after a look at all rows, whole or in pieces. classify: whether it is a class; None: as it looks."""
+    known, where = None, ""
+    for table in tables:
+        found = summarise(table, name, holds_text(table, name) if known is None else known.is_text)
+        known, where = found if known is None else known + found, table.where
+    if known is None:
+        raise ValueError("there are no rows to learn from")
+    return _target(where, name, known, classify)
+
+
+def prepare(tables: Iterable[Table], target: Target, drop: Sequence[str] = ()) -> Preparation:
+    """How columns become features, after a look at the rows to train on, given whole or in pieces."""
     known: dict[str, Summary] = {}
     first: Table | None = None
     for table in tables:
         if first is None:
-            first = _checked(table, target, drop)
-            names = [name for name in table.columns if name not in drop and (table.unit is None or name == target)]
-            known = {name: summarise(table, name, holds_text(table, name)) for name in names}
+            first = table
+            names = _feature_names(table, target, drop)
+            known = {} if table.unit else {name: summarise(table, name, holds_text(table, name)) for name in names}
         else:
             known = {name: before + summarise(table, name, before.is_text) for name, before in known.items()}
     if first is None:
         raise ValueError("there are no rows to learn from")
-    aim = _target(first.where, target, known.pop(target), classify)
     left_out: dict[str, str] = {}
-    if first.unit is not None:
-        features: list[Any] = [Number(name, 0.0, first.unit, False) for name in first.columns if name not in (target, *drop)]
+    if first.unit:
+        features: list[Number | Category] = [Number(name, 0.0, first.unit, False) for name in names]
     else:
         features = [feature for name, summary in known.items() if (feature := _feature(name, summary, left_out)) is not None]
     if not features:
         raise ValueError(f"{first.where}: no column is left to learn from{''.join(f'; {name}: {why}' for name, why in left_out.items())}")
-    positions = len([name for name in first.columns if name != target]) if first.is_positional else None
-    return Preparation(tuple(features), aim, positions, left_out)
+    return Preparation(tuple(features), target, len(names) + len(drop) if first.is_positional else None, left_out)
 
 
-def _checked(table: Table, target: str, drop: Iterable[str]) -> Table:
-    if table.count == 0:
-        raise ValueError(f"{table.where}: it has no rows to learn from")
-    for name in (target, *drop):
+def _feature_names(table: Table, target: Target, drop: Sequence[str]) -> list[str]:
+    for name in drop:
         table.column(name)
-    if target in drop:
-        raise ValueError(f"the target {target!r} cannot be dropped: name another by --target")
-    return table
+    if target.name in drop:
+        raise ValueError(f"the target {target.name!r} cannot be dropped: name another by --target")
+    return [name for name in table.columns if name not in (target.name, *drop)]
 
 
 def _target(where: str, name: str, known: Summary, classify: bool | None) -> Target:
@@ -341,11 +346,7 @@ def _target(where: str, name: str, known: Summary, classify: bool | None) -> Tar
     levels = known.levels or {}
     if classify is None:
         classify = known.is_text or 1 <= len(levels) <= CLASSES
-    if not classify:
-        if known.is_text:
-            raise ValueError(
-                f"{what} holds texts such as {min(levels, default='')!r}, not numbers: choose a loss for classes (cross_entropy)"
-            )
+    if not (classify or known.is_text):
         if not known.low < known.high:
             raise ValueError(f"{what} is the same in all rows: there is nothing to learn; name another by --target")
         return Target(name, (), known.mean, known.std)
@@ -364,7 +365,7 @@ def _feature(name: str, known: Summary, left_out: dict[str, str]) -> Number | Ca
         return _category(name, known, left_out)
     elif known.low == known.high and not known.missing:
         left_out[name] = "it is the same in all rows"
-    elif known.low == known.high or set(known.levels or ()) <= {"0", "1", "false", "true"} and known.levels:
+    elif known.low == known.high or (known.levels and set(known.levels) <= {"0", "1", "false", "true"}):
         return Number(name, 0.0, 1.0, known.missing > 0)  # an indicator is one as it is
     else:
         return Number(name, known.mean, known.std, known.missing > 0)
