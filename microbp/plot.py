@@ -27,41 +27,52 @@ _LABELLED = 16  # classes whose names and counts fit into a confusion matrix
 
 
 def save_report(told: Told, history: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draws how a training went, and what the network makes of the test rows, to a file about 1400 pixels wide."""
-    test = told.scores["test"]
-    measure = f"test accuracy {100 * test['accuracy']:.2f} %" if told.confusion is not None else f"test RMSE {test['rmse']:.4g}"
-    figure = Figure(figsize=(14, 4.6), dpi=100, layout="constrained")
+    """Draws how a training went, and what the network makes of the test rows, to a file: 1400 pixels wide for classes, else 1000."""
+    test, classes = told.scores["test"], told.preparation.target.classes
+    figure = Figure(figsize=(14 if classes else 10, 4.6), dpi=100, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr,call-arg]  # the one just named
+    measure = f"test accuracy {100 * test['accuracy']:.2f} %" if classes else f"test RMSE {test['rmse']:.4g}"
     figure.suptitle(f"{told.title}: {measure}", fontsize=14)
-    left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.1])
-    learning_curves(history, ax=left)
+    panels = figure.subplots(1, 3 if classes else 2)
+    learning_curves(history, ax=panels[0])
     if told.confusion is not None:
-        learning_curves(history, "accuracy", ax=middle)
-        confusion_matrix(told.confusion, told.preparation.target.classes, ax=right)
+        learning_curves(history, "accuracy", ax=panels[1])
+        confusion_matrix(told.confusion, classes, ax=panels[2])
     else:
-        learning_curves(history, "rmse", ax=middle)
-        predicted_against_true(told.true, told.predicted, ax=right)
+        predicted_against_true(told.true, told.predicted, ax=panels[1])
     figure.savefig(path)
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", ax: Axes | None = None) -> Axes:
-    """Draws an entry of a trainer's history over the epochs, and beside "loss" its validation; returns the axes.
+    """Draws an entry of a trainer's history over the epochs, with "loss" that of the validation too; returns the axes.
 
-    Positive values are drawn on a logarithmic axis, accuracies as percentages. ax: where to draw; None: on a figure of its own.
+    Losses that are all positive get a logarithmic axis, accuracies percentages; a dotted line stands at the lowest validation loss. ax:
+    where to draw; None: on a figure of its own.
     """
-    axes = _axes(ax)
-    curves = [("training", history["loss"]), ("validation", history.get("val_loss"))] if name == "loss" else [(name, history[name])]
-    drawn = [(label, values) for label, values in curves if values is not None]
-    for (label, values), colour in zip(drawn, (_BLUE, _ORANGE) if name == "loss" else (_ORANGE,)):
-        marker: Any = "o" if len(values) == 1 else None  # a line needs two points
-        axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=2, marker=marker, label=label)
+    axes, validation = _axes(ax), history.get("val_loss")
+    if name == "loss":
+        _curve(axes, history["loss"], _BLUE, "training")
+        if validation is not None:
+            _curve(axes, validation, _ORANGE, "validation")
+        if min(*history["loss"], *(validation or history["loss"])) > 0:
+            axes.set_yscale("log")
+    else:
+        _curve(axes, history[name], _BLUE if validation is None else _ORANGE, "training" if validation is None else "validation")
     if name == "accuracy":
+        axes.set_ylim(top=1.005)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    elif all(value > 0 for _, values in drawn for value in values):
-        axes.set_yscale("log")
+    if validation is not None and len(validation) > 1:
+        best = int(np.argmin(validation)) + 1
+        axes.axvline(best, color=_GREY, linestyle=":", linewidth=1.5, label=f"lowest validation loss, epoch {best}")
     axes.set_xlabel("epoch", fontsize=12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style(axes, name)
     return axes
+
+
+def _curve(axes: Axes, values: Sequence[float], colour: str, label: str) -> None:
+    marker: Any = "o" if len(values) == 1 else None  # a line needs two points
+    axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=2, marker=marker, label=label)
 
 
 def confusion_matrix(counts: Any, classes: Sequence[str], ax: Axes | None = None) -> Axes:
@@ -80,7 +91,7 @@ def confusion_matrix(counts: Any, classes: Sequence[str], ax: Axes | None = None
             if count:
                 axes.text(j, i, f"{count}", ha="center", va="center", fontsize=10, color="white" if shares[i, j] > 0.5 else _GREY)
         names = [name if len(name) <= 12 else f"{name[:11]}…" for name in classes]
-        slant: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
+        slant: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 40 else {}
         axes.set_xticks(range(len(names)), names, **slant)
         axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted", fontsize=12)
@@ -133,5 +144,4 @@ def _style(axes: Axes, what: str) -> None:
     axes.set_ylabel(what, fontsize=12)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(axes.lines) > 1:
-        axes.legend(loc="best", frameon=False, fontsize=11)
+    axes.legend(loc="best", frameon=False, fontsize=11)
