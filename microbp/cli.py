@@ -98,7 +98,7 @@ def _add_training(command: Any) -> None:
     add("--net", type=_widths, help="widths of inputs, hidden layers and outputs, x and y for the data's own: x-50-50-y "
         "(default: 64-128-10 for digits; by the number of rows)")  # fmt: skip
     add("--activation", type=_formula("Activation"), default="relu", help="of the hidden layers, such as tanh (default: %(default)s)")
-    add("--dropout", type=_rate_or_none, default=0.0, metavar="RATE", help="after each hidden layer (default: none)")
+    add("--dropout", type=_share, default=0.0, metavar="RATE", help="after each hidden layer (default: none)")
     add("--loss", type=_formula("Loss"), help="such as bce or huber (default: cross_entropy for classes, mse for numbers)")
     add("--optimizer", type=_formula("OptimizerSpec"), default="adam", help="such as sgd_momentum (default: %(default)s)")
     add("--lr", type=_rate_or_auto, help="learning rate; auto: by a range test (default: by the number of rows)")
@@ -283,6 +283,10 @@ def _rate_or_auto(text: str) -> float | str:
 
 def _rate_or_none(text: str) -> float:
     return float(_number(text, float, lambda value: 0 <= value < float("inf"), "a number of at least 0, such as 0.001"))
+
+
+def _share(text: str) -> float:
+    return float(_number(text, float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1, such as 0.2"))
 
 
 def _fraction(text: str) -> float:

@@ -46,7 +46,7 @@ def save_report(told: Told, history: Mapping[str, Sequence[float]], path: Path) 
 def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", ax: Axes | None = None) -> Axes:
     """Draws an entry of a trainer's history over the epochs, with "loss" that of the validation too; returns the axes.
 
-    Losses that are all positive get a logarithmic axis, accuracies percentages; a dotted line stands at the lowest validation loss. ax:
+    Losses that are all positive get a logarithmic axis, accuracies percentages; a dot stands where the validation loss is lowest. ax:
     where to draw; None: on a figure of its own.
     """
     axes, validation = _axes(ax), history.get("val_loss")
@@ -61,9 +61,10 @@ def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", 
     if name == "accuracy":
         axes.set_ylim(top=1.005)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    if validation is not None and len(validation) > 1:
-        best = int(np.argmin(validation)) + 1
-        axes.axvline(best, color=_GREY, linestyle=":", linewidth=1.5, label=f"lowest validation loss, epoch {best}")
+    if validation is not None:
+        best = int(np.argmin(validation))
+        value = (validation if name == "loss" else history[name])[best]
+        axes.plot([best + 1], [value], "o", color=_GREY, markersize=8, label=f"lowest validation loss, epoch {best + 1}")
     axes.set_xlabel("epoch", fontsize=12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style(axes, name)

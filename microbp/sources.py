@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import gzip
 import importlib
 import io
 import itertools
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from .table import Table, to_number
 MISSING = ["", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"]  # cells that say that nothing is known
 _LIBSVM = re.compile(r"\S+(\s+\d+:\S+)*\s*(#.*)?")
 _USUAL_TARGETS = ("target", "label", "class", "y")
-_PANDAS = {"keep_default_na": False, "low_memory": False, "float_precision": "round_trip", "index_col": False}
+_PANDAS = {"keep_default_na": False, "low_memory": False, "index_col": False}
 CHUNK = 65536  # rows of a piece of a stream
 
 
@@ -35,18 +36,22 @@ def read(name: str) -> Source:
     """The rows of `digits` or of a file; ValueError, ImportError or OSError says why there are none."""
     if name == "digits":
         return Source(_digits())
-    path = Path(name)
-    reader = _READERS[kind_of(path)]
-    try:
-        source = reader(path)
-    except (ValueError, ImportError, OSError, MemoryError):
-        raise
-    except Exception as error:  # the readers have errors of their own
-        raise _unreadable(path, error) from error
+    path = _existing(name)
+    with _reading(path):
+        source = _READERS[kind_of(path)](path)
     for table in source:
         if table is not None and table.count == 0:
             raise ValueError(f"{table.where}: it has no rows")
     return source
+
+
+def _existing(name: str) -> Path:
+    path = Path(name)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{name!r} is no file, and the only data that comes along is digits")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{name!r} is a directory: name a file in it")
+    return path
 
 
 def default_target(table: Table) -> str:
@@ -75,8 +80,18 @@ def _open(path: Path) -> Any:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: it cannot be read: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What goes wrong in the readers, each of which has errors of its own, becomes a ValueError of one line that names the file."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except OSError as error:
+        raise OSError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:
+        text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(text if str(path) in text else f"{path}: it cannot be read: {text}") from error
 
 
 def _digits() -> Table:
@@ -131,19 +146,14 @@ def _header(path: Path, content: bytes) -> str:
 
 def _csv_table(where: str, content: bytes, header: str, first: int) -> Table:
     engine, separator = _engine(), _separator(header)
-    try:
-        if engine.__name__ == "polars":
-            frame = engine.read_csv(content, separator=separator, null_values=MISSING, infer_schema_length=None)
-        else:
-            frame = engine.read_csv(io.BytesIO(content), sep=separator, na_values=MISSING, **_PANDAS)
-    except Exception as error:
-        raise _unreadable(Path(where), error) from error
+    if engine.__name__ == "polars":
+        frame = engine.read_csv(content, separator=separator, null_values=MISSING, infer_schema_length=None)
+    else:
+        frame = engine.read_csv(io.BytesIO(content), sep=separator, na_values=MISSING, **_PANDAS)
     return _frame_table(where, frame, first)
 
 
 def _parquet(path: Path) -> Source:
-    with path.open("rb"):  # a missing file is told by its name
-        pass
     return Source(_frame_table(str(path), _engine().read_parquet(path), 0))
 
 
@@ -199,11 +209,8 @@ def _stripped(column: Array) -> Array:
 
 
 def _npz(path: Path) -> Source:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name.lower(): file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise _unreadable(path, error) from error
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        arrays = {name.lower(): file[name] for name in file.files}
     if {"x_train", "y_train"} <= arrays.keys():
         test = _arrays(path, arrays, "x_test", "y_test") if {"x_test", "y_test"} <= arrays.keys() else None
         return Source(_arrays(path, arrays, "x_train", "y_train"), test)
@@ -233,10 +240,7 @@ def _places(x: Array) -> dict[str, Array]:
 
 
 def _npy(path: Path) -> Source:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise _unreadable(path, error) from error
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
     return Source(_npy_rows(path, array, 0))
 
 
@@ -283,11 +287,16 @@ _ENDINGS = {
 
 def stream(name: str) -> Callable[[], Iterator[Table]]:
     """A function that reads a file anew, in pieces of CHUNK rows, of which only one need be in memory."""
-    path = Path(name)
+    path = Path() if name == "digits" else _existing(name)
     kind = "digits" if name == "digits" else kind_of(path)
     if kind not in _STREAMS:
         raise ValueError(f"--stream is for CSV, TSV, Parquet and .npy, not for {name}: leave it out")
-    return lambda: _STREAMS[kind](path)
+
+    def pieces() -> Iterator[Table]:
+        with _reading(path):
+            yield from _STREAMS[kind](path)
+
+    return pieces
 
 
 def _csv_pieces(path: Path) -> Iterator[Table]:

@@ -164,7 +164,10 @@ def _limited(levels: Mapping[str, int] | None, is_text: bool) -> Mapping[str, in
 
 
 def holds_text(table: Table, name: str) -> bool:
-    """Whether a column is one of texts. A date, or a text among many numbers, is an error: most likely it is not what was meant."""
+    """Whether a column is one of texts: readers give such only where not all are numbers, or where the numbers are names.
+
+    A date, or a few texts among many numbers, is an error: most likely it is not what was meant.
+    """
     column = table.column(name)
     if column.dtype != object:
         return False
@@ -178,7 +181,7 @@ def holds_text(table: Table, name: str) -> bool:
     numbers = len(levels) - len(wrong)
     if wrong and numbers > CLASSES and sum(levels[text] for text in wrong) < 0.1 * levels.total():
         table.numbers(name)  # raises, and names the first of them
-    return bool(wrong)
+    return True
 
 
 # ---- from columns to a matrix ----
