@@ -6,16 +6,15 @@ t.fit(X, y, epochs=10)
 probabilities = t.predict(X)
 """
 
-from __future__ import annotations
-
-import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import importlib.util as _util
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from . import backend as _backend
 from . import threads
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from .api import *  # noqa: F403
 
 _backend.load()  # a missing extension is told at import, not at the first network
@@ -24,15 +23,15 @@ threads.announce(_backend.resolve(None))
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """A module of the package, or a name of `api`; imported only here, so that `microbp --help` need not wait for NumPy."""
-    if name != "__all__" and importlib.util.find_spec(f"{__name__}.{name}") is not None:
-        return importlib.import_module(f".{name}", __name__)
-    api = importlib.import_module(".api", __name__)
-    globals().update({known: getattr(api, known) for known in (*api.__all__, "__all__")})
-    if name not in globals():
+    if name != "__all__" and _util.find_spec(f"{__name__}.{name}") is not None:
+        return _importlib.import_module(f".{name}", __name__)
+    api = _importlib.import_module(".api", __name__)
+    if name not in (*api.__all__, "__all__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals()[name]
+    globals()[name] = value = getattr(api, name)
+    return value
 
 
 def __dir__() -> list[str]:
