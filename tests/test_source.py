@@ -95,7 +95,7 @@ def imports(tree: ast.AST) -> set[str]:
     """Absolute names of all imported modules, those for type checkers aside; a relative one starts with as many dots."""
     found = set()
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id.lstrip("_") == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
