@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -186,3 +189,32 @@ def test_as_a_program(tmp_path):
     helped = program("train", "--help")
     assert helped.returncode == 0
     assert "default: 64-128-10" in " ".join(helped.stdout.split())
+
+
+def test_help_comes_at_once():
+    """Without NumPy, which takes most of the time; the limit of 0.2 s is meant for a machine that does nothing else."""
+    script = "import sys, microbp.cli as cli\ntry: cli.main(['train', '--help'])\nexcept SystemExit: print('numpy' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert out.splitlines()[-1] == "False"
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "microbp", "--help"], stdout=subprocess.DEVNULL, check=True, timeout=60)
+        seconds.append(time.perf_counter() - start)
+        if seconds[-1] < 0.2:
+            return
+    pytest.fail(f"the fastest of 20 took {min(seconds):.2f} s")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_saves_what_there_is(tmp_path):
+    pytest.importorskip("polars")
+    (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{i % 97},{i % 7}.5\n" for i in range(2000)))
+    command = [sys.executable, "-m", "microbp", "train", "x.csv", "--epochs", "1000000"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr.read(6) == b"\repoch"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert b"wrote x.safetensors" in err.splitlines()[-1]
+    assert bp.load(tmp_path / "x.safetensors").notes
