@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -99,7 +99,9 @@ def _add_training(command: Any) -> None:
         "(default: 64-128-10 for digits; by the number of rows)")  # fmt: skip
     add("--activation", type=_formula("Activation"), default="relu", help="of the hidden layers, such as tanh (default: %(default)s)")
     add("--dropout", type=_share, default=0.0, metavar="RATE", help="after each hidden layer (default: none)")
-    add("--loss", type=_formula("Loss"), help="such as bce or huber (default: cross_entropy for classes, mse for numbers)")
+    add(
+        "--loss", type=_formula("Loss"), help="such as bce or huber (default: cross_entropy for texts and up to 20 whole numbers, else mse)"
+    )
     add("--optimizer", type=_formula("OptimizerSpec"), default="adam", help="such as sgd_momentum (default: %(default)s)")
     add("--lr", type=_rate_or_auto, help="learning rate; auto: by a range test (default: by the number of rows)")
     add("--decay", type=_rate_or_none, help="weight decay (default: 1 / rows for classes, 0.3 / rows for numbers)")

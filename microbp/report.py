@@ -28,6 +28,7 @@ class Told:
 
     title: str
     scores: dict[str, Any]
+    rows: dict[str, int]
     preparation: Preparation
     confusion: Array | None  # (classes, classes): rows of the first axis' class that were predicted as the second axis'
     true: Array
@@ -46,16 +47,17 @@ def measure(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> Told
         "parameters": len(trainer.net.params),
         "epochs": trainer.epoch,
         "seconds": seconds,
-        "rows_per_second": trainer.epoch * data.rows["train"] / seconds if seconds else 0.0,
+        "rows_per_second": trainer.epoch * data.training / seconds if seconds else 0.0,
     }
+    rows: dict[str, int] = {}
     for part, pieces in data.parts.items():
         tally = _Tally(len(target.classes) or 1)
         for piece in pieces():
             tally.add(trainer, piece)
-        scores[part] = tally.scores(data, target.scale)
+        scores[part], rows[part] = tally.scores(data, target.scale), tally.count
     title = f"{arguments.data.rpartition('/')[2]}, {scores['net']} {arguments.activation.text}"
     kept = np.concatenate(tally.kept) * target.scale + target.centre
-    return Told(title, scores, data.preparation, tally.confusion if target.classes else None, kept[:, 0], kept[:, 1])
+    return Told(title, scores, rows, data.preparation, tally.confusion if target.classes else None, kept[:, 0], kept[:, 1])
 
 
 class _Tally:
@@ -115,7 +117,7 @@ def text(arguments: argparse.Namespace, told: Told, trainer: Trainer, choices: C
         *([] if arguments.data == "digits" else [_columns(target.name, data.preparation)]),
         *(f"left out {name}: {why}" for name, why in data.preparation.left_out.items()),
         "".join([f"{'':12}", *(f"{column:>10}" for column in ("rows", *measures))]),
-        *(_line(part, data.rows[part], scores[part]) for part in data.parts if scores[part]),
+        *(_line(part, rows, scores[part]) for part, rows in told.rows.items() if rows),
         *(_residuals(told.true - told.predicted) if told.confusion is None else _confusion(told.confusion, target.classes)),
         f"{scores['epochs']} epochs (the best was {best}) in {scores['seconds']:.2f} s, {scores['rows_per_second']:,.0f} rows per second",
     ]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array
-from .table import Table, to_number
+from .table import Table, name_of, to_number
 
 MISSING = ["", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"]  # cells that say that nothing is known
 _LIBSVM = re.compile(r"\S+(\s+\d+:\S+)*\s*(#.*)?")
@@ -101,7 +101,7 @@ def _digits() -> Table:
         raise ImportError("the digits come with scikit-learn, which is not installed: python -m pip install scikit-learn") from None
     x, labels = load_digits(return_X_y=True)
     columns = _places(x) | {"digit": np.array([str(label) for label in labels], dtype=object)}
-    return Table("digits", columns, len(x), unit=16.0, is_positional=True)
+    return Table("digits", columns, len(x), is_positional=True)
 
 
 # ---- tables, by whichever reader is installed ----
@@ -177,10 +177,9 @@ def _polars_column(series: Any) -> Array | None:
     name = str(kind.base_type())
     if name == "Boolean" and not series.null_count():
         return np.asarray(series)
-    texts = {True: "true", False: "false"} if name == "Boolean" else {}
-    if name in ("Boolean", "String", "Categorical", "Enum", "Null"):
-        return np.array([texts.get(value, value) for value in series.to_list()], dtype=object)
-    return None
+    if name == "Boolean":
+        return np.array([None if value is None else name_of(value) for value in series.to_list()], dtype=object)
+    return np.array(series.to_list(), dtype=object) if name in ("String", "Categorical", "Enum", "Null") else None
 
 
 def _pandas_column(series: Any) -> Array | None:
@@ -190,8 +189,7 @@ def _pandas_column(series: Any) -> Array | None:
     if kind in "iuf":
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
     values = [None if empty else value for value, empty in zip(series.tolist(), series.isna())]
-    texts = {True: "true", False: "false"}
-    column = np.array([texts[value] if isinstance(value, bool) else value for value in values], dtype=object)
+    column = np.array([name_of(value) if isinstance(value, bool) else value for value in values], dtype=object)
     is_text = all(value is None or isinstance(value, str) for value in column)
     return column if is_text and column.ndim == 1 else None
 
@@ -231,8 +229,7 @@ def _arrays(path: Path, arrays: dict[str, Array], x: str, y: str) -> Table:
     wrong = [name for name in (x, y) if name in arrays and arrays[name].dtype.kind not in "biufU"]
     if wrong or features.dtype.kind == "U":
         raise ValueError(f"{path}: {(wrong or [x])[0]} holds {arrays[(wrong or [x])[0]].dtype} values, not numbers")
-    unit = 255.0 if features.dtype == np.uint8 else None
-    return Table(str(path), columns, len(features), unit=unit, is_positional=True)
+    return Table(str(path), columns, len(features), is_positional=True)
 
 
 def _places(x: Array) -> dict[str, Array]:

@@ -34,7 +34,6 @@ class Table:
     count: int
     first: int = 0  # the number of its first row in the file, from 0
     rows: Array | None = None  # the numbers of its rows beyond `first`; None: one after another
-    unit: float | None = None  # what all features are multiples of, such as 255 for the bytes of a picture
     is_positional: bool = False  # names are only places, so there must be as many as the network has learnt from
     is_sparse: bool = False  # columns that are not there hold zeros
 
@@ -91,8 +90,8 @@ def name_of(value: float) -> str | None:
     """A number as the name of a class or level; None for NaN."""
     if isinstance(value, bool):
         return str(value).lower()
-    if value != value:
-        return None
+    if not math.isfinite(value):
+        return None if math.isnan(value) else repr(value)
     return str(int(value)) if value == int(value) else repr(value)
 
 
@@ -151,12 +150,17 @@ def summarise(table: Table, name: str, is_text: bool) -> Summary:
 
 
 def _whole_levels(column: Array, present: Array) -> Mapping[str, int] | None:
+    """How often each whole number, or truth, occurs."""
+    low, high = present.min(), present.max()
     if (present != np.floor(present)).any():
         return None
-    values, counts = np.unique(column if column.dtype == bool else present, return_counts=True)
-    return _limited(
-        {name_of(value) or "": int(count) for value, count in zip(values.tolist(), counts)} if len(values) <= 1000 else None, False
-    )
+    if high - low < COUNTED:
+        counts = np.bincount((present - low).astype(np.int64))
+        values, counts = np.flatnonzero(counts) + low, counts[counts > 0]
+    else:
+        values, counts = np.unique(present, return_counts=True)
+    names = [name_of(bool(value) if column.dtype == bool else value) or "" for value in values[:1001].tolist()]
+    return _limited(dict(zip(names, counts.tolist())), False)
 
 
 def _limited(levels: Mapping[str, int] | None, is_text: bool) -> Mapping[str, int] | None:
@@ -321,19 +325,27 @@ def prepare(tables: Iterable[Table], target: Target, drop: Sequence[str] = ()) -
         if first is None:
             first = table
             names = _feature_names(table, target, drop)
-            known = {} if table.unit else {name: summarise(table, name, holds_text(table, name)) for name in names}
+            known = {name: summarise(table, name, holds_text(table, name)) for name in names}
         else:
             known = {name: before + summarise(table, name, before.is_text) for name, before in known.items()}
     if first is None:
         raise ValueError("there are no rows to learn from")
     left_out: dict[str, str] = {}
-    if first.unit:
-        features: list[Number | Category] = [Number(name, 0.0, first.unit, False) for name in names]
+    unit = _shared_unit(known) if first.is_positional else None
+    if unit:
+        features: list[Number | Category] = [Number(name, 0.0, unit, False) for name in names]
     else:
         features = [feature for name, summary in known.items() if (feature := _feature(name, summary, left_out)) is not None]
     if not features:
         raise ValueError(f"{first.where}: no column is left to learn from{''.join(f'; {name}: {why}' for name, why in left_out.items())}")
     return Preparation(tuple(features), target, len(names) + len(drop) if first.is_positional else None, left_out)
+
+
+def _shared_unit(known: Mapping[str, Summary]) -> float | None:
+    """The highest number, if all columns begin at 0 and most of them come near it, as the pixels of pictures do."""
+    highs = sorted(summary.high for summary in known.values())
+    is_plain = all(summary.low == 0 and not summary.missing and not summary.is_text for summary in known.values())
+    return highs[-1] if is_plain and highs and highs[len(highs) // 2] >= 0.9 * highs[-1] else None
 
 
 def _feature_names(table: Table, target: Target, drop: Sequence[str]) -> list[str]:

@@ -43,7 +43,7 @@ class Data:
     preparation: Preparation
     loss: Loss
     parts: dict[str, Callable[[], Iterable[Part]]]
-    rows: dict[str, int]
+    training: int  # rows to train on
 
     def part(self, name: str) -> Part:
         """All rows of a part."""
@@ -138,7 +138,7 @@ def gather(arguments: argparse.Namespace) -> Data:
     loss: Loss | None = arguments.loss
     first = next(iter(split.tables()), None)
     name = arguments.target or (sources.default_target(first) if first else "")
-    target = find_target(split.tables(), name, None if loss is None else loss.name not in _NUMBERS)
+    target = find_target(split.look(), name, None if loss is None else loss.name not in _NUMBERS)
     loss = loss or Loss("cross_entropy" if target.classes else "mse")
     if loss.detail != "identity":
         target = replace(target, centre=0.0, scale=1.0)  # a rate is predicted as it is
@@ -153,7 +153,7 @@ def gather(arguments: argparse.Namespace) -> Data:
         kept = list(parts())
         return lambda: kept
 
-    return Data(preparation, loss, {part: prepared(part) for part in PARTS}, split.counts())
+    return Data(preparation, loss, {part: prepared(part) for part in PARTS}, split.training)
 
 
 class _Split:
@@ -161,6 +161,7 @@ class _Split:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
+        self.training = 0  # rows to train on
         if arguments.stream:
             self.tables: Callable[[], Iterable[Table]] = sources.stream(arguments.data)
             own_test = None
@@ -186,9 +187,11 @@ class _Split:
             if len(rows):
                 yield table.take(rows)
 
-    def counts(self) -> dict[str, int]:
-        """The rows of each part."""
-        return {part: sum(piece.count for piece in self.pieces(part)) for part in PARTS}
+    def look(self) -> Iterator[Table]:
+        """All rows, which are counted on the way."""
+        for i, table in enumerate(self.tables()):
+            self.training += len(self._rows(i, table.count)["train"])
+            yield table
 
     def _rows(self, piece: int, count: int) -> dict[str, Array]:
         """The numbers of a piece's rows by part."""
@@ -217,7 +220,7 @@ def _targets(target: Target, table: Table, loss: Loss) -> Array:
 
 def build(arguments: argparse.Namespace, data: Data) -> tuple[Trainer, Choices]:
     """The network and its trainer, and what was chosen for them."""
-    target, rows = data.preparation.target, data.rows["train"]
+    target, rows = data.preparation.target, data.training
     choices = choose(rows, bool(target.classes), arguments.batch)
     net = _network(arguments, _widths(arguments, data, choices))
     net.notes = {NOTE: data.preparation.as_dict()}
@@ -265,7 +268,7 @@ def _fit(arguments: argparse.Namespace, trainer: Trainer, choices: Choices, data
     def rmse(y: Array, outputs: Array) -> float:
         return metrics.rmse(y, outputs) * target.scale  # in the target's unit
 
-    steps = epochs * -(-data.rows["train"] // choices.batch)
+    steps = epochs * -(-data.training // choices.batch)
     schedule = {None: Cosine(trainer.lr, steps), "cosine": Cosine(trainer.lr, steps), "constant": None}
     rows = (data.parts["train"],) if arguments.stream else data.part("train")
     try:

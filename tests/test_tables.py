@@ -120,7 +120,7 @@ def test_a_quoted_line_break_does_not_end_a_piece(engine, files, monkeypatch):
 
 
 def test_arrays_are_read_as_mnist_comes(tmp_path):
-    x, y = RANDOM.integers(0, 256, (50, 4, 5)).astype(np.uint8), RANDOM.integers(0, 3, 50).astype(np.uint8)
+    x, y = RANDOM.choice([0, 30, 250, 255], (50, 4, 5)).astype(np.uint8), RANDOM.integers(0, 3, 50).astype(np.uint8)
     np.savez(tmp_path / "m.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
     train, test = sources.read(str(tmp_path / "m.npz"))
     preparation = prepare([train], find_target([train], "y"))
@@ -144,10 +144,6 @@ def test_libsvm_text_is_read(tmp_path, name):
 
 
 # ---- preparing ----
-
-
-def house(**columns):
-    return Table("house", {name: np.array(values, dtype=None if name != "text" else object) for name, values in columns.items()}, COUNT)
 
 
 def test_the_matrix_is_what_statistics_say(engine, files):
@@ -231,6 +227,11 @@ def test_classes_or_numbers(values, classes):
     assert find_target([table], "y", False).classes == ()
     if classes:
         assert [classes[label] for label in find_target([table], "y").values(table)] == table.texts("y").tolist()
+
+
+def test_a_number_that_no_text_says_is_a_level_of_its_own():
+    table = Table("t", {"a": np.array([np.inf, 1.0, np.nan, -0.0, 2.5])}, 5)
+    assert table.texts("a").tolist() == ["inf", "1", None, "0", "2.5"]
 
 
 def test_choices_grow_with_the_rows():
