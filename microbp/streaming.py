@@ -13,7 +13,6 @@ from .epoch import Pace, active, check_pace, end, shuffled, train
 from .fitting import Callbacks, Settings, Watch, go, split
 from .history import Record
 from .rows import Rows
-from .schedules import Schedule, parse
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -46,8 +45,10 @@ def fit(trainer: Trainer, chunks: Any, validation: Any, metrics: Any, settings: 
 
 def _is_open(settings: Settings) -> bool:
     """Whether the schedule lasts as long as fit, so that the rows must be counted beforehand."""
-    schedule = parse(settings.schedule) if isinstance(settings.schedule, str) else settings.schedule
-    return isinstance(schedule, Schedule) and schedule.over(1) != schedule
+    from . import schedules  # only here: it takes half as long to import as all the rest
+
+    schedule = schedules.parse(settings.schedule) if isinstance(settings.schedule, str) else settings.schedule
+    return isinstance(schedule, schedules.Schedule) and schedule.over(1) != schedule
 
 
 class _Stream:

@@ -24,7 +24,7 @@ from .trainer import Trainer
 
 NOTE = "microbp.table"  # under which a network's notes keep the preparation
 _SPLIT = 5  # the purpose of a permutation that splits rows, as in microbp.h
-PARTS = ("train", "validation", "test")
+_PARTS = ("train", "validation", "test")
 _KEPT = 10_000  # rows of a stream's validation that are kept in memory
 _NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses that a target of numbers may have
 
@@ -109,8 +109,9 @@ def _plotter(path: Path | None) -> Any:
 
 def _out(arguments: argparse.Namespace) -> Path | None:
     """Where the network goes: without --out, to a new file beside us that is named after the data."""
-    if arguments.out or arguments.data == "digits":
-        return Path(arguments.out) if arguments.out else None
+    said: Path | None = arguments.out
+    if said or arguments.data == "digits":
+        return said
     stem = Path(arguments.data).name.partition(".")[0] or "net"
     names = (Path(f"{stem}{'' if i == 1 else f'-{i}'}.safetensors") for i in range(1, 10**6))
     return next(path for path in names if not path.exists())
@@ -153,7 +154,7 @@ def gather(arguments: argparse.Namespace) -> Data:
         kept = list(parts())
         return lambda: kept
 
-    return Data(preparation, loss, {part: prepared(part) for part in PARTS}, split.training)
+    return Data(preparation, loss, {part: prepared(part) for part in _PARTS}, split.training)
 
 
 class _Split:
