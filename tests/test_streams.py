@@ -108,7 +108,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_memory_is_that_of_a_chunk():
     """Forty chunks of 4 MB, 160 MB in all, take as much as two."""
     peaks = [
-        int(subprocess.run([sys.executable, "-c", _PEAK, count], capture_output=True, text=True, check=True, timeout=120).stdout)
+        int(subprocess.run([sys.executable, "-P", "-c", _PEAK, count], capture_output=True, text=True, check=True, timeout=120).stdout)
         for count in ("2", "40")
     ]
     assert peaks[1] - peaks[0] < 16 * 1024  # KiB
