@@ -17,6 +17,8 @@ from .network import Network, load
 from .table import Category, Number, Preparation, Table, Target
 from .train_command import NOTE, check_writable
 
+_SHOWN = 20  # columns that info describes
+
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes a prediction for every row."""
@@ -65,8 +67,10 @@ def _preparation(net: Network) -> Preparation | None:
 def _described(preparation: Preparation) -> Iterator[str]:
     target = preparation.target
     yield f"predicts {target.name}: {', '.join(target.classes)}" if target.classes else f"predicts {target.name}, a number"
-    for feature in preparation.features:
+    for feature in preparation.features[:_SHOWN]:
         yield f"  {feature.name}: {_feature(feature)}"
+    if len(preparation.features) > _SHOWN:
+        yield f"  and {len(preparation.features) - _SHOWN} columns more"
 
 
 def _feature(feature: Number | Category) -> str:

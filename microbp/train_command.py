@@ -16,7 +16,7 @@ from . import backend, metrics, report, sources
 from .arrays import Array
 from .choices import Choices, choose
 from .network import Network, mlp
-from .range_test import lr_find
+from .range_test import RangeTest, lr_find
 from .schedules import Cosine
 from .specs import Loss, OptimizerSpec
 from .table import Preparation, Table, Target, find_target, prepare
@@ -78,7 +78,7 @@ def find_rate(arguments: argparse.Namespace) -> None:
     figure = _formats(arguments.plot)
     data = gather(arguments)
     trainer, choices = build(arguments, data)
-    result = lr_find(trainer, *data.part("train"), batch_size=choices.batch)
+    result = _range_test(trainer, choices, data)
     rates = {name: getattr(result, name) for name in ("suggestion", "valley", "steep", "minimum")}
     if figure:
         result.plot().figure.savefig(arguments.plot)  # type: ignore[union-attr]  # its figure is a whole one
@@ -260,10 +260,15 @@ def _optimizer(arguments: argparse.Namespace, choices: Choices) -> OptimizerSpec
     return OptimizerSpec(said.name, **chosen)
 
 
+def _range_test(trainer: Trainer, choices: Choices, data: Data) -> RangeTest:
+    """On the rows to train on; of a stream on its first piece."""
+    return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=choices.batch)
+
+
 def _fit(arguments: argparse.Namespace, trainer: Trainer, choices: Choices, data: Data) -> bool:
     """Trains; False if the user interrupted it."""
     if arguments.lr == "auto":
-        trainer.lr = lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=choices.batch).suggestion
+        trainer.lr = _range_test(trainer, choices, data).suggestion
     epochs, target = arguments.epochs or choices.epochs, data.preparation.target
 
     def rmse(y: Array, outputs: Array) -> float:
