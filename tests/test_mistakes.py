@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -137,6 +138,7 @@ def test_wrong_usage_ends_with_2(capsys, arguments, says):
     assert says in fails(capsys, 2, *arguments)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the folders are Linux's")
 @pytest.mark.parametrize("where", ["/proc/net.safetensors", "/sys/net.safetensors"])
 def test_a_folder_that_cannot_be_written_to_is_told_before_training(capsys, where):
     line = fails(capsys, 1, "train", "good.csv", "--out", where)
