@@ -7,136 +7,32 @@ probabilities = t.predict(X)
 """
 
 import importlib as _importlib
+import importlib.util as _util
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from . import backend as _backend
 from . import threads
-from .averages import EMA, SWA
-from .backend import get_include, get_library_dir
-from .gradcheck import GradientCheck
-from .graph import Activation, BatchNorm, Dense, Dropout, GaussianNoise, Input, LayerNorm, Node, add, concat, multiply
-from .history import Record, save_history
-from .metrics import accuracy, log_loss, mae, r2, rmse, top_k
-from .network import Network, load, mlp
-from .optimizers import (
-    ASGD,
-    SGD,
-    AdaBelief,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Ftrl,
-    Lamb,
-    Lion,
-    Momentum,
-    NAdam,
-    Optimizer,
-    RAdam,
-    RMSprop,
-    Rprop,
-)
-from .range_test import RangeTest, lr_find
-from .specs import Init, Loss
-from .trainer import Trainer
 
 if _TYPE_CHECKING:
-    from . import schedules
-    from .schedules import (
-        Constant,
-        Cosine,
-        CosineRestarts,
-        Exponential,
-        InverseTime,
-        MultiStep,
-        OneCycle,
-        Polynomial,
-        ReduceOnPlateau,
-        Schedule,
-        StepDecay,
-        Warmup,
-    )
+    from .api import *  # noqa: F403
 
 _backend.load()  # a missing extension is told at import, not at the first network
 threads.announce(_backend.resolve(None))
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ASGD",
-    "EMA",
-    "SGD",
-    "SWA",
-    "Activation",
-    "AdaBelief",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "BatchNorm",
-    "Constant",
-    "Cosine",
-    "CosineRestarts",
-    "Dense",
-    "Dropout",
-    "Exponential",
-    "Ftrl",
-    "GaussianNoise",
-    "GradientCheck",
-    "Init",
-    "Input",
-    "InverseTime",
-    "Lamb",
-    "LayerNorm",
-    "Lion",
-    "Loss",
-    "Momentum",
-    "MultiStep",
-    "NAdam",
-    "Network",
-    "Node",
-    "OneCycle",
-    "Optimizer",
-    "Polynomial",
-    "RAdam",
-    "RMSprop",
-    "RangeTest",
-    "Record",
-    "ReduceOnPlateau",
-    "Rprop",
-    "Schedule",
-    "StepDecay",
-    "Trainer",
-    "Warmup",
-    "accuracy",
-    "add",
-    "concat",
-    "get_include",
-    "get_library_dir",
-    "load",
-    "log_loss",
-    "lr_find",
-    "mae",
-    "mlp",
-    "multiply",
-    "r2",
-    "rmse",
-    "save_history",
-    "schedules",
-    "top_k",
-]
-
 
 def __getattr__(name: str) -> _Any:
-    """The schedules, which come when they are first asked for: to make that many classes takes half as long as all the rest."""
-    if name not in __all__:
+    """A module of the package, or a name of `api`; imported only here, so that `microbp --help` need not wait for NumPy."""
+    if name != "__all__" and _util.find_spec(f"{__name__}.{name}") is not None:
+        return _importlib.import_module(f".{name}", __name__)
+    api = _importlib.import_module(".api", __name__)
+    if name not in (*api.__all__, "__all__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    schedules = _importlib.import_module(".schedules", __name__)
-    return schedules if name == "schedules" else getattr(schedules, name)
+    globals()[name] = value = getattr(api, name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})

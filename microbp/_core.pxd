@@ -84,12 +84,27 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error)
     mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error)
     mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error)
+    mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error)
+    const char *mbp_net_notes(const mbp_net *net)
     mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
                                mbp_error *error)
     mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error)
-    mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error)
-    mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error)
-    mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error)
+
+    ctypedef struct mbp_vector:
+        const char *name
+        const void *data
+        int64_t count
+    ctypedef struct mbp_extras:
+        const char *text
+        const mbp_vector *vector
+        int count
+    enum:
+        MBP_VECTORS_MAX
+    mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const char *path, mbp_error *error)
+    mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options, mbp_error *error)
+    mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void *bytes, size_t *size, mbp_error *error)
+    mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size, const mbp_options *options, mbp_error *error)
+    void mbp_extras_free(mbp_extras *extras)
 
     mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses, const double *loss_weights, int n_losses,
                                   const char *optimizer, mbp_error *error)

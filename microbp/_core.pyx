@@ -36,6 +36,7 @@ cdef int check(mbp_status status, const mbp_error *error) except -1:
 
 include "_arrays.pxi"
 include "_pool.pxi"
+include "_files.pxi"
 
 
 # ---- what there is ----

@@ -123,6 +123,18 @@ cdef class Net:
         name = link.encode()
         check(mbp_net_set_link(self.net, output, name, &error), &error)
 
+    @property
+    def notes(self):
+        """A text that the net carries and its file keeps; "" for none."""
+        cdef const char *notes = mbp_net_notes(self.net)
+        return "" if notes == NULL else (<bytes>notes).decode()
+
+    @notes.setter
+    def notes(self, notes):
+        cdef mbp_error error
+        text = text_bytes(notes, "the text of the notes")
+        check(mbp_net_set_notes(self.net, text, &error), &error)
+
     def predict(self, xs, outs, bint link, int node):
         cdef Held x, out
         cdef mbp_error error
@@ -142,38 +154,64 @@ cdef class Net:
             release(&x)
         check(status, &error)
 
-    def write(self):
+    cdef Py_ssize_t item(self):
+        return 8 if mbp_net_dtype(self.net) == MBP_F64 else 4
+
+    cdef bytes bytes_with(self, const mbp_extras *extras):
         cdef mbp_error error
         cdef size_t size = 0
-        mbp_net_write(self.net, NULL, &size, &error)
+        mbp_net_write_with(self.net, extras, NULL, &size, &error)
         data = PyBytes_FromStringAndSize(NULL, size)
-        check(mbp_net_write(self.net, PyBytes_AsString(data), &size, &error), &error)
+        check(mbp_net_write_with(self.net, extras, PyBytes_AsString(data), &size, &error), &error)
         return data
 
+    def write(self):
+        return self.bytes_with(NULL)
+
+    def write_with(self, text, vectors):
+        cdef Extras extras = Extras(text, vectors, self.item())
+        return self.bytes_with(&extras.extras)
+
     @staticmethod
-    def read(bytes data):
+    def read_with(bytes data):
         cdef Net net = Net.__new__(Net)
         cdef mbp_options options
         cdef mbp_error error
         cdef mbp_net *made = NULL
+        cdef mbp_extras *extras = NULL
         net.set_options(&options, MBP_F32, 0)
-        check(mbp_net_read(&made, PyBytes_AsString(data), len(data), &options, &error), &error)
+        check(mbp_net_read_with(&made, &extras, PyBytes_AsString(data), len(data), &options, &error), &error)
         net.adopt(made)
-        return net
+        return net, take_extras(extras, net.item())
+
+    @staticmethod
+    def read(bytes data):
+        return Net.read_with(data)[0]
 
     def save(self, path):
         cdef mbp_error error
         name = path_bytes(path)
         check(mbp_net_save(self.net, name, &error), &error)
 
+    def save_with(self, path, text, vectors):
+        cdef mbp_error error
+        cdef Extras extras = Extras(text, vectors, self.item())
+        name = path_bytes(path)
+        check(mbp_net_save_with(self.net, &extras.extras, name, &error), &error)
+
     @staticmethod
-    def load(path):
+    def load_with(path):
         cdef Net net = Net.__new__(Net)
         cdef mbp_options options
         cdef mbp_error error
         cdef mbp_net *made = NULL
+        cdef mbp_extras *extras = NULL
         name = path_bytes(path)
         net.set_options(&options, MBP_F32, 0)
-        check(mbp_net_load(&made, name, &options, &error), &error)
+        check(mbp_net_load_with(&made, &extras, name, &options, &error), &error)
         net.adopt(made)
-        return net
+        return net, take_extras(extras, net.item())
+
+    @staticmethod
+    def load(path):
+        return Net.load_with(path)[0]

@@ -69,14 +69,22 @@ def endless(trainer: Trainer, rows: Rows, pace: Pace, order: Array | None) -> It
 def run(trainer: Trainer, rows: Rows, order: Array, pace: Pace, schedule: Callable[[int], float] | None) -> Record:
     """Trains one epoch on the rows of `order`."""
     start = time.perf_counter()
+    return end(trainer, train(trainer, rows, order, pace, schedule), start)
+
+
+def train(trainer: Trainer, rows: Rows, order: Array, pace: Pace, schedule: Callable[[int], float] | None) -> float:
+    """The updates of an epoch, or of a part of one; returns the mean loss."""
     rates = rates_of(schedule, trainer.steps, pace.updates(len(order)))
     try:
         if _is_looped(trainer, pace):
-            loss = _loop(trainer, rows, order, pace, rates)
-        else:
-            loss = trainer._core.epoch(rows.x, rows.y, rows.weight, order, pace.batch_size, rates)
+            return _loop(trainer, rows, order, pace, rates)
+        return trainer._core.epoch(rows.x, rows.y, rows.weight, order, pace.batch_size, rates)
     except FloatingPointError as error:
         raise trainer._diverged(error) from error
+
+
+def end(trainer: Trainer, loss: float, start: float) -> Record:
+    """Counts an epoch that began at `start`, and makes its record."""
     trainer.epoch += 1
     return Record(epoch=trainer.epoch, loss=loss, lr=trainer.lr, steps=trainer.steps, seconds=time.perf_counter() - start)
 
@@ -102,12 +110,17 @@ def _is_looped(trainer: Trainer, pace: Pace) -> bool:
 
 def check(trainer: Trainer, rows: Rows, trained: Array, pace: Pace) -> None:
     """Refuses what an update would refuse, before the first one: a backend's epoch does so by itself, a loop here by an evaluation."""
-    if pace.accumulate > 1 and trainer._own is not None:
-        raise ValueError("accumulate is for named losses: a function of your own divides as it likes, so its parts do not add up")
+    check_pace(trainer, pace)
     if _is_looped(trainer, pace) and (pace.batch_size == 1 or len(trained) % pace.batch_size == 1):
         trainer._core.forward(rows.take(trained[-1:]).x)  # a net that cannot train on one row says so
     if _is_looped(trainer, pace) and trainer._own is None:
         trainer._evaluate(rows if np.array_equal(trained, np.arange(rows.count)) else rows.take(trained))
+
+
+def check_pace(trainer: Trainer, pace: Pace) -> None:
+    """Refuses micro-batches where they do not add up."""
+    if pace.accumulate > 1 and trainer._own is not None:
+        raise ValueError("accumulate is for named losses: a function of your own divides as it likes, so its parts do not add up")
 
 
 def _loop(trainer: Trainer, rows: Rows, order: Array, pace: Pace, rates: Array | None) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +20,14 @@ from .progress import ProgressLine
 from .rows import Rows
 from .specs import unknown
 from .stopping import Best, Stopping
+from .trainer_file import Checkpoint
 
 if TYPE_CHECKING:
     from .schedules import Schedule
     from .trainer import Trainer
 
 Callback = Callable[[Record], object]
+Epoch = Callable[[Callable[[int], float] | None], Record]  # trains one, at the rates of a schedule
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Settings:
     callback: Callback | Sequence[Callback] | None
     batch_callback: Callback | Sequence[Callback] | None
     progress: bool | None
+    checkpoint: str | os.PathLike[str] | None = None
+    every: int | timedelta = 1
 
     def __post_init__(self) -> None:
         if not (self.schedule is None or isinstance(self.schedule, str) or callable(self.schedule)):
@@ -75,25 +81,39 @@ def fit(trainer: Trainer, rows: Rows, validation: Any, metrics: Any, class_weigh
     if settings.stopping.patience is not None:
         watch.check("patience: monitor", settings.stopping.monitor)
     rows, trained = weigh(trainer, rows, trained, class_weight)
-    course = Course(trainer, settings.schedule, settings.epochs * settings.pace.updates(len(trained)), watch)
     batches = Callbacks(settings.batch_callback)
-    pace = replace(settings.pace, stops=batches) if batches.functions else settings.pace
+    pace = batches.watch(settings.pace)
     check(trainer, rows, trained, pace)
+
+    def one_epoch(schedule: Callable[[int], float] | None) -> Record:
+        order = shuffled(trainer, trained, trainer.epoch) if settings.shuffle else trained
+        return run(trainer, rows, order, pace, schedule)
+
+    go(trainer, one_epoch, pace.updates(len(trained)), watch, batches, settings)
+
+
+def go(trainer: Trainer, one_epoch: Epoch, updates: int, watch: Watch, batches: Callbacks, settings: Settings) -> None:
+    """Epochs of so many updates each, until one of the reasons to stop."""
+    course = Course(trainer, settings.schedule, settings.epochs * updates, watch)
     epochs, best, line = Callbacks(settings.callback), Best(trainer, settings.stopping), ProgressLine(settings.progress, settings.epochs)
+    checkpoint = Checkpoint(trainer, settings.checkpoint, settings.every) if settings.checkpoint is not None else None
     try:
         for done in range(1, settings.epochs + 1):
-            order = shuffled(trainer, trained, trainer.epoch) if settings.shuffle else trained
-            record = run(trainer, rows, order, pace, course.rates)
+            record = one_epoch(course.rates)
             watch.complete(record)
             trainer._records.append(record)
             course.go_on(record)
             line.show(record, done)
+            if checkpoint:
+                checkpoint.after_epoch()
             tired = best.see(record)
             if epochs(record) or batches.stopped or tired:
                 break
     finally:
         line.close()
         best.restore()
+        if checkpoint:
+            checkpoint.finish()
 
 
 class Callbacks:
@@ -102,6 +122,10 @@ class Callbacks:
     def __init__(self, given: Callback | Sequence[Callback] | None) -> None:
         self.functions = _listed(given)
         self.stopped = False
+
+    def watch(self, pace: Pace) -> Pace:
+        """The pace at which they are called after each update, if there are any."""
+        return replace(pace, stops=self) if self.functions else pace
 
     def __call__(self, record: Record) -> bool:
         """Calls each with a copy of the record; True if one of them says stop."""

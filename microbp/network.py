@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import os
@@ -12,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import backend as backends
-from . import description, graph, threads
+from . import description, graph, tensors_file, threads
 from .arrays import Array, as_list
 from .graph import Activation, Dense, Dropout, Input, Node, layer_settings
 from .specs import Init, unknown
@@ -164,6 +165,30 @@ class Network:
         head = f"microbp.Network: {len(self._params):,} parameters, {self._dtype}, seed {self.seed}, {self._backend} backend"
         return f"{head}\n{description.table(description.read(self.text()))}"
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a program wants to know beside the network, such as the names of classes: a JSON object that copies and files keep.
+
+        The dict is a copy: assign one to change the notes, `net.notes |= {"classes": names}`; at most 16 MiB as text.
+        """
+        try:
+            notes = json.loads(self._core.notes or "{}")
+        except (ValueError, RecursionError):
+            notes = None
+        if not isinstance(notes, dict):
+            raise ValueError("notes: the network carries a text that is no JSON object; another program than Python wrote it")
+        return notes
+
+    @notes.setter
+    def notes(self, notes: Mapping[str, Any]) -> None:
+        if not isinstance(notes, Mapping):
+            raise TypeError(f"notes must be a dict, not {type(notes).__name__}")
+        try:
+            text = json.dumps(dict(notes), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"notes must be what JSON can say: {error}") from error
+        self._core.notes = text if notes else ""
+
     # ---- changing it ----
 
     @property
@@ -306,6 +331,16 @@ class Network:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the network to a safetensors file: all of it, or nothing."""
         self._core.save(os.fspath(path))
+
+    def load_tensors(self, path: str | os.PathLike[str]) -> None:
+        """Takes the values of all `tensors` from a safetensors file of any library, by name and shape: "dense_0.weight" (out, in).
+
+        F64, F32, F16 and BF16 become the network's dtype. Other tensors of the file are left alone. ValueError names what is missing or
+        of another shape; then nothing has changed.
+        """
+        found = tensors_file.read(path, {name: view.shape for name, view in self._tensors.items()}, self._dtype)
+        for name, values in found.items():
+            self._tensors[name][...] = values
 
 
 def _unpickle(cls: type[Network], data: bytes, backend: str, arrays: dict[str, Array], n_threads: int | None) -> Network:

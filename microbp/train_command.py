@@ -1,176 +1,292 @@
-"""`microbp train`: data, split, training and the report."""
+"""`microbp train` and `microbp lr-find`: data, split, training; the report is another module's."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import backend, metrics
+from . import backend, metrics, report, sources
 from .arrays import Array
-from .network import mlp
+from .choices import Choices, choose
+from .network import Network, mlp
+from .range_test import RangeTest, lr_find
+from .schedules import Cosine
 from .specs import Loss, OptimizerSpec
+from .table import Preparation, Table, Target, find_target, prepare
 from .trainer import Trainer
 
+NOTE = "microbp.table"  # under which a network's notes keep the preparation
 _SPLIT = 5  # the purpose of a permutation that splits rows, as in microbp.h
-_VALIDATION = 0.1  # of the rows that are not for the test: enough to draw a curve
-
-
-class Data(NamedTuple):
-    """Rows to learn from: features between 0 and 1, and the class of each."""
-
-    x: Array
-    labels: Array
-    classes: int
+_PARTS = ("train", "validation", "test")
+_KEPT = 10_000  # rows of a stream's validation that are kept in memory
+_NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses that a target of numbers may have
 
 
 class Part(NamedTuple):
-    """The rows of one part of the split, with targets as the loss wants them."""
+    """Rows of one part of the split, with targets as the loss wants them."""
 
     x: Array
     y: Array
 
 
+@dataclass(frozen=True)
+class Data:
+    """What there is to learn: the parts train, validation and test, of which a stream's are read anew by each call."""
+
+    preparation: Preparation
+    loss: Loss
+    parts: dict[str, Callable[[], Iterable[Part]]]
+    training: int  # rows to train on
+
+    def part(self, name: str) -> Part:
+        """All rows of a part."""
+        pieces = list(self.parts[name]())
+        return pieces[0] if len(pieces) == 1 else Part(*map(np.concatenate, zip(*pieces)))
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Trains as the parsed arguments say; prints the report, saves and draws."""
+    """Trains as the parsed arguments say; saves, draws and prints the report."""
     plot = _plotter(arguments.plot)
-    _check_directories(arguments.out, arguments.plot)
-    data = _digits()
-    _check_net(arguments, data)
-    parts = _split(data, _targets(data, arguments.loss), arguments.test, arguments.seed)
-    trainer = _train(arguments, parts)
-    report = _report(arguments, trainer, parts)
-    if arguments.out:
-        trainer.net.save(arguments.out)
+    out = _out(arguments)
+    check_writable(arguments.force, **{"--out": out, "--plot": arguments.plot})
+    data = gather(arguments)
+    trainer, choices = build(arguments, data)
+    interrupted = not _fit(arguments, trainer, choices, data)
+    if interrupted and trainer.epoch == 0:
+        raise KeyboardInterrupt("interrupted in the first epoch: there is nothing to save")
+    if out:
+        trainer.net.save(out)
+    told = report.measure(arguments, trainer, data)
     if plot:
-        plot(trainer.history, arguments.plot, _title(arguments), report["test"]["accuracy"])
-    print(json.dumps(report) if arguments.json else _text(arguments, report, parts))
+        plot(told, trainer.history, arguments.plot)
+    written = [str(path) for path in (out, arguments.plot) if path]
+    print(json.dumps(told.scores) if arguments.json else report.text(arguments, told, trainer, choices, data, written))
+    if interrupted:
+        raise KeyboardInterrupt(f"interrupted after {trainer.epoch} epochs{': wrote ' + ' and '.join(written) if written else ''}")
+
+
+def find_rate(arguments: argparse.Namespace) -> None:
+    """Looks for a learning rate."""
+    check_writable(arguments.force, **{"--plot": arguments.plot})
+    figure = _formats(arguments.plot)
+    data = gather(arguments)
+    trainer, choices = build(arguments, data)
+    result = _range_test(trainer, choices, data)
+    rates = {name: getattr(result, name) for name in ("suggestion", "valley", "steep", "minimum")}
+    if figure:
+        result.plot().figure.savefig(arguments.plot)  # type: ignore[union-attr]  # its figure is a whole one
+    if arguments.json:
+        print(json.dumps(rates))
+    else:
+        print("\n".join([*(f"{name:10} {rate:.3g}" for name, rate in rates.items()), f"train by it: --lr {rates['suggestion']:.3g}"]))
 
 
 # ---- before the training: all that could be wrong ----
 
 
-def _plotter(path: Path | None) -> Any:
+def _formats(path: Path | None) -> Any:
+    """The module that draws, if there is something to draw."""
     if path is None:
         return None
     from . import plot
 
     if path.suffix.lower() not in plot.FORMATS:
         raise argparse.ArgumentTypeError(f"argument --plot: {str(path)!r} must end in one of {', '.join(plot.FORMATS)}")
-    return plot.save_curves
+    return plot
 
 
-def _check_directories(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None and not path.parent.is_dir():
-            raise argparse.ArgumentTypeError(f"the directory of {str(path)!r} does not exist: make it first, or choose another")
+def _plotter(path: Path | None) -> Any:
+    plot = _formats(path)
+    return plot and plot.save_report
 
 
-def _digits() -> Data:
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        raise ImportError("the digits come with scikit-learn, which is not installed: python -m pip install scikit-learn") from None
-    x, labels = load_digits(return_X_y=True)
-    return Data(x / 16, labels, 10)
+def _out(arguments: argparse.Namespace) -> Path | None:
+    """Where the network goes: without --out, to a new file beside us that is named after the data."""
+    said: Path | None = arguments.out
+    if said or arguments.data == "digits":
+        return said
+    stem = Path(arguments.data).name.partition(".")[0] or "net"
+    names = (Path(f"{stem}{'' if i == 1 else f'-{i}'}.safetensors") for i in range(1, 10**6))
+    return next(path for path in names if not path.exists())
 
 
-def _check_net(arguments: argparse.Namespace, data: Data) -> None:
-    inner = arguments.net[1:-1]
-    right = [data.x.shape[1], *inner, data.classes]
-    if arguments.net != right:
+def check_writable(force: bool, **paths: Path | None) -> None:
+    """Refuses files that could not be written, and those that exist unless `force`."""
+    for option, path in paths.items():
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"argument {option}: the directory of {str(path)!r} does not exist: make it first")
+        if path.is_dir() or (path.exists() and not force):
+            advice = "choose another name" if path.is_dir() else "--force overwrites it"
+            raise argparse.ArgumentTypeError(f"argument {option}: {str(path)!r} exists: {advice}")
+        try:
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise OSError(f"{option}: the directory of {str(path)!r} cannot be written to ({error.strerror}): choose another") from None
+
+
+def gather(arguments: argparse.Namespace) -> Data:
+    """The rows, prepared and split; ValueError says what is wrong with them."""
+    split = _Split(arguments)
+    loss: Loss | None = arguments.loss
+    first = next(iter(split.tables()), None)
+    name = arguments.target or (sources.default_target(first) if first else "")
+    target = find_target(split.look(), name, None if loss is None else loss.name not in _NUMBERS)
+    loss = loss or Loss("cross_entropy" if target.classes else "mse")
+    if loss.detail != "identity":
+        target = replace(target, centre=0.0, scale=1.0)  # a rate is predicted as it is
+    preparation = prepare(split.pieces("train"), target, arguments.drop)
+
+    def prepared(part: str) -> Callable[[], Iterable[Part]]:
+        def parts() -> Iterator[Part]:
+            return (Part(preparation.matrix(table), _targets(target, table, loss)) for table in split.pieces(part))
+
+        if arguments.stream and part != "validation":
+            return parts
+        kept = list(parts())
+        return lambda: kept
+
+    return Data(preparation, loss, {part: prepared(part) for part in _PARTS}, split.training)
+
+
+class _Split:
+    """The tables that the arguments name, and which of their rows train, choose the best epoch, and test."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self.training = 0  # rows to train on
+        if arguments.stream:
+            self.tables: Callable[[], Iterable[Table]] = sources.stream(arguments.data)
+            own_test = None
+        else:
+            train, own_test = sources.read(arguments.data)
+            self.tables = lambda: [train]
+        self._tests: Callable[[], Iterable[Table]] | None = (lambda: [own_test]) if own_test else None
+        if arguments.test_file:
+            tests = None if arguments.stream else [sources.read(arguments.test_file).train]
+            self._tests = sources.stream(arguments.test_file) if tests is None else lambda: tests
+
+    def pieces(self, part: str) -> Iterator[Table]:
+        """The tables of a part."""
+        if part == "test" and self._tests:
+            yield from self._tests()
+            return
+        kept = 0
+        for i, table in enumerate(self.tables()):
+            rows = self._rows(i, table.count)[part]
+            if part == "validation" and self._arguments.stream:
+                rows = rows[: _KEPT - kept]  # as many as fit into memory
+            kept += len(rows)
+            if len(rows):
+                yield table.take(rows)
+
+    def look(self) -> Iterator[Table]:
+        """All rows, which are counted on the way."""
+        for i, table in enumerate(self.tables()):
+            self.training += len(self._rows(i, table.count)["train"])
+            yield table
+
+    def _rows(self, piece: int, count: int) -> dict[str, Array]:
+        """The numbers of a piece's rows by part."""
+        order = np.asarray(backend.load().permutation(self._arguments.seed, _SPLIT, piece, count))
+        least = 1 if piece == 0 else 0
+        tested = 0 if self._tests else max(least, round(self._arguments.test * count))
+        validated = tested + max(least, round(self._arguments.validation * (count - tested)))
+        if validated >= count and piece == 0:
+            raise argparse.ArgumentTypeError(
+                f"argument --test: {self._arguments.test} leaves none of the {count} rows to train on: choose less"
+            )
+        rows = {"train": order[validated:], "validation": order[tested:validated], "test": order[:tested]}
+        return {part: np.sort(chosen) for part, chosen in rows.items()}
+
+
+def _targets(target: Target, table: Table, loss: Loss) -> Array:
+    """Labels for a loss over classes, a number for one over numbers, else a column per class: 1 for the row's own, 0 or -1 for others."""
+    values = target.values(table)
+    if loss.detail == "softmax" or not target.classes:
+        return values
+    return np.where(values[:, None] == np.arange(len(target.classes)), 1.0, -1.0 if loss.name == "hinge" else 0.0)
+
+
+# ---- training ----
+
+
+def build(arguments: argparse.Namespace, data: Data) -> tuple[Trainer, Choices]:
+    """The network and its trainer, and what was chosen for them."""
+    target, rows = data.preparation.target, data.training
+    choices = choose(rows, bool(target.classes), arguments.batch)
+    net = _network(arguments, _widths(arguments, data, choices))
+    net.notes = {NOTE: data.preparation.as_dict()}
+    return Trainer(net, data.loss, _optimizer(arguments, choices)), choices
+
+
+def _network(arguments: argparse.Namespace, widths: list[int]) -> Network:
+    return mlp(widths, arguments.activation, seed=arguments.seed, n_threads=arguments.threads, dropout=arguments.dropout)
+
+
+def _widths(arguments: argparse.Namespace, data: Data, choices: Choices) -> list[int]:
+    ends = data.preparation.width, len(data.preparation.target.classes) or 1
+    if arguments.net is None:
+        return [ends[0], *choices.hidden, ends[1]]
+    said = arguments.net
+    right = [ends[0], *said[1:-1], ends[1]]
+    if any(width not in (None, end) for width, end in zip((said[0], said[-1]), ends)):
+        wrong = "-".join(str(width or "xy"[i > 0]) for i, width in enumerate(said))
+        outputs = f"{ends[1]} classes" if data.preparation.target.classes else "1 output"
         raise argparse.ArgumentTypeError(
-            f"argument --net: {_join(arguments.net)} does not fit {arguments.task}, which has {right[0]} features and {right[-1]} classes: "
-            f"write --net {_join(right)}"
+            f"argument --net: {wrong} does not fit {arguments.data}, which has {ends[0]} features and {outputs}: "
+            f"write --net {'-'.join(map(str, right))}"
         )
+    return right
 
 
-def _join(widths: list[int]) -> str:
-    return "-".join(map(str, widths))
+def _optimizer(arguments: argparse.Namespace, choices: Choices) -> OptimizerSpec:
+    """What --optimizer says, completed by --lr and --decay, and for the default by the choices."""
+    said: OptimizerSpec = arguments.optimizer
+    chosen = dict(said.parameters)
+    if said == OptimizerSpec("adam"):
+        chosen = {"lr": choices.lr, "weight_decay": choices.decay}
+    chosen |= {"lr": arguments.lr} if isinstance(arguments.lr, float) else {}
+    chosen |= {"weight_decay": arguments.decay} if arguments.decay is not None else {}
+    return OptimizerSpec(said.name, **chosen)
 
 
-def _targets(data: Data, loss: Loss) -> Array:
-    """Labels for a loss over classes, else a column per class: 1 for the row's own and 0 (for hinge -1) for the others."""
-    if loss.detail == "softmax":
-        return data.labels
-    return np.where(data.labels[:, None] == np.arange(data.classes), 1.0, -1.0 if loss.name == "hinge" else 0.0)
+def _range_test(trainer: Trainer, choices: Choices, data: Data) -> RangeTest:
+    """On the rows to train on; of a stream on its first piece."""
+    return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=choices.batch)
 
 
-def _split(data: Data, targets: Array, test: float, seed: int) -> dict[str, Part]:
-    count = len(data.x)
-    order = np.asarray(backend.load().permutation(seed, _SPLIT, 0, count))
-    tested = max(1, round(test * count))
-    validated = tested + max(1, round(_VALIDATION * (count - tested)))
-    if validated >= count:
-        raise argparse.ArgumentTypeError(f"argument --test: {test} leaves none of the {count} rows to train on: choose less")
-    rows = {"train": order[validated:], "validation": order[tested:validated], "test": order[:tested]}
-    return {name: Part(data.x[chosen], targets[chosen]) for name, chosen in rows.items()}
+def _fit(arguments: argparse.Namespace, trainer: Trainer, choices: Choices, data: Data) -> bool:
+    """Trains; False if the user interrupted it."""
+    if arguments.lr == "auto":
+        trainer.lr = _range_test(trainer, choices, data).suggestion
+    epochs, target = arguments.epochs or choices.epochs, data.preparation.target
 
+    def rmse(y: Array, outputs: Array) -> float:
+        return metrics.rmse(y, outputs) * target.scale  # in the target's unit
 
-# ---- training and the report ----
-
-
-def _train(arguments: argparse.Namespace, parts: dict[str, Part]) -> Trainer:
-    net = mlp(arguments.net, arguments.activation, seed=arguments.seed)
-    trainer = Trainer(net, arguments.loss, _optimizer(arguments))
-    trainer.fit(
-        *parts["train"],
-        epochs=arguments.epochs,
-        batch_size=arguments.batch,
-        validation=tuple(parts["validation"]),
-        metrics="accuracy",
-        progress=True,
-    )
-    return trainer
-
-
-def _optimizer(arguments: argparse.Namespace) -> OptimizerSpec:
-    """What --optimizer says, at the rate of --lr where that is given."""
-    chosen: OptimizerSpec = arguments.optimizer
-    return chosen if arguments.lr is None else OptimizerSpec(chosen.name, **chosen.parameters | {"lr": arguments.lr})
-
-
-def _report(arguments: argparse.Namespace, trainer: Trainer, parts: dict[str, Part]) -> dict[str, Any]:
-    seconds = sum(trainer.history["seconds"])
-    return {
-        "task": arguments.task,
-        "net": _join(arguments.net),
-        "parameters": len(trainer.net.params),
-        "epochs": trainer.epoch,
-        "seconds": seconds,
-        "rows_per_second": trainer.epoch * len(parts["train"].x) / seconds,
-        **{name: _scores(trainer, part) for name, part in parts.items()},
-    }
-
-
-def _scores(trainer: Trainer, part: Part) -> dict[str, float]:
-    """Loss and accuracy; under a loss of regression its measures too."""
-    outputs = trainer.predict(part.x)
-    scores = {"loss": trainer.evaluate(*part), "accuracy": metrics.accuracy(part.y, outputs)}
-    if trainer.losses[0].name not in ("cross_entropy", "bce", "hinge"):  # type: ignore[union-attr]  # never a function here
-        scores |= {"rmse": metrics.rmse(part.y, outputs), "r2": metrics.r2(part.y, outputs)}
-    return scores
-
-
-def _title(arguments: argparse.Namespace) -> str:
-    return f"{arguments.task}, {_join(arguments.net)} {arguments.activation.text}"
-
-
-def _text(arguments: argparse.Namespace, report: dict[str, Any], parts: dict[str, Part]) -> str:
-    lines = [
-        f"{_title(arguments)}: {report['parameters']:,} parameters, {arguments.loss.text}, {_optimizer(arguments).text}, "
-        f"batch {arguments.batch}, seed {arguments.seed}",
-        "".join([f"{'':12}", *(f"{column:>10}" for column in ("rows", *report["test"]))]),
-        *(_line(name, len(part.x), report[name]) for name, part in parts.items()),
-        f"{report['epochs']} epochs in {report['seconds']:.2f} s, {report['rows_per_second']:,.0f} rows per second",
-    ]
-    written = [str(path) for path in (arguments.out, arguments.plot) if path]
-    return "\n".join([*lines, *([f"wrote {' and '.join(written)}"] if written else [])])
-
-
-def _line(name: str, rows: int, scores: dict[str, float]) -> str:
-    cells = [f"{100 * value:>8.2f} %" if key == "accuracy" else f"{value:>10.4f}" for key, value in scores.items()]
-    return "".join([f"{name:12}", f"{rows:>10,}", *cells])
+    steps = epochs * -(-data.training // choices.batch)
+    schedule = {None: Cosine(trainer.lr, steps), "cosine": Cosine(trainer.lr, steps), "constant": None}
+    rows = (data.parts["train"],) if arguments.stream else data.part("train")
+    try:
+        trainer.fit(
+            *rows,
+            epochs=epochs,
+            batch_size=choices.batch,
+            validation=tuple(data.part("validation")),
+            patience=arguments.patience or epochs,  # without --patience: all epochs, and the best of them
+            schedule=schedule.get(arguments.schedule, arguments.schedule),
+            metrics="accuracy" if target.classes else rmse,
+            progress=True,
+        )
+    except KeyboardInterrupt:
+        return False
+    return True

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from . import backend as backends
-from . import description, epoch, fitting, gradcheck, optimizers
+from . import description, epoch, fitting, gradcheck, optimizers, streaming, trainer_file
 from .arrays import Array
 from .averages import Average
 from .checks import whole_number
@@ -287,6 +289,19 @@ class Trainer:
         if self._average is not None:
             self._average[...] = state["average"]
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the trainer and its network to a safetensors file: all of it, or nothing.
+
+        `Trainer.load` goes on from there bit for bit as if nothing had happened; `bp.load` opens the file as the network. Losses of your
+        own cannot be saved.
+        """
+        trainer_file.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None) -> Self:
+        """The trainer that `save` wrote, with its network in `net`; backend and n_threads as in bp.load."""
+        return trainer_file.load(cls, path, backend, n_threads)
+
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if not name.startswith("_") or name == "_records"}
         return state | {"_saved": self._state_now(), "_limits": {name: getattr(self, name) for name in _LIMITS}}
@@ -323,7 +338,7 @@ class Trainer:
     def fit(
         self,
         X: Any,  # noqa: N803
-        y: Any,
+        y: Any = None,
         *,
         epochs: int,
         batch_size: int = 32,
@@ -341,9 +356,14 @@ class Trainer:
         batch_callback: Callback | Sequence[Callback] | None = None,
         accumulate: int = 1,
         progress: bool | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int | timedelta = 1,
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
+        X without y: chunks of rows, as an iterable of (X, y) or (X, y, weight), or as a function that gives one for each epoch, such as
+        a generator function; memory holds one chunk at a time. Rows are shuffled within their chunk, updates go on across chunks. A
+        schedule of open length counts the rows first. A chunk that is refused ends fit where it is.
         class_weight: a factor of each training row's weight by its class: {label: weight} (1 for labels left out), a weight per class,
         or "balanced", rows / (classes x rows of the class). For labels under "cross_entropy", one column under "bce" or "hinge".
         validation: (X, y), (X, y, weight), or the fraction of rows to set aside.
@@ -357,6 +377,8 @@ class Trainer:
         accumulate: micro-batches of batch_size rows for each update, equal to the joined batch but for rounding, where that needs
         too much memory. With this and with batch_callback fit loops in Python, batch by batch, which is slower for small networks.
         progress: a line on stderr; None: where it is a terminal or a notebook.
+        checkpoint: a file to `save` to after `every` so many epochs, or when so much time (a datetime.timedelta) has passed, and at the
+        end; `Trainer.load` goes on from it.
         """
         settings = fitting.Settings(
             epochs=whole_number(epochs, "epochs", least=0),
@@ -367,8 +389,13 @@ class Trainer:
             callback=callback,
             batch_callback=batch_callback,
             progress=progress,
+            checkpoint=checkpoint,
+            every=every,
         )
-        fitting.fit(self, self._shape.read(X, y, sample_weight), validation, metrics, class_weight, settings)
+        if y is None:
+            streaming.fit(self, X, validation, metrics, settings, sample_weight=sample_weight, class_weight=class_weight)
+        else:
+            fitting.fit(self, self._shape.read(X, y, sample_weight), validation, metrics, class_weight, settings)
         return self.history
 
 

@@ -128,11 +128,11 @@ static int find_place(place *p, const char *path) {
         return errno;
     struct stat status;
     p->exists = fstatat(p->directory, p->name, &status, AT_SYMLINK_NOFOLLOW) == 0;
+    const int number = p->exists ? (S_ISREG(status.st_mode) ? 0 : S_ISDIR(status.st_mode) ? EISDIR : ENODEV) : errno == ENOENT ? 0 : errno;
     p->mode = p->exists ? status.st_mode & 0777 : 0666;
-    if (!p->exists || S_ISREG(status.st_mode))
-        return 0;
-    close(p->directory);
-    return S_ISDIR(status.st_mode) ? EISDIR : ENODEV;
+    if (number)
+        close(p->directory);
+    return number;
 }
 
 /* Whether the temporary name still means this file. */

@@ -31,25 +31,41 @@ static inline int json_done(json *j) {
     return j->at == j->end;
 }
 
-enum { JSON_OTHER = 0x80 }; /* stands for an escaped character that no string of ours contains */
+/* What must be escaped has one way that is ours: the two characters of this table where it is in there, \u001f for other control
+ * characters. JSON_OTHER stands for a valid escape of another kind, and for the zero byte: it occurs in no text in UTF-8. */
+enum { JSON_OTHER = 0xff };
+static const char json_escapes[] = "\"\\/bfnrt", json_escaped[] = "\"\\\xff\b\f\n\r\t";
 
-/* What follows a backslash: the character, or JSON_OTHER for a valid escape that is not \n, or -1. */
-static inline int json_escape(json *j) {
-    if (j->at == j->end)
-        return -1;
-    char kind = *j->at++;
-    if (kind == 'n')
-        return '\n';
-    if (kind != 'u')
-        return kind && strchr("\"\\/bfrt", kind) ? JSON_OTHER : -1;
-    for (int i = 0; i < 4; i++, j->at++)
-        if (j->at == j->end || !*j->at || !strchr("0123456789abcdefABCDEF", *j->at))
+/* The character after a backslash that stands for c, u where it takes a number; 0: c needs no escape. */
+static inline char json_escape_of(char c) {
+    const char *found = c > 0 ? strchr(json_escaped, c) : NULL;
+    return found ? json_escapes[found - json_escaped] : c >= 0 && c < ' ' ? 'u' : 0;
+}
+
+/* The four digits of \u001f: the character, or -1. */
+static inline int json_escaped_number(json *j) {
+    static const char digits[] = "0123456789abcdefABCDEF";
+    int value = 0, small = 1;
+    for (int i = 0; i < 4; i++, j->at++) {
+        const char *digit = j->at < j->end && *j->at ? strchr(digits, *j->at) : NULL;
+        if (!digit)
             return -1;
-    return JSON_OTHER;
+        small &= digit - digits < 16;
+        value = 16 * value + (int)(digit - digits) % 16;
+    }
+    return small && value && json_escape_of((char)(value < ' ' ? value : ' ')) == 'u' ? value : JSON_OTHER;
+}
+
+/* What follows a backslash: the character, or JSON_OTHER, or -1 for what is no JSON. */
+static inline int json_escape(json *j) {
+    if (j->at == j->end || !*j->at)
+        return -1;
+    const char kind = *j->at++, *found = strchr(json_escapes, kind);
+    return found ? (unsigned char)json_escaped[found - json_escapes] : kind == 'u' ? json_escaped_number(j) : -1;
 }
 
 /* A string into `to`, zero-terminated; returns its length, or -1. One that does not fit in `room` is given as "". Bytes above ASCII pass
- * through. The only escape decoded is \n: names and graph texts need no other, so a string with another equals none of them. */
+ * through. */
 static inline ptrdiff_t json_string(json *j, char *to, size_t room) {
     size_t length = 0;
     if (!json_take(j, '"'))

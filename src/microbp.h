@@ -203,18 +203,50 @@ MBP_API mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char
 /* Sets the link of the i-th output: identity, softmax, sigmoid, exp. A trainer sets it from its loss. */
 MBP_API mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error);
 
+/* A UTF-8 text of the program's own, such as what its columns mean, that the net carries and its file keeps. The net copies it; NULL or
+ * "": none. mbp_net_notes answers NULL where there is none, else a text that is valid until the notes are set anew. */
+enum { MBP_NOTES_MAX = 16 << 20 }; /* bytes, the closing zero included */
+MBP_API mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error);
+MBP_API const char *mbp_net_notes(const mbp_net *net);
+
 /* Outputs (or, with node >= 0, that one node's values) for the rows of x into `out`, which has the net's dtype, col_stride of one
  * element, and the right rows and cols, in memory of its own. link: apply the outputs' links. May run in many threads at once. */
 MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
                                    mbp_error *error);
 
 /* Files: safetensors with the graph in the metadata and a CRC-32C of the whole. A save is all or nothing. Of `options`,
- * dtype and seed do not count on loading: they are the file's. */
+ * dtype and seed do not count on loading: they are the file's. Reading n bytes, whatever they are, asks for less memory than 4 n + 64 KiB
+ * and half a KiB for each line of the graph. */
 MBP_API mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error);
 MBP_API mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error);
 /* The same bytes in memory. *size: in, the room at `bytes`; out, what is needed; MBP_INVALID if the room is too small. */
 MBP_API mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error);
 MBP_API mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error);
+
+/* What a file may hold beside the net, as a trainer's does: a UTF-8 text, and flat vectors in the net's dtype. The name of a vector has
+ * three or more parts with dots between them ("trainer.slots.m"), which no tensor's has; the parts are letters, digits, _ and -, and the
+ * whole at most 63 characters. The functions above take such a file for the net's, but check all of it. */
+typedef struct mbp_vector {
+    const char *name;
+    const void *data;
+    int64_t count;
+} mbp_vector;
+
+typedef struct mbp_extras {
+    const char *text; /* less than MBP_NOTES_MAX bytes, and not empty */
+    const mbp_vector *vector;
+    int count; /* at most MBP_VECTORS_MAX */
+} mbp_extras;
+
+enum { MBP_VECTORS_MAX = 64 };
+
+/* As the four above; extras NULL: none. On reading, *extras is NULL if the file has none; else the caller frees it. */
+MBP_API mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const char *path, mbp_error *error);
+MBP_API mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options, mbp_error *error);
+MBP_API mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void *bytes, size_t *size, mbp_error *error);
+MBP_API mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size, const mbp_options *options,
+                                     mbp_error *error);
+MBP_API void mbp_extras_free(mbp_extras *extras);
 
 /* ---- training ---- */
 

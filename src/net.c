@@ -113,6 +113,7 @@ void mbp_net_free(mbp_net *net) {
         return;
     for (int i = 0; i < MBP_IDLE_MAX; i++)
         mbp_workspace_free(net, atomic_load(&net->idle[i]));
+    mbp_release(net->allocator, net->notes, net->notes_bytes);
     mbp_release(net->allocator, net->block, net->block_bytes);
     mbp_graph_free(net);
 }
@@ -122,6 +123,7 @@ void mbp_net_free(mbp_net *net) {
 const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->allocator; }
 mbp_dtype mbp_net_dtype(const mbp_net *net) { return net ? net->dtype : MBP_F32; }
 uint64_t mbp_net_seed(const mbp_net *net) { return net ? net->seed : 0; }
+const char *mbp_net_notes(const mbp_net *net) { return net ? net->notes : NULL; }
 const char *mbp_net_isa(const mbp_net *net) { return net ? net->kernels->isa : NULL; }
 int mbp_net_inputs(const mbp_net *net) { return net ? net->inputs : 0; }
 int mbp_net_outputs(const mbp_net *net) { return net ? net->outputs : 0; }
@@ -254,4 +256,23 @@ mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_erro
     if (status == MBP_OK)
         net->output[output].link = formula.row;
     return status;
+}
+
+mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    const size_t bytes = notes && *notes ? strlen(notes) + 1 : 0;
+    if (bytes > MBP_NOTES_MAX)
+        return mbp_fail(error, MBP_INVALID, "the notes have %zu bytes; a network carries at most %d", bytes - 1, MBP_NOTES_MAX - 1);
+    if (bytes && !mbp_is_utf8(notes))
+        return mbp_fail(error, MBP_INVALID, "the notes are not UTF-8");
+    char *kept = bytes ? mbp_allocate(net->allocator, bytes) : NULL;
+    if (bytes && !kept)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", bytes);
+    if (bytes)
+        memcpy(kept, notes, bytes);
+    mbp_release(net->allocator, net->notes, net->notes_bytes);
+    net->notes = kept;
+    net->notes_bytes = bytes;
+    return MBP_OK;
 }

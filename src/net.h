@@ -72,6 +72,8 @@ struct mbp_net {
     size_t graph_bytes, block_bytes;
     int64_t params, buffers;
     char *block;
+    char *notes; /* a text of the program's own; NULL: none */
+    size_t notes_bytes;
     unsigned layers_version; /* counts changes of layers (frozen, settings), so that trainers know when to plan anew */
     mbp_pool *pool;
     atomic_int threads;                          /* the limit; 0: none */

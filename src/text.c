@@ -57,6 +57,20 @@ int mbp_slice_is(mbp_slice slice, const char *text) {
     return slice.length == strlen(text) && memcmp(slice.at, text, slice.length) == 0;
 }
 
+/* Table 3-7 of the Unicode standard: only the second byte's range depends on the first. */
+int mbp_is_utf8(const char *text) {
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        const int more = *c < 0x80 ? 0 : *c >= 0xc2 && *c < 0xe0 ? 1 : *c >= 0xe0 && *c < 0xf0 ? 2 : *c >= 0xf0 && *c < 0xf5 ? 3 : -1;
+        unsigned char low = *c == 0xe0 ? 0xa0 : *c == 0xf0 ? 0x90 : 0x80, high = *c == 0xed ? 0x9f : *c == 0xf4 ? 0x8f : 0xbf;
+        if (more < 0)
+            return 0;
+        for (int i = 0; i < more; i++, low = 0x80, high = 0xbf)
+            if (*++c < low || *c > high)
+                return 0;
+    }
+    return 1;
+}
+
 static int is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
 mbp_slice mbp_take_word(mbp_slice *rest) {

@@ -22,6 +22,9 @@ int mbp_slice_is(mbp_slice slice, const char *text);
 /* Takes the first word off *rest (words are separated by blanks); an empty word when there is none. */
 mbp_slice mbp_take_word(mbp_slice *rest);
 
+/* Whether the bytes are UTF-8, of which every character has one form, and surrogates are none. */
+int mbp_is_utf8(const char *text);
+
 /* The whole slice as a number; 0 when it is none. Independent of the locale. */
 int mbp_parse_number(mbp_slice slice, double *value);
 int mbp_parse_integer(mbp_slice slice, int64_t *value);

@@ -14,6 +14,9 @@ GRAPHS = {
 }
 
 
+NOTES = "".join(map(chr, range(1, 300))) + '\\u0041 \\/ "quoted"\U0001f600\ud7ff\ue000\U0010ffff'  # whatever a text may have
+
+
 def make(module, text=SMALL, dtype="float32", seed=0):
     """A net whose parameters are arbitrary bits, those of NaNs and subnormals too."""
     net = module.Net(text, dtype, seed)
@@ -23,4 +26,7 @@ def make(module, text=SMALL, dtype="float32", seed=0):
 
 
 def state(net):
-    return net.text(), net.dtype, net.seed, bytes(memoryview(net.params))
+    return net.text(), net.dtype, net.seed, net.notes, bytes(memoryview(net.params))
+
+
+EXTRAS = (NOTES, {"trainer.slots.m": bytes(range(256)), "trainer.state.empty": b"", "a.b-_9.c.d": bytes(8)})

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from file_cases import BACKENDS, GRAPHS, SMALL, make, state
+from file_cases import BACKENDS, EXTRAS, GRAPHS, NOTES, SMALL, make, state
 
 from microbp.reference.file import crc32c
 
@@ -54,9 +54,10 @@ def substitute(data, old, new):
 
 
 def verdict(module, data):
-    """What the bytes are to a backend: a net's state, or None when they are refused."""
+    """What the bytes are to a backend: a net's state, with extras if there are any, or None when they are refused."""
     try:
-        return state(module.Net.read(data))
+        net, extras = module.Net.read_with(data)
+        return (*state(net), extras) if extras else state(net)
     except (ValueError, NotImplementedError):
         return None
 
@@ -105,6 +106,97 @@ def test_round_trip(module, text, dtype, tmp_path):
     module.Net.load(path).save(path)
     assert path.read_bytes() == net.write()
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_notes_are_kept(module):
+    compiled, reference = (importlib.import_module(name) for name in BACKENDS.values())
+    net, other = make(compiled), make(reference)
+    assert net.notes == other.notes == ""
+    bare = net.write()
+    assert b"notes" not in bare
+    for notes in (NOTES, "n", '{"a":[1,"é"]}', "x" * (2**24 - 1)):
+        net.notes = other.notes = notes
+        assert net.notes == other.notes == notes
+        if len(notes) < 1000:  # the reference's checksum is slow
+            assert net.write() == other.write()
+            assert state(reference.Net.read(net.write())) == state(net)
+        assert state(compiled.Net.read(net.write())) == state(net)
+    for notes in ("x" * 2**24, "zero\0byte", "\ud800"):
+        for one in (net, other):
+            with pytest.raises(ValueError, match="notes|surrogate"):
+                one.notes = notes
+            assert len(one.notes) == 2**24 - 1
+    net.notes = other.notes = ""
+    assert net.write() == other.write() == bare
+
+
+# What stands in a file's string, and whether microbp writes it so.
+OURS = [r"\"", r"\\", r"\n", r"\b", r"\f", r"\r", r"\t", r"\u0001", r"\u001f", "\x7f", "\u00e9", "\U0010ffff"]
+NOT_OURS = [r"\/", r"\u001F", r"\u000a", r"\u0000", r"\u0041", r"\u00e9", r"\ud83d\ude00", r"\x", r"\u12", "\\", "\n", "\0"]
+NOT_UTF8 = ["80", "c3", "c080", "c1bf", "e09fbf", "eda080", "f08fbfbf", "f4908080", "f5808080", "ff", "c35c2f"]
+
+
+def test_notes_have_one_form(module):
+    net = make(module)
+    net.notes = "here"
+    data = net.write()
+    for text in OURS + NOT_OURS:
+        changed = substitute(data, b"here", text.encode())
+        assert (verdict(module, changed) is not None) == (text in OURS), text
+        assert text not in OURS or b'"microbp.notes":"' + text.encode() + b'"}' in module.Net.read(changed).write()
+    for text in ["", *NOT_UTF8]:
+        assert verdict(module, substitute(data, b"here", bytes.fromhex(text))) is None, text
+
+
+@each_graph
+@each_dtype
+def test_extras_are_kept(text, dtype, tmp_path):
+    compiled, reference = (importlib.import_module(name) for name in BACKENDS.values())
+    net, path = make(compiled, text, dtype), tmp_path / "run"
+    net.notes = "notes"
+    for extras in (EXTRAS, ("only a text", {})):
+        data = net.write_with(*extras)
+        assert reference.Net.read(net.write()).write_with(*extras) == data
+        net.save_with(path, *extras)
+        assert path.read_bytes() == data
+        for module in (compiled, reference):
+            for back, kept in (module.Net.read_with(data), module.Net.load_with(path)):
+                assert state(back) == state(net)
+                assert kept == extras
+            assert state(module.Net.load(path)) == state(net)
+            assert module.Net.read_with(net.write())[1] is None
+
+
+BAD_EXTRAS = [
+    ("", {}),
+    ("zero\0byte", {}),
+    ("x" * 2**24, {}),
+    ("\ud800", {}),
+    ("text", {"trainer.m": b""}),
+    ("text", {"trainer..m": b""}),
+    ("text", {".trainer.m": b""}),
+    ("text", {"trainer.m.": b""}),
+    ("text", {"trainer.a b.m": b""}),
+    ("text", {"trainer.é.m": b""}),
+    ("text", {"trainer.m\0.m": b""}),
+    ("text", {"trainer.m.m\n": b""}),
+    ("text", {"a.b." + "c" * 60: b""}),
+    ("text", {"trainer.slots.m": bytes(7)}),
+    ("text", {f"trainer.slots.{i}": b"" for i in range(65)}),
+]
+
+
+@pytest.mark.parametrize("extras", BAD_EXTRAS, ids=range(len(BAD_EXTRAS)))
+def test_extras_that_no_file_holds(module, extras, tmp_path):
+    with pytest.raises(ValueError, match="extras|surrogate|zero byte|vector"):
+        make(module).save_with(tmp_path / "run", *extras)
+    assert os.listdir(tmp_path) == []
+
+
+def test_limits_of_extras(module):
+    extras = ("x", {f"trainer.{'s' * (51 + (i < 10))}.{i}": bytes(4 * i) for i in range(64)})
+    assert max(map(len, extras[1])) == 62
+    assert module.Net.read_with(make(module).write_with(*extras))[1] == extras
 
 
 def test_frozen_layers_and_links_are_kept(module):
@@ -239,6 +331,45 @@ def test_hostile_headers(module, old, new):
     assert verdict(module, substitute(data, old.encode(), new.encode())) is None
 
 
+EXTRA_REPLACEMENTS = [
+    ('"trainer.slots.m"', '"trainer.m"'),
+    ('"trainer.slots.m"', '"trainer.state.empty"'),
+    ('"trainer.slots.m"', '"a.b-_9.c.d"'),
+    ('"trainer.slots.m"', '"dense_0.weight"'),
+    ('"trainer.slots.m"', '"trainer.slots.\u00e9"'),
+    ('"trainer.slots.m"', '"trainer.slots.' + "m" * 60 + '"'),
+    (',"microbp.trainer":"here"', ""),
+    ('"microbp.trainer":"here"', '"microbp.trainer":""'),
+    ('"microbp.trainer":"here"', '"microbp.trainer":"\\u0000"'),
+    ('"microbp.trainer":"here"', '"microbp.trainer":"\\/"'),
+    ('"microbp.trainer":"here"', '"microbp.trainer":{}'),
+    ('"microbp.trainer":"here"', '"microbp.trainer":"here","microbp.trainer":"here"'),
+    ('"shape":[64]', '"shape":[63]'),
+    ('"shape":[64]', '"shape":[64,1]'),
+    ('"shape":[64]', '"shape":[]'),
+    ('"shape":[64]', '"shape":[true]'),
+    ('"shape":[64],"data_offsets":[32,288]', '"shape":[64],"data_offsets":[288,32]'),
+    ('"shape":[64],"data_offsets":[32,288]', '"shape":[64],"data_offsets":[36,292]'),
+    ('"shape":[64],"data_offsets":[32,288]', '"shape":[63],"data_offsets":[32,287]'),
+    ('"shape":[64],"data_offsets":[32,288]', '"shape":[63],"data_offsets":[32,284]'),
+    ('"shape":[64],"data_offsets":[32,288]', '"shape":[4611686018427387904],"data_offsets":[32,32]'),
+    ('"shape":[64],"data_offsets":[32,288]', '"shape":[2305843009213693951],"data_offsets":[32,9223372036854775807]'),
+    ('"dtype":"F32","shape":[64]', '"dtype":"F64","shape":[32]'),
+    ('"trainer.state.empty":{"dtype":"F32"', '"trainer.state.empty":{"dtype":"F64"'),
+    ("[288,296]}}", "[288,292]}}"),
+    ("[288,296]}}", '[288,296]},"x.y.z":{"dtype":"F32","shape":[1],"data_offsets":[296,300]}}'),
+    ("[288,296]}}", "[288,296]}}}"),
+    ("[288,296]}}", "[288,296]},}"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), EXTRA_REPLACEMENTS, ids=range(len(EXTRA_REPLACEMENTS)))
+def test_hostile_extras(module, old, new):
+    data = make(module).write_with("here", EXTRAS[1])
+    assert verdict(module, data) == (*state(make(module)), ("here", EXTRAS[1]))
+    assert verdict(module, substitute(data, old.encode(), new.encode())) is None
+
+
 def test_valid_json_that_differs_only_in_space_is_read(module):
     net = make(module)
     data = substitute(net.write(), b',"dense_0.bias":', b' ,\t"dense_0.bias" :\n ')
@@ -248,7 +379,7 @@ def test_valid_json_that_differs_only_in_space_is_read(module):
 def test_backends_agree_on_mutants(rng):
     """Random edits of the header, the checksum made right: both refuse, or both read the same net."""
     compiled, reference = (importlib.import_module(name) for name in BACKENDS.values())
-    data = make(compiled, GRAPHS["scalar"]).write()
+    data = make(compiled, GRAPHS["scalar"]).write_with("text", {"a.b.c": bytes(8), "a.b.d": bytes(4)})
     end = data.rindex(b"}") + 1
     with little_memory():
         for _ in range(2000):
@@ -266,7 +397,7 @@ def test_backends_agree_on_mutants(rng):
 )
 def test_foreign_safetensors(module, metadata):
     header = json.dumps({**metadata, "w": {"dtype": "BF16", "shape": [1, 2, 1], "data_offsets": [0, 4]}}).encode()
-    with pytest.raises(ValueError, match="not a microbp file.*microbp.graph"):
+    with pytest.raises(ValueError, match=r"not a microbp file.*microbp.graph.*net\.load_tensors\(file\)"):
         module.Net.read(len(header).to_bytes(8, "little") + header + bytes(4))
 
 

@@ -35,6 +35,27 @@ def test_outputs_are_the_formula_of_the_graph(backend, rows):
     np.testing.assert_allclose(net.predict(rows), expected, rtol=1e-12, atol=1e-14)
 
 
+def test_notes(backend, tmp_path):
+    net, notes = diamond(backend), {"classes": ["élève", 'a "quoted" one\n'], "scale": [1e-300, 0.1], "none": None}
+    assert net.notes == {}
+    net.notes = notes
+    net.save(tmp_path / "net")
+    for other in (net, net.copy(), pickle.loads(pickle.dumps(net)), bp.load(tmp_path / "net", backend=backend)):
+        assert other.notes == notes
+    for wrong, error in ((["list"], TypeError), (None, TypeError), ({"a": {1, 2}}, TypeError), ({"a": float("nan")}, ValueError)):
+        with pytest.raises(error, match="notes must be"):
+            net.notes = wrong
+    for wrong in ({"a": "\ud800"}, {"a": "x" * 2**24}):
+        with pytest.raises(ValueError, match="surrogate|notes have"):
+            net.notes = wrong
+    assert net.notes == notes
+    net.notes = {}
+    assert net.notes == diamond(backend).notes == {}
+    net._core.notes = "[1]"
+    with pytest.raises(ValueError, match="no JSON object"):
+        _ = net.notes
+
+
 def test_a_layer_called_twice_shares_its_weights(backend):
     x, z = bp.Input(3), bp.Input(3)
     layer = bp.Dense(2)

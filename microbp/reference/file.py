@@ -5,24 +5,23 @@
                 then for each tensor {"dtype":"F32","shape":[out,in],"data_offsets":[begin,end]}
     the rest    the tensors, in layer order and without gaps; a weight is (out, in) row-major, the transpose of what memory holds
 
+A trainer's file has extras: a text in the metadata, and vectors in the net's dtype that follow the tensors.
+
 This is a safetensors file. The checksum is the CRC-32C of the whole file with its own eight digits taken as zeros. Reading trusts
 nothing: what is not exactly what `write` could have written is refused with a ValueError, before memory is asked for.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-import stat
 import sys
 from array import array
-from contextlib import suppress
-from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENODEV
 from typing import Any
 
 from .arrays import FORMATS
+from .disk import read_file, write_file
 from .graph import Graph, Layer, Norm
 from .net import Net, Tensor
 
@@ -31,12 +30,36 @@ _RNG = "philox4x32-10/1"
 _NO_CRC = "00000000"
 _DTYPES = {"float32": "F32", "float64": "F64"}
 _KEYS = {"format", "microbp.format", "microbp.graph", "microbp.seed", "microbp.rng", "microbp.crc32c"}
+_MORE_KEYS = {"microbp.notes", "microbp.trainer"}  # which only some files have
+_VECTORS_MAX, _TEXT_MAX = 64, 2**24 - 1
+_VECTOR_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}")  # one dot more than a tensor's
+Extras = tuple[str, dict[str, bytes]]  # a text, and vectors by name
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _CRC_VALUE = re.compile(rb'"microbp\.crc32c"\s*:\s*"([0-9a-f]{8})"')  # cannot match inside a string, whose quotes are escaped
 
 
 def write(net: Net) -> bytes:
     """The bytes of the net's file; the same net always gives the same bytes."""
-    if not net.params and net.dtype != "float32":
+    return _write(net, None)
+
+
+def write_with(net: Net, text: str, vectors: dict[str, bytes]) -> bytes:
+    """The bytes of a file with extras."""
+    if not 1 <= len(text.encode()) <= _TEXT_MAX or "\0" in text:
+        raise ValueError(f"the text of extras is not UTF-8 of 1 to {_TEXT_MAX} bytes")
+    if len(vectors) > _VECTORS_MAX:
+        raise ValueError(f"a file holds at most {_VECTORS_MAX} vectors beside the network, not {len(vectors)}")
+    for name, data in vectors.items():
+        if not _VECTOR_NAME.fullmatch(name):
+            raise ValueError(f'{name!r} is no name of a vector like "trainer.slots.m"')
+        if len(data) % net.params.itemsize:
+            raise ValueError(f"the vector {name} has {len(data)} bytes, no multiple of the {net.params.itemsize} of an element")
+    return _write(net, (text, vectors))
+
+
+def _write(net: Net, extras: Extras | None) -> bytes:
+    text, vectors = extras or ("", {})
+    if not net.params and not vectors and net.dtype != "float32":
         raise ValueError(f"a {net.dtype} network without parameters cannot be written: a file keeps the dtype with the tensors")
     metadata = {
         "format": "microbp",
@@ -46,33 +69,40 @@ def write(net: Net) -> bytes:
         "microbp.rng": _RNG,
         "microbp.crc32c": _NO_CRC,
     }
-    header = _json({"__metadata__": metadata, **_entries(net)}).encode()
+    if net.notes:
+        metadata["microbp.notes"] = net.notes
+    if extras:
+        metadata["microbp.trainer"] = text
+    header = _json({"__metadata__": metadata, **_entries(net, {name: len(data) for name, data in vectors.items()})}).encode()
     header += b" " * (-(8 + len(header)) % _ALIGNMENT)
-    whole = len(header).to_bytes(8, "little") + header + _data(net)
+    whole = len(header).to_bytes(8, "little") + header + _data(net) + b"".join(vectors.values())
     found = _CRC_VALUE.search(whole)
     assert found
     return whole[: found.start(1)] + b"%08x" % crc32c(whole) + whole[found.end(1) :]
 
 
-def read(data: bytes) -> Net:
-    """The net from a file's bytes; ValueError if they are not exactly a microbp file."""
+def read_with(data: bytes) -> tuple[Net, Extras | None]:
+    """The net from a file's bytes, and its extras; ValueError if they are not exactly a microbp file."""
     data = bytes(memoryview(data))
     header, metadata, tensors = _header(data)
     _check_metadata(data, header, metadata)
     dtype, text = _dtype(tensors), metadata["microbp.graph"]
-    if not text.isascii():
+    if not re.fullmatch("[ -~\n]*", text):
         raise _damaged("its graph has a character that is not ASCII")
     try:
         count = sum(_numbers(layer) for layer in Graph.parse(text).layers.values())
     except ValueError as error:
         raise ValueError(f"the file's graph is refused: {error}") from None
     item, numbers = array(FORMATS[dtype]).itemsize, data[8 + len(header) :]
-    if count * item != len(numbers):
+    has_extras = "microbp.trainer" in metadata
+    if len(numbers) % item or (count * item > len(numbers) if has_extras else count * item != len(numbers)):
         raise _damaged(f"its graph has {count} parameters of {item} bytes, and it holds {len(numbers)} bytes of them")
     net = Net(text, dtype, int(metadata["microbp.seed"]))
-    _check_tensors(tensors, _entries(net))
-    _fill(net, numbers)
-    return net
+    vectors = _read_vectors(net, dict(list(tensors.items())[len(net.layout) :]), numbers[count * item :]) if has_extras else {}
+    _check_tensors(tensors, _entries(net, {name: len(vector) for name, vector in vectors.items()}))
+    _fill(net, numbers[: count * item])
+    net.notes = metadata.get("microbp.notes", "")
+    return net, (metadata["microbp.trainer"], vectors) if has_extras else None
 
 
 def crc32c(data: bytes) -> int:
@@ -110,17 +140,21 @@ def _tensors(net: Net) -> list[tuple[Tensor, array]]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _entries(net: Net) -> dict[str, dict[str, Any]]:
-    """The header's entry for each tensor."""
+def _entries(net: Net, vectors: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """The header's entry for each tensor, and for each vector, of which the size in bytes is given."""
     entries, begin = {}, 0
     for tensor, _ in _tensors(net):
         end = begin + tensor.rows * tensor.cols * net.params.itemsize
         shape = [tensor.cols, tensor.rows] if tensor.is_matrix else [tensor.cols]
         entries[f"{tensor.layer}.{tensor.name}"] = {"dtype": _DTYPES[net.dtype], "shape": shape, "data_offsets": [begin, end]}
         begin = end
+    for name, size in vectors.items():
+        offsets = [begin, begin + size]
+        entries[name] = {"dtype": _DTYPES[net.dtype], "shape": [size // net.params.itemsize], "data_offsets": offsets}
+        begin += size
     return entries
 
 
@@ -141,6 +175,23 @@ def _fill(net: Net, data: bytes) -> None:
             begin += tensor.rows
 
 
+def _read_vectors(net: Net, entries: dict[str, Any], data: bytes) -> dict[str, bytes]:
+    """The vectors of a file's last entries, which _check_tensors then compares with what would be written for them."""
+    vectors: dict[str, bytes] = {}
+    begin = 0
+    for name, entry in entries.items():
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        count = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
+        size = count * net.params.itemsize
+        if not _VECTOR_NAME.fullmatch(name) or not 0 <= size <= len(data) - begin or len(vectors) == _VECTORS_MAX:
+            raise _damaged(f"the entry after its tensors, number {len(vectors)}, is none of a vector")
+        vectors[name] = data[begin : begin + size]
+        begin += size
+    if begin != len(data):
+        raise _damaged("its header and its data end at different places")
+    return vectors
+
+
 def _little_endian(numbers: array) -> array:
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -152,6 +203,9 @@ def _little_endian(numbers: array) -> array:
 
 def _damaged(what: str) -> ValueError:
     return ValueError(f"the file is damaged: {what}; restore it from a copy")
+
+
+_TENSORS = "; if it is of another library, net.load_tensors(file) of Python takes its arrays by name"
 
 
 def _foreign(why: str) -> ValueError:
@@ -171,7 +225,7 @@ def _header(data: bytes) -> tuple[bytes, dict[str, str], dict[str, Any]]:
     except (ValueError, RecursionError):
         raise _damaged("its header is not the JSON of a safetensors file") from None
     if next(iter(tensors), None) != "__metadata__":
-        raise _foreign("there is no microbp.graph at the start of its header")
+        raise _foreign("there is no microbp.graph at the start of its header" + _TENSORS)
     metadata = tensors.pop("__metadata__")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged("its header is not the JSON of a safetensors file")
@@ -195,15 +249,20 @@ def _check_metadata(data: bytes, header: bytes, metadata: dict[str, str]) -> Non
     if "microbp.crc32c" in metadata and not _checksum_holds(data, header):
         raise _damaged("its checksum does not match")
     if "microbp.graph" not in metadata:
-        raise _foreign("its metadata has no microbp.graph")
+        raise _foreign("its metadata has no microbp.graph" + _TENSORS)
     for key in _KEYS - metadata.keys():
         raise _damaged(f"its metadata has no {key}")
     if metadata["microbp.format"] != "1":
         raise ValueError("the file is of another format than 1, which this microbp reads; use a newer microbp")
     if metadata["microbp.rng"] != _RNG:
         raise ValueError(f"the file's random numbers are not {_RNG}, which this microbp has; use a newer microbp")
-    if metadata["format"] != "microbp" or len(metadata) > len(_KEYS) or re.search(rb"\\[^n]", header):
-        raise _damaged("its metadata is not what microbp writes")  # whose only escape is \n
+    given = {metadata[key] for key in _MORE_KEYS & metadata.keys()}
+    if metadata["format"] != "microbp" or metadata.keys() - _KEYS - _MORE_KEYS or "" in given:
+        raise _damaged("its metadata is not what microbp writes")
+    if any(_json(json.loads(string)) != string for string in _STRING.findall(header.decode())):
+        raise _damaged("its header has a character that is escaped otherwise than microbp does")
+    if any("\0" in text or len(text.encode()) > _TEXT_MAX for text in given):
+        raise _damaged("its notes or its microbp.trainer are no text")
     seed = metadata["microbp.seed"]
     if not re.fullmatch("0|[1-9][0-9]{0,19}", seed) or int(seed) >= 2**64:
         raise _damaged("its seed is no number")
@@ -239,139 +298,27 @@ def _check_tensors(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def save(net: Net, path: str | os.PathLike[str]) -> None:
-    """Writes the net's file, all or nothing: at every moment, and after a crash, the path names the old file or the new. A symbolic
-    link is written through, and an existing file keeps its permissions."""
-    data = write(net)
+    """Writes the net's file, all or nothing."""
+    save_bytes(write(net), path)
+
+
+def save_with(net: Net, path: str | os.PathLike[str], text: str, vectors: dict[str, bytes]) -> None:
+    """The same with extras."""
+    save_bytes(write_with(net, text, vectors), path)
+
+
+def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
+    """Writes a file that `write` or `write_with` made."""
     try:
-        _write_file(os.fsdecode(path), data)
+        write_file(os.fsdecode(path), data)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
 
 
-def load(path: str | os.PathLike[str]) -> Net:
-    """The net of a file; ValueError if it is damaged or not microbp's."""
-    data = _read_file(os.fsdecode(path))
+def load_with(path: str | os.PathLike[str]) -> tuple[Net, Extras | None]:
+    """The net of a file, and its extras; ValueError if it is damaged or not microbp's."""
+    data = read_file(os.fsdecode(path))
     try:
-        return read(data)
+        return read_with(data)
     except ValueError as error:
         raise ValueError(f"{os.fsdecode(path)}: {error}") from None
-
-
-def _write_file(path: str, data: bytes) -> None:
-    """The order: temporary file beside the target, write, fsync, rename over the target, fsync of the directory."""
-    target = os.path.realpath(path) if os.path.exists(path) else path
-    mode = _mode(target)
-    directory = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        temp, file = _create_temp(target, 0o666 if mode is None else mode)
-        try:
-            if mode is not None:
-                with suppress(OSError):  # where a file system knows no modes, it stays as it was created
-                    os.fchmod(file, mode)
-            _write_all(file, data)
-            os.rename(temp, target)
-        except BaseException:
-            os.unlink(temp)
-            raise
-        finally:
-            os.close(file)  # only now: closing gives up the lock
-        _sync_directory(directory)
-    finally:
-        os.close(directory)
-
-
-def _mode(target: str) -> int | None:
-    """Permissions of the file that will be replaced; None if there is none."""
-    try:
-        mode = os.lstat(target).st_mode
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(mode):
-        raise _not_a_file(mode, target)
-    return mode & 0o777
-
-
-def _not_a_file(mode: int, path: str) -> OSError:
-    if stat.S_ISDIR(mode):
-        return IsADirectoryError(EISDIR, os.strerror(EISDIR), path)
-    return OSError(ENODEV, "not a regular file", path)
-
-
-def _create_temp(target: str, mode: int) -> tuple[str, int]:
-    """A new file beside the target, locked. Each name is tried twice: once to find it stale, once to take it."""
-    directory, name = os.path.split(target)
-    for attempt in range(64):
-        temp = os.path.join(directory, f"{os.fsdecode(os.fsencode(name)[:247])}.{attempt // 2}.tmp")
-        try:
-            file = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            _remove_stale(temp)
-            continue
-        if _lock(file) is not False and _is_named(temp, file):
-            return temp, file
-        os.close(file)  # another writer took it for stale before it was locked, and removes it
-    raise FileExistsError(EEXIST, "its temporary names are all in use", target)
-
-
-def _remove_stale(temp: str) -> None:
-    """Removes what a killed writer left. A writer's lock ends with its process, so whoever gets the lock knows that nobody writes the
-    file any more; and only who has it removes the file."""
-    try:
-        file = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return
-    try:
-        if _lock(file) and _is_named(temp, file):
-            os.unlink(temp)
-    finally:
-        os.close(file)
-
-
-def _lock(file: int) -> bool | None:
-    """False: another process has the lock; None: this file system has no locks, which also keeps others from removing the file."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _is_named(temp: str, file: int) -> bool:
-    try:
-        return os.path.samestat(os.lstat(temp), os.fstat(file))
-    except FileNotFoundError:
-        return False
-
-
-def _write_all(file: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]
-    os.fsync(file)
-
-
-def _sync_directory(directory: int) -> None:
-    try:
-        os.fsync(directory)
-    except OSError as error:
-        if error.errno != EINVAL:  # this file system has nothing to sync in a directory
-            raise
-
-
-def _read_file(path: str) -> bytes:
-    file = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)  # opening a pipe must not wait for a writer
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise _not_a_file(status.st_mode, path)
-        parts, rest = [], status.st_size
-        while rest:
-            parts.append(os.read(file, rest))
-            rest -= len(parts[-1])
-            if not parts[-1]:
-                raise OSError(EBUSY, "it is being cut short right now", path)
-        return b"".join(parts)
-    finally:
-        os.close(file)

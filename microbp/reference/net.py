@@ -17,6 +17,7 @@ from .random import Place, draws
 from .spec import Spec, check_parameter
 
 _INITIALISATION = 1  # the purpose of these random numbers
+_NOTES_MAX = 2**24 - 1  # bytes
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Net:
         self.graph = Graph.parse(text)
         self.dtype = dtype
         self.threads = 1  # may be set, and changes nothing
+        self._notes = ""
         self.format = FORMATS[dtype]
         self.layout = _layout(self.graph)
         self.buffer_layout = _buffer_layout(self.graph)
@@ -125,6 +127,20 @@ class Net:
             raise ValueError(f"output {output} does not exist: the net has {len(self.graph.outputs)}")
         self.graph.outputs[output].link = Spec.parse("link", link).name
 
+    @property
+    def notes(self) -> str:
+        """A text that the net carries and its file keeps; "" for none."""
+        return self._notes
+
+    @notes.setter
+    def notes(self, notes: str) -> None:
+        size = len(notes.encode())
+        if "\0" in notes:
+            raise ValueError("the notes have a zero byte in them")
+        if size > _NOTES_MAX:
+            raise ValueError(f"the notes have {size} bytes; a network carries at most {_NOTES_MAX}")
+        self._notes = notes
+
     # ---- from inputs to outputs ----
 
     def read_inputs(self, xs: Sequence[Any], wanted: bool = False) -> list[Matrix]:
@@ -175,12 +191,23 @@ class Net:
 
         return write(self)
 
+    def write_with(self, text: str, vectors: dict[str, bytes]) -> bytes:
+        """The bytes of a file that holds a text and vectors beside the net."""
+        from .file import write_with
+
+        return write_with(self, text, vectors)
+
     @staticmethod
     def read(data: bytes) -> Net:
         """The net from the bytes of a file."""
-        from .file import read
+        return Net.read_with(data)[0]
 
-        return read(data)
+    @staticmethod
+    def read_with(data: bytes) -> tuple[Net, tuple[str, dict[str, bytes]] | None]:
+        """The net, and the text and vectors beside it, or None."""
+        from .file import read_with
+
+        return read_with(data)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file, all or nothing."""
@@ -188,12 +215,23 @@ class Net:
 
         save(self, path)
 
+    def save_with(self, path: str | os.PathLike[str], text: str, vectors: dict[str, bytes]) -> None:
+        """Writes a file that holds a text and vectors beside the net."""
+        from .file import save_with
+
+        save_with(self, path, text, vectors)
+
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Net:
         """The net from a file."""
-        from .file import load
+        return Net.load_with(path)[0]
 
-        return load(path)
+    @staticmethod
+    def load_with(path: str | os.PathLike[str]) -> tuple[Net, tuple[str, dict[str, bytes]] | None]:
+        """The net from a file, and the text and vectors beside it, or None."""
+        from .file import load_with
+
+        return load_with(path)
 
 
 def _layout(graph: Graph) -> list[Tensor]:

@@ -26,6 +26,7 @@ static char bytes[10];
     X(mbp_net_dtype(NULL) == MBP_F32)                                                                                                      \
     X(mbp_net_seed(NULL) == 0)                                                                                                             \
     X(mbp_net_isa(NULL) == NULL)                                                                                                           \
+    X(mbp_net_notes(NULL) == NULL)                                                                                                         \
     X(mbp_net_inputs(NULL) == 0)                                                                                                           \
     X(mbp_net_outputs(NULL) == 0)                                                                                                          \
     X(mbp_net_nodes(NULL) == 0)                                                                                                            \
@@ -50,6 +51,8 @@ static char bytes[10];
     X(mbp_net_set_layer(NULL, "a", "lr", 1, NULL) == MBP_INVALID)                                                                          \
     X(mbp_net_set_layer(net, "a", NULL, 1, NULL) == MBP_INVALID)                                                                           \
     X(mbp_net_set_link(NULL, 0, "exp", NULL) == MBP_INVALID)                                                                               \
+    X(mbp_net_set_notes(NULL, "notes", NULL) == MBP_INVALID)                                                                               \
+    X(mbp_net_set_notes(net, NULL, NULL) == MBP_OK && mbp_net_notes(net) == NULL)                                                          \
     X(mbp_net_set_link(net, 0, NULL, NULL) == MBP_INVALID)                                                                                 \
     X(mbp_net_predict(NULL, p->x, 2, p->out, 2, 0, -1, NULL) == MBP_INVALID)                                                               \
     X(mbp_net_predict(net, NULL, 2, p->out, 2, 0, -1, NULL) == MBP_INVALID)                                                                \
@@ -64,6 +67,11 @@ static char bytes[10];
     X(mbp_net_write(net, NULL, &(size_t){100000}, NULL) == MBP_INVALID)                                                                    \
     X(mbp_net_read(NULL, bytes, 10, NULL, NULL) == MBP_INVALID)                                                                            \
     X(mbp_net_read(&made, NULL, 10, NULL, NULL) == MBP_INVALID && !made)                                                                   \
+    X(mbp_net_read_with(&made, NULL, bytes, 10, NULL, NULL) == MBP_INVALID && !made)                                                       \
+    X(mbp_net_load_with(&made, NULL, "/tmp/never", NULL, NULL) == MBP_INVALID && !made)                                                    \
+    X(mbp_net_write_with(NULL, NULL, bytes, &size, NULL) == MBP_INVALID)                                                                   \
+    X(mbp_net_save_with(NULL, NULL, "/tmp/never", NULL) == MBP_INVALID)                                                                    \
+    X((mbp_extras_free(NULL), 1))                                                                                                          \
     X(mbp_trainer_create(NULL, net, LOSSES, "sgd", NULL) == MBP_INVALID)                                                                   \
     X(mbp_trainer_create(&made_trainer, NULL, LOSSES, "sgd", NULL) == MBP_INVALID && !made_trainer)                                        \
     X(mbp_trainer_create(&made_trainer, net, NULL, NULL, 2, "sgd", NULL) == MBP_INVALID && !made_trainer)                                  \

@@ -247,6 +247,7 @@ static void test_names(void) {
     refuse(mbp_net_set_layer(net, "a", "max_norm", INFINITY, &error), &error, MBP_INVALID, "max_norm=inf");
     refuse(mbp_net_set_layer(net, "a", "l2", NAN, &error), &error, MBP_INVALID, "l2=nan");
     refuse(mbp_net_set_link(net, 0, "logit", &error), &error, MBP_INVALID, "softmax");
+    refuse(mbp_net_set_notes(net, "\xc3(", &error), &error, MBP_INVALID, "UTF-8");
     refuse(mbp_net_set_link(net, 2, "exp", &error), &error, MBP_INVALID, "the net has 2");
     refuse(mbp_net_set_link(net, -1, "exp", &error), &error, MBP_INVALID, "output -1");
     refuse(mbp_trainer_get(trainer, "momentum", &value, &error), &error, MBP_INVALID, "lr=");

@@ -1,0 +1,136 @@
+"""Whole files in and out of memory: the order of system calls of src/disk.c. A write is all or nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENODEV
+
+
+def write_file(path: str, data: bytes) -> None:
+    """At every moment, and after a crash, the path names the old file or the new. A symbolic link is written through, and an existing file
+    keeps its permissions. The order: temporary file beside the target, write, fsync, rename over the target, fsync of the directory."""
+    target = os.path.realpath(path) if os.path.exists(path) else path
+    mode = _mode(target)
+    directory = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        temp, file = _create_temp(target, 0o666 if mode is None else mode)
+        try:
+            if mode is not None:
+                with suppress(OSError):  # where a file system knows no modes, it stays as it was created
+                    os.fchmod(file, mode)
+            _write_all(file, data)
+            os.rename(temp, target)
+        except BaseException:
+            os.unlink(temp)
+            raise
+        finally:
+            _close(file)  # only now: closing gives up the lock
+        _sync_directory(directory)
+    finally:
+        _close(directory)
+
+
+def _mode(target: str) -> int | None:
+    """Permissions of the file that will be replaced; None if there is none."""
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        raise _not_a_file(mode, target)
+    return mode & 0o777
+
+
+def _not_a_file(mode: int, path: str) -> OSError:
+    if stat.S_ISDIR(mode):
+        return IsADirectoryError(EISDIR, os.strerror(EISDIR), path)
+    return OSError(ENODEV, "not a regular file", path)
+
+
+def _create_temp(target: str, mode: int) -> tuple[str, int]:
+    """A new file beside the target, locked. Each name is tried twice: once to find it stale, once to take it."""
+    directory, name = os.path.split(target)
+    for attempt in range(64):
+        temp = os.path.join(directory, f"{os.fsdecode(os.fsencode(name)[:247])}.{attempt // 2}.tmp")
+        try:
+            file = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            _remove_stale(temp)
+            continue
+        if _lock(file) is not False and _is_named(temp, file):
+            return temp, file
+        _close(file)  # another writer took it for stale before it was locked, and removes it
+    raise FileExistsError(EEXIST, "its temporary names are all in use", target)
+
+
+def _remove_stale(temp: str) -> None:
+    """Removes what a killed writer left. A writer's lock ends with its process, so whoever gets the lock knows that nobody writes the
+    file any more; and only who has it removes the file."""
+    try:
+        file = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        if _lock(file) and _is_named(temp, file):
+            os.unlink(temp)
+    finally:
+        _close(file)
+
+
+def _lock(file: int) -> bool | None:
+    """False: another process has the lock; None: this file system has no locks, which also keeps others from removing the file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_named(temp: str, file: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(temp), os.fstat(file))
+    except OSError:
+        return False
+
+
+def _close(file: int) -> None:
+    """What closing could report, fsync has reported."""
+    with suppress(OSError):
+        os.close(file)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+    os.fsync(file)
+
+
+def _sync_directory(directory: int) -> None:
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno != EINVAL:  # this file system has nothing to sync in a directory
+            raise
+
+
+def read_file(path: str) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)  # opening a pipe must not wait for a writer
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_a_file(status.st_mode, path)
+        parts, rest = [], status.st_size
+        while rest:
+            parts.append(os.read(file, rest))
+            rest -= len(parts[-1])
+            if not parts[-1]:
+                raise OSError(EBUSY, "it is being cut short right now", path)
+        return b"".join(parts)
+    finally:
+        _close(file)

@@ -1,0 +1,301 @@
+"""Trainers as files: what is loaded goes on as what was saved, in another process too, and a damaged state is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import cases
+import graphs
+import numpy as np
+import pytest
+
+import microbp as bp
+from microbp import trainer_file
+
+ROWS, BATCH = 23, 5
+
+# What a new process does with the files of runs that stopped half-way: the rest.
+GO_ON = """
+import sys, numpy as np, microbp as bp
+data = np.load(sys.argv[1])
+for path in sys.argv[2:]:
+    t = bp.Trainer.load(path)
+    t.fit(data["x"], data["y"], epochs=2, batch_size=5, schedule=lambda step: 0.01 / (1 + step))
+    t.save(path)
+"""
+
+
+def arrays_for(net, seed=0):
+    rng = np.random.default_rng(seed)
+    xs = [rng.normal(size=(ROWS, entry.width)) for entry in net.inputs]
+    ys = [rng.normal(size=(ROWS, entry.width)) for entry in net.outputs]
+    return (xs[0] if len(xs) == 1 else xs), (ys[0] if len(ys) == 1 else ys)
+
+
+def trainer(net, optimizer="adam"):
+    return bp.Trainer(net, ["mse"] * len(net.outputs), optimizer, loss_weights=[0.3 + i for i in range(len(net.outputs))], seed=7)
+
+
+def everything(t):
+    """All bits of a trainer and its network, the time that epochs took aside."""
+    text, vectors = trainer_file._encode_trainer(t)
+    records = [{name: value for name, value in record.items() if name != "seconds"} for record in t._records]
+    state = {**json.loads(text)["state"], "_records": records}
+    return t.net.text(), t.net.seed, t.net.params.tobytes(), t.net.buffers.tobytes(), state, vectors
+
+
+def test_runs_that_stopped_go_on_in_a_new_process(dtype, tmp_path):
+    """Every optimizer, with a schedule and shuffling: 2 k epochs are k epochs, save, a new process, load, k more, bit for bit."""
+    straight = {}
+    for optimizer, case in cases.OPTIMIZERS.items():
+        twins = [trainer(graphs.network("skip", dtype=dtype), case.spec) for _ in range(2)]
+        x, y = arrays_for(twins[0].net)
+        for t, epochs in zip(twins, (4, 2), strict=True):
+            t.fit(x, y, epochs=epochs, batch_size=BATCH, schedule=lambda step: 0.01 / (1 + step))
+        straight[tmp_path / optimizer] = twins[0]
+        twins[1].save(tmp_path / optimizer)
+    np.savez(tmp_path / "data", x=x, y=y)
+    command = [sys.executable, "-P", "-c", GO_ON, tmp_path / "data.npz", *straight]
+    subprocess.run(list(map(str, command)), check=True, timeout=120)
+    for path, t in straight.items():
+        assert everything(bp.Trainer.load(path)) == everything(t), path
+
+
+def test_random_networks_resume(tmp_path):
+    """Every graph, every optimizer: half, save, load, half."""
+    names, resumed = list(cases.OPTIMIZERS), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        inputs, outputs = graphs.draw(rng, ROWS, "tanh", None)
+        net = bp.Network(inputs, outputs, dtype=cases.DTYPES[seed % 2], seed=seed)
+        x, y = arrays_for(net, seed)
+        straight, stopped = (trainer(net.copy(), cases.OPTIMIZERS[names[seed % len(names)]].spec) for _ in range(2))
+        try:
+            straight.fit(x, y, epochs=2, batch_size=BATCH)
+        except FloatingPointError:
+            continue
+        stopped.fit(x, y, epochs=1, batch_size=BATCH)
+        stopped.save(tmp_path / "run")
+        loaded = bp.Trainer.load(tmp_path / "run")
+        assert everything(loaded) == everything(stopped)
+        loaded.fit(x, y, epochs=1, batch_size=BATCH)
+        assert everything(loaded) == everything(straight)
+        resumed += 1
+    assert resumed >= 50
+
+
+def trained(backend, optimizer="adam"):
+    t = bp.Trainer(
+        graphs.network("heads", backend=backend), ["huber(delta=0.3)", "mse", "cross_entropy"], optimizer, [1, 0.1, 3.0], seed=2**63
+    )
+    x, y = arrays_for(t.net)
+    y[2] = np.arange(ROWS) % 3
+    t.fit(x, y, epochs=2, batch_size=BATCH, validation=(x, y))
+    t.net.notes = {"classes": ["a", "b", "c"]}
+    return t
+
+
+@pytest.mark.parametrize("optimizer", ["adam", bp.Adam(0.01, betas=(0.8, 0.9)), bp.SGD(0.1, momentum=0.5, decay_bias=True)], ids=repr)
+def test_what_a_file_keeps(backend, optimizer, tmp_path):
+    t, path = trained(backend, optimizer), tmp_path / "run"
+    t.lr = 0.125
+    t.grads[...] = np.arange(len(t.grads)) - 1e-40
+    t.save(path)
+    for other in ("compiled", "reference"):
+        back = bp.Trainer.load(path, backend=other)
+        assert everything(back) == everything(t)
+        assert back.optimizer == optimizer and back.losses == t.losses and back.history == t.history and back.lr == 0.125
+        assert back.net.backend == other and back.net.notes == t.net.notes
+        back.save(tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == path.read_bytes()
+        net = bp.load(path, backend=other)
+        assert net.text() == t.net.text() and net.params.tobytes() == t.net.params.tobytes()
+    assert bp.Trainer.load(path, backend=backend, n_threads=2).net.n_threads == 2
+
+
+def test_a_diverged_history_is_kept(tmp_path):
+    t = trainer(graphs.network("chain"))
+    t._records = [{"epoch": 1, "loss": float("nan"), "val_loss": float("-inf"), "metric": np.float64(0.1)}]
+    t.save(tmp_path / "run")
+    assert str(bp.Trainer.load(tmp_path / "run").history) == "{'loss': [nan], 'val_loss': [-inf], 'metric': [0.1]}"
+
+
+def test_a_network_without_parameters(tmp_path, dtype):
+    x = bp.Input(2)
+    t = trainer(bp.Network(x, bp.Activation("tanh")(x), dtype=dtype))
+    t.save(tmp_path / "run")
+    back = bp.Trainer.load(tmp_path / "run")
+    assert everything(back) == everything(t) and back.net.dtype == dtype
+
+
+def test_own_losses_are_refused(tmp_path):
+    t = bp.Trainer(graphs.network("chain"), cases.own_mse)
+    with pytest.raises(ValueError, match=r"own_mse.*your own.*t\.net\.save.*pickle"):
+        t.save(tmp_path / "run")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_without_a_trainer(tmp_path):
+    graphs.network("chain").save(tmp_path / "net")
+    with pytest.raises(ValueError, match=r"net: the file holds a network and no trainer; open it by bp\.load"):
+        bp.Trainer.load(tmp_path / "net")
+
+
+def test_what_the_state_cannot_hold(tmp_path):
+    t = trainer(graphs.network("chain"))
+    for wrong in (object(), {1: 2}, {"$array": 1}, np.zeros(3, "int8"), 1j):
+        t.optional = wrong
+        with pytest.raises(TypeError, match=r"trainer\.state\.optional is .* which no file can hold"):
+            t.save(tmp_path / "run")
+    assert os.listdir(tmp_path) == []
+
+
+# ---- files that are valid but for the trainer's state ----
+
+EDITS = [
+    ("version", 2),
+    ("state.epoch", -1),
+    ("state.epoch", 1.5),
+    ("state.epoch", True),
+    ("state.epoch", "1"),
+    ("state.seed", -1),
+    ("state.seed", 2**64),
+    ("state.seed", "x"),
+    ("state.losses", []),
+    ("state.losses", None),
+    ("state.losses", [{"$specs.Loss": "nonsense"}] * 3),
+    ("state.losses", [{"$specs.Loss": 3}] * 3),
+    ("state.losses", [{"$specs.Spec": "mse"}] * 3),
+    ("state.losses", [{"$specs.number": 3}] * 3),
+    ("state.losses", [{"$os.system": "true"}] * 3),
+    ("state.losses", [{"$optimizers.Optimizer": {}}] * 3),
+    ("state.losses", [{"$optimizers.dataclass": {}}] * 3),
+    ("state.losses", [{"$optimizers.__builtins__": {}}] * 3),
+    ("state.losses", [{"$optimizers": {}}] * 3),
+    ("state.loss_weights", [1, 2]),
+    ("state.loss_weights", [1, 2, {"$float": "nan"}]),
+    ("state.loss_weights", [1, 2, {"$float": "x"}]),
+    ("state.loss_weights", {}),
+    ("state.optimizer", "nonsense"),
+    ("state.optimizer", "sgd"),
+    ("state.optimizer", {"$optimizers.Adam": {"lr": -1}}),
+    ("state.optimizer", {"$optimizers.Adam": {"nonsense": 1}}),
+    ("state.optimizer", {"$optimizers.Adam": []}),
+    ("state.optimizer", {"$array": "trainer.state.saved.grads"}),
+    ("state.fit", 1),
+    ("state._core", 1),
+    ("state._records", 1),
+    ("state._records", [1]),
+    ("state._records", [{"loss": "x"}]),
+    ("state._records", [{"loss": {"$float": []}}]),
+    ("state._saved", {}),
+    ("state._saved.lr", -1),
+    ("state._saved.lr", "x"),
+    ("state._saved.steps", -1),
+    ("state._saved.steps", "x"),
+    ("state._saved.grads", {"$array": "trainer.state.saved.slots.n"}),
+    ("state._saved.grads", {"$array": "trainer.state.saved.slots.m"}),
+    ("state._saved.grads", {"$array": []}),
+    ("state._saved.grads", 1),
+    ("state._saved.slots", {}),
+    ("state._saved.slots", []),
+    ("state", []),
+    ("state", {}),
+    ("", []),
+    ("", {}),
+    ("", 1),
+]
+
+
+def edited(value, path, new):
+    """A copy of a JSON value in which the member at the path, "" for the whole, is another."""
+    if not path:
+        return new
+    first, _, rest = path.partition(".")
+    return {**value, first: edited(value.get(first), rest, new)}
+
+
+@pytest.mark.parametrize(("path", "new"), EDITS, ids=range(len(EDITS)))
+def test_states_that_do_not_fit(backend, path, new, tmp_path):
+    core = trained(backend)
+    text, vectors = trainer_file._encode_trainer(core)
+    core.net._core.save_with(str(tmp_path / "run"), json.dumps(edited(json.loads(text), path, new)), vectors)
+    with pytest.raises(ValueError, match=r"run: the trainer's state is not what microbp writes .*bp\.load opens the network"):
+        bp.Trainer.load(tmp_path / "run", backend=backend)
+    bp.load(tmp_path / "run", backend=backend)
+
+
+@pytest.mark.parametrize("change", ["drop", "short", "one", "more", "text"])
+def test_vectors_that_do_not_fit(change, tmp_path):
+    t = trained("compiled")
+    text, vectors = trainer_file._encode_trainer(t)
+    name = "trainer.state.saved.slots.m"
+    data = vectors.pop(name)
+    if change in ("short", "one"):
+        vectors[name] = data[: 4 if change == "one" else -4]
+    elif change != "drop":
+        vectors |= {name: data, "trainer.state.more": b""}
+    t.net._core.save_with(str(tmp_path / "run"), text if change != "text" else "[" * 100_000, vectors)
+    with pytest.raises(ValueError, match="the trainer's state is not what microbp writes"):
+        bp.Trainer.load(tmp_path / "run")
+
+
+# ---- while a run goes on ----
+
+
+def test_checkpoint_by_epochs(tmp_path):
+    t, path = trainer(graphs.network("chain")), tmp_path / "run"
+    x, y = arrays_for(t.net)
+    checkpoint, kept = trainer_file.Checkpoint(t, path, every=3), []
+    for _ in range(7):
+        t.fit(x, y, epochs=1)
+        checkpoint.after_epoch()
+        kept.append(bp.Trainer.load(path).epoch if path.exists() else None)
+    checkpoint.finish()
+    assert kept == [None, None, 3, 3, 3, 6, 6] and bp.Trainer.load(path).epoch == 7
+
+
+def test_fit_keeps_a_checkpoint_that_goes_on_as_if_nothing_had_happened(tmp_path):
+    once, broken, path = trainer(graphs.network("chain")), trainer(graphs.network("chain")), tmp_path / "run"
+    x, y = arrays_for(once.net)
+    once.fit(x, y, epochs=5)
+
+    def interrupt(record):
+        if record.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(x, y, epochs=5, checkpoint=path, every=2, callback=interrupt)
+    resumed = bp.Trainer.load(path)
+    assert resumed.epoch == 3
+    resumed.fit(x, y, epochs=2, checkpoint=path)
+    np.testing.assert_array_equal(bp.Trainer.load(path).net.params, once.net.params)
+    with pytest.raises(ValueError, match="every must be"):
+        once.fit(x, y, epochs=1, checkpoint=path, every=0)
+
+
+def test_checkpoint_by_time(tmp_path, monkeypatch):
+    now, path = [0.0], tmp_path / "run"
+    monkeypatch.setattr(trainer_file.time, "monotonic", lambda: now[0])
+    t = trainer(graphs.network("chain"))
+    checkpoint, kept = trainer_file.Checkpoint(t, path, timedelta(minutes=1)), []
+    for now[0] in (30, 60, 61, 119, 120):
+        t.fit(*arrays_for(t.net), epochs=1)
+        checkpoint.after_epoch()
+        kept.append(bp.Trainer.load(path).epoch if path.exists() else None)
+    assert kept == [None, 2, 2, 2, 5]
+    checkpoint.finish()
+    assert bp.Trainer.load(path).epoch == 5
+
+
+def test_checkpoints_that_cannot_be(tmp_path):
+    t = trainer(graphs.network("chain"))
+    for every, error in ((0, ValueError), (True, TypeError), (1.5, TypeError), ("1", TypeError), (timedelta(), ValueError)):
+        with pytest.raises(error, match="every must be"):
+            trainer_file.Checkpoint(t, tmp_path / "run", every)
+    with pytest.raises(OSError, match="cannot write into the folder"):
+        trainer_file.Checkpoint(t, tmp_path / "nowhere" / "run")
+    with pytest.raises(ValueError, match="own_mse"):
+        trainer_file.Checkpoint(bp.Trainer(graphs.network("chain"), cases.own_mse), tmp_path / "run")
