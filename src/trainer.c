@@ -208,23 +208,30 @@ mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value,
 
 int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? trainer->running.steps : 0; }
 
-/* What runs along as so many updates would have left it; the products, rounded step by step, end at 0 or at 1. */
-static MBP_APART void replay(mbp_trainer *trainer, int64_t steps) {
+enum { REPLAY_MAX = 1 << 30 }; /* updates; a second or two. With a beta of 1 - 1e-6 the products are 0 before. */
+
+/* What runs along as so many updates would have left it; the products, rounded step by step, end at 0 or at 1. 0: they do not in time. */
+static MBP_APART int replay(mbp_trainer *trainer, int64_t steps) {
     mbp_running run = {.power = {1, 1}, .loss = NAN, .last_loss = NAN};
     double before[2] = {0, 0};
     while (run.steps < steps && memcmp(before, run.power, sizeof before) != 0) {
         memcpy(before, run.power, sizeof before);
         mbp_optimizer_advance(trainer->optimizer.row, trainer->optimizer.parameters, &run);
+        if (run.steps == REPLAY_MAX && steps > REPLAY_MAX)
+            return 0;
     }
     run.steps = steps;
     trainer->running = run;
+    return 1;
 }
 
 /* Subnormals flushed, as in the update. */
-static void set_steps(mbp_trainer *trainer, int64_t steps) {
+static mbp_status set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
     const mbp_float_state before = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
-    replay(trainer, steps);
+    const int done = replay(trainer, steps);
     mbp_float_leave(before);
+    return done ? MBP_OK
+                : mbp_fail(error, MBP_INVALID, "the state after %lld updates takes too long to restore with such betas", (long long)steps);
 }
 
 mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
@@ -233,8 +240,7 @@ mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error 
     mbp_status status = mbp_trainer_enter(trainer, error);
     if (status != MBP_OK)
         return status;
-    set_steps(trainer, steps);
-    return mbp_trainer_leave(trainer, MBP_OK);
+    return mbp_trainer_leave(trainer, set_steps(trainer, steps, error));
 }
 
 mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error) {

@@ -193,6 +193,8 @@ static void test_questions(void) {
     CHECK(value == 0.5, "beta1 is %g", value);
     OK(mbp_trainer_set_steps(trainer, 1000, &error));
     CHECK(mbp_trainer_steps(trainer) == 1000, "steps");
+    OK(mbp_trainer_set(trainer, "beta2", 0.999999999999999, &error)); /* its products would take years to settle */
+    CHECK(mbp_trainer_set_steps(trainer, (int64_t)1 << 50, NULL) == MBP_INVALID && mbp_trainer_steps(trainer) == 1000, "steps without end");
     OK(mbp_trainer_reset(trainer, &error));
     CHECK(mbp_trainer_steps(trainer) == 0, "steps after a reset");
     mbp_trainer_free(trainer), mbp_net_free(net);
