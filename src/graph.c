@@ -204,8 +204,10 @@ static mbp_status read_node(reader *r, mbp_slice statement) {
     else if (mbp_is_setting(statement, &node->kind))
         status = mbp_read_setting(r, node);
     else
-        return FAIL(r, "\"%.*s\" is not a statement: input, dense, activation, add, multiply, concat, dropout, noise, batch_norm, layer_norm, output",
-                    mbp_shown(statement), statement.at);
+        return FAIL(
+            r,
+            "\"%.*s\" is not a statement: input, dense, activation, add, multiply, concat, dropout, noise, batch_norm, layer_norm, output",
+            mbp_shown(statement), statement.at);
     net->nodes += status == MBP_OK;
     return status;
 }
@@ -222,17 +224,13 @@ static mbp_status read_line(reader *r) {
 }
 
 static mbp_status read_text(mbp_net *net, mbp_slice text, mbp_error *error) {
-    reader r = {net, 0, {NULL, 0}, error};
+    reader r = {.net = net, .error = error};
     while (text.length) {
-        const char *end = memchr(text.at, '\n', text.length);
-        r.rest = (mbp_slice){text.at, end ? (size_t)(end - text.at) : text.length};
+        r.rest = mbp_take_until(&text, '\n');
         r.line++;
-        size_t used = r.rest.length + (end != NULL);
         mbp_status status = read_line(&r);
         if (status != MBP_OK)
             return status;
-        text.at += used;
-        text.length -= used;
     }
     if (!net->outputs)
         return mbp_fail(error, MBP_INVALID, "the graph has no output: end it with a line \"output N\", N a node's number");
@@ -249,9 +247,11 @@ static void mark_reached(mbp_net *net) {
                 net->node[net->operands[net->node[id].first_operand + i]].reached = 1;
 }
 
-/* Offsets in the flat vectors: the weights of dense layers in layer order, then all biases and scales; running statistics. */
+/* Offsets in the flat vectors: the weights of dense layers in layer order, then all biases and scales; running statistics. And the numbers
+ * of the tensors. */
 static mbp_status place_params(mbp_net *net, mbp_error *error) {
     int64_t count = 0;
+    int tensors = 0;
     for (int i = 0; i < net->layers; i++) {
         if (net->layer[i].kind == MBP_DENSE) {
             net->layer[i].weight = count;
@@ -274,21 +274,49 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
             layer->running = net->buffers;
             net->buffers += 2 * layer->out;
         }
+        layer->tensor = tensors;
+        tensors += 1 + (layer->bias >= 0) + 2 * (layer->running >= 0);
     }
     net->params = count;
     return MBP_OK;
 }
 
-/* The structure with its arrays, in one zeroed block sized by upper bounds: lines for nodes, words for operands. */
-static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
-    size_t lines = 1, words = 1;
-    for (size_t i = 0; i < text.length; i++) {
-        lines += text.at[i] == '\n';
-        words += text.at[i] == ' ' || text.at[i] == '\t' || text.at[i] == '\r';
+/* How many of each a text may have at most. */
+typedef struct bounds {
+    size_t nodes, layers, names, inputs, outputs, operands;
+} bounds;
+
+static size_t limited(size_t count) { return count < NODES_MAX ? count : NODES_MAX; }
+
+/* By the first words of the lines; an operand is a word. names: a power of 2 at least twice the layers. */
+static bounds bound(mbp_slice text) {
+    bounds most = {0};
+    while (text.length) {
+        mbp_slice line = mbp_take_until(&text, '\n'), word = mbp_take_word(&line);
+        if (!word.length || *word.at == '#')
+            continue;
+        most.nodes++;
+        if (mbp_slice_is(word, "dense") || mbp_slice_is(word, "batch_norm") || mbp_slice_is(word, "layer_norm"))
+            most.layers++;
+        else if (mbp_slice_is(word, "input"))
+            most.inputs++;
+        else if (mbp_slice_is(word, "output"))
+            most.outputs++;
+        while (mbp_take_word(&line).length)
+            most.operands++;
     }
-    lines = lines < NODES_MAX ? lines : NODES_MAX;
+    most = (bounds){limited(most.nodes), limited(most.layers), 1, limited(most.inputs), limited(most.outputs), most.operands};
+    while (most.names < 2 * most.layers)
+        most.names *= 2;
+    return most;
+}
+
+/* The structure with its arrays, in one zeroed block. */
+static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
+    const bounds most = bound(text);
     const size_t head = (sizeof(mbp_net) + 15) / 16 * 16;
-    size_t bytes = head + lines * (sizeof(mbp_layer) + sizeof(mbp_node) + sizeof(mbp_output) + sizeof(int)) + (words + lines) * sizeof(int);
+    const size_t bytes = head + most.layers * sizeof(mbp_layer) + most.nodes * sizeof(mbp_node) + most.outputs * sizeof(mbp_output) +
+                         (most.names + most.inputs + most.operands) * sizeof(int);
     char *at = mbp_allocate(allocator, bytes);
     if (!at)
         return NULL;
@@ -296,10 +324,12 @@ static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
     mbp_net *net = (mbp_net *)at;
     net->graph_bytes = bytes;
     net->layer = (mbp_layer *)(at += head);
-    net->node = (mbp_node *)(at += lines * sizeof(mbp_layer));
-    net->output = (mbp_output *)(at += lines * sizeof(mbp_node));
-    net->input_nodes = (int *)(at += lines * sizeof(mbp_output));
-    net->operands = (int *)(at + lines * sizeof(int));
+    net->node = (mbp_node *)(at += most.layers * sizeof(mbp_layer));
+    net->output = (mbp_output *)(at += most.nodes * sizeof(mbp_node));
+    net->names = (int *)(at += most.outputs * sizeof(mbp_output));
+    net->names_mask = (uint32_t)most.names - 1;
+    net->input_nodes = net->names + most.names;
+    net->operands = net->input_nodes + most.inputs;
     if (allocator) {
         net->own_allocator = *allocator;
         net->allocator = &net->own_allocator;
@@ -331,9 +361,9 @@ mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator 
     return MBP_OK;
 }
 
-mbp_status mbp_graph_count(const char *graph, int64_t *numbers, mbp_error *error) {
+mbp_status mbp_graph_count(const char *graph, int64_t *numbers, const mbp_allocator *allocator, mbp_error *error) {
     mbp_net *net;
-    mbp_status status = mbp_graph_read(&net, graph, NULL, error);
+    mbp_status status = mbp_graph_read(&net, graph, allocator, error);
     if (status == MBP_OK) {
         *numbers = net->params + net->buffers;
         mbp_graph_free(net);

@@ -7,7 +7,8 @@
 typedef struct reader {
     mbp_net *net;
     int line;
-    mbp_slice rest; /* of the line */
+    mbp_slice rest;        /* of the line */
+    int layers[MBP_KINDS]; /* so far, by kind */
     mbp_error *error;
 } reader;
 
@@ -23,7 +24,7 @@ mbp_status mbp_read_operands(reader *r, mbp_node *node, int count);
 int64_t mbp_operand_width(const reader *r, const mbp_node *node, int i);
 /* The layer of that name, or -1. */
 int mbp_find_layer(const mbp_net *net, mbp_slice name);
-/* Gives a new layer its name; an empty one: that of its kind, counted. */
+/* Gives the layer that comes next its name; an empty one: that of its kind, counted. */
 mbp_status mbp_name_layer(reader *r, mbp_layer *layer, mbp_slice name);
 /* 0 or 1; an empty value leaves the flag as it is. */
 mbp_status mbp_read_switch(reader *r, mbp_slice value, int *flag);

@@ -164,17 +164,23 @@ void *mbp_net_buffers(mbp_net *net, int64_t *count) {
 }
 
 int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
-    for (int index = 0; net && tensor && index < net->layers && i >= 0; index++) {
-        const mbp_layer *layer = &net->layer[index];
-        if (i-- == 0)
-            return *tensor = (mbp_tensor){layer->name, "weight", layer->weight, layer->in, layer->out, layer->kind == MBP_DENSE ? 2 : 1, 0}, 1;
-        if (layer->bias >= 0 && i-- == 0)
-            return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out, 1, 0}, 1;
-        if (layer->running >= 0 && i-- == 0)
-            return *tensor = (mbp_tensor){layer->name, "running_mean", layer->running, 1, layer->out, 1, 1}, 1;
-        if (layer->running >= 0 && i-- == 0)
-            return *tensor = (mbp_tensor){layer->name, "running_var", layer->running + layer->out, 1, layer->out, 1, 1}, 1;
+    if (!net || !tensor || i < 0 || !net->layers)
+        return 0;
+    int low = 0; /* the layer whose tensor it is, between low and high */
+    for (int high = net->layers; high - low > 1;) {
+        const int middle = low + (high - low) / 2;
+        *(net->layer[middle].tensor <= i ? &low : &high) = middle;
     }
+    const mbp_layer *layer = &net->layer[low];
+    i -= layer->tensor;
+    if (i-- == 0)
+        return *tensor = (mbp_tensor){layer->name, "weight", layer->weight, layer->in, layer->out, layer->kind == MBP_DENSE ? 2 : 1, 0}, 1;
+    if (layer->bias >= 0 && i-- == 0)
+        return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out, 1, 0}, 1;
+    if (layer->running >= 0 && i-- == 0)
+        return *tensor = (mbp_tensor){layer->name, "running_mean", layer->running, 1, layer->out, 1, 1}, 1;
+    if (layer->running >= 0 && i == 0)
+        return *tensor = (mbp_tensor){layer->name, "running_var", layer->running + layer->out, 1, layer->out, 1, 1}, 1;
     return 0;
 }
 

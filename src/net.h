@@ -21,7 +21,7 @@ enum { MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_ALIGNMENT = 64, MBP_IDLE_MAX =
 enum { MBP_ELEMENT_WORK = 8, MBP_UPDATE_WORK = 16 };
 
 typedef enum mbp_node_kind { MBP_INPUT, MBP_DENSE, MBP_ELEMENTWISE, MBP_ADD, MBP_MULTIPLY, MBP_CONCAT, MBP_DROPOUT, MBP_NOISE,
-                             MBP_BATCH_NORM, MBP_LAYER_NORM } mbp_node_kind;
+                             MBP_BATCH_NORM, MBP_LAYER_NORM, MBP_KINDS } mbp_node_kind;
 
 typedef struct mbp_node {
     mbp_node_kind kind;
@@ -30,8 +30,7 @@ typedef struct mbp_node {
     int operands, first_operand; /* how many, and where they start in net->operands */
     int reached; /* whether an output depends on it */
     int64_t width;
-    mbp_formula activation; /* MBP_DENSE and MBP_ELEMENTWISE */
-    double settings[MBP_PARAMETERS_MAX]; /* MBP_DROPOUT: rate; MBP_NOISE: std */
+    mbp_formula activation; /* MBP_DENSE and MBP_ELEMENTWISE; of MBP_DROPOUT (rate) and MBP_NOISE (std) the parameters alone */
 } mbp_node;
 
 /* What a layer is set to besides its shape, as mbp_layer_settings has it: of all kinds the factor of the learning rate; of MBP_DENSE the
@@ -44,6 +43,7 @@ typedef struct mbp_layer {
     mbp_node_kind kind;   /* MBP_DENSE; MBP_BATCH_NORM and MBP_LAYER_NORM have in = 1, gamma as weight and beta as bias */
     int64_t in, out;
     int64_t weight, bias; /* offsets in the flat vector; bias -1: none */
+    int tensor;           /* the number of its first tensor */
     int64_t running;      /* MBP_BATCH_NORM: offset in the buffers of the running mean, then variance; -1: none */
     int frozen;
     double setting[MBP_PARAMETERS_MAX];  /* by mbp_layer_settings */
@@ -67,6 +67,8 @@ struct mbp_net {
     mbp_node *node;
     int *operands;
     mbp_layer *layer;
+    int *names;          /* layer numbers + 1 by the hash of their names, 0: none (statements.c) */
+    uint32_t names_mask; /* how many there are, a power of 2, less 1 */
     int *input_nodes;
     mbp_output *output;
     size_t graph_bytes, block_bytes;
@@ -86,7 +88,7 @@ const char *mbp_layer_settings(mbp_node_kind kind);
 mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator *allocator, mbp_error *error);
 void mbp_graph_free(mbp_net *net);
 /* How many numbers, parameters and buffers, a valid graph text asks for. */
-mbp_status mbp_graph_count(const char *graph, int64_t *numbers, mbp_error *error);
+mbp_status mbp_graph_count(const char *graph, int64_t *numbers, const mbp_allocator *allocator, mbp_error *error);
 const mbp_allocator *mbp_net_allocator(const mbp_net *net);
 
 /* ---- rows of the caller's arrays (array.c) ---- */

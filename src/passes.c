@@ -237,7 +237,7 @@ enum { PURPOSE_DROPOUT = 3, PURPOSE_NOISE = 4 };
 static void run_random(const pass *p, mbp_random_map random, uint32_t purpose, int id, mbp_view out, mbp_view in) {
     elementwise e = {.random = random, .n = p->net->node[id].width, .out = out, .a = in, .chance = p->trainer->chance};
     e.chance.stream = purpose << 24 | (uint32_t)id;
-    e.chance.amount = p->net->node[id].settings[0];
+    e.chance.amount = p->net->node[id].activation.parameters[0];
     run_elementwise(p, &e);
 }
 

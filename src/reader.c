@@ -211,13 +211,13 @@ static mbp_status read_dtype(const source *s, mbp_dtype *dtype, mbp_error *error
 
 /* Whether the graph is valid and asks for the parameters that are there, all of them if there are no extras: only then is memory asked for
  * them. */
-static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtype, mbp_error *error) {
+static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtype, const mbp_allocator *allocator, mbp_error *error) {
     for (const char *c = graph; *c; c++)
         if ((*c < ' ' && *c != '\n') || *c > '~')
             return mbp_fail(error, MBP_CORRUPT, DAMAGED("its graph has a character that is not ASCII"));
     int64_t numbers;
     mbp_error inner;
-    mbp_status status = mbp_graph_count(graph, &numbers, &inner);
+    mbp_status status = mbp_graph_count(graph, &numbers, allocator, &inner);
     if (status != MBP_OK)
         return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the file's graph is refused: %.200s", inner.text);
     size_t item = mbp_dtype_size(dtype), data = s->size - s->data_at;
@@ -363,7 +363,7 @@ static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, 
     if (status == MBP_OK && !parse_seed(value_text(s, SEED, text), &own.seed))
         status = mbp_fail(error, MBP_CORRUPT, DAMAGED("its seed is no number"));
     if (status == MBP_OK)
-        status = check_graph(s, graph, own.dtype, error);
+        status = check_graph(s, graph, own.dtype, own.allocator, error);
     if (status == MBP_OK)
         status = mbp_net_create(&made, graph, &own, error);
     if (status != MBP_OK)

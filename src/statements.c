@@ -42,12 +42,18 @@ int64_t mbp_operand_width(const reader *r, const mbp_node *node, int i) {
 
 /* ---- layers ---- */
 
-int mbp_find_layer(const mbp_net *net, mbp_slice name) {
-    for (int i = 0; i < net->layers; i++)
-        if (mbp_slice_is(name, net->layer[i].name))
-            return i;
-    return -1;
+/* Where net->names has the layer of a name, or the empty place where it would be: hashed by FNV-1a, with linear probing. */
+static int *name_place(const mbp_net *net, mbp_slice name) {
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < name.length; i++)
+        hash = (hash ^ (unsigned char)name.at[i]) * 16777619u;
+    int *place = &net->names[hash & net->names_mask];
+    while (*place && !mbp_slice_is(name, net->layer[*place - 1].name))
+        place = &net->names[(uint32_t)(place - net->names + 1) & net->names_mask];
+    return place;
 }
+
+int mbp_find_layer(const mbp_net *net, mbp_slice name) { return *name_place(net, name) - 1; }
 
 static int is_name(mbp_slice name) {
     for (size_t i = 0; i < name.length; i++) {
@@ -58,22 +64,18 @@ static int is_name(mbp_slice name) {
     return name.length > 0 && name.length < MBP_NAME_SIZE;
 }
 
-static int count_layers(const mbp_net *net, mbp_node_kind kind) {
-    int count = 0;
-    for (int i = 0; i < net->layers; i++)
-        count += net->layer[i].kind == kind;
-    return count;
-}
-
 mbp_status mbp_name_layer(reader *r, mbp_layer *layer, mbp_slice name) {
     if (name.length && !is_name(name))
         return FAIL(r, "\"%.*s\" is no layer name: letters, digits, _ and -, at most %d", mbp_shown(name), name.at, MBP_NAME_SIZE - 1);
     if (name.length)
         memcpy(layer->name, name.at, name.length);
     else
-        snprintf(layer->name, sizeof layer->name, "%s_%d", mbp_statement_word(layer->kind), count_layers(r->net, layer->kind));
-    if (mbp_find_layer(r->net, mbp_slice_of(layer->name)) >= 0)
+        snprintf(layer->name, sizeof layer->name, "%s_%d", mbp_statement_word(layer->kind), r->layers[layer->kind]);
+    r->layers[layer->kind]++;
+    int *place = name_place(r->net, mbp_slice_of(layer->name));
+    if (*place)
         return FAIL(r, "the name %s is taken by an earlier layer; give this one another by layer=", layer->name);
+    *place = r->net->layers + 1;
     return MBP_OK;
 }
 
@@ -177,7 +179,7 @@ mbp_status mbp_read_setting(reader *r, mbp_node *node) {
     if (status != MBP_OK)
         return status;
     if (node->kind == MBP_DROPOUT || node->kind == MBP_NOISE) {
-        memcpy(node->settings, found.values, sizeof node->settings);
+        memcpy(node->activation.parameters, found.values, sizeof found.values);
         return MBP_OK;
     }
     node->layer = found.layer.length ? mbp_find_layer(r->net, found.layer) : -1;
@@ -185,7 +187,7 @@ mbp_status mbp_read_setting(reader *r, mbp_node *node) {
 }
 
 size_t mbp_print_settings(const mbp_net *net, const mbp_node *node, char *text) {
-    const double *values = node->layer >= 0 ? net->layer[node->layer].setting : node->settings;
+    const double *values = node->layer >= 0 ? net->layer[node->layer].setting : node->activation.parameters;
     mbp_slice name;
     mbp_interval interval;
     double standard;

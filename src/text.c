@@ -82,8 +82,7 @@ mbp_slice mbp_take_word(mbp_slice *rest) {
     return word;
 }
 
-/* Cuts *rest at the first `separator`: returns what is before it and leaves what is after it. */
-static mbp_slice take_until(mbp_slice *rest, char separator) {
+mbp_slice mbp_take_until(mbp_slice *rest, char separator) {
     const char *end = rest->length ? memchr(rest->at, separator, rest->length) : NULL;
     mbp_slice before = {rest->at, end ? (size_t)(end - rest->at) : rest->length};
     size_t used = before.length + (end != NULL);
@@ -170,7 +169,7 @@ static MBP_APART int parse_number(mbp_slice slice, double *value) {
     if (mbp_slice_is(slice, "inf"))
         return *value = negative ? -INFINITY : INFINITY, 1;
     size_t whole = slice.length;
-    mbp_slice digits = take_until(&slice, hexadecimal ? 'p' : 'e');
+    mbp_slice digits = mbp_take_until(&slice, hexadecimal ? 'p' : 'e');
     if (digits.length < whole && !parse_exponent(slice, &exponent))
         return 0;
     if (!parse_mantissa(digits, hexadecimal ? 16 : 10, &mantissa, &places))
@@ -231,7 +230,7 @@ size_t mbp_print_number(char *text, double value) {
 mbp_interval mbp_parse_interval(mbp_slice text) {
     mbp_interval interval = {0, 0, text.at[0] == '(', text.at[text.length - 1] == ')'};
     mbp_slice inside = {text.at + 1, text.length - 2};
-    mbp_slice low = take_until(&inside, ',');
+    mbp_slice low = mbp_take_until(&inside, ',');
     mbp_parse_number(low, &interval.low);
     mbp_parse_number(inside, &interval.high);
     return interval;
@@ -250,7 +249,7 @@ int mbp_parameter(const char *parameters, int i, mbp_slice *name, double *value,
     while (i-- > 0 && word.length);
     if (!word.length)
         return 0;
-    *name = take_until(&word, '=');
+    *name = mbp_take_until(&word, '=');
     size_t length = 0;
     while (word.at[length] != '[' && word.at[length] != '(')
         length++;
@@ -286,7 +285,7 @@ mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_
                     range);
 }
 
-mbp_slice mbp_spec_name(mbp_slice spec) { return take_until(&spec, '('); }
+mbp_slice mbp_spec_name(mbp_slice spec) { return mbp_take_until(&spec, '('); }
 
 void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS_MAX]) {
     mbp_slice name;
@@ -297,7 +296,7 @@ void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS
 
 mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given, mbp_error *error) {
     mbp_slice value = pair;
-    mbp_slice key = take_until(&value, '=');
+    mbp_slice key = mbp_take_until(&value, '=');
     int i = mbp_parameter_index(parameters, key);
     if (i < 0)
         return mbp_fail(error, MBP_INVALID, "unknown parameter \"%.*s\"; the parameters are: %s", (int)(key.length > 60 ? 60 : key.length),
@@ -318,7 +317,7 @@ mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *va
 
 mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX], mbp_error *error) {
     size_t whole = spec.length;
-    mbp_slice name = take_until(&spec, '(');
+    mbp_slice name = mbp_take_until(&spec, '(');
     mbp_parameter_defaults(parameters, values);
     if (name.length == whole)
         return MBP_OK;
@@ -327,7 +326,7 @@ mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values
     spec.length--;
     unsigned given = 0;
     while (spec.length) {
-        mbp_status status = mbp_parameter_read(take_until(&spec, ','), parameters, values, &given, error);
+        mbp_status status = mbp_parameter_read(mbp_take_until(&spec, ','), parameters, values, &given, error);
         if (status != MBP_OK)
             return status;
     }

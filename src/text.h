@@ -21,6 +21,8 @@ mbp_slice mbp_slice_of(const char *text);
 int mbp_slice_is(mbp_slice slice, const char *text);
 /* Takes the first word off *rest (words are separated by blanks); an empty word when there is none. */
 mbp_slice mbp_take_word(mbp_slice *rest);
+/* Cuts *rest at the first `separator`: returns what is before it and leaves what is after it. */
+mbp_slice mbp_take_until(mbp_slice *rest, char separator);
 
 /* Whether the bytes are UTF-8, of which every character has one form, and surrogates are none. */
 int mbp_is_utf8(const char *text);

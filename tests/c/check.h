@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 static int failures;
@@ -25,6 +26,12 @@ static int failures;
 static inline int report(const char *name) {
     printf("%s: %s\n", name, failures ? "FAILED" : "passed");
     return failures != 0;
+}
+
+static inline double now(void) { /* seconds */
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static inline uint64_t random_bits(void) { /* xorshift64*, one fixed stream */

@@ -1,48 +1,12 @@
-/* What the tests of files share: an allocator that counts, files as bytes, and their damage. */
+/* What the tests of files share: files as bytes, and their damage. */
 #ifndef FILES_H
 #define FILES_H
 
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "check.h"
+#include "counter.h"
 #include "microbp.h"
-
-static int failures;
-
-#define CHECK(condition, ...)                                                                                                              \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            failures++;                                                                                                                    \
-            printf("%s:%d: %s: ", __FILE__, __LINE__, #condition);                                                                         \
-            printf(__VA_ARGS__);                                                                                                           \
-            putchar('\n');                                                                                                                 \
-        }                                                                                                                                  \
-    } while (0)
-
-/* ---- an allocator that counts, and fails when asked to ---- */
-
-typedef struct counter {
-    size_t live, peak;
-    long calls, fail_at; /* fail_at 0: never */
-    int for_ever;        /* fail from then on, not once */
-} counter;
-
-static inline void *count_allocate(void *user, size_t bytes, size_t alignment) {
-    counter *c = user;
-    c->calls++;
-    if (c->fail_at && (c->for_ever ? c->calls >= c->fail_at : c->calls == c->fail_at))
-        return NULL;
-    c->live += bytes;
-    c->peak = c->live > c->peak ? c->live : c->peak;
-    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-}
-
-static inline void count_release(void *user, void *block, size_t bytes) {
-    ((counter *)user)->live -= bytes;
-    free(block);
-}
 
 /* ---- files as bytes ---- */
 

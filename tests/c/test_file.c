@@ -181,6 +181,51 @@ static void test_hostile_texts(void) {
     mbp_net_free(net);
 }
 
+/* A file of a graph with so many lines of this pattern, in which %d is the line's number. */
+static blob many_lines(const char *pattern, int lines) {
+    char *text = malloc((size_t)lines * 64 + 64), *end = text + sprintf(text, "input 1\n");
+    for (int i = 0; i < lines; i++)
+        end += sprintf(end, pattern, i);
+    sprintf(end, "\noutput %d\n", lines);
+    mbp_net *net = make(text, MBP_F32, 0);
+    blob file = write_net(net);
+    mbp_net_free(net);
+    free(text);
+    return file;
+}
+
+static double seconds_to_read(blob file, int lines, int has_layers) {
+    counter c = {0};
+    mbp_allocator allocator = {count_allocate, count_release, &c};
+    mbp_options options = {.allocator = &allocator};
+    double best = 1e9;
+    for (int k = 0; k < 5; k++) {
+        mbp_net *net = NULL;
+        mbp_error error = {0};
+        const double start = now();
+        CHECK(mbp_net_read(&net, file.bytes, file.size, &options, &error) == MBP_OK, "%s", error.text);
+        best = fmin(best, now() - start);
+        mbp_net_free(net);
+    }
+    CHECK(c.peak <= 3 * file.size + 65536 + (size_t)lines * (has_layers ? 512 : 128), "peak %zu, %zu bytes, %d lines", c.peak, file.size,
+          lines);
+    return best;
+}
+
+/* However little a line says, it costs limited memory (of the promised four times the file, one is the file itself), and the time of a
+ * file grows with its lines, not with their square. */
+static void test_many_lines(void) {
+    static const char *const layers[] = {"dense %d units=1 bias=0\n", "dense %1$d layer=a_layer_%1$d units=1\n", "batch_norm %d\n"};
+    static const char *const others[] = {"add %d 0\n", "activation %d relu\n", "dropout %d\n", "concat %d\n"};
+    for (int i = 0; i < 7; i++) {
+        const char *pattern = i < 3 ? layers[i] : others[i - 3];
+        blob few = many_lines(pattern, 2000), many = many_lines(pattern, 16000);
+        const double short_time = seconds_to_read(few, 2000, i < 3), long_time = seconds_to_read(many, 16000, i < 3);
+        CHECK(long_time < 24 * short_time, "%s: 8 times the lines take %.1f times the time", pattern, long_time / short_time);
+        free(few.bytes), free(many.bytes);
+    }
+}
+
 /* Each n-th allocation fails, once or from then on, until the call succeeds. */
 static void test_no_memory(const char *directory) {
     char path[200];
@@ -309,6 +354,7 @@ int main(void) {
     test_layout();
     test_hostile_texts();
     test_extras();
+    test_many_lines();
     test_no_memory(directory);
     test_io(directory);
     CHECK(rmdir(directory) == 0, "files are left in %s", directory);

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned int random);
 
 /* A graph of n bytes has at most n / 2 lines in JSON, and 2^14 nodes: each costs this much whatever the line says. */
-enum { LINE_MAX_BYTES = 640, NODES_LIMIT = 1 << 14, ROWS = 3, SMALL = 1 << 16 };
+enum { LINE_MAX_BYTES = 512, NODES_LIMIT = 1 << 14, ROWS = 3, SMALL = 1 << 16 };
 
 static void predict_and_step(mbp_net *net) {
     if (mbp_net_flops(net) > SMALL || mbp_net_inputs(net) > 8 || mbp_net_outputs(net) > 8)
