@@ -95,8 +95,9 @@ def fit(trainer: Trainer, rows: Rows, validation: Any, metrics: Any, class_weigh
 def go(trainer: Trainer, one_epoch: Epoch, updates: int, watch: Watch, batches: Callbacks, settings: Settings) -> None:
     """Epochs of so many updates each, until one of the reasons to stop."""
     course = Course(trainer, settings.schedule, settings.epochs * updates, watch)
-    epochs, best, line = Callbacks(settings.callback), Best(trainer, settings.stopping), ProgressLine(settings.progress, settings.epochs)
-    checkpoint = Checkpoint(trainer, settings.checkpoint, settings.every) if settings.checkpoint is not None else None
+    epochs, line = Callbacks(settings.callback), ProgressLine(settings.progress, settings.epochs)
+    checkpoint = Checkpoint(trainer, settings.checkpoint, settings.every)
+    best = Best(trainer, settings.stopping)
     try:
         for done in range(1, settings.epochs + 1):
             record = one_epoch(course.rates)
@@ -104,16 +105,19 @@ def go(trainer: Trainer, one_epoch: Epoch, updates: int, watch: Watch, batches: 
             trainer._records.append(record)
             course.go_on(record)
             line.show(record, done)
-            if checkpoint:
-                checkpoint.after_epoch()
             tired = best.see(record)
             if epochs(record) or batches.stopped or tired:
                 break
+            checkpoint.after_epoch()
+    except FloatingPointError:  # which must not take the place of a good checkpoint
+        raise
+    except BaseException:
+        checkpoint.interrupted()
+        raise
     finally:
         line.close()
         best.restore()
-        if checkpoint:
-            checkpoint.finish()
+    checkpoint.finish()
 
 
 class Callbacks:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import snapshot
 from .arrays import Array
 from .checks import whole_number
 from .epoch import Pace, active, shuffled, updates
 from .rows import Rows
-from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,11 +106,11 @@ def lr_find(
     pace = Pace(whole_number(batch_size, "batch_size"))
     lrs = start_lr * (end_lr / start_lr) ** (np.arange(whole_number(num_it, "num_it", least=10)) / num_it)
     rows = trainer._shape.read(X, y, sample_weight)
-    before = Snapshot(trainer)
+    before = snapshot.take(trainer)
     try:
         losses, smoothed = _test(trainer, _endless_losses(trainer, rows, pace), lrs, stop_div)
     finally:
-        before.restore()
+        snapshot.restore(trainer, before)
     return RangeTest(lrs[: len(losses)], np.array(losses), np.array(smoothed), num_it)
 
 

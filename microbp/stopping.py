@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from . import snapshot
 from .metrics import rises
-from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -32,26 +32,50 @@ class Stopping:
 
 
 class Best:
-    """Remembers the state of the best epoch; without patience it does nothing."""
+    """Remembers the state of the best epoch, in the trainer, so that a file saved meanwhile has it too and a later fit goes on from there.
+    Without patience it does nothing."""
 
     def __init__(self, trainer: Trainer, stopping: Stopping) -> None:
         self._trainer = trainer
         self._stopping = stopping
-        self._sign = -1 if rises(stopping.monitor, stopping.mode) else 1
-        self._value = math.inf  # the lower the better
-        self._epoch = trainer.epoch
-        self._kept: Snapshot | None = None
+        rising = rises(stopping.monitor, stopping.mode)
+        self._sign = -1 if rising else 1
+        before, trainer._best = trainer._best, None
+        if stopping.patience is not None:
+            none = {"monitor": stopping.monitor, "rises": rising, "value": math.inf, "epoch": trainer.epoch, "state": None}
+            is_same = before is not None and all(before[key] == none[key] for key in ("monitor", "rises"))
+            trainer._best = before if is_same else none
 
     def see(self, record: Mapping[str, float]) -> bool:
         """Takes note of an epoch; True if patience is at its end."""
-        if self._stopping.patience is None:
+        best = self._trainer._best
+        if best is None or self._stopping.patience is None:
             return False
-        value = self._sign * record[self._stopping.monitor]
-        if value < self._value - self._stopping.min_delta:
-            self._value, self._epoch, self._kept = value, int(record["epoch"]), Snapshot(self._trainer)
-        return record["epoch"] - self._epoch >= self._stopping.patience
+        value = self._sign * record[self._stopping.monitor]  # the lower the better
+        if value < best["value"] - self._stopping.min_delta:
+            best |= {"value": value, "epoch": int(record["epoch"]), "state": snapshot.take(self._trainer)}
+        return bool(record["epoch"] - best["epoch"] >= self._stopping.patience)
 
     def restore(self) -> None:
         """Brings the best state back."""
-        if self._kept:
-            self._kept.restore()
+        best, self._trainer._best = self._trainer._best, None
+        if best is not None and best["state"] is not None:
+            snapshot.restore(self._trainer, best["state"])
+
+
+def check(best: Any, trainer: Trainer) -> None:
+    """Refuses what `Best` would not have left in the trainer."""
+    if best is None:
+        return
+    kinds = {"monitor": str, "rises": bool, "value": float, "epoch": int, "state": dict | None}
+    if best.keys() != kinds.keys() or not all(isinstance(best[key], kind) for key, kind in kinds.items()):
+        raise ValueError("its best epoch is not what early stopping keeps")
+    if best["state"] is not None and _shape(best["state"]) != _shape(snapshot.take(trainer)):
+        raise ValueError("its best epoch does not fit the network")
+
+
+def _shape(state: Any) -> Any:
+    """Names, kinds and sizes."""
+    if isinstance(state, Mapping):
+        return {key: _shape(value) for key, value in state.items()}
+    return getattr(state, "shape", type(state))

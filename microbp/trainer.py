@@ -97,6 +97,7 @@ class Trainer:
         self.epoch = 0
         self.schedule: Schedule | None = None  # the latest fit's, as far as it came
         self._records: list[Record] = []
+        self._best: dict[str, Any] | None = None  # of early stopping, while fit runs
         self._input_grads: list[Array] | None = None
         self._connect()
         self._set_limits(limits)
@@ -270,6 +271,7 @@ class Trainer:
         self.epoch = 0
         self.schedule = None
         self._records = []
+        self._best = None
         self._input_grads = None
 
     def _state_now(self) -> dict[str, Any]:
@@ -303,7 +305,7 @@ class Trainer:
         return trainer_file.load(cls, path, backend, n_threads)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in vars(self).items() if not name.startswith("_") or name == "_records"}
+        state = {name: value for name, value in vars(self).items() if not name.startswith("_") or name in ("_records", "_best")}
         return state | {"_saved": self._state_now(), "_limits": {name: getattr(self, name) for name in _LIMITS}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -378,7 +380,8 @@ class Trainer:
         too much memory. With this and with batch_callback fit loops in Python, batch by batch, which is slower for small networks.
         progress: a line on stderr; None: where it is a terminal or a notebook.
         checkpoint: a file to `save` to after `every` so many epochs, or when so much time (a datetime.timedelta) has passed, and at the
-        end; `Trainer.load` goes on from it.
+        end. After a crash or Ctrl-C, `t = Trainer.load(path)` and `t.fit` for the epochs that are left, with the same arguments and
+        schedule=t.schedule, give what one fit would have given, early stopping included.
         """
         settings = fitting.Settings(
             epochs=whole_number(epochs, "epochs", least=0),

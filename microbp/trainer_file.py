@@ -22,6 +22,7 @@ from . import backend as backends
 from . import threads
 from .network import Network
 from .specs import Spec
+from .stopping import check as check_best
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -77,6 +78,7 @@ def _restore(cls: type[T], net: Network, text: str, vectors: dict[str, bytes]) -
         raise ValueError(f"it has an unknown {unknown.pop()!r}")
     _check_course(state)
     trainer.__setstate__(fresh | state)
+    check_best(trainer._best, trainer)
     again, same_vectors = _encode_trainer(trainer)
     written = json.loads(again)["state"]
     for key, value in read["state"].items():
@@ -160,36 +162,53 @@ def _decode_settings(name: str, inside: Any) -> Any:
 
 
 class Checkpoint:
-    """Saves a trainer again and again: after every so many epochs, or when so much time has passed since the last save."""
+    """Saves a trainer again and again: after every so many epochs, or when so much time has passed since the last save. Without a path
+    it does nothing."""
 
-    def __init__(self, trainer: Trainer, path: str | os.PathLike[str], every: int | timedelta = 1) -> None:
+    def __init__(self, trainer: Trainer, path: str | os.PathLike[str] | None, every: int | timedelta = 1) -> None:
+        self._trainer = trainer
+        self._path = path
+        self._every = every
+        if path is not None:
+            self._check(path)
+        self._take_note()
+
+    def _check(self, path: str | os.PathLike[str]) -> None:
+        """Refuses what would not work before hours of training."""
+        every = self._every
         if isinstance(every, bool) or not isinstance(every, int | timedelta):
             raise TypeError(f"every must be a number of epochs or a datetime.timedelta, not {every!r}")
         if not (every > timedelta() if isinstance(every, timedelta) else every >= 1):
             raise ValueError(f"every must be at least 1 epoch, or a time above 0, not {every!r}")
-        _encode_trainer(trainer)  # refuses what cannot be saved before hours of training, and
+        _encode_trainer(self._trainer)
         folder = os.path.dirname(os.path.realpath(path))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"checkpoint: cannot write into the folder {folder}")
-        self._trainer = trainer
-        self._path = path
-        self._every = every
-        self._saved()
 
-    def _saved(self) -> None:
-        self._epoch, self._time = self._trainer.epoch, time.monotonic()
+    def _take_note(self) -> None:
+        self._epoch, self._steps, self._time = self._trainer.epoch, self._trainer.steps, time.monotonic()
+
+    def _save(self) -> None:
+        if self._path is not None:
+            save(self._trainer, self._path)
+            self._take_note()
+
+    def _is_due(self) -> bool:
+        if isinstance(self._every, timedelta):
+            return time.monotonic() - self._time >= self._every.total_seconds()
+        return self._trainer.epoch - self._epoch >= self._every
 
     def after_epoch(self) -> None:
         """Saves if it is time to."""
-        if isinstance(self._every, timedelta):
-            due = time.monotonic() - self._time >= self._every.total_seconds()
-        else:
-            due = self._trainer.epoch - self._epoch >= self._every
-        if due:
-            self.finish()
+        if self._is_due():
+            self._save()
+
+    def interrupted(self) -> None:
+        """Saves if an epoch has passed since the last save: else that one, from the end of its epoch, is the better one to go on from."""
+        if self._trainer.epoch != self._epoch:
+            self._save()
 
     def finish(self) -> None:
-        """Saves if an epoch has passed since the last save."""
-        if self._trainer.epoch != self._epoch:
-            save(self._trainer, self._path)
-            self._saved()
+        """Saves if anything has changed since the last save."""
+        if (self._trainer.epoch, self._trainer.steps) != (self._epoch, self._steps):
+            self._save()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import microbp as bp
-from microbp import trainer_file
+from microbp import snapshot, trainer_file
 
 ROWS, BATCH = 23, 5
 
@@ -94,6 +94,7 @@ def trained(backend, optimizer="adam"):
     y[2] = np.arange(ROWS) % 3
     t.fit(x, y, epochs=2, batch_size=BATCH, validation=(x, y))
     t.net.notes = {"classes": ["a", "b", "c"]}
+    t._best = {"monitor": "val_loss", "rises": False, "value": 0.5, "epoch": 1, "state": snapshot.take(t)}
     return t
 
 
@@ -190,6 +191,18 @@ EDITS = [
     ("state._records", [1]),
     ("state._records", [{"loss": "x"}]),
     ("state._records", [{"loss": {"$float": []}}]),
+    ("state._best", 1),
+    ("state._best", {}),
+    ("state._best.monitor", 1),
+    ("state._best.epoch", "1"),
+    ("state._best.more", 1),
+    ("state._best.state", 1),
+    ("state._best.state", {}),
+    ("state._best.state.more", 1),
+    ("state._best.state.lr", "x"),
+    ("state._best.state.params", {"$array": "trainer.state.best.state.buffers"}),
+    ("state._best.state.slots.m", {"$array": "trainer.state.best.state.buffers"}),
+    ("state._best.state.slots.more", {"$array": "trainer.state.best.state.slots.m"}),
     ("state._saved", {}),
     ("state._saved.lr", -1),
     ("state._saved.lr", "x"),
@@ -274,6 +287,62 @@ def test_fit_keeps_a_checkpoint_that_goes_on_as_if_nothing_had_happened(tmp_path
     np.testing.assert_array_equal(bp.Trainer.load(path).net.params, once.net.params)
     with pytest.raises(ValueError, match="every must be"):
         once.fit(x, y, epochs=1, checkpoint=path, every=0)
+
+
+def stop_early(t, epochs, **arguments):
+    """A fit that early stopping ends after 11 epochs, the best of which is the 8th."""
+    rng = np.random.default_rng(0)
+    x, held_out = rng.normal(size=(2, ROWS, 4))
+    y, right = (np.sin(rows[:, :2] * rows[:, 2:]) for rows in (x, held_out))
+    noise = 0.3 * rng.normal(size=y.shape)
+    t.fit(x, y + noise, epochs=epochs, batch_size=BATCH, validation=(held_out, right), patience=3, **arguments)
+
+
+def interrupt_after(epoch):
+    def callback(record):
+        if record["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+@pytest.mark.parametrize("pause", [1, 5, 8, 9, 10])
+def test_early_stopping_goes_on_from_a_checkpoint(backend, pause, tmp_path):
+    """With the best epoch so far, a schedule as long as the fit, and dropout."""
+    x = bp.Input(4)
+    net = bp.Network(x, bp.Dense(2)(bp.Dropout(0.1)(bp.Dense(5, activation="tanh")(x))), backend=backend, seed=3)
+    once, broken, path = trainer(net.copy()), trainer(net.copy()), tmp_path / "run"
+    stop_early(once, 30, schedule="cosine(lr=0.01)")
+    with pytest.raises(KeyboardInterrupt):
+        stop_early(broken, 30, schedule="cosine(lr=0.01)", checkpoint=path, every=100, callback=interrupt_after(pause))
+    resumed = bp.Trainer.load(path, backend=backend)
+    assert resumed.epoch == pause
+    assert (resumed.net.params.tobytes() == broken.net.params.tobytes()) == (pause <= 8), "in memory the best is back"
+    stop_early(resumed, 30 - pause, schedule=resumed.schedule, checkpoint=path)
+    assert once.epoch == 11 and once.steps == 40
+    assert everything(resumed) == everything(once)
+    assert everything(bp.Trainer.load(path, backend=backend)) == everything(once), "as fit left it, not its last epoch"
+
+
+def test_the_best_of_another_fit_is_forgotten():
+    t = trained("compiled")
+    x, y = arrays_for(t.net)
+    y[2] = np.arange(ROWS) % 3
+    t.fit(x, y, epochs=1, patience=1, monitor="loss")  # where it is of val_loss
+    assert t._best is None and t.epoch == 3 and t.steps == 11
+
+
+def test_a_diverged_run_does_not_replace_its_checkpoint(tmp_path):
+    t, path = trainer(graphs.network("chain"), bp.SGD(0.01)), tmp_path / "run"
+    x, y = arrays_for(t.net)
+
+    def diverge(record):
+        if record.epoch == 4:
+            t.lr = 1e30
+
+    with pytest.raises(FloatingPointError):
+        t.fit(x, y, epochs=9, checkpoint=path, every=3, callback=diverge)
+    assert bp.Trainer.load(path).epoch == 3 and t.epoch in (4, 5)
 
 
 def test_checkpoint_by_time(tmp_path, monkeypatch):

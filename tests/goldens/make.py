@@ -40,11 +40,15 @@ def networks():
         yield shape, net
 
 
-def trained():
-    net = bp.mlp([3, 4, 2], seed=11)
-    t = bp.Trainer(net, "cross_entropy", bp.Adam(0.01), seed=12)
-    t.fit(rows_for(net), np.arange(ROWS) % 2, epochs=3, batch_size=2)
-    return t
+def trained(path):
+    """A trainer as its file has it in the middle of a fit: with a schedule, an average, and the best epoch so far."""
+    net, labels = bp.mlp([3, 4, 2], seed=11), np.arange(ROWS) % 2
+    t = bp.Trainer(net, "cross_entropy", bp.Adam(0.01), seed=12, clip_norm=10, average=bp.EMA(0.9))
+    t.fit(
+        rows_for(net), labels, epochs=3, batch_size=2, validation=(rows_for(net), labels), patience=3, schedule=bp.Cosine(0.02),
+        callback=lambda record: t.save(path),
+    )  # fmt: skip
+    return bp.Trainer.load(path)
 
 
 def main():
@@ -54,8 +58,7 @@ def main():
     for name, net in networks():
         net.save(folder / f"{name}.safetensors")
         expected[name] = {"predictions": predictions(net), "text": net.text(), "seed": net.seed, "notes": net.notes}
-    t = trained()
-    t.save(folder / "trainer.safetensors")
+    t = trained(folder / "trainer.safetensors")
     expected["trainer"] = {"predictions": predictions(t.net), "text": t.net.text(), "seed": t.net.seed, "notes": {}}
     expected["trainer"] |= {"steps": t.steps, "loss": t.history["loss"], "next": t.step(rows_for(t.net), np.arange(ROWS) % 2).hex()}
     (folder / "expected.json").write_text(json.dumps(expected, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
