@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _EXIT = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
 _DATA = "digits, or a file: CSV, TSV, Parquet, .npz (X and y, or x_train, y_train, x_test, y_test), .npy, libsvm text"
@@ -42,8 +42,15 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help tells more\n")
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="microbp", description="Small and medium dense neural networks, trained in C.", epilog=_EXIT)
+    parser = _Parser(prog="microbp", description="Small and medium dense neural networks, trained in C.", epilog=_EXIT)
     commands = parser.add_subparsers(metavar="command", required=True)
     _add_train(commands)
     _add_predict(commands)
@@ -77,7 +84,9 @@ def _add_train(commands: Any) -> None:
         help="save the network as safetensors (default: DATA's name, numbered if taken; none for digits)",
     )
     add("--plot", type=Path, metavar="FILE", help="draw how it learnt and what it predicts: .png, .svg or .pdf")
-    add("--force", action="store_true", help="let --out and --plot overwrite files")
+    add("--checkpoint", type=Path, metavar="FILE", help="save the run to FILE every minute, and when it ends or is interrupted")
+    add("--resume", type=Path, metavar="FILE", help="go on with the run that --checkpoint saved; its options are those that it began with")
+    add("--force", action="store_true", help="let --out, --plot and --checkpoint overwrite files")
     add("--json", action="store_true", help="print the report as one JSON object")
     add("--config", type=Path, metavar="FILE", help="TOML file of these options, by the same names; the command line wins")
 

@@ -100,15 +100,17 @@ def go(trainer: Trainer, one_epoch: Epoch, updates: int, watch: Watch, batches: 
     best = Best(trainer, settings.stopping)
     try:
         for done in range(1, settings.epochs + 1):
+            if best.is_long_ago():
+                break
             record = one_epoch(course.rates)
             watch.complete(record)
             trainer._records.append(record)
             course.go_on(record)
-            line.show(record, done)
-            tired = best.see(record)
-            if epochs(record) or batches.stopped or tired:
-                break
+            best.see(record)
             checkpoint.after_epoch()
+            line.show(record, done)
+            if epochs(record) or batches.stopped:
+                break
     except FloatingPointError:  # which must not take the place of a good checkpoint
         raise
     except BaseException:

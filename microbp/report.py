@@ -14,7 +14,6 @@ from .table import Preparation
 from .trainer import Trainer
 
 if TYPE_CHECKING:
-    from .choices import Choices
     from .train_command import Data, Part
 
 _SHOWN = 12  # classes whose confusion is shown as a table
@@ -106,13 +105,13 @@ class _Tally:
 # ---- as text ----
 
 
-def text(arguments: argparse.Namespace, told: Told, trainer: Trainer, choices: Choices, data: Data, written: Sequence[str]) -> str:
+def text(arguments: argparse.Namespace, told: Told, trainer: Trainer, data: Data, written: Sequence[str]) -> str:
     """The report for people."""
     scores, target = told.scores, data.preparation.target
     measures = list(scores["train"])
     best = int(np.argmin(trainer.history["val_loss"])) + 1
     lines = [
-        f"{told.title}: {scores['parameters']:,} parameters, {data.loss.text}, {_short(trainer.optimizer)}, batch {choices.batch}, "
+        f"{told.title}: {scores['parameters']:,} parameters, {data.loss.text}, {_short(trainer.optimizer)}, batch {arguments.batch}, "
         f"seed {arguments.seed}",
         *([] if arguments.data == "digits" else [_columns(target.name, data.preparation)]),
         *(f"left out {name}: {why}" for name, why in data.preparation.left_out.items()),

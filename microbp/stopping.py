@@ -46,15 +46,19 @@ class Best:
             is_same = before is not None and all(before[key] == none[key] for key in ("monitor", "rises"))
             trainer._best = before if is_same else none
 
-    def see(self, record: Mapping[str, float]) -> bool:
-        """Takes note of an epoch; True if patience is at its end."""
+    def see(self, record: Mapping[str, float]) -> None:
+        """Takes note of an epoch."""
         best = self._trainer._best
-        if best is None or self._stopping.patience is None:
-            return False
+        if best is None:
+            return
         value = self._sign * record[self._stopping.monitor]  # the lower the better
         if value < best["value"] - self._stopping.min_delta:
-            best |= {"value": value, "epoch": int(record["epoch"]), "state": snapshot.take(self._trainer)}
-        return bool(record["epoch"] - best["epoch"] >= self._stopping.patience)
+            best |= {"value": value, "epoch": self._trainer.epoch, "state": snapshot.take(self._trainer)}
+
+    def is_long_ago(self) -> bool:
+        """Whether patience is at its end."""
+        best, patience = self._trainer._best, self._stopping.patience
+        return best is not None and patience is not None and self._trainer.epoch - best["epoch"] >= patience
 
     def restore(self) -> None:
         """Brings the best state back."""

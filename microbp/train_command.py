@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from . import backend, metrics, report, sources
 from .arrays import Array
 from .choices import Choices, choose
+from .graph import Activation
 from .network import Network, mlp
 from .range_test import RangeTest, lr_find
 from .schedules import Cosine
@@ -26,6 +28,10 @@ NOTE = "microbp.table"  # under which a network's notes keep the preparation
 _SPLIT = 5  # the purpose of a permutation that splits rows, as in microbp.h
 _PARTS = ("train", "validation", "test")
 _KEPT = 10_000  # rows of a stream's validation that are kept in memory
+_EVERY = timedelta(minutes=1)  # between checkpoints
+_RUN_NOTE = "microbp.run"  # under which a checkpoint's notes keep these arguments of the run
+_RUN = ("test", "test_file", "validation", "stream", "seed", "batch", "epochs", "patience")
+_FREE = ("data", "resume", "checkpoint", "out", "plot", "force", "json", "threads")  # arguments that --resume leaves open
 _NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses that a target of numbers may have
 
 
@@ -55,21 +61,24 @@ def run(arguments: argparse.Namespace) -> None:
     """Trains as the parsed arguments say; saves, draws and prints the report."""
     plot = _plotter(arguments.plot)
     out = _out(arguments)
-    check_writable(arguments.force, **{"--out": out, "--plot": arguments.plot})
-    data = gather(arguments)
-    trainer, choices = build(arguments, data)
-    interrupted = not _fit(arguments, trainer, choices, data)
+    checkpoint = arguments.checkpoint if arguments.checkpoint != arguments.resume else None
+    check_writable(arguments.force, **{"--out": out, "--plot": arguments.plot, "--checkpoint": checkpoint})
+    trainer, data = resume(arguments) if arguments.resume else begin(arguments)
+    interrupted = not _fit(arguments, trainer, data)
     if interrupted and trainer.epoch == 0:
         raise KeyboardInterrupt("interrupted in the first epoch: there is nothing to save")
+    trainer.net.notes = {NOTE: data.preparation.as_dict()}
     if out:
         trainer.net.save(out)
     told = report.measure(arguments, trainer, data)
     if plot:
         plot(told, trainer.history, arguments.plot)
     written = [str(path) for path in (out, arguments.plot) if path]
-    print(json.dumps(told.scores) if arguments.json else report.text(arguments, told, trainer, choices, data, written))
+    print(json.dumps(told.scores) if arguments.json else report.text(arguments, told, trainer, data, written))
     if interrupted:
-        raise KeyboardInterrupt(f"interrupted after {trainer.epoch} epochs{': wrote ' + ' and '.join(written) if written else ''}")
+        wrote = f": wrote {' and '.join(written)}" if written else ""
+        go_on = f"; go on by: microbp train {arguments.data} --resume {arguments.checkpoint}" if arguments.checkpoint else ""
+        raise KeyboardInterrupt(f"interrupted after {trainer.epoch} epochs{wrote}{go_on}")
 
 
 def find_rate(arguments: argparse.Namespace) -> None:
@@ -77,8 +86,7 @@ def find_rate(arguments: argparse.Namespace) -> None:
     check_writable(arguments.force, **{"--plot": arguments.plot})
     figure = _formats(arguments.plot)
     data = gather(arguments)
-    trainer, choices = build(arguments, data)
-    result = _range_test(trainer, choices, data)
+    result = _range_test(build(arguments, data), arguments, data)
     rates = {name: getattr(result, name) for name in ("suggestion", "valley", "steep", "minimum")}
     if figure:
         result.plot().figure.savefig(arguments.plot)  # type: ignore[union-attr]  # its figure is a whole one
@@ -143,11 +151,15 @@ def gather(arguments: argparse.Namespace) -> Data:
     loss = loss or Loss("cross_entropy" if target.classes else "mse")
     if loss.detail != "identity":
         target = replace(target, centre=0.0, scale=1.0)  # a rate is predicted as it is
-    preparation = prepare(split.pieces("train"), target, arguments.drop)
+    return _prepared(arguments, split, prepare(split.pieces("train"), target, arguments.drop), loss)
+
+
+def _prepared(arguments: argparse.Namespace, split: _Split, preparation: Preparation, loss: Loss) -> Data:
+    """The rows of a split that has been looked at."""
 
     def prepared(part: str) -> Callable[[], Iterable[Part]]:
         def parts() -> Iterator[Part]:
-            return (Part(preparation.matrix(table), _targets(target, table, loss)) for table in split.pieces(part))
+            return (Part(preparation.matrix(table), _targets(preparation.target, table, loss)) for table in split.pieces(part))
 
         if arguments.stream and part != "validation":
             return parts
@@ -219,13 +231,28 @@ def _targets(target: Target, table: Table, loss: Loss) -> Array:
 # ---- training ----
 
 
-def build(arguments: argparse.Namespace, data: Data) -> tuple[Trainer, Choices]:
-    """The network and its trainer, and what was chosen for them."""
+def begin(arguments: argparse.Namespace) -> tuple[Trainer, Data]:
+    """A new trainer, with its schedule, and its data."""
+    data = gather(arguments)
+    trainer = build(arguments, data)
+    if arguments.lr == "auto":
+        trainer.lr = _range_test(trainer, arguments, data).suggestion
+    steps = arguments.epochs * -(-data.training // arguments.batch)
+    schedules = {None: Cosine(trainer.lr, steps), "cosine": Cosine(trainer.lr, steps), "constant": None}
+    trainer.schedule = schedules.get(arguments.schedule, arguments.schedule)
+    if arguments.checkpoint:
+        _note_run(arguments, trainer, data)
+    return trainer, data
+
+
+def build(arguments: argparse.Namespace, data: Data) -> Trainer:
+    """The network and its trainer; what was not said is chosen, batch and epochs in `arguments`."""
     target, rows = data.preparation.target, data.training
     choices = choose(rows, bool(target.classes), arguments.batch)
+    arguments.batch, arguments.epochs = choices.batch, getattr(arguments, "epochs", None) or choices.epochs
     net = _network(arguments, _widths(arguments, data, choices))
     net.notes = {NOTE: data.preparation.as_dict()}
-    return Trainer(net, data.loss, _optimizer(arguments, choices)), choices
+    return Trainer(net, data.loss, _optimizer(arguments, choices))
 
 
 def _network(arguments: argparse.Namespace, widths: list[int]) -> Network:
@@ -259,34 +286,74 @@ def _optimizer(arguments: argparse.Namespace, choices: Choices) -> OptimizerSpec
     return OptimizerSpec(said.name, **chosen)
 
 
-def _range_test(trainer: Trainer, choices: Choices, data: Data) -> RangeTest:
+def _range_test(trainer: Trainer, arguments: argparse.Namespace, data: Data) -> RangeTest:
     """On the rows to train on; of a stream on its first piece."""
-    return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=choices.batch)
+    return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=arguments.batch)
 
 
-def _fit(arguments: argparse.Namespace, trainer: Trainer, choices: Choices, data: Data) -> bool:
-    """Trains; False if the user interrupted it."""
-    if arguments.lr == "auto":
-        trainer.lr = _range_test(trainer, choices, data).suggestion
-    epochs, target = arguments.epochs or choices.epochs, data.preparation.target
+def _fit(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> bool:
+    """Trains for the epochs that are left; False if the user interrupted it."""
+    target = data.preparation.target
 
     def rmse(y: Array, outputs: Array) -> float:
         return metrics.rmse(y, outputs) * target.scale  # in the target's unit
 
-    steps = epochs * -(-data.training // choices.batch)
-    schedule = {None: Cosine(trainer.lr, steps), "cosine": Cosine(trainer.lr, steps), "constant": None}
     rows = (data.parts["train"],) if arguments.stream else data.part("train")
     try:
         trainer.fit(
             *rows,
-            epochs=epochs,
-            batch_size=choices.batch,
+            epochs=arguments.epochs - trainer.epoch,
+            batch_size=arguments.batch,
             validation=tuple(data.part("validation")),
-            patience=arguments.patience or epochs,  # without --patience: all epochs, and the best of them
-            schedule=schedule.get(arguments.schedule, arguments.schedule),
+            patience=arguments.patience or arguments.epochs,  # without --patience: all epochs, and the best of them
+            schedule=trainer.schedule,
             metrics="accuracy" if target.classes else rmse,
             progress=True,
+            checkpoint=arguments.checkpoint,
+            every=_EVERY,
         )
     except KeyboardInterrupt:
         return False
+    if arguments.checkpoint:
+        arguments.epochs = trainer.epoch  # all that there are to be
+        _note_run(arguments, trainer, data)
+        trainer.save(arguments.checkpoint)
     return True
+
+
+# ---- runs that go on ----
+
+
+def _note_run(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> None:
+    """Into the notes of the network, what a file of the trainer does not have of the run."""
+    run = {name: getattr(arguments, name) for name in _RUN}
+    trainer.net.notes |= {_RUN_NOTE: run | {"activation": arguments.activation.text, "rows": data.training}}
+
+
+def resume(arguments: argparse.Namespace) -> tuple[Trainer, Data]:
+    """The trainer of --resume and its data; what the run began with goes into `arguments`."""
+    _refuse_changes(arguments)
+    trainer = Trainer.load(arguments.resume, n_threads=arguments.threads)
+    notes, loss = trainer.net.notes, trainer.losses[0]
+    if not {_RUN_NOTE, NOTE} <= notes.keys() or not isinstance(loss, Loss):
+        raise ValueError(f"{arguments.resume}: this is no checkpoint of microbp train; bp.Trainer.load of Python goes on with it")
+    said = notes[_RUN_NOTE]
+    vars(arguments).update({name: said[name] for name in _RUN}, activation=Activation.parse(said["activation"]))
+    arguments.checkpoint = arguments.checkpoint or arguments.resume
+    split = _Split(arguments)
+    for _ in split.look():
+        pass
+    if split.training != said["rows"]:
+        raise ValueError(
+            f"{arguments.data}: it has {split.training} rows to train on, and the run of {arguments.resume} had {said['rows']}: give it "
+            "the data that it began with"
+        )
+    return trainer, _prepared(arguments, split, Preparation.from_dict(notes[NOTE]), loss)
+
+
+def _refuse_changes(arguments: argparse.Namespace) -> None:
+    """Refuses options that a run has chosen when it began."""
+    plain = vars(arguments.parser.parse_args([arguments.data]))
+    for action in arguments.parser._actions:
+        if action.dest in plain and action.dest not in _FREE and getattr(arguments, action.dest) != plain[action.dest]:
+            raise argparse.ArgumentTypeError(f"argument {action.option_strings[0]}: the run of --resume began with its own: leave it out")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from . import backend as backends
-from . import threads
+from . import snapshot, threads
 from .network import Network
 from .specs import Spec
 from .stopping import check as check_best
@@ -169,9 +169,10 @@ class Checkpoint:
         self._trainer = trainer
         self._path = path
         self._every = every
+        self._epoch, self._steps, self._time = trainer.epoch, trainer.steps, time.monotonic()  # of the last save
+        self._whole: dict[str, Any] | None = None  # the end of the last epoch
         if path is not None:
             self._check(path)
-        self._take_note()
 
     def _check(self, path: str | os.PathLike[str]) -> None:
         """Refuses what would not work before hours of training."""
@@ -185,13 +186,10 @@ class Checkpoint:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(f"checkpoint: cannot write into the folder {folder}")
 
-    def _take_note(self) -> None:
-        self._epoch, self._steps, self._time = self._trainer.epoch, self._trainer.steps, time.monotonic()
-
     def _save(self) -> None:
         if self._path is not None:
             save(self._trainer, self._path)
-            self._take_note()
+            self._epoch, self._steps, self._time = self._trainer.epoch, self._trainer.steps, time.monotonic()
 
     def _is_due(self) -> bool:
         if isinstance(self._every, timedelta):
@@ -200,15 +198,40 @@ class Checkpoint:
 
     def after_epoch(self) -> None:
         """Saves if it is time to."""
+        if self._path is not None:
+            self._whole = _course(self._trainer)
         if self._is_due():
             self._save()
 
     def interrupted(self) -> None:
-        """Saves if an epoch has passed since the last save: else that one, from the end of its epoch, is the better one to go on from."""
-        if self._trainer.epoch != self._epoch:
+        """Saves the end of the last whole epoch, from which a run can go on as if nothing had happened."""
+        if self._whole is None or self._whole["epoch"] == self._epoch:
+            return
+        now = _course(self._trainer)
+        _set_course(self._trainer, self._whole)
+        try:
             self._save()
+        finally:
+            _set_course(self._trainer, now)
 
     def finish(self) -> None:
         """Saves if anything has changed since the last save."""
         if (self._trainer.epoch, self._trainer.steps) != (self._epoch, self._steps):
             self._save()
+
+
+def _course(trainer: Trainer) -> dict[str, Any]:
+    """A copy of all that fit changes in a trainer."""
+    best = None if trainer._best is None else dict(trainer._best)
+    return {
+        "epoch": trainer.epoch,
+        "schedule": trainer.schedule,
+        "_records": trainer._records[:],
+        "_best": best,
+        "_": snapshot.take(trainer),
+    }
+
+
+def _set_course(trainer: Trainer, course: dict[str, Any]) -> None:
+    snapshot.restore(trainer, course["_"])
+    vars(trainer).update({name: value for name, value in course.items() if name != "_"})
