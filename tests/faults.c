@@ -14,7 +14,8 @@
 
 enum { FAIL, FAIL_FOR_EVER, KILL, TEAR, SHORTEN }; /* tear: half of a write, then kill; shorten: half of a write or read */
 
-typedef void watcher(const char *call, int file, const void *data, ssize_t size, const char *to); /* data: the bytes of a write, or a name */
+/* data: the bytes of a write; or a name, and then there is no file */
+typedef void watcher(const char *call, int file, const void *data, ssize_t size, const char *to);
 
 static watcher *watch;
 static int armed, mode, number, nth, calls;
@@ -32,9 +33,7 @@ const char *fault_calls(void) {
     return seen;
 }
 
-void fault_watch(watcher *w) {
-    watch = w;
-}
+void fault_watch(watcher *w) { watch = w; }
 
 /* Whether this call goes wrong. */
 static int meets(const char *call) {
@@ -70,15 +69,15 @@ static ssize_t tell(ssize_t answer, const char *call, int file, const void *data
 #define CHANGE(name, call, parameters, arguments, file, data, to) \
     int name parameters { return fails(call) ? -1 : (int)tell(NEXT(name) arguments, call, file, data, to); }
 
-#define OPEN(name, call, parameters, ...)                     \
-    int name parameters {                                     \
-        va_list rest;                                         \
-        va_start(rest, flags);                                \
-        mode_t bits = va_arg(rest, mode_t);                   \
-        va_end(rest);                                         \
-        if (fails("open"))                                    \
-            return -1;                                        \
-        const int file = NEXT(name)(__VA_ARGS__, flags, bits); \
+#define OPEN(name, call, parameters, ...)                                            \
+    int name parameters {                                                            \
+        va_list rest;                                                                \
+        va_start(rest, flags);                                                       \
+        mode_t bits = va_arg(rest, mode_t);                                          \
+        va_end(rest);                                                                \
+        if (fails("open"))                                                           \
+            return -1;                                                               \
+        const int file = NEXT(name)(__VA_ARGS__, flags, bits);                       \
         return flags & O_CREAT ? (int)tell(file, "create", file, NULL, NULL) : file; \
     }
 OPEN(open, "open", (const char *path, int flags, ...), path)
