@@ -1,4 +1,5 @@
-"""Run by test_disk.py in a process with faults.c preloaded: what a save leaves behind when its system calls go wrong.
+"""Run by test_disk.py in a process with faults.c preloaded: what saves leave behind, and loads answer, when their system
+calls go wrong.
 
 python faults.py BACKEND FOLDER
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 FAIL, FAIL_FOR_EVER, KILL, TEAR, SHORTEN = range(5)
 MUST_FAIL = ("write", "fsync", "rename")  # these are not survived, but for an interruption
+ERRORS = (ENOSPC, EIO, EDQUOT, EMFILE, EINTR)
 SURVIVED = 99
 
 shim = ctypes.CDLL(None)
@@ -24,15 +26,23 @@ graph = "input 60\ndense 0 units=60\noutput 1\n"
 old, new = module.Net(graph, "float32", 1), module.Net(graph, "float32", 2)
 
 
-def save(call, nth, mode, error=0):
-    """Saves the new net over the old one; whether that raised OSError, and the calls it made."""
+def attempt(action, call, nth, mode, error=0):
+    """The errno that the action raised, 0 if none, and the calls it made; whatever goes wrong, it closes its files."""
+    files = len(os.listdir("/proc/self/fd"))
     shim.fault_arm(call.encode(), nth, mode, error)
-    failed = False
+    failed = 0
     try:
-        new.save(str(path))
-    except OSError:
-        failed = True
-    return failed, shim.fault_calls().decode().split()
+        action(str(path))
+    except OSError as raised:
+        failed = raised.errno
+    calls = shim.fault_calls().decode().split()
+    assert len(os.listdir("/proc/self/fd")) == files, calls
+    return failed, calls
+
+
+def save(call, nth, mode, error=0):
+    """Saves the new net over the old one."""
+    return attempt(new.save, call, nth, mode, error)
 
 
 def start():
@@ -74,8 +84,8 @@ def killed():
 
 
 def failing():
-    """Each call fails in turn: the save raises and the old file is there, or it gets by; permissions stay, no temporary file is left."""
-    for error in (ENOSPC, EIO, EDQUOT, EMFILE, EINTR):
+    """Each call fails in turn: the save raises that, and the old file is there, or it gets by; permissions stay, nothing else is left."""
+    for error in ERRORS:
         at, hit = 0, ""
         while hit is not None:
             start()
@@ -83,6 +93,7 @@ def failing():
             hit, case = calls[at] if at < len(calls) else None, (at, error, calls)
             renamed = any(one == "rename" for i, one in enumerate(calls) if i != at)
             assert generation() == (2 if renamed else 1) and (failed or renamed), case
+            assert failed in (0, error), (failed, case)
             assert failed or hit not in MUST_FAIL or (error == EINTR and hit != "rename"), case
             assert os.listdir(folder) == [path.name], case
             assert path.stat().st_mode & 0o777 == 0o640 or hit == "fchmod", case
@@ -106,6 +117,21 @@ def short_writes():
     assert not failed and generation() == 2 and calls.count("write") == 2, calls
 
 
-for test in (order_of_calls, killed, failing, failing_for_ever, short_writes):
+def loads():
+    """Each call of a load fails in turn, or reads less: the load raises that, or an interruption or a short read changes nothing."""
+    start()
+    for error in (0, *ERRORS):
+        at, hit = 0, ""
+        while hit is not None:
+            failed, calls = attempt(module.Net.load, "", at + 1, FAIL if error else SHORTEN, error)
+            hit, case = calls[at] if at < len(calls) else None, (at, error, calls)
+            survived = hit in ("close", None) or not error or error == EINTR
+            assert failed == (0 if survived else error) or (error == EINTR and hit == "stat"), (failed, case)  # which is never interrupted
+            assert calls.count("read") == 2 or hit != "read" or not survived, case
+            at += 1
+        assert at > 3, case
+
+
+for test in (order_of_calls, killed, failing, failing_for_ever, short_writes, loads):
     test()
     print(test.__name__, "ok")
