@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect  # noqa: F401  # which the extension asks for while it loads, where an interruption would crash it (Cython 3.3)
 import os
 from pathlib import Path
 from typing import Any, Protocol, cast

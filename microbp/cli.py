@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,8 +16,10 @@ _DATA = "digits, or a file: CSV, TSV, Parquet, .npz (X and y, or x_train, y_trai
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 1 for a failure, 130 when interrupted; a wrong argument exits with 2."""
-    arguments = _parse(argv)
+    if sys.stdout is None:
+        return _fail("standard output is closed: send it to /dev/null if nobody is to read it", 1)
     try:
+        arguments = _parse(argv)
         arguments.run(arguments)
         sys.stdout.flush()
     except argparse.ArgumentTypeError as error:
@@ -38,7 +41,9 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"microbp: error: {text}", file=sys.stderr)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"microbp: error: {text}", file=sys.stderr)
     return code
 
 
@@ -99,7 +104,7 @@ def _add_data(command: Any) -> None:
     add("--test", type=_fraction, default=0.2, help="fraction of the rows held out for the test (default: %(default)s)")
     add("--test-file", metavar="FILE", help="the rows of the test, instead of a fraction")
     add("--validation", type=_fraction, default=0.1, help="fraction of the other rows that choose the best epoch (default: %(default)s)")
-    add("--stream", action="store_true", help="read piece by piece what is larger than memory: CSV, TSV, Parquet, .npy")
+    add("--stream", action="store_true", help="read what is larger than memory by pieces, within which rows are shuffled")
 
 
 def _add_training(command: Any) -> None:
@@ -112,8 +117,8 @@ def _add_training(command: Any) -> None:
         "--loss", type=_formula("Loss"), help="such as bce or huber (default: cross_entropy for texts and up to 20 whole numbers, else mse)"
     )
     add("--optimizer", type=_formula("OptimizerSpec"), default="adam", help="such as sgd_momentum (default: %(default)s)")
-    add("--lr", type=_rate_or_auto, help="learning rate; auto: by a range test (default: by the number of rows)")
-    add("--decay", type=_rate_or_none, help="weight decay (default: 1 / rows for classes, 0.3 / rows for numbers)")
+    add("--lr", type=_rate_or_auto, help="learning rate; auto: by a range test (default: for adam by the number of rows)")
+    add("--decay", type=_rate_or_none, help="weight decay (default: for adam 1 / rows for classes, 0.3 / rows for numbers)")
     add("--batch", type=_count, help="rows per step (default: by the number of rows)")
     add("--seed", type=_seed, default=0, help="of split, initial weights and shuffling (default: %(default)s)")
     add("--threads", type=_count, help="at most so many (default: as many as there are processors)")
@@ -133,7 +138,7 @@ def _add_predict(commands: Any) -> None:
     add("--out", type=Path, metavar="FILE", help="where to write (default: standard output)")
     add("--force", action="store_true", help="let --out overwrite a file")
     add("--json", action="store_true", help="write JSON lines instead of CSV")
-    add("--stream", action="store_true", help="read piece by piece what is larger than memory: CSV, TSV, Parquet, .npy")
+    add("--stream", action="store_true", help="read piece by piece what is larger than memory")
     add("--threads", type=_count, help="at most so many (default: as many as there are processors)")
 
 

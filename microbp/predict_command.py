@@ -7,22 +7,26 @@ import contextlib
 import csv
 import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import sources
+from . import optimizers, sources
 from .network import Network, load
+from .specs import Loss
 from .table import Category, Number, Preparation, Table, Target
 from .train_command import NOTE, check_writable
+from .trainer import Trainer
+from .whole_file import replacing
 
 _SHOWN = 20  # columns that info describes
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes a prediction for every row."""
-    check_writable(arguments.force, **{"--out": arguments.out})
+    check_writable(arguments.force, [arguments.model, arguments.data], {"--out": arguments.out})
     net = load(arguments.model, n_threads=arguments.threads)
     preparation = _preparation(net)
     if preparation is None:
@@ -36,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.data}: it has no rows")
     with _opened(arguments.out) as file:
         write = _write_json if arguments.json else _write_csv
-        write(file, preparation.target, itertools.chain([first], blocks))
+        write(file, _Answer(preparation.target, net), itertools.chain([first], blocks))
 
 
 def _rows(data: str) -> Table:
@@ -47,11 +51,22 @@ def _rows(data: str) -> Table:
 
 def info(arguments: argparse.Namespace) -> None:
     """Prints the network, and the columns that it takes."""
-    net = load(arguments.file)
+    net, trainer = _opened_model(arguments.file)
     print(net)
+    if trainer:
+        losses = ", ".join(loss.text for loss in trainer.losses if isinstance(loss, Loss))
+        print(f"a trainer after {trainer.epoch} epochs, {trainer.steps} updates: {losses}, {optimizers.parse(trainer.optimizer).text}")
     preparation = _preparation(net)
     if preparation is not None:
         print("\n".join(_described(preparation)))
+
+
+def _opened_model(path: Path) -> tuple[Network, Trainer | None]:
+    """The network of a file, and the trainer if it has one."""
+    with contextlib.suppress(ValueError):
+        trainer = Trainer.load(path)
+        return trainer.net, trainer
+    return load(path), None
 
 
 def _preparation(net: Network) -> Preparation | None:
@@ -77,7 +92,7 @@ def _feature(feature: Number | Category) -> str:
     if isinstance(feature, Number):
         scaled = "a number" if (feature.centre, feature.scale) == (0, 1) else f"a number, ({feature.centre:.6g} +- {feature.scale:.6g})"
         return f"{scaled}{', or missing' * feature.missing}"
-    levels = ", ".join(level or "missing" for level in feature.levels)
+    levels = ", ".join((repr(level) if "," in level else level) or "missing" for level in feature.levels)
     return f"one of {levels}{', or another' * feature.other}"
 
 
@@ -89,29 +104,40 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
     else:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             yield file
 
 
-def _write_csv(file: TextIO, target: Target, blocks: Iterator[Any]) -> None:
+class _Answer:
+    """What outputs say of rows: a class and its probabilities or scores, or a number."""
+
+    def __init__(self, target: Target, net: Network) -> None:
+        self.target = target
+        self.kind = "probability" if net.outputs[0].link in ("softmax", "sigmoid") else "score"
+
+    def rows(self, outputs: Any) -> Iterator[tuple[Any, list[float]]]:
+        """With as many digits as float32 has."""
+        if not self.target.classes:
+            for moved in (outputs[:, 0].astype(float) * self.target.scale).tolist():
+                digits = 6 - math.floor(math.log10(abs(moved))) if moved and math.isfinite(moved) else None
+                number = moved + self.target.centre
+                yield number if digits is None else round(number, digits), []
+            return
+        for row, best in zip(outputs.tolist(), outputs.argmax(axis=1).tolist()):
+            yield self.target.classes[best], [float(f"{value:.6g}") for value in row]
+
+
+def _write_csv(file: TextIO, answer: _Answer, blocks: Iterator[Any]) -> None:
     rows = csv.writer(file, lineterminator="\n")
-    rows.writerow([target.name, *(f"p({name})" for name in target.classes)])
+    name = "p" if answer.kind == "probability" else "score"
+    rows.writerow([answer.target.name, *(f"{name}({level})" for level in answer.target.classes)])
     for outputs in blocks:
-        rows.writerows([label, *map(repr, values)] for label, values in _labelled(target, outputs))
+        rows.writerows([label, *map(repr, values)] for label, values in answer.rows(outputs))
 
 
-def _write_json(file: TextIO, target: Target, blocks: Iterator[Any]) -> None:
+def _write_json(file: TextIO, answer: _Answer, blocks: Iterator[Any]) -> None:
+    name = "probabilities" if answer.kind == "probability" else "scores"
     for outputs in blocks:
-        for label, values in _labelled(target, outputs):
-            said = {target.name: label} | ({"probabilities": dict(zip(target.classes, values))} if target.classes else {})
-            file.write(json.dumps(said, ensure_ascii=False) + "\n")
-
-
-def _labelled(target: Target, outputs: Any) -> Iterator[tuple[Any, list[float]]]:
-    """The class and its probabilities, or the number, of each row; as many digits as float32 has."""
-    if not target.classes:
-        numbers = outputs[:, 0].astype(float) * target.scale + target.centre
-        yield from ((float(f"{number:.7g}"), []) for number in numbers)
-        return
-    for row, best in zip(outputs.tolist(), outputs.argmax(axis=1).tolist()):
-        yield target.classes[best], [float(f"{value:.6g}") for value in row]
+        for label, values in answer.rows(outputs):
+            said = {name: dict(zip(answer.target.classes, values))} if values else {}
+            file.write(json.dumps({answer.target.name: label} | said | {answer.target.name: label}, ensure_ascii=False) + "\n")

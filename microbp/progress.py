@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
 
 _REFRESH = 0.1  # seconds: faster than the eye reads, slow enough to cost nothing
+_LINES = 5.0  # seconds between the lines of a log
 
 
 class ProgressLine:
-    """Shows the latest record. enabled=None: where stderr is a terminal or a notebook."""
+    """Shows the latest record. enabled=None: where stderr is a terminal or a notebook. Elsewhere, if enabled, a line now and then."""
 
     def __init__(self, enabled: bool | None, epochs: int) -> None:
-        self._enabled = _watched() if enabled is None else enabled
+        self._refreshes = _watched()
+        self._enabled = self._refreshes if enabled is None else enabled
         self._epochs = epochs
         self._shown = 0.0
         self._width = 0
-        self._text = ""
+        self._text = self._last = ""
 
     def show(self, record: Mapping[str, float], done: int) -> None:
         """The record of the `done`-th epoch of this run."""
@@ -25,20 +28,33 @@ class ProgressLine:
             return
         values = (f"{name} {value:.4g}" for name, value in record.items() if name not in ("epoch", "steps", "seconds"))
         self._text = f"epoch {done}/{self._epochs}  {'  '.join(values)}  {record['seconds']:.2f} s"
-        if time.monotonic() - self._shown >= _REFRESH:
+        if time.monotonic() - self._shown >= (_REFRESH if self._refreshes else _LINES):
             self._write()
 
     def close(self) -> None:
         """Shows the last record, and ends the line."""
-        if self._text:
+        if self._text != self._last:
             self._write()
-            sys.stderr.write("\n")
-            sys.stderr.flush()
+        if self._text and self._refreshes:
+            self._put("\n")
 
     def _write(self) -> None:
-        sys.stderr.write("\r" + self._text.ljust(self._width))
-        sys.stderr.flush()
-        self._shown, self._width = time.monotonic(), len(self._text)
+        if self._refreshes:
+            text = self._text[: shutil.get_terminal_size().columns - 1]
+            self._put("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            self._put(self._text + "\n")
+        self._shown, self._last = time.monotonic(), self._text
+
+    def _put(self, text: str) -> None:
+        """A line that nobody can read any more must not end the training."""
+        try:
+            if sys.stderr is not None:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+        except (OSError, ValueError):
+            self._enabled = False
 
 
 def _watched() -> bool:

@@ -14,7 +14,7 @@ from .table import Preparation
 from .trainer import Trainer
 
 if TYPE_CHECKING:
-    from .train_command import Data, Part
+    from .dataset import Data, Part
 
 _SHOWN = 12  # classes whose confusion is shown as a table
 _KEPT = 10_000  # rows of a test on numbers whose residuals are looked at
@@ -88,17 +88,18 @@ class _Tally:
         if len(self._sum) == 1 and sum(map(len, self.kept)) < _KEPT:
             self.kept.append(np.column_stack([targets, outputs]))
 
-    def scores(self, data: Data, scale: float) -> dict[str, float]:
+    def scores(self, data: Data, scale: float) -> dict[str, float | None]:
         """Loss and accuracy; under a loss of numbers the root mean squared error, in the target's unit, and r2."""
         if self.count == 0:
             return {}
-        scores = {"loss": self.loss / self.count}
+        scores: dict[str, float | None] = {"loss": self.loss / self.count}
         if len(self._sum) > 1:
             scores["accuracy"] = float(np.trace(self.confusion) / self.count)
         if data.loss.name not in ("cross_entropy", "bce", "hinge"):
             total = self._squares - self._sum**2 / self.count
             explained = np.where(total > 0, 1 - self._residual / np.where(total > 0, total, 1), self._residual == 0)
-            scores |= {"rmse": float(np.sqrt(self._residual.mean() / self.count) * scale), "r2": float(explained.mean())}
+            scores["rmse"] = float(np.sqrt(self._residual.mean() / self.count) * scale)
+            scores["r2"] = float(explained.mean()) if self.count > 1 else None  # one row has no variance to explain
         return scores
 
 
@@ -139,9 +140,14 @@ def _columns(target: str, preparation: Preparation) -> str:
     return f"predicts {target}, {what}, from {len(preparation.features)} columns, which make {preparation.width} features"
 
 
-def _line(name: str, rows: int, scores: dict[str, float]) -> str:
-    cells = [f"{100 * value:>8.2f} %" if key == "accuracy" else f"{value:>10.4g}" for key, value in scores.items()]
-    return "".join([f"{name:12}", f"{rows:>10,}", *cells])
+def _line(name: str, rows: int, scores: dict[str, float | None]) -> str:
+    return "".join([f"{name:12}", f"{rows:>10,}", *(_cell(key, value) for key, value in scores.items())])
+
+
+def _cell(key: str, value: float | None) -> str:
+    if value is None:
+        return f"{'-':>10}"
+    return f"{100 * value:>8.2f} %" if key == "accuracy" else f"{value:>10.4g}"
 
 
 def _confusion(counts: Array, classes: Sequence[str]) -> list[str]:

@@ -3,58 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from . import backend, metrics, report, sources
+from . import metrics, report
 from .arrays import Array
 from .choices import Choices, choose
+from .dataset import Data, Split, gather, prepared_rows
 from .graph import Activation
 from .network import Network, mlp
 from .range_test import RangeTest, lr_find
 from .schedules import Cosine
 from .specs import Loss, OptimizerSpec
-from .table import Preparation, Table, Target, find_target, prepare
+from .table import Preparation
 from .trainer import Trainer
+from .whole_file import replacing
 
 NOTE = "microbp.table"  # under which a network's notes keep the preparation
-_SPLIT = 5  # the purpose of a permutation that splits rows, as in microbp.h
-_PARTS = ("train", "validation", "test")
-_KEPT = 10_000  # rows of a stream's validation that are kept in memory
 _EVERY = timedelta(minutes=1)  # between checkpoints
 _RUN_NOTE = "microbp.run"  # under which a checkpoint's notes keep these arguments of the run
 _RUN = ("test", "test_file", "validation", "stream", "seed", "batch", "epochs", "patience")
 _FREE = ("data", "resume", "checkpoint", "out", "plot", "force", "json", "threads")  # arguments that --resume leaves open
-_NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses that a target of numbers may have
-
-
-class Part(NamedTuple):
-    """Rows of one part of the split, with targets as the loss wants them."""
-
-    x: Array
-    y: Array
-
-
-@dataclass(frozen=True)
-class Data:
-    """What there is to learn: the parts train, validation and test, of which a stream's are read anew by each call."""
-
-    preparation: Preparation
-    loss: Loss
-    parts: dict[str, Callable[[], Iterable[Part]]]
-    training: int  # rows to train on
-
-    def part(self, name: str) -> Part:
-        """All rows of a part."""
-        pieces = list(self.parts[name]())
-        return pieces[0] if len(pieces) == 1 else Part(*map(np.concatenate, zip(*pieces)))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -62,34 +38,79 @@ def run(arguments: argparse.Namespace) -> None:
     plot = _plotter(arguments.plot)
     out = _out(arguments)
     checkpoint = arguments.checkpoint if arguments.checkpoint != arguments.resume else None
-    check_writable(arguments.force, **{"--out": out, "--plot": arguments.plot, "--checkpoint": checkpoint})
-    trainer, data = resume(arguments) if arguments.resume else begin(arguments)
-    interrupted = not _fit(arguments, trainer, data)
-    if interrupted and trainer.epoch == 0:
-        raise KeyboardInterrupt("interrupted in the first epoch: there is nothing to save")
+    read = [arguments.data, arguments.test_file, arguments.config, arguments.resume]
+    check_writable(arguments.force, read, {"--out": out, "--plot": arguments.plot, "--checkpoint": checkpoint})
+    with _terminated_is_interrupted():
+        trainer, data = resume(arguments) if arguments.resume else begin(arguments)
+        is_whole = _fit(arguments, trainer, data)
+        _finish(arguments, trainer, data, out, plot, is_whole)
+
+
+def _finish(arguments: argparse.Namespace, trainer: Trainer, data: Data, out: Path | None, plot: Any, is_whole: bool) -> None:
+    """Saves first, and then, whatever becomes of that, draws and prints."""
+    if trainer.steps == 0:
+        raise KeyboardInterrupt("interrupted before the first update: there is nothing to save")
     trainer.net.notes = {NOTE: data.preparation.as_dict()}
-    if out:
-        trainer.net.save(out)
-    told = report.measure(arguments, trainer, data)
-    if plot:
-        plot(told, trainer.history, arguments.plot)
-    written = [str(path) for path in (out, arguments.plot) if path]
-    print(json.dumps(told.scores) if arguments.json else report.text(arguments, told, trainer, data, written))
-    if interrupted:
-        wrote = f": wrote {' and '.join(written)}" if written else ""
-        go_on = f"; go on by: microbp train {arguments.data} --resume {arguments.checkpoint}" if arguments.checkpoint else ""
-        raise KeyboardInterrupt(f"interrupted after {trainer.epoch} epochs{wrote}{go_on}")
+    written: list[str] = []
+    failures: list[OSError] = []
+
+    def write(path: Path, how: Callable[[Path], object]) -> None:
+        try:
+            how(path)
+            written.append(str(path))
+        except OSError as error:
+            failures.append(error)
+
+    try:
+        if out:
+            write(out, trainer.net.save)
+        if trainer.epoch > 0:
+            told = report.measure(arguments, trainer, data)
+            if plot:
+                write(arguments.plot, lambda path: plot(told, trainer.history, path))
+            print(json.dumps(told.scores) if arguments.json else report.text(arguments, told, trainer, data, written))
+    except KeyboardInterrupt:
+        is_whole = False
+    if not is_whole:
+        raise KeyboardInterrupt(_interrupted(arguments, trainer, written))
+    if failures:
+        raise failures[0]
+
+
+def _interrupted(arguments: argparse.Namespace, trainer: Trainer, written: list[str]) -> str:
+    after = f"{trainer.epoch} epochs" if trainer.epoch else f"{trainer.steps} updates of the first epoch"
+    wrote = f": wrote {' and '.join(written)}" if written else ""
+    goes_on = arguments.checkpoint and Path(arguments.checkpoint).exists()
+    return f"interrupted after {after}{wrote}" + f"; go on by: microbp train {arguments.data} --resume {arguments.checkpoint}" * bool(
+        goes_on
+    )
+
+
+@contextlib.contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """What asks the process to end is treated as Ctrl-C, unless it is ignored, as nohup has it."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in signals}
+    usual = [number for number in signals if before[number] == signal.SIG_DFL]
+    for number in usual:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in usual:
+            signal.signal(number, before[number])
 
 
 def find_rate(arguments: argparse.Namespace) -> None:
     """Looks for a learning rate."""
-    check_writable(arguments.force, **{"--plot": arguments.plot})
+    check_writable(arguments.force, [arguments.data, arguments.test_file, arguments.config], {"--plot": arguments.plot})
     figure = _formats(arguments.plot)
     data = gather(arguments)
     result = _range_test(build(arguments, data), arguments, data)
     rates = {name: getattr(result, name) for name in ("suggestion", "valley", "steep", "minimum")}
     if figure:
-        result.plot().figure.savefig(arguments.plot)  # type: ignore[union-attr]  # its figure is a whole one
+        with replacing(arguments.plot) as beside:
+            result.plot().figure.savefig(beside)  # type: ignore[union-attr]  # its figure is a whole one
     if arguments.json:
         print(json.dumps(rates))
     else:
@@ -110,9 +131,16 @@ def _formats(path: Path | None) -> Any:
     return plot
 
 
-def _plotter(path: Path | None) -> Any:
+def _plotter(path: Path | None) -> Callable[[Any, Any, Path], None] | None:
     plot = _formats(path)
-    return plot and plot.save_report
+    if plot is None:
+        return None
+
+    def draw(told: report.Told, history: dict[str, list[float]], path: Path) -> None:
+        with replacing(path) as beside:
+            plot.save_report(told, history, beside)
+
+    return draw
 
 
 def _out(arguments: argparse.Namespace) -> Path | None:
@@ -125,13 +153,17 @@ def _out(arguments: argparse.Namespace) -> Path | None:
     return next(path for path in names if not path.exists())
 
 
-def check_writable(force: bool, **paths: Path | None) -> None:
-    """Refuses files that could not be written, and those that exist unless `force`."""
-    for option, path in paths.items():
+def check_writable(force: bool, read: Sequence[str | Path | None], written: Mapping[str, Path | None]) -> None:
+    """Refuses files that could not be written, or are needed otherwise, and those that exist unless `force`."""
+    taken = {os.path.realpath(path): "read" for path in read if path}
+    for option, path in written.items():
         if path is None:
             continue
         if not path.parent.is_dir():
             raise argparse.ArgumentTypeError(f"argument {option}: the directory of {str(path)!r} does not exist: make it first")
+        use = taken.setdefault(os.path.realpath(path), f"written by {option}")
+        if use != f"written by {option}":
+            raise argparse.ArgumentTypeError(f"argument {option}: {str(path)!r} is {use} already: choose another name")
         if path.is_dir() or (path.exists() and not force):
             advice = "choose another name" if path.is_dir() else "--force overwrites it"
             raise argparse.ArgumentTypeError(f"argument {option}: {str(path)!r} exists: {advice}")
@@ -141,102 +173,15 @@ def check_writable(force: bool, **paths: Path | None) -> None:
             raise OSError(f"{option}: the directory of {str(path)!r} cannot be written to ({error.strerror}): choose another") from None
 
 
-def gather(arguments: argparse.Namespace) -> Data:
-    """The rows, prepared and split; ValueError says what is wrong with them."""
-    split = _Split(arguments)
-    loss: Loss | None = arguments.loss
-    first = next(iter(split.tables()), None)
-    name = arguments.target or (sources.default_target(first) if first else "")
-    target = find_target(split.look(), name, None if loss is None else loss.name not in _NUMBERS)
-    loss = loss or Loss("cross_entropy" if target.classes else "mse")
-    if loss.detail != "identity":
-        target = replace(target, centre=0.0, scale=1.0)  # a rate is predicted as it is
-    return _prepared(arguments, split, prepare(split.pieces("train"), target, arguments.drop), loss)
-
-
-def _prepared(arguments: argparse.Namespace, split: _Split, preparation: Preparation, loss: Loss) -> Data:
-    """The rows of a split that has been looked at."""
-
-    def prepared(part: str) -> Callable[[], Iterable[Part]]:
-        def parts() -> Iterator[Part]:
-            return (Part(preparation.matrix(table), _targets(preparation.target, table, loss)) for table in split.pieces(part))
-
-        if arguments.stream and part != "validation":
-            return parts
-        kept = list(parts())
-        return lambda: kept
-
-    return Data(preparation, loss, {part: prepared(part) for part in _PARTS}, split.training)
-
-
-class _Split:
-    """The tables that the arguments name, and which of their rows train, choose the best epoch, and test."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self._arguments = arguments
-        self.training = 0  # rows to train on
-        if arguments.stream:
-            self.tables: Callable[[], Iterable[Table]] = sources.stream(arguments.data)
-            own_test = None
-        else:
-            train, own_test = sources.read(arguments.data)
-            self.tables = lambda: [train]
-        self._tests: Callable[[], Iterable[Table]] | None = (lambda: [own_test]) if own_test else None
-        if arguments.test_file:
-            tests = None if arguments.stream else [sources.read(arguments.test_file).train]
-            self._tests = sources.stream(arguments.test_file) if tests is None else lambda: tests
-
-    def pieces(self, part: str) -> Iterator[Table]:
-        """The tables of a part."""
-        if part == "test" and self._tests:
-            yield from self._tests()
-            return
-        kept = 0
-        for i, table in enumerate(self.tables()):
-            rows = self._rows(i, table.count)[part]
-            if part == "validation" and self._arguments.stream:
-                rows = rows[: _KEPT - kept]  # as many as fit into memory
-            kept += len(rows)
-            if len(rows):
-                yield table.take(rows)
-
-    def look(self) -> Iterator[Table]:
-        """All rows, which are counted on the way."""
-        for i, table in enumerate(self.tables()):
-            self.training += len(self._rows(i, table.count)["train"])
-            yield table
-
-    def _rows(self, piece: int, count: int) -> dict[str, Array]:
-        """The numbers of a piece's rows by part."""
-        order = np.asarray(backend.load().permutation(self._arguments.seed, _SPLIT, piece, count))
-        least = 1 if piece == 0 else 0
-        tested = 0 if self._tests else max(least, round(self._arguments.test * count))
-        validated = tested + max(least, round(self._arguments.validation * (count - tested)))
-        if validated >= count and piece == 0:
-            raise argparse.ArgumentTypeError(
-                f"argument --test: {self._arguments.test} leaves none of the {count} rows to train on: choose less"
-            )
-        rows = {"train": order[validated:], "validation": order[tested:validated], "test": order[:tested]}
-        return {part: np.sort(chosen) for part, chosen in rows.items()}
-
-
-def _targets(target: Target, table: Table, loss: Loss) -> Array:
-    """Labels for a loss over classes, a number for one over numbers, else a column per class: 1 for the row's own, 0 or -1 for others."""
-    values = target.values(table)
-    if loss.detail == "softmax" or not target.classes:
-        return values
-    return np.where(values[:, None] == np.arange(len(target.classes)), 1.0, -1.0 if loss.name == "hinge" else 0.0)
-
-
 # ---- training ----
 
 
 def begin(arguments: argparse.Namespace) -> tuple[Trainer, Data]:
     """A new trainer, with its schedule, and its data."""
     data = gather(arguments)
-    trainer = build(arguments, data)
     if arguments.lr == "auto":
-        trainer.lr = _range_test(trainer, arguments, data).suggestion
+        arguments.lr = _range_test(build(arguments, data), arguments, data).suggestion
+    trainer = build(arguments, data)
     steps = arguments.epochs * -(-data.training // arguments.batch)
     schedules = {None: Cosine(trainer.lr, steps), "cosine": Cosine(trainer.lr, steps), "constant": None}
     trainer.schedule = schedules.get(arguments.schedule, arguments.schedule)
@@ -312,12 +257,12 @@ def _fit(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> bool:
             checkpoint=arguments.checkpoint,
             every=_EVERY,
         )
+        if arguments.checkpoint:
+            arguments.epochs = trainer.epoch  # all that there are to be
+            _note_run(arguments, trainer, data)
+            trainer.save(arguments.checkpoint)
     except KeyboardInterrupt:
         return False
-    if arguments.checkpoint:
-        arguments.epochs = trainer.epoch  # all that there are to be
-        _note_run(arguments, trainer, data)
-        trainer.save(arguments.checkpoint)
     return True
 
 
@@ -340,7 +285,7 @@ def resume(arguments: argparse.Namespace) -> tuple[Trainer, Data]:
     said = notes[_RUN_NOTE]
     vars(arguments).update({name: said[name] for name in _RUN}, activation=Activation.parse(said["activation"]))
     arguments.checkpoint = arguments.checkpoint or arguments.resume
-    split = _Split(arguments)
+    split = Split(arguments)
     for _ in split.look():
         pass
     if split.training != said["rows"]:
@@ -348,7 +293,7 @@ def resume(arguments: argparse.Namespace) -> tuple[Trainer, Data]:
             f"{arguments.data}: it has {split.training} rows to train on, and the run of {arguments.resume} had {said['rows']}: give it "
             "the data that it began with"
         )
-    return trainer, _prepared(arguments, split, Preparation.from_dict(notes[NOTE]), loss)
+    return trainer, prepared_rows(arguments, split, Preparation.from_dict(notes[NOTE]), loss)
 
 
 def _refuse_changes(arguments: argparse.Namespace) -> None:

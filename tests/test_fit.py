@@ -182,14 +182,30 @@ def test_metrics_see_predictions_through_the_link(backend):
     assert history["mean_sum"] == pytest.approx([1, 1])
 
 
-def test_progress_is_one_line_on_stderr(backend, capsys):
+def test_progress_is_one_line_on_a_terminal_and_a_few_in_a_log(backend, capsys, monkeypatch):
     make(backend).fit(X, Y, epochs=2)
     assert capsys.readouterr() == ("", "")
-    make(backend).fit(X, Y, epochs=2, progress=True)
+    make(backend).fit(X, Y, epochs=3, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "epoch 2/2" in err
-    assert err.count("\n") == 1
+    assert [line[:9] for line in err.splitlines()] == ["epoch 1/3", "epoch 3/3"]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    make(backend).fit(X, Y, epochs=2)
+    _, err = capsys.readouterr()
+    assert err.endswith("\n") and err.count("\n") == 1
+    assert "\repoch 2/2" in err and max(map(len, err.split("\r"))) <= 30
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_a_progress_that_nobody_reads_does_not_end_the_training(backend, monkeypatch, error):
+    def write(text):
+        raise error
+
+    monkeypatch.setattr("sys.stderr.write", write)
+    assert len(make(backend).fit(X, Y, epochs=3, progress=True)["loss"]) == 3
+    monkeypatch.setattr("sys.stderr", None)
+    assert len(make(backend).fit(X, Y, epochs=3, progress=True)["loss"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ FLOOR = {name: floor for floor, names in C_FLOORS.items() for name in names.spli
 # Modules of the package, lowest first; one that is not named is a door, on the top floor but one.
 PYTHON_FLOORS = [
     {"_core", "reference"},
-    {"backend"},
+    {"backend", "whole_file"},
     {"arrays", "specs", "description", "progress", "threads", "history", "snapshot"},
     {"graph", "optimizers", "averages", "metrics", "rows", "checks", "tensors_file"},
     {"network", "own_loss", "schedules", "class_weight", "epoch", "stopping"},

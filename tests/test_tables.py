@@ -289,7 +289,7 @@ def test_the_report_says_what_was_done(capsys, files, options):
         assert text in out
     assert "predict by: microbp predict house.safetensors DATA" in out
     assert main(["info", "house.safetensors"]) == 0
-    assert "street: one of Elm, north, Fir, Oak" in capsys.readouterr().out
+    assert "street: one of 'Elm, north', Fir, Oak" in capsys.readouterr().out
 
 
 def test_a_configuration_says_the_same_and_the_command_line_wins(capsys, files):
