@@ -8,8 +8,6 @@ text, arrays = write([x], [Dense(10)(h)])
 from __future__ import annotations
 
 import itertools
-import math
-import operator
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -17,37 +15,17 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_array
-from .specs import Formula, Init, Range, Spec, number
+from .checks import real, whole_number
+from .specs import Formula, Init, Spec, number
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _numbers = itertools.count()
-_EPS = Range(1e-5, 0, math.inf, "(0,inf)")
+_positive, _at_least_0, _below_1, _up_to_1 = map(real, ("(0,inf)", "[0,inf)", "[0,1)", "[0,1]"))
 
 
-def _count(value: Any, what: str) -> int:
-    try:
-        result = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
-    if result < 1:
-        raise ValueError(f"{what} must be at least 1, not {result}")
-    return result
-
-
-def _setting(value: Any, what: str, valid: Range) -> float:
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{what} must be a number, not {value!r}") from None
-    if not valid.holds(result):
-        raise ValueError(f"{what}={value!r} is outside {valid.text}")
-    return result
-
-
-def layer_settings(**given: float | None) -> dict[str, float]:
+def layer_settings(what: str, **given: float | None) -> dict[str, float]:
     """Those of a layer's lr, l1, l2 and max_norm that are not None, checked."""
-    valid = Range(0.0, 0.0, math.inf, "[0,inf)")
-    return {key: _setting(value, key, valid) for key, value in given.items() if value is not None}
+    return {key: _at_least_0(f"{what}: {key}", value) for key, value in given.items() if value is not None}
 
 
 def _text(settings: dict[str, float]) -> str:
@@ -88,7 +66,7 @@ class Input(Node):
     """An input of `features` numbers per row."""
 
     def __init__(self, features: int) -> None:
-        super().__init__("input", (), _count(features, "Input: features"))
+        super().__init__("input", (), whole_number(features, "Input: features"))
 
 
 class Activation(Spec):
@@ -132,13 +110,13 @@ class Dense:
         l2: float = 0.0,
         max_norm: float | None = None,
     ) -> None:
-        self.units = _count(units, "Dense: units")
+        self.units = whole_number(units, "Dense: units")
         self.activation = Activation.parse(activation)
         self.array: np.ndarray[Any, Any] | None = None
         self.init = self._parse_init(init)
         self.bias = bool(bias)
         self.name = _check_name(name, "Dense")
-        self.settings = layer_settings(lr=lr, l1=l1, l2=l2, max_norm=max_norm)
+        self.settings = layer_settings("Dense", lr=lr, l1=l1, l2=l2, max_norm=max_norm)
 
     def _parse_init(self, init: Any) -> str:
         if isinstance(init, str) and init == "auto":
@@ -170,10 +148,8 @@ class Dropout:
     does nothing (Srivastava et al. 2014, "inverted"). A mask is a function of the trainer's seed, step, node, row and column.
     """
 
-    _RATE = Range(0.5, 0, 1, "[0,1)")
-
     def __init__(self, rate: float = 0.5) -> None:
-        self.rate = _setting(rate, "Dropout: rate", self._RATE)
+        self.rate = _below_1("Dropout: rate", rate)
 
     def __call__(self, node: Node) -> Node:
         return Node("dropout", (_node(node, "Dropout"),), node.width, self)
@@ -190,10 +166,8 @@ class Dropout:
 class GaussianNoise:
     """In training, adds normal noise of standard deviation `std` to each element; in prediction and evaluation it does nothing."""
 
-    _STD = Range(0.1, 0, math.inf, "[0,inf)")
-
     def __init__(self, std: float = 0.1) -> None:
-        self.std = _setting(std, "GaussianNoise: std", self._STD)
+        self.std = _at_least_0("GaussianNoise: std", std)
 
     def __call__(self, node: Node) -> Node:
         return Node("noise", (_node(node, "GaussianNoise"),), node.width, self)
@@ -217,13 +191,12 @@ class BatchNorm:
     """
 
     operation = "batch_norm"
-    _MOMENTUM = Range(0.1, 0, 1, "[0,1]")
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5, name: str | None = None, lr: float = 1.0) -> None:
-        self.momentum = _setting(momentum, "BatchNorm: momentum", self._MOMENTUM)
-        self.eps = _setting(eps, "BatchNorm: eps", _EPS)
+        self.momentum = _up_to_1("BatchNorm: momentum", momentum)
+        self.eps = _positive("BatchNorm: eps", eps)
         self.name = _check_name(name, "BatchNorm")
-        self.settings = layer_settings(lr=lr)
+        self.settings = layer_settings("BatchNorm", lr=lr)
 
     def __call__(self, node: Node) -> Node:
         return Node(self.operation, (_node(node, "BatchNorm"),), node.width, self)
@@ -245,9 +218,9 @@ class LayerNorm:
     operation = "layer_norm"
 
     def __init__(self, eps: float = 1e-5, name: str | None = None, lr: float = 1.0) -> None:
-        self.eps = _setting(eps, "LayerNorm: eps", _EPS)
+        self.eps = _positive("LayerNorm: eps", eps)
         self.name = _check_name(name, "LayerNorm")
-        self.settings = layer_settings(lr=lr)
+        self.settings = layer_settings("LayerNorm", lr=lr)
 
     def __call__(self, node: Node) -> Node:
         return Node(self.operation, (_node(node, "LayerNorm"),), node.width, self)

@@ -230,7 +230,7 @@ class Network:
         """Sets what is given of a layer's settings, as in Dense; layer=None: every layer's that has it (norms have
         lr alone). max_norm=0 takes the limit away."""
         self._check_layer(layer)
-        for name, value in layer_settings(lr=lr, l1=l1, l2=l2, max_norm=max_norm).items():
+        for name, value in layer_settings("set_layer", lr=lr, l1=l1, l2=l2, max_norm=max_norm).items():
             self._core.set_layer(layer, name, value)
 
     def _check_layer(self, layer: str | None) -> None:
