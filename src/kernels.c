@@ -201,6 +201,8 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
     .noise = {[MBP_F32] = noise_f32, [MBP_F64] = noise_f64},
 #endif
     .norm_columns = norm_columns,
+    .norm_fixed = norm_fixed,
+    .norm_follow = norm_follow,
     .norm_sums = norm_sums,
     .norm_rows = norm_rows,
     .norm_apply = norm_apply,

@@ -70,8 +70,12 @@ typedef struct mbp_norm {
     double eps;
     double *mean, *variance, *inverse; /* of rows or columns; variance: biased, of columns only; inverse: 1 / sqrt(variance + eps) */
     double *sum, *product;             /* n each: the sums of dy and of dy xhat over the rows */
+    void *dgamma, *dbeta;              /* these sums as gradients; dgamma NULL: not wanted */
+    int add_gradients;                 /* they are added to what is there */
     int fixed;                         /* the statistics of columns do not depend on x */
     int add;                           /* dx is added to what is there */
+    void *running;                     /* running means of the n columns, then variances */
+    double momentum;                   /* of those */
 } mbp_norm;
 /* One part of it, for rows or columns first to last - 1. */
 typedef void (*mbp_norm_part)(const mbp_norm *norm, int64_t first, int64_t last);
@@ -148,8 +152,9 @@ typedef struct mbp_kernels {
     mbp_random_map dropout, accumulate_dropout; /* out = in mask / (1 - rate); out += that */
     mbp_random_map noise[2];                    /* out = in + std x normal, by the dtype of the matrices: drawn in double, only in its table */
     mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
-    mbp_norm_part norm_columns, norm_sums;            /* columns: mean and variance; sum and product */
-    mbp_norm_part norm_rows, norm_apply, norm_backward; /* rows: mean and inverse; y; dx */
+    mbp_norm_part norm_columns, norm_fixed, norm_follow; /* columns: statistics of x, or the running ones; the running ones after a step */
+    mbp_norm_part norm_sums;                             /* columns: sum and product, and the gradients */
+    mbp_norm_part norm_rows, norm_apply, norm_backward;  /* rows: mean and inverse; y; dx */
     int (*finite)(int64_t n, const void *v);  /* whether all n are */
     /* The sum of n squares: 16 partial sums of doubles, element i in the i % 16th, and a fixed tree. */
     double (*sum_squares)(int64_t n, const void *v);

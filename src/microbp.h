@@ -285,7 +285,7 @@ MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 
 /* The step in parts, for a loss of the caller's own: forward (in training, its rows being the first of the logical batch); then the outputs
  * are read (valid until the next call); then backward from the gradient of the (weighted) loss by each output, to which the penalties are
- * added unless `accumulate` says that they are there already. x must still be there. */
+ * added unless `accumulate` says that they are there already. x must still be there, and the layers as they were. */
 MBP_API mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error);
 MBP_API mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error);
 MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how,

@@ -214,6 +214,7 @@ struct mbp_trainer {
     mbp_workspace *workspace;
     mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
+    unsigned forward_layers; /* the net's layers_version as they were computed */
     int64_t input_grad_rows; /* rows whose input gradients are; 0: none */
     int nonfinite;           /* set by the products that finish a gradient */
     double setting[MBP_PARAMETERS_MAX];

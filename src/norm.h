@@ -27,7 +27,12 @@ static inline const T *norm_row(mbp_view view, int64_t r) { return (const T *)vi
         memcpy((total) + c, sums, (size_t)count * sizeof *sums);                                                                           \
     }
 
-/* Mean and biased variance of columns. */
+static inline void norm_invert(const mbp_norm *p, int64_t first, int64_t last) {
+    for (int64_t j = first; j < last; j++)
+        p->inverse[j] = 1 / __builtin_sqrt(p->variance[j] + p->eps);
+}
+
+/* Mean, biased variance and 1 / sigma of columns. */
 static void norm_columns(const mbp_norm *p, int64_t first, int64_t last) {
     COLUMN_SUMS(p->mean, (double)x[j])
     for (int64_t j = first; j < last; j++)
@@ -35,15 +40,41 @@ static void norm_columns(const mbp_norm *p, int64_t first, int64_t last) {
     COLUMN_SUMS(p->variance, ((double)x[j] - p->mean[c + j]) * ((double)x[j] - p->mean[c + j]))
     for (int64_t j = first; j < last; j++)
         p->variance[j] /= (double)p->rows;
+    norm_invert(p, first, last);
 }
 
-/* The sums of dy and of dy xhat. */
+/* The running statistics instead. */
+static void norm_fixed(const mbp_norm *p, int64_t first, int64_t last) {
+    const T *means = p->running, *variances = means + p->n;
+    for (int64_t j = first; j < last; j++) {
+        p->mean[j] = (double)means[j];
+        p->variance[j] = (double)variances[j];
+    }
+    norm_invert(p, first, last);
+}
+
+/* A step of the running statistics towards those of the rows, by PyTorch's definition: the running variance is of unbiased ones. */
+static void norm_follow(const mbp_norm *p, int64_t first, int64_t last) {
+    T *means = p->running, *variances = means + p->n;
+    const double unbiased = (double)p->rows / (double)(p->rows - 1), rest = 1 - p->momentum;
+    for (int64_t j = first; j < last; j++) {
+        means[j] = (T)(rest * (double)means[j] + p->momentum * p->mean[j]);
+        variances[j] = (T)(rest * (double)variances[j] + p->momentum * (p->variance[j] * unbiased));
+    }
+}
+
+/* The sums of dy and of dy xhat, which are the gradients of beta and gamma. */
 static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
     COLUMN_SUMS(p->sum, (double)dy[j])
     if (p->by_row)
         COLUMN_SUMS(p->product, (double)dy[j] * (((double)x[j] - p->mean[r]) * p->inverse[r]))
     else
         COLUMN_SUMS(p->product, (double)dy[j] * (((double)x[j] - p->mean[c + j]) * p->inverse[c + j]))
+    T *dgamma = p->dgamma, *dbeta = p->dbeta;
+    for (int64_t j = first; dgamma && j < last; j++) {
+        dgamma[j] = (p->add_gradients ? dgamma[j] : 0) + (T)p->product[j];
+        dbeta[j] = (p->add_gradients ? dbeta[j] : 0) + (T)p->sum[j];
+    }
 }
 #undef COLUMN_SUMS
 

@@ -6,6 +6,13 @@
 
 static const mbp_layer *layer_of(const pass *p, int id) { return &p->net->layer[p->net->node[id].layer]; }
 
+static char *buffers_of(const mbp_net *net) { return net->block + (size_t)net->params * net->item; }
+
+/* Where a layer's running statistics stand in buffers; NULL if it has none. */
+static void *running(const mbp_net *net, char *buffers, const mbp_layer *layer) {
+    return layer->running < 0 ? NULL : buffers + (size_t)layer->running * net->item;
+}
+
 static mbp_norm norm_of(const pass *p, int id) {
     const mbp_node *node = &p->net->node[id];
     const mbp_layer *layer = layer_of(p, id);
@@ -22,7 +29,9 @@ static mbp_norm norm_of(const pass *p, int id) {
                       .variance = s->variance,
                       .inverse = s->inverse,
                       .sum = s->sum,
-                      .product = s->product};
+                      .product = s->product,
+                      .running = running(p->net, buffers_of(p->net), layer),
+                      .momentum = layer->setting[MBP_NORM_MOMENTUM]};
 }
 
 /* ---- regions that threads share ---- */
@@ -56,29 +65,18 @@ static void by_columns(const pass *p, const mbp_norm *norm, mbp_norm_part part) 
 
 /* ---- backward, for both ---- */
 
-/* To the gradient at `offset` from the sums of its elements. */
-static void write_gradient(const pass *p, int id, int64_t offset, const double *sums) {
-    mbp_trainer *t = p->trainer;
-    const int64_t n = p->net->node[id].width;
-    const int add = p->accumulate || t->plan.grads[id] == MBP_ACCUMULATE;
-    void *at = element(p, t->grads, offset);
-    for (int64_t j = 0; j < n; j++)
-        if (p->net->dtype == MBP_F64)
-            ((double *)at)[j] = (add ? ((double *)at)[j] : 0) + sums[j];
-        else
-            ((float *)at)[j] = (add ? ((float *)at)[j] : 0) + (float)sums[j];
-    t->nonfinite |= !p->kernels->finite(n, at);
-}
-
 /* norm.fixed: the statistics do not depend on x. */
 static void backward_norm(const pass *p, int id, mbp_norm norm) {
     const mbp_node *node = &p->net->node[id];
     const mbp_layer *layer = layer_of(p, id);
     norm.dy = p->w->delta[id];
-    if (p->trainer->plan.grads[id] != MBP_SKIP) {
+    mbp_trainer *t = p->trainer;
+    if (t->plan.grads[id] != MBP_SKIP) {
+        norm.dgamma = element(p, t->grads, layer->weight);
+        norm.dbeta = element(p, t->grads, layer->bias);
+        norm.add_gradients = p->accumulate || t->plan.grads[id] == MBP_ACCUMULATE;
         by_columns(p, &norm, p->kernels->norm_sums);
-        write_gradient(p, id, layer->weight, norm.product);
-        write_gradient(p, id, layer->bias, norm.sum);
+        t->nonfinite |= !p->kernels->finite(norm.n, norm.dgamma) || !p->kernels->finite(norm.n, norm.dbeta);
     }
     if (edge(p, node, 0) == MBP_SKIP)
         return;
@@ -99,26 +97,10 @@ void mbp_backward_layer_norm(const pass *p, int id) { backward_norm(p, id, norm_
 
 /* ---- batch_norm: the statistics of each column (Ioffe & Szegedy 2015); in inference, and where the layer is frozen, the running ones ---- */
 
-/* The running statistics of a layer's column j: mean, and with `second` the variance. */
-static double running(const mbp_net *net, const char *buffers, const mbp_layer *layer, int second, int64_t j) {
-    const int64_t at = layer->running + second * layer->out + j;
-    return net->dtype == MBP_F64 ? ((const double *)buffers)[at] : (double)((const float *)buffers)[at];
-}
-
-static char *buffers_of(const mbp_net *net) { return net->block + (size_t)net->params * net->item; }
-
 void mbp_forward_batch_norm(const pass *p, int id) {
     const mbp_norm norm = norm_of(p, id);
     const mbp_layer *layer = layer_of(p, id);
-    if (p->trainer && !layer->frozen)
-        by_columns(p, &norm, p->kernels->norm_columns);
-    else
-        for (int64_t j = 0; j < norm.n; j++) {
-            norm.mean[j] = running(p->net, buffers_of(p->net), layer, 0, j);
-            norm.variance[j] = running(p->net, buffers_of(p->net), layer, 1, j);
-        }
-    for (int64_t j = 0; j < norm.n; j++)
-        norm.inverse[j] = 1 / __builtin_sqrt(norm.variance[j] + norm.eps);
+    by_columns(p, &norm, p->trainer && !layer->frozen ? p->kernels->norm_columns : p->kernels->norm_fixed);
     by_rows(p, &norm, p->kernels->norm_apply);
 }
 
@@ -147,24 +129,17 @@ mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *err
     return status;
 }
 
-static void set(const mbp_net *net, char *buffers, int64_t at, double value) {
-    if (net->dtype == MBP_F64)
-        ((double *)buffers)[at] = value;
-    else
-        ((float *)buffers)[at] = (float)value;
-}
-
-/* A step of the running averages, by PyTorch's definition: the running variance is of unbiased ones. */
 static void prepare(mbp_trainer *t, int id, int64_t rows) {
     const mbp_net *net = t->net;
     const mbp_layer *layer = &net->layer[net->node[id].layer];
     const mbp_statistics *s = &t->workspace->statistics[id];
-    const double momentum = layer->setting[MBP_NORM_MOMENTUM], unbiased = (double)rows / (double)(rows - 1);
-    for (int64_t j = 0; j < layer->out; j++) {
-        const double mean = running(net, t->pending, layer, 0, j), variance = running(net, t->pending, layer, 1, j);
-        set(net, t->pending, layer->running + j, (1 - momentum) * mean + momentum * s->mean[j]);
-        set(net, t->pending, layer->running + layer->out + j, (1 - momentum) * variance + momentum * (s->variance[j] * unbiased));
-    }
+    const mbp_norm norm = {.rows = rows,
+                           .n = layer->out,
+                           .mean = s->mean,
+                           .variance = s->variance,
+                           .running = running(net, t->pending, layer),
+                           .momentum = layer->setting[MBP_NORM_MOMENTUM]};
+    net->kernels->norm_follow(&norm, 0, norm.n);
 }
 
 void mbp_statistics_prepare(mbp_trainer *t, int64_t rows, int accumulate) {

@@ -230,6 +230,7 @@ mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x
     if (status == MBP_OK) {
         trainer->input_grad_rows = 0;
         trainer->forward_rows = w.rows.count;
+        trainer->forward_layers = trainer->net->layers_version;
         mbp_with_flush_to_zero(work_forward, &w);
     }
     return mbp_trainer_leave(trainer, status);
@@ -264,6 +265,8 @@ static mbp_status backward_from(mbp_trainer *t, const mbp_array *gradients, int 
     work w = {.trainer = t, .arrays = gradients, .how = how ? *how : (mbp_backward){0}, .rows = {NULL, 0, t->forward_rows}, .error = error};
     if (!t->forward_rows)
         return mbp_fail(error, MBP_INVALID, "there are no values to go back from: call forward first");
+    if (t->forward_layers != t->net->layers_version)
+        return mbp_fail(error, MBP_INVALID, "layers were frozen, released or set since forward: call forward again");
     if (n != t->net->outputs || !gradients)
         return mbp_fail(error, MBP_INVALID, "%d gradients are given for %d outputs", gradients ? n : 0, t->net->outputs);
     for (int i = 0; i < n; i++) {

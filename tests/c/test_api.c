@@ -147,6 +147,10 @@ static void test_backward_from(mbp_dtype dtype) {
             const double once = vector_at(net, mbp_trainer_grads(a), i), twice = vector_at(net, mbp_trainer_grads(b), i);
             CHECK(fabs(twice - 2 * once) <= 1e-5 * fabs(once) + 1e-6, "accumulate: %g and %g", once, twice);
         }
+        OK(mbp_net_freeze(net, NULL, 0, &error));
+        mbp_error error;
+        CHECK(mbp_trainer_backward_from(b, gradients, 2, &how, &error) == MBP_INVALID && strstr(error.text, "forward again"),
+              "stale values");
         free(gradients[0].data), free(gradients[1].data);
     }
     mbp_trainer_free(a), mbp_trainer_free(b), mbp_net_free(net), problem_free(p);
@@ -305,7 +309,8 @@ static void test_outputs_apart(void) {
     float m[(ROWS + 1) * WIDE] = {0};
     mbp_net *net = net_new("input 3\ndense 0 units=3\noutput 1\noutput 0\n", NULL);
     float *params = mbp_net_params(net, NULL);
-    const mbp_array x = {m, MBP_F32, ROWS, 3, WIDE * 4, 4, NULL, NULL}, up = {m + (ROWS - 1) * WIDE, MBP_F32, ROWS, 3, -WIDE * 4, 4, NULL, NULL};
+    const mbp_array x = {m, MBP_F32, ROWS, 3, WIDE * 4, 4, NULL, NULL},
+                    up = {m + (ROWS - 1) * WIDE, MBP_F32, ROWS, 3, -WIDE * 4, 4, NULL, NULL};
     const struct {
         const mbp_array *x;
         void *first, *second;
