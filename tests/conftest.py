@@ -1,7 +1,12 @@
 """Fixtures that many tests share."""
 
+import importlib
+import random
+from types import ModuleType
+
 import cases
 import pytest
+from file_cases import BACKENDS
 
 
 def pytest_report_header() -> str:
@@ -26,3 +31,15 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def dtype(request: pytest.FixtureRequest) -> str:
     """Each dtype in turn."""
     return str(request.param)
+
+
+@pytest.fixture
+def module(backend: str) -> ModuleType:
+    """The module of each backend in turn, below the API."""
+    return importlib.import_module(BACKENDS[backend])
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """Random numbers from the run's seed."""
+    return random.Random(cases.SEED)

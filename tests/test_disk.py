@@ -1,9 +1,7 @@
 """Saving and loading: a save is all or nothing whatever happens, and a load touches nothing but its file."""
 
-import importlib
 import operator
 import os
-import random
 import re
 import resource
 import shutil
@@ -18,23 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from file_cases import BACKENDS, GRAPHS, SMALL, make, state
+from file_cases import GRAPHS, SMALL, make, state
 
 import microbp as bp
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def module(backend):
-    return importlib.import_module(BACKENDS[backend])
-
-
-@pytest.fixture
-def rng():
-    seed = int(os.environ.get("MICROBP_SEED", random.randrange(2**32)))
-    print(f"MICROBP_SEED={seed}")
-    return random.Random(seed)
 
 
 def generation(net):

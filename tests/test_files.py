@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import random
 import re
 import resource
 import sys
@@ -19,18 +18,6 @@ from microbp.reference.file import crc32c
 
 each_graph = pytest.mark.parametrize("text", GRAPHS.values(), ids=GRAPHS)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-@pytest.fixture
-def module(backend):
-    return importlib.import_module(BACKENDS[backend])
-
-
-@pytest.fixture
-def rng():
-    seed = int(os.environ.get("MICROBP_SEED", random.randrange(2**32)))
-    print(f"MICROBP_SEED={seed}")
-    return random.Random(seed)
 
 
 def fix(data):
