@@ -132,8 +132,10 @@ def confusion_matrix(counts: Any, classes: Sequence[Any], ax: Axes | None = None
     anything that str() takes.
     """
     axes, counts, names = _axes(ax), np.asarray(counts), [" ".join(str(name).split()) for name in classes]
-    if counts.shape != (len(names), len(names)):
-        raise ValueError(f"confusion_matrix: counts have shape {counts.shape}; {len(names)} classes need a square of that size")
+    if counts.shape != (len(names), len(names)) or not names:
+        raise ValueError(
+            f"confusion_matrix: counts have shape {counts.shape}; {len(names) or 'no'} classes need a square of that size, at least 1"
+        )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.apply_aspect()
