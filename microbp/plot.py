@@ -73,12 +73,11 @@ def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", 
     Losses that are all positive get a logarithmic axis, accuracies percentages; a ring and a dotted line stand where the validation loss
     is lowest. ax: where to draw; None: on a figure of its own. ValueError if the history has no such entry, or no epoch.
     """
-    if not history.get(name):
-        raise (
-            unknown("entry of the history", name, history)
-            if history.get("loss")
-            else ValueError("learning_curves: the history holds no epoch: draw it after fit")
-        )
+    history = {entry: list(values) for entry, values in history.items()}
+    if not history.get("loss"):
+        raise ValueError("learning_curves: the history holds no epoch: draw it after fit")
+    if name not in history:
+        raise unknown("entry of the history", name, history)
     axes, validation = _axes(ax), history.get("val_loss")
     if name == "loss":
         curves = {"training": history["loss"]} | ({"validation": validation} if validation else {})
@@ -227,7 +226,8 @@ def _style(axes: Axes, what: str, edge: str) -> None:
     axes.set_ylabel(what, fontsize=12, **_as_written(what))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    _legend(axes, edge)
+    if axes.get_legend_handles_labels()[1]:
+        _legend(axes, edge)
 
 
 def _legend(axes: Any, edge: str) -> None:

@@ -119,7 +119,8 @@ def test_legends_cover_no_curve(monkeypatch, history):
 def test_names_of_classes_are_drawn_as_they_are_and_all_differ(monkeypatch, name):
     classes = CLASSES[name]
     with warnings.catch_warnings(action="error"):
-        axes = report(monkeypatch, HISTORIES["noisy"], classes, confusion(len(classes))).axes[2]
+        *curves, axes = report(monkeypatch, HISTORIES["everywhere"], classes, confusion(len(classes))).axes
+    assert sum(map(covered, curves)) == 0  # though these names leave the curves less room
     for axis in (axes.xaxis, axes.yaxis):
         labels = [label.get_text() for label in axis.get_ticklabels()]
         assert len(set(labels)) == len(labels) >= min(10, len(classes))
@@ -196,6 +197,13 @@ def test_points_and_the_line_of_right_predictions():
     points, line = plot.predicted_against_true([1.0, 3.0], [2.0, 5.0]).lines
     assert points.get_xydata().tolist() == [[1, 2], [3, 5]]
     assert line.get_xydata().tolist() == [[1, 1], [5, 5]]
+
+
+def test_a_history_may_be_arrays_and_a_curve_of_no_rows_needs_no_legend():
+    with warnings.catch_warnings(action="error"):
+        axes = plot.learning_curves({"loss": np.ones(3), "lr": np.array([0.1, 0.2, 0.3])}, "lr")
+    assert axes.lines[0].get_ydata().tolist() == [0.1, 0.2, 0.3]
+    assert axes.get_legend() is None
 
 
 def test_matplotlib_stays_as_it_was():
