@@ -2,104 +2,174 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .specs import unknown
+
 try:
+    from matplotlib import font_manager
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 except ImportError:
     raise ImportError("pictures are drawn by matplotlib, which is not installed: python -m pip install matplotlib") from None
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
+    from .arrays import Array
     from .range_test import RangeTest
     from .report import Told
 
 FORMATS = (".png", ".svg", ".pdf")
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9730d", "#555555"  # told apart by colour-blind readers, and in print by their lightness
-_LABELLED = 16  # classes whose names and counts fit into a confusion matrix
+_DPI = 200
+_LEGIBLE = 5.0  # points
+_LETTERS = 14  # of a class's name
+_ROOM = 14  # points between a legend and what it must not cover
 
 
 def save_report(told: Told, history: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draws how a training went, and what the network makes of the test rows, to a file: 1400 pixels wide for classes, else 1000."""
+    """Draws how a training went, and what the network makes of the test rows, to a file: 14 inches wide for classes, else 10."""
     test, classes = told.scores["test"], told.preparation.target.classes
-    figure = Figure(figsize=(14 if classes else 10, 4.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(14 if classes else 10, 4.6), dpi=_DPI, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr,call-arg]  # the one just named
-    measure = f"test accuracy {100 * test['accuracy']:.2f} %" if classes else f"test RMSE {test['rmse']:.4g}"
-    figure.suptitle(f"{told.title}: {measure}", fontsize=14)
     panels = figure.subplots(1, 3 if classes else 2)
-    learning_curves(history, ax=panels[0])
-    if told.confusion is not None:
-        learning_curves(history, "accuracy", ax=panels[1])
-        confusion_matrix(told.confusion, classes, ax=panels[2])
-    else:
-        predicted_against_true(told.true, told.predicted, ax=panels[1])
-    figure.savefig(path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # where no font has a name's letters, their boxes say so
+        _title(figure, told.title, f"test accuracy {100 * test['accuracy']:.2f} %" if classes else f"test RMSE {test['rmse']:.4g}")
+        if told.confusion is not None:
+            confusion_matrix(told.confusion, classes, ax=panels[2])
+            figure.draw_without_rendering()  # which lays the panels out: legends look for room in them
+            learning_curves(history, "accuracy", ax=panels[1])
+        else:
+            predicted_against_true(told.true, told.predicted, ax=panels[1])
+        learning_curves(history, ax=panels[0])
+        figure.savefig(path)
+
+
+def _title(figure: Figure, name: str, measure: str) -> None:
+    """The measure under as much of the name as there is room for."""
+    for letters in range(len(name), 1, -1):
+        title = figure.suptitle(f"{_short(name, letters)}: {measure}", fontsize=14, **_as_written(name))
+        if title.get_window_extent().width < 0.98 * figure.bbox.width:
+            return
+
+
+# ---- the four pictures ----
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", ax: Axes | None = None) -> Axes:
     """Draws an entry of a trainer's history over the epochs, with "loss" that of the validation too; returns the axes.
 
-    Losses that are all positive get a logarithmic axis, accuracies percentages; a dot stands where the validation loss is lowest. ax:
-    where to draw; None: on a figure of its own.
+    Losses that are all positive get a logarithmic axis, accuracies percentages; a ring and a dotted line stand where the validation loss
+    is lowest. ax: where to draw; None: on a figure of its own. ValueError if the history has no such entry, or no epoch.
     """
+    history = {entry: list(values) for entry, values in history.items()}
+    if not history.get("loss"):
+        raise ValueError("learning_curves: the history holds no epoch: draw it after fit")
+    if name not in history:
+        raise unknown("entry of the history", name, history)
     axes, validation = _axes(ax), history.get("val_loss")
     if name == "loss":
-        _curve(axes, history["loss"], _BLUE, "training")
-        if validation is not None:
-            _curve(axes, validation, _ORANGE, "validation")
-        if min(*history["loss"], *(validation or history["loss"])) > 0:
-            axes.set_yscale("log")
+        curves = {"training": history["loss"]} | ({"validation": validation} if validation else {})
     else:
-        _curve(axes, history[name], _BLUE if validation is None else _ORANGE, "training" if validation is None else "validation")
+        of_rows = {"lr": "", "seconds": "", "val_loss": "validation"}.get(name, "validation" if validation else "training")
+        curves = {of_rows: history[name]}
+    for label, values in curves.items():
+        colour = _ORANGE if label == "validation" else _BLUE
+        marker = "o" if np.isfinite(values).sum() == 1 else ""  # a line needs two points
+        axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.5, marker=marker, label=label)
+    if validation and np.isfinite(validation).any():
+        best = int(np.nanargmin(validation))
+        _mark(axes, best + 1, curves.get("validation", history[name])[best])
+    if name in ("loss", "val_loss") and np.nanmin([value for values in curves.values() for value in values]) > 0:
+        _logarithmic(axes)
     if name == "accuracy":
         axes.set_ylim(top=1.005)
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    if validation is not None:
-        best = int(np.argmin(validation))
-        value = (validation if name == "loss" else history[name])[best]
-        axes.plot([best + 1], [value], "o", color=_GREY, markersize=8, label=f"lowest validation loss, epoch {best + 1}")
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.set_xlabel("epoch", fontsize=12)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _style(axes, name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    _style(axes, name, "lower" if name == "accuracy" else "upper")
     return axes
 
 
-def _curve(axes: Axes, values: Sequence[float], colour: str, label: str) -> None:
-    marker: Any = "o" if len(values) == 1 else None  # a line needs two points
-    axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=2, marker=marker, label=label)
+def _mark(axes: Axes, epoch: int, value: float) -> None:
+    """A ring that leaves what it marks visible, and a line that leads to it where curves are dense."""
+    axes.vlines(epoch, 0, 1, transform=axes.get_xaxis_transform(), colors=_GREY, linestyles="dotted", linewidth=1.2, zorder=1)
+    ring: Any = {"markerfacecolor": "none", "markeredgecolor": "black", "markeredgewidth": 1.6, "markersize": 10}
+    axes.plot([epoch], [value], "o", zorder=4, clip_on=False, label=f"lowest validation loss: epoch {epoch}", **ring)
 
 
-def confusion_matrix(counts: Any, classes: Sequence[str], ax: Axes | None = None) -> Axes:
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with numbers to read."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    few = LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,))
+    axes.yaxis.set_major_locator(few if high > 10 * low else MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _percent(share: float, _: int) -> str:
+    return f"{100 * share:g} %" if share <= 1 else ""
+
+
+def confusion_matrix(counts: Any, classes: Sequence[Any], ax: Axes | None = None) -> Axes:
     """Draws how often rows of each class (down) were predicted as each class (across); returns the axes.
 
-    counts: (classes, classes). Colours are shares of the true class, so that rare classes can be read as well.
+    counts: (classes, classes). Colours are shares of the true class, so that rare classes can be read as well. Where classes are too many
+    for legible counts, mistakes are orange marks whose area is the share; for legible names, about ten stand at their places. classes:
+    anything that str() takes.
     """
-    axes, counts = _axes(ax), np.asarray(counts)
-    if counts.shape != (len(classes), len(classes)):
-        raise ValueError(f"confusion_matrix: counts have shape {counts.shape}; {len(classes)} classes need a square of that size")
+    axes, counts, names = _axes(ax), np.asarray(counts), [" ".join(str(name).split()) for name in classes]
+    if counts.shape != (len(names), len(names)) or not names:
+        raise ValueError(
+            f"confusion_matrix: counts have shape {counts.shape}; {len(names) or 'no'} classes need a square of that size, at least 1"
+        )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    is_small = len(classes) <= _LABELLED
-    if is_small:
-        for (i, j), count in np.ndenumerate(counts):
-            if count:
-                axes.text(j, i, f"{count}", ha="center", va="center", fontsize=10, color="white" if shares[i, j] > 0.5 else _GREY)
-        names = [name if len(name) <= 12 else f"{name[:11]}…" for name in classes]
-        slant: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 40 else {}
-        axes.set_xticks(range(len(names)), names, **slant)
-        axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted", fontsize=12)
-    axes.set_ylabel("true", fontsize=12)
+    axes.apply_aspect()
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0 if is_small else 3)
+    axes.set_ylabel("true", fontsize=12, labelpad=8)
+    cell = float(72 * axes.bbox.width / axes.figure.dpi / len(names))  # points
+    texts = {place: f"{count:.3g}" if counts.dtype.kind == "f" else f"{count}" for place, count in np.ndenumerate(counts) if count}
+    size = min(10, 0.6 * cell, 1.4 * cell / max(map(len, texts.values()), default=1))
+    if size >= _LEGIBLE:
+        for (i, j), text in texts.items():
+            axes.text(j, i, text, ha="center", va="center", fontsize=size, color="white" if shares[i, j] > 0.5 else _GREY)
+        axes.set_xlabel("predicted", fontsize=12)
+    else:
+        _mark_mistakes(axes, shares)
+        axes.set_xlabel(f"predicted, of {len(names)} classes\n(orange: mistakes)", fontsize=12)
+    _names(axes, names, cell)
     return axes
+
+
+def _mark_mistakes(axes: Axes, shares: Array) -> None:
+    true, predicted = np.nonzero(shares * ~np.eye(len(shares), dtype=bool))
+    area = (6 + 40 * shares[true, predicted]) * min(1, (200 / max(len(true), 1)) ** 0.5)  # less where marks are many
+    axes.scatter(predicted, true, s=area, c=_ORANGE, alpha=0.8, linewidths=0, rasterized=True)
+
+
+def _names(axes: Axes, names: Sequence[str], cell: float) -> None:
+    """The names of classes, whose cells are so many points wide, on both axes; across slanted if they would touch."""
+    step = 1 if 0.65 * cell >= _LEGIBLE else -(-len(names) // 10)
+    places, labels = range(0, len(names), step), _distinct(names[::step])
+    look: Any = {"fontsize": min(10, 0.65 * cell * step), **_as_written(*labels)}
+    axes.set_yticks(places, labels, **look)
+    axes.set_xticks(places, labels, **look)
+    axes.tick_params(length=0 if step == 1 else 3)
+    if max(label.get_window_extent().width for label in axes.get_xticklabels()) > 0.9 * cell * step * axes.figure.dpi / 72:
+        axes.set_xticks(places, labels, rotation=45, ha="right", rotation_mode="anchor", **look)
 
 
 def predicted_against_true(true: Any, predicted: Any, ax: Axes | None = None) -> Axes:
@@ -113,9 +183,11 @@ def predicted_against_true(true: Any, predicted: Any, ax: Axes | None = None) ->
     alpha = min(1.0, max(0.1, 20 / len(true) ** 0.5))
     axes.plot(true, predicted, "o", color=_BLUE, markersize=5, markeredgewidth=0, alpha=alpha, label="rows", rasterized=True)
     axes.plot(ends, ends, color=_ORANGE, linewidth=1.5, label="predicted = true")
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_aspect("equal")
+    axes.set_ylim(axes.get_xlim())
     axes.set_xlabel("true", fontsize=12)
-    _style(axes, "predicted")
+    _style(axes, "predicted", "upper")
+    axes.set_xlim(axes.get_ylim())  # which the legend may have stretched
     return axes
 
 
@@ -125,24 +197,99 @@ def lr_find(result: RangeTest, ax: Axes | None = None) -> Axes:
     axes.plot(result.lrs, result.losses, color=_GREY, linewidth=1, alpha=0.5, label="loss of the batch")
     axes.plot(result.lrs, result.smoothed, color=_BLUE, linewidth=2, label="smoothed")
     axes.set_xscale("log")
-    first, lowest = result.smoothed[0], min(result.losses)
-    if lowest < first:
-        axes.set_ylim(lowest - 0.1 * (first - lowest), first + (first - lowest))  # divergence may leave the picture
-    for marker, name in (("o", "valley"), ("^", "steep"), ("s", "minimum")):
-        rate = getattr(result, name)
-        axes.plot([rate], [np.interp(rate, result.lrs, result.smoothed)], marker, color=_ORANGE, markersize=8, label=f"{name}: {rate:.2g}")
+    lowest = 10 * result.minimum  # the rate, up to rounding
+    low, high = result.losses.min(), result.losses[result.lrs < 1.001 * lowest].max()
+    if low < high:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))  # divergence may leave the picture
+    marks: list[tuple[Any, float, str]] = [
+        ({"marker": "o", "markersize": 13, "markerfacecolor": "none"}, result.valley, f"valley, the suggestion: {result.valley:.2g}"),
+        ({"marker": "^", "markersize": 7}, result.steep, f"steep: {result.steep:.2g}"),
+        ({"marker": "s", "markersize": 7}, lowest, f"minimum / 10: {result.minimum:.2g}"),
+    ]
+    for look, rate, label in marks:
+        height = np.interp(rate, result.lrs, result.smoothed)
+        axes.plot([rate], [height], color=_ORANGE, linestyle="None", markeredgewidth=2, label=label, **look)
     axes.set_xlabel("learning rate", fontsize=12)
-    _style(axes, "loss")
+    _style(axes, "loss", "upper")
     return axes
+
+
+# ---- what they share ----
 
 
 def _axes(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure, which no window shows."""
-    return Figure(figsize=(7, 4.4), dpi=100, layout="constrained").subplots() if ax is None else ax
+    return Figure(figsize=(7, 4.4), dpi=_DPI, layout="constrained").subplots() if ax is None else ax
 
 
-def _style(axes: Axes, what: str) -> None:
-    axes.set_ylabel(what, fontsize=12)
+def _style(axes: Axes, what: str, edge: str) -> None:
+    axes.set_ylabel(what, fontsize=12, **_as_written(what))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="best", frameon=False, fontsize=11)
+    if axes.get_legend_handles_labels()[1]:
+        _legend(axes, edge)
+
+
+def _legend(axes: Any, edge: str) -> None:
+    """A legend in a corner where it covers no line; if each corner is taken, the y axis grows at that edge until there is room."""
+    look: Any = {"fontsize": 10, "labelspacing": 0.3, "edgecolor": "none", "framealpha": 1}
+    axes.apply_aspect()
+    size = np.array(axes.legend(**look).get_window_extent().size) + _ROOM * axes.figure.dpi / 72
+    width, height = np.minimum(size / axes.bbox.size, (1, 0.6))  # as shares of the axes
+    drawn = np.concatenate([_drawn(line, axes) for line in axes.lines])
+    x, y = {"right": 1 - drawn[:, 0], "left": drawn[:, 0]}, {"upper": 1 - drawn[:, 1], "lower": drawn[:, 1]}
+    corners = [(at, side) for at in sorted(y, key=edge.__ne__) for side in x]
+    room = {(at, side): y[at][x[side] < width].min(initial=height) for at, side in corners}
+    at, side = next((corner for corner in corners if room[corner] >= height), max(corners[:2], key=lambda corner: room[corner]))
+    scale = axes.yaxis.get_transform()
+    low, high = scale.transform(np.array(axes.get_ylim()))
+    grown = (high - low) * (height - room[at, side]) / (1 - height)
+    ends = scale.inverted().transform(np.array([low - grown * (at == "lower"), high + grown * (at == "upper")]))
+    axes.set_ylim(*ends)
+    axes.legend(loc=f"{at} {side}", **look)
+
+
+def _drawn(line: Line2D, axes: Axes) -> Array:
+    """Points along a line, (points, 2), as shares of the axes."""
+    path = (line.get_transform() - axes.transAxes).transform_path(line.get_path())
+    return np.asarray((path if line.get_linestyle() == "None" else path.interpolated(16)).vertices)
+
+
+# ---- texts of users ----
+
+
+def _as_written(*texts: str) -> dict[str, Any]:
+    """How texts of users are drawn: without mathematics, and letters that the usual font lacks in one that has them, if there is one."""
+    usual = font_manager.FontProperties()
+    missing = {ord(letter) for letter in "".join(texts)} - font_manager.get_font(font_manager.findfont(usual)).get_charmap().keys()
+    families = usual.get_family()
+    if missing:
+        families = [*families, *_font_with(missing)]
+    return {"parse_math": False, "usetex": False, "fontfamily": families}
+
+
+def _font_with(letters: set[int]) -> list[str]:
+    """The name of an installed font with these letters, rather one without serifs, in a list; none if there is none."""
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: ("sans" not in font.name.lower(), font.name)):
+        with contextlib.suppress(OSError, RuntimeError):  # fonts that matplotlib cannot read
+            if not font.name.startswith("Last Resort") and letters <= font_manager.get_font(font.fname).get_charmap().keys():
+                return [font.name]
+    return []
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, short enough for labels and yet all different: without their common start, or if need be with their numbers."""
+    if max(map(len, names)) <= _LETTERS and len(set(names)) == len(names):
+        return list(names)
+    start = os.path.commonprefix(names)  # noqa: RUF071  # of letters, not of folders
+    for common in (start.rstrip().rfind(" ") + 1, len(start)):  # the last of their common words may tell what they are
+        labels = [_short(f"{'…' * (common > 0)}{name[common:]}", _LETTERS) for name in names]
+        if len(set(labels)) == len(names):
+            return labels
+    return [_short(f"{i} {name}", _LETTERS) for i, name in enumerate(names)]
+
+
+def _short(text: str, letters: int) -> str:
+    """A text of at most so many letters; what does not fit is cut out of its middle."""
+    tail = (letters - 1) // 2
+    return text if len(text) <= letters else f"{text[: letters - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"

@@ -30,7 +30,9 @@ _TAIL = 5  # points at the end that suggestions leave out, for there the loss is
 class RangeTest:
     """What lr_find saw: the learning rates, the loss of the batch at each, and the smoothed losses, as arrays of equal lengths.
 
-    Suggestions, which are fastai's, look at all but the first num_it / 10 points and the last 5; ValueError if these are too few.
+    smoothed: fastai's running mean of the last 50 losses or so. It lags: at 100 rates it falls, and reaches its minimum, up to a decade
+    of rates after the losses themselves. Suggestions, which are fastai's but for `steep`, allow for that; they look at all but the first
+    num_it / 10 points and the last 5; ValueError if these are too few.
     """
 
     lrs: Array
@@ -56,13 +58,18 @@ class RangeTest:
 
     @property
     def steep(self) -> float:
-        """The rate where the smoothed loss falls most steeply over log(lr)."""
+        """The rate where the smoothed loss falls most steeply over log(lr), between `valley` and its minimum.
+
+        fastai looks at all rates, of which the lowest often win: there the mean is of few losses yet, and steep by chance.
+        """
         lrs, losses = self._seen()
-        return float(lrs[np.argmin(np.diff(losses) / np.diff(np.log(lrs)))])
+        first = int(np.searchsorted(lrs, self.valley))
+        fall = slice(first, max(int(np.argmin(losses)), first + 1) + 1)
+        return float(lrs[fall][np.argmin(np.diff(losses[fall]) / np.diff(np.log(lrs[fall])))])
 
     @property
     def minimum(self) -> float:
-        """A tenth of the rate where the smoothed loss is lowest."""
+        """A tenth of the rate where the smoothed loss is lowest; the picture marks the lowest itself."""
         lrs, losses = self._seen()
         return float(lrs[np.argmin(losses)]) / 10
 

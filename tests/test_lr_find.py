@@ -66,8 +66,18 @@ def test_suggestions_are_fastais(seed):
     found = bp.RangeTest(lrs, smoothed, smoothed, 60)
     seen = lrs[6:-5].tolist(), smoothed[6:-5].tolist()
     assert found.suggestion == found.valley == fastai_valley(*seen)
-    assert found.steep == fastai_steep(*seen)
+    fall = slice(seen[0].index(found.valley), max(int(np.argmin(seen[1])), seen[0].index(found.valley) + 1) + 1)
+    assert found.steep == fastai_steep(seen[0][fall], seen[1][fall])
     assert found.minimum == seen[0][int(np.argmin(seen[1]))] / 10
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_steep_is_where_the_loss_falls_and_not_in_the_noise_before(seed):
+    lrs = np.geomspace(1e-7, 10, 100)
+    losses = 10 - 2 * np.clip(np.log10(lrs / 1e-4), 0, None)  # flat up to 1e-4
+    losses += np.random.default_rng(seed).normal(size=100)
+    found = bp.RangeTest(lrs, losses, np.array(fastai_smoothed(losses)), 100)
+    assert found.steep > 1e-4
 
 
 # ---- the test ----
@@ -185,6 +195,11 @@ def test_the_picture(tmp_path):
     assert axes.get_xscale() == "log"
     low, high = axes.get_ylim()
     assert low < found.losses.min() < found.smoothed[0] < high
+    batch, smoothed, *marks = axes.lines
+    assert (batch.get_ydata() == found.losses).all() and (smoothed.get_ydata() == found.smoothed).all()
+    for mark, rate in zip(marks, (found.valley, found.steep, 10 * found.minimum), strict=True):
+        np.testing.assert_allclose(mark.get_xydata(), [[rate, np.interp(rate, found.lrs, found.smoothed)]])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["loss of the batch", "smoothed", *(f"{name}: {getattr(found, name):.2g}" for name in ("valley", "steep", "minimum"))]
+    rates = [f"{name}: {rate:.2g}" for name, rate in (("valley, the suggestion", found.suggestion), ("steep", found.steep))]
+    assert labels == ["loss of the batch", "smoothed", *rates, f"minimum / 10: {found.minimum:.2g}"]
     axes.figure.savefig(tmp_path / "found.png")
