@@ -14,7 +14,8 @@ from typing import Any, TextIO
 
 from . import sources
 from .network import Network, load
-from .table import Category, Number, Preparation, Table, Target
+from .preparation import Category, Number, Preparation, Target
+from .table import Table
 from .train_command import NOTE, check_writable
 
 _SHOWN = 20  # columns that info describes

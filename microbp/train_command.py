@@ -18,10 +18,11 @@ from .arrays import Array
 from .choices import Choices, choose
 from .graph import Activation
 from .network import Network, mlp
+from .preparation import Preparation, Target, find_target, prepare
 from .range_test import RangeTest, lr_find
 from .schedules import Cosine
 from .specs import Loss, OptimizerSpec
-from .table import Preparation, Table, Target, find_target, prepare
+from .table import Table
 from .trainer import Trainer
 
 NOTE = "microbp.table"  # under which a network's notes keep the preparation

@@ -15,7 +15,8 @@ import microbp as bp
 from microbp import sources
 from microbp.choices import choose
 from microbp.cli import main
-from microbp.table import RARE, Category, Number, Preparation, Table, find_target, prepare
+from microbp.preparation import RARE, Category, Number, Preparation, find_target, prepare
+from microbp.table import Table
 
 RANDOM = np.random.default_rng(7)
 COUNT = 120
