@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO
 
 import numpy as np
@@ -27,11 +27,10 @@ _BLOCK = 256  # rows that are made into columns together: few enough to stay in 
 
 
 def tables(where: str, file: IO[bytes], most: int = sys.maxsize) -> Iterator[Table]:
-    """The rows of a file, which it closes, in tables of at most `most`. Empty lines are no rows; ValueError names the row that is wrong."""
+    """The rows of a file, which it closes, in tables of at most `most`; ValueError names the row that is wrong."""
     with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="") as lines:
         names, separator = _header(where, lines)
-        reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-        rows = (row for row in reader if row and (len(row) > 1 or len(names) == 1 or row[0].strip()))
+        rows = _rows(csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), len(names))
         first, count = 0, most
         while count == most:
             columns, count = [_Column(where, name, separator) for name in names], 0
@@ -63,6 +62,19 @@ def _header(where: str, lines: io.TextIOWrapper) -> tuple[list[str], str]:
     if all(to_number(name) is not None for name in names):
         raise ValueError(f"{where}: its first line holds numbers only; it must name the columns")
     return column_names(where, names), separator
+
+
+def _rows(lines: Iterable[list[str]], width: int) -> Iterator[list[str]]:
+    """The lines in which something stands. In a file of one column an empty one between them is a row too, of which the value is missing."""
+    empty = 0
+    for row in lines:
+        if not row or (len(row) == 1 < width and not row[0].strip()):
+            empty += 1
+            continue
+        if width == 1:
+            yield from [[""]] * empty
+        empty = 0
+        yield row
 
 
 def _block(where: str, rows: Iterator[list[str]], width: int, first: int, most: int) -> list[list[str]]:

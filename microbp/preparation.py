@@ -204,7 +204,7 @@ def _shared_unit(known: Mapping[str, Summary]) -> float | None:
 
 def _feature_names(table: Table, target: Target, drop: Sequence[str]) -> list[str]:
     for name in drop:
-        table.column(name)
+        table.require(name)
     if target.name in drop:
         raise ValueError(f"the target {target.name!r} cannot be dropped: name another by --target")
     return [name for name in table.columns if name not in (target.name, *drop)]

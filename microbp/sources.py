@@ -107,7 +107,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise OSError(f"{path}: {error.strerror or error}") from error
     except Exception as error:
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if "pickle" in text:  # NumPy would advise what no stranger's file deserves
+        if "pickle" in text or "Python objects" in text:  # NumPy would advise what no stranger's file deserves
             text = "it is no array, or one of Python objects: save one of numbers or texts"
         raise ValueError(text if str(path) in text else f"{path}: it cannot be read: {text}") from error
 
@@ -155,7 +155,8 @@ def _column(convert: Callable[[Any], Array | None], series: Any) -> Array | Writ
     """A column, which is refused only if it is used: others need not be such as a network can take."""
     column = convert(series)
     if column is None:
-        return Unusable(f"holds {series.dtype} values, which a network cannot take: write what matters of them as numbers, or leave it out")
+        kind = type(series.dropna().iloc[0]).__name__ if str(series.dtype) == "object" else series.dtype
+        return Unusable(f"holds {kind} values, which a network cannot take: write what matters of them as numbers")
     return csv_file.column(column.tolist()) if column.dtype == object else column
 
 

@@ -63,14 +63,18 @@ class Table:
 
     def column(self, name: str) -> Array:
         """The column of that name; ValueError if there is none, or if it cannot be used."""
-        if name not in self.columns and self.is_sparse:
+        self.require(name)
+        column = self.columns.get(name)
+        if column is None:
             return np.zeros(self.count)
-        if name not in self.columns:
-            raise ValueError(f"{self.where}: {unknown('column', name, list(self.columns)[:100])}")
-        column = self.columns[name]
         if isinstance(column, Unusable):
-            raise ValueError(f"{self.where}: column {name!r} {column.why}")
+            raise ValueError(f"{self.where}: column {name!r} {column.why}, or train without it: --drop {name}")
         return column.numbers if isinstance(column, Written) else column
+
+    def require(self, name: str) -> None:
+        """Refuses a name that no column has."""
+        if name not in self.columns and not self.is_sparse:
+            raise ValueError(f"{self.where}: {unknown('column', name, list(self.columns)[:100])}")
 
     def take(self, rows: Array) -> Table:
         """A copy of some rows, which keep their numbers."""
