@@ -65,7 +65,7 @@ def _header(where: str, lines: io.TextIOWrapper) -> tuple[list[str], str]:
 
 
 def _rows(lines: Iterable[list[str]], width: int) -> Iterator[list[str]]:
-    """The lines in which something stands. In a file of one column an empty one between them is a row too, of which the value is missing."""
+    """The lines in which something stands. In a file of one column an empty one between them is a row too: its value is missing."""
     empty = 0
     for row in lines:
         if not row or (len(row) == 1 < width and not row[0].strip()):
