@@ -172,10 +172,13 @@ def _pandas_column(series: Any) -> Array | None:
     kind, empty = getattr(series.dtype, "kind", "O"), series.isna()
     if kind in "iufb" and not empty.any():
         return np.asarray(series.to_numpy(), dtype=getattr(series.dtype, "numpy_dtype", series.dtype))
-    if kind in "iufb" or series[~empty].map(type).eq(bool).all():
+    if kind in "iufb":
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
     values = [None if is_empty else value for value, is_empty in zip(series.tolist(), empty)]
-    return np.array(values, dtype=object) if all(value is None or isinstance(value, str) for value in values) else None
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return np.array([np.nan if value is None else float(value) for value in values])
+    return np.array(values, dtype=object) if kinds <= {str} else None
 
 
 # ---- arrays and libsvm's text ----

@@ -265,6 +265,19 @@ def test_columns_that_no_network_can_take_may_be_there_unused(capsys, engine, ki
     assert len(done(capsys, "predict", "t.safetensors", "t.parquet", *stream).splitlines()) == COUNT + 1
 
 
+def test_gaps_are_missing_in_columns_of_every_type(engine):
+    polars = pytest.importorskip("polars")
+    types = {name: getattr(polars, name) for name in ("Int8", "UInt64", "Float32", "Boolean", "Null", "String", "Categorical")}
+    cells = {name: ["a", None, "b"] if name in ("String", "Categorical") else [1, None, 0] for name in types} | {"Null": [None] * 3}
+    parquet("t.parquet", **{name: polars.Series(cells[name], dtype=kind) for name, kind in types.items()})
+    for table in (sources.read("t.parquet").train, *sources.stream("t.parquet")()):
+        for name in types:
+            if name in ("String", "Categorical"):
+                assert table.texts(name).tolist() == cells[name]
+            else:
+                np.testing.assert_array_equal(table.numbers(name), [np.nan if cell is None else cell for cell in cells[name]])
+
+
 @STREAM
 def test_a_truth_may_be_missing(capsys, engine, stream):
     truths = [i % 3 == 0 for i in range(COUNT)]
