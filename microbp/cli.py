@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 _EXIT = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
-_DATA = "digits, or a file: CSV, TSV, Parquet, .npz (X and y, or x_train, y_train, x_test, y_test), .npy, libsvm text"
+_DATA = (
+    "digits, or a file or pipe: CSV, TSV, Parquet, .npz (X and y, or x_train, y_train, x_test, y_test, of which predict takes x_test), "
+    ".npy, libsvm text"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,9 @@ import numpy as np
 
 from . import backend, sources
 from .arrays import Array
+from .preparation import Preparation, Target, find_target, prepare
 from .specs import Loss
-from .table import Preparation, Table, Target, find_target, prepare
+from .table import Table
 
 _SPLIT = 5  # the purpose of a permutation that splits rows, as in microbp.h
 _PARTS = ("train", "validation", "test")

@@ -15,8 +15,9 @@ from typing import Any, TextIO
 
 from . import optimizers, sources
 from .network import Network, load
+from .preparation import Category, Number, Preparation, Target
 from .specs import Loss
-from .table import Category, Number, Preparation, Table, Target
+from .table import Table
 from .train_command import NOTE, check_writable
 from .trainer import Trainer
 from .whole_file import replacing
@@ -71,8 +72,13 @@ def _opened_model(path: Path) -> tuple[Network, Trainer | None]:
 
 def _preparation(net: Network) -> Preparation | None:
     said = net.notes.get(NOTE)
+    if said is None:
+        return None
     try:
-        return None if said is None else Preparation.from_dict(said)
+        preparation = Preparation.from_dict(said)
+        if (preparation.width, len(preparation.target.classes) or 1) != (net.inputs[0].width, net.outputs[0].width):
+            raise ValueError("it is of another network")
+        return preparation
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError(
             f"the file's notes on its columns ({NOTE}) cannot be read: another version of microbp may have written them"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import Array
-from .table import Preparation
+from .preparation import Preparation
 from .trainer import Trainer
 
 if TYPE_CHECKING:

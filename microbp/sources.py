@@ -1,13 +1,13 @@
-"""Where rows come from: the digits, tables of text, Parquet, NumPy's files and libsvm's. Tables are read by polars or pandas."""
+"""Where rows come from: the digits, tables of text, Parquet (by polars or pandas), NumPy's files and libsvm's text."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gzip
 import importlib
 import io
-import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import csv_file
 from .arrays import Array
-from .table import Table, name_of, to_number
+from .table import Table, Unusable, Written, column_names
 
-MISSING = ["", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"]  # cells that say that nothing is known
-_LIBSVM = re.compile(r"\S+(\s+\d+:\S+)*\s*(#.*)?")
+_LIBSVM = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?(\s+\d+:\S+)*\s*(#.*)?")
 _USUAL_TARGETS = ("target", "label", "class", "y")
-_PANDAS = {"keep_default_na": False, "low_memory": False, "index_col": False}
+_NO_ROWS = "it has no rows"
 CHUNK = 65536  # rows of a piece of a stream
 
 
@@ -41,7 +41,7 @@ def read(name: str) -> Source:
         source = _READERS[kind_of(path)](path)
     for table in source:
         if table is not None and table.count == 0:
-            raise ValueError(f"{table.where}: it has no rows")
+            raise ValueError(f"{table.where}: {_NO_ROWS}")
     return source
 
 
@@ -55,8 +55,10 @@ def _existing(name: str) -> Path:
 
 
 def default_target(table: Table) -> str:
-    """The column that is named as targets usually are, else the last one."""
-    return next((name for name in table.columns if name.lower() in _USUAL_TARGETS), list(table.columns)[-1])
+    """What the file calls it, else the column that is named as targets usually are, else the last one."""
+    if table.target is not None and table.target not in table.columns:
+        raise ValueError(f"{table.where}: it holds X without {table.target}, so there is no target: add it, or name a column by --target")
+    return table.target or next((name for name in table.columns if name.lower() in _USUAL_TARGETS), list(table.columns)[-1])
 
 
 def kind_of(path: Path) -> str:
@@ -77,7 +79,21 @@ def kind_of(path: Path) -> str:
 
 
 def _open(path: Path) -> Any:
+    if not path.is_file():
+        return io.BytesIO(_piped(path))
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+@functools.cache
+def _piped(path: Path) -> bytes:
+    """All that comes out of a pipe, which can be read only once."""
+    content = path.read_bytes()
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def _openable(path: Path) -> Any:
+    """What readers of binary files take: the path, which they may map, or the content of a pipe."""
+    return path if path.is_file() else _open(path)
 
 
 @contextlib.contextmanager
@@ -91,6 +107,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise OSError(f"{path}: {error.strerror or error}") from error
     except Exception as error:
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if "pickle" in text or "Python objects" in text:  # NumPy would advise what no stranger's file deserves
+            text = "it is no array, or one of Python objects: save one of numbers or texts"
         raise ValueError(text if str(path) in text else f"{path}: it cannot be read: {text}") from error
 
 
@@ -101,10 +119,21 @@ def _digits() -> Table:
         raise ImportError("the digits come with scikit-learn, which is not installed: python -m pip install scikit-learn") from None
     x, labels = load_digits(return_X_y=True)
     columns = _places(x) | {"digit": np.array([str(label) for label in labels], dtype=object)}
-    return Table("digits", columns, len(x), is_positional=True)
+    return Table("digits", columns, len(x), is_positional=True, target="digit")
 
 
-# ---- tables, by whichever reader is installed ----
+# ---- tables ----
+
+
+def _csv(path: Path) -> Source:
+    table = next(csv_file.tables(str(path), _open(path)), None)
+    if table is None:
+        raise ValueError(f"{path}: {_NO_ROWS}")
+    return Source(table)
+
+
+def _parquet(path: Path) -> Source:
+    return Source(_frame_table(str(path), _engine().read_parquet(_openable(path)), 0))
 
 
 def _engine() -> Any:
@@ -113,123 +142,74 @@ def _engine() -> Any:
             return importlib.import_module(name)
         except ImportError:
             pass
-    raise ImportError("tables are read by polars or pandas, and neither is installed: python -m pip install polars")
-
-
-def _separator(line: str) -> str:
-    """The one that the header has most of."""
-    return max(",;\t", key=line.count)
-
-
-def _csv(path: Path) -> Source:
-    with _open(path) as file:
-        content = file.read()
-    return Source(_csv_table(str(path), content, _header(path, content), 0))
-
-
-def _header(path: Path, content: bytes) -> str:
-    """The first line, which must name the columns."""
-    try:
-        header = content.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0].decode("utf-8").strip("\r")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: its text is not UTF-8: save it as UTF-8") from None
-    if not header.strip():
-        raise ValueError(f"{path}: its first line is empty; it must name the columns")
-    names = [name.strip().strip('"') for name in header.split(_separator(header))]
-    if all(to_number(name) is not None for name in names):
-        raise ValueError(f"{path}: its first line holds numbers only; it must name the columns")
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if twice:
-        raise ValueError(f"{path}: two columns are named {twice[0]!r}: rename one")
-    return header
-
-
-def _csv_table(where: str, content: bytes, header: str, first: int) -> Table:
-    engine, separator = _engine(), _separator(header)
-    if engine.__name__ == "polars":
-        frame = engine.read_csv(content, separator=separator, null_values=MISSING, infer_schema_length=None)
-    else:
-        frame = engine.read_csv(io.BytesIO(content), sep=separator, na_values=MISSING, **_PANDAS)
-    return _frame_table(where, frame, first)
-
-
-def _parquet(path: Path) -> Source:
-    return Source(_frame_table(str(path), _engine().read_parquet(path), 0))
+    raise ImportError("Parquet is read by polars or pandas, and neither is installed: python -m pip install polars")
 
 
 def _frame_table(where: str, frame: Any, first: int) -> Table:
-    columns = {}
-    for name in frame.columns:
-        series = frame[name]
-        column = _pandas_column(series) if hasattr(frame, "iloc") else _polars_column(series)
-        if column is None:
-            raise ValueError(
-                f"{where}: column {name!r} holds {series.dtype} values, which a network cannot take: write what matters as numbers"
-            )
-        columns[str(name).strip()] = _stripped(column) if column.dtype == object else column
-    return Table(where, columns, len(frame), first)
+    convert = _pandas_column if hasattr(frame, "iloc") else _polars_column
+    names = column_names(where, frame.columns)
+    return Table(where, {name: _column(convert, frame[key]) for name, key in zip(names, frame.columns)}, len(frame), first)
+
+
+def _column(convert: Callable[[Any], Array | None], series: Any) -> Array | Written | Unusable:
+    """A column, which is refused only if it is used: others need not be such as a network can take."""
+    column = convert(series)
+    if column is None:
+        kind = type(series.dropna().iloc[0]).__name__ if str(series.dtype) == "object" else series.dtype
+        return Unusable(f"holds {kind} values, which a network cannot take: write what matters of them as numbers")
+    return csv_file.column(column.tolist()) if column.dtype == object else column
 
 
 def _polars_column(series: Any) -> Array | None:
-    kind = series.dtype
-    if kind.is_numeric():
-        return np.asarray(series.cast(importlib.import_module("polars").Float64) if series.null_count() or kind.is_decimal() else series)
-    name = str(kind.base_type())
-    if name == "Boolean" and not series.null_count():
-        return np.asarray(series)
-    if name == "Boolean":
-        return np.array([None if value is None else name_of(value) for value in series.to_list()], dtype=object)
+    kind, name = series.dtype, str(series.dtype.base_type())
+    if kind.is_numeric() or name == "Boolean":
+        as_float = series.null_count() or kind.is_decimal()
+        return np.asarray(series.cast(importlib.import_module("polars").Float64) if as_float else series)
     return np.array(series.to_list(), dtype=object) if name in ("String", "Categorical", "Enum", "Null") else None
 
 
 def _pandas_column(series: Any) -> Array | None:
-    kind = getattr(series.dtype, "kind", "O")
-    if kind in "iufb" and not series.isna().any():
+    kind, empty = getattr(series.dtype, "kind", "O"), series.isna()
+    if kind in "iufb" and not empty.any():
         return np.asarray(series.to_numpy(), dtype=getattr(series.dtype, "numpy_dtype", series.dtype))
-    if kind in "iuf":
+    if kind in "iufb":
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-    values = [None if empty else value for value, empty in zip(series.tolist(), series.isna())]
-    column = np.array([name_of(value) if isinstance(value, bool) else value for value in values], dtype=object)
-    is_text = all(value is None or isinstance(value, str) for value in column)
-    return column if is_text and column.ndim == 1 else None
-
-
-def _stripped(column: Array) -> Array:
-    """Texts without blanks around them, None for those that say that nothing is known; numbers if that is what they all are."""
-    known = {text: None if text is None or text.strip() in MISSING else text.strip() for text in set(column.tolist())}
-    numbers = {text: None if clean is None else to_number(clean) for text, clean in known.items()}
-    if any(clean is not None for clean in known.values()) and all(numbers[text] is not None for text in known if known[text] is not None):
-        return np.array([np.nan if numbers[text] is None else numbers[text] for text in column.tolist()])
-    return np.array([known[text] for text in column.tolist()], dtype=object)
+    values = [None if is_empty else value for value, is_empty in zip(series.tolist(), empty)]
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return np.array([np.nan if value is None else float(value) for value in values])
+    return np.array(values, dtype=object) if kinds <= {str} else None
 
 
 # ---- arrays and libsvm's text ----
 
 
 def _npz(path: Path) -> Source:
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+    with _open(path) as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {name.lower(): file[name] for name in file.files}
+    if "x" in arrays:
+        return Source(_arrays(path, arrays, "x", "y"))
     if {"x_train", "y_train"} <= arrays.keys():
         test = _arrays(path, arrays, "x_test", "y_test") if {"x_test", "y_test"} <= arrays.keys() else None
         return Source(_arrays(path, arrays, "x_train", "y_train"), test)
-    if "x" in arrays:
-        return Source(_arrays(path, arrays, "x", "y"))
     raise ValueError(f"{path}: it holds {', '.join(arrays) or 'nothing'}; it must hold X and y, or x_train, y_train, x_test and y_test")
 
 
 def _arrays(path: Path, arrays: dict[str, Array], x: str, y: str) -> Table:
     """A table of an array of rows and, if it is there, one of targets."""
     features = arrays[x].reshape(len(arrays[x]), -1) if arrays[x].ndim > 1 else arrays[x].reshape(-1, 1)
+    if features.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: {x} holds {features.dtype} values, not numbers")
     columns = _places(features)
     if y in arrays:
         target = arrays[y].reshape(-1) if arrays[y].ndim == 2 and arrays[y].shape[1] == 1 else arrays[y]
         if target.ndim != 1 or len(target) != len(features):
             raise ValueError(f"{path}: {y} has shape {arrays[y].shape}; it must hold one value for each of the {len(features)} rows of {x}")
-        columns["y"] = target.astype(object) if target.dtype.kind == "U" else target
-    wrong = [name for name in (x, y) if name in arrays and arrays[name].dtype.kind not in "biufU"]
-    if wrong or features.dtype.kind == "U":
-        raise ValueError(f"{path}: {(wrong or [x])[0]} holds {arrays[(wrong or [x])[0]].dtype} values, not numbers")
-    return Table(str(path), columns, len(features), is_positional=True)
+        if target.dtype.kind not in "biufUS":
+            raise ValueError(f"{path}: {y} holds {target.dtype} values, neither numbers nor texts")
+        texts = np.char.decode(target, "utf-8") if target.dtype.kind == "S" else target
+        columns["y"] = csv_file.clean(texts.tolist()) if texts.dtype.kind == "U" else texts
+    return Table(str(path), columns, len(features), is_positional=True, target="y")
 
 
 def _places(x: Array) -> dict[str, Array]:
@@ -237,8 +217,11 @@ def _places(x: Array) -> dict[str, Array]:
 
 
 def _npy(path: Path) -> Source:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return Source(_npy_rows(path, array, 0))
+    return Source(_npy_rows(path, _npy_array(path), 0))
+
+
+def _npy_array(path: Path) -> Array:
+    return np.asarray(np.load(_openable(path), mmap_mode="r" if path.is_file() else None, allow_pickle=False))
 
 
 def _npy_rows(path: Path, array: Array, first: int) -> Table:
@@ -297,15 +280,7 @@ def stream(name: str) -> Callable[[], Iterator[Table]]:
 
 
 def _csv_pieces(path: Path) -> Iterator[Table]:
-    with _open(path) as file:
-        head = file.readline()
-        header, first = _header(path, head), 0
-        while lines := b"".join(itertools.islice(file, CHUNK)):
-            while lines.count(b'"') % 2 and (more := file.readline()):  # a quoted cell goes on in the next line
-                lines += more
-            table = _csv_table(str(path), head + lines, header, first)
-            first += table.count
-            yield table
+    yield from csv_file.tables(str(path), _open(path), CHUNK)
 
 
 def _parquet_pieces(path: Path) -> Iterator[Table]:
@@ -316,7 +291,7 @@ def _parquet_pieces(path: Path) -> Iterator[Table]:
 
 
 def _polars_frames(engine: Any, path: Path) -> Iterator[Any]:
-    lazy, first = engine.scan_parquet(path), 0
+    lazy, first = engine.scan_parquet(_openable(path)), 0
     while len(frame := lazy.slice(first, CHUNK).collect()):
         yield frame
         first += len(frame)
@@ -324,11 +299,11 @@ def _polars_frames(engine: Any, path: Path) -> Iterator[Any]:
 
 def _arrow_frames(path: Path) -> Iterator[Any]:
     parquet = importlib.import_module("pyarrow.parquet")
-    return (batch.to_pandas() for batch in parquet.ParquetFile(path).iter_batches(CHUNK))
+    return (batch.to_pandas() for batch in parquet.ParquetFile(_openable(path)).iter_batches(CHUNK))
 
 
 def _npy_pieces(path: Path) -> Iterator[Table]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = _npy_array(path)
     for first in range(0, len(array), CHUNK):
         yield _npy_rows(path, array[first : first + CHUNK], first)
 

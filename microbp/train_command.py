@@ -19,10 +19,10 @@ from .choices import Choices, choose
 from .dataset import Data, Split, gather, prepared_rows
 from .graph import Activation
 from .network import Network, mlp
+from .preparation import Preparation
 from .range_test import RangeTest, lr_find
 from .schedules import Cosine
 from .specs import Loss, OptimizerSpec
-from .table import Preparation
 from .trainer import Trainer
 from .whole_file import replacing
 

@@ -204,7 +204,6 @@ def test_help_comes_at_once():
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_saves_what_there_is(tmp_path):
-    pytest.importorskip("polars")
     (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{i % 97},{i % 7}.5\n" for i in range(2000)))
     command = [sys.executable, "-m", "microbp", "train", "x.csv", "--epochs", "1000000"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -10,8 +10,6 @@ import pytest
 
 from microbp.cli import main
 
-pytest.importorskip("polars")
-
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

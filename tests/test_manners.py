@@ -19,8 +19,6 @@ from microbp import dataset, report, sources
 from microbp.cli import main
 from microbp.whole_file import replacing
 
-pytest.importorskip("polars")
-
 NUMBERS = "size,price\n" + "".join(f"{i},{1.7e9 + 10 * i}\n" for i in range(60))
 KINDS = "size,colour,kind\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{'abc'[i % 3]}\n" for i in range(60))
 
@@ -225,3 +223,40 @@ def test_a_stream_validates_on_rows_of_all_pieces(monkeypatch, folder):
         pass
     rows = np.concatenate([piece.numbers("a") for piece in split.pieces("validation")])
     np.testing.assert_array_equal(np.bincount(rows.astype(int) // 100), [2] * 10)
+
+
+WRONG_NOTES = [
+    ("target.centre", "x"),
+    ("target.scale", 0),
+    ("target.classes", "abc"),
+    ("target.classes", ["a", "b"]),
+    ("target.classes", [1, 2, 3]),
+    ("target", []),
+    ("features", 1),
+    ("features.0.name", 1),
+    ("features.0.scale", None),
+    ("features.0.missing", 1),
+    ("features.0.more", 1),
+    ("features.1.levels", ["red"]),
+    ("features.1.levels", [None]),
+    ("features.1", []),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG_NOTES)
+def test_notes_that_no_training_writes_are_refused_in_a_line(capsys, place, value):
+    assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 0
+    net = bp.load("net")
+    notes = net.notes
+    at = notes["microbp.table"]
+    *path, last = place.split(".")
+    for key in path:
+        at = at[int(key) if isinstance(at, list) else key]
+    at[int(last) if isinstance(at, list) else last] = value
+    net.notes = notes
+    net.save("net")
+    capsys.readouterr()
+    for command in (["predict", "net", "kinds.csv"], ["info", "net"]):
+        assert main(command) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("microbp: error: the file's notes on its columns (microbp.table) cannot be read") and err.count("\n") == 1

@@ -11,8 +11,6 @@ import pytest
 import microbp as bp
 from microbp.cli import main
 
-pytest.importorskip("polars")
-
 ROWS = "size,colour,price\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i * i % 17}.5\n" for i in range(60))
 CLASSES = "size,colour,kind\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{'abc'[i % 3]}\n" for i in range(60))
 
@@ -51,7 +49,8 @@ def changed(text, row, column, value):
 
 TABLES = [
     ("a text in a column of numbers", changed(ROWS, 17, 0, "huge"), [], ["row 17", "'size'", "'huge' is no number", "--drop size"]),
-    ("a number too many", ROWS + "1,red,3,4\n", [], ["table.csv", "cannot be read"]),
+    ("a cell too many", ROWS + "1,red,3,4\n", [], ["table.csv, row 61", "4 cells", "names 3"]),
+    ("commas in numbers", "a,y\n" + "".join(f'{i % 7},"{i},5"\n' for i in range(60)), [], ["row 1, column 'y'", "'0,5' has a comma"]),
     (
         "dates",
         changed(ROWS, 0, 1, "when").replace("red", "2024-05-01").replace("blue", "2024-06-01"),
@@ -59,7 +58,8 @@ TABLES = [
         ["'when'", "date", "--drop when"],
     ),
     ("no rows", "a,b,c\n", [], ["table.csv", "no rows"]),
-    ("an empty file", "", [], ["table.csv", "first line is empty"]),
+    ("an empty file", "", [], ["table.csv", "nothing in it"]),
+    ("an empty line first", "\na,b\n1,2\n", [], ["table.csv", "first line is empty"]),
     ("no header", "1,2,3\n4,5,6\n", [], ["first line", "name the columns"]),
     ("a name twice", "a,a,b\n1,2,3\n", [], ["two columns", "'a'"]),
     ("not UTF-8", b"size,pr\xe9cis\n1,2\n", [], ["UTF-8"]),

@@ -13,8 +13,6 @@ import pytest
 import microbp as bp
 from microbp.cli import main
 
-pytest.importorskip("polars")
-
 TABLE = "size,colour,price\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i * i % 17}.5\n" for i in range(200))
 
 RUNS = [
