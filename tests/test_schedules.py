@@ -204,9 +204,14 @@ def test_a_plateau_in_fit_follows_the_record(backend):
 # ---- in fit ----
 
 
+def fresh(name):
+    """The schedule of a row, ready for fit."""
+    return replace(SCHEDULES[name], monitor="loss", mode=None, best=None) if name == "reduce_on_plateau" else SCHEDULES[name]
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_fit_takes_objects_text_and_functions_alike(backend, name):
-    schedule = replace(SCHEDULES[name], monitor="loss", mode=None, best=None) if name == "reduce_on_plateau" else SCHEDULES[name]
+    schedule = fresh(name)
     nets = []
     for form in (schedule, schedule.text, lambda step: schedule(step)):
         t = make(backend)
@@ -215,6 +220,26 @@ def test_fit_takes_objects_text_and_functions_alike(backend, name):
         assert t.lr == schedule(5)
     np.testing.assert_array_equal(nets[0], nets[1])
     np.testing.assert_array_equal(nets[0], nets[2])
+
+
+@pytest.mark.parametrize("schedule", [*map(fresh, TABLE), bp.Cosine(0.1), bp.OneCycle(0.1), bp.Warmup(bp.Polynomial(0.1), 3)], ids=repr)
+def test_a_schedule_goes_on_from_a_checkpoint(backend, schedule, tmp_path):
+    """A fit of 6 epochs that was stopped within the fourth."""
+    once, stopped, steps = make(backend), make(backend), []
+    once.fit(X, Y, epochs=6, batch_size=16, schedule=schedule)
+
+    def stop(record):
+        steps.append(record.lr)
+        if len(steps) == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(X, Y, epochs=6, batch_size=16, schedule=schedule, batch_callback=stop, checkpoint=tmp_path / "run", every=9)
+    resumed = bp.Trainer.load(tmp_path / "run", backend=backend)
+    assert resumed.epoch == stopped.epoch == 3
+    resumed.fit(X, Y, epochs=3, batch_size=16, schedule=resumed.schedule)
+    np.testing.assert_array_equal(resumed.net.params, once.net.params)
+    assert resumed.history["lr"] == once.history["lr"] and resumed.schedule == once.schedule
 
 
 @pytest.mark.parametrize("open_one", [bp.Cosine(0.1, final=0.01), bp.OneCycle(0.1), bp.Polynomial(0.1), bp.Warmup(bp.Cosine(0.1), 3)])
