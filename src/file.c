@@ -67,6 +67,11 @@ char *mbp_file_tensor(const mbp_net *net, const mbp_tensor *tensor) {
     return net->block + (size_t)(tensor->offset + (tensor->buffer ? net->params : 0)) * net->item;
 }
 
+size_t mbp_file_least(const char *graph) {
+    const size_t cost = mbp_graph_cost(graph);
+    return cost > MBP_FREE_COST ? (cost - MBP_FREE_COST) / 2 : 0;
+}
+
 /* ---- writing ---- */
 
 /* bytes NULL: only counts. */
@@ -220,10 +225,13 @@ static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *ex
     mbp_net_text(net, d->graph, d->graph_size);
     output counted = {0};
     put_header(&counted, net, extras, d->graph);
-    d->data_at = (MBP_LENGTH_BYTES + counted.length + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     for (int i = 0; extras && i < extras->count; i++)
         count += extras->vector[i].count;
-    d->size = d->data_at + (size_t)count * mbp_dtype_size(dtype);
+    const size_t data = (size_t)count * mbp_dtype_size(dtype), least = mbp_file_least(d->graph);
+    d->data_at = MBP_LENGTH_BYTES + counted.length;
+    d->data_at = least > d->data_at + data ? least - data : d->data_at;
+    d->data_at = (d->data_at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    d->size = d->data_at + data;
     return MBP_OK;
 }
 

@@ -1,7 +1,7 @@
 /* Floor 5: networks as files. A file is a safetensors file that also carries the graph:
  *
  *     8 bytes        N, the header's length, little-endian
- *     N bytes        JSON, padded with spaces until 8 + N is a multiple of 64:
+ *     N bytes        JSON, padded with spaces until 8 + N is a multiple of 64 and the file has the least size below:
  *                    {"__metadata__":{"format":"microbp","microbp.format":"1","microbp.graph":"input 4\ndense 0 ...","microbp.seed":"0",
  *                     "microbp.rng":"philox4x32-10/1","microbp.crc32c":"1a2b3c4d","microbp.notes":"...","microbp.trainer":"..."},
  *                     "dense_0.weight":{"dtype":"F32","shape":[out,in],"data_offsets":[begin,end]},"dense_0.bias":...}
@@ -9,7 +9,10 @@
  *
  * The checksum is of the whole file with its own eight digits taken as zeros. The notes are there if the net has some; the trainer's text
  * if the file has extras, whose vectors then follow the tensors, each with the shape [count]. The same net always gives the same bytes.
- * file.c writes, reader.c reads. */
+ * file.c writes, reader.c reads.
+ *
+ * The least size bounds what a reader needs by what it is given: a graph may cost (mbp_graph_cost) twice the file and 32 KiB, no more. Only
+ * graphs of hundreds of lines with hardly a parameter come near it. */
 #ifndef MBP_FILE_H
 #define MBP_FILE_H
 
@@ -18,7 +21,7 @@
 
 #define MBP_RNG "philox4x32-10/1"
 
-enum { MBP_LITTLE_ENDIAN = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, MBP_LENGTH_BYTES = 8, MBP_CRC_DIGITS = 8 };
+enum { MBP_LITTLE_ENDIAN = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, MBP_LENGTH_BYTES = 8, MBP_CRC_DIGITS = 8, MBP_FREE_COST = 32 << 10 };
 
 /* How a build for a big-endian processor answers. */
 mbp_status mbp_file_wrong_host(mbp_error *error);
@@ -29,6 +32,9 @@ const char *mbp_dtype_name(mbp_dtype dtype); /* as safetensors calls it */
 
 /* Whether a vector among the extras may have this name. */
 int mbp_vector_named(const char *name);
+
+/* The least size of a file of this graph. */
+size_t mbp_file_least(const char *graph);
 
 /* Of a whole file whose own digits begin at `digits`. */
 uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits);

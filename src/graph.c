@@ -311,6 +311,14 @@ static bounds bound(mbp_slice text) {
     return most;
 }
 
+size_t mbp_graph_cost(const char *graph) {
+    enum { NODE_COST = 128, LAYER_COST = 512, OPERAND_COST = 4 };
+    _Static_assert(sizeof(mbp_node) + sizeof(mbp_output) + sizeof(int) <= NODE_COST && sizeof(int) <= OPERAND_COST, "net.h promises");
+    _Static_assert(sizeof(mbp_layer) + 4 * sizeof(int) <= LAYER_COST, "net.h promises");
+    const bounds most = bound(mbp_slice_of(graph));
+    return NODE_COST * most.nodes + LAYER_COST * most.layers + OPERAND_COST * most.operands;
+}
+
 /* The structure with its arrays, in one zeroed block. */
 static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
     const bounds most = bound(text);

@@ -215,8 +215,7 @@ MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, co
                                    mbp_error *error);
 
 /* Files: safetensors with the graph in the metadata and a CRC-32C of the whole. A save is all or nothing. Of `options`,
- * dtype and seed do not count on loading: they are the file's. Reading n bytes, whatever they are, asks for less memory than 4 n + 64 KiB
- * and, for each line of the graph, 128 bytes, or 512 if it has a layer. */
+ * dtype and seed do not count on loading: they are the file's. Loading n bytes, whatever they are, asks for less memory than 4 n + 64 KiB. */
 MBP_API mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error);
 MBP_API mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error);
 /* The same bytes in memory. *size: in, the room at `bytes`; out, what is needed; MBP_INVALID if the room is too small. */

@@ -74,7 +74,8 @@ static mbp_status check_options(const mbp_options *options, const mbp_kernels **
         return mbp_fail(error, MBP_INVALID, "dtype %d: a net computes in MBP_F32 or MBP_F64", (int)options->dtype);
     *kernels = mbp_kernels_find(options->isa, options->dtype);
     if (!*kernels)
-        return mbp_fail(error, MBP_UNSUPPORTED, "the kernel variant \"%s\" is not in this build or does not run on this processor", options->isa);
+        return mbp_fail(error, MBP_UNSUPPORTED, "the kernel variant \"%s\" is not in this build or does not run on this processor",
+                        options->isa);
     return check_threads(options->threads, error);
 }
 
@@ -140,8 +141,8 @@ int64_t mbp_net_output_width(const mbp_net *net, int i) {
 }
 
 double mbp_net_flops(const mbp_net *net) {
-    static const int each[] = {[MBP_INPUT] = 1, [MBP_ELEMENTWISE] = 1, [MBP_ADD] = 1, [MBP_MULTIPLY] = 1, [MBP_CONCAT] = 1,
-                               [MBP_BATCH_NORM] = 4, [MBP_LAYER_NORM] = 8}; /* operations of an element */
+    static const int each[] = {[MBP_INPUT] = 1,  [MBP_ELEMENTWISE] = 1, [MBP_ADD] = 1,       [MBP_MULTIPLY] = 1,
+                               [MBP_CONCAT] = 1, [MBP_BATCH_NORM] = 4,  [MBP_LAYER_NORM] = 8}; /* operations of an element */
     double flops = 0;
     for (int id = 0; net && id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
@@ -264,21 +265,31 @@ mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_erro
     return status;
 }
 
+mbp_status mbp_notes_check(const char *notes, mbp_error *error) {
+    const size_t bytes = strlen(notes) + 1;
+    if (bytes > MBP_NOTES_MAX)
+        return mbp_fail(error, MBP_INVALID, "the notes have %zu bytes; a network carries at most %d", bytes - 1, MBP_NOTES_MAX - 1);
+    return mbp_is_utf8(notes) ? MBP_OK : mbp_fail(error, MBP_INVALID, "the notes are not UTF-8");
+}
+
+void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes) {
+    mbp_release(net->allocator, net->notes, net->notes_bytes);
+    net->notes = notes;
+    net->notes_bytes = bytes;
+}
+
 mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) {
     if (!net)
         return mbp_fail(error, MBP_INVALID, "net is NULL");
-    const size_t bytes = notes && *notes ? strlen(notes) + 1 : 0;
-    if (bytes > MBP_NOTES_MAX)
-        return mbp_fail(error, MBP_INVALID, "the notes have %zu bytes; a network carries at most %d", bytes - 1, MBP_NOTES_MAX - 1);
-    if (bytes && !mbp_is_utf8(notes))
-        return mbp_fail(error, MBP_INVALID, "the notes are not UTF-8");
-    char *kept = bytes ? mbp_allocate(net->allocator, bytes) : NULL;
-    if (bytes && !kept)
+    if (!notes || !*notes)
+        return mbp_net_keep_notes(net, NULL, 0), MBP_OK;
+    mbp_status status = mbp_notes_check(notes, error);
+    if (status != MBP_OK)
+        return status;
+    const size_t bytes = strlen(notes) + 1;
+    char *kept = mbp_allocate(net->allocator, bytes);
+    if (!kept)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", bytes);
-    if (bytes)
-        memcpy(kept, notes, bytes);
-    mbp_release(net->allocator, net->notes, net->notes_bytes);
-    net->notes = kept;
-    net->notes_bytes = bytes;
+    mbp_net_keep_notes(net, memcpy(kept, notes, bytes), bytes);
     return MBP_OK;
 }

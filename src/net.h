@@ -89,7 +89,13 @@ mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator 
 void mbp_graph_free(mbp_net *net);
 /* How many numbers, parameters and buffers, a valid graph text asks for. */
 mbp_status mbp_graph_count(const char *graph, int64_t *numbers, const mbp_allocator *allocator, mbp_error *error);
+/* No fewer bytes than a network of the graph text takes, its parameters and a KiB aside: 128 for a statement, 512 for one of a layer, 4 for
+ * each word after the first. Files depend on these numbers (file.h). */
+size_t mbp_graph_cost(const char *graph);
 const mbp_allocator *mbp_net_allocator(const mbp_net *net);
+/* Gives the net a text of its allocator's, checked by mbp_notes_check, in a block of so many bytes; NULL: none. */
+void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes);
+mbp_status mbp_notes_check(const char *notes, mbp_error *error);
 
 /* ---- rows of the caller's arrays (array.c) ---- */
 

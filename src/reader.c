@@ -215,6 +215,8 @@ static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtyp
     for (const char *c = graph; *c; c++)
         if ((*c < ' ' && *c != '\n') || *c > '~')
             return mbp_fail(error, MBP_CORRUPT, DAMAGED("its graph has a character that is not ASCII"));
+    if (mbp_file_least(graph) > s->size)
+        return mbp_fail(error, MBP_CORRUPT, DAMAGED("its %zu bytes are too few for the lines of its graph"), s->size);
     int64_t numbers;
     mbp_error inner;
     mbp_status status = mbp_graph_count(graph, &numbers, allocator, &inner);
@@ -337,11 +339,12 @@ static mbp_status read_notes(mbp_net *net, const source *s, mbp_error *error) {
     mbp_status status = copy_value(s, NOTES, allocator, &notes, &size, error);
     if (status != MBP_OK)
         return status;
-    status = mbp_net_set_notes(net, notes, error);
-    mbp_release(allocator, notes, size);
-    if (status == MBP_INVALID || (status == MBP_OK && !mbp_net_notes(net)))
+    if (!*notes || mbp_notes_check(notes, NULL) != MBP_OK) {
+        mbp_release(allocator, notes, size);
         return mbp_fail(error, MBP_CORRUPT, DAMAGED("its notes are no text"));
-    return status;
+    }
+    mbp_net_keep_notes(net, notes, size);
+    return MBP_OK;
 }
 
 /* All of the file into a net that its graph made. */

@@ -214,6 +214,25 @@ def test_layout(module):
     assert memoryview(data[8 + length :]).cast("f").tolist() == [0, 2, 4, 1, 3, 5, 6, 7]
 
 
+@pytest.mark.parametrize("line", ["add {0} 0", "activation {0} relu", "dense {0} units=1", "concat 0 0", "layer_norm {0}"])
+def test_a_graph_of_many_lines_has_a_file_of_some_size(line):
+    """So that reading needs little beside it; a smaller file of that graph is refused."""
+    lines = 700
+    text = "input 1\n" + "".join(line.format(i) + "\n" for i in range(lines)) + f"output {lines}\n"
+    nets = [importlib.import_module(name).Net(text, "float32", 3) for name in BACKENDS.values()]
+    data = nets[0].write()
+    assert data == nets[1].write()
+    header = 8 + int.from_bytes(data[:8], "little")
+    end = len(data[:header].rstrip(b" "))
+    words = sum(len(line.split()) - 1 for line in nets[0].text().splitlines())
+    cost = 128 * (lines + 2) + 512 * (line.split()[0] in ("dense", "layer_norm")) * lines + 4 * words
+    assert len(data) >= (cost - 2**15) // 2 > len(data) - 64, "the padding is what is promised, and no more"
+    for net in nets:
+        assert state(type(net).read(data)) == state(net)
+        with pytest.raises(ValueError, match="too few for the lines of its graph"):
+            type(net).read(replace(data, end, header, b" " * (-end % 64)))
+
+
 def test_net_without_parameters(module):
     text = "input 3\nactivation 0 tanh\noutput 1\n"
     assert verdict(module, module.Net(text).write()) == state(module.Net(text))

@@ -1,8 +1,9 @@
 """Networks as files: the format of src/file.c, written and read a second time, byte for byte the same.
 
     8 bytes     N, the header's length, little-endian
-    N bytes     JSON, padded with spaces until 8 + N is a multiple of 64: "__metadata__" with the graph's text and a checksum,
-                then for each tensor {"dtype":"F32","shape":[out,in],"data_offsets":[begin,end]}
+    N bytes     JSON, padded with spaces until 8 + N is a multiple of 64 and the file as large as its graph asks for:
+                "__metadata__" with the graph's text and a checksum, then for each tensor
+                {"dtype":"F32","shape":[out,in],"data_offsets":[begin,end]}
     the rest    the tensors, in layer order and without gaps; a weight is (out, in) row-major, the transpose of what memory holds
 
 A trainer's file has extras: a text in the metadata, and vectors in the net's dtype that follow the tensors.
@@ -31,7 +32,7 @@ _NO_CRC = "00000000"
 _DTYPES = {"float32": "F32", "float64": "F64"}
 _KEYS = {"format", "microbp.format", "microbp.graph", "microbp.seed", "microbp.rng", "microbp.crc32c"}
 _MORE_KEYS = {"microbp.notes", "microbp.trainer"}  # which only some files have
-_VECTORS_MAX, _TEXT_MAX = 64, 2**24 - 1
+_VECTORS_MAX, _TEXT_MAX, _NODES_MAX = 64, 2**24 - 1, 2**14
 _VECTOR_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}")  # one dot more than a tensor's
 Extras = tuple[str, dict[str, bytes]]  # a text, and vectors by name
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -74,11 +75,21 @@ def _write(net: Net, extras: Extras | None) -> bytes:
     if extras:
         metadata["microbp.trainer"] = text
     header = _json({"__metadata__": metadata, **_entries(net, {name: len(data) for name, data in vectors.items()})}).encode()
+    data = _data(net) + b"".join(vectors.values())
+    header = header.ljust(_least(metadata["microbp.graph"]) - len(data) - 8)
     header += b" " * (-(8 + len(header)) % _ALIGNMENT)
-    whole = len(header).to_bytes(8, "little") + header + _data(net) + b"".join(vectors.values())
+    whole = len(header).to_bytes(8, "little") + header + data
     found = _CRC_VALUE.search(whole)
     assert found
     return whole[: found.start(1)] + b"%08x" % crc32c(whole) + whole[found.end(1) :]
+
+
+def _least(graph: str) -> int:
+    """The least size of a file of this graph, which bounds what reading it costs by what is given: see src/file.h."""
+    words = [line.split() for line in graph.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    layers = sum(line[0] in ("dense", "batch_norm", "layer_norm") for line in words)
+    cost = 128 * min(len(words), _NODES_MAX) + 512 * min(layers, _NODES_MAX) + 4 * sum(len(line) - 1 for line in words)
+    return max(0, (cost - 32 * 1024) // 2)
 
 
 def read_with(data: bytes) -> tuple[Net, Extras | None]:
@@ -89,6 +100,8 @@ def read_with(data: bytes) -> tuple[Net, Extras | None]:
     dtype, text = _dtype(tensors), metadata["microbp.graph"]
     if not re.fullmatch("[ -~\n]*", text):
         raise _damaged("its graph has a character that is not ASCII")
+    if _least(text) > len(data):
+        raise _damaged(f"its {len(data)} bytes are too few for the lines of its graph")
     try:
         count = sum(_numbers(layer) for layer in Graph.parse(text).layers.values())
     except ValueError as error:

@@ -9,8 +9,7 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned int random);
 
-/* A graph of n bytes has at most n / 2 lines in JSON, and 2^14 nodes: each costs this much whatever the line says. */
-enum { LINE_MAX_BYTES = 512, NODES_LIMIT = 1 << 14, ROWS = 3, SMALL = 1 << 16 };
+enum { ROWS = 3, SMALL = 1 << 16 };
 
 static void predict_and_step(mbp_net *net) {
     if (mbp_net_flops(net) > SMALL || mbp_net_inputs(net) > 8 || mbp_net_outputs(net) > 8)
@@ -48,11 +47,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     counter c = {0};
     mbp_allocator allocator = {count_allocate, count_release, &c};
     const mbp_options options = {.allocator = &allocator};
-    const size_t lines = size / 2 < NODES_LIMIT ? size / 2 : NODES_LIMIT;
     mbp_net *net = NULL;
     if (mbp_net_read(&net, data, size, &options, NULL) == MBP_OK)
         CHECK(check_stable(file, NULL), "read as a net, but not with extras");
-    CHECK(c.peak <= 4 * size + 65536 + LINE_MAX_BYTES * lines, "%zu bytes for a file of %zu", c.peak, size);
+    CHECK(c.peak <= most_memory(file), "%zu bytes for a file of %zu", c.peak, size);
     if (net)
         predict_and_step(net);
     mbp_net_free(net);
