@@ -42,24 +42,28 @@ def run(arguments: argparse.Namespace) -> None:
     check_writable(arguments.force, read, {"--out": out, "--plot": arguments.plot, "--checkpoint": checkpoint})
     with _terminated_is_interrupted():
         trainer, data = resume(arguments) if arguments.resume else begin(arguments)
-        is_whole = _fit(arguments, trainer, data)
-        _finish(arguments, trainer, data, out, plot, is_whole)
+        _finish(arguments, trainer, data, out, plot, _fit(arguments, trainer, data))
 
 
-def _finish(arguments: argparse.Namespace, trainer: Trainer, data: Data, out: Path | None, plot: Any, is_whole: bool) -> None:
-    """Saves first, and then, whatever becomes of that, draws and prints."""
-    if trainer.steps == 0:
-        raise KeyboardInterrupt("interrupted before the first update: there is nothing to save")
+def _finish(
+    arguments: argparse.Namespace, trainer: Trainer, data: Data, out: Path | None, plot: Any, stopped: BaseException | None
+) -> None:
+    """Saves first, and then, whatever becomes of that, draws and prints; at last raises what stopped it."""
+    if trainer.epoch == 0 and stopped:
+        if not isinstance(stopped, KeyboardInterrupt):
+            raise stopped
+        if trainer.steps == 0:
+            raise KeyboardInterrupt("interrupted before the first update: there is nothing to save")
     trainer.net.notes = {NOTE: data.preparation.as_dict()}
     written: list[str] = []
-    failures: list[OSError] = []
 
     def write(path: Path, how: Callable[[Path], object]) -> None:
+        nonlocal stopped
         try:
             how(path)
             written.append(str(path))
         except OSError as error:
-            failures.append(error)
+            stopped = stopped or error
 
     try:
         if out:
@@ -69,21 +73,21 @@ def _finish(arguments: argparse.Namespace, trainer: Trainer, data: Data, out: Pa
             if plot:
                 write(arguments.plot, lambda path: plot(told, trainer.history, path))
             print(json.dumps(told.scores) if arguments.json else report.text(arguments, told, trainer, data, written))
-    except KeyboardInterrupt:
-        is_whole = False
-    if not is_whole:
+    except KeyboardInterrupt as interruption:
+        stopped = interruption
+    if isinstance(stopped, KeyboardInterrupt):
         raise KeyboardInterrupt(_interrupted(arguments, trainer, written))
-    if failures:
-        raise failures[0]
+    if stopped:
+        raise stopped
 
 
 def _interrupted(arguments: argparse.Namespace, trainer: Trainer, written: list[str]) -> str:
-    after = f"{trainer.epoch} epochs" if trainer.epoch else f"{trainer.steps} updates of the first epoch"
-    wrote = f": wrote {' and '.join(written)}" if written else ""
-    goes_on = arguments.checkpoint and Path(arguments.checkpoint).exists()
-    return f"interrupted after {after}{wrote}" + f"; go on by: microbp train {arguments.data} --resume {arguments.checkpoint}" * bool(
-        goes_on
-    )
+    said = f"interrupted after {trainer.epoch} epochs" if trainer.epoch else f"interrupted after {trainer.steps} updates of the first epoch"
+    if written:
+        said += f": wrote {' and '.join(written)}"
+    if arguments.checkpoint and arguments.checkpoint.exists():
+        said += f"; go on by: microbp train {arguments.data} --resume {arguments.checkpoint}"
+    return said
 
 
 @contextlib.contextmanager
@@ -236,8 +240,8 @@ def _range_test(trainer: Trainer, arguments: argparse.Namespace, data: Data) -> 
     return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=arguments.batch)
 
 
-def _fit(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> bool:
-    """Trains for the epochs that are left; False if the user interrupted it."""
+def _fit(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> BaseException | None:
+    """Trains for the epochs that are left; what stopped it before their end, which is not to lose the epochs before."""
     target = data.preparation.target
 
     def rmse(y: Array, outputs: Array) -> float:
@@ -261,9 +265,9 @@ def _fit(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> bool:
             arguments.epochs = trainer.epoch  # all that there are to be
             _note_run(arguments, trainer, data)
             trainer.save(arguments.checkpoint)
-    except KeyboardInterrupt:
-        return False
-    return True
+    except (KeyboardInterrupt, OSError, FloatingPointError) as stopped:
+        return stopped
+    return None
 
 
 # ---- runs that go on ----
@@ -279,11 +283,15 @@ def resume(arguments: argparse.Namespace) -> tuple[Trainer, Data]:
     """The trainer of --resume and its data; what the run began with goes into `arguments`."""
     _refuse_changes(arguments)
     trainer = Trainer.load(arguments.resume, n_threads=arguments.threads)
-    notes, loss = trainer.net.notes, trainer.losses[0]
-    if not {_RUN_NOTE, NOTE} <= notes.keys() or not isinstance(loss, Loss):
-        raise ValueError(f"{arguments.resume}: this is no checkpoint of microbp train; bp.Trainer.load of Python goes on with it")
-    said = notes[_RUN_NOTE]
-    vars(arguments).update({name: said[name] for name in _RUN}, activation=Activation.parse(said["activation"]))
+    loss, notes = trainer.losses[0], trainer.net.notes
+    try:
+        said = notes[_RUN_NOTE]
+        preparation, activation = Preparation.from_dict(notes[NOTE]), Activation.parse(said["activation"])
+        vars(arguments).update({name: said[name] for name in _RUN}, activation=activation)
+        if not isinstance(loss, Loss):
+            raise TypeError("an own loss")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{arguments.resume}: this is no checkpoint of microbp train; bp.Trainer.load of Python goes on with it") from None
     arguments.checkpoint = arguments.checkpoint or arguments.resume
     split = Split(arguments)
     for _ in split.look():
@@ -293,7 +301,7 @@ def resume(arguments: argparse.Namespace) -> tuple[Trainer, Data]:
             f"{arguments.data}: it has {split.training} rows to train on, and the run of {arguments.resume} had {said['rows']}: give it "
             "the data that it began with"
         )
-    return trainer, prepared_rows(arguments, split, Preparation.from_dict(notes[NOTE]), loss)
+    return trainer, prepared_rows(arguments, split, preparation, loss)
 
 
 def _refuse_changes(arguments: argparse.Namespace) -> None:

@@ -233,6 +233,12 @@ def test_a_graph_of_many_lines_has_a_file_of_some_size(line):
             type(net).read(replace(data, end, header, b" " * (-end % 64)))
 
 
+def test_a_graph_has_a_limit(module):
+    with pytest.raises(ValueError, match="at most 16384 nodes"):
+        module.Net("input 1\n" + "add 0 0\n" * 2**14 + "output 0\n", "float32", 0)
+    assert module.Net("input 1\n" + "add 0 0\n" * (2**14 - 1) + "output 0\n", "float32", 0)
+
+
 def test_net_without_parameters(module):
     text = "input 3\nactivation 0 tanh\noutput 1\n"
     assert verdict(module, module.Net(text).write()) == state(module.Net(text))

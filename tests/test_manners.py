@@ -98,6 +98,23 @@ def test_a_second_interruption_says_what_there_is(capsys, monkeypatch):
     assert bp.load("net").notes
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "run"), FloatingPointError("the loss is not finite")])
+def test_what_goes_wrong_late_does_not_lose_the_epochs_before(capsys, monkeypatch, error):
+    calls = []
+
+    def fail(self):
+        calls.append(1)
+        if len(calls) == 3:
+            raise error
+
+    monkeypatch.setattr("microbp.trainer_file.Checkpoint.after_epoch", fail)
+    assert main(["train", "kinds.csv", "--epochs", "9", "--out", "net", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["epochs"] == 3
+    assert "microbp: error: " in err.splitlines()[-1] and str(error.args[-1]) in err.splitlines()[-1]
+    assert bp.load("net").notes
+
+
 def test_an_interruption_in_the_first_epoch_saves_the_net_as_it_is(capsys, monkeypatch):
     calls = []
 

@@ -103,7 +103,10 @@ def test_what_cannot_go_on_is_refused_in_a_line(capsys, folder):
     (folder / "shorter.csv").write_text(TABLE[: TABLE.index("150,")])
     (folder / "other.csv").write_text(TABLE.replace("size", "length"))
     bp.mlp([3, 2], seed=0).save("net.safetensors")
-    bp.Trainer(bp.mlp([3, 2], seed=0), "mse").save("trainer.safetensors")
+    trainer = bp.Trainer(bp.mlp([3, 2], seed=0), "mse")
+    trainer.save("trainer.safetensors")
+    trainer.net.notes = {"microbp.run": {}, "microbp.table": {}}
+    trainer.save("hostile.safetensors")
     scores(capsys, "train", "table.csv", "--epochs", "2", "--checkpoint", "run.safetensors")
     before = (folder / "run.safetensors").read_bytes()
     for arguments, code, says in [
@@ -113,6 +116,7 @@ def test_what_cannot_go_on_is_refused_in_a_line(capsys, folder):
         (["other.csv", "--resume", "run.safetensors"], 1, "lacks the column size"),
         (["table.csv", "--resume", "net.safetensors"], 1, "holds a network and no trainer"),
         (["table.csv", "--resume", "trainer.safetensors"], 1, "no checkpoint of microbp train"),
+        (["table.csv", "--resume", "hostile.safetensors"], 1, "no checkpoint of microbp train"),
         (["table.csv", "--resume", "none.safetensors"], 1, "no such file"),
         (["table.csv", "--checkpoint", "run.safetensors"], 2, "--force overwrites it"),
         (["table.csv", "--checkpoint", "no/run.safetensors"], 2, "make it first"),

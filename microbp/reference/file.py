@@ -23,7 +23,7 @@ from typing import Any
 
 from .arrays import FORMATS
 from .disk import read_file, write_file
-from .graph import Graph, Layer, Norm
+from .graph import NODES_MAX, Graph, Layer, Norm
 from .net import Net, Tensor
 
 _ALIGNMENT = 64
@@ -32,7 +32,7 @@ _NO_CRC = "00000000"
 _DTYPES = {"float32": "F32", "float64": "F64"}
 _KEYS = {"format", "microbp.format", "microbp.graph", "microbp.seed", "microbp.rng", "microbp.crc32c"}
 _MORE_KEYS = {"microbp.notes", "microbp.trainer"}  # which only some files have
-_VECTORS_MAX, _TEXT_MAX, _NODES_MAX = 64, 2**24 - 1, 2**14
+_VECTORS_MAX, _TEXT_MAX = 64, 2**24 - 1
 _VECTOR_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}")  # one dot more than a tensor's
 Extras = tuple[str, dict[str, bytes]]  # a text, and vectors by name
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -88,7 +88,7 @@ def _least(graph: str) -> int:
     """The least size of a file of this graph, which bounds what reading it costs by what is given: see src/file.h."""
     words = [line.split() for line in graph.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     layers = sum(line[0] in ("dense", "batch_norm", "layer_norm") for line in words)
-    cost = 128 * min(len(words), _NODES_MAX) + 512 * min(layers, _NODES_MAX) + 4 * sum(len(line) - 1 for line in words)
+    cost = 128 * min(len(words), NODES_MAX) + 512 * min(layers, NODES_MAX) + 4 * sum(len(line) - 1 for line in words)
     return max(0, (cost - 32 * 1024) // 2)
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from .spec import Spec, check_parameter, number_text, parameters, parse_number
 
+NODES_MAX = 2**14
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LARGEST_WIDTH = 2**31 - 1
 # Of layers, and of other statements of one operand, as parameter texts. Of a dense layer: a factor of the learning rate, penalties of its
@@ -164,6 +165,8 @@ class Graph:
         }
         if word not in statements:
             raise ValueError(f'unknown statement "{word}"; there are: {", ".join(statements)}')
+        if word != "output" and len(self.nodes) == NODES_MAX:
+            raise ValueError(f"a graph has at most {NODES_MAX} nodes")
         statements[word](word, *arguments)
 
     def _input(self, word: str, *arguments: str) -> None:
