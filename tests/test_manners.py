@@ -136,10 +136,13 @@ LONG = [sys.executable, "-P", "-m", "microbp", "train", "numbers.csv", "--epochs
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_an_ended_training_is_saved(folder, name):
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does, and children would too
     with subprocess.Popen(LONG, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        signal.signal(number, before)
         try:
             assert process.stderr.read(5) == b"epoch"
-            process.send_signal(getattr(signal, name))
+            process.send_signal(number)
             _, err = process.communicate(timeout=60)
         finally:
             process.kill()
