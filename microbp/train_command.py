@@ -259,7 +259,7 @@ def _fit(arguments: argparse.Namespace, trainer: Trainer, data: Data) -> BaseExc
             metrics="accuracy" if target.classes else rmse,
             progress=True,
             checkpoint=arguments.checkpoint,
-            every=_EVERY,
+            every=_EVERY if arguments.checkpoint else 1,
         )
         if arguments.checkpoint:
             arguments.epochs = trainer.epoch  # all that there are to be

@@ -173,6 +173,8 @@ class Checkpoint:
         self._whole: dict[str, Any] | None = None  # the end of the last epoch
         if path is not None:
             self._check(path)
+        elif every != 1:
+            raise ValueError(f"fit: every={every!r} needs checkpoint=, the file to save to")
 
     def _check(self, path: str | os.PathLike[str]) -> None:
         """Refuses what would not work before hours of training."""
@@ -200,8 +202,8 @@ class Checkpoint:
         """Saves if it is time to."""
         if self._path is not None:
             self._whole = _course(self._trainer)
-        if self._is_due():
-            self._save()
+            if self._is_due():
+                self._save()
 
     def interrupted(self) -> None:
         """Saves the end of the last whole epoch, from which a run can go on as if nothing had happened."""

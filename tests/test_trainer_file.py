@@ -364,6 +364,9 @@ def test_checkpoints_that_cannot_be(tmp_path):
     for every, error in ((0, ValueError), (True, TypeError), (1.5, TypeError), ("1", TypeError), (timedelta(), ValueError)):
         with pytest.raises(error, match="every must be"):
             trainer_file.Checkpoint(t, tmp_path / "run", every)
+    with pytest.raises(ValueError, match="needs checkpoint="):
+        t.fit(*arrays_for(t.net), epochs=1, every=5)
+    assert t.steps == 0
     with pytest.raises(OSError, match="cannot write into the folder"):
         trainer_file.Checkpoint(t, tmp_path / "nowhere" / "run")
     with pytest.raises(ValueError, match="own_mse"):
