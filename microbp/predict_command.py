@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Writes a prediction for every row."""
     check_writable(arguments.force, [arguments.model, arguments.data], {"--out": arguments.out})
     net = load(arguments.model, n_threads=arguments.threads)
-    preparation = _preparation(net)
+    preparation = _preparation(net, arguments.model)
     if preparation is None:
         raise ValueError(
             f"{arguments.model}: it does not say which columns it takes: use net.predict in Python, or train it by microbp train"
@@ -57,7 +57,7 @@ def info(arguments: argparse.Namespace) -> None:
     if trainer:
         losses = ", ".join(loss.text for loss in trainer.losses if isinstance(loss, Loss))
         print(f"a trainer after {trainer.epoch} epochs, {trainer.steps} updates: {losses}, {optimizers.parse(trainer.optimizer).text}")
-    preparation = _preparation(net)
+    preparation = _preparation(net, arguments.file)
     if preparation is not None:
         print("\n".join(_described(preparation)))
 
@@ -70,7 +70,7 @@ def _opened_model(path: Path) -> tuple[Network, Trainer | None]:
     return load(path), None
 
 
-def _preparation(net: Network) -> Preparation | None:
+def _preparation(net: Network, path: Path) -> Preparation | None:
     said = net.notes.get(NOTE)
     if said is None:
         return None
@@ -81,7 +81,7 @@ def _preparation(net: Network) -> Preparation | None:
         return preparation
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError(
-            f"the file's notes on its columns ({NOTE}) cannot be read: another version of microbp may have written them"
+            f"{path}: its notes on its columns ({NOTE}) cannot be read: use the version of microbp that wrote them, or train it again"
         ) from None
 
 
@@ -119,7 +119,8 @@ class _Answer:
 
     def __init__(self, target: Target, net: Network) -> None:
         self.target = target
-        self.kind = "probability" if net.outputs[0].link in ("softmax", "sigmoid") else "score"
+        is_probable = net.outputs[0].link in ("softmax", "sigmoid")
+        self.prefix, self.key = ("p", "probabilities") if is_probable else ("score", "scores")
 
     def rows(self, outputs: Any) -> Iterator[tuple[Any, list[float]]]:
         """With as many digits as float32 has."""
@@ -135,15 +136,15 @@ class _Answer:
 
 def _write_csv(file: TextIO, answer: _Answer, blocks: Iterator[Any]) -> None:
     rows = csv.writer(file, lineterminator="\n")
-    name = "p" if answer.kind == "probability" else "score"
-    rows.writerow([answer.target.name, *(f"{name}({level})" for level in answer.target.classes)])
+    rows.writerow([answer.target.name, *(f"{answer.prefix}({level})" for level in answer.target.classes)])
     for outputs in blocks:
         rows.writerows([label, *map(repr, values)] for label, values in answer.rows(outputs))
 
 
 def _write_json(file: TextIO, answer: _Answer, blocks: Iterator[Any]) -> None:
-    name = "probabilities" if answer.kind == "probability" else "scores"
     for outputs in blocks:
         for label, values in answer.rows(outputs):
-            said = {name: dict(zip(answer.target.classes, values))} if values else {}
-            file.write(json.dumps({answer.target.name: label} | said | {answer.target.name: label}, ensure_ascii=False) + "\n")
+            said = {answer.target.name: label}
+            if values:
+                said.setdefault(answer.key, dict(zip(answer.target.classes, values)))  # a target of that name is told all the same
+            file.write(json.dumps(said, ensure_ascii=False) + "\n")

@@ -14,7 +14,7 @@ import os
 import time
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -170,7 +170,7 @@ class Checkpoint:
         self._path = path
         self._every = every
         self._epoch, self._steps, self._time = trainer.epoch, trainer.steps, time.monotonic()  # of the last save
-        self._whole: dict[str, Any] | None = None  # the end of the last epoch
+        self._whole: Course | None = None  # the end of the last epoch
         if path is not None:
             self._check(path)
         elif every != 1:
@@ -207,7 +207,7 @@ class Checkpoint:
 
     def interrupted(self) -> None:
         """Saves the end of the last whole epoch, from which a run can go on as if nothing had happened."""
-        if self._whole is None or self._whole["epoch"] == self._epoch:
+        if self._whole is None or self._whole.attributes["epoch"] == self._epoch:
             return
         now = _course(self._trainer)
         _set_course(self._trainer, self._whole)
@@ -222,18 +222,20 @@ class Checkpoint:
             self._save()
 
 
-def _course(trainer: Trainer) -> dict[str, Any]:
-    """A copy of all that fit changes in a trainer."""
+class Course(NamedTuple):
+    """All that fit changes in a trainer: what its steps do, and some of its attributes."""
+
+    state: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+def _course(trainer: Trainer) -> Course:
+    """A copy."""
     best = None if trainer._best is None else dict(trainer._best)
-    return {
-        "epoch": trainer.epoch,
-        "schedule": trainer.schedule,
-        "_records": trainer._records[:],
-        "_best": best,
-        "_": snapshot.take(trainer),
-    }
+    attributes = {"epoch": trainer.epoch, "schedule": trainer.schedule, "_records": trainer._records[:], "_best": best}
+    return Course(snapshot.take(trainer), attributes)
 
 
-def _set_course(trainer: Trainer, course: dict[str, Any]) -> None:
-    snapshot.restore(trainer, course["_"])
-    vars(trainer).update({name: value for name, value in course.items() if name != "_"})
+def _set_course(trainer: Trainer, course: Course) -> None:
+    snapshot.restore(trainer, course.state)
+    vars(trainer).update(course.attributes)

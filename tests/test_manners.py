@@ -8,8 +8,10 @@ import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -73,11 +75,16 @@ def test_predictions_are_written_whole_or_not_at_all(capsys, folder):
     assert sorted(os.listdir(folder)) == ["bad.csv", "kinds.csv", "net", "numbers.csv", "out.csv"]
 
 
-def test_a_device_is_written_to(capfd, folder):
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_what_is_no_regular_file_is_written_to(capsys, folder):
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 0
-    capfd.readouterr()
-    assert main(["predict", "net", "kinds.csv", "--out", "/dev/null", "--force"]) == 0
-    assert not os.path.isfile("/dev/null")
+    capsys.readouterr()
+    os.mkfifo(folder / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((folder / "pipe").read_text)
+        assert main(["predict", "net", "kinds.csv", "--out", "pipe", "--force"]) == 0
+        assert len(read.result(timeout=60).splitlines()) == 61
+    assert stat.S_ISFIFO((folder / "pipe").stat().st_mode)
 
 
 # ---- however it ends ----
@@ -153,6 +160,8 @@ def test_an_ended_training_is_saved(folder, name):
 @pytest.mark.skipif(os.name != "posix", reason="file descriptors are POSIX's")
 @pytest.mark.parametrize(("closed", "code"), [("1>&-", 1), ("2>&-", 0), ("2>/dev/full", 0)])
 def test_closed_outputs(folder, closed, code):
+    if "full" in closed and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
     command = f'"{sys.executable}" -P -m microbp train kinds.csv --epochs 2 --out net {closed}'
     done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == code
@@ -208,6 +217,13 @@ def test_scores_are_not_called_probabilities(capsys, loss, name, key):
     assert predicted(capsys, "net", "kinds.csv").splitlines()[0] == f"kind,{name}(a),{name}(b),{name}(c)"
     first = json.loads(predicted(capsys, "net", "kinds.csv", "--json").splitlines()[0])
     assert list(first) == ["kind", key] and list(first[key]) == ["a", "b", "c"]
+
+
+def test_a_target_named_like_the_probabilities_is_told(capsys, folder):
+    (folder / "odd.csv").write_text(KINDS.replace("kind", "probabilities"))
+    assert main(["train", "odd.csv", "--epochs", "2", "--out", "net"]) == 0
+    capsys.readouterr()
+    assert json.loads(predicted(capsys, "net", "odd.csv", "--json").splitlines()[0])["probabilities"] in "abc"
 
 
 def test_the_found_rate_is_told(capsys):
@@ -279,4 +295,4 @@ def test_notes_that_no_training_writes_are_refused_in_a_line(capsys, place, valu
     for command in (["predict", "net", "kinds.csv"], ["info", "net"]):
         assert main(command) == 1
         err = capsys.readouterr().err
-        assert err.startswith("microbp: error: the file's notes on its columns (microbp.table) cannot be read") and err.count("\n") == 1
+        assert err.startswith("microbp: error: net: its notes on its columns (microbp.table) cannot be read") and err.count("\n") == 1
