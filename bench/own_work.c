@@ -1,8 +1,12 @@
-/* microbp's work from C, as bench/contenders/by_c.py drives it: own_work GRAPH LOSS ROWS BATCH QUERIES INPUTS OUTPUTS < commands
- * The first bytes of standard input are the flat parameters, the rows to learn and their targets (floats, or int64 labels under
- * cross_entropy), the queries to predict, and an order of the rows (int64). Then come lines:
- *     answers             prints the outputs of 8 queries, the losses of 4 steps, the outputs after them, and the loss of an epoch in order
- *     KIND COUNT          the seconds of so many units: step, epoch, or the number of queries to predict */
+/* microbp's work from C, as bench/contenders/by_c.py drives it:
+ *
+ *     own_work GRAPH LOSS ROWS BATCH QUERIES INPUTS OUTPUTS < commands
+ *
+ * The first bytes of standard input are the flat parameters, the rows to learn and their targets (floats, or int64
+ * labels under cross_entropy), the queries to predict, and an order of the rows (int64). Then come lines:
+ *     answers        prints the outputs of 8 queries, the losses of 4 steps, the outputs after them, and the loss of an
+ *                    epoch in order
+ *     KIND COUNT     the seconds of COUNT units; KIND: step, epoch, or the number of queries to predict */
 #include <microbp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,14 +41,18 @@ static void *read_all(size_t bytes) {
 }
 
 static mbp_array rows_of(mbp_array whole, int64_t first, int64_t rows) {
-    whole.data = (char *)whole.data + first * whole.row_stride;
+    whole.data = (const char *)whole.data + first * whole.row_stride;
     whole.rows = rows;
     return whole;
 }
 
 static mbp_array matrix(int64_t rows, int64_t cols, mbp_dtype dtype) {
-    const int64_t size = dtype == MBP_F32 ? 4 : 8;
-    return (mbp_array){read_all((size_t)(rows * cols * size)), dtype, rows, cols, cols * size, size, NULL, NULL};
+    const int64_t item = dtype == MBP_F32 ? 4 : 8;
+    return mbp_contiguous(read_all((size_t)(rows * cols * item)), dtype, item, rows, cols);
+}
+
+static mbp_batch batch_of(const mbp_array *inputs, const mbp_array *targets) {
+    return (mbp_batch){.size = sizeof(mbp_batch), .x = inputs, .n_x = 1, .y = targets, .n_y = 1};
 }
 
 static void reset(void) {
@@ -54,23 +62,25 @@ static void reset(void) {
 
 static double step(int64_t i) {
     mbp_array inputs = rows_of(x, i * batch % x.rows, batch), targets = rows_of(y, i * batch % x.rows, batch);
+    const mbp_batch rows = batch_of(&inputs, &targets);
     double loss = 0;
-    mbp_trainer_step(trainer, &(mbp_batch){&inputs, 1, &targets, 1, NULL}, &loss, NULL);
+    mbp_trainer_step(trainer, &rows, &loss, NULL);
     return loss;
 }
 
 static double epoch(const int64_t *rows) {
+    const mbp_batch all = batch_of(&x, &y);
     double loss = 0;
     int64_t steps;
-    mbp_trainer_epoch(trainer, &(mbp_batch){&x, 1, &y, 1, NULL}, rows, x.rows, batch, NULL, NULL, NULL, &loss, &steps, NULL);
+    mbp_trainer_epoch(trainer, &all, rows, x.rows, batch, NULL, NULL, NULL, &loss, &steps, NULL);
     return loss;
 }
 
 static void predict(int64_t rows) {
     const int64_t width = mbp_net_output_width(net, 0);
     mbp_array in = rows_of(queries, 0, rows);
-    mbp_array out = {outputs, MBP_F32, rows, width, width * 4, 4, NULL, NULL};
-    mbp_net_predict(net, &in, 1, &out, 1, 0, -1, NULL);
+    mbp_array out = mbp_f32(outputs, rows, width);
+    mbp_net_predict(net, &in, 1, &out, 1, 1, -1, NULL);
 }
 
 static void print_outputs(void) {
@@ -108,11 +118,13 @@ static double seconds(const char *kind, int64_t count) {
 
 int main(int count, char **arguments) {
     require(count == 8, "usage: own_work GRAPH LOSS ROWS BATCH QUERIES INPUTS OUTPUTS");
-    const int64_t rows = atoll(arguments[3]), n_queries = atoll(arguments[5]), in = atoll(arguments[6]), out = atoll(arguments[7]);
+    const int64_t rows = atoll(arguments[3]), n_queries = atoll(arguments[5]), in = atoll(arguments[6]),
+                  out = atoll(arguments[7]);
     const int labels = strcmp(arguments[2], "cross_entropy") == 0;
     mbp_error error = {.text = ""};
     require(!mbp_net_create(&net, arguments[1], NULL, &error), error.text);
-    require(!mbp_trainer_create(&trainer, net, (const char *[]){arguments[2]}, NULL, 1, "adam(lr=0.001)", &error), error.text);
+    require(!mbp_trainer_create(&trainer, net, (const char *[]){arguments[2]}, NULL, 1, "adam(lr=0.001)", &error),
+            error.text);
     batch = atoll(arguments[4]);
     mbp_net_params(net, &parameters);
     initial = read_all((size_t)parameters * sizeof *initial);

@@ -13,7 +13,10 @@ enum { LANES = 8 };
 #else
 enum { LANES = 4 };
 #endif
-enum { CHAINS = 10, FMAS = 10000 }; /* enough chains in flight for two units with a latency of 4 or 5; few enough for 16 registers */
+enum {
+    CHAINS = 10,
+    FMAS = 10000
+}; /* enough chains in flight for two units with a latency of 4 or 5; few enough for 16 registers */
 typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
 
 static double now(void) {

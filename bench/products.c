@@ -2,9 +2,9 @@
  *
  *     products ISA f32|f64 ROUNDS BATCHxINxOUT LIBRARY:FUNCTION:32|64 ...
  *
- * FUNCTION is the library's cblas gemm and the number the width of its integers. Prints for each pattern the median GFLOP/s of microbp and
- * of each library, then the median over the rounds of microbp's speed over the fastest library's. All matrices are dense, without padding.
- * Compile it with -DMBP_DOUBLE for f64. */
+ * FUNCTION is the library's cblas gemm and the number the width of its integers. Prints for each pattern the median
+ * GFLOP/s of microbp and of each library, then the median over the rounds of microbp's speed over the fastest
+ * library's. All matrices are dense, without padding. Compile it with -DMBP_DOUBLE for f64. */
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #ifdef MBP_DOUBLE
 typedef double T;
@@ -23,7 +23,8 @@ typedef float T;
 enum { LIBRARIES = 4, CONTENDERS = LIBRARIES + 1, ROUNDS = 1001, ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
 
 typedef void (*gemm_32)(int, int, int, int, int, int, T, const T *, int, const T *, int, T, T *, int);
-typedef void (*gemm_64)(int, int, int, int64_t, int64_t, int64_t, T, const T *, int64_t, const T *, int64_t, T, T *, int64_t);
+typedef void (*gemm_64)(int, int, int, int64_t, int64_t, int64_t, T, const T *, int64_t, const T *, int64_t, T, T *,
+                        int64_t);
 
 typedef struct library {
     void *function;
@@ -55,13 +56,16 @@ static library open_library(char *text) {
 static void run_library(const library *l, const mbp_product *p) {
     const int a = p->pattern == MBP_TN ? TRANSPOSED : PLAIN, b = p->pattern == MBP_NT ? TRANSPOSED : PLAIN;
     if (l->wide)
-        ((gemm_64)l->function)(ROW_MAJOR, a, b, p->m, p->n, p->k, 1, p->a.at, p->a.ld, p->b.at, p->b.ld, 0, p->c.at, p->c.ld);
+        ((gemm_64)l->function)(ROW_MAJOR, a, b, p->m, p->n, p->k, 1, p->a.at, p->a.ld, p->b.at, p->b.ld, 0, p->c.at,
+                               p->c.ld);
     else
-        ((gemm_32)l->function)(ROW_MAJOR, a, b, (int)p->m, (int)p->n, (int)p->k, 1, p->a.at, (int)p->a.ld, p->b.at, (int)p->b.ld, 0, p->c.at,
-                               (int)p->c.ld);
+        ((gemm_32)l->function)(ROW_MAJOR, a, b, (int)p->m, (int)p->n, (int)p->k, 1, p->a.at, (int)p->a.ld, p->b.at,
+                               (int)p->b.ld, 0, p->c.at, (int)p->c.ld);
 }
 
-static int by_value(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static int by_value(const void *a, const void *b) {
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
 
 static double median(double *v, int n) {
     qsort(v, (size_t)n, sizeof *v, by_value);
@@ -107,9 +111,13 @@ static void compare(const bench *b, const mbp_product *p, const char *shape) {
 
 int main(int count, char **arguments) {
     long long batch, in, out;
-    bench b = {.kernels = count > 2 ? mbp_kernels_find(arguments[1], sizeof(T) == 8 ? MBP_F64 : MBP_F32) : NULL, .count = count - 5};
-    if (!b.kernels || count < 6 || b.count > LIBRARIES || sscanf(arguments[4], "%lldx%lldx%lld", &batch, &in, &out) != 3)
-        return fprintf(stderr, "usage: products ISA f32|f64 ROUNDS BATCHxINxOUT LIBRARY:FUNCTION:32|64 ..., with an ISA that runs here\n"), 2;
+    bench b = {.kernels = count > 2 ? mbp_kernels_find(arguments[1], sizeof(T) == 8 ? MBP_F64 : MBP_F32) : NULL,
+               .count = count - 5};
+    if (!b.kernels || count < 6 || b.count > LIBRARIES ||
+        sscanf(arguments[4], "%lldx%lldx%lld", &batch, &in, &out) != 3)
+        return fprintf(stderr, "usage: products ISA f32|f64 ROUNDS BATCHxINxOUT LIBRARY:FUNCTION:32|64 ..., with an "
+                               "ISA that runs here\n"),
+               2;
     b.rounds = atoi(arguments[3]) < ROUNDS ? atoi(arguments[3]) : ROUNDS;
     b.pack = aligned_alloc(64, (b.kernels->pack + 63) / 64 * 64);
     for (int i = 0; i < b.count; i++) {

@@ -33,7 +33,8 @@ def compile_ours(folder: str, dtype: str) -> str:
     here = Path(__file__).resolve().parent
     program = f"{folder}/products"
     flags = ["-O2", "-DMBP_DOUBLE"] if dtype == "f64" else ["-O2"]
-    sources = ["-I", str(here.parent / "src"), str(here / "products.c"), f"{bp.get_library_dir()}/libmicrobp.a", "-lm", "-ldl", "-lpthread"]
+    includes = ["-I", str(here.parent / "src/include"), "-I", str(here.parent / "src")]
+    sources = [*includes, str(here / "products.c"), f"{bp.get_library_dir()}/libmicrobp.a", "-lm", "-ldl", "-lpthread"]
     subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", program, *sources], check=True)
     return program
 

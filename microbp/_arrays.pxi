@@ -50,6 +50,8 @@ cdef int read_array(object source, Py_buffer *view, mbp_array *array, int least_
     array.row_stride = view.strides[0]
     array.col_stride = view.strides[1] if view.ndim == 2 else view.itemsize
     array.indptr = array.indices = NULL
+    array.index_dtype = MBP_I64
+    array.flags = MBP_SHARED  # who makes a broadcast or a sliding view in NumPy means it
     return 0
 
 
@@ -156,7 +158,7 @@ cdef Block copy_of(const mbp_array *array):
     block.shape = [array.rows, array.cols]
     block.strides = [array.cols * item, item]
     for row in range(array.rows):
-        memcpy(block.at + row * array.cols * item, <char *>array.data + row * array.row_stride, array.cols * item)
+        memcpy(block.at + row * array.cols * item, <const char *>array.data + row * array.row_stride, array.cols * item)
     return block
 
 

@@ -8,7 +8,9 @@ cdef extern from "microbp.h" nogil:
     ctypedef enum mbp_dtype:
         MBP_F32, MBP_F64, MBP_F16, MBP_I8, MBP_U8, MBP_I16, MBP_U16, MBP_I32, MBP_U32, MBP_I64, MBP_U64
     ctypedef enum mbp_kind:
-        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALISER, MBP_LINK
+        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALISER, MBP_OUTPUT_ACTIVATION
+    enum:
+        MBP_SHARED
 
     ctypedef struct mbp_error:
         mbp_status status
@@ -17,16 +19,19 @@ cdef extern from "microbp.h" nogil:
         int number
         char text[256]
     ctypedef struct mbp_array:
-        void *data
+        const void *data
         mbp_dtype dtype
         int64_t rows, cols, row_stride, col_stride
-        const int64_t *indptr
-        const int64_t *indices
+        const void *indptr
+        const void *indices
+        mbp_dtype index_dtype
+        int flags
     ctypedef struct mbp_allocator:
         pass
     ctypedef struct mbp_pool:
         pass
     ctypedef struct mbp_options:
+        size_t size
         mbp_dtype dtype
         uint64_t seed
         const char *isa
@@ -39,14 +44,19 @@ cdef extern from "microbp.h" nogil:
         int64_t offset, in_ "in", out
         int dims, buffer
     ctypedef struct mbp_batch:
+        size_t size
         const mbp_array *x
         int n_x
         const mbp_array *y
         int n_y
         const mbp_array *weight
+        const mbp_array *element_weights
+        const mbp_array *lengths
     ctypedef struct mbp_backward:
+        size_t size
         int accumulate, input_grads
         double total
+        const double *totals
         int64_t first_row
     ctypedef struct mbp_net:
         pass
@@ -83,10 +93,10 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error)
     mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error)
     mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error)
-    mbp_status mbp_net_set_link(mbp_net *net, int output, const char *link, mbp_error *error)
+    mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error)
     mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error)
     const char *mbp_net_notes(const mbp_net *net)
-    mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int link, int node,
+    mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw, int node,
                                mbp_error *error)
     mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error)
 

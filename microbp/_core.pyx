@@ -42,9 +42,9 @@ include "_files.pxi"
 # ---- what there is ----
 
 def formulas(kind):
-    """(name, parameters, detail) of each formula of a kind: activation, loss, optimizer, initialiser, link."""
+    """(name, parameters, detail) of each formula of a kind: activation, loss, optimizer, initialiser, output_activation."""
     cdef mbp_kind number = {"activation": MBP_ACTIVATION, "loss": MBP_LOSS, "optimizer": MBP_OPTIMIZER, "initialiser": MBP_INITIALISER,
-                            "link": MBP_LINK}[kind]
+                            "output_activation": MBP_OUTPUT_ACTIVATION}[kind]
     cdef int i = 0
     rows = []
     while mbp_formula_name(number, i) != NULL:
@@ -108,6 +108,13 @@ cdef int poll_signals(void *user) noexcept nogil:
     return look(user) if now() >= (<Poll>user).next_look else 0
 
 
+cdef inline void fill_batch(mbp_batch *batch, const Held *x, const Held *y, const Held *weight) noexcept nogil:
+    batch.size = sizeof(mbp_batch)
+    batch.x, batch.n_x, batch.y, batch.n_y = x.array, x.count, y.array, y.count
+    batch.weight = weight.array if weight.count else NULL
+    batch.element_weights = batch.lengths = NULL
+
+
 cdef class Trainer:
     """Losses, an optimizer and their state for one net, in C."""
 
@@ -120,6 +127,7 @@ cdef class Trainer:
         cdef mbp_error error
         cdef mbp_trainer *trainer = NULL
         cdef Py_ssize_t i, n = len(losses)
+        cdef uint64_t own_seed = mbp_net_seed(net.net) if seed is None else seed
         if len(loss_weights) != n:
             raise ValueError(f"{len(loss_weights)} loss weights are given for {n} losses")
         specs = [None if loss is None else loss.encode() for loss in losses]
@@ -139,8 +147,7 @@ cdef class Trainer:
         self.net = net
         self.trainer = trainer
         self.optimizer = optimizer.partition("(")[0]
-        if seed is not None:
-            check(mbp_trainer_set_seed(trainer, seed, &error), &error)
+        check(mbp_trainer_set_seed(trainer, own_seed, &error), &error)
 
     def __dealloc__(self):
         mbp_trainer_free(self.trainer)
@@ -157,8 +164,7 @@ cdef class Trainer:
             hold(&hy, y, 1)
             try:
                 hold(&hw, weight, 1)
-                batch.x, batch.n_x, batch.y, batch.n_y = hx.array, hx.count, hy.array, hy.count
-                batch.weight = hw.array if hw.count else NULL
+                fill_batch(&batch, &hx, &hy, &hw)
                 if hx.count and 3 * self.net.flops * hx.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
                         status = self.call(&batch, how, what, &loss, &error)
@@ -184,6 +190,8 @@ cdef class Trainer:
 
     def backward(self, x, y, weight=None, bint accumulate=False, double total=0.0, int64_t first_row=0, bint input_grads=False):
         cdef mbp_backward how
+        memset(&how, 0, sizeof(how))
+        how.size = sizeof(how)
         how.accumulate, how.input_grads, how.total, how.first_row = accumulate, input_grads, total, first_row
         return self.run(x, y, weight, &how, 1)
 
@@ -217,6 +225,7 @@ cdef class Trainer:
         cdef mbp_error error
         cdef mbp_status status
         memset(&how, 0, sizeof(how))
+        how.size = sizeof(how)
         how.accumulate, how.input_grads = accumulate, input_grads
         hold(&held, gradients, 1)
         status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
@@ -247,8 +256,7 @@ cdef class Trainer:
         cdef const double *rates = <const double *>vector(lr, MBP_F64, -(-n // batch_rows) if batch_rows > 0 else 0, "lr")
         cdef Poll poll = Poll()
         poll.next_look = now() + 50
-        batch.x, batch.n_x, batch.y, batch.n_y = x.array, x.count, y.array, y.count
-        batch.weight = weight.array if weight.count else NULL
+        fill_batch(&batch, x, y, weight)
         if 3 * self.net.flops * n > KEEP_GIL_FLOPS:
             with nogil:
                 status = mbp_trainer_epoch(self.trainer, &batch, order, n, batch_rows, rates, poll_signals, <void *>poll, &loss, &steps, &error)

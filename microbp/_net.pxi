@@ -31,6 +31,7 @@ cdef class Net:
     cdef int set_options(self, mbp_options *options, mbp_dtype dtype, uint64_t seed) except -1:
         self.variant = os.environ.get("MICROBP_ISA", "").encode()
         memset(options, 0, sizeof(mbp_options))
+        options.size = sizeof(mbp_options)
         options.dtype = dtype
         options.seed = seed
         options.pool = pool()
@@ -118,10 +119,10 @@ cdef class Net:
         key = name.encode()
         check(mbp_net_set_layer(self.net, NULL if where is None else <const char *>where, key, value, &error), &error)
 
-    def set_link(self, int output, link):
+    def set_output(self, int i, activation):
         cdef mbp_error error
-        name = link.encode()
-        check(mbp_net_set_link(self.net, output, name, &error), &error)
+        name = None if activation is None else activation.encode()
+        check(mbp_net_set_output(self.net, i, NULL if name is None else <const char *>name, &error), &error)
 
     @property
     def notes(self):
@@ -135,7 +136,7 @@ cdef class Net:
         text = text_bytes(notes, "the text of the notes")
         check(mbp_net_set_notes(self.net, text, &error), &error)
 
-    def predict(self, xs, outs, bint link, int node):
+    def predict(self, xs, outs, bint raw, int node):
         cdef Held x, out
         cdef mbp_error error
         cdef mbp_status status
@@ -145,9 +146,9 @@ cdef class Net:
             try:
                 if x.count and self.flops * x.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
-                        status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, link, node, &error)
+                        status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, raw, node, &error)
                 else:
-                    status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, link, node, &error)
+                    status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, raw, node, &error)
             finally:
                 release(&out)
         finally:

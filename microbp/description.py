@@ -56,11 +56,11 @@ class InputInfo:
 
 @dataclass(frozen=True)
 class OutputInfo:
-    """An output: its node, its numbers per row, and the link that gives them their meaning."""
+    """An output: its node, its numbers per row, and the activation that predictions apply to them; None: not chosen."""
 
     node: int
     width: int
-    link: str
+    activation: str | None
 
 
 @dataclass
@@ -83,7 +83,8 @@ def read(text: str) -> Description:
         operation, *words = line.split()
         if operation == "output":
             node = int(words[0])
-            description.outputs.append(OutputInfo(node, description.nodes[node].width, words[1].partition("=")[2]))
+            activation = words[1].partition("=")[2] if len(words) > 1 else None
+            description.outputs.append(OutputInfo(node, description.nodes[node].width, activation))
         else:
             description.nodes.append(_statement(description, operation, words))
     return description
@@ -160,4 +161,4 @@ def _settings(layer: Layer) -> list[tuple[str, float | None, float]]:
 
 
 def _role(outputs: Sequence[OutputInfo], node: int) -> str:
-    return next((f"output ({output.link})" for output in outputs if output.node == node), "")
+    return next((f"output ({output.activation})" if output.activation else "output" for output in outputs if output.node == node), "")

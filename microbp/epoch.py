@@ -78,9 +78,28 @@ def train(trainer: Trainer, rows: Rows, order: Array, pace: Pace, schedule: Call
     try:
         if _is_looped(trainer, pace):
             return _loop(trainer, rows, order, pace, rates)
-        return trainer._core.epoch(rows.x, rows.y, rows.weight, order, pace.batch_size, rates)
+        return _one_call(trainer, rows, order, pace, rates)
     except FloatingPointError as error:
         raise trainer._diverged(error) from error
+
+
+def _one_call(trainer: Trainer, rows: Rows, order: Array, pace: Pace, rates: Array | None) -> float:
+    """An epoch by one call of the backend. The backend leaves the trainer's rate as it is; here the last one used stays in it."""
+    first = trainer.steps
+    try:
+        loss = trainer._core.epoch(rows.x, rows.y, rows.weight, order, pace.batch_size, rates)
+    except RuntimeError:  # another call is using the trainer: the steps since `first` are not of this one
+        raise
+    except BaseException as error:
+        _keep_rate(trainer, rates, trainer.steps - first + isinstance(error, FloatingPointError))  # a step that fails used its rate too
+        raise
+    _keep_rate(trainer, rates, trainer.steps - first)
+    return loss
+
+
+def _keep_rate(trainer: Trainer, rates: Array | None, used: int) -> None:
+    if rates is not None and used:
+        trainer.lr = rates[used - 1]
 
 
 def end(trainer: Trainer, loss: float, start: float) -> Record:

@@ -64,7 +64,8 @@ def _twin(trainer: Trainer) -> Trainer:
     copy = Network._from(core, net.backend, {}, net.n_threads)
     copy.params[...] = net.params
     copy.buffers[...] = net.buffers
-    return type(trainer)(copy, list(trainer.losses), "sgd", trainer.loss_weights, trainer.seed)
+    with copy._without_activations():
+        return type(trainer)(copy, list(trainer.losses), "sgd", trainer.loss_weights, trainer.seed)
 
 
 def _difference(twin: Trainer, rows: Rows, place: int) -> float:

@@ -80,8 +80,9 @@ class Activation(Spec):
     def _unknown(self, name: str, rows: dict[str, Formula]) -> ValueError:
         if name == "softmax":
             return ValueError(
-                'softmax is not an activation but the link of the loss "cross_entropy": end the network in bp.Dense(classes), train with '
-                'bp.Trainer(net, loss="cross_entropy"), and read probabilities from net.predict(X, link=True)'
+                'softmax is not an activation of a layer but the output activation of the loss "cross_entropy": end the network in '
+                'bp.Dense(classes), train with bp.Trainer(net, loss="cross_entropy"), and read probabilities from '
+                "net.predict(X, link=True)"
             )
         return super()._unknown(name, rows)
 

@@ -1,4 +1,4 @@
-"""Metrics: f(y, outputs) -> float, where outputs are predictions through their link (probabilities, rates).
+"""Metrics: f(y, outputs) -> float, where outputs are predictions after the output activations (probabilities, rates).
 
 Those below agree with scikit-learn's. Its own functions can be given too, as they are, where they take what the trainer has: for one
 column of targets and outputs mean_absolute_error, r2_score, roc_auc_score, ...; for labels log_loss, top_k_accuracy_score, ...

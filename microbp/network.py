@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from . import backend as backends
 from . import description, graph, tensors_file, threads
 from .arrays import Array, as_list
 from .graph import Activation, Dense, Dropout, Input, Node, layer_settings
-from .specs import Init, unknown
+from .specs import Init, table, unknown
 
 _ndarray, _empty = np.ndarray, np.empty  # a look into np is a hundredth of a prediction
 
@@ -154,7 +155,7 @@ class Network:
 
     @property
     def outputs(self) -> list[description.OutputInfo]:
-        """The outputs, with node, width and link."""
+        """The outputs, with node, width and activation."""
         return description.read(self.text()).outputs
 
     def text(self) -> str:
@@ -233,6 +234,27 @@ class Network:
         for name, value in layer_settings("set_layer", lr=lr, l1=l1, l2=l2, max_norm=max_norm).items():
             self._core.set_layer(layer, name, value)
 
+    def set_output(self, i: int, *, activation: str | None) -> None:
+        """Sets the activation of the i-th output, which predict(X, link=True) applies: "identity", "softmax", "sigmoid" or "exp".
+
+        None: not chosen. Predictions are then raw outputs, until a Trainer chooses the activation that its loss implies.
+        """
+        if activation is not None and activation not in table("output_activation"):
+            raise unknown("output activation", activation, table("output_activation"))
+        self._core.set_output(operator.index(i), activation)
+
+    @contextlib.contextmanager
+    def _without_activations(self) -> Iterator[None]:
+        """Meanwhile no output activation is chosen, so that no loss contradicts one; afterwards they are as before."""
+        chosen = [output.activation for output in self.outputs]
+        try:
+            for i in range(len(chosen)):
+                self._core.set_output(i, None)
+            yield
+        finally:
+            for i, activation in enumerate(chosen):
+                self._core.set_output(i, activation)
+
     def _check_layer(self, layer: str | None) -> None:
         names = [entry.name for entry in self.layers]
         if layer is not None and layer not in names:
@@ -243,13 +265,14 @@ class Network:
     def predict(self, X: Any, link: bool = False, out: Any = None, at: str | int | None = None) -> Any:  # noqa: N803
         """The raw outputs for every row of X; leading axes are carried over, so (features,) gives (outputs,).
 
-        link: outputs through their links (probabilities, rates). out: array (or list of arrays) of the net's dtype to write to.
+        link: after the output activations (probabilities, rates); an output whose activation is not chosen stays raw.
+        out: array (or list of arrays) of the net's dtype to write to.
         at: the values of a layer, by its name, or of a node, by its number in `print(net)`, instead of the outputs.
         """
         if self._plain_width is not None and at is None and type(X) is _ndarray and X.ndim == 2 and (out is None or type(out) is _ndarray):
             try:
                 y = _empty((len(X), self._plain_width), self._dtype) if out is None else out
-                self._core.predict(X, y, link, -1)
+                self._core.predict(X, y, not link, -1)
                 return y
             except (TypeError, ValueError):
                 pass  # converted below, or refused there with the shapes
@@ -263,7 +286,7 @@ class Network:
         rows = math.prod(lead)
         if rows:
             matrices = [x if x.ndim == 2 else x.reshape(rows, -1) for x in xs]
-            self._core.predict(matrices, [o if o.ndim == 2 else o.reshape(rows, -1) for o in outs], bool(link), node)
+            self._core.predict(matrices, [o if o.ndim == 2 else o.reshape(rows, -1) for o in outs], not link, node)
         return outs[0] if len(outs) == 1 else outs
 
     def _leading_axes(self, xs: list[Array]) -> tuple[int, ...]:

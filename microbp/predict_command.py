@@ -119,7 +119,7 @@ class _Answer:
 
     def __init__(self, target: Target, net: Network) -> None:
         self.target = target
-        is_probable = net.outputs[0].link in ("softmax", "sigmoid")
+        is_probable = net.outputs[0].activation in ("softmax", "sigmoid")
         self.prefix, self.key = ("p", "probabilities") if is_probable else ("score", "scores")
 
     def rows(self, outputs: Any) -> Iterator[tuple[Any, list[float]]]:

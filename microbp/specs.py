@@ -36,7 +36,7 @@ class Formula(NamedTuple):
 
 @functools.cache
 def table(kind: str) -> dict[str, Formula]:
-    """The formulas of a kind: activation, loss, optimizer, initialiser or link. Every backend has the same."""
+    """The formulas of a kind: activation, loss, optimizer, initialiser or output_activation. Every backend has the same."""
     return {name: Formula(_ranges(kind, text), detail) for name, text, detail in backend.load().formulas(kind)}
 
 
@@ -121,7 +121,7 @@ class Spec:
 
     @property
     def detail(self) -> str:
-        """A loss's link, an optimizer's slots and what they start from."""
+        """A loss's output activation, an optimizer's slots and what they start from."""
         return table(self.kind)[self.name].detail
 
     def __repr__(self) -> str:

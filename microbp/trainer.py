@@ -57,6 +57,8 @@ class Trainer:
     """Trains `net` by `loss` with `optimizer`.
 
     loss: a name, a Loss, a function f(outputs, targets, weight) -> (loss, gradient by outputs), or a list of these, one per output.
+    A named loss implies the activation of its output: softmax, sigmoid, exp or identity. The trainer sets it in `net` where none is
+    chosen yet, and is refused where net.set_output, or another trainer, chose another one.
     optimizer: settings such as Adam(lr=1e-3), or a name, which means the defaults. loss_weights: one factor per output. seed: of
     shuffling, dropout and noise; None: the net's.
     clip_layer_norm, clip_norm, clip_value: limits of the gradients that the optimizer sees, in this order: the Euclidean norm of each
@@ -200,7 +202,7 @@ class Trainer:
         return self._own.evaluate(outputs if isinstance(outputs, list) else [outputs], rows)
 
     def predict(self, X: Any, out: Any = None) -> Any:  # noqa: N803
-        """The outputs through their links: probabilities under "cross_entropy" and "bce", rates under "poisson"."""
+        """The outputs after their activations: probabilities under "cross_entropy" and "bce", rates under "poisson"."""
         return self.net.predict(X, link=True, out=out)
 
     def check_gradients(self, x: Any, y: Any, sample_weight: Any = None) -> gradcheck.GradientCheck:
@@ -312,7 +314,8 @@ class Trainer:
         saved, limits = state.pop("_saved"), state.pop("_limits")
         vars(self).update(state)
         self._input_grads = None
-        self._connect()
+        with self.net._without_activations():
+            self._connect()
         self._set_state(saved)
         self._set_limits(limits)
 
@@ -412,13 +415,22 @@ def _parse_losses(loss: Any, net: Network) -> list[Loss | OwnLoss]:
     if named and len(named) < count:
         raise ValueError("Trainer: either every output has a named loss, or every output has a function of your own")
     described = description.read(net.text())
-    for output, one in zip(described.outputs, parsed, strict=True):
+    for i, (output, one) in enumerate(zip(described.outputs, parsed, strict=True)):
         if isinstance(one, Loss):
-            _refuse_link_twice(described, output, one)
+            _refuse_activation_twice(described, output, one)
+            _refuse_other_activation(i, output, one)
     return parsed
 
 
-def _refuse_link_twice(described: description.Description, output: description.OutputInfo, loss: Loss) -> None:
+def _refuse_other_activation(i: int, output: description.OutputInfo, loss: Loss) -> None:
+    if output.activation not in (None, loss.detail):
+        raise ValueError(
+            f'Trainer: output {i} has the activation {output.activation}, but the loss "{loss.name}" implies {loss.detail}; to change what '
+            f'predictions mean: net.set_output({i}, activation="{loss.detail}")'
+        )
+
+
+def _refuse_activation_twice(described: description.Description, output: description.OutputInfo, loss: Loss) -> None:
     node = described.nodes[output.node]
     activation = described.layers[node.detail].activation if node.operation == "dense" else node.detail
     if node.operation in ("dense", "activation") and activation == loss.detail != "identity":

@@ -72,7 +72,8 @@ def _restore(cls: type[T], net: Network, text: str, vectors: dict[str, bytes]) -
     if read["version"] != _VERSION:
         raise ValueError(f"it is of version {read['version']!r}, and this microbp reads {_VERSION}; use a newer microbp")
     state = {key: _decode(value, net.dtype, vectors) for key, value in read["state"].items()}
-    trainer = cls(net, state["losses"], state["optimizer"], state["loss_weights"], state["seed"])
+    with net._without_activations():
+        trainer = cls(net, state["losses"], state["optimizer"], state["loss_weights"], state["seed"])
     fresh = trainer.__getstate__()
     if unknown := state.keys() - fresh.keys():
         raise ValueError(f"it has an unknown {unknown.pop()!r}")

@@ -1,6 +1,6 @@
 """The tables that tests run over: every formula once, graph shapes, kernel variants, dtypes and tolerances.
 
-A formula is one row here, one row in src/formulas.def and one entry in microbp/reference/formulas.py; test_formulas.py holds the
+A formula is one row here, one row in src/formulas/formulas.def and one entry in microbp/reference/formulas.py; test_formulas.py holds the
 three equal.
 """
 
@@ -257,11 +257,17 @@ INITIALISERS = {  # by name: the spec, and the standard deviation of a weight (i
     "array": ("array", lambda i, o: 0.0),
 }
 
-LINK_POINTS = {  # the outputs 1 and 1001 through each link
+OUTPUT_ACTIVATION_POINTS = {  # of the raw outputs 1 and 1001
     "identity": [1, 1001],
     "sigmoid": [_SIGMOID_1, 1],
     "exp": [math.e, INF],
     "softmax": [0, 1],
 }
 
-TABLES = {"activation": ACTIVATIONS, "loss": LOSSES, "optimizer": OPTIMIZERS, "initialiser": INITIALISERS, "link": LINK_POINTS}
+TABLES = {
+    "activation": ACTIVATIONS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "initialiser": INITIALISERS,
+    "output_activation": OUTPUT_ACTIVATION_POINTS,
+}

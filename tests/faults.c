@@ -12,7 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FAIL, FAIL_FOR_EVER, KILL, TEAR, SHORTEN }; /* tear: half of a write, then kill; shorten: half of a write or read */
+enum {
+    FAIL,
+    FAIL_FOR_EVER,
+    KILL,
+    TEAR,
+    SHORTEN
+}; /* tear: half of a write, then kill; shorten: half of a write or read */
 
 /* data: the bytes of a write; or a name, and then there is no file */
 typedef void watcher(const char *call, int file, const void *data, ssize_t size, const char *to);
@@ -69,15 +75,15 @@ static ssize_t tell(ssize_t answer, const char *call, int file, const void *data
 #define CHANGE(name, call, parameters, arguments, file, data, to) \
     int name parameters { return fails(call) ? -1 : (int)tell(NEXT(name) arguments, call, file, data, to); }
 
-#define OPEN(name, call, parameters, ...)                                            \
-    int name parameters {                                                            \
-        va_list rest;                                                                \
-        va_start(rest, flags);                                                       \
-        mode_t bits = va_arg(rest, mode_t);                                          \
-        va_end(rest);                                                                \
-        if (fails("open"))                                                           \
-            return -1;                                                               \
-        const int file = NEXT(name)(__VA_ARGS__, flags, bits);                       \
+#define OPEN(name, call, parameters, ...) \
+    int name parameters { \
+        va_list rest; \
+        va_start(rest, flags); \
+        mode_t bits = va_arg(rest, mode_t); \
+        va_end(rest); \
+        if (fails("open")) \
+            return -1; \
+        const int file = NEXT(name)(__VA_ARGS__, flags, bits); \
         return flags & O_CREAT ? (int)tell(file, "create", file, NULL, NULL) : file; \
     }
 OPEN(open, "open", (const char *path, int flags, ...), path)

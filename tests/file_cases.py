@@ -9,7 +9,7 @@ GRAPHS = {
     "branches": "input 7\ndense 0 layer=a units=33 activation=relu\ndense 1 units=33 activation=leaky_relu(slope=0.2)\nadd 1 2\n"
     "concat 3 0\ndense 4 units=5 bias=0 frozen=1\noutput 5\n",
     "shared": "input 4\ninput 2\ndense 0 layer=shared units=4\ndense 2 layer=shared\nconcat 3 1\ndense 4 units=1\n"
-    "output 5 link=sigmoid\noutput 2\n",
+    "output 5 activation=sigmoid\noutput 2\n",
     "scalar": "input 1\ndense 0 units=1\noutput 1\n",
 }
 

@@ -98,7 +98,7 @@ def test_the_report_progress_file_and_picture(capsys, tmp_path):
     assert "epoch 3/3" in err
 
     loaded = bp.load(net)
-    assert loaded.outputs[0].link == "softmax"
+    assert loaded.outputs[0].activation == "softmax"
     assert main(["info", str(net)]) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"{loaded}\npredicts digit: 0, 1, 2")

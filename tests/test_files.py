@@ -186,12 +186,12 @@ def test_limits_of_extras(module):
     assert module.Net.read_with(make(module).write_with(*extras))[1] == extras
 
 
-def test_frozen_layers_and_links_are_kept(module):
+def test_frozen_layers_and_output_activations_are_kept(module):
     net = module.Net(GRAPHS["shared"])
     net.freeze("shared", True)
-    net.set_link(1, "exp")
+    net.set_output(1, "exp")
     back = module.Net.read(net.write())
-    assert back.text() == net.text() and "frozen=1" in back.text() and "output 2 link=exp" in back.text()
+    assert back.text() == net.text() and "frozen=1" in back.text() and "output 2 activation=exp" in back.text()
 
 
 def test_a_file_from_before_layers_had_settings_loads(module):

@@ -176,8 +176,51 @@ def test_print_names_layers_widths_and_parameters(backend):
     net = diamond(backend)
     net.freeze("dense_0")
     text = str(net)
-    for word in (f"{len(net.params)} parameters", "dense_1", "concat", "tanh", "frozen", "output (identity)"):
+    for word in (f"{len(net.params)} parameters", "dense_1", "concat", "tanh", "frozen"):
         assert word in text
+    assert text.endswith("  output")
+    net.set_output(0, activation="softmax")
+    assert str(net).endswith("  output (softmax)")
+
+
+def test_an_output_activation_is_chosen_changed_and_taken_back(backend, rows, tmp_path):
+    net = diamond(backend)
+    raw = net.predict(rows)
+    softmax = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+    expected = {"softmax": softmax, "exp": np.exp(raw), "sigmoid": 1 / (1 + np.exp(-raw)), "identity": raw, None: raw}
+    for activation, meaning in expected.items():
+        net.set_output(0, activation=activation)
+        net.save(tmp_path / "net")
+        for one in (net, net.copy(), pickle.loads(pickle.dumps(net)), bp.load(tmp_path / "net", backend=backend)):
+            assert [output.activation for output in one.outputs] == [activation]
+            np.testing.assert_allclose(one.predict(rows, link=True), meaning, rtol=1e-13)
+            np.testing.assert_array_equal(one.predict(rows), raw)
+
+
+def test_a_refused_output_activation_changes_nothing(backend):
+    net = diamond(backend)
+    net.set_output(0, activation="exp")
+    for i, activation, words in ((0, "softmx", "did you mean 'softmax'"), (0, "relu", "output activation"), (1, "exp", "output 1")):
+        with pytest.raises(ValueError, match=words):
+            net.set_output(i, activation=activation)
+    for i, activation in ((-1, None), (1, "softmax"), (0, "relu")):
+        with pytest.raises(ValueError, match="output"):
+            net._core.set_output(i, activation)
+    with pytest.raises(TypeError):
+        net.set_output(0.0, activation="softmax")
+    assert [output.activation for output in net.outputs] == ["exp"]
+
+
+def test_raw_outputs_are_taken_before_activations(backend, rows):
+    """One output is what another is computed from, and both have an activation."""
+    x = bp.Input(4)
+    below = bp.Dense(3, "tanh")(x)
+    net = bp.Network(x, [below, bp.Dense(2)(below), bp.Activation("identity")(below)], dtype="float64", seed=1, backend=backend)
+    raw = net.predict(rows)
+    for i in range(3):
+        net.set_output(i, activation="exp")
+    for got, o in zip(net.predict(rows, link=True), raw, strict=True):
+        np.testing.assert_allclose(got, np.exp(o), rtol=1e-13)
 
 
 def test_a_spec_writes_numbers_exactly(backend):

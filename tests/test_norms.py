@@ -61,6 +61,17 @@ def test_norms_have_a_learning_rate_of_their_own(backend):
         net.set_layer("batch_norm_0", l2=1.0)
     with pytest.raises(ValueError, match="lr"):
         net.set_layer("batch_norm_0", lr=-1.0)
+    net._core.set_layer(None, "momentum", 0.5)  # dense layers have none
+    assert [layer.momentum for layer in net.layers] == [None, 0.5, None, None]
+    before = net.text()
+    for layer, name, words in (
+        (None, "l3", 'no layer has a setting "l3"; dense layers have: lr=1'),
+        ("batch_norm_0", "l2", 'layer batch_norm_0 has no setting "l2"; it has: lr=1'),
+        (None, "momentum", r"momentum=2 is not in \[0,1\]"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            net._core.set_layer(layer, name, 2.0)
+    assert net.text() == before
     before, trainer = net.params.copy(), bp.Trainer(net, "mse", bp.SGD(lr=0.1))
     trainer.step(np.eye(3), np.ones((3, 2)))
     moved = np.zeros(len(before), bool)

@@ -54,7 +54,7 @@ def assert_near(value, exact, dtype, bound, scale=None):
     assert abs(value - exact) <= bound * EPS[dtype] * abs(exact if scale is None else scale) + TINY[dtype], (value, exact)
 
 
-# ---- losses and links of extreme logits ----
+# ---- losses and output activations of extreme logits ----
 
 
 @pytest.mark.parametrize("target", [0.0, 0.25, 0.5, 1.0, 1 - 2.0**-24])
@@ -123,13 +123,13 @@ def test_nan_stays_where_it_is(isa, dtype, activation):
         np.testing.assert_array_equal(a[1:], b[1:])
 
 
-@pytest.mark.parametrize("link", cases.LINK_POINTS)
-def test_nan_passes_through_links(isa, dtype, link):
+@pytest.mark.parametrize("activation", cases.OUTPUT_ACTIVATION_POINTS)
+def test_nan_passes_through_output_activations(isa, dtype, activation):
     x = bp.Input(33)
     net = bp.Network(x, bp.Activation("identity")(x), dtype=dtype)
-    net._core.set_link(0, link)
+    net.set_output(0, activation=activation)
     got, rows = np.isnan(net.predict(nan_places(), link=True)), np.isnan(nan_places())
-    np.testing.assert_array_equal(got, np.full_like(rows, True) if link == "softmax" else rows)
+    np.testing.assert_array_equal(got, np.full_like(rows, True) if activation == "softmax" else rows)
 
 
 def state_of(t):

@@ -59,7 +59,7 @@ def test_text_is_canonical():
         "input 2\n"
         "dense 0 layer=dense_0 units=3 activation=elu(alpha=1) init=he_normal bias=1 frozen=0 lr=1 l1=0 l2=0 max_norm=0\n"
         "dense 1 layer=dense_1 units=3 activation=identity init=normal(std=0.05) bias=0 frozen=0 lr=1 l1=0 l2=0 max_norm=0\n"
-        "output 2 link=identity\n"
+        "output 2\n"
     )
     for text in (canonical, DAG.format(activation="leaky_relu")):
         net = reference.Net(text)
@@ -92,14 +92,14 @@ def test_epoch_is_its_steps():
     for rate, rows in ((0.1, [2, 0]), (0.2, [1])):
         steps.set("lr", rate)
         losses.append(steps.step([X[r] for r in rows], [Y[r] for r in rows], [1 + r for r in rows]))
-    assert epoch.net.params == steps.net.params and epoch.slots == steps.slots and epoch.get("lr") == 0.2
+    assert epoch.net.params == steps.net.params and epoch.slots == steps.slots and epoch.get("lr") == 0.001
     assert mean == pytest.approx((4 * losses[0] + 2 * losses[1]) / 6)
 
 
 def test_labels_are_rows_of_probabilities():
     labels, rows = trainer_of(SMALL, "cross_entropy"), trainer_of(SMALL, "cross_entropy")
     assert labels.step(X, np.array([0, 1, 0])) == rows.step(X, [[1, 0], [0, 1], [1, 0]])
-    assert labels.net.params == rows.net.params and labels.net.text().endswith("output 2 link=softmax\n")
+    assert labels.net.params == rows.net.params and labels.net.text().endswith("output 2 activation=softmax\n")
 
 
 def test_frozen_layers_do_not_move():

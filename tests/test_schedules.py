@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -220,6 +221,77 @@ def test_fit_takes_objects_text_and_functions_alike(backend, name):
         assert t.lr == schedule(5)
     np.testing.assert_array_equal(nets[0], nets[1])
     np.testing.assert_array_equal(nets[0], nets[2])
+
+
+def test_a_backends_epoch_leaves_the_rate_as_it_is(backend):
+    t = make(backend, lr=0.25)
+    t._core.epoch(X, Y, None, None, 16, np.array([0.1, 0.2, 0.3]))
+    assert (t.lr, t.steps) == (0.25, 3)
+    with pytest.raises(ValueError, match="lr"):
+        t._core.epoch(X, Y, None, None, 16, np.array([0.1, 0.2, -0.3]))
+    assert (t.lr, t.steps) == (0.25, 3)
+    with pytest.raises(FloatingPointError):
+        t._core.epoch(1e300 * X, Y, None, None, 16, np.array([0.1, 0.2, 0.3]))
+    assert t.lr == 0.25
+
+
+@pytest.mark.parametrize("stops", [None, lambda record: record.steps == 4])
+def test_the_last_rate_that_was_used_stays(backend, stops):
+    t = make(backend)
+    rate = bp.Exponential(0.1, 0.02)
+    t.fit(X, Y, epochs=2, batch_size=16, schedule=rate, batch_callback=stops)
+    assert t.lr == rate(t.steps - 1) and t.steps == (4 if stops else 6)
+    assert t.history["lr"] == [rate(2), rate(t.steps - 1)]
+
+
+def test_the_rate_of_the_step_that_diverges_stays_and_is_told(backend):
+    """A step that cannot be done used its rate too; none of the rates is the trainer's own."""
+    t, x = make(backend), X.copy()
+    x[20] = 1e300
+    rates = [0.5, 0.25, 0.125]
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step 2\).*now 0\.25\)"):
+        t.fit(x, Y, epochs=1, batch_size=16, shuffle=False, schedule=rates.__getitem__)
+    assert (t.lr, t.steps) == (0.25, 1)
+
+
+def interrupt_by_signal(t):
+    """C looks for signals every 50 ms of an epoch."""
+
+    def handler(*_):
+        if t.steps:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+
+
+def interrupt_by_hand(t):
+    """The reference would be interrupted anywhere; here in its third step."""
+    update = t._core._update
+
+    def interrupted():
+        if t.steps == 2:
+            raise KeyboardInterrupt
+        update()
+
+    t._core._update = interrupted
+
+
+@pytest.mark.parametrize(
+    ("backend", "rows", "interrupt"), [("compiled", 300_000, interrupt_by_signal), ("reference", 9, interrupt_by_hand)]
+)
+def test_an_interrupted_epoch_keeps_its_last_rate(backend, rows, interrupt):
+    t, x, before = make(backend), np.zeros((rows, 3)), signal.getsignal(signal.SIGALRM)
+    interrupt(t)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            t.fit(x, x[:, :2], epochs=1, batch_size=1, schedule=lambda step: 0.5 / (1 + step))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert 0 < t.steps < rows
+    assert t.lr == 0.5 / t.steps
 
 
 @pytest.mark.parametrize("schedule", [*map(fresh, TABLE), bp.Cosine(0.1), bp.OneCycle(0.1), bp.Warmup(bp.Polynomial(0.1), 3)], ids=repr)

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from itertools import chain
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,19 +14,13 @@ import pytest
 import microbp as bp
 
 ROOT = Path(__file__).parent.parent
-C_FILES = sorted(path for path in (ROOT / "src").iterdir() if path.suffix in (".c", ".h", ".def"))
+SOURCES = ROOT / "src"
+C_FILES = sorted(path for path in SOURCES.rglob("*") if path.suffix in (".c", ".h", ".def"))
 PYTHON_FILES = sorted((ROOT / "microbp").rglob("*.py"))
 
-# A file uses its own and lower floors.
-C_FLOORS = {
-    0: "microbp.h formulas.def formulas.h floats.h floats.c crc32c.h json.h",
-    1: "kernels.h kernels.c optimizers.h elementwise.h tile.h pack.h product.h update.h chance.h norm.h text.h text.c random.h cpus.c",
-    2: "catalog.h catalog.c dispatch.c threads.h threads.c disk.h disk.c",
-    3: "net.h graph.h plan.c array.c",
-    4: "statements.c graph.c net.c batch.c trainer.c passes.h norms.c passes.c apply.c step.c",
-    5: "predict.c epoch.c file.h file.c reader.c",
-}
-FLOOR = {name: floor for floor, names in C_FLOORS.items() for name in names.split()}
+# The rooms of src/, by their folders (one inside another has its own floor): a file uses its own room and lower floors.
+C_FLOORS = {"include": 0, "formulas": 1, "system": 1, "kernels": 2, "net": 3, "passes": 4, "train": 5, "file": 6}
+MOST_FILES, README_LINES, WIDTH = 14, 40, 120
 
 # Modules of the package, lowest first; one that is not named is a door, on the top floor but one.
 PYTHON_FLOORS = [
@@ -49,7 +43,7 @@ CYTHON_FILES = [ROOT / "microbp/_core.pyx", *sorted((ROOT / "microbp").glob("*.p
 
 # What a file may not call: memory, output, the environment, the end of the process.
 FORBIDDEN = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|free|printf|fprintf|puts|exit|_exit|abort|getenv|setlocale)\s*\(")
-ALLOWED_IN = {"text.c", "disk.c"}
+ALLOWED_IN = {"memory.c", "disk.c"}
 
 
 def code_of(path: Path) -> str:
@@ -60,20 +54,80 @@ def code_of(path: Path) -> str:
 # ---- C ----
 
 
-def test_every_c_file_has_a_floor():
-    assert {path.name for path in C_FILES} <= set(FLOOR)
+def room_of(path: Path) -> str:
+    return path.parent.relative_to(SOURCES).as_posix()
+
+
+def includes(path: Path) -> list[Path]:
+    """The files of ours that a file includes, by their path from src/; the public header by its name alone, as embedders write it."""
+    names = re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE)
+    return [SOURCES / ("include/microbp.h" if name == "microbp.h" else name) for name in names]
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """The names along a circle of arrows, [] if there is none."""
+    path: list[str] = []
+    done: set[str] = set()
+
+    def visit(name: str) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        path.append(name)
+        found = next(filter(None, map(visit, sorted(arrows.get(name, ())))), [])
+        done.add(path.pop())
+        return found
+
+    return next(filter(None, map(visit, sorted(arrows))), [])
+
+
+def test_circles_are_found():
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "d": {"b"}}) == ["b", "d", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+def test_every_room_has_a_floor_a_page_and_few_files():
+    rooms = Counter(map(room_of, C_FILES))
+    assert set(rooms) == set(C_FLOORS)
+    for name, files in rooms.items():
+        assert files <= MOST_FILES, name
+    for name in ("", *rooms):
+        assert 0 < len((SOURCES / name / "README.md").read_text("utf-8").splitlines()) <= README_LINES, name
+
+
+def test_the_public_header_is_alone():
+    assert [path.name for path in C_FILES if room_of(path) == "include"] == ["microbp.h"]
+
+
+def test_names_of_c_files_are_unique():
+    """The objects of a static library have no folders."""
+    names = [path.name for path in C_FILES]
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
 def test_includes_go_down(path):
-    for name in re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE):
-        assert FLOOR[name] <= FLOOR[path.name], f"{path.name}, floor {FLOOR[path.name]}, includes {name}, floor {FLOOR[name]}"
+    room = room_of(path)
+    for other in includes(path):
+        assert other.is_file(), f"{path.name} includes {other}"
+        same = room_of(other) == room
+        assert same or C_FLOORS[room_of(other)] < C_FLOORS[room], f"{room}/{path.name} includes {other.relative_to(SOURCES)}"
+
+
+def test_includes_have_no_circle():
+    assert circle({path.name: {other.name for other in includes(path)} for path in C_FILES}) == []
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
-def test_only_text_and_disk_ask_the_system(path):
+def test_only_memory_and_disk_ask_the_system(path):
     if path.name not in ALLOWED_IN:
         assert not FORBIDDEN.findall(code_of(path))
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
+def test_no_line_of_c_is_long(path):
+    assert [line for line in path.read_text().splitlines() if len(line) > WIDTH] == []
 
 
 @pytest.mark.parametrize("path", [*C_FILES, *PYTHON_FILES, *CYTHON_FILES], ids=lambda path: path.name)
@@ -164,13 +218,16 @@ def source_name(member: str) -> str:
 
 
 def test_calls_go_down_too(library):
-    """net.h declares functions of several floors; what an object links to shows who really calls whom."""
+    """A header may declare functions of several files; what an object links to shows who really calls whom."""
+    room = {path.name: room_of(path) for path in C_FILES}
     objects = [(source_name(name), *symbols(text)) for name, text in members(["nm"], library)]
     home = {symbol: name for name, defined, _ in objects for symbol in defined}
-    for name, _, wanted in objects:
-        for symbol in wanted & set(home):
-            if name != "dispatch.c" or home[symbol] != "kernels.c":
-                assert FLOOR[home[symbol]] <= FLOOR[name], f"{name} calls {symbol} of {home[symbol]}"
+    calls = {name: {home[symbol] for symbol in wanted & set(home)} - {name} for name, _, wanted in objects}
+    for name, others in calls.items():
+        for other in others:
+            same = room[other] == room[name]
+            assert same or C_FLOORS[room[other]] < C_FLOORS[room[name]], f"{room[name]}/{name} calls {room[other]}/{other}"
+    assert circle(calls) == []
 
 
 def test_a_kernel_object_exports_its_table_and_calls_nothing(library):
@@ -197,8 +254,3 @@ def test_no_avx_outside_of_kernels(library):
         seen.add((source_name(name) == "kernels.c", bool(found)))
         assert source_name(name) == "kernels.c" or not found, f"{name}: {found[:3]}"
     assert (True, True) in seen, "the pattern finds the kernels' own"
-
-
-def test_names_of_tables_are_unique():
-    names = list(chain.from_iterable(text.split() for text in C_FLOORS.values()))
-    assert len(names) == len(set(names))

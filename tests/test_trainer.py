@@ -1,5 +1,6 @@
 """Trainers: steps, gradients, losses and state, for both backends."""
 
+import copy
 import pickle
 
 import cases
@@ -8,6 +9,7 @@ import pytest
 from cases import own_mse
 
 import microbp as bp
+from microbp import backend as backends
 
 X = np.random.default_rng(1).normal(size=(10, 3))
 Y = np.random.default_rng(2).normal(size=(10, 2))
@@ -106,7 +108,7 @@ def test_several_outputs_add_their_weighted_losses(backend):
     assert t.check_gradients(X, [Y, LABELS]).error < 1e-6
     _, probabilities = t.predict(X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
-    assert [output.link for output in net.outputs] == ["identity", "softmax"]
+    assert [output.activation for output in net.outputs] == ["identity", "softmax"]
 
 
 def test_several_inputs_train(backend):
@@ -245,3 +247,74 @@ def test_wrong_settings_are_refused_where_they_are_written(optimizer, words):
 def test_wrong_names_are_refused_with_the_right_ones(backend, loss, optimizer, words):
     with pytest.raises(ValueError, match=words):
         make(backend, loss, optimizer)
+
+
+# ---- the output activation that a loss implies ----
+
+
+def chosen(net):
+    return [output.activation for output in net.outputs]
+
+
+@pytest.mark.parametrize("loss", cases.LOSSES)
+def test_a_named_loss_chooses_the_activation_of_its_output(backend, loss):
+    net = bp.mlp([3, 2], seed=0, backend=backend)
+    assert chosen(net) == [None]
+    bp.Trainer(net, loss)
+    assert chosen(net) == [bp.Loss(loss).detail]
+    bp.Trainer(net, loss)  # the same once more
+
+
+def test_a_loss_of_ones_own_chooses_nothing(backend):
+    net = bp.mlp([3, 2], dtype="float64", seed=0, backend=backend)
+    t = bp.Trainer(net, own_mse)
+    assert chosen(net) == [None]
+    np.testing.assert_array_equal(t.predict(X), net.predict(X))
+    net.set_output(0, activation="softmax")
+    np.testing.assert_allclose(bp.Trainer(net, own_mse).predict(X).sum(axis=1), 1)
+    assert chosen(net) == ["softmax"]
+
+
+def test_a_loss_that_contradicts_the_output_activation_is_refused(backend):
+    x = bp.Input(3)
+    net = bp.Network(x, [bp.Dense(2)(x), bp.Dense(2)(x)], seed=0, backend=backend)
+    net.set_output(1, activation="softmax")
+    with pytest.raises(
+        ValueError, match=r'output 1 has the activation softmax.*"mse" implies identity.*net.set_output\(1, activation="ident'
+    ):
+        bp.Trainer(net, ["bce", "mse"])
+    module = backends.load(backend)
+    with pytest.raises(
+        ValueError, match="output 1 has the activation softmax, but the loss mse implies identity; to change what .*set_output"
+    ):
+        module.Trainer(net._core, ["bce", "mse"], [1.0, 1.0], "sgd")
+    assert chosen(net) == [None, "softmax"]
+    net.set_output(1, activation=None)
+    bp.Trainer(net, ["bce", "mse"])
+    assert chosen(net) == ["sigmoid", "identity"]
+
+
+def test_a_trainer_that_is_refused_chooses_nothing(backend):
+    module = backends.load(backend)
+    net = module.Net("input 2\noutput 0")
+    for losses, factors, optimizer in (
+        (["msee"], [1.0], "sgd"),
+        (["bce"], [1.0, 2.0], "sgd"),
+        (["bce"], [float("nan")], "sgd"),
+        (["bce"], [1.0], "sdg"),
+    ):
+        with pytest.raises(ValueError, match=r"msee|weight|sdg"):
+            module.Trainer(net, losses, factors, optimizer)
+        assert net.text() == "input 2\noutput 0\n"
+
+
+@pytest.mark.parametrize("activation", ["identity", None])
+def test_a_trainer_comes_back_though_the_activation_was_changed_after_it_was_made(backend, activation, tmp_path):
+    t = make(backend, "cross_entropy")
+    t.net.set_output(0, activation=activation)
+    t.save(tmp_path / "run")
+    for back in (pickle.loads(pickle.dumps(t)), copy.deepcopy(t), bp.Trainer.load(tmp_path / "run", backend=backend)):
+        assert chosen(back.net) == [activation]
+        assert back.step(X, LABELS) == make(backend, "cross_entropy").step(X, LABELS)
+    assert t.check_gradients(X, LABELS).error < 1e-6
+    assert chosen(t.net) == [activation]

@@ -22,7 +22,7 @@ NETS = {
     "784-512-512-10": ([784, 512, 512, 10], 128),
 }
 
-Kind = Literal["activation", "loss", "optimizer", "initialiser", "link"]
+Kind = Literal["activation", "loss", "optimizer", "initialiser", "output_activation"]
 
 
 def names(kind: Kind) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every activation, loss, link, initialiser and optimizer of the installed library, a benchmark each."""
+"""Every activation, loss, output activation, initialiser and optimizer of the installed library, a benchmark each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from microbp import _core
 from .common import names, normal
 
 ROWS, WIDTH = 256, 256  # the elements of one pass: 64 Ki
-LINK_OF = {name: detail for name, _, detail in _core.formulas("loss")}
-LOSS_WITH = {link: name for name, link in LINK_OF.items()}
+ACTIVATION_OF = {name: detail for name, _, detail in _core.formulas("loss")}  # that of the output, which the loss implies
 
 
 def elementwise(activation: str) -> bp.Network:
@@ -52,7 +51,7 @@ class Losses:
         self.trainer = bp.Trainer(elementwise("identity"), loss)
         self.x = normal(ROWS, WIDTH)
         self.y = np.ones_like(self.x)  # valid for every loss but that of labels
-        if LINK_OF[loss] == "softmax":
+        if ACTIVATION_OF[loss] == "softmax":
             self.y = np.arange(ROWS) % WIDTH
 
     def time_value(self, loss: str) -> None:
@@ -62,18 +61,18 @@ class Losses:
         self.trainer.backward(self.x, self.y, input_grads=True)
 
 
-class Links:
+class OutputActivations:
     """From outputs to probabilities and rates."""
 
-    params = (names("link"),)
-    param_names = ("link",)
+    params = (names("output_activation"),)
+    param_names = ("activation",)
 
-    def setup(self, link: str) -> None:
+    def setup(self, activation: str) -> None:
         self.net = elementwise("identity")
-        bp.Trainer(self.net, LOSS_WITH[link])  # a trainer sets its net's link
+        self.net.set_output(0, activation=activation)
         self.x = normal(ROWS, WIDTH)
 
-    def time_link(self, link: str) -> None:
+    def time_predict(self, activation: str) -> None:
         self.net.predict(self.x, link=True)
 
 

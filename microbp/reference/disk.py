@@ -1,4 +1,4 @@
-"""Whole files in and out of memory: the order of system calls of src/disk.c. A write is all or nothing."""
+"""Whole files in and out of memory: the order of system calls of src/system/disk.c. A write is all or nothing."""
 
 from __future__ import annotations
 

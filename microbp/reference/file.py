@@ -1,4 +1,4 @@
-"""Networks as files: the format of src/file.c, written and read a second time, byte for byte the same.
+"""Networks as files: the format of src/file/file_write.c, written and read a second time, byte for byte the same.
 
     8 bytes     N, the header's length, little-endian
     N bytes     JSON, padded with spaces until 8 + N is a multiple of 64 and the file as large as its graph asks for:
@@ -85,7 +85,7 @@ def _write(net: Net, extras: Extras | None) -> bytes:
 
 
 def _least(graph: str) -> int:
-    """The least size of a file of this graph, which bounds what reading it costs by what is given: see src/file.h."""
+    """The least size of a file of this graph, which bounds what reading it costs by what is given: see src/file/file.h."""
     words = [line.split() for line in graph.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     layers = sum(line[0] in ("dense", "batch_norm", "layer_norm") for line in words)
     cost = 128 * min(len(words), NODES_MAX) + 512 * min(layers, NODES_MAX) + 4 * sum(len(line) - 1 for line in words)

@@ -1,4 +1,5 @@
-"""Every activation, loss, link and initialiser, one entry each, written with the operations of autodiff; and the tables of all formulas.
+"""Every activation, loss, output activation and initialiser, one entry each, written with the operations of autodiff; and the tables
+of all formulas.
 
 Only values are written here: derivatives follow from the chain rule. What makes an entry longer than its textbook line is one of
 two things: no exponential of a large number is taken, and at a kink the branch with the wanted derivative is the one taken.
@@ -33,14 +34,14 @@ class Loss:
     """terms(o, t): what each output of each row adds; a row's loss is their mean or their sum. targets: where t must lie."""
 
     parameters: str
-    detail: str  # its link
+    detail: str  # the output activation that it implies
     targets: str
     mean: bool
     terms: Callable[..., Matrix]
 
 
 @dataclass(frozen=True)
-class Link:
+class OutputActivation:
     """From raw outputs to what they mean."""
 
     y: Callable[[Matrix], Matrix]
@@ -169,7 +170,7 @@ def row_losses(loss: Loss, o: Matrix, t: Matrix, **parameters: float) -> Matrix:
     return total / float(o.cols) if loss.mean else total
 
 
-# ---- links ----
+# ---- output activations ----
 
 
 def _softmax(o: Matrix) -> Matrix:
@@ -177,11 +178,11 @@ def _softmax(o: Matrix) -> Matrix:
     return e / row_sum(e)
 
 
-LINKS = {
-    "identity": Link(lambda o: o),
-    "sigmoid": Link(_sigmoid),
-    "exp": Link(exp),
-    "softmax": Link(_softmax),
+OUTPUT_ACTIVATIONS = {
+    "identity": OutputActivation(lambda o: o),
+    "sigmoid": OutputActivation(_sigmoid),
+    "exp": OutputActivation(exp),
+    "softmax": OutputActivation(_softmax),
 }
 
 
@@ -218,15 +219,15 @@ TABLES: dict[str, dict[str, Any]] = {
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
     "initialiser": INITIALISERS,
-    "link": LINKS,
+    "output_activation": OUTPUT_ACTIVATIONS,
 }
 
 
 def formulas(kind: str) -> list[tuple[str, str, str]]:
-    """(name, parameter text, detail) of every formula of a kind: activation, loss, optimizer, initialiser or link.
+    """(name, parameter text, detail) of every formula of a kind: activation, loss, optimizer, initialiser or output_activation.
 
     The detail of an optimizer is its slots ("m v", or with the parameter that one starts from, "sum=initial_accumulator_value"), of a loss
-    its link, else "".
+    the output activation that it implies, else "".
     """
     if kind not in TABLES:
         raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(TABLES)}")

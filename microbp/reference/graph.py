@@ -9,7 +9,7 @@
     dropout A rate=0.5  |  noise A std=0.1
     batch_norm A layer=NAME momentum=0.1 eps=1e-05 frozen=0|1
     layer_norm A layer=NAME eps=1e-05 frozen=0|1
-    output A link=NAME
+    output A activation=NAME                                      (or: output A, while the activation is not chosen)
 
 A statement names only nodes of earlier lines, so there are no cycles and the order of the lines is a topological order.
 """
@@ -96,7 +96,7 @@ class Node:
 @dataclass
 class Output:
     node: int
-    link: str
+    activation: str | None  # None: not chosen
 
 
 @dataclass
@@ -145,7 +145,7 @@ class Graph:
             words.extend(f"{key}={number_text(value)}" for key, value in node.settings.items())
             yield " ".join(words)
         for output in self.outputs:
-            yield f"output {output.node} link={output.link}"
+            yield f"output {output.node}" if output.activation is None else f"output {output.node} activation={output.activation}"
 
     # ---- one method per statement ----
 
@@ -263,10 +263,10 @@ class Graph:
         if not arguments:
             raise ValueError("output takes a node: output NODE")
         node = self._node(arguments[0])
-        link = _attributes(arguments[1:], ("link",)).get("link", "identity")
+        activation = _attributes(arguments[1:], ("activation",)).get("activation")
         if any(output.node == node for output in self.outputs):
             raise ValueError(f"node {node} is an output already")
-        self.outputs.append(Output(node, Spec.parse("link", link).name))
+        self.outputs.append(Output(node, None if activation is None else Spec.parse("output_activation", activation).name))
 
     def _node(self, text: str) -> int:
         node = _integer("a node", text)

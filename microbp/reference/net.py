@@ -10,7 +10,7 @@ from typing import Any
 
 from .arrays import FORMATS, check_writable, read_matrix
 from .autodiff import Matrix
-from .formulas import LINKS
+from .formulas import OUTPUT_ACTIVATIONS
 from .graph import SETTINGS, Graph, Layer, Norm
 from .nodes import Batch, Run
 from .random import Place, draws
@@ -43,7 +43,7 @@ class Pass:
     inputs: list[Matrix]
     tensors: list[Matrix]  # in the order of Net.layout
     values: list[Matrix]  # by node
-    outputs: list[Matrix]  # raw, before their links
+    outputs: list[Matrix]  # raw, before their activations
     batches: list[Batch]  # what the batch_norm nodes found, in their order
 
 
@@ -110,7 +110,11 @@ class Net:
 
     def set_layer(self, layer: str | None, name: str, value: float) -> None:
         """Changes a setting of a layer, or of all those that have it."""
-        layers = [found for found in self._layers(layer) if layer or name not in SETTINGS["dense"] or name in found.settings]
+        layers = [found for found in self._layers(layer) if name in found.settings]
+        if not layers and layer is not None:
+            raise ValueError(f'layer {layer} has no setting "{name}"; it has: {SETTINGS[self.graph.layers[layer].kind]}')
+        if not layers:
+            raise ValueError(f'no layer has a setting "{name}"; dense layers have: {SETTINGS["dense"]}')
         for found in layers:
             check_parameter(SETTINGS[found.kind], name, float(value))
         for found in layers:
@@ -121,11 +125,11 @@ class Net:
             raise ValueError(f'there is no layer "{name}"; there are: {", ".join(self.graph.layers)}')
         return list(self.graph.layers.values()) if name is None else [self.graph.layers[name]]
 
-    def set_link(self, output: int, link: str) -> None:
-        """Sets what `predict` with link=True applies to this output."""
-        if not 0 <= output < len(self.graph.outputs):
-            raise ValueError(f"output {output} does not exist: the net has {len(self.graph.outputs)}")
-        self.graph.outputs[output].link = Spec.parse("link", link).name
+    def set_output(self, i: int, activation: str | None) -> None:
+        """Sets the activation of an output, which `predict` applies unless raw values are wanted; None: not chosen."""
+        if not 0 <= i < len(self.graph.outputs):
+            raise ValueError(f"output {i} does not exist: the net has {len(self.graph.outputs)}")
+        self.graph.outputs[i].activation = None if activation is None else Spec.parse("output_activation", activation).name
 
     @property
     def notes(self) -> str:
@@ -167,14 +171,15 @@ class Net:
         frozen = self.graph.layers[tensor.layer].frozen
         return Matrix(tensor.rows, tensor.cols, self.params[tensor.place].tolist(), wanted=not frozen)
 
-    def predict(self, xs: Sequence[Any], outs: Sequence[Any], link: bool, node: int) -> None:
-        """Writes the outputs, or with node >= 0 that node's values, to the arrays in `outs`; link: through the outputs' links."""
+    def predict(self, xs: Sequence[Any], outs: Sequence[Any], raw: bool, node: int) -> None:
+        """Writes the outputs, or with node >= 0 that node's values, to the arrays in `outs`; raw: before the outputs' activations."""
         if node >= len(self.graph.nodes):
             raise ValueError(f"there is no node {node}: the net has {len(self.graph.nodes)}")
         result = self.forward(self.read_inputs(xs))
         matrices = [result.values[node]] if node >= 0 else result.outputs
-        if link and node < 0:
-            matrices = [LINKS[output.link].y(matrix) for output, matrix in zip(self.graph.outputs, matrices)]
+        if not raw and node < 0:
+            activations = [OUTPUT_ACTIVATIONS[output.activation or "identity"] for output in self.graph.outputs]
+            matrices = [activation.y(matrix) for activation, matrix in zip(activations, matrices)]
         if len(outs) != len(matrices):
             raise ValueError(f"{len(matrices)} arrays are needed for the results, but {len(outs)} are given")
         views = [check_writable(out, m.rows, m.cols, self.format, f"out {i}") for i, (out, m) in enumerate(zip(outs, matrices))]

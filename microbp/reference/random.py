@@ -1,6 +1,6 @@
 """Random numbers that are functions of their place, not of what was drawn before: Philox 4x32-10 (Salmon et al., SC 2011).
 
-The seed is the key. Gives the same bits as src/random.h: each operation on floats is done there too, in the same order.
+The seed is the key. Gives the same bits as src/formulas/random.h: each operation on floats is done there too, in the same order.
 """
 
 import math

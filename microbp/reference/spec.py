@@ -90,7 +90,7 @@ class Spec:
         name, bracket, inside = text.partition("(")
         table = TABLES[kind]
         if name not in table:
-            raise ValueError(f'unknown {kind} "{name}"; there are: {", ".join(table)}')
+            raise ValueError(f'unknown {kind.replace("_", " ")} "{name}"; there are: {", ".join(table)}')
         if bracket and not inside.endswith(")"):
             raise ValueError(f"the parameters of {name} must end in ')'")
         accepted = accepted_parameters(kind, name)

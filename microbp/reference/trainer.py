@@ -69,9 +69,11 @@ class Trainer:
         for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
             if loss and loss.entry.targets == "LABELS" and net.graph.nodes[output.node].width < 2:
                 raise ValueError(f"output {i}: {loss} needs at least 2 outputs, one for each class; for one output use bce")
-        for i, loss in enumerate(self._losses):
             if loss:
-                net.set_link(i, loss.entry.detail)
+                _check_activation(i, output.activation, loss)
+        for loss, output in zip(self._losses, net.graph.outputs):  # the last thing, so that a trainer that is refused changes nothing
+            if loss:
+                output.activation = loss.entry.detail
 
     # ---- the three parts of a step ----
 
@@ -144,7 +146,8 @@ class Trainer:
         return sum(losses)
 
     def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any) -> float:
-        """A step for each `batch_rows` rows of `index` (None: all in order); lr: a rate for each step, the last of which stays, or None.
+        """A step for each `batch_rows` rows of `index` (None: all in order); lr: a rate for each step, or None: the
+        trainer's own, which stays as it is in both cases.
 
         Returns the weighted mean loss of the rows as they were trained.
         """
@@ -152,9 +155,15 @@ class Trainer:
         batches = list(_batches(_read_index(index, len(data.weights)), batch_rows))
         self._check_statistics(len(batches[-1]))
         rates = self._read_rates(lr, len(batches))
+        own_lr = self._values["lr"]
+        try:
+            return self._run_epoch((data.rows(rows) for rows in batches), rates)
+        finally:
+            self._values["lr"] = own_lr
+
+    def _run_epoch(self, batches: Iterator[Batch], rates: list[float]) -> float:
         loss, total = 0.0, 0.0
-        for step, (rows, rate) in enumerate(zip(batches, rates)):
-            batch = data.rows(rows)
+        for step, (batch, rate) in enumerate(zip(batches, rates)):
             self._values["lr"] = rate
             try:
                 loss += self._train(batch) * _total(batch)
@@ -412,6 +421,16 @@ def _copy(vector: array, values: array) -> None:
 
 
 # ---- checks ----
+
+
+def _check_activation(i: int, chosen: str | None, loss: Spec) -> None:
+    """Refuses a loss that implies another output activation than the one that is chosen."""
+    implied = loss.entry.detail
+    if chosen not in (None, implied):
+        raise ValueError(
+            f"output {i} has the activation {chosen}, but the loss {loss.name} implies {implied}; to change what predictions mean: "
+            f'net.set_output({i}, "{implied}")'
+        )
 
 
 def _finite(value: float, what: str) -> float:

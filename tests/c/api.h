@@ -10,14 +10,22 @@
 
 static inline size_t item_of(mbp_dtype dtype) { return dtype == MBP_F64 || dtype == MBP_I64 ? 8 : 4; }
 
-static inline mbp_array array_at(void *data, mbp_dtype dtype, int64_t rows, int64_t cols) {
-    const int64_t item = (int64_t)item_of(dtype);
-    return (mbp_array){data, dtype, rows, cols, cols * item, item, NULL, NULL};
+static inline mbp_array array_at(const void *data, mbp_dtype dtype, int64_t rows, int64_t cols) {
+    return mbp_contiguous(data, dtype, (int64_t)item_of(dtype), rows, cols);
+}
+
+/* With `row_stride` bytes from row to row. */
+static inline mbp_array array_apart(const void *data, mbp_dtype dtype, int64_t rows, int64_t cols, int64_t row_stride) {
+    mbp_array array = array_at(data, dtype, rows, cols);
+    array.row_stride = row_stride;
+    return array;
 }
 
 static inline mbp_array array_new(mbp_dtype dtype, int64_t rows, int64_t cols) {
     return array_at(calloc((size_t)(rows * cols) + 1, item_of(dtype)), dtype, rows, cols);
 }
+
+static inline void array_free(const mbp_array *a) { free((void *)a->data); }
 
 static inline void *array_element(const mbp_array *a, int64_t i, int64_t j) {
     return (char *)a->data + i * a->row_stride + j * a->col_stride;
@@ -46,9 +54,19 @@ static inline void array_fill(const mbp_array *a, double low, double high) {
 /* Some of an array's rows, in place. */
 static inline mbp_array array_rows(const mbp_array *a, int64_t first, int64_t count) {
     mbp_array part = *a;
-    part.data = (char *)a->data + first * a->row_stride;
+    part.data = (const char *)a->data + first * a->row_stride;
     part.rows = count;
     return part;
+}
+
+/* ---- structures with their size ---- */
+
+#define OPTIONS(...) (&(mbp_options){.size = sizeof(mbp_options), __VA_ARGS__})
+#define HOW(...) (&(mbp_backward){.size = sizeof(mbp_backward), __VA_ARGS__})
+
+/* One input and one output. */
+static inline mbp_batch batch_of(const mbp_array *x, const mbp_array *y) {
+    return (mbp_batch){.size = sizeof(mbp_batch), .x = x, .n_x = 1, .y = y, .n_y = 1};
 }
 
 /* ---- a network with all kinds of nodes, a layer used twice, two inputs, two outputs ---- */
@@ -77,7 +95,9 @@ typedef struct problem {
     mbp_batch batch;
 } problem;
 
-static inline void problem_point(problem *p) { p->batch = (mbp_batch){p->x, 2, p->y, 2, &p->weight}; }
+static inline void problem_point(problem *p) {
+    p->batch = (mbp_batch){.size = sizeof p->batch, .x = p->x, .n_x = 2, .y = p->y, .n_y = 2, .weight = &p->weight};
+}
 
 static inline problem *problem_new(mbp_dtype dtype, int64_t rows) {
     static const int64_t cols[] = {5, 3, 2, 1};
@@ -99,8 +119,8 @@ static inline problem *problem_new(mbp_dtype dtype, int64_t rows) {
 
 static inline void problem_free(problem *p) {
     for (int i = 0; i < 2; i++)
-        free(p->x[i].data), free(p->y[i].data), free(p->out[i].data);
-    free(p->weight.data);
+        array_free(&p->x[i]), array_free(&p->y[i]), array_free(&p->out[i]);
+    array_free(&p->weight);
     free(p);
 }
 
@@ -126,10 +146,12 @@ static inline mbp_net *net_new(const char *graph, const mbp_options *options) {
     return net;
 }
 
-static inline mbp_trainer *trainer_new(mbp_net *net, const char *const *losses, const double *loss_weights, const char *optimizer) {
+static inline mbp_trainer *trainer_new(mbp_net *net, const char *const *losses, const double *loss_weights,
+                                       const char *optimizer) {
     mbp_trainer *trainer = NULL;
     mbp_error error = {0};
-    const mbp_status status = mbp_trainer_create(&trainer, net, losses, loss_weights, mbp_net_outputs(net), optimizer, &error);
+    const mbp_status status = mbp_trainer_create(&trainer, net, losses, loss_weights, mbp_net_outputs(net), optimizer,
+                                                 &error);
     CHECK(status == MBP_OK, "%s: %s", optimizer, error.text);
     if (!trainer)
         exit(report("a trainer"));
@@ -166,11 +188,11 @@ static inline double vector_at(mbp_net *net, const void *vector, int64_t i) {
     return mbp_net_dtype(net) == MBP_F64 ? ((const double *)vector)[i] : (double)((const float *)vector)[i];
 }
 
-#define OK(call)                                                                                                                           \
-    do {                                                                                                                                   \
-        mbp_error error = {0};                                                                                                             \
-        const mbp_status ok_status = call;                                                                                                 \
-        CHECK(ok_status == MBP_OK, "%s: status %d, %s", #call, (int)ok_status, error.text);                                                \
+#define OK(call) \
+    do { \
+        mbp_error error = {0}; \
+        const mbp_status ok_status = call; \
+        CHECK(ok_status == MBP_OK, "%s: status %d, %s", #call, (int)ok_status, error.text); \
     } while (0)
 
 #endif

@@ -14,13 +14,13 @@
 static int failures;
 
 /* Says what failed, at most 20 times. */
-#define CHECK(condition, ...)                                                                                                              \
-    do {                                                                                                                                   \
-        if (!(condition) && failures++ < 20) {                                                                                             \
-            printf("%s:%d: ", __FILE__, __LINE__);                                                                                         \
-            printf(__VA_ARGS__);                                                                                                           \
-            printf("\n");                                                                                                                  \
-        }                                                                                                                                  \
+#define CHECK(condition, ...) \
+    do { \
+        if (!(condition) && failures++ < 20) { \
+            printf("%s:%d: ", __FILE__, __LINE__); \
+            printf(__VA_ARGS__); \
+            printf("\n"); \
+        } \
     } while (0)
 
 static inline int report(const char *name) {
@@ -51,7 +51,8 @@ typedef struct guarded {
 
 static inline guarded guarded_block(size_t bytes, int at_end) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), inside = (bytes + page - 1) / page * page;
-    guarded g = {NULL, mmap(NULL, inside + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), inside + 2 * page};
+    guarded g = {NULL, mmap(NULL, inside + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                 inside + 2 * page};
     mprotect(g.map, page, PROT_NONE);
     mprotect((char *)g.map + page + inside, page, PROT_NONE);
     g.at = (char *)g.map + page + (at_end ? inside - bytes : 0);

@@ -1,4 +1,5 @@
-/* Errors on purpose, in a build with sanitizers, to prove that it sees them: a run without argument must pass, every other must fail.
+/* Errors on purpose, in a build with sanitizers, to prove that it sees them. A run without argument must pass; every
+ * other run must fail.
  *     planted_overrun [write | read | leak | overflow | cast] */
 #include "api.h"
 
@@ -17,7 +18,7 @@ int main(int count, char **arguments) {
     const char *error = count > 1 ? arguments[1] : "";
     const mbp_allocator allocator = {allocate_exactly, release, NULL};
     mbp_net *net = net_new("input 15\ndense 0 units=1\noutput 1\n",
-                           &(mbp_options){.allocator = &allocator}); /* 16 parameters, 64 bytes behind */
+                           OPTIONS(.allocator = &allocator)); /* 16 parameters, 64 bytes behind */
     float *params = mbp_net_params(net, NULL);
     volatile int64_t end = 16 + 64 / sizeof *params;
     volatile int largest = INT32_MAX;

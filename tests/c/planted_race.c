@@ -1,7 +1,7 @@
-/* A data race on purpose, in a build with ThreadSanitizer, to prove that it sees one between threads of the pool: a run without argument must
- * pass, with `race` it must fail. */
+/* A data race on purpose, in a build with ThreadSanitizer, to prove that it sees one between threads of the pool. A run
+ * without argument must pass; with `race` it must fail. */
 #include "api.h"
-#include "threads.h"
+#include "system/pool.h"
 
 #include <sched.h>
 #include <stdatomic.h>
@@ -30,11 +30,12 @@ static void count(void *context, int64_t first, int64_t last, int thread) {
 
 int main(int arguments, char **argument) {
     sums s = {.race = arguments > 1 && strcmp(argument[1], "race") == 0};
-    for (int i = 0; i < REGIONS; i++) { /* gcc's sees it in about every second region; a new pool has not found threads wanting yet */
+    /* gcc's sees it in about every second region; a new pool has not found threads wanting yet */
+    for (int i = 0; i < REGIONS; i++) {
         mbp_pool *pool = NULL;
         OK(mbp_pool_create(&pool, 4, NULL, &error));
         atomic_store(&s.others, 0);
-        mbp_pool_run(pool, mbp_pool_take(pool, 4, 1e12), PIECES, count, &s);
+        mbp_pool_run(pool, mbp_pool_take(pool, 4, 1e12), PIECES, 1, count, &s);
         mbp_pool_free(pool);
     }
     CHECK(s.race || atomic_load(&s.safe) == REGIONS * PIECES, "%ld pieces", atomic_load(&s.safe));

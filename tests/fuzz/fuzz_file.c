@@ -1,9 +1,11 @@
-/* Any bytes give a net or an error. The target reads a file, as a trainer's too; what is read predicts, trains a step, and is written and
- * read again the same. Memory stays within what the bytes can mean.
+/* Any bytes give a net or an error. The target reads a file, with its extras too. A net that is read trains a step, and
+ * is written and read again the same. Memory stays within the promise of mbp_net_read.
  *
- * With libFuzzer (tests/fuzz/run) this file is the target. With DRIVER it is a program for the tests: without arguments it runs the seeds, then
- * mutations of them, the same each time; `fuzz_file FILE...` runs files, such as the corpus; `fuzz_file -seeds FOLDER` writes the seeds. */
-#include "../c/seeds.h"
+ * With libFuzzer (tests/fuzz/run) this file is the target. With DRIVER it is a program for the tests:
+ *     fuzz_file                  runs the seeds, then mutations of them, the same each time
+ *     fuzz_file FILE...          runs files, such as the corpus
+ *     fuzz_file -seeds FOLDER    writes the seeds */
+#include "../c/file/seeds.h"
 
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -25,14 +27,16 @@ static void predict_and_step(mbp_net *net) {
         return;
     double *rows = calloc((size_t)(ROWS * widest), sizeof *rows);
     for (int i = 0; i < mbp_net_inputs(net); i++)
-        x[i] = (mbp_array){rows, MBP_F64, ROWS, mbp_net_input_width(net, i), widest * 8, 8, NULL, NULL};
+        x[i] = mbp_f64(rows, ROWS, mbp_net_input_width(net, i));
     for (int i = 0; i < mbp_net_outputs(net); i++) {
-        y[i] = (mbp_array){rows, MBP_F64, ROWS, mbp_net_output_width(net, i), widest * 8, 8, NULL, NULL};
+        y[i] = mbp_f64(rows, ROWS, mbp_net_output_width(net, i));
         losses[i] = "mse";
+        mbp_net_set_output(net, i, NULL, NULL);
     }
     mbp_trainer *trainer = NULL;
     mbp_error error = {0};
-    const mbp_batch batch = {x, mbp_net_inputs(net), y, mbp_net_outputs(net), NULL};
+    const mbp_batch batch = {
+        .size = sizeof batch, .x = x, .n_x = mbp_net_inputs(net), .y = y, .n_y = mbp_net_outputs(net)};
     double loss;
     mbp_status status = mbp_trainer_create(&trainer, net, losses, NULL, mbp_net_outputs(net), "adam", &error);
     if (status == MBP_OK)
@@ -46,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const blob file = {(char *)data, size};
     counter c = {0};
     mbp_allocator allocator = {count_allocate, count_release, &c};
-    const mbp_options options = {.allocator = &allocator};
+    const mbp_options options = {.size = sizeof options, .allocator = &allocator};
     mbp_net *net = NULL;
     if (mbp_net_read(&net, data, size, &options, NULL) == MBP_OK)
         CHECK(check_stable(file, NULL), "read as a net, but not with extras");
@@ -93,7 +97,8 @@ static size_t change_number(char *text, size_t size, size_t room) {
 /* Copies a piece of the text over or between another place of it. */
 static size_t copy_piece(char *text, size_t size, size_t room) {
     char piece[256];
-    const size_t from = below(size), length = below(size - from < sizeof piece ? size - from : sizeof piece) + 1, to = below(size);
+    const size_t from = below(size), length = below(size - from < sizeof piece ? size - from : sizeof piece) + 1,
+                 to = below(size);
     memcpy(piece, text + from, length);
     if (next() % 2 && to + length <= size)
         return memcpy(text + to, piece, length), size;
@@ -148,7 +153,7 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room) {
         if (size == room)
             return size;
         memmove(data + at + 1, data + at, size - at);
-        data[at] = (uint8_t) "\"\\{}[],: 09\n\xc3\xff"[next() % 14];
+        data[at] = (uint8_t)"\"\\{}[],: 09\n\xc3\xff"[next() % 14];
         return size + 1;
     }
 }

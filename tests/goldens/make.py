@@ -26,7 +26,7 @@ def rows_for(net):
 
 
 def predictions(net):
-    """What the net says of them, through its links, as lists of hexadecimal numbers."""
+    """What the net says of them, after its output activations, as lists of hexadecimal numbers."""
     outputs = net.predict(rows_for(net), link=True)
     return [[value.hex() for value in out.ravel().tolist()] for out in (outputs if isinstance(outputs, list) else [outputs])]
 

@@ -1,0 +1,359 @@
+/* Floor 6: reads the file of a network (file.h). Nothing in a file is trusted: every length is compared with the bytes
+ * that are there before memory is allocated for it. The net is built by mbp_net_create from the graph text, so a file
+ * cannot make a net that a caller could not make. */
+#include "file/file.h"
+
+#include "file/json.h"
+#include "system/memory.h"
+#include "system/sized.h"
+#include "system/text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FOREIGN(why) "this is not a microbp file: " why
+#define TENSORS "; if it is of another library, net.load_tensors(file) of Python takes its arrays by name"
+
+enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, KEYS };
+static const char *const keys[KEYS] = {"format",      "microbp.format", "microbp.graph", "microbp.seed",
+                                       "microbp.rng", "microbp.crc32c", "microbp.notes", "microbp.trainer"};
+
+/* A file in memory, and where its parts are. */
+typedef struct source {
+    const char *bytes;
+    size_t size;
+    json values[KEYS]; /* at each value of the metadata; at = NULL: the file does not have it */
+    int unknown;       /* whether the metadata has other keys */
+    json tensors;      /* the rest of the header after the metadata */
+    size_t data_at;
+} source;
+
+static mbp_status malformed(mbp_error *error) {
+    return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header is not the JSON of a safetensors file"));
+}
+
+static int key_index(const char *key) {
+    int k = 0;
+    while (k < KEYS && strcmp(key, keys[k]) != 0)
+        k++;
+    return k;
+}
+
+/* Finds the values in "__metadata__", after its opening brace. */
+static mbp_status find_values(source *s, json *j, mbp_error *error) {
+    char key[MBP_FILE_TEXT];
+    for (int more = !json_take(j, '}'); more;) {
+        if (json_string(j, key, sizeof key) < 0 || !json_take(j, ':'))
+            return malformed(error);
+        json_space(j);
+        int k = key_index(key);
+        if (k == KEYS)
+            s->unknown = 1;
+        else if (s->values[k].at)
+            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("\"%s\" is there twice"), key);
+        else
+            s->values[k] = *j;
+        if (json_string(j, NULL, 0) < 0)
+            return malformed(error);
+        more = json_take(j, ',');
+        if (!more && !json_take(j, '}'))
+            return malformed(error);
+    }
+    return MBP_OK;
+}
+
+static mbp_status find_header(source *s, mbp_error *error) {
+    uint64_t length = 0;
+    if (s->size >= MBP_LENGTH_BYTES)
+        memcpy(&length, s->bytes, MBP_LENGTH_BYTES);
+    if (length < 2 || length > s->size - MBP_LENGTH_BYTES)
+        return mbp_fail(error, MBP_CORRUPT,
+                        FOREIGN("or it was cut short: its %zu bytes do not hold the header they announce"), s->size);
+    s->data_at = MBP_LENGTH_BYTES + (size_t)length;
+    json j = {s->bytes + MBP_LENGTH_BYTES, s->bytes + s->data_at};
+    if (*j.at != '{')
+        return mbp_fail(error, MBP_CORRUPT, FOREIGN("it does not begin as a safetensors file does"));
+    json_take(&j, '{');
+    if (!json_key(&j, "__metadata__") || !json_take(&j, '{'))
+        return mbp_fail(error, MBP_CORRUPT, FOREIGN("there is no microbp.graph at the start of its header" TENSORS));
+    mbp_status status = find_values(s, &j, error);
+    s->tensors = j;
+    return status;
+}
+
+/* A short metadata value as text; "" if it does not fit. */
+static const char *value_text(const source *s, int k, char text[MBP_FILE_TEXT]) {
+    json j = s->values[k];
+    json_string(&j, text, MBP_FILE_TEXT);
+    return text;
+}
+
+/* Copies a long metadata value into a new block of *size bytes from the allocator. The caller releases it. */
+static mbp_status copy_value(const source *s, int k, const mbp_allocator *allocator, char **text, size_t *size,
+                             mbp_error *error) {
+    json j = s->values[k];
+    *size = (size_t)json_string(&j, NULL, 0) + 1;
+    *text = mbp_allocate(allocator, *size);
+    if (!*text)
+        return mbp_file_no_memory(error, *size);
+    j = s->values[k];
+    json_string(&j, *text, *size);
+    return MBP_OK;
+}
+
+static int checksum_holds(const source *s) {
+    /* Past the quote. find_values has read the whole string, so if it has 8 digits, they lie inside the file. */
+    const char *digits = s->values[CRC].at + 1;
+    char text[MBP_FILE_TEXT], expected[MBP_CRC_DIGITS + 1];
+    if (strlen(value_text(s, CRC, text)) != MBP_CRC_DIGITS || memcmp(text, digits, MBP_CRC_DIGITS) != 0)
+        return 0;
+    snprintf(expected, sizeof expected, "%08x",
+             (unsigned)mbp_file_checksum(s->bytes, s->size, (size_t)(digits - s->bytes)));
+    return memcmp(digits, expected, MBP_CRC_DIGITS) == 0;
+}
+
+static mbp_status check_metadata(const source *s, mbp_error *error) {
+    char text[MBP_FILE_TEXT];
+    if (s->values[CRC].at && !checksum_holds(s))
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its checksum does not match"));
+    if (!s->values[GRAPH].at)
+        return mbp_fail(error, MBP_CORRUPT, FOREIGN("its metadata has no microbp.graph" TENSORS));
+    for (int k = CRC; k >= 0; k--)
+        if (!s->values[k].at)
+            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its metadata has no %s"), keys[k]);
+    if (strcmp(value_text(s, VERSION, text), "1") != 0)
+        return mbp_fail(error, MBP_UNSUPPORTED,
+                        "the file is of another format than 1, which this microbp reads; use a newer microbp");
+    if (strcmp(value_text(s, GENERATOR, text), MBP_RNG) != 0)
+        return mbp_fail(error, MBP_UNSUPPORTED,
+                        "the file's random numbers are not " MBP_RNG ", which this microbp has; use a newer microbp");
+    if (strcmp(value_text(s, FORMAT, text), "microbp") != 0 || s->unknown)
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its metadata is not what microbp writes"));
+    return MBP_OK;
+}
+
+/* 0 to 2^64 - 1, as put_integer writes it: no sign, no leading zeros. */
+static int parse_seed(const char *text, uint64_t *seed) {
+    uint64_t value = 0;
+    const char *c = text;
+    for (; *c >= '0' && *c <= '9'; c++)
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, (uint64_t)(*c - '0'), &value))
+            return 0;
+    *seed = value;
+    return c > text && !*c && (*text != '0' || c - text == 1);
+}
+
+static int entry_fits(const mbp_entry *e, const mbp_tensor *tensor, mbp_dtype dtype, int64_t begin, int64_t end) {
+    char name[MBP_FILE_TEXT];
+    snprintf(name, sizeof name, "%s.%s", tensor->layer, tensor->name);
+    return strcmp(e->name, name) == 0 && strcmp(e->dtype, mbp_dtype_name(dtype)) == 0 && e->begin == begin &&
+           e->end == end && e->dims == tensor->dims && e->shape[0] == tensor->out &&
+           (tensor->dims == 1 || e->shape[1] == tensor->in);
+}
+
+/* Copies the tensors into the net. check_graph has made sure that the file has data for all of them. *rest becomes the
+ * rest of the header after the tensors, and *data_end the end of their data. */
+static mbp_status read_tensors(mbp_net *net, const source *s, json *rest, int64_t *data_end, mbp_error *error) {
+    int64_t begin = 0;
+    mbp_dtype dtype = mbp_net_dtype(net);
+    size_t item = mbp_dtype_size(dtype);
+    json j = s->tensors;
+    mbp_tensor tensor;
+    mbp_entry e;
+    for (int i = 0; mbp_net_tensor(net, i, &tensor); i++) {
+        int64_t end = begin + tensor.in * tensor.out * (int64_t)item;
+        if (!mbp_file_entry(&j, &e) || !entry_fits(&e, &tensor, dtype, begin, end))
+            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("the entry of %s.%s is not what the graph asks for"),
+                            tensor.layer, tensor.name);
+        mbp_file_transpose(mbp_file_tensor(net, &tensor), s->bytes + s->data_at + begin, (size_t)tensor.out,
+                           (size_t)tensor.in, item);
+        begin = end;
+    }
+    *rest = j;
+    *data_end = begin;
+    return MBP_OK;
+}
+
+/* The dtype of the first tensor, or F32 if there is none. read_tensors checks that the others have the same. */
+static mbp_status read_dtype(const source *s, mbp_dtype *dtype, mbp_error *error) {
+    json j = s->tensors;
+    mbp_entry e;
+    *dtype = MBP_F32;
+    if (json_take(&j, '}'))
+        return MBP_OK;
+    j = s->tensors;
+    if (!mbp_file_entry(&j, &e))
+        return malformed(error);
+    if (strcmp(e.dtype, "F64") == 0)
+        *dtype = MBP_F64;
+    else if (strcmp(e.dtype, "F32") != 0)
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its first tensor is neither F32 nor F64"));
+    return MBP_OK;
+}
+
+/* Checks the graph before memory is allocated for its net: it must be valid, and the file must have data for its
+ * parameters, and no more than that unless it has extras. */
+static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtype, const mbp_allocator *allocator,
+                              mbp_error *error) {
+    for (const char *c = graph; *c; c++)
+        if ((*c < ' ' && *c != '\n') || *c > '~')
+            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its graph has a character that is not ASCII"));
+    if (mbp_file_least(graph) > s->size)
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its %zu bytes are too few for the lines of its graph"),
+                        s->size);
+    int64_t numbers;
+    mbp_error inner;
+    mbp_status status = mbp_graph_count(graph, &numbers, allocator, &inner);
+    if (status != MBP_OK)
+        return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the file's graph is refused: %.200s",
+                        inner.text);
+    size_t item = mbp_dtype_size(dtype), data = s->size - s->data_at;
+    if (data % item || (s->values[TRAINER].at ? (uint64_t)numbers > data / item : (uint64_t)numbers != data / item))
+        return mbp_fail(error, MBP_CORRUPT,
+                        MBP_DAMAGED("its graph has %lld parameters of %zu bytes, and it holds %zu bytes of them"),
+                        (long long)numbers, item, data);
+    return MBP_OK;
+}
+
+/* ---- the whole file ---- */
+
+static mbp_status read_notes(mbp_net *net, const source *s, mbp_error *error) {
+    const mbp_allocator *allocator = mbp_net_allocator(net);
+    char *notes;
+    size_t size;
+    if (!s->values[NOTES].at)
+        return MBP_OK;
+    mbp_status status = copy_value(s, NOTES, allocator, &notes, &size, error);
+    if (status != MBP_OK)
+        return status;
+    if (!*notes || mbp_notes_check(notes, NULL) != MBP_OK) {
+        mbp_release(allocator, notes, size);
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its notes are no text"));
+    }
+    mbp_net_keep_notes(net, notes, size);
+    return MBP_OK;
+}
+
+/* The extras follow the net's tensors: `rest` is at their entries, and their data begins at `begin`. *extras becomes
+ * NULL if there are none. */
+static mbp_status read_extras(mbp_extras **extras, const source *s, json rest, int64_t begin, const mbp_net *net,
+                              mbp_error *error) {
+    const mbp_extras_source from = {.text = s->values[TRAINER],
+                                    .entries = rest,
+                                    .data = s->bytes + s->data_at,
+                                    .begin = begin,
+                                    .end = (int64_t)(s->size - s->data_at),
+                                    .file_bytes = s->size};
+    if (from.text.at)
+        return mbp_file_extras(extras, &from, net, error);
+    if (json_take(&rest, '}') && json_done(&rest))
+        return *extras = NULL, MBP_OK;
+    return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header goes on after the last tensor of the graph"));
+}
+
+/* Fills the net, which was made from the graph, with everything else in the file. */
+static mbp_status fill_net(mbp_net *net, mbp_extras **extras, const source *s, mbp_error *error) {
+    json rest = {0};
+    int64_t end = 0;
+    mbp_status status = read_tensors(net, s, &rest, &end, error);
+    if (status == MBP_OK)
+        status = read_notes(net, s, error);
+    return status == MBP_OK ? read_extras(extras, s, rest, end, net, error) : status;
+}
+
+static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, const char *graph,
+                           const mbp_options *options, mbp_error *error) {
+    char text[MBP_FILE_TEXT];
+    mbp_options own = *options;
+    mbp_net *made;
+    mbp_status status = read_dtype(s, &own.dtype, error);
+    if (status == MBP_OK && !parse_seed(value_text(s, SEED, text), &own.seed))
+        status = mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its seed is no number"));
+    if (status == MBP_OK)
+        status = check_graph(s, graph, own.dtype, own.allocator, error);
+    if (status == MBP_OK)
+        status = mbp_net_create(&made, graph, &own, error);
+    if (status != MBP_OK)
+        return status;
+    status = fill_net(made, extras, s, error);
+    if (status == MBP_OK)
+        *net = made;
+    else
+        mbp_net_free(made);
+    return status;
+}
+
+/* The options of loading, complete. */
+static mbp_status read_options(mbp_options *own, const mbp_options *options, mbp_error *error) {
+    mbp_status status = mbp_sized_read(own, sizeof *own, options, "mbp_options", error);
+    own->size = sizeof *own;
+    return status == MBP_OK ? mbp_allocator_check(own->allocator, error) : status;
+}
+
+mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size,
+                             const mbp_options *options, mbp_error *error) {
+    if (!MBP_LITTLE_ENDIAN)
+        return mbp_file_wrong_host(error);
+    if (!net || !extras || (!bytes && size))
+        return mbp_fail(error, MBP_INVALID,
+                        "mbp_net_read_with needs a place for the net, one for the extras, and bytes");
+    source s = {.bytes = bytes, .size = size};
+    mbp_options own;
+    mbp_status status = read_options(&own, options, error);
+    if (status == MBP_OK)
+        status = find_header(&s, error);
+    if (status == MBP_OK)
+        status = check_metadata(&s, error);
+    if (status != MBP_OK)
+        return status;
+
+    char *graph;
+    size_t graph_size;
+    status = copy_value(&s, GRAPH, own.allocator, &graph, &graph_size, error);
+    if (status != MBP_OK)
+        return status;
+    status = read_net(net, extras, &s, graph, &own, error);
+    mbp_release(own.allocator, graph, graph_size);
+    return status;
+}
+
+mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error) {
+    mbp_extras *extras;
+    mbp_status status = mbp_net_read_with(net, &extras, bytes, size, options, error);
+    if (status == MBP_OK)
+        mbp_extras_free(extras);
+    return status;
+}
+
+/* ---- on disk ---- */
+
+mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options,
+                             mbp_error *error) {
+    if (!net || !extras || !path)
+        return mbp_fail(error, MBP_INVALID,
+                        "mbp_net_load_with needs a place for the net, one for the extras, and a path");
+    char *bytes;
+    size_t size;
+    mbp_options own;
+    mbp_status status = read_options(&own, options, error);
+    if (status == MBP_OK)
+        status = mbp_disk_read(path, own.allocator, &bytes, &size, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_error inner;
+    status = mbp_net_read_with(net, extras, bytes, size, options, &inner);
+    mbp_release(own.allocator, bytes, size);
+    if (status == MBP_OK)
+        return MBP_OK;
+    size_t used = strlen(inner.text) + sizeof ": ";
+    return mbp_fail(error, status, "%s: %s", mbp_disk_name(path, used < 200 ? sizeof inner.text - used : 56),
+                    inner.text);
+}
+
+mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error) {
+    mbp_extras *extras;
+    mbp_status status = mbp_net_load_with(net, &extras, path, options, error);
+    if (status == MBP_OK)
+        mbp_extras_free(extras);
+    return status;
+}

@@ -1,0 +1,107 @@
+/* Floor 1: random numbers by Philox 4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011). The
+ * key is the seed. A number depends on its position in the stream, not on the numbers drawn before. All is computed in
+ * double and without fused multiply-adds, so that microbp/reference/random.py gives the same bits. */
+#ifndef MBP_RANDOM_H
+#define MBP_RANDOM_H
+
+#ifndef MBP_DOUBLE
+#define MBP_DOUBLE
+#endif
+#include "formulas/formulas.h"
+
+/* Section 4 of the paper has the multipliers and the increments of the key (golden ratio, sqrt(3) - 1). */
+static inline void mbp_philox(uint64_t seed, const uint32_t counter[4], uint32_t words[4]) {
+    uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32), w[4];
+    memcpy(w, counter, sizeof w);
+    for (int round = 0; round < 10; round++) {
+        const uint64_t a = (uint64_t)0xD2511F53 * w[0], b = (uint64_t)0xCD9E8D57 * w[2];
+        w[0] = (uint32_t)(b >> 32) ^ w[1] ^ key0;
+        w[1] = (uint32_t)b;
+        w[2] = (uint32_t)(a >> 32) ^ w[3] ^ key1;
+        w[3] = (uint32_t)a;
+        key0 += 0x9E3779B9;
+        key1 += 0xBB67AE85;
+    }
+    memcpy(words, w, sizeof w);
+}
+
+/* Minimax fits, made like those of formulas.h, of (sin(x)/x - 1)/x^2 and of (cos(x) - 1 + x^2/2)/x^4 with z = x^2. */
+#define SINE_SERIES(z) \
+    P6(z, -0x1.5555555555549p-3, 0x1.111111110f881p-7, -0x1.a01a019c126bcp-13, 0x1.71de357874fecp-19, \
+       -0x1.ae5e66d55ea56p-26, 0x1.5d932f6c1e4ebp-33)
+#define COSINE_SERIES(z) \
+    P6(z, 0x1.555555555554cp-5, -0x1.6c16c16c15184p-10, 0x1.a01a019cb26f8p-16, -0x1.27e4f80a76c28p-22, \
+       0x1.1ee9ec47fde24p-29, -0x1.8faecf582c7f3p-37)
+
+/* Cosine and sine of 2 pi u for 0 <= u < 1. First the nearest multiple of a quarter turn is subtracted, which is exact.
+ * The rest is an angle x with |x| <= pi/4. */
+FORMULA void mbp_turn(double u, double *cosine, double *sine) {
+    const double quarter = nearest(4 * u), x = 0x1.921fb54442d18p+2 * (u - quarter * 0.25), z = x * x;
+    const double s = x + x * (z * SINE_SERIES(z));
+    const double c = 1 - z * 0.5 + z * z * COSINE_SERIES(z);
+    const int odd = quarter == 1 || quarter == 3;
+    const double along = odd ? s : c, across = odd ? c : s;
+    *cosine = quarter == 1 || quarter == 2 ? -along : along;
+    *sine = quarter == 2 || quarter == 3 ? -across : across;
+}
+
+#undef SINE_SERIES
+#undef COSINE_SERIES
+
+/* Replaces two uniform numbers by two normal ones (Box & Muller 1958). */
+FORMULA void mbp_normal_pair(double pair[2]) {
+    const double radius = SQRT(-2 * LOG(1 - pair[0]));
+    double cosine, sine;
+    mbp_turn(pair[1], &cosine, &sine);
+    pair[0] = radius * cosine;
+    pair[1] = radius * sine;
+}
+
+/* Uniform in [0, 1), with 24 and with 53 bits. */
+FORMULA double mbp_uniform_24(uint32_t word) { return (double)(int32_t)(word >> 8) * 0x1p-24; }
+FORMULA double mbp_uniform_53(uint32_t high, uint32_t low) {
+    return (double)(int64_t)(((uint64_t)high << 32 | low) >> 11) * 0x1p-53;
+}
+
+/* Draws the elements first, first + 1, ... of the stream of a purpose and a layer; first is a multiple of 4. They are
+ * uniform in [0, 1), with 24 bits or, if f64, with 53; or, if `normal`, standard normal. */
+static inline void mbp_draw(double *out, int64_t first, int64_t count, int normal, int f64, uint64_t seed,
+                            uint32_t purpose, uint32_t layer) {
+    for (int64_t e = 0; e < count; e += 4) {
+        uint32_t w[8], counter[4] = {(uint32_t)((first + e) / (f64 ? 2 : 4)), purpose << 24 | layer, 0, 0};
+        double four[4];
+        mbp_philox(seed, counter, w);
+        counter[0]++;
+        if (f64)
+            mbp_philox(seed, counter, w + 4);
+        for (int i = 0; i < 4; i++)
+            four[i] = f64 ? mbp_uniform_53(w[2 * i], w[2 * i + 1]) : mbp_uniform_24(w[i]);
+        if (normal) {
+            mbp_normal_pair(four);
+            mbp_normal_pair(four + 2);
+        }
+        memcpy(out + e, four, (count - e < 4 ? (size_t)(count - e) : 4) * sizeof(double));
+    }
+}
+
+/* Fills order with a permutation of 0 .. n - 1 by the Fisher-Yates shuffle: 64 random bits are scaled to an index in
+ * 0 .. i (Lemire 2019, without rejection: the bias is below n / 2^64). */
+static inline void mbp_fill_permutation(uint64_t seed, uint32_t purpose, uint64_t instance, int64_t n, int64_t *order) {
+    uint32_t w[4] = {0};
+    for (int64_t i = 0; i < n; i++)
+        order[i] = i;
+    for (int64_t i = n - 1; i > 0; i--) {
+        const uint64_t block = (uint64_t)i / 2;
+        if (i % 2 || i == n - 1) {
+            const uint32_t counter[4] = {(uint32_t)block, purpose << 24 | ((uint32_t)(block >> 32) & 0xFFFFFF),
+                                         (uint32_t)instance, (uint32_t)(instance >> 32)};
+            mbp_philox(seed, counter, w);
+        }
+        const uint64_t bits = (uint64_t)w[2 * (i % 2)] << 32 | w[2 * (i % 2) + 1];
+        const int64_t j = (int64_t)(((unsigned __int128)bits * ((uint64_t)i + 1)) >> 64), swapped = order[i];
+        order[i] = order[j];
+        order[j] = swapped;
+    }
+}
+
+#endif

@@ -1,0 +1,94 @@
+/* Part of kernels.c: functions of each element of one or two matrices, in loops that the compiler vectorises. */
+
+/* If no matrix has gaps between its rows, they are treated as one long row. Returns the length of a row. */
+static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
+    if (!gapless)
+        return n;
+    n *= *rows;
+    *rows = 1;
+    return n;
+}
+
+/* A loop over all elements. `statement` uses to[j] and from[j]. */
+#define MAP_LOOP(statement) \
+    n = join_rows(&rows, n, out.ld == n && in.ld == n); \
+    for (int64_t r = 0; r < rows; r++) { \
+        T *to = (T *)out.at + r * out.ld; \
+        const T *from = (const T *)in.at + r * in.ld; \
+        INDEPENDENT \
+        for (int64_t j = 0; j < n; j++) { \
+            statement; \
+        } \
+    }
+
+#define PARAMETERS \
+    const T p0 = parameters ? (T)parameters[0] : 0; \
+    (void)p0
+
+#define ACTIVATION(name, keep, initialiser, text, forward, backward) \
+    static void forward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
+        PARAMETERS; \
+        MAP_LOOP(const T z = from[j]; to[j] = forward) \
+    } \
+    static void backward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
+        PARAMETERS; \
+        MAP_LOOP(const T kept = from[j]; const T dy = to[j]; READ_##keep; to[j] = backward) \
+    }
+#define READ_Y \
+    const T y = kept; \
+    (void)y
+#define READ_Z \
+    const T z = kept; \
+    (void)z
+#include "formulas/formulas.def"
+#undef READ_Y
+#undef READ_Z
+
+#define OUTPUT_ACTIVATION(name, value) \
+    static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
+        (void)parameters; \
+        MAP_LOOP(const T z = from[j]; to[j] = value) \
+    }
+#define ROW_OUTPUT_ACTIVATION(name, row_function) \
+    static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
+        (void)parameters; \
+        for (int64_t r = 0; r < rows; r++) \
+            row_function(n, (const T *)in.at + r * in.ld, (T *)out.at + r * out.ld); \
+    }
+#include "formulas/formulas.def"
+
+static void copy(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    (void)parameters;
+    MAP_LOOP(to[j] = from[j])
+}
+
+static void accumulate(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    (void)parameters;
+    MAP_LOOP(to[j] += from[j])
+}
+
+static void penalise(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    const T p0 = (T)parameters[0], p1 = (T)parameters[1];
+    MAP_LOOP(const T w = from[j]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
+}
+
+static void mix(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    const T p0 = (T)parameters[0];
+    MAP_LOOP(to[j] += p0 * (from[j] - to[j]))
+}
+
+#define BINARY(name, statement) \
+    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) { \
+        n = join_rows(&rows, n, out.ld == n && a.ld == n && b.ld == n); \
+        for (int64_t r = 0; r < rows; r++) { \
+            T *to = (T *)out.at + r * out.ld; \
+            const T *x = (const T *)a.at + r * a.ld, *y = (const T *)b.at + r * b.ld; \
+            INDEPENDENT \
+            for (int64_t j = 0; j < n; j++) \
+                statement; \
+        } \
+    }
+BINARY(add, to[j] = x[j] + y[j])
+BINARY(multiply, to[j] = x[j] * y[j])
+BINARY(accumulate_product, to[j] += x[j] * y[j])
+#undef BINARY

@@ -1,0 +1,176 @@
+/* Floor 2: the table of kernels. A table has all arithmetic on arrays for one ISA and one dtype; its users do not know
+ * which. Matrices are row-major with a leading dimension ld in elements, which is at least the number of columns. */
+#ifndef MBP_KERNELS_H
+#define MBP_KERNELS_H
+
+#include "formulas/running.h"
+#include "microbp.h"
+
+enum mbp_activation {
+#define ACTIVATION(name, ...) ACTIVATION_##name,
+#include "formulas/formulas.def"
+    ACTIVATION_COUNT
+};
+enum mbp_loss_row {
+#define LOSS(name, ...) LOSS_##name,
+#define ROW_LOSS(name, ...) LOSS_##name,
+#include "formulas/formulas.def"
+    LOSS_COUNT
+};
+enum mbp_output_activation {
+#define OUTPUT_ACTIVATION(name, ...) OUTPUT_ACTIVATION_##name,
+#define ROW_OUTPUT_ACTIVATION(name, ...) OUTPUT_ACTIVATION_##name,
+#include "formulas/formulas.def"
+    OUTPUT_ACTIVATION_COUNT
+};
+enum mbp_initialiser {
+#define INITIALISER(name, ...) INITIALISER_##name,
+#include "formulas/formulas.def"
+    INITIALISER_COUNT
+};
+enum mbp_optimizer {
+#define OPTIMIZER(name, ...) OPTIMIZER_##name,
+#define TRUST_OPTIMIZER(name, ...) OPTIMIZER_##name,
+#include "formulas/formulas.def"
+    OPTIMIZER_COUNT
+};
+
+enum { MBP_SLOTS_MAX = 3, MBP_CONSTANTS_MAX = 8, MBP_LOSS_CHUNK = 64, MBP_COLUMN_BLOCK = 64 };
+
+/* A matrix in the net's dtype. */
+typedef struct mbp_view {
+    void *at;
+    int64_t ld;
+} mbp_view;
+
+/* out (rows, n) from in (rows, n); out may be in. Forward: y from z. Backward: out holds dy and gets dz, and in holds y
+ * or z, whichever the activation keeps. parameters: those of the formula, in order. */
+typedef void (*mbp_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
+
+/* out (rows, n) from a and b (rows, n). */
+typedef void (*mbp_binary)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+
+/* The position of a matrix in the streams of random.h: element (row, column) uses the random number
+ * (first_row + row) * (n rounded up to a multiple of 4) + column.
+ * amount: the rate of dropout, or the standard deviation of noise. */
+typedef struct mbp_chance {
+    uint64_t seed, step;
+    uint32_t stream; /* purpose << 24 | node */
+    int64_t first_row;
+    double amount;
+} mbp_chance;
+
+/* out (rows, n) from in (rows, n) and random numbers. */
+typedef void (*mbp_random_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
+
+/* A normalisation of x (rows, n): xhat = (x - mean) * inverse, with statistics of each row or of each column, and
+ * y = gamma xhat + beta. */
+typedef struct mbp_norm {
+    int by_row;
+    int64_t rows, n;
+    mbp_view x, y, dy, dx;
+    const void *gamma, *beta;
+    double eps;
+    double *mean;          /* of each row or column */
+    double *variance;      /* of each column, biased; not used for rows */
+    double *inverse;       /* 1 / sqrt(variance + eps) of each row or column */
+    double *sum, *product; /* n each: the sums of dy and of dy xhat over the rows */
+    void *dgamma, *dbeta;  /* the gradients of gamma and beta; dgamma NULL: not wanted */
+    int add_gradients;     /* 1: add to dgamma and dbeta; 0: overwrite them */
+    int fixed;             /* 1: the statistics of columns do not depend on x */
+    int add;               /* 1: add to dx; 0: overwrite it */
+    void *running;         /* running means of the n columns, then their running variances */
+    double momentum;       /* of the running statistics */
+} mbp_norm;
+/* One part of a normalisation, for the rows or columns first to last - 1. */
+typedef void (*mbp_norm_part)(const mbp_norm *norm, int64_t first, int64_t last);
+
+/* At most MBP_LOSS_CHUNK rows of a loss. An mbp_loss returns the sum of weight * row loss, added in row order. If
+ * gradient.at is not NULL, gradient gets scale * weight * derivative. The targets are target (rows, n) or, if target.at
+ * is NULL, labels. weight NULL: every weight is 1. */
+typedef struct mbp_loss_rows {
+    int64_t rows, n;
+    mbp_view output, target, gradient;
+    const int64_t *labels;
+    const double *weight;
+    double scale;
+    const double *parameters;
+} mbp_loss_rows;
+typedef double (*mbp_loss)(const mbp_loss_rows *rows);
+
+/* What happens to a gradient before the optimizer gets it: it is multiplied by scale, then clipped to -bound .. bound.
+ * Weight decay: decay * p is then added to the gradient or, if the optimizer decouples it, subtracted from p. */
+typedef struct mbp_terms {
+    double scale; /* from clipping by norm; 1: no clipping */
+    double bound; /* from clipping by value; infinity: no clipping */
+    double decay;
+} mbp_terms;
+
+/* Updates n parameters p and their slots, from gradients g and the constants of the step. */
+typedef void (*mbp_update)(int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX],
+                           const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms);
+/* The first of the two passes of an optimizer with a trust ratio. It updates the slots from the gradients. sums[0]
+ * gets the sum of squares of p and sums[1] that of the direction, both added like sum_squares. The second pass is the
+ * mbp_update of the optimizer, with its learning rate scaled by the trust ratio; it reads no gradients. */
+typedef void (*mbp_measure)(int64_t n, const void *p, const void *g, void *const slots[MBP_SLOTS_MAX],
+                            const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms, double sums[2]);
+
+/* c (m, n) = start + the sum over k of a * b. Each element is one chain of fused multiply-adds in ascending k:
+ *     MBP_NN  a (m, k), b (k, n)   forward: x W        (start: bias)
+ *     MBP_NT  a (m, k), b (n, k)   backward: dz W^T    (start: 0, or the stored c)
+ *     MBP_TN  a (k, m), b (k, n)   backward: x^T dz    (start: 0, or the stored c); also db, the column sums of b
+ * b and bias may be read up to 63 bytes past their ends; a and c are not. */
+typedef enum mbp_pattern { MBP_NN, MBP_NT, MBP_TN } mbp_pattern;
+typedef struct mbp_product {
+    mbp_pattern pattern;
+    int64_t m, n, k;
+    mbp_view a, b, c;
+    const void *bias; /* MBP_NN: n start values; NULL: 0 */
+    int add;          /* 1: start from the stored values of c and db */
+    void *db;         /* MBP_TN: n elements; NULL: not wanted */
+    /* Applied to each finished piece of c, unless map is NULL: out = map(in). Both have the layout of c. */
+    mbp_map map;
+    mbp_view map_out, map_in;
+    const double *parameters;
+    int *nonfinite; /* MBP_TN: set to 1 if an element of c or db is NaN or infinite; NULL: not wanted */
+    int threads;    /* number of threads that share the pieces; above 1, pieces are small enough to be shared evenly */
+} mbp_product;
+
+typedef struct mbp_kernels {
+    const char *isa;
+    mbp_dtype dtype;
+    size_t pack; /* bytes of scratch memory that product_run needs, 64-byte aligned */
+    /* A product consists of pieces with disjoint outputs. product_run computes the pieces first to last - 1; they may
+     * be computed in any order and by any thread. */
+    int64_t (*product_pieces)(const mbp_product *p);
+    void (*product_run)(const mbp_product *p, int64_t first, int64_t last, void *pack);
+    mbp_map forward[ACTIVATION_COUNT], backward[ACTIVATION_COUNT];
+    mbp_map output[OUTPUT_ACTIVATION_COUNT];
+    mbp_loss loss[LOSS_COUNT];
+    mbp_update update[OPTIMIZER_COUNT];
+    mbp_measure measure[OPTIMIZER_COUNT];       /* NULL: the optimizer has no trust ratio */
+    mbp_map copy, accumulate;                   /* out = in; out += in */
+    mbp_map penalise;                           /* out += p0 sign(in) + p1 in, with sign(0) = 0 */
+    mbp_map mix;                                /* out += p0 (in - out) */
+    mbp_random_map dropout, accumulate_dropout; /* out = in mask / (1 - rate); out += that */
+    /* out = in + std x normal, by the dtype of the matrices. Computed in double: only the table for double has it. */
+    mbp_random_map noise[2];
+    mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
+    /* For columns: statistics of x; statistics from the running ones; update of the running ones; sum and product, with
+     * dgamma and dbeta. */
+    mbp_norm_part norm_columns, norm_fixed, norm_follow, norm_sums;
+    /* For rows: mean and inverse of each row; y; dx. */
+    mbp_norm_part norm_rows, norm_apply, norm_backward;
+    int (*finite)(int64_t n, const void *v); /* 1 if all n elements are finite */
+    /* The sum of n squares in double. 16 partial sums, with element i in number i % 16, are added by one fixed tree. */
+    double (*sum_squares)(int64_t n, const void *v);
+    /* Scales down each column of w (rows, n) whose Euclidean norm exceeds the limit, so that its norm is the limit.
+     * Squares are added in double, in row order. */
+    void (*limit_columns)(int64_t rows, int64_t n, mbp_view w, double limit);
+} mbp_kernels;
+
+/* dispatch.c: the table for an ISA; isa NULL: the best that runs here. Returns NULL if this build has no such table or
+ * it cannot run here. */
+const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype);
+
+#endif

@@ -1,0 +1,145 @@
+/* Part of kernels.c: a vector type, the operations that need intrinsics, and the size of a tile. Only this file and
+ * dispatch.c name instruction sets. */
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#include "formulas/formulas.h"
+
+/* VB: bytes of a vector. A tile has TILE_ROWS x TILE_VECTORS accumulators. With TILE_VECTORS vectors of b and one of a
+ * they fill the registers: 32 on AVX-512 and NEON, 16 on AVX2 and SSE2. */
+#if defined(__AVX512F__)
+#define VB 64
+#define TILE_ROWS 6
+#define TILE_VECTORS 4
+#elif defined(__AVX2__) && defined(__FMA__)
+#define VB 32
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
+#elif defined(__ARM_NEON)
+#define VB 16
+#define TILE_ROWS 6
+#define TILE_VECTORS 4
+#else
+#define VB 16
+#define TILE_ROWS 4
+#define TILE_VECTORS 2
+#endif
+
+#ifdef MBP_DOUBLE
+#define ITEM 8
+#else
+#define ITEM 4
+#endif
+#if VB == 16 * ITEM
+#define VECTOR_LANES 16
+#elif VB == 8 * ITEM
+#define VECTOR_LANES 8
+#elif VB == 4 * ITEM
+#define VECTOR_LANES 4
+#else
+#define VECTOR_LANES 2
+#endif
+enum { VL = VECTOR_LANES };
+
+/* vr: T in each lane; vr_memory: vr at any address; vi: integers of the size of T; vu: 64-bit unsigned integers. */
+typedef T vr __attribute__((vector_size(VB)));
+typedef T vr_memory __attribute__((vector_size(VB), aligned(__alignof__(T)), may_alias));
+typedef uint64_t vu __attribute__((vector_size(VB)));
+#ifdef MBP_DOUBLE
+typedef int64_t vi __attribute__((vector_size(VB)));
+#else
+typedef int32_t vi __attribute__((vector_size(VB)));
+#endif
+
+/* a * b + c, rounded once. (SSE2 has no such instruction and rounds twice.) */
+static inline __attribute__((always_inline)) vr fma_vector(vr a, vr b, vr c) {
+#if defined(__AVX512F__) && defined(MBP_DOUBLE)
+    return (vr)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__AVX512F__)
+    return (vr)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__) && defined(MBP_DOUBLE)
+    return (vr)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vr)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON) && defined(MBP_DOUBLE)
+    return (vr)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#elif defined(__ARM_NEON)
+    return (vr)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
+/* The products of the lower halves of 64-bit lanes, as 64-bit numbers. */
+static inline __attribute__((always_inline)) vu multiply_low(vu a, vu b) {
+#if VB == 64
+    return (vu)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif VB == 32
+    return (vu)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__x86_64__)
+    return (vu)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+    return (vu)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#endif
+}
+
+static inline __attribute__((always_inline)) vr load(const T *at) { return (vr)(*(const vr_memory *)at); }
+static inline __attribute__((always_inline)) void store(T *at, vr v) { *(vr_memory *)at = (vr_memory)v; }
+
+/* A vector made of VB / 16 pieces of 16 bytes, which are `apart` elements apart. */
+static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t apart) {
+#define PIECE(i) _mm_loadu_si128((const __m128i_u *)(at + (i) * apart))
+#if VB == 64
+    const __m512i first = _mm512_inserti32x4(_mm512_castsi128_si512(PIECE(0)), PIECE(1), 1);
+    return (vr)_mm512_inserti32x4(_mm512_inserti32x4(first, PIECE(2), 2), PIECE(3), 3);
+#elif VB == 32
+    return (vr)_mm256_inserti128_si256(_mm256_castsi128_si256(PIECE(0)), PIECE(1), 1);
+#else
+    (void)apart;
+    return (vr)(*(const vr_memory *)at);
+#endif
+#undef PIECE
+}
+
+/* INTERLEAVE(LOW, a, b) and INTERLEAVE(HIGH, a, b) take lanes of a and b in turn, from the lower and from the upper
+ * half of each 16 bytes. */
+#define LOW_2(i) (i), VECTOR_LANES + (i)
+#define HIGH_2(i) (i) + 1, VECTOR_LANES + (i) + 1
+#define LOW_4(i) LOW_2(i), LOW_2((i) + 1)
+#define HIGH_4(i) LOW_2((i) + 2), LOW_2((i) + 3)
+#if ITEM == 8
+#define IN_16(half, i) half##_2(i)
+#define STEP_16 2
+#else
+#define IN_16(half, i) half##_4(i)
+#define STEP_16 4
+#endif
+#if VB == 16
+#define LANES_OF(half) IN_16(half, 0)
+#elif VB == 32
+#define LANES_OF(half) IN_16(half, 0), IN_16(half, STEP_16)
+#else
+#define LANES_OF(half) IN_16(half, 0), IN_16(half, STEP_16), IN_16(half, 2 * STEP_16), IN_16(half, 3 * STEP_16)
+#endif
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#endif
+#define INTERLEAVE(half, a, b) SHUFFLE(a, b, LANES_OF(half))
+
+/* UNROLL: the loop is unrolled completely. INDEPENDENT: each iteration reads and writes only its own elements, also in
+ * place, so the loop may be vectorised. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+/* An unrolled loop over i from 0 to n - 1. */
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)

@@ -1,0 +1,212 @@
+#include "net/catalog.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MBP_DOUBLE
+#include "formulas/optimizers.h"
+
+/* detail: the result of mbp_formula_detail. note: of an activation "Y" or "Z", which backward reads; of a loss its
+ * targets. */
+typedef struct row {
+    const char *name, *parameters, *detail, *note;
+} row;
+
+#define ACTIVATION(name, keep, initialiser, parameters, ...) {#name, parameters, "", #keep},
+static const row activations[] = {
+#include "formulas/formulas.def"
+};
+#define LOSS(name, activation, targets, mean, parameters, ...) {#name, parameters, #activation, targets},
+#define ROW_LOSS(name, activation, targets, parameters, ...) {#name, parameters, #activation, targets},
+static const row losses[] = {
+#include "formulas/formulas.def"
+};
+#define OPTIMIZER(name, slots, parameters, ...) {#name, parameters, slots, ""},
+#define TRUST_OPTIMIZER(name, slots, parameters, ...) {#name, parameters, slots, ""},
+static const row optimizers[] = {
+#include "formulas/formulas.def"
+};
+#define INITIALISER(name, parameters, ...) {#name, parameters, "", ""},
+static const row initialisers[] = {
+#include "formulas/formulas.def"
+};
+#define OUTPUT_ACTIVATION(name, ...) {#name, "", "", ""},
+#define ROW_OUTPUT_ACTIVATION(name, ...) {#name, "", "", ""},
+static const row output_activations[] = {
+#include "formulas/formulas.def"
+};
+
+/* A parameter that every optimizer has besides those of its row: whether weight decay acts on biases too. */
+#define DECAY_BIAS " decay_bias=0[0,1]"
+
+static const struct {
+    const row *rows;
+    int count;
+    const char *noun;
+} kinds[] = {
+    [MBP_ACTIVATION] = {activations, ACTIVATION_COUNT, "activation"},
+    [MBP_LOSS] = {losses, LOSS_COUNT, "loss"},
+    [MBP_OPTIMIZER] = {optimizers, OPTIMIZER_COUNT, "optimizer"},
+    [MBP_INITIALISER] = {initialisers, INITIALISER_COUNT, "initialiser"},
+    [MBP_OUTPUT_ACTIVATION] = {output_activations, OUTPUT_ACTIVATION_COUNT, "output activation"},
+};
+
+static const row *find(mbp_kind kind, int i) {
+    if ((int)kind < 0 || kind > MBP_OUTPUT_ACTIVATION || i < 0 || i >= kinds[kind].count)
+        return NULL;
+    return &kinds[kind].rows[i];
+}
+
+const char *mbp_version(void) { return MBP_VERSION; }
+
+const char *mbp_formula_name(mbp_kind kind, int i) {
+    const row *r = find(kind, i);
+    return r ? r->name : NULL;
+}
+
+const char *mbp_formula_parameters(mbp_kind kind, int i) {
+    const row *r = find(kind, i);
+    return r ? r->parameters : NULL;
+}
+
+const char *mbp_formula_detail(mbp_kind kind, int i) {
+    const row *r = find(kind, i);
+    return r ? r->detail : NULL;
+}
+
+static int find_name(mbp_kind kind, mbp_slice name) {
+    for (int i = 0; i < kinds[kind].count; i++)
+        if (mbp_slice_is(name, kinds[kind].rows[i].name))
+            return i;
+    return -1;
+}
+
+static mbp_status unknown(mbp_kind kind, mbp_slice name, mbp_error *error) {
+    char names[160] = "";
+    for (int i = 0; i < kinds[kind].count; i++) {
+        const char *next = kinds[kind].rows[i].name;
+        const int fits = strlen(names) + strlen(next) + strlen(", , ...") < sizeof names;
+        strcat(strcat(names, i ? ", " : ""), fits ? next : "...");
+        if (!fits)
+            break;
+    }
+    return mbp_fail(error, MBP_INVALID, "unknown %s \"%.*s\"; there are: %s", kinds[kind].noun,
+                    (int)(name.length > 40 ? 40 : name.length), name.at, names);
+}
+
+/* The parameters of the row and, for an optimizer, decay_bias. */
+static const char *all_parameters(mbp_kind kind, int i, char text[512]) {
+    strcpy(text, kinds[kind].rows[i].parameters);
+    return kind == MBP_OPTIMIZER ? strcat(text, DECAY_BIAS) : text;
+}
+
+mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_error *error) {
+    char text[512];
+    mbp_slice name = mbp_spec_name(spec);
+    *formula = (mbp_formula){find_name(kind, name), {0}};
+    if (formula->row < 0)
+        return unknown(kind, name, error);
+    return mbp_spec_values(spec, all_parameters(kind, formula->row, text), formula->parameters, error);
+}
+
+size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text) {
+    const row *r = find(kind, formula->row);
+    size_t length = strlen(strcpy(text, r->name));
+    mbp_slice name;
+    double standard;
+    mbp_interval interval;
+    for (int i = 0; mbp_parameter(r->parameters, i, &name, &standard, &interval); i++) {
+        text[length++] = i ? ',' : '(';
+        memcpy(text + length, name.at, name.length + 1); /* with its '=' */
+        length += name.length + 1;
+        length += mbp_print_number(text + length, formula->parameters[i]);
+    }
+    if (*r->parameters)
+        text[length++] = ')';
+    text[length] = 0;
+    return length;
+}
+
+int mbp_activation_keeps_z(int activation) { return *activations[activation].note == 'Z'; }
+
+int mbp_activation_initialiser(int activation) {
+    static const int suits[] = {
+#define ACTIVATION(name, keep, initialiser, ...) INITIALISER_##initialiser,
+#include "formulas/formulas.def"
+    };
+    return suits[activation];
+}
+
+int mbp_loss_activation(int loss) { return find_name(MBP_OUTPUT_ACTIVATION, mbp_slice_of(losses[loss].detail)); }
+
+const char *mbp_loss_targets(int loss) { return losses[loss].note; }
+
+mbp_distribution mbp_initialiser_scale(const mbp_formula *initialiser, double in, double out, double *scale) {
+    const double p0 = initialiser->parameters[0];
+    (void)p0;
+    switch (initialiser->row) {
+#define INITIALISER(name, parameters, distribution, value) \
+    case INITIALISER_##name: *scale = value; return distribution;
+#include "formulas/formulas.def"
+    }
+    return KEEP;
+}
+
+/* ---- optimizers ---- */
+
+static int count_words(const char *text) {
+    mbp_slice rest = mbp_slice_of(text);
+    int count = 0;
+    while (mbp_take_word(&rest).length)
+        count++;
+    return count;
+}
+
+int mbp_optimizer_slots(int optimizer) { return count_words(optimizers[optimizer].detail); }
+
+double mbp_optimizer_slot_start(int optimizer, int i, const double *parameters) {
+    mbp_slice rest = mbp_slice_of(optimizers[optimizer].detail), word = mbp_take_word(&rest);
+    while (i-- > 0)
+        word = mbp_take_word(&rest);
+    const char *equals = memchr(word.at, '=', word.length);
+    if (!equals)
+        return 0;
+    const mbp_slice name = {equals + 1, (size_t)(word.at + word.length - (equals + 1))};
+    return parameters[mbp_parameter_index(optimizers[optimizer].parameters, name)];
+}
+
+int mbp_optimizer_decay(int optimizer) {
+    return mbp_parameter_index(optimizers[optimizer].parameters, mbp_slice_of("weight_decay"));
+}
+
+int mbp_optimizer_decouples(int optimizer) {
+    enum { IN_GRADIENT, DECOUPLED };
+    static const int decoupled[] = {
+#define OPTIMIZER(name, slots, parameters, powers, decay_enters, ...) decay_enters == DECOUPLED,
+#define TRUST_OPTIMIZER(...) 0,
+#include "formulas/formulas.def"
+    };
+    return decoupled[optimizer];
+}
+
+int mbp_optimizer_decay_bias(int optimizer) { return count_words(optimizers[optimizer].parameters); }
+
+void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running *running) {
+    static void (*const advance[])(const double h[], mbp_running *run) = {
+#define OPTIMIZER(name, slots, parameters, powers, ...) powers,
+#define TRUST_OPTIMIZER(name, slots, parameters, powers, ...) powers,
+#include "formulas/formulas.def"
+    };
+    running->steps++;
+    advance[optimizer](parameters, running);
+}
+
+void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_running *running,
+                           double constants[MBP_CONSTANTS_MAX]) {
+    static void (*const prepare[])(const double h[], const mbp_running *run, double c[]) = {
+#define OPTIMIZER(name, slots, parameters, powers, decay_enters, prepare_function, step) prepare_function,
+#define TRUST_OPTIMIZER(name, slots, parameters, powers, prepare_function, ...) prepare_function,
+#include "formulas/formulas.def"
+    };
+    prepare[optimizer](parameters, running, constants);
+}

@@ -1,0 +1,227 @@
+#include "net/graph.h"
+
+#include <string.h>
+
+#include "net/statements.h"
+#include "system/text.h"
+
+enum { TEXT_MAX = 1 << 24 };
+#define PARAMS_MAX ((int64_t)1 << 48)
+
+/* ---- reading ---- */
+
+static mbp_status read_line(mbp_cursor *c) {
+    const mbp_slice word = mbp_take_word(&c->rest);
+    return !word.length || *word.at == '#' ? MBP_OK : mbp_statement_read(c, word);
+}
+
+static mbp_status read_text(mbp_net *net, mbp_slice text, mbp_error *error) {
+    mbp_cursor c = {.net = net, .error = error};
+    mbp_status status = MBP_OK;
+    while (text.length && status == MBP_OK) {
+        c.rest = mbp_take_until(&text, '\n');
+        c.line++;
+        status = read_line(&c);
+    }
+    if (status == MBP_OK && !net->outputs)
+        status = mbp_fail(error, MBP_INVALID,
+                          "the graph has no output: end it with a line \"output N\", N a node's number");
+    return status;
+}
+
+/* Sets the uses of each node. Operands have smaller numbers than their node, so one pass from the last node to the
+ * first finds all nodes that an output depends on. */
+static void count_uses(mbp_net *net) {
+    for (int i = 0; i < net->outputs; i++)
+        net->node[net->output[i].node].uses++;
+    for (int id = net->nodes - 1; id >= 0; id--)
+        for (int i = 0; net->node[id].uses && i < net->node[id].operands; i++)
+            net->node[net->operands[net->node[id].first_operand + i]].uses++;
+}
+
+static void find_homes(mbp_net *net) {
+    for (int id = 0; id < net->nodes; id++) {
+        const mbp_node *node = &net->node[id];
+        int column = 0;
+        for (int i = 0; node->kind == MBP_NODE_CONCAT && node->uses && i < node->operands; i++) {
+            mbp_node *operand = &net->node[net->operands[node->first_operand + i]];
+            if (operand->home < 0 && operand->kind != MBP_NODE_INPUT)
+                operand->home = id, operand->column = column;
+            column += (int)operand->width;
+        }
+    }
+}
+
+/* Counts the work of one row, over the nodes that an output depends on. */
+static void count_work(mbp_net *net) {
+    static const int each[MBP_NODE_KINDS] = {
+        /* operations per element; dropout and noise do nothing in inference */
+        [MBP_NODE_INPUT] = 1,  [MBP_NODE_ACTIVATION] = 1, [MBP_NODE_ADD] = 1,       [MBP_NODE_MULTIPLY] = 1,
+        [MBP_NODE_CONCAT] = 1, [MBP_NODE_BATCH_NORM] = 4, [MBP_NODE_LAYER_NORM] = 8};
+    for (int id = 0; id < net->nodes; id++) {
+        const mbp_node *node = &net->node[id];
+        const int is_dense = node->kind == MBP_NODE_DENSE;
+        if (!node->uses)
+            continue;
+        const double work = (double)node->width *
+                            (is_dense ? 2 * (double)net->layer[node->layer].in : each[node->kind]);
+        net->flops += work;
+        net->values += node->width;
+        if (is_dense && work > net->largest_product)
+            net->largest_product = work;
+    }
+}
+
+/* Sets the numbers of the tensors and their offsets in the flat vectors: parameters (the weights of dense layers in
+ * layer order, then all biases and scales) and buffers (running statistics). */
+static mbp_status place_params(mbp_net *net, mbp_error *error) {
+    int64_t count = 0;
+    int tensors = 0;
+    for (int i = 0; i < net->layers; i++) {
+        if (net->layer[i].kind == MBP_NODE_DENSE) {
+            net->layer[i].weight = count;
+            count += net->layer[i].in * net->layer[i].out; /* < 2^62 */
+        }
+        if (count > PARAMS_MAX)
+            return mbp_fail(error, MBP_INVALID, "the network has more than 2^48 parameters, up to layer %s",
+                            net->layer[i].name);
+    }
+    for (int i = 0; i < net->layers; i++) {
+        mbp_layer *layer = &net->layer[i];
+        if (layer->kind != MBP_NODE_DENSE) {
+            layer->weight = count;
+            count += layer->out;
+        }
+        if (layer->bias >= 0) {
+            layer->bias = count;
+            count += layer->out;
+        }
+        if (layer->running >= 0) {
+            layer->running = net->buffers;
+            net->buffers += 2 * layer->out;
+        }
+        layer->tensor = tensors;
+        tensors += 1 + (layer->bias >= 0) + 2 * (layer->running >= 0);
+    }
+    net->params = count;
+    return MBP_OK;
+}
+
+/* ---- the block of a net ---- */
+
+/* Upper bounds on what a text has. names: the size of the hash table of layer names, a power of 2 and at least twice
+ * the number of layers. */
+typedef struct bounds {
+    size_t nodes, layers, names, inputs, outputs, operands;
+} bounds;
+
+static size_t limited(size_t count) { return count < MBP_NODES_MAX ? count : MBP_NODES_MAX; }
+
+/* Looks only at the first word of each line; every other word may be an operand. */
+static bounds bound(mbp_slice text) {
+    bounds most = {.names = 1};
+    while (text.length) {
+        mbp_slice line = mbp_take_until(&text, '\n'), word = mbp_take_word(&line);
+        if (!word.length || *word.at == '#')
+            continue;
+        most.nodes++;
+        most.layers += (size_t)mbp_statement_has_layer(word);
+        most.inputs += (size_t)mbp_statement_is(word, MBP_NODE_INPUT);
+        most.outputs += (size_t)mbp_slice_is(word, "output");
+        while (mbp_take_word(&line).length)
+            most.operands++;
+    }
+    most.nodes = limited(most.nodes), most.layers = limited(most.layers);
+    most.inputs = limited(most.inputs), most.outputs = limited(most.outputs);
+    while (most.names < 2 * most.layers)
+        most.names *= 2;
+    return most;
+}
+
+size_t mbp_graph_cost(const char *graph) {
+    enum { NODE_COST = 128, LAYER_COST = 512, OPERAND_COST = 4 };
+    _Static_assert(sizeof(mbp_node) + sizeof(mbp_output) + sizeof(int) <= NODE_COST, "graph.h promises it");
+    _Static_assert(sizeof(mbp_layer) + 4 * sizeof(int) <= LAYER_COST, "graph.h promises it");
+    _Static_assert(sizeof(int) <= OPERAND_COST, "graph.h promises it");
+    const bounds most = bound(mbp_slice_of(graph));
+    return NODE_COST * most.nodes + LAYER_COST * most.layers + OPERAND_COST * most.operands;
+}
+
+/* Allocates a net with the arrays of its graph, all zero. */
+static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
+    const bounds most = bound(text);
+    const size_t head = (sizeof(mbp_net) + 15) / 16 * 16;
+    const size_t bytes = head + most.layers * sizeof(mbp_layer) + most.nodes * sizeof(mbp_node) +
+                         most.outputs * sizeof(mbp_output) + (most.names + most.inputs + most.operands) * sizeof(int);
+    char *at = mbp_allocate(allocator, bytes);
+    if (!at)
+        return NULL;
+    memset(at, 0, bytes);
+    mbp_net *net = (mbp_net *)at;
+    net->graph_bytes = bytes;
+    net->layer = (mbp_layer *)(at += head);
+    net->node = (mbp_node *)(at += most.layers * sizeof(mbp_layer));
+    net->output = (mbp_output *)(at += most.nodes * sizeof(mbp_node));
+    net->names = (int *)(at += most.outputs * sizeof(mbp_output));
+    net->names_mask = (uint32_t)most.names - 1;
+    net->input_nodes = net->names + most.names;
+    net->operands = net->input_nodes + most.inputs;
+    if (allocator) {
+        net->own_allocator = *allocator;
+        net->allocator = &net->own_allocator;
+    }
+    return net;
+}
+
+void mbp_graph_free(mbp_net *net) {
+    mbp_allocator copy = net->own_allocator; /* own_allocator is in the block that is freed */
+    mbp_release(net->allocator ? &copy : NULL, net, net->graph_bytes);
+}
+
+mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator *allocator, mbp_error *error) {
+    const mbp_slice text = mbp_slice_of(graph);
+    if (text.length > TEXT_MAX)
+        return mbp_fail(error, MBP_INVALID, "the graph text has more than %d bytes", TEXT_MAX);
+    mbp_net *made = allocate_graph(text, allocator);
+    if (!made)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for the graph");
+    mbp_status status = read_text(made, text, error);
+    if (status == MBP_OK)
+        status = place_params(made, error);
+    if (status != MBP_OK) {
+        mbp_graph_free(made);
+        return status;
+    }
+    count_uses(made);
+    find_homes(made);
+    count_work(made);
+    *net = made;
+    return MBP_OK;
+}
+
+mbp_status mbp_graph_count(const char *graph, int64_t *numbers, const mbp_allocator *allocator, mbp_error *error) {
+    mbp_net *net;
+    mbp_status status = mbp_graph_read(&net, graph, allocator, error);
+    if (status == MBP_OK) {
+        *numbers = net->params + net->buffers;
+        mbp_graph_free(net);
+    }
+    return status;
+}
+
+/* ---- writing ---- */
+
+size_t mbp_net_text(const mbp_net *net, char *text, size_t size) {
+    if (!net)
+        return 0;
+    mbp_writer w = {text, text ? size : 0, 0};
+    int layers = 0;
+    for (int id = 0; id < net->nodes; id++) {
+        const int new_layer = net->node[id].layer == layers;
+        layers += new_layer;
+        mbp_statement_write(&w, net, &net->node[id], new_layer);
+    }
+    for (int i = 0; i < net->outputs; i++)
+        mbp_statement_write_output(&w, &net->output[i]);
+    return w.length + 1;
+}

@@ -1,0 +1,124 @@
+/* Creates networks, draws their initial parameters, and frees them. */
+#include "net/net.h"
+
+#include <string.h>
+
+#include "formulas/random.h"
+#include "net/graph.h"
+#include "net/workspace.h"
+#include "system/floats.h"
+#include "system/sized.h"
+
+/* ---- initial parameters ---- */
+
+enum { PURPOSE_INIT = 1 };
+
+static void init_weight(mbp_net *net, int index) {
+    const mbp_layer *layer = &net->layer[index];
+    double scale = 0, draws[256];
+    mbp_distribution distribution = mbp_initialiser_scale(&layer->initialiser, (double)layer->in, (double)layer->out,
+                                                          &scale);
+    if (distribution == KEEP)
+        return;
+    const int64_t count = layer->in * layer->out;
+    for (int64_t first = 0; first < count; first += 256) {
+        const int64_t n = count - first < 256 ? count - first : 256;
+        mbp_draw(draws, first, n, distribution == NORMAL, net->dtype == MBP_F64, net->seed, PURPOSE_INIT,
+                 (uint32_t)index);
+        for (int64_t i = 0; i < n; i++) {
+            const double value = distribution == NORMAL ? scale * draws[i] : scale * (2 * draws[i] - 1);
+            if (net->dtype == MBP_F64)
+                ((double *)net->block)[layer->weight + first + i] = value;
+            else
+                ((float *)net->block)[layer->weight + first + i] = (float)value;
+        }
+    }
+}
+
+static void fill(mbp_net *net, int64_t offset, int64_t count, double value) {
+    for (int64_t i = offset; i < offset + count; i++)
+        if (net->dtype == MBP_F64)
+            ((double *)net->block)[i] = value;
+        else
+            ((float *)net->block)[i] = (float)value;
+}
+
+static MBP_APART void init(mbp_net *net) {
+    for (int i = 0; i < net->layers; i++) {
+        const mbp_layer *layer = &net->layer[i];
+        if (layer->kind == MBP_NODE_DENSE)
+            init_weight(net, i);
+        else
+            fill(net, layer->weight, layer->out, 1);
+        if (layer->bias >= 0)
+            fill(net, layer->bias, layer->out, 0);
+        if (layer->running >= 0) {
+            fill(net, net->params + layer->running, layer->out, 0);
+            fill(net, net->params + layer->running + layer->out, layer->out, 1);
+        }
+    }
+}
+
+mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    net->seed = seed;
+    const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
+    init(net);
+    mbp_float_leave(before);
+    return MBP_OK;
+}
+
+/* ---- create and free ---- */
+
+static mbp_status check_options(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
+    if (options->dtype != MBP_F32 && options->dtype != MBP_F64)
+        return mbp_fail(error, MBP_INVALID, "dtype %d: a net computes in MBP_F32 or MBP_F64", (int)options->dtype);
+    *kernels = mbp_kernels_find(options->isa, options->dtype);
+    if (!*kernels)
+        return mbp_fail(error, MBP_UNSUPPORTED,
+                        "the kernel variant \"%s\" is not in this build or does not run on this processor",
+                        options->isa);
+    mbp_status status = mbp_allocator_check(options->allocator, error);
+    return status == MBP_OK ? mbp_threads_check(options->threads, error) : status;
+}
+
+mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error) {
+    const mbp_kernels *kernels = NULL;
+    mbp_options own;
+    mbp_net *made;
+    if (!net || !graph)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", net ? "graph" : "net");
+    mbp_status status = mbp_sized_read(&own, sizeof own, options, "mbp_options", error);
+    if (status == MBP_OK)
+        status = check_options(&own, &kernels, error);
+    if (status == MBP_OK)
+        status = mbp_graph_read(&made, graph, own.allocator, error);
+    if (status != MBP_OK)
+        return status;
+    made->kernels = kernels;
+    made->random = mbp_kernels_find(kernels->isa, MBP_F64);
+    made->pool = own.pool;
+    atomic_init(&made->threads, own.threads);
+    made->dtype = own.dtype;
+    made->item = own.dtype == MBP_F64 ? sizeof(double) : sizeof(float);
+    made->block_bytes = (size_t)(made->params + made->buffers) * made->item + MBP_READABLE;
+    made->block = mbp_allocate(made->allocator, made->block_bytes);
+    if (!made->block) {
+        long long params = made->params;
+        mbp_graph_free(made);
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for %lld parameters", params);
+    }
+    memset(made->block, 0, made->block_bytes);
+    *net = made;
+    return mbp_net_init(made, own.seed, error);
+}
+
+void mbp_net_free(mbp_net *net) {
+    if (!net)
+        return;
+    mbp_workspace_free_idle(net);
+    mbp_release(net->allocator, net->notes, net->notes_bytes);
+    mbp_release(net->allocator, net->block, net->block_bytes);
+    mbp_graph_free(net);
+}

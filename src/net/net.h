@@ -1,0 +1,122 @@
+/* Floor 3: what a net is, and who owns which memory.
+ *
+ *     one block   struct mbp_net and the arrays of its graph: nodes, operands, layers, names, inputs, outputs
+ *     one block   the parameters, then the buffers, then MBP_READABLE bytes that kernels may read
+ *     one block   the notes, if there are any
+ *     one block   for each idle workspace (workspace.h)
+ *
+ * The first two never move, so pointers into them stay valid as long as the net lives. */
+#ifndef MBP_NET_H
+#define MBP_NET_H
+
+#include <stdatomic.h>
+
+#include "kernels/kernels.h"
+#include "net/catalog.h"
+#include "system/memory.h"
+#include "system/pool.h"
+
+enum { MBP_NODES_MAX = 1 << 14, MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_IDLE_MAX = 64 };
+
+typedef enum mbp_node_kind {
+    MBP_NODE_INPUT,
+    MBP_NODE_DENSE,
+    MBP_NODE_ACTIVATION,
+    MBP_NODE_ADD,
+    MBP_NODE_MULTIPLY,
+    MBP_NODE_CONCAT,
+    MBP_NODE_DROPOUT,
+    MBP_NODE_NOISE,
+    MBP_NODE_BATCH_NORM,
+    MBP_NODE_LAYER_NORM,
+    MBP_NODE_KINDS
+} mbp_node_kind;
+
+typedef struct mbp_node {
+    mbp_node_kind kind;
+    int layer;                   /* the number of its layer; -1: it has none */
+    int input;                   /* MBP_NODE_INPUT: the number of the input; others: -1 */
+    int operands, first_operand; /* how many, and where they start in net->operands */
+    int uses; /* how many outputs and operands of used nodes are this node; 0: no output depends on it */
+    /* home: the first used concat with this operand. The node's values are stored in that concat's columns, from
+     * `column` on, so that concat need not copy them. -1: the values have memory of their own. Inputs always have -1,
+     * because their values may be in the caller's memory. */
+    int home, column;
+    int64_t width;
+    /* Used by dense and activation nodes. Dropout and noise use only its parameters: rate, std. */
+    mbp_formula activation;
+} mbp_node;
+
+/* Positions in mbp_layer.setting: for all kinds of layers, for dense layers, for norms. */
+enum { MBP_LAYER_LR };
+enum { MBP_LAYER_L1 = 1, MBP_LAYER_L2, MBP_LAYER_MAX_NORM };
+enum { MBP_NORM_EPS = 1, MBP_NORM_MOMENTUM };
+
+typedef struct mbp_layer {
+    char name[MBP_NAME_SIZE];
+    mbp_node_kind kind; /* a norm has in = 1, gamma as weight and beta as bias */
+    int64_t in, out;
+    int64_t weight, bias; /* offsets in the flat vector; bias -1: none */
+    int tensor;           /* the number of its first tensor */
+    int64_t running;      /* batch_norm: offset of the running means in the buffers; the variances follow; -1: none */
+    int frozen;
+    double setting[MBP_PARAMETERS_MAX];  /* in the order of mbp_layer_settings */
+    mbp_formula activation, initialiser; /* only of MBP_NODE_DENSE */
+} mbp_layer;
+
+typedef struct mbp_output {
+    int node;
+    int activation; /* a row of the output activations; -1: not chosen */
+} mbp_output;
+
+typedef struct mbp_workspace mbp_workspace;
+
+struct mbp_net {
+    const mbp_allocator *allocator; /* NULL, or own_allocator */
+    mbp_allocator own_allocator;
+    const mbp_kernels *kernels, *random; /* random: of the same ISA, for double; draws noise */
+    mbp_dtype dtype;
+    size_t item; /* bytes of an element */
+    uint64_t seed;
+    int nodes, operand_count, layers, inputs, outputs;
+    mbp_node *node;
+    int *operands;
+    mbp_layer *layer;
+    int *names;          /* a hash table of the layers' names: layer number + 1, or 0 (words.c) */
+    uint32_t names_mask; /* its size, a power of 2, less 1 */
+    int *input_nodes;
+    mbp_output *output;
+    size_t graph_bytes, block_bytes;
+    int64_t params, buffers;
+    /* For one row, over the nodes that an output depends on; counted when the graph is read. */
+    double flops, largest_product; /* operations of a prediction, and of its largest matrix product */
+    int64_t values;                /* the sum of the nodes' widths */
+    char *block;
+    char *notes; /* of mbp_net_set_notes; NULL: none */
+    size_t notes_bytes;
+    unsigned layers_version; /* goes up when layers are frozen, unfrozen or changed; then trainers make a new plan */
+    mbp_pool *pool;
+    atomic_int threads; /* the limit; 0: no limit */
+    /* Workspaces of finished predictions, to be used again. One atomic exchange takes one, and a fork cannot interrupt
+     * that half-way. */
+    _Atomic(mbp_workspace *) idle[MBP_IDLE_MAX];
+};
+
+static inline const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->allocator; }
+
+/* mbp_share with the net's pool and limit of threads. */
+static inline void mbp_net_share(const mbp_net *net, double work, int64_t end, int64_t piece, mbp_work run, void *job) {
+    mbp_share(net->pool, mbp_net_threads(net), work, end, piece, run, job);
+}
+
+/* The buffers (running statistics). They follow the parameters in the same block. */
+static inline char *mbp_net_running(const mbp_net *net) { return net->block + (size_t)net->params * net->item; }
+
+/* Replaces the net's notes. They must have passed mbp_notes_check and be in a block of `bytes` bytes from the net's
+ * allocator, which the net then owns. NULL: no notes. */
+void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes);
+/* Refuses a negative number of threads. */
+mbp_status mbp_threads_check(int threads, mbp_error *error);
+mbp_status mbp_notes_check(const char *notes, mbp_error *error);
+
+#endif

@@ -1,0 +1,204 @@
+/* Reads and changes properties of a net. */
+#include "net/net.h"
+
+#include <string.h>
+
+#include "net/statements.h"
+#include "system/text.h"
+
+/* ---- reading ---- */
+
+mbp_dtype mbp_net_dtype(const mbp_net *net) { return net ? net->dtype : MBP_F32; }
+uint64_t mbp_net_seed(const mbp_net *net) { return net ? net->seed : 0; }
+const char *mbp_net_notes(const mbp_net *net) { return net ? net->notes : NULL; }
+const char *mbp_net_isa(const mbp_net *net) { return net ? net->kernels->isa : NULL; }
+int mbp_net_inputs(const mbp_net *net) { return net ? net->inputs : 0; }
+int mbp_net_outputs(const mbp_net *net) { return net ? net->outputs : 0; }
+int mbp_net_nodes(const mbp_net *net) { return net ? net->nodes : 0; }
+
+int64_t mbp_net_node_width(const mbp_net *net, int node) {
+    return net && node >= 0 && node < net->nodes ? net->node[node].width : 0;
+}
+
+int64_t mbp_net_input_width(const mbp_net *net, int i) {
+    return net && i >= 0 && i < net->inputs ? net->node[net->input_nodes[i]].width : 0;
+}
+
+int64_t mbp_net_output_width(const mbp_net *net, int i) {
+    return net && i >= 0 && i < net->outputs ? net->node[net->output[i].node].width : 0;
+}
+
+double mbp_net_flops(const mbp_net *net) { return net ? net->flops : 0; }
+
+void *mbp_net_params(mbp_net *net, int64_t *count) {
+    if (count)
+        *count = net ? net->params : 0;
+    return net ? net->block : NULL;
+}
+
+void *mbp_net_buffers(mbp_net *net, int64_t *count) {
+    if (count)
+        *count = net ? net->buffers : 0;
+    return net ? mbp_net_running(net) : NULL;
+}
+
+int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
+    if (!net || !tensor || i < 0 || !net->layers)
+        return 0;
+    int low = 0; /* bisection: the tensor's layer is in [low, high) */
+    for (int high = net->layers; high - low > 1;) {
+        const int middle = low + (high - low) / 2;
+        *(net->layer[middle].tensor <= i ? &low : &high) = middle;
+    }
+    const mbp_layer *layer = &net->layer[low];
+    i -= layer->tensor;
+    if (i-- == 0)
+        return *tensor = (mbp_tensor){layer->name,
+                                      "weight",
+                                      layer->weight,
+                                      layer->in,
+                                      layer->out,
+                                      layer->kind == MBP_NODE_DENSE ? 2 : 1,
+                                      0},
+               1;
+    if (layer->bias >= 0 && i-- == 0)
+        return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out, 1, 0}, 1;
+    if (layer->running >= 0 && i-- == 0)
+        return *tensor = (mbp_tensor){layer->name, "running_mean", layer->running, 1, layer->out, 1, 1}, 1;
+    if (layer->running >= 0 && i == 0)
+        return *tensor = (mbp_tensor){layer->name, "running_var", layer->running + layer->out, 1, layer->out, 1, 1}, 1;
+    return 0;
+}
+
+/* ---- changing ---- */
+
+int mbp_net_threads(const mbp_net *net) {
+    if (!net || !net->pool)
+        return 1;
+    const int limit = atomic_load_explicit(&net->threads, memory_order_relaxed), pool = mbp_pool_threads(net->pool);
+    return limit && limit < pool ? limit : pool;
+}
+
+mbp_status mbp_threads_check(int threads, mbp_error *error) {
+    if (threads >= 0)
+        return MBP_OK;
+    return mbp_fail(error, MBP_INVALID, "%d threads: give 1 or more, or 0 for as many as the pool has", threads);
+}
+
+mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    mbp_status status = mbp_threads_check(threads, error);
+    if (status == MBP_OK)
+        atomic_store_explicit(&net->threads, threads, memory_order_relaxed);
+    return status;
+}
+
+/* Sets *first and *last, so that the layers *first to *last - 1 are the one of this name, or all (NULL). */
+static mbp_status find_layers(const mbp_net *net, const char *name, int *first, int *last, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    *first = 0, *last = net->layers;
+    if (!name)
+        return MBP_OK;
+    *first = mbp_find_layer(net, mbp_slice_of(name));
+    if (*first < 0)
+        return mbp_fail(error, MBP_INVALID, "there is no layer \"%.60s\"", name);
+    *last = *first + 1;
+    return MBP_OK;
+}
+
+mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error) {
+    int i = 0, end = 0;
+    mbp_status status = find_layers(net, layer, &i, &end, error);
+    if (status != MBP_OK)
+        return status;
+    for (; i < end; i++)
+        net->layer[i].frozen = frozen != 0;
+    net->layers_version++;
+    return MBP_OK;
+}
+
+static int setting_index(const mbp_layer *layer, const char *name) {
+    return mbp_parameter_index(mbp_layer_settings(layer->kind), mbp_slice_of(name));
+}
+
+/* If the layer has the setting, adds 1 to *found and refuses a value that is out of range. */
+static mbp_status check_setting(const mbp_layer *layer, const char *name, double value, int *found, mbp_error *error) {
+    const int setting = setting_index(layer, name);
+    if (setting < 0)
+        return MBP_OK;
+    ++*found;
+    return mbp_parameter_check(mbp_layer_settings(layer->kind), setting, value, error);
+}
+
+mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error) {
+    int first = 0, end = 0, found = 0;
+    mbp_status status = find_layers(net, layer, &first, &end, error);
+    if (status == MBP_OK && !name)
+        status = mbp_fail(error, MBP_INVALID, "name is NULL");
+    for (int i = first; i < end && status == MBP_OK; i++)
+        status = check_setting(&net->layer[i], name, value, &found, error);
+    if (status != MBP_OK)
+        return status;
+    if (!found && layer)
+        return mbp_fail(error, MBP_INVALID, "layer %s has no setting \"%.60s\"; it has: %s", layer, name,
+                        mbp_layer_settings(net->layer[first].kind));
+    if (!found)
+        return mbp_fail(error, MBP_INVALID, "no layer has a setting \"%.60s\"; dense layers have: %s", name,
+                        mbp_layer_settings(MBP_NODE_DENSE));
+    for (int i = first; i < end; i++)
+        if (setting_index(&net->layer[i], name) >= 0)
+            net->layer[i].setting[setting_index(&net->layer[i], name)] = value;
+    net->layers_version++;
+    return MBP_OK;
+}
+
+mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error) {
+    mbp_formula formula = {-1, {0}};
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    if (i < 0 || i >= net->outputs)
+        return mbp_fail(error, MBP_INVALID, "output %d does not exist: the net has %d", i, net->outputs);
+    mbp_status status = MBP_OK;
+    if (activation)
+        status = mbp_formula_parse(MBP_OUTPUT_ACTIVATION, mbp_slice_of(activation), &formula, error);
+    if (status == MBP_OK)
+        net->output[i].activation = formula.row;
+    return status;
+}
+
+const char *mbp_net_output_activation(const mbp_net *net, int i) {
+    return net && i >= 0 && i < net->outputs ? mbp_formula_name(MBP_OUTPUT_ACTIVATION, net->output[i].activation)
+                                             : NULL;
+}
+
+mbp_status mbp_notes_check(const char *notes, mbp_error *error) {
+    const size_t bytes = strlen(notes) + 1;
+    if (bytes > MBP_NOTES_MAX)
+        return mbp_fail(error, MBP_INVALID, "the notes have %zu bytes; a network carries at most %d", bytes - 1,
+                        MBP_NOTES_MAX - 1);
+    return mbp_is_utf8(notes) ? MBP_OK : mbp_fail(error, MBP_INVALID, "the notes are not UTF-8");
+}
+
+void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes) {
+    mbp_release(net->allocator, net->notes, net->notes_bytes);
+    net->notes = notes;
+    net->notes_bytes = bytes;
+}
+
+mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    if (!notes || !*notes)
+        return mbp_net_keep_notes(net, NULL, 0), MBP_OK;
+    mbp_status status = mbp_notes_check(notes, error);
+    if (status != MBP_OK)
+        return status;
+    const size_t bytes = strlen(notes) + 1;
+    char *kept = mbp_allocate(net->allocator, bytes);
+    if (!kept)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", bytes);
+    mbp_net_keep_notes(net, memcpy(kept, notes, bytes), bytes);
+    return MBP_OK;
+}

@@ -1,0 +1,351 @@
+#include "net/statements.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef mbp_status (*reader)(mbp_cursor *c, mbp_node *node);
+
+static mbp_status read_input(mbp_cursor *c, mbp_node *node);
+static mbp_status read_dense(mbp_cursor *c, mbp_node *node);
+static mbp_status read_activation(mbp_cursor *c, mbp_node *node);
+static mbp_status read_pair(mbp_cursor *c, mbp_node *node);
+static mbp_status read_concat(mbp_cursor *c, mbp_node *node);
+static mbp_status read_random(mbp_cursor *c, mbp_node *node);
+static mbp_status read_norm(mbp_cursor *c, mbp_node *node);
+
+/* Positions of the keys in DENSE_TEXTS and NORM_TEXTS, the keys that take a text. LAYER is the first in both. */
+enum { LAYER, UNITS, ACTIVATION, INIT, BIAS, DENSE_FROZEN, DENSE_KEYS };
+enum { NORM_FROZEN = 1 };
+#define DENSE_TEXTS "layer units activation init bias frozen"
+#define NORM_TEXTS "layer frozen"
+
+/* The statement of each kind of node: its first word, the keys that take a text, those that take a number. */
+static const struct {
+    const char *word, *texts, *numbers;
+    reader read;
+} statements[MBP_NODE_KINDS] = {
+    [MBP_NODE_INPUT] = {"input", "", "", read_input},
+    [MBP_NODE_DENSE] = {"dense", DENSE_TEXTS, "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)", read_dense},
+    [MBP_NODE_ACTIVATION] = {"activation", "", "", read_activation},
+    [MBP_NODE_ADD] = {"add", "", "", read_pair},
+    [MBP_NODE_MULTIPLY] = {"multiply", "", "", read_pair},
+    [MBP_NODE_CONCAT] = {"concat", "", "", read_concat},
+    [MBP_NODE_DROPOUT] = {"dropout", "", "rate=0.5[0,1)", read_random},
+    [MBP_NODE_NOISE] = {"noise", "", "std=0.1[0,inf)", read_random},
+    [MBP_NODE_BATCH_NORM] = {"batch_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]", read_norm},
+    [MBP_NODE_LAYER_NORM] = {"layer_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf)", read_norm},
+};
+
+const char *mbp_layer_settings(mbp_node_kind kind) { return statements[kind].numbers; }
+int mbp_statement_is(mbp_slice word, mbp_node_kind kind) { return mbp_slice_is(word, statements[kind].word); }
+
+int mbp_statement_has_layer(mbp_slice word) {
+    for (int kind = 0; kind < MBP_NODE_KINDS; kind++)
+        if (*statements[kind].texts && mbp_slice_is(word, statements[kind].word))
+            return 1;
+    return 0;
+}
+
+static mbp_status read_settings(mbp_cursor *c, mbp_node_kind kind, mbp_settings *found) {
+    return mbp_read_settings(c, statements[kind].texts, statements[kind].numbers, found);
+}
+
+/* ---- nodes without a layer ---- */
+
+static mbp_status read_input(mbp_cursor *c, mbp_node *node) {
+    node->input = c->net->inputs;
+    c->net->input_nodes[c->net->inputs++] = c->net->nodes;
+    return mbp_read_width(c, mbp_take_word(&c->rest), &node->width);
+}
+
+/* Reads one operand and gives the node its width. */
+static mbp_status read_operand(mbp_cursor *c, mbp_node *node) {
+    mbp_status status = mbp_read_operands(c, node, 1);
+    if (status == MBP_OK)
+        node->width = mbp_operand_width(c, node, 0);
+    return status;
+}
+
+static mbp_status read_activation(mbp_cursor *c, mbp_node *node) {
+    mbp_status status = read_operand(c, node);
+    return status == MBP_OK ? mbp_read_formula(c, MBP_ACTIVATION, mbp_take_word(&c->rest), &node->activation) : status;
+}
+
+static mbp_status read_pair(mbp_cursor *c, mbp_node *node) { /* add, multiply */
+    mbp_status status = mbp_read_operands(c, node, 2);
+    if (status != MBP_OK)
+        return status;
+    node->width = mbp_operand_width(c, node, 0);
+    if (mbp_operand_width(c, node, 1) != node->width)
+        return MBP_FAIL_LINE(c, "the operands have %lld and %lld columns; they must be equally wide",
+                             (long long)node->width, (long long)mbp_operand_width(c, node, 1));
+    return MBP_OK;
+}
+
+static mbp_status read_concat(mbp_cursor *c, mbp_node *node) {
+    for (mbp_slice ahead = c->rest; node->operands < 1 || mbp_take_word(&ahead).length; ahead = c->rest) {
+        mbp_status status = mbp_read_operands(c, node, 1);
+        if (status != MBP_OK)
+            return status;
+        node->width += mbp_operand_width(c, node, node->operands - 1);
+        if (node->width > INT32_MAX)
+            return MBP_FAIL_LINE(c, "concat is wider than %d columns", INT32_MAX);
+    }
+    return MBP_OK;
+}
+
+static mbp_status read_random(mbp_cursor *c, mbp_node *node) { /* dropout, noise */
+    mbp_settings found;
+    mbp_status status = read_operand(c, node);
+    if (status == MBP_OK)
+        status = read_settings(c, node->kind, &found);
+    if (status == MBP_OK)
+        memcpy(node->activation.parameters, found.number, sizeof found.number);
+    return status;
+}
+
+/* ---- layers ---- */
+
+/* Sets node->layer to the layer that the statement names, or to -1. A layer that exists must be of the same kind, and
+ * the statement must not set anything else. */
+static mbp_status find_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
+    const mbp_net *net = c->net;
+    node->layer = found->text[LAYER].length ? mbp_find_layer(net, found->text[LAYER]) : -1;
+    if (node->layer < 0)
+        return MBP_OK;
+    const char *name = net->layer[node->layer].name;
+    mbp_slice keys = mbp_slice_of(statements[node->kind].texts);
+    if (net->layer[node->layer].kind != node->kind)
+        return MBP_FAIL_LINE(c, "layer %s is a %s layer; give this one another name by layer=", name,
+                             statements[net->layer[node->layer].kind].word);
+    for (int i = 0; i < MBP_KEYS_MAX; i++) {
+        const mbp_slice key = mbp_take_word(&keys);
+        if (i != LAYER && found->text[i].length)
+            return MBP_FAIL_LINE(c, "layer %s exists already: using it again takes no %.*s=", name, (int)key.length,
+                                 key.at);
+    }
+    if (found->given)
+        return MBP_FAIL_LINE(c, "layer %s exists already: using it again takes no settings", name);
+    return MBP_OK;
+}
+
+/* What all statements with a layer have in common: an operand, settings, and the layer if it exists. */
+static mbp_status read_layer(mbp_cursor *c, mbp_node *node, mbp_settings *found) {
+    mbp_status status = read_operand(c, node);
+    if (status == MBP_OK)
+        status = read_settings(c, node->kind, found);
+    return status == MBP_OK ? find_layer(c, node, found) : status;
+}
+
+/* A new layer for the node, at the end of net->layer. The caller counts it in net->layers when it is read. Its offsets
+ * are set when all layers are known. */
+static mbp_layer *next_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
+    mbp_layer *layer = &c->net->layer[c->net->layers];
+    node->layer = c->net->layers;
+    *layer = (mbp_layer){.kind = node->kind, .in = 1, .running = -1};
+    memcpy(layer->setting, found->number, sizeof layer->setting);
+    return layer;
+}
+
+static mbp_status name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name) {
+    return mbp_name_layer(c, layer, name, statements[layer->kind].word);
+}
+
+/* "auto" is the initialiser that suits the activation. */
+static mbp_status read_initialiser(mbp_cursor *c, mbp_slice spec, mbp_layer *layer) {
+    layer->initialiser.row = mbp_activation_initialiser(layer->activation.row);
+    if (!spec.length || mbp_slice_is(spec, "auto"))
+        return MBP_OK;
+    return mbp_read_formula(c, MBP_INITIALISER, spec, &layer->initialiser);
+}
+
+static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
+    const mbp_slice activation = found->text[ACTIVATION];
+    mbp_layer *layer = next_layer(c, node, found);
+    int bias = 1;
+    layer->in = mbp_operand_width(c, node, 0);
+    mbp_status status = name_layer(c, layer, found->text[LAYER]);
+    if (status == MBP_OK && !found->text[UNITS].length)
+        status = MBP_FAIL_LINE(c, "a new dense layer needs units=");
+    if (status == MBP_OK)
+        status = mbp_read_width(c, found->text[UNITS], &layer->out);
+    if (status == MBP_OK)
+        status = mbp_read_formula(c, MBP_ACTIVATION, activation.length ? activation : mbp_slice_of("identity"),
+                                  &layer->activation);
+    if (status == MBP_OK)
+        status = read_initialiser(c, found->text[INIT], layer);
+    if (status == MBP_OK)
+        status = mbp_read_switch(c, found->text[BIAS], &bias);
+    if (status == MBP_OK)
+        status = mbp_read_switch(c, found->text[DENSE_FROZEN], &layer->frozen);
+    layer->bias = bias ? 0 : -1;
+    c->net->layers += status == MBP_OK;
+    return status;
+}
+
+static mbp_status use_dense(mbp_cursor *c, const mbp_node *node) {
+    const mbp_layer *layer = &c->net->layer[node->layer];
+    const int64_t in = mbp_operand_width(c, node, 0);
+    if (layer->in != in)
+        return MBP_FAIL_LINE(c, "layer %s takes %lld columns, but node %d has %lld", layer->name, (long long)layer->in,
+                             c->net->operands[node->first_operand], (long long)in);
+    return MBP_OK;
+}
+
+static mbp_status read_dense(mbp_cursor *c, mbp_node *node) {
+    mbp_settings found;
+    mbp_status status = read_layer(c, node, &found);
+    if (status == MBP_OK)
+        status = node->layer < 0 ? new_dense(c, node, &found) : use_dense(c, node);
+    if (status != MBP_OK)
+        return status;
+    node->width = c->net->layer[node->layer].out;
+    node->activation = c->net->layer[node->layer].activation;
+    return MBP_OK;
+}
+
+static mbp_status new_norm(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
+    mbp_layer *layer = next_layer(c, node, found);
+    layer->out = node->width;
+    layer->running = node->kind == MBP_NODE_BATCH_NORM ? 0 : -1;
+    mbp_status status = name_layer(c, layer, found->text[LAYER]);
+    if (status == MBP_OK)
+        status = mbp_read_switch(c, found->text[NORM_FROZEN], &layer->frozen);
+    c->net->layers += status == MBP_OK;
+    return status;
+}
+
+static mbp_status use_norm(mbp_cursor *c, const mbp_node *node) {
+    const mbp_layer *layer = &c->net->layer[node->layer];
+    if (layer->out != node->width)
+        return MBP_FAIL_LINE(c, "layer %s takes %lld columns, but the node has %lld", layer->name,
+                             (long long)layer->out, (long long)node->width);
+    return MBP_OK;
+}
+
+static mbp_status read_norm(mbp_cursor *c, mbp_node *node) {
+    mbp_settings found;
+    mbp_status status = read_layer(c, node, &found);
+    if (status != MBP_OK)
+        return status;
+    return node->layer < 0 ? new_norm(c, node, &found) : use_norm(c, node);
+}
+
+/* ---- outputs ---- */
+
+static mbp_status read_output(mbp_cursor *c) {
+    mbp_net *net = c->net;
+    mbp_node named = {.first_operand = net->operand_count}; /* so that its number can be read like an operand */
+    mbp_formula activation = {-1, {0}};
+    mbp_settings found;
+    mbp_status status = mbp_read_operands(c, &named, 1);
+    if (status != MBP_OK)
+        return status;
+    const int id = net->operands[--net->operand_count];
+    for (int i = 0; i < net->outputs; i++)
+        if (net->output[i].node == id)
+            return MBP_FAIL_LINE(c, "node %d is an output already", id);
+    status = mbp_read_settings(c, "activation", "", &found);
+    if (status == MBP_OK && found.text[0].length)
+        status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[0], &activation);
+    if (status == MBP_OK)
+        net->output[net->outputs++] = (mbp_output){id, activation.row};
+    return status;
+}
+
+/* ---- any statement ---- */
+
+static mbp_status unknown_statement(mbp_cursor *c, mbp_slice word) {
+    char list[160] = "";
+    for (int kind = 0; kind < MBP_NODE_KINDS; kind++)
+        strcat(strcat(list, statements[kind].word), ", ");
+    return MBP_FAIL_LINE(c, "\"%.*s\" is not a statement: %soutput", mbp_shown(word), word.at, list);
+}
+
+static mbp_status read_node(mbp_cursor *c, mbp_slice word) {
+    mbp_net *net = c->net;
+    int kind = 0;
+    while (kind < MBP_NODE_KINDS && !mbp_slice_is(word, statements[kind].word))
+        kind++;
+    if (kind == MBP_NODE_KINDS)
+        return unknown_statement(c, word);
+    if (net->nodes == MBP_NODES_MAX)
+        return MBP_FAIL_LINE(c, "a graph has at most %d nodes", MBP_NODES_MAX);
+    mbp_node *node = &net->node[net->nodes];
+    *node = (mbp_node){
+        .kind = (mbp_node_kind)kind, .layer = -1, .input = -1, .home = -1, .first_operand = net->operand_count};
+    mbp_status status = statements[kind].read(c, node);
+    net->nodes += status == MBP_OK;
+    return status;
+}
+
+mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word) {
+    mbp_status status = mbp_slice_is(word, "output") ? read_output(c) : read_node(c, word);
+    const mbp_slice extra = mbp_take_word(&c->rest);
+    if (status == MBP_OK && extra.length)
+        return MBP_FAIL_LINE(c, "\"%.*s\" is too much here", mbp_shown(extra), extra.at);
+    return status;
+}
+
+/* ---- writing ---- */
+
+__attribute__((format(printf, 2, 3))) static void put(mbp_writer *w, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    size_t room = w->length < w->size ? w->size - w->length : 0;
+    w->length += (size_t)vsnprintf(room ? w->text + w->length : NULL, room, format, arguments);
+    va_end(arguments);
+}
+
+static void put_formula(mbp_writer *w, const char *before, mbp_kind kind, const mbp_formula *formula) {
+    char spec[MBP_SPEC_SIZE];
+    mbp_formula_print(kind, formula, spec);
+    put(w, "%s%s", before, spec);
+}
+
+static void put_numbers(mbp_writer *w, mbp_node_kind kind, const double *values) {
+    char number[MBP_NUMBER_SIZE];
+    mbp_slice name;
+    mbp_interval interval;
+    double standard;
+    for (int i = 0; mbp_parameter(statements[kind].numbers, i, &name, &standard, &interval); i++) {
+        number[mbp_print_number(number, values[i])] = 0;
+        put(w, " %.*s=%s", (int)name.length, name.at, number);
+    }
+}
+
+static void put_layer(mbp_writer *w, const mbp_layer *layer) {
+    if (layer->kind == MBP_NODE_DENSE) {
+        put(w, " units=%lld", (long long)layer->out);
+        put_formula(w, " activation=", MBP_ACTIVATION, &layer->activation);
+        put_formula(w, " init=", MBP_INITIALISER, &layer->initialiser);
+        put(w, " bias=%d", layer->bias >= 0);
+    }
+    put(w, " frozen=%d", layer->frozen);
+    put_numbers(w, layer->kind, layer->setting);
+}
+
+void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer) {
+    put(w, "%s", statements[node->kind].word);
+    for (int i = 0; i < node->operands; i++)
+        put(w, " %d", net->operands[node->first_operand + i]);
+    if (node->kind == MBP_NODE_INPUT)
+        put(w, " %lld", (long long)node->width);
+    if (node->kind == MBP_NODE_ACTIVATION)
+        put_formula(w, " ", MBP_ACTIVATION, &node->activation);
+    if (node->layer >= 0)
+        put(w, " layer=%s", net->layer[node->layer].name);
+    if (node->layer >= 0 && new_layer)
+        put_layer(w, &net->layer[node->layer]);
+    if (node->layer < 0)
+        put_numbers(w, node->kind, node->activation.parameters);
+    put(w, "\n");
+}
+
+void mbp_statement_write_output(mbp_writer *w, const mbp_output *output) {
+    put(w, "output %d", output->node);
+    if (output->activation >= 0)
+        put(w, " activation=%s", mbp_formula_name(MBP_OUTPUT_ACTIVATION, output->activation));
+    put(w, "\n");
+}

@@ -1,0 +1,27 @@
+/* Floor 3: reads and writes single statements of a graph. Each has a row in a table and a function (statements.c). */
+#ifndef MBP_STATEMENTS_H
+#define MBP_STATEMENTS_H
+
+#include "net/words.h"
+
+/* The numeric settings of this kind of layer, as a parameter text (spec.h); "": none. */
+const char *mbp_layer_settings(mbp_node_kind kind);
+/* Whether a statement that starts with this word makes a node of this kind. */
+int mbp_statement_is(mbp_slice word, mbp_node_kind kind);
+/* Whether a statement that starts with this word may make a layer. */
+int mbp_statement_has_layer(mbp_slice word);
+
+/* Reads a statement whose first word has been taken, and adds its node or output to the net. */
+mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word);
+
+/* A text that is written piece by piece. What does not fit into `size` bytes is only counted. */
+typedef struct mbp_writer {
+    char *text;
+    size_t size, length;
+} mbp_writer;
+
+/* Writes the statement of a node. new_layer: also the settings of its layer, since this is the first node with it. */
+void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer);
+void mbp_statement_write_output(mbp_writer *w, const mbp_output *output);
+
+#endif

@@ -1,0 +1,141 @@
+#include "net/words.h"
+
+#include <stdio.h>
+#include <string.h>
+
+mbp_status mbp_fail_line(mbp_cursor *c, mbp_status status) {
+    if (status != MBP_OK && c->error) {
+        char text[sizeof c->error->text];
+        memcpy(text, c->error->text, sizeof text);
+        snprintf(c->error->text, sizeof text, "graph line %d: %.*s", c->line, (int)sizeof text - 32, text);
+        c->error->node = c->net->nodes;
+    }
+    return status;
+}
+
+int mbp_shown(mbp_slice word) { return (int)(word.length > 60 ? 60 : word.length); }
+
+/* ---- single words ---- */
+
+mbp_status mbp_read_width(mbp_cursor *c, mbp_slice word, int64_t *width) {
+    if (!mbp_parse_integer(word, width) || *width < 1 || *width > INT32_MAX)
+        return MBP_FAIL_LINE(c, "\"%.*s\" is not a width (1 to %d)", mbp_shown(word), word.at, INT32_MAX);
+    return MBP_OK;
+}
+
+mbp_status mbp_read_formula(mbp_cursor *c, mbp_kind kind, mbp_slice spec, mbp_formula *formula) {
+    return mbp_fail_line(c, mbp_formula_parse(kind, spec, formula, c->error));
+}
+
+mbp_status mbp_read_switch(mbp_cursor *c, mbp_slice word, int *flag) {
+    if (word.length && !mbp_slice_is(word, "0") && !mbp_slice_is(word, "1"))
+        return MBP_FAIL_LINE(c, "bias= and frozen= are 0 or 1, not \"%.*s\"", mbp_shown(word), word.at);
+    if (word.length)
+        *flag = *word.at == '1';
+    return MBP_OK;
+}
+
+mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count) {
+    mbp_net *net = c->net;
+    for (; count; count--, node->operands++) {
+        const mbp_slice word = mbp_take_word(&c->rest);
+        int64_t id;
+        if (!mbp_parse_integer(word, &id) || id >= net->nodes)
+            return MBP_FAIL_LINE(c, "\"%.*s\" is not an earlier node (0 to %d)", mbp_shown(word), word.at,
+                                 net->nodes - 1);
+        net->operands[net->operand_count++] = (int)id;
+    }
+    return MBP_OK;
+}
+
+int64_t mbp_operand_width(const mbp_cursor *c, const mbp_node *node, int i) {
+    return c->net->node[c->net->operands[node->first_operand + i]].width;
+}
+
+/* ---- layers ---- */
+
+/* The place of a name in the hash table net->names (FNV-1a, linear probing); it is empty if no layer has the name. */
+static int *name_place(const mbp_net *net, mbp_slice name) {
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < name.length; i++)
+        hash = (hash ^ (unsigned char)name.at[i]) * 16777619u;
+    int *place = &net->names[hash & net->names_mask];
+    while (*place && !mbp_slice_is(name, net->layer[*place - 1].name))
+        place = &net->names[(uint32_t)(place - net->names + 1) & net->names_mask];
+    return place;
+}
+
+int mbp_find_layer(const mbp_net *net, mbp_slice name) { return *name_place(net, name) - 1; }
+
+static int is_name(mbp_slice name) {
+    for (size_t i = 0; i < name.length; i++) {
+        const char c = name.at[i], lower = (char)(c | 32);
+        if (!((c >= '0' && c <= '9') || (lower >= 'a' && lower <= 'z') || c == '_' || c == '-'))
+            return 0;
+    }
+    return name.length > 0 && name.length < MBP_NAME_SIZE;
+}
+
+mbp_status mbp_name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name, const char *word) {
+    if (name.length && !is_name(name))
+        return MBP_FAIL_LINE(c, "\"%.*s\" is no layer name: letters, digits, _ and -, at most %d", mbp_shown(name),
+                             name.at, MBP_NAME_SIZE - 1);
+    if (name.length)
+        memcpy(layer->name, name.at, name.length);
+    else
+        snprintf(layer->name, sizeof layer->name, "%s_%d", word, c->layers[layer->kind]);
+    c->layers[layer->kind]++;
+    int *place = name_place(c->net, mbp_slice_of(layer->name));
+    if (*place)
+        return MBP_FAIL_LINE(c,
+                             "the name %s is taken by an earlier layer; give this one another by layer=", layer->name);
+    *place = c->net->layers + 1;
+    return MBP_OK;
+}
+
+/* ---- settings ---- */
+
+/* The position of a key in `keys` ("layer units ..."), or -1. */
+static int key_index(const char *keys, mbp_slice key) {
+    mbp_slice rest = mbp_slice_of(keys), word = mbp_take_word(&rest);
+    for (int i = 0; word.length; i++, word = mbp_take_word(&rest))
+        if (word.length == key.length && memcmp(word.at, key.at, key.length) == 0)
+            return i;
+    return -1;
+}
+
+static mbp_status unknown_setting(mbp_cursor *c, mbp_slice word, const char *keys, const char *numbers) {
+    char list[160] = "";
+    mbp_slice rest = mbp_slice_of(keys), name;
+    double standard;
+    mbp_interval interval;
+    size_t length = 0;
+    for (mbp_slice key = mbp_take_word(&rest); key.length; key = mbp_take_word(&rest))
+        length += (size_t)snprintf(list + length, sizeof list - length, "%.*s=, ", (int)key.length, key.at);
+    for (int i = 0; mbp_parameter(numbers, i, &name, &standard, &interval); i++)
+        length += (size_t)snprintf(list + length, sizeof list - length, "%.*s=, ", (int)name.length, name.at);
+    list[length ? length - 2 : 0] = 0;
+    return MBP_FAIL_LINE(c, "\"%.*s\" is not one of %s", mbp_shown(word), word.at, list);
+}
+
+mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *numbers, mbp_settings *found) {
+    *found = (mbp_settings){0};
+    mbp_parameter_defaults(numbers, found->number);
+    for (mbp_slice word = mbp_take_word(&c->rest); word.length; word = mbp_take_word(&c->rest)) {
+        mbp_slice value = word;
+        const mbp_slice key = mbp_take_until(&value, '=');
+        const int is_pair = key.length < word.length, text = key_index(keys, key);
+        if (is_pair && mbp_parameter_index(numbers, key) >= 0) {
+            mbp_status status = mbp_parameter_read(word, numbers, found->number, &found->given, c->error);
+            if (status != MBP_OK)
+                return mbp_fail_line(c, status);
+            continue;
+        }
+        if (text < 0 || !value.length)
+            return unknown_setting(c, word, keys, numbers);
+        if (found->text[text].length)
+            return MBP_FAIL_LINE(c, "%.*s= is given twice", (int)key.length, key.at);
+        found->text[text] = value;
+    }
+    return MBP_OK;
+}

@@ -1,0 +1,55 @@
+/* Floor 3: what a workspace is: one block with everything whose size depends on rows or threads.
+ *
+ *     the structure and its arrays of views | the scratch of kernels, for each thread | per node from the last to the
+ *     first: values, kept z, delta, statistics | per output: targets, labels | MBP_READABLE bytes
+ *
+ * A workspace serves one call at a time. If a batch is larger than all before it, a larger block replaces this one,
+ * before anything else is changed; all views into the old block become invalid. */
+#ifndef MBP_WORKSPACE_H
+#define MBP_WORKSPACE_H
+
+#include "net/net.h"
+
+/* What a call needs besides the values of nodes. */
+typedef enum mbp_need { MBP_PREDICT = 0, MBP_TARGETS = 1, MBP_DELTAS = 2, MBP_INPUT_DELTAS = 4 } mbp_need;
+
+/* The statistics of a norm node: see mbp_norm (kernels.h). */
+typedef struct mbp_statistics {
+    double *mean, *variance, *inverse, *sum, *product;
+} mbp_statistics;
+
+struct mbp_workspace {
+    size_t bytes;
+    int64_t rows; /* capacity */
+    int needs;    /* mbp_need bits */
+    /* Per node. home: its place in this block. value: where its values are in this call: at home, or directly in the
+     * caller's array (of an input or output). z: the values before the activation, kept for the derivative; z.at is
+     * NULL if y is enough. delta: the gradient of the loss with respect to y, and later with respect to z. */
+    mbp_view *home, *value, *z, *delta;
+    mbp_statistics *statistics;     /* per node */
+    mbp_view *target_home, *target; /* per output; target.at NULL: the targets are labels */
+    int64_t **labels;               /* per output */
+    double *weight;                 /* per row */
+    char *pack;                     /* scratch of the kernels, pack_bytes for each of `threads` */
+    size_t pack_bytes;
+    int threads;
+};
+
+/* Makes sure that *workspace is large enough for these rows, needs and threads; makes one if *workspace is NULL. If
+ * this fails, *workspace is unchanged. */
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads,
+                                 mbp_error *error);
+void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace);
+
+/* How many threads are worth it for the net's largest matrix product with this number of rows. */
+int mbp_product_threads(const mbp_net *net, int64_t rows);
+/* How many rows a prediction handles at a time. */
+int64_t mbp_slice_rows(const mbp_net *net);
+
+/* The net's idle workspaces. Any number of threads may call this at the same time. take: returns one, or NULL. give:
+ * keeps it, or frees it if there are too many. */
+mbp_workspace *mbp_workspace_take_idle(mbp_net *net);
+void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace);
+void mbp_workspace_free_idle(mbp_net *net);
+
+#endif

@@ -1,0 +1,204 @@
+#include "passes/array.h"
+
+#include <string.h>
+
+#include "system/text.h"
+
+static int item_size(mbp_dtype dtype) {
+    switch (dtype) {
+    case MBP_I8:
+    case MBP_U8: return 1;
+    case MBP_F16:
+    case MBP_I16:
+    case MBP_U16: return 2;
+    case MBP_F32:
+    case MBP_I32:
+    case MBP_U32: return 4;
+    case MBP_F64:
+    case MBP_I64:
+    case MBP_U64: return 8;
+    }
+    return 0;
+}
+
+typedef __int128 wide; /* addresses do not overflow it, for any strides */
+
+static wide magnitude(wide stride) { return stride < 0 ? -stride : stride; }
+
+/* Refuses strides that make elements share memory: usually a stride was forgotten, or it counts elements instead of
+ * bytes. */
+static mbp_status check_strides(const mbp_array *array, int is_written, const char *what, int which, mbp_error *error) {
+    if (array->col_stride == item_size(array->dtype) && array->row_stride >= array->cols * array->col_stride)
+        return MBP_OK; /* the usual case */
+    const int by_row = magnitude(array->row_stride) >= magnitude(array->col_stride);
+    const wide inner = magnitude(by_row ? array->col_stride : array->row_stride);
+    const wide outer = magnitude(by_row ? array->row_stride : array->col_stride);
+    const int64_t inner_count = by_row ? array->cols : array->rows, outer_count = by_row ? array->rows : array->cols;
+    const wide item = item_size(array->dtype), span = (inner_count - 1) * inner + item;
+    if ((array->flags & MBP_SHARED && !is_written) || inner_count < 1 || outer_count < 1)
+        return MBP_OK;
+    if ((inner_count == 1 || inner >= item) && (outer_count == 1 || outer >= span))
+        return MBP_OK;
+    return mbp_fail(
+        error, MBP_INVALID,
+        "%s %d: elements may share memory, as row_stride is %lld and col_stride %lld bytes; mbp_f32 and mbp_f64 "
+        "fill them in%s",
+        what, which, (long long)array->row_stride, (long long)array->col_stride,
+        is_written ? "" : ", and flags = MBP_SHARED allows it where it is meant");
+}
+
+static mbp_status check_array(const mbp_array *array, int is_written, const char *what, int which, int64_t rows,
+                              int64_t cols, mbp_error *error) {
+    if (!array)
+        return mbp_fail(error, MBP_INVALID, "%s %d is NULL", what, which);
+    if (array->indptr || array->indices)
+        return mbp_fail(error, MBP_UNSUPPORTED, "%s %d is sparse, which is not built yet: pass it dense", what, which);
+    if (!item_size(array->dtype))
+        return mbp_fail(error, MBP_INVALID, "%s %d has the unknown dtype %d", what, which, (int)array->dtype);
+    if (array->flags & ~MBP_SHARED)
+        return mbp_fail(error, MBP_INVALID, "%s %d has the unknown flags %d: 0 or MBP_SHARED", what, which,
+                        array->flags);
+    if (array->rows < 0 || array->cols != cols || (rows >= 0 && array->rows != rows)) {
+        char expected[24] = "n";
+        if (rows >= 0)
+            expected[mbp_print_number(expected, (double)rows)] = 0;
+        return mbp_fail(error, MBP_INVALID, "%s %d has shape (%lld, %lld), but (%s, %lld) is expected", what, which,
+                        (long long)array->rows, (long long)array->cols, expected, (long long)cols);
+    }
+    if (!array->data && array->rows > 0)
+        return mbp_fail(error, MBP_INVALID, "%s %d has no data", what, which);
+    return check_strides(array, is_written, what, which, error);
+}
+
+mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
+                           mbp_error *error) {
+    return check_array(array, 0, what, which, rows, cols, error);
+}
+
+mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
+                                   mbp_error *error) {
+    return check_array(array, 1, what, which, rows, cols, error);
+}
+
+/* The extent in bytes of n elements of `size` bytes that are `stride` apart. Moves *first to the lowest of them. */
+static wide extent(int64_t n, wide stride, wide size, wide *first) {
+    *first += stride < 0 ? (n - 1) * stride : 0;
+    return (n - 1) * (stride < 0 ? -stride : stride) + size;
+}
+
+/* Matrices with the same row stride may be column blocks of one matrix: their address ranges overlap, they do not. */
+int mbp_array_overlap(const mbp_array *a, const mbp_array *b) {
+    const mbp_array *const array[2] = {a, b};
+    wide first[2], row[2], all[2];
+    for (int i = 0; i < 2; i++) {
+        if (array[i]->rows == 0 || array[i]->cols == 0)
+            return 0;
+        first[i] = (intptr_t)array[i]->data;
+        row[i] = extent(array[i]->cols, array[i]->col_stride, item_size(array[i]->dtype), &first[i]);
+        all[i] = extent(array[i]->rows, array[i]->row_stride, row[i], &first[i]);
+    }
+    if (first[0] + all[0] <= first[1] || first[1] + all[1] <= first[0])
+        return 0;
+    const wide step = a->row_stride < 0 ? -(wide)a->row_stride : a->row_stride;
+    if (step == 0 || (b->row_stride != step && b->row_stride != -step))
+        return 1;
+    const wide apart = ((first[1] - first[0]) % step + step) % step;
+    return apart < row[0] || apart + row[1] > step;
+}
+
+int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view) {
+    const int64_t item = item_size(dtype);
+    const int one_row = array->rows <= 1; /* its row stride is not used, and may be anything */
+    if (array->dtype != dtype || rows.index || (array->cols > 1 && array->col_stride != item) ||
+        (!one_row && array->row_stride % item) || (uintptr_t)array->data % (uintptr_t)item)
+        return 0;
+    *view = (mbp_view){(void *)array->data, array->cols};
+    if (!one_row)
+        *view = (mbp_view){(char *)array->data + rows.first * array->row_stride, array->row_stride / item};
+    return 1;
+}
+
+/* IEEE binary16: 1 sign, 5 exponent, 10 mantissa bits. */
+static inline float half_to_float(uint16_t half) {
+    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff;
+    const uint32_t bits = magnitude >= 0x7c00 ? magnitude << 13 | 0x7f800000 : (magnitude << 13) + (112u << 23);
+    union {
+        uint32_t bits;
+        float value;
+    } u = {bits}, tiny = {113u << 23}; /* 2^-14, the smallest normal */
+    if (magnitude < 0x400) {
+        u.bits = tiny.bits | magnitude << 13;
+        u.value -= tiny.value;
+    }
+    u.bits |= sign;
+    return u.value;
+}
+
+/* Converts one row of type S, at any address and with any stride, to `to`. */
+#define LOOP(S, decode, stride) \
+    for (int64_t j = 0; j < n; j++) { \
+        S s; \
+        memcpy(&s, from + j * (stride), sizeof s); \
+        to[j] = (TO)decode(s); \
+    }
+#define CASE(CODE, S, decode) \
+    case CODE: \
+        if (stride == (int64_t)sizeof(S)) \
+            LOOP(S, decode, (int64_t)sizeof(S)) \
+        else \
+            LOOP(S, decode, stride) \
+        break;
+#define CONVERT_ROW \
+    switch (dtype) { \
+        CASE(MBP_F32, float, ) \
+        CASE(MBP_F64, double, ) \
+        CASE(MBP_F16, uint16_t, half_to_float) \
+        CASE(MBP_I8, int8_t, ) \
+        CASE(MBP_U8, uint8_t, ) \
+        CASE(MBP_I16, int16_t, ) \
+        CASE(MBP_U16, uint16_t, ) \
+        CASE(MBP_I32, int32_t, ) \
+        CASE(MBP_U32, uint32_t, ) \
+        CASE(MBP_I64, int64_t, ) \
+        CASE(MBP_U64, uint64_t, ) \
+    }
+
+#define TO float
+static void row_to_f32(float *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype){CONVERT_ROW}
+#undef TO
+#define TO double
+static void row_to_f64(double *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) {
+    CONVERT_ROW
+}
+#undef TO
+
+/* Labels, so only integer dtypes. */
+static void row_to_i64(int64_t *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) {
+#define TO int64_t
+    switch (dtype) {
+        CASE(MBP_I8, int8_t, )
+        CASE(MBP_U8, uint8_t, )
+        CASE(MBP_I16, int16_t, )
+        CASE(MBP_U16, uint16_t, )
+        CASE(MBP_I32, int32_t, )
+        CASE(MBP_U32, uint32_t, )
+        CASE(MBP_I64, int64_t, )
+        CASE(MBP_U64, uint64_t, )
+    case MBP_F16:
+    case MBP_F32:
+    case MBP_F64: break;
+    }
+#undef TO
+}
+
+void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to) {
+    for (int64_t r = 0; r < rows.count; r++) {
+        const char *from = (const char *)array->data + mbp_row_number(rows, r) * array->row_stride;
+        if (dtype == MBP_F32)
+            row_to_f32((float *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
+        else if (dtype == MBP_F64)
+            row_to_f64((double *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
+        else
+            row_to_i64((int64_t *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
+    }
+}

@@ -1,0 +1,33 @@
+/* Floor 4: callers' arrays: checks them, uses them in place, and copies their rows. */
+#ifndef MBP_ARRAY_H
+#define MBP_ARRAY_H
+
+#include "kernels/kernels.h"
+
+/* Selected rows: the numbers index[first], index[first + 1], ...; if index is NULL, first, first + 1, ... */
+typedef struct mbp_selection {
+    const int64_t *index;
+    int64_t first, count;
+} mbp_selection;
+
+/* The caller's number of the r-th selected row. */
+static inline int64_t mbp_row_number(mbp_selection rows, int64_t r) {
+    return rows.index ? rows.index[rows.first + r] : rows.first + r;
+}
+
+/* Refuses an array that does not have this shape (rows = -1: any number of rows) or cannot be read. `what` and `which`
+ * name it in the error: "input 0". */
+mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
+                           mbp_error *error);
+/* The same for an array that is written: its elements must not share memory. */
+mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
+                                   mbp_error *error);
+/* Whether the selected rows can be used in place as a matrix of this dtype; *view is then set to them. */
+int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view);
+/* Whether two checked arrays may have a byte in common: exact for equal row strides; otherwise compares address
+ * ranges. */
+int mbp_array_overlap(const mbp_array *a, const mbp_array *b);
+/* Copies the selected rows to `to` in this dtype: F32, F64, or I64 (labels). */
+void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to);
+
+#endif

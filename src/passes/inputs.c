@@ -1,0 +1,51 @@
+#include "passes/inputs.h"
+
+#include <string.h>
+
+#include "system/text.h"
+
+mbp_status mbp_count_check(const char *what, const void *arrays, int given, int expected, mbp_error *error) {
+    if (given != expected || !arrays)
+        return mbp_fail(error, MBP_INVALID, "%d %s arrays are given, but the network has %d", arrays ? given : 0, what,
+                        expected);
+    return MBP_OK;
+}
+
+mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error) {
+    mbp_status status = mbp_count_check("input", x, n_x, net->inputs, error);
+    *rows = n_x && x ? x[0].rows : 0;
+    for (int i = 0; i < net->inputs && status == MBP_OK; i++)
+        status = mbp_array_check(&x[i], "input", i, *rows, mbp_net_input_width(net, i), error);
+    return status;
+}
+
+typedef struct gather_job {
+    const mbp_array *array;
+    mbp_selection rows;
+    mbp_dtype dtype;
+    mbp_view to;
+    size_t item;
+} gather_job;
+
+static void gather_rows(void *context, int64_t first, int64_t last, int thread) {
+    const gather_job *job = context;
+    const mbp_selection rows = {job->rows.index, job->rows.first + first, last - first};
+    const mbp_view to = {(char *)job->to.at + (size_t)(first * job->to.ld) * job->item, job->to.ld};
+    (void)thread;
+    mbp_array_gather(job->array, rows, job->dtype, to);
+}
+
+void mbp_gather(const mbp_net *net, const mbp_array *array, mbp_selection rows, mbp_view to) {
+    gather_job job = {array, rows, net->dtype, to, net->item};
+    const double work = (double)MBP_ELEMENT_WORK * (double)rows.count * (double)array->cols;
+    mbp_net_share(net, work, rows.count, mbp_piece_rows(array->cols), gather_rows, &job);
+}
+
+void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, mbp_selection rows) {
+    memcpy(w->value, w->home, (size_t)net->nodes * sizeof(mbp_view));
+    for (int i = 0; i < net->inputs; i++) {
+        const int id = net->input_nodes[i];
+        if (net->node[id].uses && !mbp_array_in_place(&x[i], rows, net->dtype, &w->value[id]))
+            mbp_gather(net, &x[i], rows, w->home[id]);
+    }
+}

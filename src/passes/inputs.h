@@ -1,0 +1,17 @@
+/* Floor 4: brings the net's inputs from callers' arrays into a workspace. */
+#ifndef MBP_INPUTS_H
+#define MBP_INPUTS_H
+
+#include "net/workspace.h"
+#include "passes/array.h"
+
+/* Refuses a wrong number of arrays. */
+mbp_status mbp_count_check(const char *what, const void *arrays, int given, int expected, mbp_error *error);
+mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error);
+/* Sets where the workspace's values are: an input in the caller's array if it can be used in place, otherwise copied to
+ * its home; all other nodes at home. */
+void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, mbp_selection rows);
+/* mbp_array_gather in the net's dtype, shared among threads. */
+void mbp_gather(const mbp_net *net, const mbp_array *array, mbp_selection rows, mbp_view to);
+
+#endif

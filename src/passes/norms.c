@@ -1,0 +1,154 @@
+/* batch_norm and layer_norm: y = gamma xhat + beta with xhat = (x - mean) / sqrt(variance + eps); and the running
+ * statistics of batch_norm. */
+#include "passes/pass.h"
+
+#include <string.h>
+
+#include "system/text.h"
+
+static const mbp_layer *layer_of(const pass *p, int id) { return &p->net->layer[p->net->node[id].layer]; }
+
+/* A layer's running statistics in `buffers`; NULL if it has none. */
+static void *running(const mbp_net *net, char *buffers, const mbp_layer *layer) {
+    return layer->running < 0 ? NULL : buffers + (size_t)layer->running * net->item;
+}
+
+static mbp_norm norm_of(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = layer_of(p, id);
+    const mbp_statistics *s = &p->w->statistics[id];
+    return (mbp_norm){.by_row = node->kind == MBP_NODE_LAYER_NORM,
+                      .rows = p->rows,
+                      .n = node->width,
+                      .x = p->w->value[operand(p, node, 0)],
+                      .y = p->w->value[id],
+                      .gamma = element(p, p->net->block, layer->weight),
+                      .beta = element(p, p->net->block, layer->bias),
+                      .eps = layer->setting[MBP_NORM_EPS],
+                      .mean = s->mean,
+                      .variance = s->variance,
+                      .inverse = s->inverse,
+                      .sum = s->sum,
+                      .product = s->product,
+                      .running = running(p->net, mbp_net_running(p->net), layer),
+                      .momentum = layer->setting[MBP_NORM_MOMENTUM]};
+}
+
+/* ---- parts that threads share ---- */
+
+typedef struct norm_job {
+    const mbp_norm *norm;
+    mbp_norm_part part;
+} norm_job;
+
+static void run_part(void *context, int64_t first, int64_t last, int thread) {
+    const norm_job *job = context;
+    (void)thread;
+    job->part(job->norm, first, last);
+}
+
+static void run_norm(const pass *p, const mbp_norm *norm, mbp_norm_part part, int64_t end, int64_t piece) {
+    norm_job job = {norm, part};
+    const double work = (double)MBP_ELEMENT_WORK * (double)norm->rows * (double)norm->n;
+    mbp_share(p->net->pool, threads_of(p), work, end, piece, run_part, &job);
+}
+
+static void by_rows(const pass *p, const mbp_norm *norm, mbp_norm_part part) {
+    run_norm(p, norm, part, norm->rows, mbp_piece_rows(norm->n));
+}
+
+static void by_columns(const pass *p, const mbp_norm *norm, mbp_norm_part part) {
+    enum { COLUMNS = 64 };
+    run_norm(p, norm, part, norm->n, COLUMNS);
+}
+
+/* ---- backward, for both ---- */
+
+/* norm.fixed: the statistics do not depend on x. */
+static void backward_norm(const pass *p, int id, mbp_norm norm) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = layer_of(p, id);
+    norm.dy = p->w->delta[id];
+    if (p->plan->grads[id] != MBP_SKIP) {
+        norm.dgamma = element(p, p->grads, layer->weight);
+        norm.dbeta = element(p, p->grads, layer->bias);
+        norm.add_gradients = p->accumulate || p->plan->grads[id] == MBP_ACCUMULATE;
+        by_columns(p, &norm, p->net->kernels->norm_sums);
+        *p->nonfinite |= !p->net->kernels->finite(norm.n, norm.dgamma) || !p->net->kernels->finite(norm.n, norm.dbeta);
+    }
+    if (edge(p, node, 0) == MBP_SKIP)
+        return;
+    norm.dx = p->w->delta[operand(p, node, 0)];
+    norm.add = edge(p, node, 0) == MBP_ACCUMULATE;
+    by_rows(p, &norm, p->net->kernels->norm_backward);
+}
+
+/* ---- layer_norm: the statistics of each row (Ba, Kiros & Hinton 2016) ---- */
+
+void mbp_forward_layer_norm(const pass *p, int id) {
+    const mbp_norm norm = norm_of(p, id);
+    by_rows(p, &norm, p->net->kernels->norm_rows);
+    by_rows(p, &norm, p->net->kernels->norm_apply);
+}
+
+void mbp_backward_layer_norm(const pass *p, int id) { backward_norm(p, id, norm_of(p, id)); }
+
+/* ---- batch_norm: the statistics of each column (Ioffe & Szegedy 2015); in inference, or if the layer is frozen, the
+ * running ones ---- */
+
+void mbp_forward_batch_norm(const pass *p, int id) {
+    const mbp_norm norm = norm_of(p, id);
+    const mbp_layer *layer = layer_of(p, id);
+    by_columns(p, &norm, p->chance && !layer->frozen ? p->net->kernels->norm_columns : p->net->kernels->norm_fixed);
+    by_rows(p, &norm, p->net->kernels->norm_apply);
+}
+
+void mbp_backward_batch_norm(const pass *p, int id) {
+    mbp_norm norm = norm_of(p, id);
+    norm.fixed = layer_of(p, id)->frozen;
+    backward_norm(p, id, norm);
+}
+
+/* ---- running statistics ---- */
+
+static int moves(const mbp_net *net, int id) {
+    return net->node[id].kind == MBP_NODE_BATCH_NORM && net->node[id].uses && !net->layer[net->node[id].layer].frozen;
+}
+
+mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *error) {
+    mbp_status status = MBP_OK;
+    for (int id = 0; id < net->nodes && rows == 1 && status == MBP_OK; id++)
+        if (moves(net, id)) {
+            status = mbp_fail(error, MBP_INVALID,
+                              "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size that "
+                              "leaves no single row",
+                              net->layer[net->node[id].layer].name);
+            if (error)
+                error->node = id;
+        }
+    return status;
+}
+
+void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t rows, char *buffers) {
+    for (int id = 0; id < net->nodes; id++) {
+        if (!moves(net, id))
+            continue;
+        const mbp_layer *layer = &net->layer[net->node[id].layer];
+        const mbp_norm norm = {.rows = rows,
+                               .n = layer->out,
+                               .mean = w->statistics[id].mean,
+                               .variance = w->statistics[id].variance,
+                               .running = running(net, buffers, layer),
+                               .momentum = layer->setting[MBP_NORM_MOMENTUM]};
+        net->kernels->norm_follow(&norm, 0, norm.n);
+    }
+}
+
+void mbp_statistics_commit(const mbp_net *net, const char *buffers) {
+    for (int i = 0; i < net->layers; i++) {
+        const mbp_layer *layer = &net->layer[i];
+        const size_t at = (size_t)layer->running * net->item;
+        if (layer->running >= 0 && !layer->frozen)
+            memcpy(mbp_net_running(net) + at, buffers + at, (size_t)(2 * layer->out) * net->item);
+    }
+}

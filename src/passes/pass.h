@@ -1,0 +1,56 @@
+/* Floor 4: the forward and the backward pass, and helpers for the functions of one node. */
+#ifndef MBP_PASS_H
+#define MBP_PASS_H
+
+#include "net/workspace.h"
+#include "passes/plan.h"
+
+typedef struct pass {
+    const mbp_net *net;
+    mbp_workspace *w; /* the values of the inputs are loaded */
+    int64_t rows;
+    const mbp_chance *chance; /* seed, step and first row of dropout and noise; NULL: inference */
+    /* Only for backward. The deltas of the outputs are in the workspace. */
+    const mbp_plan *plan;
+    char *grads;
+    int accumulate; /* 1: add to grads; 0: replace them */
+    double share;   /* factor of the gradients of the penalties */
+    int *nonfinite; /* set to 1 if the gradient of a layer is not finite */
+} pass;
+
+/* Computes the values of all nodes up to number `last`. */
+void mbp_forward_pass(const pass *p, int last);
+/* Computes all gradients that the plan wants. */
+void mbp_backward_pass(const pass *p);
+
+/* ---- running statistics of batch_norm (norms.c) ---- */
+
+/* Refuses a training batch of one row if the net has a batch_norm layer that is not frozen. */
+mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *error);
+/* Updates `buffers`, a copy of the net's, with the statistics of the training pass in the workspace. */
+void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t rows, char *buffers);
+/* Copies `buffers` into the net, except those of frozen layers. */
+void mbp_statistics_commit(const mbp_net *net, const char *buffers);
+
+/* ---- for the functions of one node ---- */
+
+static inline int operand(const pass *p, const mbp_node *node, int i) {
+    return p->net->operands[node->first_operand + i];
+}
+static inline mbp_write edge(const pass *p, const mbp_node *node, int i) {
+    return p->plan->edge[node->first_operand + i];
+}
+static inline void *element(const pass *p, void *base, int64_t i) { return (char *)base + (size_t)i * p->net->item; }
+
+/* How many threads may work: the net's limit, but not more than the workspace has scratch for. */
+static inline int threads_of(const pass *p) {
+    const int threads = mbp_net_threads(p->net);
+    return threads < p->w->threads ? threads : p->w->threads;
+}
+
+void mbp_forward_batch_norm(const pass *p, int id);
+void mbp_backward_batch_norm(const pass *p, int id);
+void mbp_forward_layer_norm(const pass *p, int id);
+void mbp_backward_layer_norm(const pass *p, int id);
+
+#endif

@@ -1,0 +1,160 @@
+/* Predictions for any number of rows, in slices. A row's result does not depend on the slice that it is in. */
+#include "passes/inputs.h"
+#include "passes/pass.h"
+#include "system/floats.h"
+#include "system/text.h"
+
+enum { SLICES_EACH = 4 }; /* per thread, so that others can take slices from a late or slow one */
+
+typedef struct prediction {
+    mbp_net *net;
+    mbp_workspace **w; /* one per thread */
+    const mbp_array *x, *out;
+    int n_out, raw, node;                /* node >= 0: predict this node instead of the outputs */
+    int64_t rows, slice_rows, most_rows; /* in total; per slice; the most of any slice */
+    int threads;                         /* that share the slices; 1: large products of each slice are shared instead */
+} prediction;
+
+static int wanted_node(const prediction *p, int i) { return p->node >= 0 ? p->node : p->net->output[i].node; }
+
+/* The rows of the caller's array that a slice fills. */
+static mbp_view out_view(const prediction *p, int i, mbp_selection slice) {
+    mbp_view view = {0};
+    mbp_array_in_place(&p->out[i], slice, p->net->dtype, &view);
+    return view;
+}
+
+static void predict_slice(const prediction *p, mbp_workspace *w, mbp_selection slice) {
+    const mbp_net *net = p->net;
+    int last = 0;
+    mbp_inputs_load(net, w, p->x, slice);
+    for (int i = 0; i < p->n_out; i++) {
+        const int id = wanted_node(p, i);
+        last = id > last ? id : last;
+        if (net->node[id].kind != MBP_NODE_INPUT) /* written directly to the caller's array */
+            w->value[id] = out_view(p, i, slice);
+    }
+    mbp_forward_pass(&(pass){.net = net, .w = w, .rows = slice.count}, last);
+    for (int i = 0; i < p->n_out; i++) { /* raw values first: outputs may be operands of others, or share memory */
+        const int id = wanted_node(p, i);
+        const mbp_view out = out_view(p, i, slice), from = w->value[id];
+        if (from.at != out.at)
+            net->kernels->copy(slice.count, net->node[id].width, out, from, NULL);
+    }
+    for (int i = 0; i < p->n_out && !p->raw && p->node < 0; i++) {
+        const int activation = net->output[i].activation;
+        const mbp_view out = out_view(p, i, slice);
+        if (activation > OUTPUT_ACTIVATION_identity)
+            net->kernels->output[activation](slice.count, net->node[wanted_node(p, i)].width, out, out, NULL);
+    }
+}
+
+static void run_slices(void *context, int64_t row, int64_t end, int thread) {
+    const prediction *p = context;
+    for (; row < end; row += p->slice_rows) {
+        const int64_t left = end - row;
+        predict_slice(p, p->w[thread], (mbp_selection){NULL, row, left < p->slice_rows ? left : p->slice_rows});
+    }
+}
+
+static double prediction_work(const prediction *p) { return p->net->flops * (double)p->rows; }
+static int64_t slice_count(const prediction *p) { return (p->rows + p->slice_rows - 1) / p->slice_rows; }
+
+/* Threads share slices if each thread gets several, because slices need no waiting between layers. Slices are made
+ * shorter if that gives each thread enough of them. */
+static void plan_slices(prediction *p) {
+    const int64_t most = mbp_slice_rows(p->net);
+    const int limit = mbp_net_threads(p->net),
+              threads = limit > 1 ? mbp_worthwhile_threads(limit, prediction_work(p)) : 1;
+    const int64_t even = p->rows / (SLICES_EACH * threads) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
+    p->most_rows = p->rows < most ? p->rows : most;
+    p->slice_rows = threads > 1 && even > 0 && even < most ? even : p->most_rows;
+    p->threads = slice_count(p) >= SLICES_EACH * threads ? threads : 1;
+}
+
+/* Takes a workspace for each thread. If memory is short, fewer threads work. Each workspace has room for most_rows even
+ * if slices are shorter, so that a later prediction of fewer rows never needs a larger one. */
+static mbp_status take_workspaces(prediction *p, mbp_error *error) {
+    for (int i = 0; i < p->threads; i++) {
+        const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
+        p->w[i] = mbp_workspace_take_idle(p->net);
+        const mbp_status status = mbp_workspace_reserve(p->net, &p->w[i], p->most_rows, MBP_PREDICT, packs,
+                                                        i ? NULL : error);
+        if (status == MBP_OK)
+            continue;
+        if (p->w[i])
+            mbp_workspace_give_idle(p->net, p->w[i]);
+        p->threads = i;
+        return i ? MBP_OK : status;
+    }
+    return MBP_OK;
+}
+
+/* Outputs must not overlap inputs: the inputs of a slice are read after the outputs of other slices were written. */
+static mbp_status check_apart(const prediction *p, int i, mbp_error *error) {
+    const mbp_net *net = p->net;
+    const mbp_array params = mbp_contiguous(net->block, net->dtype, (int64_t)net->item, 1, net->params + net->buffers);
+    int shared = net->params && mbp_array_overlap(&p->out[i], &params);
+    for (int k = 0; k < net->inputs && !shared; k++)
+        shared = mbp_array_overlap(&p->out[i], &p->x[k]);
+    for (int k = 0; k < i && !shared; k++)
+        shared = mbp_array_overlap(&p->out[i], &p->out[k]);
+    if (shared)
+        return mbp_fail(error, MBP_INVALID,
+                        "output %d shares memory with an input, another output or the parameters: give it its own", i);
+    return MBP_OK;
+}
+
+static mbp_status check_outputs(const prediction *p, mbp_error *error) {
+    const mbp_net *net = p->net;
+    if (p->raw != 0 && p->raw != 1)
+        return mbp_fail(error, MBP_INVALID, "raw is %d: it is 0 or 1, and stands before node", p->raw);
+    if (p->node < -1)
+        return mbp_fail(error, MBP_INVALID, "node is %d: give the number of a node, or -1 for the outputs", p->node);
+    if (p->node >= net->nodes || (p->node >= 0 && !net->node[p->node].uses))
+        return mbp_fail(error, MBP_INVALID, "node %d does not exist, or no output depends on it", p->node);
+    if (p->n_out != (p->node >= 0 ? 1 : net->outputs) || !p->out)
+        return mbp_fail(error, MBP_INVALID, "%d arrays are given for %d outputs", p->out ? p->n_out : 0,
+                        p->node >= 0 ? 1 : net->outputs);
+    for (int i = 0; i < p->n_out; i++) {
+        mbp_view view;
+        const int64_t width = net->node[wanted_node(p, i)].width;
+        mbp_status status = mbp_array_check_written(&p->out[i], "output", i, p->rows, width, error);
+        if (status != MBP_OK)
+            return status;
+        if (!mbp_array_in_place(&p->out[i], (mbp_selection){NULL, 0, p->rows}, net->dtype, &view))
+            return mbp_fail(error, MBP_INVALID,
+                            "output %d must have the network's dtype, aligned, with neighbouring columns", i);
+        status = check_apart(p, i, error);
+        if (status != MBP_OK)
+            return status;
+    }
+    return MBP_OK;
+}
+
+static MBP_APART mbp_status predict(prediction *p, mbp_error *error) {
+    plan_slices(p);
+    const mbp_status status = take_workspaces(p, error);
+    if (status == MBP_OK)
+        mbp_share(p->net->pool, p->threads, prediction_work(p), p->rows, p->slice_rows, run_slices, p);
+    for (int i = 0; i < p->threads; i++)
+        mbp_workspace_give_idle(p->net, p->w[i]);
+    return status;
+}
+
+mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw,
+                           int node, mbp_error *error) {
+    mbp_workspace *workspaces[MBP_THREADS_MAX];
+    prediction p = {.net = net, .w = workspaces, .x = x, .out = out, .n_out = n_out, .raw = raw, .node = node};
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    mbp_status status = mbp_inputs_check(net, x, n_x, &p.rows, error);
+    if (status == MBP_OK)
+        status = check_outputs(&p, error);
+    if (status != MBP_OK || p.rows == 0)
+        return status;
+    const mbp_float_state before = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
+    status = predict(&p, error);
+    mbp_float_leave(before);
+    return status;
+}

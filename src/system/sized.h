@@ -1,0 +1,38 @@
+/* Floor 1: callers' structures: allocators, and those that start with their size so that later versions can add fields
+ * at the end. */
+#ifndef MBP_SIZED_H
+#define MBP_SIZED_H
+
+#include <string.h>
+
+#include "system/text.h"
+
+/* Refuses an allocator without its functions. NULL: malloc. */
+static inline mbp_status mbp_allocator_check(const mbp_allocator *allocator, mbp_error *error) {
+    if (!allocator || (allocator->allocate && allocator->release))
+        return MBP_OK;
+    return mbp_fail(error, MBP_INVALID, "allocator.%s is NULL: set both functions, or pass no allocator for malloc",
+                    allocator->allocate ? "release" : "allocate");
+}
+
+/* Copies a structure into one of this version, which has `known` bytes. Refuses a smaller size, since no version has
+ * had fewer fields yet: mostly it is 0, or that of a pointer. Refuses fields of a later version unless they are 0.
+ * from NULL: all 0. */
+static inline mbp_status mbp_sized_read(void *to, size_t known, const void *from, const char *name, mbp_error *error) {
+    enum { MOST = 4096 }; /* bytes; a larger value is probably not a size */
+    size_t size = 0;
+    memset(to, 0, known);
+    if (!from)
+        return MBP_OK;
+    memcpy(&size, from, sizeof size);
+    if (size < known || size > MOST)
+        return mbp_fail(error, MBP_INVALID, "%s.size is %zu: set it to sizeof(%s)", name, size, name);
+    for (size_t i = known; i < size; i++)
+        if (((const char *)from)[i])
+            return mbp_fail(error, MBP_UNSUPPORTED, "%s has a field set that this version of microbp does not know",
+                            name);
+    memcpy(to, from, known);
+    return MBP_OK;
+}
+
+#endif

@@ -1,0 +1,117 @@
+#include "system/spec.h"
+
+#include <string.h>
+
+#include "system/floats.h"
+
+mbp_interval mbp_parse_interval(mbp_slice text) {
+    mbp_interval interval = {0, 0, text.at[0] == '(', text.at[text.length - 1] == ')'};
+    mbp_slice inside = {text.at + 1, text.length - 2};
+    mbp_slice low = mbp_take_until(&inside, ',');
+    mbp_parse_number(low, &interval.low);
+    mbp_parse_number(inside, &interval.high);
+    return interval;
+}
+
+MBP_APART int mbp_interval_has(mbp_interval interval, double value) {
+    const int above = interval.low_open ? value > interval.low : value >= interval.low;
+    const int below = interval.high_open ? value < interval.high : value <= interval.high;
+    return above && below;
+}
+
+int mbp_parameter(const char *parameters, int i, mbp_slice *name, double *value, mbp_interval *interval) {
+    mbp_slice rest = mbp_slice_of(parameters), word;
+    do
+        word = mbp_take_word(&rest);
+    while (i-- > 0 && word.length);
+    if (!word.length)
+        return 0;
+    *name = mbp_take_until(&word, '=');
+    size_t length = 0;
+    while (word.at[length] != '[' && word.at[length] != '(')
+        length++;
+    mbp_parse_number((mbp_slice){word.at, length}, value);
+    *interval = mbp_parse_interval((mbp_slice){word.at + length, word.length - length});
+    return 1;
+}
+
+int mbp_parameter_index(const char *parameters, mbp_slice name) {
+    mbp_slice here;
+    double value;
+    mbp_interval interval;
+    for (int i = 0; mbp_parameter(parameters, i, &here, &value, &interval); i++)
+        if (here.length == name.length && memcmp(here.at, name.at, name.length) == 0)
+            return i;
+    return -1;
+}
+
+mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_error *error) {
+    mbp_slice name;
+    double standard;
+    mbp_interval interval;
+    if (!mbp_parameter(parameters, i, &name, &standard, &interval))
+        return mbp_fail(error, MBP_INVALID, "there is no parameter %d in \"%s\"", i, parameters);
+    /* Comparisons raise flags and depend on whether the caller keeps subnormals. */
+    const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
+    const int has = mbp_interval_has(interval, value);
+    mbp_float_leave(before);
+    if (has)
+        return MBP_OK;
+    char number[MBP_NUMBER_SIZE];
+    mbp_print_number(number, value);
+    const char *range = name.at + name.length;
+    while (*range != '[' && *range != '(')
+        range++;
+    return mbp_fail(error, MBP_INVALID, "%.*s=%s is not in %.*s", (int)name.length, name.at, number,
+                    (int)strcspn(range, " "), range);
+}
+
+mbp_slice mbp_spec_name(mbp_slice spec) { return mbp_take_until(&spec, '('); }
+
+void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS_MAX]) {
+    mbp_slice name;
+    mbp_interval interval;
+    for (int i = 0; i < MBP_PARAMETERS_MAX && mbp_parameter(parameters, i, &name, &values[i], &interval); i++) {
+    }
+}
+
+mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given,
+                              mbp_error *error) {
+    mbp_slice value = pair;
+    mbp_slice key = mbp_take_until(&value, '=');
+    int i = mbp_parameter_index(parameters, key);
+    if (i < 0)
+        return mbp_fail(error, MBP_INVALID, "unknown parameter \"%.*s\"; the parameters are: %s",
+                        (int)(key.length > 60 ? 60 : key.length), key.at, *parameters ? parameters : "none");
+    double number;
+    if (!mbp_parse_number(value, &number))
+        return mbp_fail(error, MBP_INVALID,
+                        "\"%.*s\" is no number: give a decimal with at most 15 digits, or a hexadecimal one (0x1.8p-3)",
+                        (int)(pair.length > 60 ? 60 : pair.length), pair.at);
+    if (*given >> i & 1)
+        return mbp_fail(error, MBP_INVALID, "%.*s is given twice", (int)key.length, key.at);
+    *given |= 1u << i;
+    mbp_status status = mbp_parameter_check(parameters, i, number, error);
+    if (status == MBP_OK)
+        values[i] = number;
+    return status;
+}
+
+mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX],
+                           mbp_error *error) {
+    size_t whole = spec.length;
+    mbp_slice name = mbp_take_until(&spec, '(');
+    mbp_parameter_defaults(parameters, values);
+    if (name.length == whole)
+        return MBP_OK;
+    if (!spec.length || spec.at[spec.length - 1] != ')')
+        return mbp_fail(error, MBP_INVALID, "the parameters of %.*s must end in ')'", (int)name.length, name.at);
+    spec.length--;
+    unsigned given = 0;
+    while (spec.length) {
+        mbp_status status = mbp_parameter_read(mbp_take_until(&spec, ','), parameters, values, &given, error);
+        if (status != MBP_OK)
+            return status;
+    }
+    return MBP_OK;
+}

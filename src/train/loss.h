@@ -1,0 +1,18 @@
+/* Floor 5: the loss of the rows in a trainer's workspace, and the mean over several batches. */
+#ifndef MBP_LOSS_H
+#define MBP_LOSS_H
+
+#include "train/trainer.h"
+
+/* Returns the sum over the outputs of loss weight * sum(row weight * row loss) / total. gradients 1: also writes its
+ * derivatives to the deltas of the outputs. */
+double mbp_loss_pass(mbp_trainer *t, int64_t rows, double total, int gradients);
+
+/* The mean loss of several batches, each weighted by the sum of its row weights. */
+typedef struct mbp_mean {
+    double sum, total, value;
+} mbp_mean;
+/* Adds a batch. sum: the sum of row weight * row loss; total: the sum of the row weights. */
+void mbp_mean_add(mbp_mean *mean, double sum, double total);
+
+#endif

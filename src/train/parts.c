@@ -1,0 +1,100 @@
+/* The step in parts, for a loss function of the caller's own: forward; reading the outputs; backward from the gradients
+ * with respect to the outputs. The update is mbp_trainer_apply. */
+#include "train/step.h"
+
+#include <math.h>
+
+#include "passes/inputs.h"
+#include "passes/pass.h"
+#include "system/text.h"
+
+static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x, mbp_error *error) {
+    int64_t rows = 0;
+    mbp_status status = mbp_inputs_check(t->net, x, n_x, &rows, error);
+    if (status == MBP_OK)
+        status = mbp_statistics_check(t->net, rows, error);
+    if (status == MBP_OK)
+        status = mbp_trainer_reserve(t, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_trainer_forget(t);
+    mbp_inputs_load(t->net, t->workspace, x, (mbp_selection){NULL, 0, rows});
+    mbp_train_forward(t, rows, 0);
+    t->forward_rows = rows;
+    t->forward_layers = t->net->layers_version;
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, forward(trainer, x, n_x, error)) : status;
+}
+
+/* A view into the workspace as an array for the caller. */
+static mbp_array array_of(const mbp_net *net, mbp_view view, int64_t rows, int64_t cols) {
+    mbp_array array = mbp_contiguous(view.at, net->dtype, (int64_t)net->item, rows, cols);
+    array.row_stride = view.ld * (int64_t)net->item;
+    return array;
+}
+
+mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error) {
+    if (!trainer || !output || !trainer->forward_rows || i < 0 || i >= trainer->net->outputs)
+        return mbp_fail(error, MBP_INVALID, "there is no output %d to read: call forward first", i);
+    const int id = trainer->net->output[i].node;
+    *output = array_of(trainer->net, trainer->workspace->value[id], trainer->forward_rows,
+                       trainer->net->node[id].width);
+    return MBP_OK;
+}
+
+static mbp_status check_gradients(const mbp_trainer *t, const mbp_array *gradients, int n, mbp_error *error) {
+    if (!t->forward_rows)
+        return mbp_fail(error, MBP_INVALID, "there are no values to go back from: call forward first");
+    if (t->forward_layers != t->net->layers_version)
+        return mbp_fail(error, MBP_INVALID, "layers were frozen, released or set since forward: call forward again");
+    if (n != t->net->outputs || !gradients)
+        return mbp_fail(error, MBP_INVALID, "%d gradients are given for %d outputs", gradients ? n : 0,
+                        t->net->outputs);
+    mbp_status status = MBP_OK;
+    for (int i = 0; i < n && status == MBP_OK; i++)
+        status = mbp_array_check(&gradients[i], "gradient", i, t->forward_rows, mbp_net_output_width(t->net, i), error);
+    return status;
+}
+
+static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradients, int n, const mbp_backward *given,
+                                          mbp_error *error) {
+    mbp_backward how;
+    const mbp_selection rows = {NULL, 0, t->forward_rows};
+    mbp_status status = mbp_backward_check(&how, given, error);
+    if (status == MBP_OK)
+        status = check_gradients(t, gradients, n, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_trainer_plan(t, how.input_grads != 0);
+    for (int i = 0; i < n; i++) {
+        const int id = t->net->output[i].node;
+        if (t->plan.wanted[id])
+            mbp_array_gather(&gradients[i], rows, t->net->dtype, t->workspace->delta[id]);
+    }
+    mbp_train_backward(t, rows.count, how.accumulate, how.accumulate ? 0 : 1);
+    t->running.loss = NAN;
+    t->input_grad_rows = how.input_grads ? rows.count : 0;
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how,
+                                     mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, backward_from(trainer, gradients, n, how, error)) : status;
+}
+
+mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error) {
+    if (!trainer || !gradient || !trainer->input_grad_rows || i < 0 || i >= trainer->net->inputs)
+        return mbp_fail(error, MBP_INVALID, "there is no gradient by input %d: call backward with input_grads first",
+                        i);
+    const int id = trainer->net->input_nodes[i];
+    if (!trainer->net->node[id].uses)
+        return mbp_fail(error, MBP_INVALID, "no output depends on input %d", i);
+    *gradient = array_of(trainer->net, trainer->workspace->delta[id], trainer->input_grad_rows,
+                         trainer->net->node[id].width);
+    return MBP_OK;
+}

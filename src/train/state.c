@@ -1,0 +1,210 @@
+/* A trainer's state: its vectors, its numbers by name, its steps, and the average of its parameters and buffers. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "system/text.h"
+
+void *mbp_trainer_grads(mbp_trainer *trainer) { return trainer ? trainer->grads : NULL; }
+
+void *mbp_trainer_slot(mbp_trainer *trainer, int i) {
+    return trainer && i >= 0 && i < trainer->slot_count ? trainer->slots[i] : NULL;
+}
+
+static int parameter_index(const mbp_trainer *trainer, const char *name) {
+    if (strcmp(name, "decay_bias") == 0)
+        return trainer->decay_bias;
+    return mbp_parameter_index(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), mbp_slice_of(name));
+}
+
+static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, int *index, mbp_error *error) {
+    if (!trainer || !name)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", trainer ? "name" : "trainer");
+    *index = parameter_index(trainer, name);
+    if (*index >= 0)
+        return MBP_OK;
+    return mbp_fail(error, MBP_INVALID, "%s has no parameter \"%.60s\"; it has: %s; every trainer has: %s",
+                    mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row), name,
+                    mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), MBP_TRAINER_SETTINGS);
+}
+
+static int setting_index(const mbp_trainer *trainer, const char *name) {
+    return trainer && name ? mbp_parameter_index(MBP_TRAINER_SETTINGS, mbp_slice_of(name)) : -1;
+}
+
+/* "loss" and "last_loss" are read and set by name, like parameters. */
+static double *running_loss(mbp_trainer *trainer, const char *name) {
+    if (!trainer || !name)
+        return NULL;
+    return strcmp(name, "loss") == 0        ? &trainer->running.loss
+           : strcmp(name, "last_loss") == 0 ? &trainer->running.last_loss
+                                            : NULL;
+}
+
+mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error) {
+    const int setting = setting_index(trainer, name);
+    int i = -1;
+    const double *loss = running_loss((mbp_trainer *)trainer, name);
+    if (value && loss)
+        return *value = *loss, MBP_OK;
+    if (value && setting >= 0)
+        return *value = trainer->setting[setting], MBP_OK;
+    mbp_status status = value ? find_parameter(trainer, name, &i, error)
+                              : mbp_fail(error, MBP_INVALID, "value is NULL");
+    if (status == MBP_OK)
+        *value = trainer->optimizer.parameters[i];
+    return status;
+}
+
+static mbp_status set_setting(mbp_trainer *trainer, int setting, double value, mbp_error *error) {
+    mbp_status status = mbp_parameter_check(MBP_TRAINER_SETTINGS, setting, value, error);
+    if (status == MBP_OK)
+        trainer->setting[setting] = value;
+    return status;
+}
+
+mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
+    const int setting = setting_index(trainer, name);
+    int i = -1;
+    double *loss = running_loss(trainer, name);
+    if (loss)
+        return *loss = value, MBP_OK;
+    if (setting >= 0)
+        return set_setting(trainer, setting, value, error);
+    mbp_status status = find_parameter(trainer, name, &i, error);
+    if (status != MBP_OK)
+        return status;
+    if (i == trainer->decay_bias)
+        return mbp_fail(error, MBP_INVALID, "decay_bias is chosen when the trainer is made");
+    status = mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), i, value, error);
+    if (status == MBP_OK)
+        trainer->optimizer.parameters[i] = value;
+    return status;
+}
+
+int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? trainer->running.steps : 0; }
+
+enum { REPLAY_MAX = 1 << 30 }; /* updates: one or two seconds. With a beta of 1 - 1e-6 the products reach 0 earlier. */
+
+/* Sets the running values to what `steps` updates would have left. The running products are computed step by step,
+ * because each step rounds them, until they reach 0 or 1 and no longer change. If that takes more than REPLAY_MAX
+ * steps, this fails. */
+static MBP_APART mbp_status set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
+    mbp_running run = {.power = {1, 1}, .loss = NAN, .last_loss = NAN};
+    double before[2] = {0, 0};
+    while (run.steps < steps && memcmp(before, run.power, sizeof before) != 0) {
+        memcpy(before, run.power, sizeof before);
+        mbp_optimizer_advance(trainer->optimizer.row, trainer->optimizer.parameters, &run);
+        if (run.steps == REPLAY_MAX && steps > REPLAY_MAX)
+            return mbp_fail(error, MBP_INVALID,
+                            "the state after %lld updates takes too long to restore with such betas", (long long)steps);
+    }
+    run.steps = steps;
+    trainer->running = run;
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
+    if (steps < 0)
+        return mbp_fail(error, MBP_INVALID, "the step count cannot be negative");
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK)
+        return status;
+    return mbp_trainer_leave(trainer, set_steps(trainer, steps, error));
+}
+
+mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK)
+        return status;
+    trainer->seed = seed;
+    return mbp_trainer_leave(trainer, MBP_OK);
+}
+
+mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK)
+        return status;
+    memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
+    if (trainer->average.at)
+        memset(trainer->average.at, 0, trainer->average.bytes);
+    trainer->is_pending = 0;
+    mbp_trainer_start(trainer);
+    return mbp_trainer_leave(trainer, MBP_OK);
+}
+
+/* ---- the average ---- */
+
+int64_t mbp_average_count(const mbp_trainer *t) {
+    return t->average.at && t->running.steps >= t->average.first
+               ? (t->running.steps - t->average.first) / t->average.every + 1
+               : 0;
+}
+
+static mbp_status check_average(double decay, int64_t start, int64_t every, mbp_error *error) {
+    if (!(decay >= 0 && decay <= 1))
+        return mbp_fail(error, MBP_INVALID, "the decay of an average is in [0,1]");
+    if (start < 0 || every < 1)
+        return mbp_fail(error, MBP_INVALID,
+                        "an average starts at update %lld, at least 0, and takes every %lld-th, at least 1",
+                        (long long)start, (long long)every);
+    return MBP_OK;
+}
+
+/* The first of start, start + every, ... that comes after `steps` updates. */
+static int64_t next_of(int64_t start, int64_t every, int64_t steps) {
+    if (steps < start)
+        return start;
+    return every > INT64_MAX - steps ? INT64_MAX : steps - (steps - start) % every + every;
+}
+
+static MBP_APART mbp_status set_average(mbp_trainer *t, double decay, int64_t start, int64_t every, mbp_error *error) {
+    const size_t bytes = (size_t)(t->net->params + t->net->buffers) * t->net->item + MBP_READABLE;
+    mbp_status status = check_average(decay, start, every, error);
+    if (status != MBP_OK)
+        return status;
+    char *at = t->average.at ? t->average.at : mbp_allocate(t->net->allocator, bytes);
+    if (!at)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for an average of %lld parameters", (long long)t->net->params);
+    memset(at, 0, bytes);
+    t->average = (mbp_average){at, bytes, decay, next_of(start, every, t->running.steps), every};
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, set_average(trainer, decay, start, every, error)) : status;
+}
+
+void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count) {
+    if (count)
+        *count = trainer ? mbp_average_count(trainer) : 0;
+    return trainer ? trainer->average.at : NULL;
+}
+
+typedef struct average_job {
+    const mbp_trainer *trainer;
+    mbp_map map;
+    double rate;
+} average_job;
+
+static void run_average(void *context, int64_t first, int64_t last, int thread) {
+    const average_job *job = context;
+    const mbp_net *net = job->trainer->net;
+    const size_t at = (size_t)first * net->item;
+    const int64_t n = last - first;
+    (void)thread;
+    job->map(1, n, (mbp_view){job->trainer->average.at + at, n}, (mbp_view){net->block + at, n}, &job->rate);
+}
+
+void mbp_average_update(const mbp_trainer *t) {
+    const mbp_net *net = t->net;
+    const mbp_average *average = &t->average;
+    if (!average->at || t->running.steps < average->first || (t->running.steps - average->first) % average->every)
+        return;
+    const int64_t count = mbp_average_count(t), length = net->params + net->buffers;
+    average_job job = {t, count == 1 ? net->kernels->copy : net->kernels->mix,
+                       average->decay < 1 ? 1 - average->decay : 1 / (double)count};
+    mbp_net_share(net, (double)MBP_ELEMENT_WORK * (double)length, length, MBP_UPDATE_RUN, run_average, &job);
+}

@@ -1,0 +1,90 @@
+/* Floor 5: what a trainer is, and who owns which memory.
+ *
+ *     one block   struct mbp_trainer, its objectives, the plan of the backward pass, pending buffers, gradients, slots,
+ *                 then MBP_READABLE bytes. It never moves.
+ *     one block   the average of parameters and buffers, if there is one
+ *     one block   its workspace
+ *
+ * It refers to its net and does not own it. */
+#ifndef MBP_TRAINER_H
+#define MBP_TRAINER_H
+
+#include "formulas/running.h"
+#include "net/workspace.h"
+#include "passes/plan.h"
+#include "system/floats.h"
+
+/* The loss of one output. */
+typedef struct mbp_objective {
+    mbp_formula loss; /* row -1: the caller computes it */
+    double weight;
+    int labels; /* integer labels may be targets */
+    int signs;  /* targets are -1 or +1 */
+    mbp_interval targets;
+} mbp_objective;
+
+/* The settings that every trainer has besides its optimizer's parameters: gradient clipping. */
+#define MBP_TRAINER_SETTINGS "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
+enum { MBP_CLIP_NORM, MBP_CLIP_LAYER_NORM, MBP_CLIP_VALUE };
+
+enum { MBP_UPDATE_RUN = 32 << 10 }; /* elements that a thread takes at a time in passes over flat vectors */
+
+/* A running average of [parameters, buffers] over the states after the updates first, first + every, ... */
+typedef struct mbp_average {
+    char *at; /* NULL: none */
+    size_t bytes;
+    double decay; /* 1: all states count the same */
+    int64_t first, every;
+} mbp_average;
+
+struct mbp_trainer {
+    mbp_net *net;
+    size_t bytes;
+    atomic_flag busy;
+    mbp_float_state floats; /* the caller's state, while busy */
+    mbp_formula optimizer;
+    int decay, decay_bias; /* positions among its parameters */
+    const double *rate;    /* the next update's learning rate, in an epoch with its own; NULL: the optimizer's lr */
+    mbp_running running;
+    uint64_t seed;            /* of dropout and noise */
+    mbp_objective *objective; /* per output */
+    mbp_plan plan;
+    char *grads;
+    void *slots[MBP_SLOTS_MAX];
+    int slot_count;
+    char *pending;  /* the buffers after the next update */
+    int is_pending; /* whether a backward pass since the last update set them */
+    mbp_workspace *workspace;
+    mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
+    int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
+    unsigned forward_layers; /* the net's layers_version when they were computed */
+    int64_t input_grad_rows; /* rows whose input gradients are in the workspace; 0: none */
+    int nonfinite;           /* whether the last backward pass computed a gradient that is not finite */
+    double setting[MBP_PARAMETERS_MAX];
+    mbp_average average;
+};
+
+/* Locks the trainer for one call and sets the library's floating-point state, with subnormals flushed. Fails if the
+ * trainer is locked. The computation between enter and leave must be in a function marked MBP_APART (floats.h). */
+mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error);
+/* Restores the floating-point state and unlocks the trainer; returns status. */
+mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status);
+
+/* Makes room for a batch in the trainer's workspace. */
+mbp_status mbp_trainer_reserve(mbp_trainer *t, int64_t rows, int needs, mbp_error *error);
+/* Plans the backward pass again if layers were changed, or if input gradients or clipping by layer were turned on or
+ * off. Then it also sets the gradients of frozen layers to 0. */
+void mbp_trainer_plan(mbp_trainer *t, int input_grads);
+/* Marks the values and input gradients in the workspace as invalid; called before they are overwritten. */
+static inline void mbp_trainer_forget(mbp_trainer *t) { t->forward_rows = t->input_grad_rows = 0; }
+/* Resets the slots and the running values to their state before the first step. */
+void mbp_trainer_start(mbp_trainer *trainer);
+
+/* ---- the average (state.c) ---- */
+
+/* How many states the average covers. */
+int64_t mbp_average_count(const mbp_trainer *t);
+/* If the average counts the present update: a += rate (p - a). */
+void mbp_average_update(const mbp_trainer *t);
+
+#endif

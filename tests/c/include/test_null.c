@@ -1,0 +1,148 @@
+/* NULL where a pointer must be: the call answers MBP_INVALID, or 0 or NULL where it returns no status. Each call has a
+ * process of its own, so that a crash counts as one failure. */
+#include "api.h"
+
+#include <sys/wait.h>
+
+static mbp_net *net;
+static mbp_trainer *trainer;
+static problem *p;
+static mbp_net *made;
+static mbp_trainer *made_trainer;
+static mbp_array array;
+static mbp_tensor tensor;
+static double number;
+static int64_t count;
+static size_t size = 10;
+static char bytes[10];
+#define LOSSES dag_losses, NULL, 2
+
+#define NULL_CALLS(X) \
+    X(mbp_net_create(NULL, dag, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_create(&made, NULL, NULL, NULL) == MBP_INVALID && !made) \
+    X((mbp_net_free(NULL), 1)) \
+    X(mbp_net_text(NULL, NULL, 0) == 0) \
+    X(mbp_net_text(net, NULL, 10) > 10) \
+    X(mbp_net_dtype(NULL) == MBP_F32) \
+    X(mbp_net_seed(NULL) == 0) \
+    X(mbp_net_isa(NULL) == NULL) \
+    X(mbp_net_notes(NULL) == NULL) \
+    X(mbp_net_inputs(NULL) == 0) \
+    X(mbp_net_outputs(NULL) == 0) \
+    X(mbp_net_nodes(NULL) == 0) \
+    X(mbp_net_input_width(NULL, 0) == 0) \
+    X(mbp_net_output_width(NULL, 0) == 0) \
+    X(mbp_net_node_width(NULL, 0) == 0) \
+    X(mbp_pool_create(NULL, 2, NULL, NULL) == MBP_INVALID) \
+    X((mbp_pool_free(NULL), 1)) \
+    X(mbp_pool_threads(NULL) == 1) \
+    X(mbp_pool_set_limit(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_net_threads(NULL) == 1) \
+    X(mbp_net_set_threads(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_net_flops(NULL) == 0) \
+    X(mbp_net_params(NULL, &count) == NULL) \
+    X(mbp_net_params(net, NULL) != NULL) \
+    X(mbp_net_buffers(NULL, &count) == NULL) \
+    X(mbp_net_buffers(net, NULL) != NULL) \
+    X(mbp_net_tensor(NULL, 0, &tensor) == 0) \
+    X(mbp_net_tensor(net, 0, NULL) == 0) \
+    X(mbp_net_init(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_net_freeze(NULL, "a", 1, NULL) == MBP_INVALID) \
+    X(mbp_net_set_layer(NULL, "a", "lr", 1, NULL) == MBP_INVALID) \
+    X(mbp_net_set_layer(net, "a", NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_net_set_output(NULL, 0, "exp", NULL) == MBP_INVALID) \
+    X(mbp_net_set_notes(NULL, "notes", NULL) == MBP_INVALID) \
+    X(mbp_net_set_notes(net, NULL, NULL) == MBP_OK && mbp_net_notes(net) == NULL) \
+    X(mbp_net_set_output(net, 0, NULL, NULL) == MBP_OK && !mbp_net_output_activation(net, 0)) \
+    X(mbp_net_output_activation(NULL, 0) == NULL) \
+    X(mbp_net_predict(NULL, p->x, 2, p->out, 2, 1, -1, NULL) == MBP_INVALID) \
+    X(mbp_net_predict(net, NULL, 2, p->out, 2, 1, -1, NULL) == MBP_INVALID) \
+    X(mbp_net_predict(net, p->x, 2, NULL, 2, 1, -1, NULL) == MBP_INVALID) \
+    X(mbp_net_predict(net, p->x, 2, NULL, 1, 0, 3, NULL) == MBP_INVALID) \
+    X(mbp_net_save(NULL, "/tmp/never", NULL) == MBP_INVALID) \
+    X(mbp_net_save(net, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_load(NULL, "/tmp/never", NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_load(&made, NULL, NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_write(NULL, bytes, &size, NULL) == MBP_INVALID) \
+    X(mbp_net_write(net, bytes, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_write(net, NULL, &(size_t){100000}, NULL) == MBP_INVALID) \
+    X(mbp_net_read(NULL, bytes, 10, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_read(&made, NULL, 10, NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_read_with(&made, NULL, bytes, 10, NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_load_with(&made, NULL, "/tmp/never", NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_write_with(NULL, NULL, bytes, &size, NULL) == MBP_INVALID) \
+    X(mbp_net_save_with(NULL, NULL, "/tmp/never", NULL) == MBP_INVALID) \
+    X((mbp_extras_free(NULL), 1)) \
+    X(mbp_trainer_create(NULL, net, LOSSES, "sgd", NULL) == MBP_INVALID) \
+    X(mbp_trainer_create(&made_trainer, NULL, LOSSES, "sgd", NULL) == MBP_INVALID && !made_trainer) \
+    X(mbp_trainer_create(&made_trainer, net, NULL, NULL, 2, "sgd", NULL) == MBP_INVALID && !made_trainer) \
+    X(mbp_trainer_create(&made_trainer, net, LOSSES, NULL, NULL) == MBP_INVALID && !made_trainer) \
+    X((mbp_trainer_free(NULL), 1)) \
+    X(mbp_trainer_step(NULL, &p->batch, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_step(trainer, NULL, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_step(trainer, &p->batch, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_step(trainer, &(mbp_batch){.size = sizeof(mbp_batch), .n_x = 2, .y = p->y, .n_y = 2}, &number, \
+                       NULL) == MBP_INVALID) \
+    X(mbp_trainer_step(trainer, &(mbp_batch){.size = sizeof(mbp_batch), .x = p->x, .n_x = 2, .n_y = 2}, &number, \
+                       NULL) == MBP_INVALID) \
+    X(mbp_trainer_backward(NULL, &p->batch, NULL, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_backward(trainer, NULL, NULL, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_backward(trainer, &p->batch, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_apply(NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_forward(NULL, p->x, 2, NULL) == MBP_INVALID) \
+    X(mbp_trainer_forward(trainer, NULL, 2, NULL) == MBP_INVALID) \
+    X(mbp_trainer_output(NULL, 0, &array, NULL) == MBP_INVALID) \
+    X(mbp_trainer_output(trainer, 0, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_backward_from(NULL, p->y, 2, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_backward_from(trainer, NULL, 2, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_evaluate(NULL, &p->batch, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_evaluate(trainer, NULL, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_evaluate(trainer, &p->batch, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_epoch(NULL, &p->batch, NULL, 4, 2, NULL, NULL, NULL, &number, &count, NULL) == MBP_INVALID) \
+    X(mbp_trainer_epoch(trainer, NULL, NULL, 4, 2, NULL, NULL, NULL, &number, &count, NULL) == MBP_INVALID) \
+    X(mbp_trainer_epoch(trainer, &p->batch, NULL, 4, 2, NULL, NULL, NULL, NULL, &count, NULL) == MBP_INVALID) \
+    X(mbp_trainer_epoch(trainer, &p->batch, NULL, 4, 2, NULL, NULL, NULL, &number, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_grads(NULL) == NULL) \
+    X(mbp_trainer_slot(NULL, 0) == NULL) \
+    X(mbp_trainer_input_grad(NULL, 0, &array, NULL) == MBP_INVALID) \
+    X((mbp_trainer_backward(trainer, &p->batch, HOW(.input_grads = 1), &number, NULL), \
+       mbp_trainer_input_grad(trainer, 0, NULL, NULL) == MBP_INVALID)) \
+    X(mbp_trainer_get(NULL, "lr", &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_get(trainer, NULL, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_get(trainer, "lr", NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set(NULL, "lr", 1, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set(trainer, NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_trainer_steps(NULL) == 0) \
+    X(mbp_trainer_set_steps(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set_average(NULL, 1, 0, 1, NULL) == MBP_INVALID) \
+    X(mbp_trainer_average(NULL, &count) == NULL) \
+    X(mbp_trainer_average(trainer, NULL) == NULL) \
+    X(mbp_trainer_set_seed(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_trainer_reset(NULL, NULL) == MBP_INVALID) \
+    X((mbp_permutation(1, 2, 3, 4, NULL), 1))
+
+static void test_null(void) {
+    OK(mbp_trainer_forward(trainer, p->x, 2, &error)); /* for those that need one before */
+    fflush(stdout);
+#define X(call) \
+    { \
+        const pid_t child = fork(); \
+        int status; \
+        if (child == 0) \
+            _exit(!(call)); \
+        waitpid(child, &status, 0); \
+        CHECK(status == 0, "%s: %s %d", #call, WIFSIGNALED(status) ? "killed by signal" : "it is not so: exit", \
+              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)); \
+    }
+    NULL_CALLS(X)
+#undef X
+}
+
+int main(void) {
+    net = net_new(dag, NULL);
+    trainer = dag_trainer(net, "adam");
+    p = problem_new(MBP_F32, 8);
+    test_null();
+    mbp_trainer_free(trainer), mbp_net_free(net), problem_free(p);
+    return report("NULL");
+}

@@ -1,0 +1,97 @@
+/* What can be asked of nets, trainers and formulas, at and past its ends; and any step count can be set. */
+#include "api.h"
+
+#include <sys/wait.h>
+
+static void test_questions(void) {
+    static const int64_t widths[DAG_NODES] = {5, 3, 7, 7, 7, 7, 10, 3, 3, 3, 2, 1};
+    static const char *const layers[] = {"a", "b", "c", "out", "side"};
+    mbp_net *net = net_new(dag, OPTIONS(.dtype = MBP_F64, .seed = UINT64_MAX));
+    mbp_trainer *trainer = dag_trainer(net, "adam");
+    int64_t count = -1, buffers = -1, next = 0, weights = 0;
+    CHECK(strcmp(mbp_version(), MBP_VERSION) == 0, "%s", mbp_version());
+    CHECK(mbp_net_dtype(net) == MBP_F64 && mbp_net_seed(net) == UINT64_MAX && strcmp(mbp_net_isa(net), "") != 0,
+          "options");
+    CHECK(mbp_net_inputs(net) == 2 && mbp_net_outputs(net) == 2 && mbp_net_nodes(net) == DAG_NODES, "counts");
+    for (int i = 0; i < DAG_NODES; i++)
+        CHECK(mbp_net_node_width(net, i) == widths[i], "node %d is %lld wide", i,
+              (long long)mbp_net_node_width(net, i));
+    CHECK(mbp_net_input_width(net, 1) == 3 && mbp_net_output_width(net, 0) == 2 && mbp_net_output_width(net, 1) == 1,
+          "widths");
+    static const int out_of_range[] = {-1, DAG_NODES, INT32_MAX, INT32_MIN};
+    mbp_tensor t;
+    for (int i = 0; i < 4; i++) {
+        const int k = out_of_range[i];
+        CHECK(mbp_net_node_width(net, k) == 0 && mbp_net_input_width(net, k) == 0 && mbp_net_output_width(net, k) == 0,
+              "width of %d", k);
+        CHECK(!mbp_net_tensor(net, k, &t) && !mbp_trainer_slot(trainer, k) && !mbp_isa_name(k) && !mbp_isa_runs(k),
+              "what is at %d", k);
+        for (int kind = -1; kind <= MBP_OUTPUT_ACTIVATION + 1; kind++)
+            CHECK(!mbp_formula_name((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
+                      !mbp_formula_parameters((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
+                      !mbp_formula_detail((mbp_kind)kind, k == DAG_NODES ? 99 : k),
+                  "formula %d", k);
+    }
+    mbp_net_params(net, &count);
+    mbp_net_buffers(net, &buffers);
+    for (int pass = 0; pass < 2; pass++) /* all weights in layer order, then all biases */
+        for (int i = 0, layer = 0; mbp_net_tensor(net, i, &t); i++) {
+            const int is_bias = strcmp(t.name, "bias") == 0;
+            CHECK(strcmp(t.layer, layers[layer]) == 0, "tensor %d is of layer %s", i, t.layer);
+            CHECK(is_bias != pass || t.offset == next, "%s.%s at %lld, not %lld", t.layer, t.name, (long long)t.offset,
+                  (long long)next);
+            if (is_bias == pass)
+                next += t.in * t.out;
+            weights += is_bias || pass ? 0 : t.in * t.out;
+            layer += is_bias || strcmp(t.layer, "side") == 0;
+        }
+    CHECK(next == count && count == 5 * 7 + 7 * 7 + 10 * 3 + 3 * 2 + 3 + 7 + 7 + 3 + 2 && buffers == 0,
+          "%lld parameters, %lld in tensors", (long long)count, (long long)next);
+    /* layer b is used twice */
+    CHECK(mbp_net_flops(net) >= 2.0 * (double)(weights + 49), "%g operations", mbp_net_flops(net));
+    CHECK(mbp_trainer_slot(trainer, 0) && mbp_trainer_slot(trainer, 1) && !mbp_trainer_slot(trainer, 2),
+          "adam has two slots");
+    double value;
+    OK(mbp_trainer_set(trainer, "beta1", 0.5, &error));
+    OK(mbp_trainer_get(trainer, "beta1", &value, &error));
+    CHECK(value == 0.5, "beta1 is %g", value);
+    OK(mbp_trainer_set_steps(trainer, 1000, &error));
+    CHECK(mbp_trainer_steps(trainer) == 1000, "steps");
+    OK(mbp_trainer_set(trainer, "beta2", 0.999999999999999, &error)); /* its products would take years to settle */
+    CHECK(mbp_trainer_set_steps(trainer, (int64_t)1 << 50, NULL) == MBP_INVALID && mbp_trainer_steps(trainer) == 1000,
+          "steps without end");
+    OK(mbp_trainer_reset(trainer, &error));
+    CHECK(mbp_trainer_steps(trainer) == 0, "steps after a reset");
+    mbp_trainer_free(trainer), mbp_net_free(net);
+}
+
+static int takes_any_step_count(mbp_net *net) {
+    for (int i = 0; mbp_formula_name(MBP_OPTIMIZER, i); i++) {
+        mbp_trainer *trainer = dag_trainer(net, mbp_formula_name(MBP_OPTIMIZER, i));
+        if (mbp_trainer_set_steps(trainer, INT64_MAX, NULL) != MBP_OK || mbp_trainer_steps(trainer) != INT64_MAX)
+            return 0;
+        mbp_trainer_free(trainer);
+    }
+    return 1;
+}
+
+/* Any step count is set at once; in a process of its own, which an alarm ends. */
+static void test_large_step_count(void) {
+    mbp_net *net = net_new(dag, NULL);
+    int status;
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(10);
+        _exit(!takes_any_step_count(net));
+    }
+    waitpid(child, &status, 0);
+    CHECK(status == 0, "setting INT64_MAX steps: %s", WIFSIGNALED(status) ? "takes more than 10 s" : "refused");
+    mbp_net_free(net);
+}
+
+int main(void) {
+    test_questions();
+    test_large_step_count();
+    return report("questions");
+}

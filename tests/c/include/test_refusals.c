@@ -1,0 +1,443 @@
+/* Counts, shapes, names and values that are wrong: each is refused with a text that names it, and nothing has
+ * changed. */
+#include "api.h"
+
+static mbp_net *net;
+static mbp_trainer *trainer;
+static problem *p;
+
+static mbp_net *made;
+static mbp_trainer *made_trainer;
+static mbp_array array;
+
+/* ---- wrong arguments: what must be in the error's text ---- */
+
+/* A copy of the batch with one thing changed is refused by all that take a batch. */
+static void refuse_batch(const mbp_batch *batch, mbp_status status, const char *word, int64_t row) {
+    char *before = malloc(vector_bytes(net));
+    memcpy(before, mbp_net_params(net, NULL), vector_bytes(net));
+    for (int call = 0; call < 4; call++) {
+        mbp_error error = {0};
+        double loss = 7;
+        int64_t steps = 7;
+        mbp_status got = MBP_OK;
+        switch (call) {
+        case 0: got = mbp_trainer_step(trainer, batch, &loss, &error); break;
+        case 1: got = mbp_trainer_backward(trainer, batch, NULL, &loss, &error); break;
+        case 2: got = mbp_trainer_evaluate(trainer, batch, &loss, &error); break;
+        default:
+            got = mbp_trainer_epoch(trainer, batch, NULL, batch->x && batch->x->rows > 0 ? batch->x->rows : 1, 100,
+                                    NULL, NULL, NULL, &loss, &steps, &error);
+        }
+        CHECK(got == status && error.status == status, "call %d, %s: status %d, %s", call, word, (int)got, error.text);
+        CHECK(strstr(error.text, word), "call %d: \"%s\" is not in \"%s\"", call, word, error.text);
+        CHECK(error.row == row, "call %d, %s: row %lld instead of %lld", call, word, (long long)error.row,
+              (long long)row);
+        CHECK(memcmp(before, mbp_net_params(net, NULL), vector_bytes(net)) == 0, "call %d, %s: the parameters change",
+              call, word);
+    }
+    free(before);
+}
+
+static void test_shapes(void) {
+    const problem good = *p;
+    mbp_batch batch = good.batch;
+    mbp_array x[3] = {good.x[0], good.x[1], good.x[0]}, y[3] = {good.y[0], good.y[1], good.y[0]}, weight = good.weight;
+    const int64_t few = 1, index = 0;
+    batch.x = x, batch.y = y, batch.weight = &weight;
+#define REFUSE(change, back, status, word) change, refuse_batch(&batch, status, word, -1), back
+    REFUSE(batch.n_x = 1, batch.n_x = 2, MBP_INVALID, "1 input arrays are given, but the network has 2");
+    REFUSE(batch.n_x = 3, batch.n_x = 2, MBP_INVALID, "3 input");
+    REFUSE(batch.n_x = -1, batch.n_x = 2, MBP_INVALID, "-1 input");
+    REFUSE(batch.n_y = 0, batch.n_y = 2, MBP_INVALID, "0 target");
+    REFUSE(batch.n_y = 3, batch.n_y = 2, MBP_INVALID, "3 target");
+    REFUSE(x[0].cols = 4, x[0].cols = 5, MBP_INVALID, "(8, 4), but (8, 5)");
+    REFUSE(x[1].cols = INT64_MAX, x[1].cols = 3, MBP_INVALID, "input 1");
+    REFUSE(x[1].cols = -3, x[1].cols = 3, MBP_INVALID, "(8, -3)");
+    REFUSE(x[1].rows = 7, x[1].rows = 8, MBP_INVALID, "(7, 3), but (8, 3)");
+    REFUSE(x[0].rows = -1, x[0].rows = 8, MBP_INVALID, "input 0");
+    REFUSE(y[0].rows = 9, y[0].rows = 8, MBP_INVALID, "target 0");
+    REFUSE(y[1].cols = 2, y[1].cols = 1, MBP_INVALID, "target 1");
+    REFUSE(weight.rows = 1, weight.rows = 8, MBP_INVALID, "row weight");
+    REFUSE(weight.cols = 2, weight.cols = 1, MBP_INVALID, "row weight");
+    REFUSE(x[0].data = NULL, x[0].data = good.x[0].data, MBP_INVALID, "no data");
+    REFUSE(y[1].data = NULL, y[1].data = good.y[1].data, MBP_INVALID, "target 1");
+    REFUSE(weight.data = NULL, weight.data = good.weight.data, MBP_INVALID, "row weight");
+    REFUSE(x[0].dtype = (mbp_dtype)11, x[0].dtype = good.x[0].dtype, MBP_INVALID, "dtype 11");
+    REFUSE(y[0].dtype = (mbp_dtype)1000, y[0].dtype = good.y[0].dtype, MBP_INVALID, "dtype 1000");
+    REFUSE(x[0].indptr = &few, x[0].indptr = NULL, MBP_UNSUPPORTED, "sparse");
+    REFUSE(x[1].indices = &index, x[1].indices = NULL, MBP_UNSUPPORTED, "sparse");
+    for (int i = 0; i < 2; i++)
+        x[i].rows = y[i].rows = 0;
+    REFUSE(weight.rows = 0, weight.rows = 8, MBP_INVALID, "no rows");
+#undef REFUSE
+}
+
+static void refuse(mbp_status got, const mbp_error *error, mbp_status status, const char *word) {
+    CHECK(got == status && error->status == status && strstr(error->text, word), "%s: status %d, %s", word, (int)got,
+          error->text);
+}
+
+static void test_predictions(void) {
+    mbp_error error;
+    mbp_array out[2] = {p->out[0], p->out[1]}, wide = array_new(MBP_F64, 8, 2);
+    refuse(mbp_net_predict(net, p->x, 1, out, 2, 1, -1, &error), &error, MBP_INVALID, "1 input");
+    refuse(mbp_net_predict(net, p->x, 2, out, 1, 1, -1, &error), &error, MBP_INVALID,
+           "1 arrays are given for 2 outputs");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 0, 3, &error), &error, MBP_INVALID, "2 arrays");
+    refuse(mbp_net_predict(net, p->x, 2, out, 1, 0, DAG_NODES, &error), &error, MBP_INVALID, "node 12");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, -1, 0, &error), &error, MBP_INVALID, "raw is -1");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 2, -1, &error), &error, MBP_INVALID, "raw is 2");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 0, -2, &error), &error, MBP_INVALID, "node is -2");
+    refuse(mbp_net_predict(net, p->x, 2, out, 1, 0, INT32_MAX, &error), &error, MBP_INVALID, "node 2147483647");
+    refuse(mbp_net_predict(net, p->x, 2, out, 1, 0, 2, &error), &error, MBP_INVALID,
+           "output 0 has shape (8, 2), but (8, 7)");
+    out[0].rows = 7;
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "output 0 has shape (7, 2)");
+    out[0] = wide;
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "the network's dtype");
+    out[0] = array_apart(wide.data, MBP_F32, 8, 2, 16);
+    out[0].col_stride = 8;
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "neighbouring columns");
+    out[0] = p->out[0];
+    out[0].row_stride++;
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "aligned");
+    out[0] = p->out[0];
+    out[0].data = (const char *)out[0].data + 1;
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "aligned");
+    for (int i = 0; i < 2; i++) { /* no rows: nothing to do */
+        p->x[i].rows = 0, p->out[i].rows = 0;
+        p->out[i].data = NULL;
+    }
+    OK(mbp_net_predict(net, p->x, 2, p->out, 2, 1, -1, &error));
+    for (int i = 0; i < 2; i++)
+        p->x[i].rows = p->out[i].rows = 8;
+    p->out[0].data = NULL;
+    refuse(mbp_net_predict(net, p->x, 2, p->out, 2, 1, -1, &error), &error, MBP_INVALID, "output 0 has no data");
+    array_free(&wide);
+}
+
+/* ---- values ---- */
+
+/* A net of 3 outputs under a loss; element (row, col) of the targets is `value`, the others are good. */
+static void refuse_target(const char *loss, double value, const char *word) {
+    for (int dtype = 0; dtype < 2; dtype++) {
+        mbp_net *saved_net = net;
+        mbp_trainer *saved_trainer = trainer;
+        net = net_new("input 2\ndense 0 units=3\noutput 1\n", OPTIONS(.dtype = (mbp_dtype)dtype));
+        trainer = trainer_new(net, &loss, NULL, "sgd");
+        mbp_array x = array_new(MBP_F32, 200, 2), y = array_new(MBP_F64, 200, 3);
+        array_fill(&y, 1, 1);
+        array_set(&y, 153, 2, value);
+        const mbp_batch batch = batch_of(&x, &y);
+        refuse_batch(&batch, MBP_INVALID, word, 153);
+        array_free(&x), array_free(&y);
+        mbp_trainer_free(trainer), mbp_net_free(net);
+        net = saved_net, trainer = saved_trainer;
+    }
+}
+
+static void test_targets(void) {
+    refuse_target("bce", 1.001, "target 0, row 153, column 2 is not in [0,1]");
+    refuse_target("bce", -INFINITY, "row 153");
+    refuse_target("poisson", -1e-3, "as poisson needs");
+    refuse_target("poisson", INFINITY, "[0,inf)");
+    refuse_target("hinge", 0, "{-1, 1}");
+    refuse_target("cross_entropy", -0.1, "[0, 1]");
+    refuse_target("cross_entropy", 2, "as cross_entropy needs");
+}
+
+static void test_labels(void) {
+    static const int64_t bad[] = {-1, 4, INT64_MAX, INT64_MIN};
+    const char *loss = "cross_entropy";
+    mbp_net *saved_net = net;
+    mbp_trainer *saved_trainer = trainer;
+    net = net_new("input 2\ndense 0 units=4\noutput 1\n", NULL);
+    trainer = trainer_new(net, &loss, NULL, "sgd");
+    mbp_array x = array_new(MBP_F32, 10, 2), y = array_new(MBP_I64, 10, 1);
+    const mbp_batch batch = batch_of(&x, &y);
+    for (int i = 0; i < 4; i++) {
+        char word[80];
+        *(int64_t *)array_element(&y, 6, 0) = bad[i];
+        snprintf(word, sizeof word, "target 0, row 6: label %lld is not in 0..3", (long long)bad[i]);
+        refuse_batch(&batch, MBP_INVALID, word, 6);
+    }
+    /* through an index: the caller's row; the batches before it are not trained either */
+    const int64_t index[] = {0, 1, 2, 3, 9, 6};
+    mbp_error error = {0};
+    double value;
+    int64_t steps = -1;
+    refuse(mbp_trainer_epoch(trainer, &batch, index, 6, 2, NULL, NULL, NULL, &value, &steps, &error), &error,
+           MBP_INVALID, "row 6");
+    CHECK(error.row == 6 && steps == 0 && mbp_trainer_steps(trainer) == 0, "row %lld, %lld steps", (long long)error.row,
+          (long long)steps);
+    mbp_array floats = array_new(MBP_F32, 10, 1);
+    const mbp_batch as_floats = batch_of(&x, &floats);
+    refuse_batch(&as_floats, MBP_INVALID, "target 0 has shape (10, 1), but (10, 4)", -1);
+    array_free(&x), array_free(&y), array_free(&floats);
+    mbp_trainer_free(trainer), mbp_net_free(net);
+    net = saved_net, trainer = saved_trainer;
+}
+
+static void test_weights(void) {
+    static const double bad[] = {-100, NAN, INFINITY, -INFINITY};
+    mbp_array weight = array_new(MBP_F64, 8, 1);
+    mbp_batch batch = p->batch;
+    batch.weight = &weight;
+    refuse_batch(&batch, MBP_INVALID, "weights", -1); /* all 0 */
+    for (int i = 0; i < 4; i++) {
+        array_fill(&weight, 1, 1);
+        array_set(&weight, 5, 0, bad[i]);
+        refuse_batch(&batch, MBP_INVALID, "weights", -1);
+    }
+    array_free(&weight);
+}
+
+/* Rows of weight 0 count for nothing, even thousands of them. */
+static void test_zero_weights(void) {
+    enum { ROWS = 3000 };
+    problem *many = problem_new(MBP_F32, ROWS), part;
+    double all = 0, some = 0;
+    problem_rows(many, ROWS - 10, 10, &part);
+    for (int64_t r = 0; r < ROWS - 10; r++)
+        array_set(&many->weight, r, 0, 0);
+    OK(mbp_trainer_evaluate(trainer, &part.batch, &some, &error));
+    OK(mbp_trainer_evaluate(trainer, &many->batch, &all, &error));
+    CHECK(fabs(all - some) <= 1e-12 * some, "rows of weight 0 make the loss %g instead of %g", all, some);
+    problem_free(many);
+}
+
+static void test_nonfinite(mbp_dtype dtype) {
+    mbp_net *wide = net_new("input 3\ndense 0 layer=first units=3 bias=0\ndense 1 layer=second units=1\noutput 2\n",
+                            OPTIONS(.dtype = dtype));
+    mbp_trainer *t = trainer_new(wide, (const char *[]){"mae"}, (const double[]){1e4}, "adam(lr=1e-12)");
+    mbp_array x = array_new(dtype, 6, 3), y = array_new(dtype, 6, 1);
+    const mbp_batch batch = batch_of(&x, &y);
+    char *before = malloc(vector_bytes(wide));
+    mbp_error error = {0};
+    double loss;
+    int64_t steps;
+    array_fill(&x, 1, 2);
+    /* so small that the outputs, and so the loss, stay finite when an input is very large */
+    for (int i = 0; i < 9; i++) {
+        if (dtype == MBP_F64)
+            ((double *)mbp_net_params(wide, NULL))[i] = 1e-10;
+        else
+            ((float *)mbp_net_params(wide, NULL))[i] = 1e-10f;
+    }
+    OK(mbp_trainer_step(t, &batch, &loss, &error));
+    memcpy(before, mbp_net_params(wide, NULL), vector_bytes(wide));
+    for (int kind = 0; kind < 3; kind++) {
+        static const char *const words[] = {"loss", "loss", "layer first"};
+        array_set(&x, 4, 1, kind == 0 ? NAN : kind == 1 ? INFINITY : dtype == MBP_F32 ? 1e37 : 1e307);
+        refuse(mbp_trainer_step(t, &batch, &loss, &error), &error, MBP_NONFINITE, words[kind]);
+        refuse(mbp_trainer_epoch(t, &batch, NULL, 6, 4, NULL, NULL, NULL, &loss, &steps, &error), &error, MBP_NONFINITE,
+               words[kind]);
+        CHECK(error.step == 1 && steps == 1, "step %lld", (long long)error.step);
+        memcpy(mbp_net_params(wide, NULL), before, vector_bytes(wide));
+        if (kind == 2) {
+            OK(mbp_trainer_backward(t, &batch, NULL, &loss, &error));
+            refuse(mbp_trainer_apply(t, &error), &error, MBP_NONFINITE, "layer first");
+        }
+        CHECK(memcmp(before, mbp_net_params(wide, NULL), vector_bytes(wide)) == 0,
+              "a refused update changes parameters");
+    }
+    CHECK(mbp_trainer_steps(t) == 1 + 3, "%lld steps", (long long)mbp_trainer_steps(t));
+    free(before), array_free(&x), array_free(&y);
+    mbp_trainer_free(t), mbp_net_free(wide);
+}
+
+/* ---- names and numbers ---- */
+
+static void test_names(void) {
+    mbp_error error;
+    double value = 7;
+    refuse(mbp_net_create(&made, dag, OPTIONS(.isa = "mmx"), &error), &error, MBP_UNSUPPORTED, "\"mmx\"");
+    refuse(mbp_net_create(&made, dag, OPTIONS(.isa = ""), &error), &error, MBP_UNSUPPORTED, "variant");
+    refuse(mbp_net_create(&made, dag, OPTIONS(.dtype = MBP_F16), &error), &error, MBP_INVALID, "MBP_F32 or MBP_F64");
+    refuse(mbp_net_create(&made, dag, OPTIONS(.dtype = (mbp_dtype)77), &error), &error, MBP_INVALID, "dtype 77");
+    refuse(mbp_net_freeze(net, "dense_9", 1, &error), &error, MBP_INVALID, "\"dense_9\"");
+    refuse(mbp_net_set_layer(net, "dense_9", "lr", 1, &error), &error, MBP_INVALID, "\"dense_9\"");
+    refuse(mbp_net_set_layer(net, "a", "decay", 1, &error), &error, MBP_INVALID,
+           "no setting \"decay\"; it has: lr=1[0,inf)");
+    refuse(mbp_net_set_layer(net, NULL, "l1", -1, &error), &error, MBP_INVALID, "l1=-1 is not in [0,inf)");
+    refuse(mbp_net_set_layer(net, "a", "max_norm", INFINITY, &error), &error, MBP_INVALID, "max_norm=inf");
+    refuse(mbp_net_set_layer(net, "a", "l2", NAN, &error), &error, MBP_INVALID, "l2=nan");
+    refuse(mbp_net_set_output(net, 0, "logit", &error), &error, MBP_INVALID, "softmax");
+    refuse(mbp_net_set_notes(net, "\xc3(", &error), &error, MBP_INVALID, "UTF-8");
+    refuse(mbp_net_set_output(net, 2, "exp", &error), &error, MBP_INVALID, "the net has 2");
+    refuse(mbp_net_set_output(net, -1, "exp", &error), &error, MBP_INVALID, "output -1");
+    refuse(mbp_trainer_get(trainer, "momentum", &value, &error), &error, MBP_INVALID, "lr=");
+    refuse(mbp_trainer_get(trainer, "", &value, &error), &error, MBP_INVALID, "no parameter");
+    refuse(mbp_trainer_set(trainer, "beta3", 0.5, &error), &error, MBP_INVALID, "beta3");
+    refuse(mbp_trainer_set(trainer, "lr", -1, &error), &error, MBP_INVALID, "lr=-1 is not in [0,inf)");
+    refuse(mbp_trainer_set(trainer, "lr", NAN, &error), &error, MBP_INVALID, "nan");
+    refuse(mbp_trainer_set(trainer, "lr", INFINITY, &error), &error, MBP_INVALID, "inf");
+    refuse(mbp_trainer_set(trainer, "beta1", 1, &error), &error, MBP_INVALID, "[0,1)");
+    refuse(mbp_trainer_set(trainer, "decay_bias", 1, &error), &error, MBP_INVALID, "decay_bias");
+    refuse(mbp_trainer_set(trainer, "clip_norm", 0, &error), &error, MBP_INVALID, "clip_norm=0 is not in (0,inf]");
+    refuse(mbp_trainer_set(trainer, "clip_layer_norm", NAN, &error), &error, MBP_INVALID, "(0,inf]");
+    refuse(mbp_trainer_set(trainer, "clip_value", -1, &error), &error, MBP_INVALID, "clip_value=-1");
+    refuse(mbp_trainer_set_average(trainer, -0.1, 0, 1, &error), &error, MBP_INVALID, "[0,1]");
+    refuse(mbp_trainer_set_average(trainer, NAN, 0, 1, &error), &error, MBP_INVALID, "[0,1]");
+    refuse(mbp_trainer_set_average(trainer, 1, -1, 1, &error), &error, MBP_INVALID, "-1");
+    refuse(mbp_trainer_set_average(trainer, 1, 0, 0, &error), &error, MBP_INVALID, "every 0-th");
+    CHECK(!mbp_trainer_average(trainer, NULL), "a refused average is there");
+    refuse(mbp_trainer_set_steps(trainer, -1, &error), &error, MBP_INVALID, "negative");
+    OK(mbp_trainer_get(trainer, "decay_bias", &value, &error));
+    CHECK(value == 0 && !made, "decay_bias=%g", value);
+    OK(mbp_trainer_get(trainer, "clip_norm", &value, &error));
+    CHECK(value == INFINITY, "clip_norm=%g", value);
+}
+
+static void test_trainers(void) {
+    static const struct {
+        const char *losses[2];
+        double weight;
+        const char *optimizer, *word;
+    } bad[] = {
+        {{"mse", "square"}, 1, "sgd", "unknown loss \"square\""},
+        {{"mse", ""}, 1, "sgd", "unknown loss"},
+        {{"mse", "cross_entropy"}, 1, "sgd", "at least 2 outputs"},
+        {{"huber(delta=0)", "mse"}, 1, "sgd", "(0,inf)"},
+        {{"huber(delta=1", "mse"}, 1, "sgd", "')'"},
+        {{"huber(beta=1)", "mse"}, 1, "sgd", "delta="},
+        {{"quantile(q=1)", "mse"}, 1, "sgd", "(0,1)"},
+        {{"mse", "mse"}, 1, "adamy", "unknown optimizer \"adamy\""},
+        {{"mse", "mse"}, 1, "", "unknown optimizer"},
+        {{"mse", "mse"}, 1, "sgd(lr=-1)", "lr=-1"},
+        {{"mse", "mse"}, 1, "sgd(lr=nan)", "no number"},
+        {{"mse", "mse"}, 1, "sgd(lr=1e400)", "no number"},
+        {{"mse", "mse"}, 1, "sgd(lr=0.1234567890123456789)", "15 digits"},
+        {{"mse", "mse"}, 1, "sgd(momentum=0.5)", "unknown parameter \"momentum\""},
+        {{"mse", "mse"}, 1, "sgd(lr=0.1,lr=0.2)", "twice"},
+        {{"mse", "mse"}, 1, "sgd(lr=)", "no number"},
+        {{"mse", "mse"}, 1, "sgd(,)", "unknown parameter"},
+        {{"mse", "mse"}, 1, "sgd (lr=0.1)", "unknown optimizer"},
+        {{"mse", "mse"}, 1, "adam(beta2=1)", "[0,1)"},
+        {{"mse", "mse"}, 1, "adam(decay_bias=2)", "[0,1]"},
+        {{"mse", "mse"}, NAN, "sgd", "weight"},
+        {{"mse", "mse"}, INFINITY, "sgd", "weight"},
+    };
+    mbp_error error;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const double weights[2] = {1, bad[i].weight};
+        refuse(mbp_trainer_create(&made_trainer, net, bad[i].losses, weights, 2, bad[i].optimizer, &error), &error,
+               MBP_INVALID, bad[i].word);
+        CHECK(!made_trainer, "a trainer of %s", bad[i].optimizer);
+        mbp_trainer_free(made_trainer);
+        made_trainer = NULL;
+    }
+    refuse(mbp_trainer_create(&made_trainer, net, dag_losses, NULL, 1, "sgd", &error), &error, MBP_INVALID,
+           "1 losses are given for 2 outputs");
+    refuse(mbp_trainer_create(&made_trainer, net, dag_losses, NULL, -2, "sgd", &error), &error, MBP_INVALID,
+           "-2 losses");
+}
+
+/* Calls in the wrong order, and their arguments. */
+static void test_order(void) {
+    mbp_trainer *fresh = trainer_new(net, (const char *[]){"mse", NULL}, NULL, "adam");
+    mbp_error error;
+    double loss;
+    refuse(mbp_trainer_output(fresh, 0, &array, &error), &error, MBP_INVALID, "forward first");
+    refuse(mbp_trainer_input_grad(fresh, 0, &array, &error), &error, MBP_INVALID, "input_grads first");
+    refuse(mbp_trainer_backward_from(fresh, p->y, 2, NULL, &error), &error, MBP_INVALID, "forward first");
+    refuse(mbp_trainer_step(fresh, &p->batch, &loss, &error), &error, MBP_INVALID, "output 1 has no loss");
+    OK(mbp_trainer_forward(fresh, p->x, 2, &error));
+    refuse(mbp_trainer_output(fresh, 2, &array, &error), &error, MBP_INVALID, "output 2");
+    refuse(mbp_trainer_output(fresh, -1, &array, &error), &error, MBP_INVALID, "output -1");
+    refuse(mbp_trainer_backward_from(fresh, p->y, 1, NULL, &error), &error, MBP_INVALID,
+           "1 gradients are given for 2 outputs");
+    refuse(mbp_trainer_backward_from(fresh, p->x, 2, NULL, &error), &error, MBP_INVALID,
+           "gradient 0 has shape (8, 5), but (8, 2)");
+    OK(mbp_trainer_backward_from(fresh, p->y, 2, HOW(.input_grads = 1), &error));
+    refuse(mbp_trainer_input_grad(fresh, 2, &array, &error), &error, MBP_INVALID, "input 2");
+    OK(mbp_trainer_input_grad(fresh, 1, &array, &error));
+    mbp_trainer_free(fresh);
+    static const double totals[] = {-1, NAN, INFINITY};
+    for (int i = 0; i < 3; i++)
+        refuse(mbp_trainer_backward(trainer, &p->batch, HOW(.total = totals[i]), &loss, &error), &error, MBP_INVALID,
+               "total");
+}
+
+static void test_epochs(void) {
+    mbp_error error;
+    double loss;
+    int64_t steps = 7;
+    const int64_t bad[] = {0, 8}, negative[] = {0, 1, -1};
+    const double rates[] = {0.1, -0.1}, no_rates[] = {0.1, NAN};
+#define EPOCH(index, n, rows, lr, word) \
+    refuse(mbp_trainer_epoch(trainer, &p->batch, index, n, rows, lr, NULL, NULL, &loss, &steps, &error), &error, \
+           MBP_INVALID, word); \
+    CHECK(steps == 0, "%s: %lld steps", word, (long long)steps)
+    EPOCH(NULL, 9, 4, NULL, "9 rows are asked for, but the data has 8");
+    EPOCH(NULL, 0, 4, NULL, "at least one row");
+    EPOCH(NULL, -1, 4, NULL, "at least one row");
+    EPOCH(NULL, 8, 0, NULL, "batches");
+    EPOCH(NULL, 8, -1, NULL, "batches");
+    EPOCH(NULL, 8, INT64_MIN, NULL, "batches");
+    EPOCH(bad, 2, 2, NULL, "index 1 is row 8, but the data has 8 rows");
+    EPOCH(negative, 3, 1, NULL, "index 2 is row -1");
+    EPOCH(NULL, 8, 4, rates, "lr=-0.1");
+    EPOCH(NULL, 8, 4, no_rates, "lr=nan");
+#undef EPOCH
+}
+
+/* A refused step, backward or epoch leaves the values of an earlier forward as they are; where an epoch made the
+ * workspace larger before it was refused, they are gone, and backward_from says so. */
+static void test_forward_before_refusals(void) {
+    problem part, *larger = problem_new(MBP_F32, 64);
+    double zeros[64] = {0}, loss = 7;
+    int64_t steps = 7;
+    const mbp_array none = mbp_f64(zeros, 8, 1), none_larger = mbp_f64(zeros, 64, 1);
+    problem_rows(p, 0, 8, &part);
+    mbp_batch batch = part.batch, large = larger->batch;
+    batch.weight = &none, large.weight = &none_larger;
+    mbp_trainer *other = dag_trainer(net, "adam");
+    OK(mbp_trainer_forward(other, p->x, 2, &error));
+    OK(mbp_trainer_backward_from(other, p->y, 2, NULL, &error));
+    for (int call = 0; call < 3; call++) {
+        mbp_trainer *t = dag_trainer(net, "adam");
+        mbp_error error;
+        OK(mbp_trainer_forward(t, p->x, 2, &error));
+        if (call == 0)
+            refuse(mbp_trainer_step(t, &batch, &loss, &error), &error, MBP_INVALID, "weights");
+        else if (call == 1)
+            refuse(mbp_trainer_backward(t, &batch, NULL, &loss, &error), &error, MBP_INVALID, "weights");
+        else
+            refuse(mbp_trainer_epoch(t, &batch, NULL, 8, 8, NULL, NULL, NULL, &loss, &steps, &error), &error,
+                   MBP_INVALID, "weights");
+        OK(mbp_trainer_backward_from(t, p->y, 2, NULL, &error));
+        CHECK(same_grads(net, t, other), "call %d: other gradients after a refusal", call);
+        OK(mbp_trainer_forward(t, p->x, 2, &error));
+        refuse(mbp_trainer_epoch(t, &large, NULL, 64, 64, NULL, NULL, NULL, &loss, &steps, &error), &error, MBP_INVALID,
+               "weights");
+        refuse(mbp_trainer_backward_from(t, p->y, 2, NULL, &error), &error, MBP_INVALID, "call forward first");
+        refuse(mbp_trainer_output(t, 0, &array, &error), &error, MBP_INVALID, "call forward first");
+        mbp_trainer_free(t);
+    }
+    mbp_trainer_free(other), problem_free(larger);
+}
+
+int main(void) {
+    net = net_new(dag, NULL);
+    trainer = dag_trainer(net, "adam");
+    p = problem_new(MBP_F32, 8);
+    const void *const out[2] = {p->out[0].data, p->out[1].data};
+    test_shapes();
+    test_targets();
+    test_labels();
+    test_weights();
+    test_zero_weights();
+    test_nonfinite(MBP_F32);
+    test_nonfinite(MBP_F64);
+    test_names();
+    test_trainers();
+    test_order();
+    test_epochs();
+    test_forward_before_refusals();
+    test_predictions();
+    p->out[0].data = out[0], p->out[1].data = out[1];
+    mbp_trainer_free(trainer), mbp_net_free(net), problem_free(p);
+    return report("refusals");
+}

@@ -1,0 +1,284 @@
+/* Graph texts that are wrong, each with a word that the error must have; and sizes at and beyond every limit. */
+#include "api.h"
+
+#include <time.h>
+
+#define NAME63 "n23456789012345678901234567890123456789012345678901234567890123"
+#define IN "input 4\n"
+#define OUT "output 1\n"
+
+static const struct {
+    const char *text, *word;
+} bad[] = {
+    {"", "no output"},
+    {"\n\n# only a comment\n", "no output"},
+    {"input 4\n", "no output"},
+    {"output 0\n", "graph line 1: \"0\" is not an earlier node"},
+    {"input\noutput 0\n", "\"\" is not a width"},
+    {"input 0\noutput 0\n", "\"0\" is not a width"},
+    {"input -1\noutput 0\n", "\"-1\""},
+    {"input 4.0\noutput 0\n", "\"4.0\""},
+    {"input 0x10\noutput 0\n", "\"0x10\""},
+    {"input 2147483648\noutput 0\n", "1 to 2147483647"},
+    {"input 4294967297\noutput 0\n", "1 to 2147483647"},
+    {"input 9223372036854775808\noutput 0\n", "width"},
+    {"input 18446744073709551617\noutput 0\n", "width"},
+    {"input 4 5\noutput 0\n", "\"5\" is too much"},
+    {"Input 4\noutput 0\n", "\"Input\" is not a statement"},
+    {"inputs 4\noutput 0\n", "\"inputs\" is not a statement"},
+    {IN "conv 0 units=2\n" OUT, "graph line 2: \"conv\" is not a statement"},
+    {IN "dense 0\n" OUT, "needs units="},
+    {IN "dense units=2\n" OUT, "\"units=2\" is not an earlier node"},
+    {IN "dense 1 units=2\n" OUT, "\"1\" is not an earlier node (0 to 0)"},
+    {IN "dense -1 units=2\n" OUT, "earlier node"},
+    {IN "dense 4294967296 units=2\n" OUT, "earlier node"},
+    {IN "dense 0 units=\n" OUT, "\"units=\""},
+    {IN "dense 0 units=0\n" OUT, "width"},
+    {IN "dense 0 units=2147483648\n" OUT, "width"},
+    {IN "dense 0 units=2 units=3\n" OUT, "units= is given twice"},
+    {IN "dense 0 units=2 width=3\n" OUT, "\"width=3\" is not one of"},
+    {IN "dense 0 units=2 =3\n" OUT, "not one of"},
+    {IN "dense 0 units=2 activation=swish\n" OUT, "unknown activation \"swish\""},
+    {IN "dense 0 units=2 activation=relu(slope=1)\n" OUT, "unknown parameter \"slope\""},
+    {IN "dense 0 units=2 activation=leaky_relu(slope=-1)\n" OUT, "[0,inf)"},
+    {IN "dense 0 units=2 activation=elu(alpha=inf)\n" OUT, "alpha=inf"},
+    {IN "dense 0 units=2 activation=elu(alpha=1\n" OUT, "')'"},
+    {IN "dense 0 units=2 init=orthogonal\n" OUT, "unknown initialiser"},
+    {IN "dense 0 units=2 init=normal(std=x)\n" OUT, "no number"},
+    {IN "dense 0 units=2 bias=2\n" OUT, "0 or 1, not \"2\""},
+    {IN "dense 0 units=2 frozen=yes\n" OUT, "0 or 1, not \"yes\""},
+    {IN "dense 0 units=2 lr=-1\n" OUT, "lr=-1 is not in [0,inf)"},
+    {IN "dense 0 units=2 l1=inf\n" OUT, "l1=inf"},
+    {IN "dense 0 units=2 l2=\n" OUT, "no number"},
+    {IN "dense 0 units=2 max_norm=1 max_norm=1\n" OUT, "max_norm is given twice"},
+    {IN "dense 0 units=2 max_norm\n" OUT, "not one of"},
+    {IN "dense 0 units=2 layer=a\ndense 0 layer=a l2=0\noutput 2\n", "takes no settings"},
+    {IN "dense 0 units=2 layer=a.b\n" OUT, "\"a.b\" is no layer name"},
+    {IN "dense 0 units=2 layer=\xc3\xa4\n" OUT, "no layer name"},
+    {IN "dense 0 units=2 layer=" NAME63 "4\n" OUT, "at most 63"},
+    {IN "dense 0 units=3 layer=a\ndense 0 layer=a units=3\noutput 2\n", "takes no units="},
+    {IN "dense 0 units=3 layer=a\ndense 1 layer=a\noutput 2\n", "layer a takes 4 columns, but node 1 has 3"},
+    {IN "dense 0 units=4 layer=dense_1\ndense 1 units=4\noutput 2\n", "the name dense_1 is taken"},
+    {IN "activation 0\n" OUT, "unknown activation \"\""},
+    {IN "activation 0 relu relu\n" OUT, "too much"},
+    {IN "activation relu\n" OUT, "earlier node"},
+    {IN "add 0\n" OUT, "\"\" is not an earlier node"},
+    {IN "add 0 0 0\n" OUT, "too much"},
+    {IN "input 5\nadd 0 1\noutput 2\n", "4 and 5 columns"},
+    {IN "input 5\nmultiply 1 0\noutput 2\n", "5 and 4 columns"},
+    {IN "concat\n" OUT, "earlier node"},
+    {IN "concat 0 x\n" OUT, "\"x\" is not an earlier node"},
+    {"input 2147483647\nconcat 0 0\n" OUT, "wider than 2147483647"},
+    {IN "output 0\noutput 0\n", "node 0 is an output already"},
+    {IN "output 0 exp\n", "not one of activation="},
+    {IN "output 0 activation=\n", "not one of activation="},
+    {IN "output 0 activation=relu\n", "unknown output activation \"relu\""},
+    {IN "output 0 activation=exp more\n", "not one of"},
+    {IN "output\n", "earlier node"},
+    {"input 2147483647\ndense 0 units=2147483647\n" OUT, "2^48 parameters"},
+    {"input 16777216\ndense 0 units=16777217 bias=0\n" OUT, "2^48 parameters"},
+};
+
+static void test_bad_texts(void) {
+    counter c = {0};
+    const mbp_allocator allocator = {count_allocate, count_release, &c};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        mbp_net *net = NULL;
+        mbp_error error = {0};
+        const mbp_status status = mbp_net_create(&net, bad[i].text, OPTIONS(.allocator = &allocator), &error);
+        CHECK(status == MBP_INVALID && error.status == MBP_INVALID && !net, "\"%s\": status %d", bad[i].text,
+              (int)status);
+        CHECK(strstr(error.text, bad[i].word), "\"%s\": \"%s\" is not in \"%s\"", bad[i].text, bad[i].word, error.text);
+        CHECK(c.live == 0, "\"%s\": %zu bytes are left", bad[i].text, c.live);
+        CHECK(mbp_net_create(&net, bad[i].text, NULL, NULL) == MBP_INVALID && !net, "\"%s\" without an error",
+              bad[i].text);
+    }
+}
+
+/* Any characters between words: all parts agree on what a blank is. The block is as small as the graph may make it. */
+static void test_blanks(void) {
+    static const char blanks[] = " \t\r\v\f\n\x7f\x80,;";
+    for (size_t b = 0; b < sizeof blanks; b++)
+        for (int width = 0; width < 2; width++) {
+            char text[800] = "input 1\ndense 0 units=1\nconcat", *end = text + strlen(text);
+            for (int i = 0; i < 300; i++)
+                *end++ = blanks[b], *end++ = (char)('0' + i % 2);
+            strcpy(end, width ? "\noutput 2" : "\noutput 2\n");
+            counter c = {0};
+            const mbp_allocator allocator = {count_allocate, count_release, &c};
+            mbp_net *net = NULL;
+            if (mbp_net_create(&net, text, OPTIONS(.allocator = &allocator), NULL) == MBP_OK)
+                CHECK(mbp_net_node_width(net, 2) == 300, "blank %d: width %lld", blanks[b],
+                      (long long)mbp_net_node_width(net, 2));
+            mbp_net_free(net);
+            CHECK(c.live == 0, "blank %d: %zu bytes are left", blanks[b], c.live);
+        }
+}
+
+static void test_good_texts(void) {
+    static const char *const good[] = {
+        "input 4\noutput 0",
+        "  input\t4  \r\n\r\n# comment\n   # another\noutput   0   activation=exp\n",
+        IN "dense 0 layer=" NAME63 " units=2\n" OUT,
+        IN "dense 0 max_norm=3 units=2 l2=0.001 lr=0x1.8p-3 l1=1e-4\n" OUT,
+        IN "dense 0 frozen=1 bias=0 init=uniform(limit=0x1.8p-3) activation=elu(alpha=2.5) units=3 layer=x\n" OUT,
+        IN "concat 0\n" OUT,
+        IN "concat 0 0 0\n" OUT,
+        IN "add 0 0\nmultiply 1 1\noutput 2\noutput 0\n",
+        "input 2147483647\noutput 0\n",
+        IN "dense 0 units=2\ndense 0 units=3\n" OUT, /* the second reaches no output */
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        mbp_net *net = net_new(good[i], NULL), *again;
+        char text[600], back[600];
+        const size_t needed = mbp_net_text(net, NULL, 0);
+        CHECK(mbp_net_text(net, text, sizeof text) == needed && strlen(text) + 1 == needed, "%s: %zu bytes for \"%s\"",
+              good[i], needed, text);
+        again = net_new(text, NULL);
+        mbp_net_text(again, back, sizeof back);
+        CHECK(strcmp(text, back) == 0, "%s became %s", text, back);
+        CHECK(vector_bytes(net) == vector_bytes(again) && same_params(net, again), "%s: parameters", text);
+        memset(back, '#', sizeof back);
+        for (size_t room = 0; room < needed; room++) {
+            CHECK(mbp_net_text(net, back, room) == needed, "room of %zu", room);
+            CHECK(back[room] == '#' && (!room || (back[room - 1] == 0 && memcmp(back, text, room - 1) == 0)),
+                  "room of %zu", room);
+        }
+        mbp_net_free(net), mbp_net_free(again);
+    }
+}
+
+/* ---- sizes ---- */
+
+/* Numbers of rows from small to absurd; all rows share one number in memory. What cannot be allocated is refused. */
+static void test_rows(mbp_dtype dtype) {
+    static const int64_t sizes[] = {1,
+                                    1 << 16,
+                                    INT32_MAX,
+                                    (int64_t)1 << 31,
+                                    (int64_t)1 << 32,
+                                    ((int64_t)1 << 58) - 1,
+                                    (int64_t)1 << 58,
+                                    ((int64_t)1 << 59) - 1,
+                                    ((int64_t)1 << 60) - 1,
+                                    (int64_t)1 << 60,
+                                    ((int64_t)1 << 60) + 1,
+                                    ((int64_t)1 << 61) - 8,
+                                    ((int64_t)1 << 61) - 1,
+                                    (int64_t)1 << 61,
+                                    ((int64_t)1 << 61) + 1,
+                                    ((int64_t)1 << 62) - 1,
+                                    (int64_t)1 << 62,
+                                    ((int64_t)1 << 62) + 1,
+                                    INT64_MAX - 7,
+                                    INT64_MAX - 1,
+                                    INT64_MAX};
+    static const char *const graphs[] = {
+        "input 1\ndense 0 units=1\noutput 1\n", "input 1\ndense 0 units=1 activation=gelu\ndense 1 units=1\noutput 2\n",
+        "input 1\noutput 0\n", "input 1\ndense 0 units=1025\ndense 1 units=1\noutput 2\n"};
+    counter c = {.limit = 1 << 28};
+    const mbp_allocator allocator = {count_allocate, count_release, &c};
+    double one = 1;
+    for (int g = 0; g < 4; g++) {
+        mbp_net *net = net_new(graphs[g], OPTIONS(.dtype = dtype, .allocator = &allocator));
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd");
+            mbp_array x = mbp_f64(&one, sizes[i], 1);
+            x.row_stride = 0, x.flags = MBP_SHARED;
+            const mbp_batch batch = batch_of(&x, &x);
+            const int small = sizes[i] <= (g == 3 ? 1 : 1 << 16);
+            double loss;
+            int64_t steps;
+            mbp_status status[4];
+            status[0] = mbp_trainer_step(trainer, &batch, &loss, NULL);
+            status[1] = mbp_trainer_backward(trainer, &batch, HOW(.input_grads = 1), &loss, NULL);
+            status[2] = mbp_trainer_forward(trainer, &x, 1, NULL);
+            status[3] = mbp_trainer_epoch(trainer, &batch, NULL, sizes[i], INT64_MAX, NULL, NULL, NULL, &loss, &steps,
+                                          NULL);
+            for (int k = 0; k < 4; k++)
+                CHECK(status[k] == (small ? MBP_OK : MBP_NO_MEMORY), "graph %d, %lld rows, call %d: status %d", g,
+                      (long long)sizes[i], k, (int)status[k]);
+            mbp_trainer_free(trainer);
+        }
+        mbp_net_free(net);
+    }
+    CHECK(c.live == 0, "%zu bytes are left", c.live);
+}
+
+/* Networks whose parameters do not fit into memory, up to the limit of 2^48. */
+static void test_large_nets(void) {
+    static const char *const graphs[] = {"input 16777216\ndense 0 units=16777216 bias=0\n" OUT,
+                                         "input 2147483647\ndense 0 units=65536\n" OUT,
+                                         "input 65536\ndense 0 units=65536 layer=a\ndense 1 layer=a\noutput 2\n"};
+    counter c = {.limit = 1 << 28};
+    const mbp_allocator allocator = {count_allocate, count_release, &c};
+    for (int g = 0; g < 3; g++)
+        for (int dtype = 0; dtype < 2; dtype++) {
+            mbp_net *net = NULL;
+            mbp_error error = {0};
+            const mbp_status status = mbp_net_create(
+                &net, graphs[g], OPTIONS(.dtype = (mbp_dtype)dtype, .allocator = &allocator), &error);
+            CHECK(status == MBP_NO_MEMORY && !net && strstr(error.text, "parameters"), "%s: status %d, %s", graphs[g],
+                  (int)status, error.text);
+            CHECK(c.live == 0, "%zu bytes are left", c.live);
+        }
+    char *text = malloc((1 << 24) + 40); /* a text at and above the limit of 2^24 bytes */
+    mbp_net *net = NULL;
+    mbp_error error = {0};
+    memset(text, ' ', (1 << 24) + 20);
+    memcpy(text, "input 4\noutput 0\n", 17);
+    text[1 << 24] = 0;
+    OK(mbp_net_create(&net, text, NULL, &error));
+    mbp_net_free(net);
+    text[1 << 24] = ' ', text[(1 << 24) + 1] = 0, net = NULL;
+    CHECK(mbp_net_create(&net, text, NULL, &error) == MBP_INVALID && !net && strstr(error.text, "16777216"), "%s",
+          error.text);
+    free(text);
+}
+
+/* 10,000 nodes one behind the other, or one concat of all: no recursion, and less than a minute. */
+static void test_deep(void) {
+    enum { DEEP = 10000 };
+    static const char *const lines[] = {"activation %d tanh\n", "dense %d units=1\n", "dense %d layer=a\n",
+                                        "add %d 0\n", "dense 0 units=1\n"};
+    for (int kind = 0; kind < 5; kind++) {
+        char *text = malloc(DEEP * 40),
+             *end = text + sprintf(text, "input 1\ndense 0 layer=a units=1 activation=tanh\n");
+        for (int i = 1; i < DEEP; i++)
+            end += sprintf(end, lines[kind], i);
+        if (kind == 4) {
+            end += sprintf(end, "concat");
+            for (int i = 0; i <= DEEP; i++)
+                end += sprintf(end, " %d", i);
+            end += sprintf(end, "\n");
+        }
+        sprintf(end, "output %d\n", kind == 4 ? DEEP + 1 : DEEP);
+        const clock_t start = clock();
+        mbp_net *net = net_new(text, OPTIONS(.dtype = MBP_F64));
+        mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd");
+        const int64_t width = kind == 4 ? DEEP + 1 : 1;
+        mbp_array x = array_new(MBP_F64, 3, 1), y = array_new(MBP_F64, 3, width), out = array_new(MBP_F64, 3, width);
+        const mbp_batch batch = batch_of(&x, &y);
+        double loss;
+        array_fill(&x, -1e-4, 1e-4);
+        OK(mbp_trainer_step(trainer, &batch, &loss, &error));
+        OK(mbp_net_predict(net, &x, 1, &out, 1, 1, -1, &error));
+        CHECK(mbp_net_nodes(net) == DEEP + 1 + (kind == 4), "%d nodes", mbp_net_nodes(net));
+        mbp_trainer_free(trainer), mbp_net_free(net);
+        const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+        printf("10,000 times \"%.*s\": %.2f s\n", (int)strlen(lines[kind]) - 1, lines[kind], seconds);
+        CHECK(seconds < 60, "%g s", seconds);
+        free(text), array_free(&x), array_free(&y), array_free(&out);
+    }
+}
+
+int main(void) {
+    test_bad_texts();
+    test_blanks();
+    test_good_texts();
+    test_rows(MBP_F32);
+    test_rows(MBP_F64);
+    test_large_nets();
+    test_deep();
+    return report("limits");
+}
