@@ -21,8 +21,8 @@ static inline __attribute__((always_inline)) void transpose(vr rows[LANES_16], c
 }
 
 /* A panel of W^T: to[k][j] = from[j][k]. */
-static void pack_panel_transposed(T *to, int64_t to_ld, const T *from, int64_t from_ld, int64_t k_count,
-                                  int64_t columns) {
+static HOT void pack_panel_transposed(T *to, int64_t to_ld, const T *from, int64_t from_ld, int64_t k_count,
+                                      int64_t columns) {
     const int64_t whole_columns = columns / VL * VL, whole_k = k_count / LANES_16 * LANES_16;
     for (int64_t j = 0; j < whole_columns; j += VL)
         for (int64_t k = 0; k < whole_k; k += LANES_16) {
@@ -37,7 +37,7 @@ static void pack_panel_transposed(T *to, int64_t to_ld, const T *from, int64_t f
 }
 
 /* Panels of b, one after the other: to[panel][k][j] = from[k][column j of the panel]. It copies whole vectors. */
-static void pack_panels(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t columns) {
+static HOT void pack_panels(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t columns) {
     const int64_t whole = columns / TILE_COLUMNS * TILE_COLUMNS;
     for (int64_t k = 0; k < k_count; k++, from += from_ld) {
         T *row = to + k * TILE_COLUMNS;
@@ -58,7 +58,7 @@ static inline __attribute__((always_inline)) T *copy_tiles(T *to, const T *from,
     return to;
 }
 
-static T *copy_sized_tiles(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t count, int64_t rows) {
+static HOT T *copy_sized_tiles(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t count, int64_t rows) {
 #define ONE(r) \
     case r: return copy_tiles(to, from, from_ld, k_count, count, r);
     switch (rows) { ONE(1) ONE(2) ONE(3) ONE(4) ONE(5) ONE(6) ONE(7) ONE(8) }
@@ -73,7 +73,7 @@ static void pack_tiles(T *to, const T *from, int64_t from_ld, int64_t k_count, d
 }
 
 /* Rows of x or dz: to[i][k] = from[i][k]. */
-static void pack_rows(T *to, int64_t to_ld, const T *from, int64_t from_ld, int64_t k_count, int64_t rows) {
+static HOT void pack_rows(T *to, int64_t to_ld, const T *from, int64_t from_ld, int64_t k_count, int64_t rows) {
     for (int64_t i = 0; i < rows; i++)
         memcpy(to + i * to_ld, from + i * from_ld, (size_t)k_count * sizeof(T));
 }

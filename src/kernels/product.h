@@ -224,7 +224,7 @@ static inline __attribute__((always_inline)) void run_row_vectors(const strip *t
 }
 
 /* run_row_vectors for all whole vectors of c. Returns the number of columns computed. */
-static int64_t run_row(const strip *t, const T *a, const T *b, int64_t ldb, T *c, int64_t columns) {
+static HOT int64_t run_row(const strip *t, const T *a, const T *b, int64_t ldb, T *c, int64_t columns) {
     int64_t j = 0;
     for (; j + ROW_VECTORS * VL <= columns; j += ROW_VECTORS * VL)
         run_row_vectors(t, a, b + j * ldb, ldb, c + j, ROW_VECTORS);
@@ -312,7 +312,7 @@ static inline __attribute__((always_inline)) void sum_vectors(T *total, const T 
 }
 
 /* Computes db for `columns` columns from `first` on. Returns 1 if a sum is not finite. */
-static int sum_columns(const mbp_product *p, int64_t first, int64_t columns) {
+static HOT int sum_columns(const mbp_product *p, int64_t first, int64_t columns) {
     T bad = 0;
     for (int64_t j = first, n; j < first + columns; j += n) {
         T *const db = (T *)p->db + j, total[SUM_VECTORS * VL];
@@ -334,7 +334,7 @@ static int sum_columns(const mbp_product *p, int64_t first, int64_t columns) {
     return bad != 0;
 }
 
-static void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
+static HOT void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
     int bad = 0;
     for (int64_t i = first; i < last; i++) {
         piece q = piece_at(p, i);

@@ -80,7 +80,7 @@ static inline __attribute__((always_inline)) vr run_tiles(const strip *t, const 
 }
 
 /* run_tiles, compiled separately for each size that occurs. */
-static vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int64_t count, int rows, int vectors) {
+static HOT vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int64_t count, int rows, int vectors) {
 #define ONE(r, v) \
     case (r) * 16 + (v): return run_tiles(t, a, c, ldc, count, r, v);
 #define ROWS_2(v) ONE(1, v) ONE(2, v)
@@ -119,7 +119,7 @@ static inline division divide_rows(int rows, int tile_rows) {
 }
 
 /* For columns that do not fill their last vector: computes each tile in the buffer `own`. Returns as run_tiles does. */
-static vr run_edge_tiles(const strip *t, const T *a, T *c, int64_t ldc, int64_t count, int rows, int64_t columns) {
+static HOT vr run_edge_tiles(const strip *t, const T *a, T *c, int64_t ldc, int64_t count, int rows, int64_t columns) {
     T own[TALL_ROWS * WIDEST], bad = 0;
     const int64_t whole = columns / VL * VL;
     vr lanes = {0};

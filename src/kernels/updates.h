@@ -35,11 +35,11 @@ typedef void (*update_loop)(UPDATE_ARGUMENTS);
 #define IN_GRADIENT(step) step(p[i], g[i] + decay * p[i], s, c)
 #define DECOUPLED(step) step(p[i] - decay * p[i], g[i], s, c)
 #define OPTIMIZER(name, slot_names, text, powers, decay_enters, prepare, step) \
-    static __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
+    static HOT __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
         UPDATE_LOOP(slot_names, p[i] = decay_enters(step); KEEP_SLOTS(slot_names)) \
     }
 #define TRUST_OPTIMIZER(name, slot_names, text, powers, prepare, moments, direction) \
-    static __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
+    static HOT __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
         (void)g; \
         UPDATE_LOOP(slot_names, p[i] -= c[0] * (direction(s, c) + decay * p[i])) \
     }
