@@ -9,11 +9,11 @@ and outputs of a computation in float64.
 
 Method: each contender lives in a process of its own, because XLA and BLAS read their settings on import, because their threads and caches
 must not meet, and because one that fails or compiles forever must not stop the others. All are pinned to the same CPUs and take turns, a
-round of about 60 ms each; those that wait, sleep. Reported are medians over the rounds, and the ratio of the fastest peer's time to
-microbp's in the same round: its median, and the interval that holds the middle 95 % of the rounds. Where a call is longer than a round, a
-contender that is twice as slow as the fastest peer takes part in the first 5 rounds only.
+round of about 60 ms each; those that wait, sleep. Reported are medians over the rounds, and the ratio of the same round,
+fastest peer's time / microbp's time: its median, and the interval that holds the middle 95 % of the rounds. Where a call is longer than a
+round, a contender that is twice as slow as the fastest peer takes part in the first 5 rounds only.
 
-Limit: the share of the time that the arithmetic or the memory traffic must take at the speed measured in this run by bench/peaks.c,
+Limit: the share of the time that the arithmetic or the memory traffic must take at the speed that kernels/peaks.c measures in this run,
 whichever is more. Counted are 2 operations per multiply-add of the products (of which a training step has three per layer, the first layer
 two), 28 bytes per parameter for Adam, and 4 per weight for each pass that reads it.
 """
@@ -31,13 +31,13 @@ from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of this process, which only checks; the contenders have settings of their own
 
-import machine
-import peaks
 import report
 from contenders import ENTRIES, OURS, OURS_IN_C, PEERS, versions
 from contenders.check import difference, expected
 from contenders.serve import ContenderError, Process
 from contenders.work import KINDS, NETS
+
+from kernels import machine, peaks
 
 ROUND_SECONDS = 0.06  # for each contender: long against the clock and the scheduler
 LEAST_ROUNDS, QUICK_ROUNDS = 21, 3  # fewer than the first give no interval worth the name

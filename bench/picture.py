@@ -32,10 +32,10 @@ def draw(found: report.Report, path: Path) -> None:
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
         _panel(axes, {row.net: row for row in found.rows if row.kind == kind}, nets)
-        axes.set_title(TITLES[kind], fontsize=11)
-        axes.text(1, -0.75, "fastest peer\nby microbp", transform=axes.get_yaxis_transform(), ha="center", va="bottom", fontsize=8)
+        axes.set_title(TITLES[kind], loc="left", fontsize=11)
+        axes.set_title(report.RATIO.replace("/ ", "/\n"), loc="right", fontsize=8)
     panels[0].set_yticks(range(len(nets)), [f"{NETS[net]}\nbatch {NETS[net].batch}" for net in nets], fontsize=8)
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(nets) - 0.5, -0.6)  # the first on top
     handles, labels = _legend(panels)
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
@@ -58,7 +58,7 @@ def _panel(axes: Axes, rows: dict[str, report.Row], nets: list[str]) -> None:
         if net in rows:
             _label(axes, rows[net], at)
     axes.set_xscale("log")
-    axes.margins(x=0.08, y=0.07)
+    axes.margins(x=0.08)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value, "g")))
     axes.grid(axis="x", color="#e4e4e4", linewidth=0.8)
     axes.tick_params(axis="x", labelsize=8)
@@ -67,7 +67,7 @@ def _panel(axes: Axes, rows: dict[str, report.Row], nets: list[str]) -> None:
 
 
 def _label(axes: Axes, row: report.Row, y: int) -> None:
-    """A line from the fastest to the slowest, microbp's time above its mark, and the fastest peer's time by it at the right."""
+    """A line from the fastest to the slowest, microbp's time above its mark, and the ratio at the right."""
     seconds = [row.median(name) for name in row.times if name != OURS_IN_C]
     axes.plot([report.MICRO * min(seconds), report.MICRO * max(seconds)], [y, y], color="#cccccc", linewidth=1, zorder=1)
     ours = report.MICRO * row.median(OURS)

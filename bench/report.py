@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from contenders import OURS, OURS_IN_C
 from contenders.work import KINDS, NETS
-from peaks import Peaks
+from kernels.peaks import Peaks
 
 MICRO = 1e6  # microseconds in a second
+RATIO = "fastest peer's time / microbp's time"
 
 
 class Failure(NamedTuple):
@@ -40,7 +41,7 @@ class Row(NamedTuple):
         return min(peers, key=self.median, default=None)
 
     def ratio(self) -> tuple[float, float, float]:
-        """The fastest peer's time by microbp's, round by round: the 2.5th percentile, the median, the 97.5th percentile."""
+        """The fastest peer's time / microbp's time, round by round: the 2.5th percentile, the median, the 97.5th percentile."""
         fastest = self.fastest()
         assert fastest is not None
         rounds = [theirs / ours for theirs, ours in zip(self.times[fastest], self.times[OURS])]
@@ -67,7 +68,7 @@ class Report(NamedTuple):
 def text(found: Report, order: list[str]) -> str:
     """The tables, one per kind of work, and what did not take part."""
     names = [name for name in order if any(name in row.times for row in found.rows)]
-    parts = [f"{found.machine}\n{found.command}\n{found.threads} thread(s), {found.rounds} rounds; medians in microseconds"]
+    parts = [f"{found.machine}\n{found.command}\n{found.threads} thread(s), {found.rounds} rounds; medians in microseconds; ratio: {RATIO}"]
     parts += [_table(kind, [row for row in found.rows if row.kind == kind], names) for kind in KINDS]
     parts.append(_limits(found.rows))
     parts.append("\n".join(f"{name} on {net}: {reason}" for net, name, reason in found.failures))

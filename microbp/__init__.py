@@ -1,38 +1,131 @@
 """microbp: small and medium dense networks, trained in C, with a readable reference in Python.
 
-net = bp.mlp([64, 128, 10], activation="relu")
-t = bp.Trainer(net, loss="cross_entropy", optimizer=bp.Adam(lr=1e-3))
-t.fit(X, y, epochs=10)
-probabilities = t.predict(X)
+A network is a graph of dense layers: bp.mlp for a chain, else bp.Input, bp.Dense, ... and bp.Network. A bp.Trainer has a loss and an
+optimizer for it. Every public name is in dir(bp), and explains itself: help(bp.Trainer), help(bp.Loss), help(bp.Adam).
+
+>>> X = np.random.default_rng(0).normal(size=(200, 2))
+>>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+>>> net = bp.mlp([2, 16, 2], activation="relu", seed=0)
+>>> t = bp.Trainer(net, loss="cross_entropy", optimizer=bp.Adam(lr=0.01))
+>>> history = t.fit(X, y, epochs=20)
+>>> probabilities = t.predict(X)
+>>> probabilities.shape
+(200, 2)
 """
 
-import importlib as _importlib
-import importlib.util as _util
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from . import backend as _backend
-from . import threads
+from .core import backend
+from .core import threads as threads
 
-if _TYPE_CHECKING:
-    from .api import *  # noqa: F403
+if TYPE_CHECKING:  # the public names, as type checkers want them: `as` says that they are meant for users
+    from . import plot as plot
+    from .core.backend import get_include as get_include
+    from .core.backend import get_library_dir as get_library_dir
+    from .core.specs import Init as Init
+    from .core.specs import Loss as Loss
+    from .network.layers import Activation as Activation
+    from .network.layers import BatchNorm as BatchNorm
+    from .network.layers import Dense as Dense
+    from .network.layers import Dropout as Dropout
+    from .network.layers import GaussianNoise as GaussianNoise
+    from .network.layers import LayerNorm as LayerNorm
+    from .network.mlp import mlp as mlp
+    from .network.network import Network as Network
+    from .network.network import load as load
+    from .network.nodes import Input as Input
+    from .network.nodes import Node as Node
+    from .network.nodes import add as add
+    from .network.nodes import concat as concat
+    from .network.nodes import multiply as multiply
+    from .settings import schedules as schedules
+    from .settings.averages import EMA as EMA
+    from .settings.averages import SWA as SWA
+    from .settings.checkpoint import Checkpoint as Checkpoint
+    from .settings.metrics import accuracy as accuracy
+    from .settings.metrics import log_loss as log_loss
+    from .settings.metrics import mae as mae
+    from .settings.metrics import r2 as r2
+    from .settings.metrics import rmse as rmse
+    from .settings.metrics import top_k as top_k
+    from .settings.optimizers import ASGD as ASGD
+    from .settings.optimizers import SGD as SGD
+    from .settings.optimizers import AdaBelief as AdaBelief
+    from .settings.optimizers import Adadelta as Adadelta
+    from .settings.optimizers import Adagrad as Adagrad
+    from .settings.optimizers import Adam as Adam
+    from .settings.optimizers import Adamax as Adamax
+    from .settings.optimizers import AdamW as AdamW
+    from .settings.optimizers import Ftrl as Ftrl
+    from .settings.optimizers import Lamb as Lamb
+    from .settings.optimizers import Lion as Lion
+    from .settings.optimizers import Momentum as Momentum
+    from .settings.optimizers import NAdam as NAdam
+    from .settings.optimizers import Optimizer as Optimizer
+    from .settings.optimizers import RAdam as RAdam
+    from .settings.optimizers import RMSprop as RMSprop
+    from .settings.optimizers import Rprop as Rprop
+    from .settings.schedules import Constant as Constant
+    from .settings.schedules import Cosine as Cosine
+    from .settings.schedules import CosineRestarts as CosineRestarts
+    from .settings.schedules import Exponential as Exponential
+    from .settings.schedules import InverseTime as InverseTime
+    from .settings.schedules import MultiStep as MultiStep
+    from .settings.schedules import OneCycle as OneCycle
+    from .settings.schedules import Polynomial as Polynomial
+    from .settings.schedules import ReduceOnPlateau as ReduceOnPlateau
+    from .settings.schedules import Schedule as Schedule
+    from .settings.schedules import StepDecay as StepDecay
+    from .settings.schedules import Warmup as Warmup
+    from .settings.stopping import EarlyStopping as EarlyStopping
+    from .training.gradcheck import GradientCheck as GradientCheck
+    from .training.loop.history import Record as Record
+    from .training.loop.history import save_history as save_history
+    from .training.lr_find import RangeTest as RangeTest
+    from .training.lr_find import lr_find as lr_find
+    from .training.trainer import Trainer as Trainer
 
-_backend.load()  # a missing extension is told at import, not at the first network
-threads.announce(_backend.resolve(None))
+else:  # the same names at run time, each imported when it is first used: `microbp --help` needs no NumPy
+    _NAMES = {
+        "core.backend": "get_include get_library_dir",
+        "core.specs": "Init Loss",
+        "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm",
+        "network.mlp": "mlp",
+        "network.network": "Network load",
+        "network.nodes": "Input Node add concat multiply",
+        "settings.averages": "EMA SWA",
+        "settings.checkpoint": "Checkpoint",
+        "settings.metrics": "accuracy log_loss mae r2 rmse top_k",
+        "settings.optimizers": "ASGD SGD AdaBelief Adadelta Adagrad Adam Adamax AdamW Ftrl Lamb Lion Momentum NAdam Optimizer RAdam "
+        "RMSprop Rprop",
+        "settings.schedules": "Constant Cosine CosineRestarts Exponential InverseTime MultiStep OneCycle Polynomial ReduceOnPlateau "
+        "Schedule StepDecay Warmup",
+        "settings.stopping": "EarlyStopping",
+        "training.gradcheck": "GradientCheck",
+        "training.loop.history": "Record save_history",
+        "training.lr_find": "RangeTest lr_find",
+        "training.trainer": "Trainer",
+    }
+    _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+    _MODULES = {"plot": "plot", "schedules": "settings.schedules"}  # not in __all__: a star import would need matplotlib
+
+    __all__ = sorted(_HOME)
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f".{_MODULES[name]}", __name__)
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        globals()[name] = value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return __all__
+
 
 __version__ = "0.1.0"
 
-
-def __getattr__(name: str) -> _Any:
-    """A module of the package, or a name of `api`; imported only here, so that `microbp --help` need not wait for NumPy."""
-    if name != "__all__" and _util.find_spec(f"{__name__}.{name}") is not None:
-        return _importlib.import_module(f".{name}", __name__)
-    api = _importlib.import_module(".api", __name__)
-    if name not in (*api.__all__, "__all__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(api, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+backend.load()  # a missing extension is told at import, not at the first network
+threads.announce(backend.resolve(None))

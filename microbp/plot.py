@@ -1,4 +1,8 @@
-"""Pictures of a training run. Needs matplotlib; draws on figures of its own, so no window opens and no backend is chosen."""
+"""Pictures of a training, of what a network predicts, and of a range test. They need matplotlib.
+
+Each function draws on the axes that it is given, or on a figure of its own: no window opens, and no backend of matplotlib is chosen. It
+returns the axes, which can be changed further; `axes.figure.savefig("picture.png")` writes the picture.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,11 @@ import contextlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .specs import unknown
+from .core.specs import unknown
 
 try:
     from matplotlib import font_manager
@@ -24,9 +27,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-    from .arrays import Array
-    from .range_test import RangeTest
-    from .report import Told
+    from .data.arrays import Array
+    from .tables.scores import Scores
+    from .training.lr_find import RangeTest
+
+__all__ = ["FORMATS", "confusion_matrix", "learning_curves", "lr_find", "predicted_against_true", "save_report"]
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -37,21 +42,28 @@ _LETTERS = 14  # of a class's name
 _ROOM = 14  # points between a legend and what it must not cover
 
 
-def save_report(told: Told, history: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draws how a training went, and what the network makes of the test rows, to a file: 14 inches wide for classes, else 10."""
-    test, classes = told.scores["test"], told.preparation.target.classes
+def save_report(
+    path: str | os.PathLike[str], title: str, scores: Scores, classes: Sequence[str], history: Mapping[str, Sequence[float]]
+) -> None:
+    """Draws the report of `microbp train --plot` to a file: the learning curves, and what the network makes of the test rows.
+
+    path: its ending chooses the format, one of FORMATS. title: stands above the pictures, before the measure of the test. scores: of the
+    parts of a table, as `tables.scores.measure` finds them. classes: their names; empty for a target of numbers. history: a trainer's.
+    The picture is 14 inches wide for classes, else 10, at 200 dots per inch.
+    """
+    test = scores.parts["test"]
     figure = Figure(figsize=(14 if classes else 10, 4.6), dpi=_DPI, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr,call-arg]  # the one just named
     panels = figure.subplots(1, 3 if classes else 2)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # where no font has a name's letters, their boxes say so
-        _title(figure, told.title, f"test accuracy {100 * test['accuracy']:.2f} %" if classes else f"test RMSE {test['rmse']:.4g}")
-        if told.confusion is not None:
-            confusion_matrix(told.confusion, classes, ax=panels[2])
+        _title(figure, title, f"test accuracy {100 * test['accuracy']:.2f} %" if classes else f"test RMSE {test['rmse']:.4g}")
+        if scores.confusion is not None:
+            confusion_matrix(scores.confusion, classes, ax=panels[2])
             figure.draw_without_rendering()  # which lays the panels out: legends look for room in them
             learning_curves(history, "accuracy", ax=panels[1])
         else:
-            predicted_against_true(told.true, told.predicted, ax=panels[1])
+            predicted_against_true(scores.true, scores.predicted, ax=panels[1])
         learning_curves(history, ax=panels[0])
         figure.savefig(path)
 
@@ -68,10 +80,17 @@ def _title(figure: Figure, name: str, measure: str) -> None:
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", ax: Axes | None = None) -> Axes:
-    """Draws an entry of a trainer's history over the epochs, with "loss" that of the validation too; returns the axes.
+    """Draws an entry of a trainer's history over the epochs; with "loss", that of the validation rows too.
+
+    history: lists of equal lengths by name, as `t.history` or what `t.fit` returns; NaN where an epoch has no value. name: "loss",
+    "val_loss", "lr", "seconds", or a metric of fit. ax: the axes to draw on; None: those of a new figure. Returns the axes.
 
     Losses that are all positive get a logarithmic axis, accuracies percentages; a ring and a dotted line stand where the validation loss
-    is lowest. ax: where to draw; None: on a figure of its own. ValueError if the history has no such entry, or no epoch.
+    is lowest. ValueError if the history has no epoch, or no entry of that name.
+
+    >>> axes = bp.plot.learning_curves({"loss": [1.0, 0.5, 0.2], "val_loss": [1.1, 0.4, 0.6]})
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['training', 'validation', 'lowest validation loss: epoch 2']
     """
     history = {entry: list(values) for entry, values in history.items()}
     if not history.get("loss"):
@@ -124,11 +143,19 @@ def _percent(share: float, _: int) -> str:
 
 
 def confusion_matrix(counts: Any, classes: Sequence[Any], ax: Axes | None = None) -> Axes:
-    """Draws how often rows of each class (down) were predicted as each class (across); returns the axes.
+    """Draws how often rows of each class (down) were predicted as each class (across).
 
-    counts: (classes, classes). Colours are shares of the true class, so that rare classes can be read as well. Where classes are too many
-    for legible counts, mistakes are orange marks whose area is the share; for legible names, about ten stand at their places. classes:
-    anything that str() takes.
+    counts: (classes, classes), `counts[i, j]` rows of class i that were predicted as class j; scikit-learn's confusion_matrix returns
+    them so. classes: the names, or anything else that str() takes, one for each class. ax: the axes to draw on; None: those of a new
+    figure. Returns the axes.
+
+    Colours are shares of the true class, so that rare classes can be read as well. Where there are too many classes for legible counts,
+    mistakes are orange marks whose area is the share; where there are too many for legible names, about ten of them are written.
+    ValueError if counts are not a square of one row for each class.
+
+    >>> axes = bp.plot.confusion_matrix([[5, 1], [0, 7]], ["cat", "dog"])
+    >>> [text.get_text() for text in axes.texts]
+    ['5', '1', '7']
     """
     axes, counts, names = _axes(ax), np.asarray(counts), [" ".join(str(name).split()) for name in classes]
     if counts.shape != (len(names), len(names)) or not names:
@@ -173,7 +200,15 @@ def _names(axes: Axes, names: Sequence[str], cell: float) -> None:
 
 
 def predicted_against_true(true: Any, predicted: Any, ax: Axes | None = None) -> Axes:
-    """Draws a point for each row, and the line on which predictions are right; returns the axes."""
+    """Draws a point for each row of a regression, and the line on which predictions are right.
+
+    true, predicted: (rows,), or (rows, 1) as `t.predict` returns it, in the same unit. ax: the axes to draw on; None: those of a new
+    figure. Returns the axes, whose scales are equal. ValueError if the numbers of values differ, or are 0.
+
+    >>> axes = bp.plot.predicted_against_true([1.0, 2.0], [[1.5], [2.5]])
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('true', 'predicted')
+    """
     axes, true, predicted = _axes(ax), np.asarray(true).reshape(-1), np.asarray(predicted).reshape(-1)
     if true.shape != predicted.shape or len(true) == 0:
         raise ValueError(
@@ -192,7 +227,17 @@ def predicted_against_true(true: Any, predicted: Any, ax: Axes | None = None) ->
 
 
 def lr_find(result: RangeTest, ax: Axes | None = None) -> Axes:
-    """Draws the losses of a range test over the rates, with its suggestions, on `ax` or a figure of its own; returns the axes."""
+    """Draws the losses of a range test over the learning rates, with its suggestions; `result.plot()` is the same.
+
+    result: what `bp.lr_find` returns. ax: the axes to draw on; None: those of a new figure. Returns the axes. ValueError if the test
+    ended too early for a suggestion.
+
+    >>> X = np.linspace(-1, 1, 64, dtype="float32").reshape(-1, 1)
+    >>> t = bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse")
+    >>> axes = bp.plot.lr_find(bp.lr_find(t, X, X**2))
+    >>> axes.get_xscale(), axes.get_xlabel()
+    ('log', 'learning rate')
+    """
     axes = _axes(ax)
     axes.plot(result.lrs, result.losses, color=_GREY, linewidth=1, alpha=0.5, label="loss of the batch")
     axes.plot(result.lrs, result.smoothed, color=_BLUE, linewidth=2, label="smoothed")

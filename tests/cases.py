@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from optimizer_cases import OPTIMIZERS
 
-from microbp import _core
+from microbp.core import _core
 
 INF = math.inf
 Array = np.ndarray

@@ -2,7 +2,7 @@
 
 import random
 
-BACKENDS = {"compiled": "microbp._core", "reference": "microbp.reference"}
+BACKENDS = {"compiled": "microbp.core._core", "reference": "microbp.reference"}
 SMALL = "input 3\ndense 0 units=2\noutput 1\n"
 GRAPHS = {
     "small": SMALL,

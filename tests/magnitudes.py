@@ -21,7 +21,7 @@ import cases
 import numpy as np
 
 import microbp as bp
-from microbp import description
+from microbp.network.records import LayerInfo, NodeInfo
 from microbp.reference.autodiff import Matrix, gradients
 from microbp.reference.formulas import row_losses
 from microbp.reference.random import Place, matrix_draws
@@ -98,21 +98,21 @@ class Passes:
         self.masks: dict[int, Array] = {}
         self.norms: dict[int, tuple[Off, Off]] = {}  # xhat and 1 / sigma, by node
         self.running: dict[str, Off] = {}  # running statistics that move, by name
-        self.graph = description.read(net.text())
+        self.nodes, self.layers, self.outputs = net.nodes, {layer.name: layer for layer in net.layers}, net.outputs
         self.tensors = {name: exact(view.T if view.ndim == 2 else view) for name, view in net.tensors.items()}
         self.values: list[Off] = []
         self.z: dict[int, Off] = {}
         self.slope: dict[int, Array] = {}
         waiting = iter(xs)
-        for node in self.graph.nodes:
+        for node in self.nodes:
             operands = [self.values[i] for i in node.operands]
             self.values.append(exact(next(waiting)) if node.operation == "input" else self._forward(node, operands))
 
-    def activation(self, node: description.Statement) -> str:
+    def activation(self, node: NodeInfo) -> str:
         """The spec of a node's activation; "" if it has none."""
-        return self.graph.layers[node.detail].activation if node.operation == "dense" else node.detail
+        return node.activation or ""
 
-    def _forward(self, node: description.Statement, operands: list[Off]) -> Off:
+    def _forward(self, node: NodeInfo, operands: list[Off]) -> Off:
         if node.operation == "add":
             return operands[0] + operands[1]
         if node.operation == "multiply":
@@ -125,16 +125,16 @@ class Passes:
             return self._norm(node, operands[0])
         z = operands[0]
         if node.operation == "dense":
-            z = z @ self.tensors[f"{node.detail}.weight"]
-            if f"{node.detail}.bias" in self.tensors:
-                bias = self.tensors[f"{node.detail}.bias"].value
+            z = z @ self.tensors[f"{node.layer}.weight"]
+            if f"{node.layer}.bias" in self.tensors:
+                bias = self.tensors[f"{node.layer}.bias"].value
                 z = Off(z.value + bias, z.error + abs(bias))
         self.z[node.node] = z
         y, self.slope[node.node] = _apply(self.activation(node), z)
         return y
 
-    def _norm(self, node: description.Statement, x: Off) -> Off:
-        layer, axis = self.graph.layers[node.detail], int(node.operation == "layer_norm")
+    def _norm(self, node: NodeInfo, x: Off) -> Off:
+        layer, axis = self.layers[node.layer], int(node.operation == "layer_norm")
         if axis == 0 and (self.place is None or layer.frozen):
             mean, variance = (self.tensors[f"{layer.name}.running_{name}"] for name in ("mean", "var"))
             centred = x + minus(mean)
@@ -148,17 +148,17 @@ class Passes:
         self.norms[node.node] = (centred * inverse, inverse)
         return self.norms[node.node][0] * self.tensors[f"{layer.name}.weight"] + self.tensors[f"{layer.name}.bias"]
 
-    def _move(self, layer: description.Layer, rows: int, batch: dict[str, Off]) -> None:
+    def _move(self, layer: LayerInfo, rows: int, batch: dict[str, Off]) -> None:
         """The running statistics, as an update will leave them."""
         for name, factor in (("mean", 1), ("var", rows / (rows - 1))):
             old, new = self.running.get(f"{layer.name}.running_{name}", self.tensors[f"{layer.name}.running_{name}"]), batch[name]
             moved = exact([1 - layer.momentum]) * old + exact([layer.momentum * factor]) * Off(new.value[0], new.error[0])
             self.running[f"{layer.name}.running_{name}"] = moved
 
-    def _random(self, node: description.Statement, x: Off) -> Off:
+    def _random(self, node: NodeInfo, x: Off) -> Off:
         if self.place is None:
             return x
-        amount, rows, cols = float(node.detail.partition("=")[2]), *x.value.shape
+        amount, rows, cols = node.amount, *x.value.shape
         noise = node.operation == "noise"
         drawn = matrix_draws(self.place, 4 if noise else 3, node.node, rows, cols, noise, str(self.net.dtype))
         if noise:
@@ -173,17 +173,17 @@ class Passes:
         self.loss = Off(np.zeros(()), np.zeros(()))
         self._deltas: dict[int, Off] = {}
         self._sums: dict[str, Off] = {}
-        for output, spec, y, factor in zip(self.graph.outputs, losses, ys, loss_weights, strict=True):
+        for output, spec, y, factor in zip(self.outputs, losses, ys, loss_weights, strict=True):
             self._reach(output.node, self._lose(self.values[output.node], spec, y, factor * weight / weight.sum()))
-        for node in reversed(self.graph.nodes):
+        for node in reversed(self.nodes):
             if node.node in self._deltas and node.operands:
                 self._backward(node, self._deltas[node.node])
-        for layer in self.graph.layers.values():
+        for layer in self.layers.values():
             w = self.tensors[f"{layer.name}.weight"].value
             if layer.l1 or layer.l2:
                 self._add(f"{layer.name}.weight", Off(layer.l1 * np.sign(w) + layer.l2 * w, 2 * (layer.l1 + layer.l2 * abs(w))))
         self.grads = self._flat()
-        self.input_grads = [self._deltas.get(i.node, exact(np.zeros_like(self.values[i.node].value))) for i in self.graph.inputs]
+        self.input_grads = [self._deltas.get(i.node, exact(np.zeros_like(self.values[i.node].value))) for i in self.net.inputs]
 
     def _lose(self, o: Off, spec: str, t: Array, share: Array) -> Off:
         """Adds an output's part to the loss; its gradient by the output."""
@@ -199,7 +199,7 @@ class Passes:
     def _reach(self, node: int, delta: Off) -> None:
         self._deltas[node] = self._deltas[node] + delta if node in self._deltas else delta
 
-    def _backward(self, node: description.Statement, dy: Off) -> None:
+    def _backward(self, node: NodeInfo, dy: Off) -> None:
         operands = [self.values[i] for i in node.operands]
         if node.operation == "add":
             parts = [dy, dy]
@@ -217,18 +217,18 @@ class Passes:
         for operand, part in zip(node.operands, parts, strict=True):
             self._reach(operand, part)
 
-    def _backward_activated(self, node: description.Statement, x: Off, dy: Off) -> Off:
+    def _backward_activated(self, node: NodeInfo, x: Off, dy: Off) -> Off:
         case, slope = cases.ACTIVATIONS[self.activation(node).partition("(")[0]], abs(self.slope[node.node])
         error = slope * dy.error + abs(dy.value) * (case.slope + case.bend * self.z[node.node].error)
         dz = Off(dy.value * self.slope[node.node], error)
         if node.operation == "activation":
             return dz
-        self._add(f"{node.detail}.weight", x.T @ dz)
-        self._add(f"{node.detail}.bias", Off(dz.value.sum(axis=0), (abs(dz.value) + dz.error).sum(axis=0)))
-        return dz @ self.tensors[f"{node.detail}.weight"].T
+        self._add(f"{node.layer}.weight", x.T @ dz)
+        self._add(f"{node.layer}.bias", Off(dz.value.sum(axis=0), (abs(dz.value) + dz.error).sum(axis=0)))
+        return dz @ self.tensors[f"{node.layer}.weight"].T
 
-    def _backward_norm(self, node: description.Statement, dy: Off) -> Off:
-        layer, axis = self.graph.layers[node.detail], int(node.operation == "layer_norm")
+    def _backward_norm(self, node: NodeInfo, dy: Off) -> Off:
+        layer, axis = self.layers[node.layer], int(node.operation == "layer_norm")
         normal, inverse = self.norms[node.node]
         for name, terms in (("weight", dy * normal), ("bias", dy)):
             self._add(f"{layer.name}.{name}", Off(terms.value.sum(axis=0), (abs(terms.value) + terms.error).sum(axis=0)))
@@ -245,7 +245,7 @@ class Passes:
         flat = exact(np.zeros(len(self.net.params)))
         for layer, name, at, rows, cols in self.net._core.tensors():
             part = self._sums.get(f"{layer}.{name}")
-            if part is not None and not self.graph.layers[layer].frozen:
+            if part is not None and not self.layers[layer].frozen:
                 flat.value[at : at + rows * cols], flat.error[at : at + rows * cols] = part.value.ravel(), part.error.ravel()
         return flat
 
@@ -262,9 +262,9 @@ class Passes:
     def _kinks(self, losses: list[str], ys: list[Array]) -> Iterator[tuple[Array, Array]]:
         """Distances to kinks, with the error scales of what is that far away."""
         for node, z in self.z.items():
-            for kink in cases.ACTIVATIONS[self.activation(self.graph.nodes[node]).partition("(")[0]].kinks:
+            for kink in cases.ACTIVATIONS[self.activation(self.nodes[node]).partition("(")[0]].kinks:
                 yield abs(z.value - kink), z.error
-        for output, spec, y in zip(self.graph.outputs, losses, ys, strict=True):
+        for output, spec, y in zip(self.outputs, losses, ys, strict=True):
             o = self.values[output.node]
             distance = np.broadcast_to(cases.LOSSES[spec.partition("(")[0]].kink(o.value, y), o.value.shape)
             yield distance, o.error + 1 + abs(o.value)

@@ -1,4 +1,4 @@
-"""The benchmarks run: every one of asv's, once, and a short comparison."""
+"""The benchmarks run: every one of asv's, once, and a short comparison; and each script says how it is used."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parent.parent / "bench"
+SCRIPTS = [path for path in sorted([*BENCH.glob("*.py"), *BENCH.glob("*/*.py")]) if "__main__" in path.read_text(encoding="utf-8")]
 CC = shutil.which(os.environ.get("CC", "cc"))
 
 
@@ -65,3 +66,8 @@ def test_a_comparison_with_numpy(tmp_path):
         assert set(row["contenders"]) == {"microbp", "microbp in C", "numpy"}
         assert row["ratio"][0] <= row["ratio"][1] <= row["ratio"][2]
     assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_says_how_it_is_used(script, tmp_path):
+    assert f"python bench/{script.relative_to(BENCH)}" in run(script, "--help", home=tmp_path)

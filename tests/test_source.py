@@ -22,24 +22,16 @@ PYTHON_FILES = sorted((ROOT / "microbp").rglob("*.py"))
 C_FLOORS = {"include": 0, "formulas": 1, "system": 1, "kernels": 2, "net": 3, "passes": 4, "train": 5, "file": 6}
 MOST_FILES, README_LINES, WIDTH = 14, 40, 120
 
-# Modules of the package, lowest first; one that is not named is a door, on the top floor but one.
-PYTHON_FLOORS = [
-    {"_core", "reference"},
-    {"backend", "whole_file"},
-    {"arrays", "specs", "description", "progress", "threads", "history", "snapshot"},
-    {"checks"},
-    {"graph", "optimizers", "averages", "metrics", "rows", "tensors_file"},
-    {"network", "own_loss", "schedules", "class_weight", "epoch", "stopping"},
-    {"trainer_file"},
-    {"gradcheck", "fitting", "plot"},
-    {"streaming"},
-    {"trainer", "range_test"},
-]
-PYTHON_FLOOR = {name: floor for floor, names in enumerate(PYTHON_FLOORS) for name in names}
-DOOR, TOP = len(PYTHON_FLOORS), len(PYTHON_FLOORS) + 1
+# The rooms of microbp/: a file uses its own room and lower floors. DOORS are the files beside the rooms that people import by name;
+# TOP is what brings all together. _doors.py imports by name what methods lead up to, when they are called: any file may use it.
+PYTHON_FLOORS = {
+    "_doors": 0, "reference": 0, "core": 1, "data": 2, "network": 3, "settings": 3, "training/engine": 4, "training/loop": 5, "training": 6,
+    "many": 7, "tables": 8, "exchange": 9, "doors": 9, "cli": 10, "top": 11,
+}  # fmt: skip
+DOORS, TOP = {"plot.py", "sklearn.py", "doctor.py"}, {"__init__.py", "__main__.py"}
 
 LONGEST = 500  # lines
-CYTHON_FILES = [ROOT / "microbp/_core.pyx", *sorted((ROOT / "microbp").glob("*.pxi"))]
+CYTHON_FILES = [ROOT / "microbp/core/_core.pyx", *sorted((ROOT / "microbp/core").glob("*.pxi"))]
 
 # What a file may not call: memory, output, the environment, the end of the process.
 FORBIDDEN = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|free|printf|fprintf|puts|exit|_exit|abort|getenv|setlocale)\s*\(")
@@ -137,57 +129,99 @@ def test_no_file_is_long(path):
 
 # ---- Python ----
 
-
-def module_of(path: Path) -> str:
-    """The first part of a module's name inside the package."""
-    return path.relative_to(ROOT / "microbp").parts[0].removesuffix(".py")
+PACKAGE = ROOT / "microbp"
 
 
-def floor_of(module: str) -> int:
-    return TOP if module in ("__init__", "api") else PYTHON_FLOOR.get(module, DOOR)
+def python_room(path: Path) -> str:
+    """The room of a file of the package."""
+    folder = path.parent.relative_to(PACKAGE).as_posix()
+    return folder if folder != "." else "top" if path.name in TOP else "_doors" if path.name == "_doors.py" else "doors"
 
 
-def imports(tree: ast.AST) -> set[str]:
-    """Absolute names of all imported modules, those for type checkers aside; a relative one starts with as many dots."""
+def imported(path: Path) -> set[Path]:
+    """The files of ours that a file imports: anywhere in it, inside functions and for type checkers too."""
     found = set()
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id.lstrip("_") == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            dots = "." * node.level
-            found |= {dots + node.module} if node.module else {dots + alias.name for alias in node.names}
-        else:
-            found |= imports(node)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                inside = [base / f"{alias.name}.py", base / alias.name / "__init__.py", base / f"{alias.name}.pyi"]
+                found.add(next((file for file in [*inside, base.with_suffix(".py"), base.with_suffix(".pyi"), base / "__init__.py"]
+                                if file.is_file()), base / alias.name))  # fmt: skip
     return found
+
+
+def test_every_room_of_python_has_a_floor_a_page_and_few_files():
+    files = [*PYTHON_FILES, *CYTHON_FILES, *PACKAGE.rglob("*.pyi"), *PACKAGE.rglob("*.pxd")]
+    rooms = Counter(map(python_room, files))
+    assert set(rooms) <= set(PYTHON_FLOORS)
+    for name, count in rooms.items():
+        assert count <= MOST_FILES, name
+    for name in {"", *PYTHON_FLOORS} - {"_doors", "doors", "top"}:
+        assert 0 < len((PACKAGE / name / "README.md").read_text("utf-8").splitlines()) <= README_LINES, name
+    assert {path.name for path in PACKAGE.glob("*.py")} <= DOORS | TOP | {"_doors.py"}
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_down(path):
-    module, found = module_of(path), imports(ast.parse(path.read_text()))
-    if module == "reference":
-        assert not [name for name in found if name.startswith((".." if path.parent.name == "reference" else "...", "numpy", "microbp"))]
-        return
-    for name in found:
-        if name.startswith("."):
-            other = name.lstrip(".").partition(".")[0]
-            same_floor_of_doors = floor_of(other) == floor_of(module) == DOOR
-            assert floor_of(other) < floor_of(module) or same_floor_of_doors, f"{module} imports {other}"
-        else:
-            assert not name.startswith("microbp"), f"{module}: write a relative import"
+    room = python_room(path)
+    for other in imported(path):
+        assert other.is_file() and other.is_relative_to(PACKAGE), f"{path} imports {other}"
+        same = python_room(other) == room
+        assert same or PYTHON_FLOORS[python_room(other)] < PYTHON_FLOORS[room], f"{path} imports {other}"
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_of_ours_are_relative(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        assert not [name for name in names if name.partition(".")[0] == "microbp"]
+        if python_room(path) == "reference":
+            assert not [name for name in names if name.partition(".")[0] == "numpy"]
+
+
+def test_imports_have_no_circle():
+    name = {path: str(path.relative_to(PACKAGE)) for path in [*PYTHON_FILES, *PACKAGE.rglob("*.pyi")]}
+    assert circle({name[path]: {name[other] for other in imported(path)} for path in PYTHON_FILES}) == []
 
 
 def test_doors_are_imported_only_when_used():
-    doors = {module_of(path) for path in PYTHON_FILES if floor_of(module_of(path)) == DOOR}
     script = "import sys, microbp; microbp.Trainer; print(*(name for name in sys.modules if name.startswith('microbp.')))"
     loaded = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout.split()
-    assert not {name.split(".")[1] for name in loaded} & (doors | {"reference", "plot"})
+    doors = {path.stem for path in PYTHON_FILES if python_room(path) == "doors"}
+    assert not {name.split(".")[1] for name in loaded} & (doors | {"reference", "many", "tables", "exchange", "cli"})
 
 
 def test_the_binding_uses_nothing_of_the_package():
     source = "".join(path.read_text() for path in CYTHON_FILES)
     assert not re.findall(r"^\s*(?:from|import|cimport)\s+(?:\.|microbp|numpy).*", source, re.MULTILINE)
+
+
+# ---- tests/ and bench/ ----
+
+BESIDE = sorted(
+    path
+    for folder in ("tests", "bench")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".c", ".h", ".md") and not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
+
+
+def test_folders_beside_the_source_keep_its_limits():
+    folders = Counter(path.parent for path in BESIDE if path.suffix != ".md")
+    assert {folder: count for folder, count in folders.items() if count > MOST_FILES} == {}
+    lines = {path: len(path.read_text("utf-8").splitlines()) for path in BESIDE}
+    assert {path: count for path, count in lines.items() if count > (README_LINES if path.name == "README.md" else LONGEST)} == {}
+    pages = {folder for folder in folders if folder.is_relative_to(ROOT / "bench")} | {ROOT / "tests"}
+    assert {folder for folder in pages if folder / "README.md" not in lines} == set()
+
+
+def test_folders_of_tests_are_named_after_rooms():
+    """Or are inside such a folder. Above all rooms are only the tests of the repository itself."""
+    rooms = {ROOT / "tests" / name for name in (*PYTHON_FLOORS, *(f"c/{room}" for room in C_FLOORS))}
+    tests = {path for path in BESIDE if path.name.startswith("test_")}
+    assert {path for path in tests if not rooms & set(path.parents)} <= {*(ROOT / "tests").glob("*.py"), ROOT / "tests/c/test_c.py"}
 
 
 # ---- compiled objects ----

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 import microbp as bp
-from microbp import _core
+from microbp.core import _core
 
 DTYPES = ["float32", "float64"]
 ISAS = [name for name, runs in _core.isas().items() if runs]
@@ -23,11 +23,12 @@ NETS = {
 }
 
 Kind = Literal["activation", "loss", "optimizer", "initialiser", "output_activation"]
+Name = Any  # of a formula or a dtype, from a table: type checkers accept as text only what is written out
 
 
-def names(kind: Kind) -> list[str]:
+def names(kind: Kind) -> list[Name]:
     """Every formula of a kind."""
-    return [name for name, _, _ in _core.formulas(kind)]
+    return [name for name, *_ in _core.formulas(kind)]
 
 
 def normal(rows: int, cols: int, dtype: str = "float32") -> np.ndarray:
@@ -41,7 +42,7 @@ def targets(net: bp.Network, rows: int) -> np.ndarray:
     return normal(rows, 1, str(net.dtype)) if width == 1 else np.random.default_rng(1).integers(0, width, rows)
 
 
-def trainer(widths: list[int], dtype: str = "float32", **options: Any) -> bp.Trainer:
+def trainer(widths: list[int], dtype: Name = "float32", **options: Any) -> bp.Trainer:
     """For a chain of layers, with Adam."""
     return bp.Trainer(bp.mlp(widths, dtype=dtype, seed=0, **options), "mse" if widths[-1] == 1 else "cross_entropy")
 

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import numpy as np
 
 import microbp as bp
-from microbp import _core
+from microbp.core import _core
 
-from .common import names, normal
+from .common import Name, names, normal
 
 ROWS, WIDTH = 256, 256  # the elements of one pass: 64 Ki
-ACTIVATION_OF = {name: detail for name, _, detail in _core.formulas("loss")}  # that of the output, which the loss implies
+ACTIVATION_OF = {name: detail for name, _, detail, _ in _core.formulas("loss")}  # that of the output, which the loss implies
 
 
-def elementwise(activation: str) -> bp.Network:
+def elementwise(activation: Name) -> bp.Network:
     """A net that is one activation."""
     x = bp.Input(WIDTH)
     return bp.Network(x, bp.Activation(activation)(x), seed=0)
@@ -28,16 +28,16 @@ class Activations:
     params = (names("activation"),)
     param_names = ("activation",)
 
-    def setup(self, activation: str) -> None:
+    def setup(self, activation: Name) -> None:
         self.net = elementwise(activation)
         self.trainer = bp.Trainer(self.net, "half_sse")
         self.x = normal(ROWS, WIDTH)
         self.y = np.zeros_like(self.x)
 
-    def time_forward(self, activation: str) -> None:
-        self.net.predict(self.x)
+    def time_forward(self, activation: Name) -> None:
+        self.net.predict(self.x, raw=True)
 
-    def time_forward_and_backward(self, activation: str) -> None:
+    def time_forward_and_backward(self, activation: Name) -> None:
         self.trainer.backward(self.x, self.y, input_grads=True)
 
 
@@ -47,17 +47,17 @@ class Losses:
     params = (names("loss"),)
     param_names = ("loss",)
 
-    def setup(self, loss: str) -> None:
+    def setup(self, loss: Name) -> None:
         self.trainer = bp.Trainer(elementwise("identity"), loss)
         self.x = normal(ROWS, WIDTH)
         self.y = np.ones_like(self.x)  # valid for every loss but that of labels
         if ACTIVATION_OF[loss] == "softmax":
             self.y = np.arange(ROWS) % WIDTH
 
-    def time_value(self, loss: str) -> None:
+    def time_value(self, loss: Name) -> None:
         self.trainer.evaluate(self.x, self.y)
 
-    def time_value_and_derivative(self, loss: str) -> None:
+    def time_value_and_derivative(self, loss: Name) -> None:
         self.trainer.backward(self.x, self.y, input_grads=True)
 
 
@@ -67,13 +67,13 @@ class OutputActivations:
     params = (names("output_activation"),)
     param_names = ("activation",)
 
-    def setup(self, activation: str) -> None:
+    def setup(self, activation: Name) -> None:
         self.net = elementwise("identity")
         self.net.set_output(0, activation=activation)
         self.x = normal(ROWS, WIDTH)
 
-    def time_predict(self, activation: str) -> None:
-        self.net.predict(self.x, link=True)
+    def time_predict(self, activation: Name) -> None:
+        self.net.predict(self.x)
 
 
 class Initialisers:
@@ -82,12 +82,12 @@ class Initialisers:
     params = (names("initialiser"),)
     param_names = ("initialiser",)
 
-    def setup(self, initialiser: str) -> None:
+    def setup(self, initialiser: Name) -> None:
         x = bp.Input(WIDTH)
         init = normal(WIDTH, WIDTH) if initialiser == "array" else initialiser
         self.net = bp.Network(x, bp.Dense(WIDTH, init=init)(x), seed=0)
 
-    def time_init(self, initialiser: str) -> None:
+    def time_init(self, initialiser: Name) -> None:
         self.net.init(seed=1)
 
 
@@ -102,7 +102,7 @@ def fastest(work: Callable[[], object], count: int) -> float:
     return min(timeit.repeat(work, number=count, repeat=7)) / count
 
 
-def trainer_of(optimizer: str, parameters: int) -> bp.Trainer:
+def trainer_of(optimizer: Name, parameters: int) -> bp.Trainer:
     """With gradients, ready for an update."""
     width = round(parameters**0.5)
     net = bp.mlp([width, width], seed=0, bias=False)
@@ -118,10 +118,10 @@ class Optimizers:
     params = (names("optimizer"), [1 << 10, 1 << 18, 1 << 22])
     param_names = ("optimizer", "parameters")
 
-    def setup(self, optimizer: str, parameters: int) -> None:
+    def setup(self, optimizer: Name, parameters: int) -> None:
         self.trainer = trainer_of(optimizer, parameters)
 
-    def track_update(self, optimizer: str, parameters: int) -> float:
+    def track_update(self, optimizer: Name, parameters: int) -> float:
         """Nanoseconds per parameter."""
         return 1e9 * fastest(self.trainer.apply, max(1, 1_000_000 // parameters)) / parameters
 
@@ -135,10 +135,10 @@ class OptimizerLimits:
     params = (names("optimizer"), [1 << 18, 1 << 22])
     param_names = ("optimizer", "parameters")
 
-    def setup(self, optimizer: str, parameters: int) -> None:
+    def setup(self, optimizer: Name, parameters: int) -> None:
         self.trainer = trainer_of(optimizer, parameters)
 
-    def track_update_over_limit(self, optimizer: str, parameters: int) -> float:
+    def track_update_over_limit(self, optimizer: Name, parameters: int) -> float:
         p, g = np.ones(parameters, np.float32), np.ones(parameters, np.float32)
         near = np.linspace(0.5, 2, 2048, dtype=np.float32)
         result, count = np.empty_like(near), max(1, 1_000_000 // parameters)

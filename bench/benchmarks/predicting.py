@@ -23,7 +23,7 @@ class Predict:
         del os.environ["MICROBP_ISA"]
 
     def time_predict(self, net: str, rows: int, dtype: str, isa: str) -> None:
-        self.net.predict(self.x)
+        self.net.predict(self.x, raw=True)
 
 
 class PredictOnThreads:
@@ -38,4 +38,4 @@ class PredictOnThreads:
         self.x = normal(1024, widths[0])
 
     def time_predict(self, n_threads: int) -> None:
-        self.net.predict(self.x)
+        self.net.predict(self.x, raw=True)

@@ -72,6 +72,19 @@ class Epoch:
         next(self.epochs)
 
 
+class Fit:
+    """An epoch of `fit` that is one step: what the Python around an epoch costs."""
+
+    number = 20  # then a new trainer, since `fit` returns the whole history
+
+    def setup(self) -> None:
+        self.trainer = trainer([4, 8, 1])
+        self.x, self.y = normal(32, 4), normal(32, 1)
+
+    def time_epoch(self) -> None:
+        self.trainer.fit(self.x, self.y, epochs=1, progress=False)
+
+
 class Memory:
     """The whole process, with a net that is made and trained for a step."""
 

@@ -1,4 +1,4 @@
-"""microbp from C: bench/own_work.c, linked with the installed static library."""
+"""microbp from C: own_work.c, linked with the installed static library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import microbp as bp
 from contenders.contender import CHECKED_ROWS, CHECKED_STEPS, Answers, Contender
 from contenders.work import QUERIES, Work
 
-SOURCE = Path(__file__).resolve().parents[1] / "own_work.c"
+SOURCE = Path(__file__).resolve().parent / "own_work.c"
 
 
 def graph(work: Work) -> str:

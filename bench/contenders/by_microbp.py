@@ -30,4 +30,4 @@ class ByMicrobp(InPython):
         return float(record.loss)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(self.net.predict(x))
+        return np.asarray(self.net.predict(x, raw=True))

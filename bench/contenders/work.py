@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Net(NamedTuple):
     batch: int
 
     @property
-    def loss(self) -> str:
+    def loss(self) -> Literal["mse", "cross_entropy"]:
         """Mean squared error for one output, else cross-entropy with integer labels."""
         return "mse" if self.widths[-1] == 1 else "cross_entropy"
 

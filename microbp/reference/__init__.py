@@ -4,8 +4,8 @@
 training step. The compiled backend is checked against this one.
 """
 
+from .file import SavedNet as Net
 from .formulas import formulas
-from .net import Net
 from .random import permutation
 from .trainer import Trainer
 

@@ -92,7 +92,7 @@ def _least(graph: str) -> int:
     return max(0, (cost - 32 * 1024) // 2)
 
 
-def read_with(data: bytes) -> tuple[Net, Extras | None]:
+def read_with(data: bytes) -> tuple[SavedNet, Extras | None]:
     """The net from a file's bytes, and its extras; ValueError if they are not exactly a microbp file."""
     data = bytes(memoryview(data))
     header, metadata, tensors = _header(data)
@@ -110,8 +110,8 @@ def read_with(data: bytes) -> tuple[Net, Extras | None]:
     has_extras = "microbp.trainer" in metadata
     if len(numbers) % item or (count * item > len(numbers) if has_extras else count * item != len(numbers)):
         raise _damaged(f"its graph has {count} parameters of {item} bytes, and it holds {len(numbers)} bytes of them")
-    net = Net(text, dtype, int(metadata["microbp.seed"]))
-    vectors = _read_vectors(net, dict(list(tensors.items())[len(net.layout) :]), numbers[count * item :]) if has_extras else {}
+    net = SavedNet(text, dtype, int(metadata["microbp.seed"]))
+    vectors = _read_vectors(net, dict(list(tensors.items())[len(_tensors(net)) :]), numbers[count * item :]) if has_extras else {}
     _check_tensors(tensors, _entries(net, {name: len(vector) for name, vector in vectors.items()}))
     _fill(net, numbers[: count * item])
     net.notes = metadata.get("microbp.notes", "")
@@ -328,10 +328,53 @@ def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
 
 
-def load_with(path: str | os.PathLike[str]) -> tuple[Net, Extras | None]:
+def load_with(path: str | os.PathLike[str]) -> tuple[SavedNet, Extras | None]:
     """The net of a file, and its extras; ValueError if it is damaged or not microbp's."""
     data = read_file(os.fsdecode(path))
     try:
         return read_with(data)
     except ValueError as error:
         raise ValueError(f"{os.fsdecode(path)}: {error}") from None
+
+
+# ---- the network of this backend ----
+
+
+class SavedNet(Net):
+    """A network that is written to files and read from them."""
+
+    def write(self) -> bytes:
+        """The bytes of its file."""
+        return write(self)
+
+    def write_with(self, text: str, vectors: dict[str, bytes]) -> bytes:
+        """The bytes of a file that holds a text and vectors beside it."""
+        return write_with(self, text, vectors)
+
+    @staticmethod
+    def read(data: bytes) -> SavedNet:
+        """The net from the bytes of a file."""
+        return read_with(data)[0]
+
+    @staticmethod
+    def read_with(data: bytes) -> tuple[SavedNet, Extras | None]:
+        """The net, and the text and vectors beside it, or None."""
+        return read_with(data)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes its file, all or nothing."""
+        save(self, path)
+
+    def save_with(self, path: str | os.PathLike[str], text: str, vectors: dict[str, bytes]) -> None:
+        """Writes a file that holds a text and vectors beside it."""
+        save_with(self, path, text, vectors)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> SavedNet:
+        """The net from a file."""
+        return load_with(path)[0]
+
+    @staticmethod
+    def load_with(path: str | os.PathLike[str]) -> tuple[SavedNet, Extras | None]:
+        """The net from a file, and the text and vectors beside it, or None."""
+        return load_with(path)

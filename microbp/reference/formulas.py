@@ -5,7 +5,8 @@ Only values are written here: derivatives follow from the chain rule. What makes
 two things: no exponential of a large number is taken, and at a kink the branch with the wanted derivative is the one taken.
 
 Letters: z pre-activation, o raw output, t target, d = o - t.
-A parameter text, "lr=0.001[0,inf) momentum=0.9[0,1)", gives each name, its default and the values it may have.
+A parameter text, "lr=0.001[0,inf) momentum=0.9[0,1)", gives each name, its default and the values it may have. The meaning says what
+a formula computes, for people, and after the last ";" whose idea it is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Activation:
     """y from z; init: the initialiser that suits the layer below it."""
 
     parameters: str
+    meaning: str
     init: str
     y: Callable[..., Matrix]
     detail: str = ""
@@ -34,6 +36,7 @@ class Loss:
     """terms(o, t): what each output of each row adds; a row's loss is their mean or their sum. targets: where t must lie."""
 
     parameters: str
+    meaning: str
     detail: str  # the output activation that it implies
     targets: str
     mean: bool
@@ -44,6 +47,7 @@ class Loss:
 class OutputActivation:
     """From raw outputs to what they mean."""
 
+    meaning: str
     y: Callable[[Matrix], Matrix]
     parameters: str = ""
     detail: str = ""
@@ -54,6 +58,7 @@ class Initialiser:
     """scale(inputs, outputs): the standard deviation of "normal", half the width of "uniform"; "keep" draws nothing."""
 
     parameters: str
+    meaning: str
     distribution: str
     scale: Callable[..., float]
     detail: str = ""
@@ -92,20 +97,36 @@ def _selu(z: Matrix) -> Matrix:
 
 
 ACTIVATIONS = {
-    "identity": Activation("", "glorot_uniform", lambda z: z),
-    "relu": Activation("", "he_normal", lambda z: maximum(z, 0.0)),  # Nair & Hinton 2010
-    "leaky_relu": Activation("slope=0.01[0,inf)", "he_normal", lambda z, slope: where(z > 0.0, z, slope * z)),  # Maas et al. 2013
-    "elu": Activation("alpha=1[0,inf)", "he_normal", _elu),  # Clevert et al. 2016
-    "selu": Activation("", "lecun_normal", _selu),  # Klambauer et al. 2017: mean 0 and variance 1 are a fixed point
-    "gelu": Activation("", "he_normal", lambda z: z * (0.5 * erfc(-math.sqrt(0.5) * z))),  # Hendrycks & Gimpel 2016: z Phi(z)
-    "silu": Activation("", "he_normal", lambda z: z * _sigmoid(z)),  # Elfwing et al. 2018
-    "mish": Activation("", "he_normal", lambda z: z * tanh(_softplus(z))),  # Misra 2019
-    "softplus": Activation("", "glorot_uniform", _softplus),  # Dugas et al. 2001
-    "softsign": Activation("", "glorot_uniform", lambda z: z / (1.0 + _abs(z))),  # Bergstra et al. 2009
-    "sigmoid": Activation("", "glorot_uniform", _sigmoid),
-    "hard_sigmoid": Activation("", "glorot_uniform", lambda z: (maximum(minimum(z, 3.0), -3.0) + 3.0) / 6.0),  # Howard et al. 2019
-    "tanh": Activation("", "glorot_uniform", tanh),
-    "scaled_tanh": Activation("", "glorot_uniform", lambda z: 1.7159 * tanh(2 / 3 * z)),  # LeCun et al. 1998, section 4.4
+    "identity": Activation("", "z", "glorot_uniform", lambda z: z),
+    "relu": Activation("", "z if z > 0, else 0; Nair & Hinton 2010", "he_normal", lambda z: maximum(z, 0.0)),
+    "leaky_relu": Activation(
+        "slope=0.01[0,inf)", "z if z > 0, else slope z; Maas et al. 2013", "he_normal", lambda z, slope: where(z > 0.0, z, slope * z)
+    ),
+    "elu": Activation("alpha=1[0,inf)", "z if z > 0, else alpha (exp(z) - 1); Clevert et al. 2016", "he_normal", _elu),
+    "selu": Activation(
+        "", "1.0507 elu(z) with alpha = 1.6733, which keeps mean 0 and variance 1; Klambauer et al. 2017", "lecun_normal", _selu
+    ),
+    "gelu": Activation(
+        "",
+        "z Phi(z), Phi the normal distribution function; Hendrycks & Gimpel 2016",
+        "he_normal",
+        lambda z: z * (0.5 * erfc(-math.sqrt(0.5) * z)),
+    ),
+    "silu": Activation("", "z / (1 + exp(-z)), also called swish; Elfwing et al. 2018", "he_normal", lambda z: z * _sigmoid(z)),
+    "mish": Activation("", "z tanh(log(1 + exp(z))); Misra 2019", "he_normal", lambda z: z * tanh(_softplus(z))),
+    "softplus": Activation("", "log(1 + exp(z)); Dugas et al. 2001", "glorot_uniform", _softplus),
+    "softsign": Activation("", "z / (1 + |z|); Bergstra et al. 2009", "glorot_uniform", lambda z: z / (1.0 + _abs(z))),
+    "sigmoid": Activation("", "1 / (1 + exp(-z))", "glorot_uniform", _sigmoid),
+    "hard_sigmoid": Activation(
+        "",
+        "z / 6 + 1 / 2, but at least 0 and at most 1; Howard et al. 2019",
+        "glorot_uniform",
+        lambda z: (maximum(minimum(z, 3.0), -3.0) + 3.0) / 6.0,
+    ),
+    "tanh": Activation("", "tanh(z)", "glorot_uniform", tanh),
+    "scaled_tanh": Activation(
+        "", "1.7159 tanh(2 z / 3); LeCun et al. 1998, section 4.4", "glorot_uniform", lambda z: 1.7159 * tanh(2 / 3 * z)
+    ),
 }
 
 
@@ -152,15 +173,54 @@ def _cross_entropy(o: Matrix, t: Matrix, label_smoothing: float) -> Matrix:
 
 
 LOSSES = {
-    "mse": Loss("", "identity", "(-inf,inf)", True, lambda o, t: (o - t) * (o - t)),
-    "half_sse": Loss("", "identity", "(-inf,inf)", False, lambda o, t: 0.5 * ((o - t) * (o - t))),
-    "mae": Loss("", "identity", "(-inf,inf)", True, lambda o, t: _abs(o - t)),
-    "huber": Loss("delta=1(0,inf)", "identity", "(-inf,inf)", True, _huber),  # Huber 1964
-    "quantile": Loss("q=0.5(0,1)", "identity", "(-inf,inf)", True, _quantile),  # Koenker & Bassett 1978
-    "poisson": Loss("", "exp", "[0,inf)", True, lambda o, t: exp(o) - t * o),  # negative log-likelihood less log(t!)
-    "bce": Loss("label_smoothing=0[0,1)", "sigmoid", "[0,1]", True, _bce),
-    "hinge": Loss("", "identity", "SIGNS", True, lambda o, t: maximum(1.0 - t * o, 0.0)),  # Cortes & Vapnik 1995
-    "cross_entropy": Loss("label_smoothing=0[0,1)", "softmax", "LABELS", False, _cross_entropy),
+    "mse": Loss("", "mean of d^2", "identity", "(-inf,inf)", True, lambda o, t: (o - t) * (o - t)),
+    "half_sse": Loss("", "sum of d^2 / 2", "identity", "(-inf,inf)", False, lambda o, t: 0.5 * ((o - t) * (o - t))),
+    "mae": Loss("", "mean of |d|", "identity", "(-inf,inf)", True, lambda o, t: _abs(o - t)),
+    "huber": Loss(
+        "delta=1(0,inf)",
+        "mean of d^2 / 2 if |d| <= delta, else delta (|d| - delta / 2); Huber 1964",
+        "identity",
+        "(-inf,inf)",
+        True,
+        _huber,
+    ),
+    "quantile": Loss(
+        "q=0.5(0,1)", "mean of (1 - q) d if d > 0, else -q d; Koenker & Bassett 1978", "identity", "(-inf,inf)", True, _quantile
+    ),
+    "poisson": Loss(
+        "",
+        "mean of exp(o) - t o, the negative log-likelihood of counts t >= 0 less log(t!)",
+        "exp",
+        "[0,inf)",
+        True,
+        lambda o, t: exp(o) - t * o,
+    ),
+    "bce": Loss(
+        "label_smoothing=0[0,1)",
+        "mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(o), for t from 0 to 1, of which a share label_smoothing "
+        "is replaced by 1/2",
+        "sigmoid",
+        "[0,1]",
+        True,
+        _bce,
+    ),
+    "hinge": Loss(
+        "",
+        "mean of max(0, 1 - t o), for t = -1 or 1; Cortes & Vapnik 1995",
+        "identity",
+        "SIGNS",
+        True,
+        lambda o, t: maximum(1.0 - t * o, 0.0),
+    ),
+    "cross_entropy": Loss(
+        "label_smoothing=0[0,1)",
+        "sum of -t log(p) with p = softmax(o), for labels t = 0, 1, ... or rows t of probabilities, of which a share "
+        "label_smoothing is spread over all classes; Szegedy et al. 2016, section 7",
+        "softmax",
+        "LABELS",
+        False,
+        _cross_entropy,
+    ),
 }
 
 
@@ -179,26 +239,56 @@ def _softmax(o: Matrix) -> Matrix:
 
 
 OUTPUT_ACTIVATIONS = {
-    "identity": OutputActivation(lambda o: o),
-    "sigmoid": OutputActivation(_sigmoid),
-    "exp": OutputActivation(exp),
-    "softmax": OutputActivation(_softmax),
+    "identity": OutputActivation("o", lambda o: o),
+    "sigmoid": OutputActivation("1 / (1 + exp(-o))", _sigmoid),
+    "exp": OutputActivation("exp(o)", exp),
+    "softmax": OutputActivation("exp(o) / (sum of exp(o) over the row's outputs)", _softmax),
 }
 
 
 # ---- initialisers ----
 
 INITIALISERS = {
-    "normal": Initialiser("std=0.05[0,inf)", "normal", lambda inputs, outputs, std: std),
-    "uniform": Initialiser("limit=0.05[0,inf)", "uniform", lambda inputs, outputs, limit: limit),
-    "glorot_normal": Initialiser("", "normal", lambda inputs, outputs: math.sqrt(2 / (inputs + outputs))),  # Glorot & Bengio 2010
-    "glorot_uniform": Initialiser("", "uniform", lambda inputs, outputs: math.sqrt(6 / (inputs + outputs))),  # the same, eq. 16
-    "he_normal": Initialiser("", "normal", lambda inputs, outputs: math.sqrt(2 / inputs)),  # He et al. 2015, eq. 10
-    "he_uniform": Initialiser("", "uniform", lambda inputs, outputs: math.sqrt(6 / inputs)),
-    "lecun_normal": Initialiser("", "normal", lambda inputs, outputs: math.sqrt(1 / inputs)),  # LeCun et al. 1998, section 4.6
-    "lecun_uniform": Initialiser("", "uniform", lambda inputs, outputs: math.sqrt(3 / inputs)),
-    "zeros": Initialiser("", "uniform", lambda inputs, outputs: 0.0),
-    "array": Initialiser("", "keep", lambda inputs, outputs: 0.0),
+    "normal": Initialiser("std=0.05[0,inf)", "normal with standard deviation std", "normal", lambda inputs, outputs, std: std),
+    "uniform": Initialiser("limit=0.05[0,inf)", "uniform from -limit to limit", "uniform", lambda inputs, outputs, limit: limit),
+    "glorot_normal": Initialiser(
+        "",
+        "normal with standard deviation sqrt(2 / (in + out)); Glorot & Bengio 2010",
+        "normal",
+        lambda inputs, outputs: math.sqrt(2 / (inputs + outputs)),
+    ),
+    "glorot_uniform": Initialiser(
+        "",
+        "uniform from -a to a = sqrt(6 / (in + out)); Glorot & Bengio 2010, equation 16",
+        "uniform",
+        lambda inputs, outputs: math.sqrt(6 / (inputs + outputs)),
+    ),
+    "he_normal": Initialiser(
+        "",
+        "normal with standard deviation sqrt(2 / in); He et al. 2015, equation 10",
+        "normal",
+        lambda inputs, outputs: math.sqrt(2 / inputs),
+    ),
+    "he_uniform": Initialiser(
+        "",
+        "uniform from -a to a = sqrt(6 / in), with the same variance; He et al. 2015",
+        "uniform",
+        lambda inputs, outputs: math.sqrt(6 / inputs),
+    ),
+    "lecun_normal": Initialiser(
+        "",
+        "normal with standard deviation sqrt(1 / in); LeCun et al. 1998, section 4.6",
+        "normal",
+        lambda inputs, outputs: math.sqrt(1 / inputs),
+    ),
+    "lecun_uniform": Initialiser(
+        "",
+        "uniform from -a to a = sqrt(3 / in), with the same variance; LeCun et al. 1998",
+        "uniform",
+        lambda inputs, outputs: math.sqrt(3 / inputs),
+    ),
+    "zeros": Initialiser("", "0", "uniform", lambda inputs, outputs: 0.0),
+    "array": Initialiser("", "the values of an array that the caller gives", "keep", lambda inputs, outputs: 0.0),
 }
 
 
@@ -223,12 +313,12 @@ TABLES: dict[str, dict[str, Any]] = {
 }
 
 
-def formulas(kind: str) -> list[tuple[str, str, str]]:
-    """(name, parameter text, detail) of every formula of a kind: activation, loss, optimizer, initialiser or output_activation.
+def formulas(kind: str) -> list[tuple[str, str, str, str]]:
+    """(name, parameter text, detail, meaning) of every formula of a kind: activation, loss, optimizer, initialiser, output_activation.
 
     The detail of an optimizer is its slots ("m v", or with the parameter that one starts from, "sum=initial_accumulator_value"), of a loss
     the output activation that it implies, else "".
     """
     if kind not in TABLES:
         raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(TABLES)}")
-    return [(name, entry.parameters, entry.detail) for name, entry in TABLES[kind].items()]
+    return [(name, entry.parameters, entry.detail, entry.meaning) for name, entry in TABLES[kind].items()]

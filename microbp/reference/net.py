@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +69,29 @@ class Net:
     def text(self) -> str:
         """The canonical graph text."""
         return self.graph.text()
+
+    def nodes(self) -> list[tuple[str, tuple[int, ...], int, int, str, float]]:
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std) of each node."""
+        numbers = {name: i for i, name in enumerate(self.graph.layers)}
+        found = []
+        for node in self.graph.nodes:
+            layer = numbers[node.layer.name] if node.layer else -1
+            activation = node.layer.activation if isinstance(node.layer, Layer) else node.activation
+            amount = next(iter(node.settings.values()), 0.0)
+            found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount))
+        return found
+
+    def layers(self) -> list[tuple[str, str, int, int, str, str, bool, bool, dict[str, float]]]:
+        """(name, kind, inputs, units, activation, init, bias, frozen, settings) of each layer; a norm's activation and init are ""."""
+        found = []
+        for layer in self.graph.layers.values():
+            activation, init, bias = (str(layer.activation), str(layer.init), layer.bias) if isinstance(layer, Layer) else ("", "", True)
+            found.append((layer.name, layer.kind, layer.inputs, layer.units, activation, init, bias, layer.frozen, dict(layer.settings)))
+        return found
+
+    def outputs(self) -> list[tuple[int, str | None]]:
+        """(node, activation or None) of each output."""
+        return [(output.node, output.activation) for output in self.graph.outputs]
 
     def tensors(self) -> list[tuple[str, str, int, int, int]]:
         """(layer, "weight" or "bias", offset, inputs, units) in layer order."""
@@ -187,56 +209,6 @@ class Net:
             for r, row in enumerate(matrix.row_list()):
                 for j, value in enumerate(row):
                     view[r, j] = value
-
-    # ---- files ----
-
-    def write(self) -> bytes:
-        """The bytes of the net's file."""
-        from .file import write
-
-        return write(self)
-
-    def write_with(self, text: str, vectors: dict[str, bytes]) -> bytes:
-        """The bytes of a file that holds a text and vectors beside the net."""
-        from .file import write_with
-
-        return write_with(self, text, vectors)
-
-    @staticmethod
-    def read(data: bytes) -> Net:
-        """The net from the bytes of a file."""
-        return Net.read_with(data)[0]
-
-    @staticmethod
-    def read_with(data: bytes) -> tuple[Net, tuple[str, dict[str, bytes]] | None]:
-        """The net, and the text and vectors beside it, or None."""
-        from .file import read_with
-
-        return read_with(data)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the file, all or nothing."""
-        from .file import save
-
-        save(self, path)
-
-    def save_with(self, path: str | os.PathLike[str], text: str, vectors: dict[str, bytes]) -> None:
-        """Writes a file that holds a text and vectors beside the net."""
-        from .file import save_with
-
-        save_with(self, path, text, vectors)
-
-    @staticmethod
-    def load(path: str | os.PathLike[str]) -> Net:
-        """The net from a file."""
-        return Net.load_with(path)[0]
-
-    @staticmethod
-    def load_with(path: str | os.PathLike[str]) -> tuple[Net, tuple[str, dict[str, bytes]] | None]:
-        """The net from a file, and the text and vectors beside it, or None."""
-        from .file import load_with
-
-        return load_with(path)
 
 
 def _layout(graph: Graph) -> list[Tensor]:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 class Optimizer:
     """update(p, g, s, t, ...): the new p and the new slots.
 
-    detail: the slots' names, with the parameter that one starts from if not from 0. decay, where weight decay enters: "gradient",
-    weight_decay p is in g already; "decoupled", p is p - lr weight_decay p already (Loshchilov & Hutter 2019); "trust": update returns a
-    direction d instead of p, and p - lr |p| / |d + weight_decay p| (d + weight_decay p) with the norms of the whole tensor is the new p.
-    loss_rose: update is also told whether the loss is larger than at the last step.
+    meaning: the update for people. detail: the slots' names, with the parameter that one starts from if not from 0. decay, where weight
+    decay enters: "gradient", weight_decay p is in g already; "decoupled", p is p - lr weight_decay p already (Loshchilov & Hutter 2019);
+    "trust": update returns a direction d instead of p, and p - lr |p| / |d + weight_decay p| (d + weight_decay p) with the norms of the
+    whole tensor is the new p. loss_rose: update is also told whether the loss is larger than at the last step.
     """
 
     parameters: str
+    meaning: str
     detail: str
     update: Callable[..., tuple[float, list[float]]]
     decay: str = "gradient"
@@ -249,38 +250,147 @@ _RPROP = "lr=0.01[0,inf) eta_minus=0.5(0,1) eta_plus=1.2(1,inf) step_min=1e-06[0
 _DECAY = "weight_decay=0[0,inf)"
 
 OPTIMIZERS = {
-    "sgd": Optimizer(f"lr=0.001[0,inf) {_DECAY}", "", _sgd),
-    "sgd_momentum": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _sgd_momentum),
-    "sgd_nesterov": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _sgd_nesterov),
-    "momentum": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _momentum),
-    "momentum_nesterov": Optimizer(f"{_MOMENTUM} {_DECAY}", "velocity", _momentum_nesterov),
-    "asgd": Optimizer(f"lr=0.01[0,inf) lambd=0.0001[0,inf) alpha=0.75[0,inf) t0=1000000[0,inf) {_DECAY}", "average", _asgd),
+    "sgd": Optimizer(f"lr=0.001[0,inf) {_DECAY}", "p -= lr g", "", _sgd),
+    "sgd_momentum": Optimizer(
+        f"{_MOMENTUM} {_DECAY}",
+        "velocity = momentum velocity + g, p -= lr velocity; Polyak 1964, Sutskever et al. 2013",
+        "velocity",
+        _sgd_momentum,
+    ),
+    "sgd_nesterov": Optimizer(
+        f"{_MOMENTUM} {_DECAY}",
+        "velocity = momentum velocity + g, p -= lr (g + momentum velocity); Nesterov 1983, Sutskever et al. 2013",
+        "velocity",
+        _sgd_nesterov,
+    ),
+    "momentum": Optimizer(
+        f"{_MOMENTUM} {_DECAY}", "velocity = momentum velocity - lr g, p += velocity; Rumelhart et al. 1986", "velocity", _momentum
+    ),
+    "momentum_nesterov": Optimizer(
+        f"{_MOMENTUM} {_DECAY}",
+        "velocity = momentum velocity - lr g, p += momentum velocity - lr g; Nesterov 1983",
+        "velocity",
+        _momentum_nesterov,
+    ),
+    "asgd": Optimizer(
+        f"lr=0.01[0,inf) lambd=0.0001[0,inf) alpha=0.75[0,inf) t0=1000000[0,inf) {_DECAY}",
+        "p -= r (g + lambd p) with r = lr / (1 + lambd lr (t - 1))^alpha, and the average of p from step t0 on; Polyak & Juditsky 1992",
+        "average",
+        _asgd,
+    ),
     "adagrad": Optimizer(
         f"lr=0.01[0,inf) lr_decay=0[0,inf) initial_accumulator_value=0[0,inf) eps=1e-10(0,inf) {_DECAY}",
+        "sum += g^2, p -= lr / (1 + lr_decay (t - 1)) g / (sqrt(sum) + eps); Duchi et al. 2011",
         "sum=initial_accumulator_value",
         _adagrad,
     ),
-    "adadelta": Optimizer(f"lr=1[0,inf) rho=0.9[0,1) eps=1e-06(0,inf) {_DECAY}", "v u", _adadelta),
-    "rmsprop": Optimizer(f"{_RMSPROP} {_DECAY}", "v", _rmsprop),
-    "rmsprop_momentum": Optimizer(f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}", "v velocity", _rmsprop_momentum),
-    "rmsprop_centered": Optimizer(f"{_RMSPROP} {_DECAY}", "v mean", _rmsprop_centered),
-    "rmsprop_centered_momentum": Optimizer(f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}", "v mean velocity", _rmsprop_centered_momentum),
-    "adam": Optimizer(f"{_ADAM} {_DECAY}", "m v", _adam),
-    "adam_amsgrad": Optimizer(f"{_ADAM} {_DECAY}", "m v v_max", _adam_amsgrad),
-    "adamw": Optimizer(f"{_ADAM} weight_decay=0.01[0,inf)", "m v", _adam, decay="decoupled"),
-    "adamw_amsgrad": Optimizer(f"{_ADAM} weight_decay=0.01[0,inf)", "m v v_max", _adam_amsgrad, decay="decoupled"),
-    "adamax": Optimizer(f"lr=0.002[0,inf) {_BETAS} eps=1e-08(0,inf) {_DECAY}", "m u", _adamax),
-    "nadam": Optimizer(f"lr=0.002[0,inf) {_BETAS} eps=1e-08(0,inf) momentum_decay=0.004[0,inf) {_DECAY}", "m v", _nadam),
-    "radam": Optimizer(f"{_ADAM} {_DECAY}", "m v", _radam),
-    "adabelief": Optimizer(f"lr=0.001[0,inf) {_BETAS} eps=1e-16(0,inf) eps_root=1e-16[0,inf) {_DECAY}", "m v", _adabelief),
-    "lion": Optimizer(f"lr=0.0001[0,inf) beta1=0.9[0,1) beta2=0.99[0,1) {_DECAY}", "m", _lion, decay="decoupled"),
+    "adadelta": Optimizer(
+        f"lr=1[0,inf) rho=0.9[0,1) eps=1e-06(0,inf) {_DECAY}",
+        "v = rho v + (1 - rho) g^2, c = g sqrt(u + eps) / sqrt(v + eps), p -= lr c, u = rho u + (1 - rho) c^2; Zeiler 2012, algorithm 1",
+        "v u",
+        _adadelta,
+    ),
+    "rmsprop": Optimizer(
+        f"{_RMSPROP} {_DECAY}", "v = alpha v + (1 - alpha) g^2, p -= lr g / (sqrt(v) + eps); Tieleman & Hinton 2012", "v", _rmsprop
+    ),
+    "rmsprop_momentum": Optimizer(
+        f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}",
+        "rmsprop with velocity = momentum velocity + g / (sqrt(v) + eps), p -= lr velocity",
+        "v velocity",
+        _rmsprop_momentum,
+    ),
+    "rmsprop_centered": Optimizer(
+        f"{_RMSPROP} {_DECAY}",
+        "rmsprop with mean = alpha mean + (1 - alpha) g and sqrt(v - mean^2) for sqrt(v); Graves 2013",
+        "v mean",
+        _rmsprop_centered,
+    ),
+    "rmsprop_centered_momentum": Optimizer(
+        f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}",
+        "rmsprop_centered with the velocity of rmsprop_momentum; Graves 2013",
+        "v mean velocity",
+        _rmsprop_centered_momentum,
+    ),
+    "adam": Optimizer(
+        f"{_ADAM} {_DECAY}",
+        "m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, "
+        "p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps); Kingma & Ba 2015, algorithm 1",
+        "m v",
+        _adam,
+    ),
+    "adam_amsgrad": Optimizer(
+        f"{_ADAM} {_DECAY}", "adam with v_max = max(v_max, v) for v in the step; Reddi et al. 2018", "m v v_max", _adam_amsgrad
+    ),
+    "adamw": Optimizer(
+        f"{_ADAM} weight_decay=0.01[0,inf)", "adam after p -= lr weight_decay p; Loshchilov & Hutter 2019", "m v", _adam, decay="decoupled"
+    ),
+    "adamw_amsgrad": Optimizer(
+        f"{_ADAM} weight_decay=0.01[0,inf)",
+        "adam_amsgrad after p -= lr weight_decay p; Loshchilov & Hutter 2019",
+        "m v v_max",
+        _adam_amsgrad,
+        decay="decoupled",
+    ),
+    "adamax": Optimizer(
+        f"lr=0.002[0,inf) {_BETAS} eps=1e-08(0,inf) {_DECAY}",
+        "m of adam, u = max(beta2 u, |g| + eps), p -= lr m / ((1 - beta1^t) u); Kingma & Ba 2015, algorithm 2",
+        "m u",
+        _adamax,
+    ),
+    "nadam": Optimizer(
+        f"lr=0.002[0,inf) {_BETAS} eps=1e-08(0,inf) momentum_decay=0.004[0,inf) {_DECAY}",
+        "adam that looks ahead as Nesterov does, with beta1 (1 - 0.96^(t momentum_decay) / 2) for beta1; Dozat 2016",
+        "m v",
+        _nadam,
+    ),
+    "radam": Optimizer(
+        f"{_ADAM} {_DECAY}",
+        "adam with a rate that grows to lr as v gets reliable, without v in the first steps; Liu et al. 2020, algorithm 2",
+        "m v",
+        _radam,
+    ),
+    "adabelief": Optimizer(
+        f"lr=0.001[0,inf) {_BETAS} eps=1e-16(0,inf) eps_root=1e-16[0,inf) {_DECAY}",
+        "adam with v = beta2 v + (1 - beta2) (g - m)^2 + eps_root; Zhuang et al. 2020",
+        "m v",
+        _adabelief,
+    ),
+    "lion": Optimizer(
+        f"lr=0.0001[0,inf) beta1=0.9[0,1) beta2=0.99[0,1) {_DECAY}",
+        "p -= lr sign(beta1 m + (1 - beta1) g) after p -= lr weight_decay p, "
+        "then m = beta2 m + (1 - beta2) g; Chen et al. 2023, algorithm 2",
+        "m",
+        _lion,
+        decay="decoupled",
+    ),
     "ftrl": Optimizer(
         f"lr=0.001(0,inf) initial_accumulator_value=0.1[0,inf) l1=0[0,inf) l2=0[0,inf) beta=0[0,inf) {_DECAY}",
+        "s = sqrt(n + g^2) - sqrt(n), z += g - s p / lr, n += g^2, p = 0 if |z| <= l1, "
+        "else (sign(z) l1 - z) / ((beta + sqrt(n)) / lr + l2); McMahan et al. 2013, algorithm 1",
         "z n=initial_accumulator_value",
         _ftrl,
     ),
-    "rprop_minus": Optimizer(f"{_RPROP} {_DECAY}", "prev step_size=lr", _rprop_minus),
-    "irprop_minus": Optimizer(f"{_RPROP} {_DECAY}", "prev step_size=lr", _irprop_minus),
-    "irprop_plus": Optimizer(f"{_RPROP} {_DECAY}", "prev step_size=lr change", _irprop_plus, loss_rose=True),
-    "lamb": Optimizer(f"lr=0.001[0,inf) {_BETAS} eps=1e-06(0,inf) {_DECAY}", "m v", _lamb, decay="trust"),
+    "rprop_minus": Optimizer(
+        f"{_RPROP} {_DECAY}",
+        "p -= sign(g) step_size, which is multiplied by eta_plus while the sign stays, by eta_minus when it changes; Riedmiller 1994",
+        "prev step_size=lr",
+        _rprop_minus,
+    ),
+    "irprop_minus": Optimizer(
+        f"{_RPROP} {_DECAY}", "rprop_minus without the move after a change of sign; Igel & Huesken 2000", "prev step_size=lr", _irprop_minus
+    ),
+    "irprop_plus": Optimizer(
+        f"{_RPROP} {_DECAY}",
+        "irprop_minus that goes back by the last move after a change of sign if the loss rose; Igel & Huesken 2000",
+        "prev step_size=lr change",
+        _irprop_plus,
+        loss_rose=True,
+    ),
+    "lamb": Optimizer(
+        f"lr=0.001[0,inf) {_BETAS} eps=1e-06(0,inf) {_DECAY}",
+        "p -= lr |p| / |d| d with the norms of the tensor, d = adam's step for lr = 1 plus weight_decay p; You et al. 2020, algorithm 2",
+        "m v",
+        _lamb,
+        decay="trust",
+    ),
 }

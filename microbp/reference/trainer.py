@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from operator import add
 from typing import Any
@@ -145,9 +145,9 @@ class Trainer:
         losses, _, _ = self._forward_loss(batch, _total(batch), None)
         return sum(losses)
 
-    def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any) -> float:
+    def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None) -> float:
         """A step for each `batch_rows` rows of `index` (None: all in order); lr: a rate for each step, or None: the
-        trainer's own, which stays as it is in both cases.
+        trainer's own, which stays as it is in both cases. stop: a function, asked now and then; True ends the epoch.
 
         Returns the weighted mean loss of the rows as they were trained.
         """
@@ -157,11 +157,11 @@ class Trainer:
         rates = self._read_rates(lr, len(batches))
         own_lr = self._values["lr"]
         try:
-            return self._run_epoch((data.rows(rows) for rows in batches), rates)
+            return self._run_epoch((data.rows(rows) for rows in batches), rates, stop or (lambda: False))
         finally:
             self._values["lr"] = own_lr
 
-    def _run_epoch(self, batches: Iterator[Batch], rates: list[float]) -> float:
+    def _run_epoch(self, batches: Iterator[Batch], rates: list[float], stop: Callable[[], bool]) -> float:
         loss, total = 0.0, 0.0
         for step, (batch, rate) in enumerate(zip(batches, rates)):
             self._values["lr"] = rate
@@ -170,6 +170,8 @@ class Trainer:
             except (FloatingPointError, ValueError) as error:
                 raise type(error)(f"step {step}: {error}") from None
             total += _total(batch)
+            if stop():
+                break
         return loss / total
 
     def input_grads(self) -> list[memoryview]:

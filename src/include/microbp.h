@@ -36,8 +36,7 @@
  *         In training, each element is set to 0 with this probability, and divided by 1 - rate otherwise (Srivastava
  *         et al. 2014). In inference, the values are passed on unchanged.
  *     noise A std=0.1
- *         In training, normal noise with this standard deviation is added. In inference, the values are passed on
- *         unchanged.
+ *         In training, adds normal noise with this standard deviation. In inference, passes the values on unchanged.
  *     batch_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05 momentum=0.1
  *         gamma (x - mean) / sqrt(variance + eps) + beta with the statistics of each column (Ioffe & Szegedy 2015). In
  *         training, they are the mean and the biased variance of the batch's rows (at least 2; row weights are
@@ -64,8 +63,7 @@
  *
  * Memory. A net's parameters are allocated when it is created, a trainer's gradients and slots when that is created.
  * Values of rows are allocated by the first call, and again only by a call with more rows than any before; then
- * training and predictions allocate nothing. A net keeps this memory for its next predictions, once for each thread
- * that predicts at the same time.
+ * training and predictions allocate nothing. A net keeps this memory, once for each thread that predicts at once.
  *
  * Structures that start with `size` may get more fields in later versions. Set `size` to sizeof the structure, and all
  * fields that you do not use to 0, which is always the default: `mbp_batch batch = {.size = sizeof batch, ...}` in C,
@@ -141,8 +139,7 @@ typedef enum mbp_dtype {
 enum { MBP_SHARED = 1 };
 
 /* A matrix in the caller's memory. Functions only read it unless they say that they write to it, and keep no pointer
- * to it. An array that is read needs no alignment. Strides may be negative. mbp_f32, mbp_f64, mbp_labels and mbp_row
- * fill in this structure. */
+ * to it. An array that is read needs no alignment. Strides may be negative. mbp_f32, mbp_labels, ... fill it in. */
 typedef struct mbp_array {
     const void *data;
     mbp_dtype dtype;
@@ -215,6 +212,8 @@ MBP_API const char *mbp_version(void);
 MBP_API const char *mbp_formula_name(mbp_kind kind, int i);
 /* Its parameters with default and range, like "lr=0.001[0,inf) beta1=0.9[0,1)"; "" if none. NULL past the last. */
 MBP_API const char *mbp_formula_parameters(mbp_kind kind, int i);
+/* What it computes, for people, like "z if z > 0, else slope z; Maas et al. 2013". NULL past the last. */
+MBP_API const char *mbp_formula_meaning(mbp_kind kind, int i);
 /* For an optimizer: the names of its slots (state per parameter), like "m v" or "prev step_size=lr". `name=parameter`:
  * the slot starts at that parameter's value; otherwise at 0. For a loss: the output activation that it implies. For
  * other kinds: "". NULL past the last. */
@@ -236,8 +235,7 @@ MBP_API mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_alloc
 MBP_API void mbp_pool_free(mbp_pool *pool);
 /* How many threads may share work: the number that the pool was made with, or its limit if lower. pool NULL: 1. */
 MBP_API int mbp_pool_threads(const mbp_pool *pool);
-/* Limits the number of threads for later work. Any thread may call it at any time. 1 turns the pool off; a large number
- * removes the limit. */
+/* Limits the threads of later work. Any thread may call it at any time. 1: no help; a large number: no limit. */
 MBP_API mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error);
 /* How many processors this process may use: those of its affinity mask, or a control group's quota if it is lower. */
 MBP_API int mbp_cpus(void);
@@ -248,14 +246,12 @@ MBP_API int mbp_cpus(void);
 MBP_API mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error);
 MBP_API void mbp_net_free(mbp_net *net);
 
-/* How many threads may work for the net, the calling one included. mbp_net_set_threads sets the limit from the next
- * call on; 0: all of the pool. */
+/* How many threads may work for the net, the calling one included. A limit holds from the next call on; 0: no limit. */
 MBP_API int mbp_net_threads(const mbp_net *net);
 MBP_API mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error);
 
 /* The graph text with all defaults written out, and with the present output activations, frozen layers and settings.
- * Writes at most `size` bytes, including the terminating zero, and returns the size of the whole text, including the
- * terminating zero. To get only that size, pass (NULL, 0). */
+ * Writes at most `size` bytes, and returns how many the whole text has, its zero included; (NULL, 0) only asks. */
 MBP_API size_t mbp_net_text(const mbp_net *net, char *text, size_t size);
 MBP_API mbp_dtype mbp_net_dtype(const mbp_net *net);
 MBP_API uint64_t mbp_net_seed(const mbp_net *net);
@@ -263,11 +259,39 @@ MBP_API const char *mbp_net_isa(const mbp_net *net);
 MBP_API int mbp_net_inputs(const mbp_net *net);
 MBP_API int mbp_net_outputs(const mbp_net *net);
 MBP_API int mbp_net_nodes(const mbp_net *net);
+MBP_API int mbp_net_layers(const mbp_net *net);
+/* The node that is the i-th input or output; -1 if there is none. */
+MBP_API int mbp_net_input_node(const mbp_net *net, int i);
+MBP_API int mbp_net_output_node(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_input_width(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_output_width(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_node_width(const mbp_net *net, int node);
 /* The number of floating-point operations to predict one row. */
 MBP_API double mbp_net_flops(const mbp_net *net);
+
+/* What a node and a layer are. Pointers are valid as long as the net exists. */
+enum { MBP_SPEC_MAX = 128 }; /* bytes of a SPEC, including the terminating zero */
+typedef struct mbp_node_info {
+    size_t size;           /* sizeof(mbp_node_info) */
+    const char *operation; /* the first word of its statement: "input", "dense", "add", ... */
+    int64_t width;
+    int layer;                     /* the number of its layer; -1: none */
+    int operands;                  /* how many nodes it takes */
+    const int *operand;            /* their numbers */
+    double amount;                 /* dropout: rate; noise: std; others: 0 */
+    char activation[MBP_SPEC_MAX]; /* dense, activation: the SPEC; others: "" */
+} mbp_node_info;
+typedef struct mbp_layer_info {
+    size_t size; /* sizeof(mbp_layer_info) */
+    const char *name, *operation;
+    int64_t in, out;                                   /* columns; of a norm, both are its width */
+    int bias, frozen;                                  /* 0 or 1; a norm's beta is its bias */
+    double lr, l1, l2, max_norm, eps, momentum;        /* 0 if the layer has no such setting */
+    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX]; /* SPECs; "" for a norm */
+} mbp_layer_info;
+/* Fill in *info, whose size is set, for the i-th node or layer. Layers are in the order of their first use. */
+MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);
+MBP_API mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error);
 
 /* The flat parameter vector, in the net's dtype: first the weights of dense layers in layer order, each (in, out)
  * row-major; then, in layer order, the bias of a dense layer, and gamma and beta of a norm. You may write to it. The
@@ -294,8 +318,7 @@ MBP_API mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error);
 /* Freezes (1) or unfreezes (0) the layer of this name, or every layer (NULL). Training does not change the parameters
  * and running statistics of a frozen layer. */
 MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error);
-/* Changes a setting of the graph text ("lr", "l2", ...) in the layer of this name, or in every layer that has the
- * setting (NULL), from the next call on. */
+/* Changes a setting ("lr", "l2", ...) of the layer of this name, or of every layer that has it (NULL). */
 MBP_API mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error);
 /* Sets the activation of the i-th output: "identity", "softmax", "sigmoid", "exp"; NULL: not chosen. */
 MBP_API mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error);
@@ -303,8 +326,7 @@ MBP_API mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activatio
 MBP_API const char *mbp_net_output_activation(const mbp_net *net, int i);
 
 /* Notes: a UTF-8 text for the program's own use, such as the meaning of its columns. It is saved with the net. The net
- * copies it; NULL or "" removes it. mbp_net_notes returns NULL if there are no notes; its pointer is valid until the
- * notes are set again. */
+ * copies it; NULL or "" removes it. mbp_net_notes: NULL if there are none; valid until they are set again. */
 enum { MBP_NOTES_MAX = 16 << 20 }; /* bytes, including the terminating zero */
 MBP_API mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error);
 MBP_API const char *mbp_net_notes(const mbp_net *net);
@@ -343,7 +365,6 @@ typedef struct mbp_extras {
     const mbp_vector *vector;
     int count; /* at most MBP_VECTORS_MAX */
 } mbp_extras;
-
 enum { MBP_VECTORS_MAX = 64 };
 
 /* Like the four functions above, with extras (NULL: none). Load and read set *extras to NULL if the file has none;
@@ -399,8 +420,7 @@ typedef struct mbp_backward {
  * sum of row weights / total. how = NULL means that all fields are 0. */
 MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how,
                                         double *loss, mbp_error *error);
-/* Updates the parameters from the current gradients and adds 1 to the step count. MBP_NONFINITE if a gradient is not
- * finite. */
+/* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if one is not finite. */
 MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 
 /* The step in parts, for a loss function of the caller's own; mbp_trainer_apply is the last part.
@@ -414,8 +434,7 @@ MBP_API mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *ou
 MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n,
                                              const mbp_backward *how, mbp_error *error);
 
-/* The loss of a batch of any size, computed as in inference (no dropout or noise, running statistics). Changes neither
- * the net nor the trainer. */
+/* The loss of a batch of any size, as in inference (no dropout or noise, running statistics). Changes nothing. */
 MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error);
 
 /* Called before each step of an epoch; a non-zero result cancels the epoch. */
@@ -423,9 +442,9 @@ typedef int (*mbp_poll)(void *user);
 
 /* Trains on n rows of the data, one step for each `batch_rows` of them; the last batch may be smaller. index: the n row
  * numbers, in the order of training; NULL: 0, 1, ..., n - 1. lr: one learning rate per step; NULL: the trainer's "lr".
- * The trainer's "lr" does not change. poll may be NULL. *loss: the weighted mean of the rows' losses, each row's loss
- * at its own step. *steps: the number of steps completed, even on failure; they are not undone. All targets and row
- * weights are checked before the first step. */
+ * The trainer's "lr" does not change. poll may be NULL. *loss: the weighted mean of the losses of the rows trained,
+ * each row's loss at its own step; it is set on MBP_CANCELLED too if there was a step. *steps: the number of steps
+ * completed, even on failure; they are not undone. All targets and row weights are checked before the first step. */
 MBP_API mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n,
                                      int64_t batch_rows, const double *lr, mbp_poll poll, void *user, double *loss,
                                      int64_t *steps, mbp_error *error);
@@ -445,17 +464,15 @@ MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array
  * together; "clip_norm" limits the norm of the whole gradient, of all layers that are not frozen (Pascanu et al. 2013);
  * "clip_value" limits the absolute value of each element.
  * State: "loss" is the loss of the current gradients (with `accumulate` the parts' losses are added), "last_loss" that
- * of the gradients of the last update. NaN: unknown, as after mbp_trainer_backward_from; the caller may set it.
- * irprop_plus compares the two. */
+ * of those of the last update. NaN: unknown, as after mbp_trainer_backward_from. Both may be set (for irprop_plus). */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);
 MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error);
 /* The step count: the number of updates so far. To restore an earlier state of the optimizer, set the step count and
  * write the slots. mbp_trainer_set_steps also resets "loss" and "last_loss" to NaN; set them afterwards. */
 MBP_API int64_t mbp_trainer_steps(const mbp_trainer *trainer);
 MBP_API mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error);
-/* Sets the seed of dropout and noise; the default is the net's seed. Each random number depends only on seed, step
- * count, node, row in the logical batch, and column, so it is the same for any split of a batch into parts or among
- * threads. */
+/* Sets the seed of dropout and noise; the default is the net's. Each number depends only on seed, step count, node, row
+ * in the logical batch, and column, so it is the same for any split of a batch into parts or among threads. */
 MBP_API mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error);
 /* Keeps an average of [parameters, buffers] over the states after updates number start, start + every, ..., as counted
  * by mbp_trainer_steps. decay < 1: a running average, in which a new state has the weight 1 - decay (Polyak & Juditsky
@@ -463,8 +480,7 @@ MBP_API mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp
  * the first such state from now on. The first call allocates memory; each further call starts a new average. */
 MBP_API mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every,
                                            mbp_error *error);
-/* The average: parameters, then buffers; NULL if there is none. *count (count may be NULL): how many states it covers;
- * 0: it has not started. */
+/* The average: parameters, then buffers; NULL: none. *count (may be NULL): of how many states; 0: not started. */
 MBP_API void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count);
 /* Zeroes gradients and average, and resets slots, step count, "loss" and "last_loss". */
 MBP_API mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error);

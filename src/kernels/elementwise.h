@@ -25,7 +25,7 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     const T p0 = parameters ? (T)parameters[0] : 0; \
     (void)p0
 
-#define ACTIVATION(name, keep, initialiser, text, forward, backward) \
+#define ACTIVATION(name, keep, initialiser, text, meaning, forward, backward) \
     static void forward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
         PARAMETERS; \
         MAP_LOOP(const T z = from[j]; to[j] = forward) \
@@ -44,12 +44,12 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
 #undef READ_Y
 #undef READ_Z
 
-#define OUTPUT_ACTIVATION(name, value) \
+#define OUTPUT_ACTIVATION(name, meaning, value) \
     static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
         (void)parameters; \
         MAP_LOOP(const T z = from[j]; to[j] = value) \
     }
-#define ROW_OUTPUT_ACTIVATION(name, row_function) \
+#define ROW_OUTPUT_ACTIVATION(name, meaning, row_function) \
     static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
         (void)parameters; \
         for (int64_t r = 0; r < rows; r++) \

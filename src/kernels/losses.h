@@ -13,7 +13,7 @@ static inline int rows_at_once(const mbp_loss_rows *w) {
 
 /* lanes_NAME adds the values of up to 16 outputs to the partial sums s and stores their derivatives in the gradient.
  * `count` is LANES except in the last block of a row. */
-#define LOSS(name, output_activation, targets, reduction, text, value, derivative) \
+#define LOSS(name, output_activation, targets, reduction, text, meaning, value, derivative) \
     static inline __attribute__((always_inline)) void lanes_##name( \
         int count, const T *output, const T *target, T *gradient, const T scale[LANES], T p0, double s[LANES]) { \
         (void)p0; \
@@ -55,7 +55,7 @@ static inline int rows_at_once(const mbp_loss_rows *w) {
         } \
         return total; \
     }
-#define ROW_LOSS(name, output_activation, targets, text, row_function, narrow_function) \
+#define ROW_LOSS(name, output_activation, targets, text, meaning, row_function, narrow_function) \
     static double loss_##name(const mbp_loss_rows *w) { \
         const double p0 = w->parameters ? w->parameters[0] : 0; \
         double total = 0; \

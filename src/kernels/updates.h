@@ -34,11 +34,11 @@ typedef void (*update_loop)(UPDATE_ARGUMENTS);
 
 #define IN_GRADIENT(step) step(p[i], g[i] + decay * p[i], s, c)
 #define DECOUPLED(step) step(p[i] - decay * p[i], g[i], s, c)
-#define OPTIMIZER(name, slot_names, text, powers, decay_enters, prepare, step) \
+#define OPTIMIZER(name, slot_names, text, meaning, powers, decay_enters, prepare, step) \
     static HOT __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
         UPDATE_LOOP(slot_names, p[i] = decay_enters(step); KEEP_SLOTS(slot_names)) \
     }
-#define TRUST_OPTIMIZER(name, slot_names, text, powers, prepare, moments, direction) \
+#define TRUST_OPTIMIZER(name, slot_names, text, meaning, powers, prepare, moments, direction) \
     static HOT __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
         (void)g; \
         UPDATE_LOOP(slot_names, p[i] -= c[0] * (direction(s, c) + decay * p[i])) \
@@ -119,7 +119,7 @@ static void measure(measure_loop loop, int64_t n, const T *p, const T *g, void *
     sums[1] = sum_lanes(of_direction);
 }
 
-#define TRUST_OPTIMIZER(name, slot_names, text, powers, prepare, moments, direction_of) \
+#define TRUST_OPTIMIZER(name, slot_names, text, meaning, powers, prepare, moments, direction_of) \
     static void measure_loop_##name(MEASURE_ARGUMENTS) { \
         UPDATE_LOOP(slot_names, moments(g[i], s, c); direction[i] = direction_of(s, c) + decay * p[i]; \
                     KEEP_SLOTS(slot_names)) \

@@ -6,32 +6,34 @@
 #define MBP_DOUBLE
 #include "formulas/optimizers.h"
 
-/* detail: the result of mbp_formula_detail. note: of an activation "Y" or "Z", which backward reads; of a loss its
- * targets. */
+/* name to detail: what mbp_formula_name, ... return. note: of an activation "Y" or "Z", which backward reads; of a loss
+ * its targets. */
 typedef struct row {
-    const char *name, *parameters, *detail, *note;
+    const char *name, *parameters, *meaning, *detail, *note;
 } row;
 
-#define ACTIVATION(name, keep, initialiser, parameters, ...) {#name, parameters, "", #keep},
+#define ACTIVATION(name, keep, initialiser, parameters, meaning, ...) {#name, parameters, meaning, "", #keep},
 static const row activations[] = {
 #include "formulas/formulas.def"
 };
-#define LOSS(name, activation, targets, mean, parameters, ...) {#name, parameters, #activation, targets},
-#define ROW_LOSS(name, activation, targets, parameters, ...) {#name, parameters, #activation, targets},
+#define LOSS(name, activation, targets, reduction, parameters, meaning, ...) \
+    {#name, parameters, meaning, #activation, targets},
+#define ROW_LOSS(name, activation, targets, parameters, meaning, ...) \
+    {#name, parameters, meaning, #activation, targets},
 static const row losses[] = {
 #include "formulas/formulas.def"
 };
-#define OPTIMIZER(name, slots, parameters, ...) {#name, parameters, slots, ""},
-#define TRUST_OPTIMIZER(name, slots, parameters, ...) {#name, parameters, slots, ""},
+#define OPTIMIZER(name, slots, parameters, meaning, ...) {#name, parameters, meaning, slots, ""},
+#define TRUST_OPTIMIZER(name, slots, parameters, meaning, ...) {#name, parameters, meaning, slots, ""},
 static const row optimizers[] = {
 #include "formulas/formulas.def"
 };
-#define INITIALISER(name, parameters, ...) {#name, parameters, "", ""},
+#define INITIALISER(name, parameters, meaning, ...) {#name, parameters, meaning, "", ""},
 static const row initialisers[] = {
 #include "formulas/formulas.def"
 };
-#define OUTPUT_ACTIVATION(name, ...) {#name, "", "", ""},
-#define ROW_OUTPUT_ACTIVATION(name, ...) {#name, "", "", ""},
+#define OUTPUT_ACTIVATION(name, meaning, ...) {#name, "", meaning, "", ""},
+#define ROW_OUTPUT_ACTIVATION(name, meaning, ...) {#name, "", meaning, "", ""},
 static const row output_activations[] = {
 #include "formulas/formulas.def"
 };
@@ -67,6 +69,11 @@ const char *mbp_formula_name(mbp_kind kind, int i) {
 const char *mbp_formula_parameters(mbp_kind kind, int i) {
     const row *r = find(kind, i);
     return r ? r->parameters : NULL;
+}
+
+const char *mbp_formula_meaning(mbp_kind kind, int i) {
+    const row *r = find(kind, i);
+    return r ? r->meaning : NULL;
 }
 
 const char *mbp_formula_detail(mbp_kind kind, int i) {
@@ -145,7 +152,7 @@ mbp_distribution mbp_initialiser_scale(const mbp_formula *initialiser, double in
     const double p0 = initialiser->parameters[0];
     (void)p0;
     switch (initialiser->row) {
-#define INITIALISER(name, parameters, distribution, value) \
+#define INITIALISER(name, parameters, meaning, distribution, value) \
     case INITIALISER_##name: *scale = value; return distribution;
 #include "formulas/formulas.def"
     }
@@ -182,7 +189,7 @@ int mbp_optimizer_decay(int optimizer) {
 int mbp_optimizer_decouples(int optimizer) {
     enum { IN_GRADIENT, DECOUPLED };
     static const int decoupled[] = {
-#define OPTIMIZER(name, slots, parameters, powers, decay_enters, ...) decay_enters == DECOUPLED,
+#define OPTIMIZER(name, slots, parameters, meaning, powers, decay_enters, ...) decay_enters == DECOUPLED,
 #define TRUST_OPTIMIZER(...) 0,
 #include "formulas/formulas.def"
     };
@@ -193,8 +200,8 @@ int mbp_optimizer_decay_bias(int optimizer) { return count_words(optimizers[opti
 
 void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running *running) {
     static void (*const advance[])(const double h[], mbp_running *run) = {
-#define OPTIMIZER(name, slots, parameters, powers, ...) powers,
-#define TRUST_OPTIMIZER(name, slots, parameters, powers, ...) powers,
+#define OPTIMIZER(name, slots, parameters, meaning, powers, ...) powers,
+#define TRUST_OPTIMIZER(name, slots, parameters, meaning, powers, ...) powers,
 #include "formulas/formulas.def"
     };
     running->steps++;
@@ -204,8 +211,8 @@ void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running 
 void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_running *running,
                            double constants[MBP_CONSTANTS_MAX]) {
     static void (*const prepare[])(const double h[], const mbp_running *run, double c[]) = {
-#define OPTIMIZER(name, slots, parameters, powers, decay_enters, prepare_function, step) prepare_function,
-#define TRUST_OPTIMIZER(name, slots, parameters, powers, prepare_function, ...) prepare_function,
+#define OPTIMIZER(name, slots, parameters, meaning, powers, decay_enters, prepare_function, step) prepare_function,
+#define TRUST_OPTIMIZER(name, slots, parameters, meaning, powers, prepare_function, ...) prepare_function,
 #include "formulas/formulas.def"
     };
     prepare[optimizer](parameters, running, constants);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "net/statements.h"
+#include "system/sized.h"
 #include "system/text.h"
 
 /* ---- reading ---- */
@@ -15,6 +16,15 @@ const char *mbp_net_isa(const mbp_net *net) { return net ? net->kernels->isa : N
 int mbp_net_inputs(const mbp_net *net) { return net ? net->inputs : 0; }
 int mbp_net_outputs(const mbp_net *net) { return net ? net->outputs : 0; }
 int mbp_net_nodes(const mbp_net *net) { return net ? net->nodes : 0; }
+int mbp_net_layers(const mbp_net *net) { return net ? net->layers : 0; }
+
+int mbp_net_input_node(const mbp_net *net, int i) {
+    return net && i >= 0 && i < net->inputs ? net->input_nodes[i] : -1;
+}
+
+int mbp_net_output_node(const mbp_net *net, int i) {
+    return net && i >= 0 && i < net->outputs ? net->output[i].node : -1;
+}
 
 int64_t mbp_net_node_width(const mbp_net *net, int node) {
     return net && node >= 0 && node < net->nodes ? net->node[node].width : 0;
@@ -26,6 +36,62 @@ int64_t mbp_net_input_width(const mbp_net *net, int i) {
 
 int64_t mbp_net_output_width(const mbp_net *net, int i) {
     return net && i >= 0 && i < net->outputs ? net->node[net->output[i].node].width : 0;
+}
+
+static void put_spec(char to[MBP_SPEC_MAX], mbp_kind kind, const mbp_formula *formula) {
+    char spec[MBP_SPEC_SIZE];
+    const size_t length = mbp_formula_print(kind, formula, spec);
+    memcpy(to, spec, length < MBP_SPEC_MAX ? length : MBP_SPEC_MAX - 1);
+}
+
+mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    if (i < 0 || i >= net->nodes)
+        return mbp_fail(error, MBP_INVALID, "there is no node %d: the net has %d", i, net->nodes);
+    const mbp_node *node = &net->node[i];
+    mbp_node_info found = {.operation = mbp_statement_word(node->kind),
+                           .width = node->width,
+                           .layer = node->layer,
+                           .operands = node->operands,
+                           .operand = net->operands + node->first_operand};
+    if (node->kind == MBP_NODE_DENSE || node->kind == MBP_NODE_ACTIVATION)
+        put_spec(found.activation, MBP_ACTIVATION, &node->activation);
+    if (node->kind == MBP_NODE_DROPOUT || node->kind == MBP_NODE_NOISE)
+        found.amount = node->activation.parameters[0];
+    return mbp_sized_write(info, &found, sizeof found, "mbp_node_info", error);
+}
+
+static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
+    info->in = layer->in;
+    info->l1 = layer->setting[MBP_LAYER_L1];
+    info->l2 = layer->setting[MBP_LAYER_L2];
+    info->max_norm = layer->setting[MBP_LAYER_MAX_NORM];
+    put_spec(info->activation, MBP_ACTIVATION, &layer->activation);
+    put_spec(info->init, MBP_INITIALISER, &layer->initialiser);
+}
+
+static void put_norm(mbp_layer_info *info, const mbp_layer *layer) {
+    info->in = layer->out;
+    info->eps = layer->setting[MBP_NORM_EPS];
+    if (layer->kind == MBP_NODE_BATCH_NORM)
+        info->momentum = layer->setting[MBP_NORM_MOMENTUM];
+}
+
+mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error) {
+    if (!net)
+        return mbp_fail(error, MBP_INVALID, "net is NULL");
+    if (i < 0 || i >= net->layers)
+        return mbp_fail(error, MBP_INVALID, "there is no layer %d: the net has %d", i, net->layers);
+    const mbp_layer *layer = &net->layer[i];
+    mbp_layer_info found = {.name = layer->name,
+                            .operation = mbp_statement_word(layer->kind),
+                            .out = layer->out,
+                            .bias = layer->bias >= 0,
+                            .frozen = layer->frozen,
+                            .lr = layer->setting[MBP_LAYER_LR]};
+    (layer->kind == MBP_NODE_DENSE ? put_dense : put_norm)(&found, layer);
+    return mbp_sized_write(info, &found, sizeof found, "mbp_layer_info", error);
 }
 
 double mbp_net_flops(const mbp_net *net) { return net ? net->flops : 0; }

@@ -38,6 +38,7 @@ static const struct {
 };
 
 const char *mbp_layer_settings(mbp_node_kind kind) { return statements[kind].numbers; }
+const char *mbp_statement_word(mbp_node_kind kind) { return statements[kind].word; }
 int mbp_statement_is(mbp_slice word, mbp_node_kind kind) { return mbp_slice_is(word, statements[kind].word); }
 
 int mbp_statement_has_layer(mbp_slice word) {

@@ -6,6 +6,8 @@
 
 /* The numeric settings of this kind of layer, as a parameter text (spec.h); "": none. */
 const char *mbp_layer_settings(mbp_node_kind kind);
+/* The first word of the statement that makes this kind of node. */
+const char *mbp_statement_word(mbp_node_kind kind);
 /* Whether a statement that starts with this word makes a node of this kind. */
 int mbp_statement_is(mbp_slice word, mbp_node_kind kind);
 /* Whether a statement that starts with this word may make a layer. */

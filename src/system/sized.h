@@ -15,23 +15,47 @@ static inline mbp_status mbp_allocator_check(const mbp_allocator *allocator, mbp
                     allocator->allocate ? "release" : "allocate");
 }
 
-/* Copies a structure into one of this version, which has `known` bytes. Refuses a smaller size, since no version has
- * had fewer fields yet: mostly it is 0, or that of a pointer. Refuses fields of a later version unless they are 0.
- * from NULL: all 0. */
-static inline mbp_status mbp_sized_read(void *to, size_t known, const void *from, const char *name, mbp_error *error) {
+/* Reads the size of a caller's structure, which has `known` bytes in this version. Refuses a smaller size, since no
+ * version has had fewer fields yet: mostly it is 0, or that of a pointer. */
+static inline mbp_status mbp_sized_size(size_t *size, size_t known, const void *from, const char *name,
+                                        mbp_error *error) {
     enum { MOST = 4096 }; /* bytes; a larger value is probably not a size */
+    memcpy(size, from, sizeof *size);
+    if (*size >= known && *size <= MOST)
+        return MBP_OK;
+    return mbp_fail(error, MBP_INVALID, "%s.size is %zu: set it to sizeof(%s)", name, *size, name);
+}
+
+/* Copies a structure into one of this version. Refuses fields of a later version unless they are 0. from NULL: all
+ * 0. */
+static inline mbp_status mbp_sized_read(void *to, size_t known, const void *from, const char *name, mbp_error *error) {
     size_t size = 0;
     memset(to, 0, known);
     if (!from)
         return MBP_OK;
-    memcpy(&size, from, sizeof size);
-    if (size < known || size > MOST)
-        return mbp_fail(error, MBP_INVALID, "%s.size is %zu: set it to sizeof(%s)", name, size, name);
+    mbp_status status = mbp_sized_size(&size, known, from, name, error);
+    if (status != MBP_OK)
+        return status;
     for (size_t i = known; i < size; i++)
         if (((const char *)from)[i])
             return mbp_fail(error, MBP_UNSUPPORTED, "%s has a field set that this version of microbp does not know",
                             name);
     memcpy(to, from, known);
+    return MBP_OK;
+}
+
+/* Copies a structure of this version into the caller's, whose size is set and stays. Fields of a later version become
+ * 0. */
+static inline mbp_status mbp_sized_write(void *to, const void *from, size_t known, const char *name, mbp_error *error) {
+    size_t size = 0;
+    if (!to)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL", name);
+    mbp_status status = mbp_sized_size(&size, known, to, name, error);
+    if (status != MBP_OK)
+        return status;
+    memset(to, 0, size);
+    memcpy(to, from, known);
+    memcpy(to, &size, sizeof size);
     return MBP_OK;
 }
 

@@ -104,7 +104,7 @@ static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss
     if (status == MBP_OK)
         status = run(e, &mean, steps);
     e->trainer->rate = NULL;
-    if (status == MBP_OK)
+    if (status == MBP_OK || (status == MBP_CANCELLED && *steps > 0))
         *loss = mean.value;
     return status;
 }

@@ -12,9 +12,10 @@ from types import FunctionType
 import numpy as np
 
 import microbp as bp
-from microbp import tensors_file, trainer_file
+from microbp.network import tensors_file
 from microbp.reference import file as reference_file
 from microbp.reference import graph as reference_graph
+from microbp.training import trainer_file
 
 PATH = Path(tempfile.mkdtemp()) / "file"
 KEY = b'"microbp.crc32c":"'

@@ -27,7 +27,7 @@ def rows_for(net):
 
 def predictions(net):
     """What the net says of them, after its output activations, as lists of hexadecimal numbers."""
-    outputs = net.predict(rows_for(net), link=True)
+    outputs = net.predict(rows_for(net))
     return [[value.hex() for value in out.ravel().tolist()] for out in (outputs if isinstance(outputs, list) else [outputs])]
 
 

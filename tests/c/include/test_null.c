@@ -11,6 +11,8 @@ static mbp_net *made;
 static mbp_trainer *made_trainer;
 static mbp_array array;
 static mbp_tensor tensor;
+static mbp_node_info node = {.size = sizeof node};
+static mbp_layer_info layer = {.size = sizeof layer};
 static double number;
 static int64_t count;
 static size_t size = 10;
@@ -33,6 +35,13 @@ static char bytes[10];
     X(mbp_net_input_width(NULL, 0) == 0) \
     X(mbp_net_output_width(NULL, 0) == 0) \
     X(mbp_net_node_width(NULL, 0) == 0) \
+    X(mbp_net_layers(NULL) == 0) \
+    X(mbp_net_input_node(NULL, 0) == -1) \
+    X(mbp_net_output_node(NULL, 0) == -1) \
+    X(mbp_net_node(NULL, 0, &node, NULL) == MBP_INVALID) \
+    X(mbp_net_node(net, 0, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_layer(NULL, 0, &layer, NULL) == MBP_INVALID) \
+    X(mbp_net_layer(net, 0, NULL, NULL) == MBP_INVALID) \
     X(mbp_pool_create(NULL, 2, NULL, NULL) == MBP_INVALID) \
     X((mbp_pool_free(NULL), 1)) \
     X(mbp_pool_threads(NULL) == 1) \

@@ -29,6 +29,7 @@ static void test_questions(void) {
         for (int kind = -1; kind <= MBP_OUTPUT_ACTIVATION + 1; kind++)
             CHECK(!mbp_formula_name((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
                       !mbp_formula_parameters((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
+                      !mbp_formula_meaning((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
                       !mbp_formula_detail((mbp_kind)kind, k == DAG_NODES ? 99 : k),
                   "formula %d", k);
     }

@@ -39,6 +39,8 @@ typedef struct world {
     int64_t steps, order[100];
     mbp_array array;
     mbp_tensor tensor;
+    mbp_layer_info layer;
+    mbp_node_info node;
     mbp_error error;
 } world;
 
@@ -59,6 +61,8 @@ static int poll_checks(void *user) {
     X((mbp_net_text(w->net, w->text, sizeof w->text), 0)) \
     X((mbp_net_flops(w->net) == 0)) \
     X((mbp_net_tensor(w->net, 2, &w->tensor) == 0)) \
+    X((w->layer.size = sizeof w->layer, mbp_net_layer(w->net, 2, &w->layer, &w->error))) \
+    X((w->node.size = sizeof w->node, mbp_net_node(w->net, 4, &w->node, &w->error))) \
     X(mbp_net_freeze(w->net, "c", 0, &w->error)) \
     X(mbp_net_set_layer(w->net, "c", "l2", 0.1, &w->error)) \
     X(mbp_net_set_layer(w->net, NULL, "max_norm", 0.7, &w->error)) \

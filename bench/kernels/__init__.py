@@ -1,0 +1,1 @@
+"""The speed of the kernels, and what the machine can do."""

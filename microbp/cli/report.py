@@ -1,0 +1,111 @@
+"""The report of a training: its measures as an object, and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..data.arrays import Array
+from ..tables.preparation import Preparation
+from ..tables.scores import Scores
+from .runs import TableRun
+
+_SHOWN = 12  # classes whose confusion is shown as a table
+_BINS, _BAR = 9, 40  # lines and letters of the residuals' picture
+
+
+def facts(run: TableRun, scores: Scores) -> dict[str, Any]:
+    """What --json prints."""
+    trainer = run.trainer
+    seconds = sum(trainer.history.get("seconds", []))
+    kind = "classification" if run.data.preparation.target.classes else "regression"
+    return {
+        "task": run.options.data if run.options.data == "digits" else kind,
+        "net": _net(run),
+        "parameters": len(trainer.net.params),
+        "epochs": trainer.epoch,
+        "seconds": seconds,
+        "rows_per_second": trainer.epoch * run.data.training / seconds if seconds else 0.0,
+        **scores.parts,
+    }
+
+
+def title(run: TableRun) -> str:
+    """The data and the network."""
+    return f"{run.options.data.rpartition('/')[2]}, {_net(run)} {run.options.activation.text}"
+
+
+def _net(run: TableRun) -> str:
+    return "-".join(map(str, [run.data.preparation.width, *(layer.units for layer in run.trainer.net.layers)]))
+
+
+def text(run: TableRun, scores: Scores, written: Sequence[str]) -> str:
+    """The report for people; written: the names of the files, the network's first."""
+    options, data, trainer, known = run.options, run.data, run.trainer, facts(run, scores)
+    classes, is_digits = data.preparation.target.classes, options.data == "digits"
+    measures = list(scores.parts["train"])
+    best = int(np.argmin(trainer.history["val_loss"])) + 1
+    lines = [
+        f"{title(run)}: {known['parameters']:,} parameters, {data.loss.text}, {_short(trainer.optimizer)}, batch {run.batch}, "
+        f"seed {options.seed}",
+        *([] if is_digits else [_columns(data.preparation)]),
+        *(f"left out {name}: {why}" for name, why in data.preparation.left_out.items()),
+        "".join([f"{'':12}", *(f"{column:>10}" for column in ("rows", *measures))]),
+        *(_line(part, rows, scores.parts[part]) for part, rows in scores.rows.items() if rows),
+        *(_residuals(scores.true - scores.predicted) if scores.confusion is None else _confusion(scores.confusion, classes)),
+        f"{known['epochs']} epochs (the best was {best}) in {known['seconds']:.2f} s, {known['rows_per_second']:,.0f} rows per second",
+    ]
+    if written:
+        lines.append(f"wrote {' and '.join(written)}")
+    if written and written[0].endswith(".safetensors"):
+        lines.append(f"predict by: microbp predict {written[0]} {'digits' if is_digits else 'DATA'}")
+    return "\n".join(lines)
+
+
+def _short(optimizer: Any) -> str:
+    """An optimizer's token with numbers as people read them."""
+    inside = ",".join(f"{key}={value:.3g}" for key, value in optimizer.parameters.items())
+    return f"{optimizer.name}({inside})" if inside else optimizer.name
+
+
+def _columns(preparation: Preparation) -> str:
+    target = preparation.target
+    what = f"one of {len(target.classes)} classes" if target.classes else "a number"
+    return f"predicts {target.name}, {what}, from {len(preparation.features)} columns, which make {preparation.width} features"
+
+
+def _line(name: str, rows: int, scores: dict[str, float | None]) -> str:
+    return "".join([f"{name:12}", f"{rows:>10,}", *(_cell(key, value) for key, value in scores.items())])
+
+
+def _cell(key: str, value: float | None) -> str:
+    if value is None:
+        return f"{'-':>10}"
+    return f"{100 * value:>8.2f} %" if key == "accuracy" else f"{value:>10.4g}"
+
+
+def _confusion(counts: Array, classes: Sequence[str]) -> list[str]:
+    """What the test rows are, down, and what was predicted, across; of many classes the most frequent mistakes."""
+    if len(classes) <= _SHOWN:
+        names = [name if len(name) <= 12 else f"{name[:11]}~" for name in classes]
+        width = max(*map(len, names), len(str(counts.max()))) + 2
+        head = f"{'true':<{max(width, 6)}}" + "".join(f"{name:>{width}}" for name in names) + "  predicted"
+        return [head, *(f"{name:<{max(width, 6)}}" + "".join(f"{n:>{width}}" for n in row) for name, row in zip(names, counts))]
+    wrong = counts - np.diag(np.diag(counts))
+    places = np.argsort(-wrong, axis=None)[:5]
+    pairs = [divmod(int(place), len(classes)) for place in places]
+    said = [f"{classes[i]} as {classes[j]} ({wrong[i, j]})" for i, j in pairs if wrong[i, j]]
+    return [f"most frequent mistakes: {', '.join(said) or 'none'}"]
+
+
+def _residuals(residuals: Array) -> list[str]:
+    """Quantiles of true minus predicted, and how many rows lie where."""
+    if len(residuals) == 0:
+        return []
+    low, middle, high = np.quantile(residuals, [0.05, 0.5, 0.95])
+    counts, edges = np.histogram(residuals, bins=_BINS)
+    bars = ["#" * int(np.ceil(_BAR * count / counts.max())) for count in counts]
+    head = f"true minus predicted: median {middle:.3g}, 90 % between {low:.3g} and {high:.3g}"
+    return [head, *(f"{left:>10.3g} to {right:>9.3g} {bar} {count}" for left, right, bar, count in zip(edges, edges[1:], bars, counts))]

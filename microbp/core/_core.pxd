@@ -1,0 +1,166 @@
+# The part of microbp.h that the module uses, names unchanged.
+from libc.stdint cimport int64_t, uint64_t
+
+
+cdef extern from "microbp.h" nogil:
+    ctypedef enum mbp_status:
+        MBP_OK, MBP_INVALID, MBP_UNSUPPORTED, MBP_NO_MEMORY, MBP_NONFINITE, MBP_BUSY, MBP_CANCELLED, MBP_IO, MBP_CORRUPT
+    ctypedef enum mbp_dtype:
+        MBP_F32, MBP_F64, MBP_F16, MBP_I8, MBP_U8, MBP_I16, MBP_U16, MBP_I32, MBP_U32, MBP_I64, MBP_U64
+    ctypedef enum mbp_kind:
+        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALISER, MBP_OUTPUT_ACTIVATION
+    enum:
+        MBP_SHARED
+
+    ctypedef struct mbp_error:
+        mbp_status status
+        int node
+        int64_t row, step
+        int number
+        char text[256]
+    ctypedef struct mbp_array:
+        const void *data
+        mbp_dtype dtype
+        int64_t rows, cols, row_stride, col_stride
+        const void *indptr
+        const void *indices
+        mbp_dtype index_dtype
+        int flags
+    ctypedef struct mbp_allocator:
+        pass
+    ctypedef struct mbp_pool:
+        pass
+    ctypedef struct mbp_options:
+        size_t size
+        mbp_dtype dtype
+        uint64_t seed
+        const char *isa
+        const mbp_allocator *allocator
+        mbp_pool *pool
+        int threads
+    ctypedef struct mbp_tensor:
+        const char *layer
+        const char *name
+        int64_t offset, in_ "in", out
+        int dims, buffer
+    ctypedef struct mbp_node_info:
+        size_t size
+        const char *operation
+        int64_t width
+        int layer, operands
+        const int *operand
+        double amount
+        const char *activation
+    ctypedef struct mbp_layer_info:
+        size_t size
+        const char *name
+        const char *operation
+        int64_t in_ "in", out
+        int bias, frozen
+        double lr, l1, l2, max_norm, eps, momentum
+        const char *activation
+        const char *init
+    ctypedef struct mbp_batch:
+        size_t size
+        const mbp_array *x
+        int n_x
+        const mbp_array *y
+        int n_y
+        const mbp_array *weight
+        const mbp_array *element_weights
+        const mbp_array *lengths
+    ctypedef struct mbp_backward:
+        size_t size
+        int accumulate, input_grads
+        double total
+        const double *totals
+        int64_t first_row
+    ctypedef struct mbp_net:
+        pass
+    ctypedef struct mbp_trainer:
+        pass
+    ctypedef int (*mbp_poll)(void *user) noexcept nogil
+
+    const char *mbp_version()
+    const char *mbp_formula_name(mbp_kind kind, int i)
+    const char *mbp_formula_parameters(mbp_kind kind, int i)
+    const char *mbp_formula_meaning(mbp_kind kind, int i)
+    const char *mbp_formula_detail(mbp_kind kind, int i)
+    const char *mbp_isa_name(int i)
+    int mbp_isa_runs(int i)
+
+    mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_allocator *allocator, mbp_error *error)
+    int mbp_pool_threads(const mbp_pool *pool)
+    mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error)
+    int mbp_cpus()
+
+    mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error)
+    void mbp_net_free(mbp_net *net)
+    size_t mbp_net_text(const mbp_net *net, char *text, size_t size)
+    mbp_dtype mbp_net_dtype(const mbp_net *net)
+    uint64_t mbp_net_seed(const mbp_net *net)
+    const char *mbp_net_isa(const mbp_net *net)
+    int mbp_net_inputs(const mbp_net *net)
+    int mbp_net_outputs(const mbp_net *net)
+    int mbp_net_nodes(const mbp_net *net)
+    int mbp_net_layers(const mbp_net *net)
+    int mbp_net_output_node(const mbp_net *net, int i)
+    mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error)
+    mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error)
+    double mbp_net_flops(const mbp_net *net)
+    int mbp_net_threads(const mbp_net *net)
+    mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error)
+    void *mbp_net_params(mbp_net *net, int64_t *count)
+    void *mbp_net_buffers(mbp_net *net, int64_t *count)
+    int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor)
+    mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error)
+    mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error)
+    mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error)
+    mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error)
+    const char *mbp_net_output_activation(const mbp_net *net, int i)
+    mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error)
+    const char *mbp_net_notes(const mbp_net *net)
+    mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw, int node,
+                               mbp_error *error)
+    mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error)
+
+    ctypedef struct mbp_vector:
+        const char *name
+        const void *data
+        int64_t count
+    ctypedef struct mbp_extras:
+        const char *text
+        const mbp_vector *vector
+        int count
+    enum:
+        MBP_VECTORS_MAX
+    mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const char *path, mbp_error *error)
+    mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options, mbp_error *error)
+    mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void *bytes, size_t *size, mbp_error *error)
+    mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size, const mbp_options *options, mbp_error *error)
+    void mbp_extras_free(mbp_extras *extras)
+
+    mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses, const double *loss_weights, int n_losses,
+                                  const char *optimizer, mbp_error *error)
+    void mbp_trainer_free(mbp_trainer *trainer)
+    mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error)
+    mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how, double *loss, mbp_error *error)
+    mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error)
+    mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error)
+    mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error)
+    mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how, mbp_error *error)
+    mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error)
+    mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n, int64_t batch_rows,
+                                 const double *lr, mbp_poll poll, void *user, double *loss, int64_t *steps, mbp_error *error)
+    void *mbp_trainer_grads(mbp_trainer *trainer)
+    void *mbp_trainer_slot(mbp_trainer *trainer, int i)
+    mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error)
+    mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error)
+    mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error)
+    int64_t mbp_trainer_steps(const mbp_trainer *trainer)
+    mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error)
+    mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every, mbp_error *error)
+    void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count)
+    mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error)
+    mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error)
+    void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order)

@@ -1,0 +1,368 @@
+# cython: language_level=3, binding=False, boundscheck=False, wraparound=False
+"""The compiled backend: the C library of microbp.h behind the backend protocol. The only Python file that sees pointers."""
+
+import os
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.string cimport memset
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec, tv_nsec
+    enum:
+        TIME_UTC
+    int timespec_get(timespec *ts, int base)
+
+# A call of less work than this, about 50 microseconds at 20 GFLOP/s, keeps the GIL: to drop it beside a busy thread costs 500.
+cdef double KEEP_GIL_FLOPS = 1e6
+
+
+# ---- errors ----
+
+_EXCEPTIONS = {MBP_NO_MEMORY: MemoryError, MBP_NONFINITE: FloatingPointError, MBP_BUSY: RuntimeError}
+
+
+cdef int check(mbp_status status, const mbp_error *error) except -1:
+    if status == MBP_OK:
+        return 0
+    text = (<bytes>error.text).decode("utf-8", "replace")
+    if status == MBP_IO:
+        raise OSError(error.number, text)  # which makes it a FileNotFoundError, PermissionError, ...
+    raise _EXCEPTIONS.get(status, ValueError)(text)
+
+
+include "_arrays.pxi"
+include "_files.pxi"
+
+
+# ---- the process's one pool of threads, which all nets share ----
+
+MAX_THREADS = 255
+
+cdef mbp_pool *shared_pool = NULL  # made for the first net; its threads start when work first wants them
+
+
+cdef mbp_pool *pool() except NULL:
+    global shared_pool
+    cdef mbp_error error
+    if shared_pool == NULL:
+        check(mbp_pool_create(&shared_pool, MAX_THREADS, NULL, &error), &error)
+    return shared_pool
+
+
+def cpus():
+    """The processors that this process may use."""
+    return mbp_cpus()
+
+
+def thread_limit():
+    """How many threads any net may use at most."""
+    return mbp_pool_threads(pool())
+
+
+def set_thread_limit(int limit):
+    cdef mbp_error error
+    check(mbp_pool_set_limit(pool(), limit, &error), &error)
+
+
+# ---- what there is ----
+
+def formulas(kind):
+    """(name, parameters, detail, meaning) of each formula of a kind: activation, loss, optimizer, initialiser, output_activation."""
+    cdef mbp_kind number = {"activation": MBP_ACTIVATION, "loss": MBP_LOSS, "optimizer": MBP_OPTIMIZER, "initialiser": MBP_INITIALISER,
+                            "output_activation": MBP_OUTPUT_ACTIVATION}[kind]
+    cdef int i = 0
+    rows = []
+    while mbp_formula_name(number, i) != NULL:
+        rows.append(tuple([(<bytes>text).decode() for text in (
+            mbp_formula_name(number, i), mbp_formula_parameters(number, i), mbp_formula_detail(number, i),
+            mbp_formula_meaning(number, i))]))
+        i += 1
+    return rows
+
+
+def isas():
+    """The kernel variants of this build, best first, and whether each runs on this machine."""
+    cdef int i = 0
+    found = {}
+    while mbp_isa_name(i) != NULL:
+        found[(<bytes>mbp_isa_name(i)).decode()] = bool(mbp_isa_runs(i))
+        i += 1
+    return found
+
+
+def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n):
+    """A permutation of 0 .. n - 1 as a buffer of int64, the same for the same arguments."""
+    order = bytearray(8 * n)
+    cdef Py_buffer view
+    PyObject_GetBuffer(order, &view, PyBUF_WRITABLE)
+    mbp_permutation(seed, purpose, instance, n, <int64_t *>view.buf)
+    PyBuffer_Release(&view)
+    return memoryview(order).cast("q")
+
+
+include "_net.pxi"
+
+
+# ---- training ----
+
+cdef class Poll:
+    """Looks for a pending signal (Ctrl-C), and asks `stop` if there is one, every 50 ms of an epoch."""
+
+    cdef long long next_look
+    cdef object stop
+    cdef object error
+
+
+cdef long long now() noexcept nogil:
+    """Milliseconds."""
+    cdef timespec time
+    timespec_get(&time, TIME_UTC)
+    return time.tv_sec * <long long>1000 + time.tv_nsec // 1000000
+
+
+cdef int look(void *user) noexcept with gil:
+    cdef Poll poll = <Poll>user
+    poll.next_look = now() + 50
+    try:
+        PyErr_CheckSignals()
+        return poll.stop is not None and bool(poll.stop())
+    except BaseException as error:
+        poll.error = error
+        return 1
+
+
+cdef int poll_signals(void *user) noexcept nogil:
+    return look(user) if now() >= (<Poll>user).next_look else 0
+
+
+cdef inline void fill_batch(mbp_batch *batch, const Held *x, const Held *y, const Held *weight) noexcept nogil:
+    batch.size = sizeof(mbp_batch)
+    batch.x, batch.n_x, batch.y, batch.n_y = x.array, x.count, y.array, y.count
+    batch.weight = weight.array if weight.count else NULL
+    batch.element_weights = batch.lengths = NULL
+
+
+cdef class Trainer:
+    """Losses, an optimizer and their state for one net, in C."""
+
+    cdef mbp_trainer *trainer
+    cdef readonly Net net
+    cdef object optimizer
+    cdef object forwarded  # the inputs of the last forward, which backward_from reads again
+
+    def __init__(self, Net net not None, losses, loss_weights, optimizer, seed=None):
+        cdef mbp_error error
+        cdef mbp_trainer *trainer = NULL
+        cdef Py_ssize_t i, n = len(losses)
+        cdef uint64_t own_seed = mbp_net_seed(net.net) if seed is None else seed
+        if len(loss_weights) != n:
+            raise ValueError(f"{len(loss_weights)} loss weights are given for {n} losses")
+        specs = [None if loss is None else loss.encode() for loss in losses]
+        spec = optimizer.encode()
+        cdef const char **names = <const char **>PyMem_Calloc(n + 1, sizeof(char *))
+        cdef double *weights = <double *>PyMem_Calloc(n + 1, sizeof(double))
+        try:
+            if names == NULL or weights == NULL:
+                raise MemoryError
+            for i in range(n):
+                names[i] = NULL if specs[i] is None else <const char *>specs[i]
+                weights[i] = loss_weights[i]
+            check(mbp_trainer_create(&trainer, net.net, names, weights, <int>n, spec, &error), &error)
+        finally:
+            PyMem_Free(names)
+            PyMem_Free(weights)
+        self.net = net
+        self.trainer = trainer
+        self.optimizer = optimizer.partition("(")[0]
+        check(mbp_trainer_set_seed(trainer, own_seed, &error), &error)
+
+    def __dealloc__(self):
+        mbp_trainer_free(self.trainer)
+
+    cdef double run(self, x, y, weight, const mbp_backward *how, int what) except? -1:
+        """A step (0), backward (1) or evaluation (2) of a batch."""
+        cdef Held hx, hy, hw
+        cdef mbp_batch batch
+        cdef mbp_error error
+        cdef mbp_status status
+        cdef double loss = 0
+        hold(&hx, x, 2)
+        try:
+            hold(&hy, y, 1)
+            try:
+                hold(&hw, weight, 1)
+                fill_batch(&batch, &hx, &hy, &hw)
+                if hx.count and 3 * self.net.flops * hx.array[0].rows > KEEP_GIL_FLOPS:
+                    with nogil:
+                        status = self.call(&batch, how, what, &loss, &error)
+                else:
+                    status = self.call(&batch, how, what, &loss, &error)
+                release(&hw)
+            finally:
+                release(&hy)
+        finally:
+            release(&hx)
+        check(status, &error)
+        return loss
+
+    cdef mbp_status call(self, const mbp_batch *batch, const mbp_backward *how, int what, double *loss, mbp_error *error) noexcept nogil:
+        if what == 0:
+            return mbp_trainer_step(self.trainer, batch, loss, error)
+        if what == 1:
+            return mbp_trainer_backward(self.trainer, batch, how, loss, error)
+        return mbp_trainer_evaluate(self.trainer, batch, loss, error)
+
+    def step(self, x, y, weight=None):
+        return self.run(x, y, weight, NULL, 0)
+
+    def backward(self, x, y, weight=None, bint accumulate=False, double total=0.0, int64_t first_row=0, bint input_grads=False):
+        cdef mbp_backward how
+        memset(&how, 0, sizeof(how))
+        how.size = sizeof(how)
+        how.accumulate, how.input_grads, how.total, how.first_row = accumulate, input_grads, total, first_row
+        return self.run(x, y, weight, &how, 1)
+
+    def evaluate(self, x, y, weight=None):
+        return self.run(x, y, weight, NULL, 2)
+
+    def apply(self):
+        cdef mbp_error error
+        check(mbp_trainer_apply(self.trainer, &error), &error)
+
+    def forward(self, x):
+        cdef Held held
+        cdef mbp_error error
+        cdef mbp_array output
+        cdef mbp_status status
+        hold(&held, x, 2)
+        status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
+        release(&held)
+        if status == MBP_OK:
+            self.forwarded = x
+        check(status, &error)
+        outputs = []
+        for i in range(mbp_net_outputs(self.net.net)):
+            check(mbp_trainer_output(self.trainer, i, &output, &error), &error)
+            outputs.append(copy_of(&output))
+        return outputs
+
+    def backward_from(self, gradients, bint accumulate=False, bint input_grads=False):
+        cdef Held held
+        cdef mbp_backward how
+        cdef mbp_error error
+        cdef mbp_status status
+        memset(&how, 0, sizeof(how))
+        how.size = sizeof(how)
+        how.accumulate, how.input_grads = accumulate, input_grads
+        hold(&held, gradients, 1)
+        status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
+        release(&held)
+        check(status, &error)
+
+    def epoch(self, x, y, weight, index, int64_t batch_rows, lr, stop=None):
+        cdef Held hx, hy, hw, hi, hl
+        cdef Held *held[5]
+        cdef int i, taken = 0
+        held[0], held[1], held[2], held[3], held[4] = &hx, &hy, &hw, &hi, &hl
+        try:
+            for source in (x, y, weight, index, lr):
+                hold(held[taken], source, 2 if taken == 0 else 1)
+                taken += 1
+            return self.run_epoch(&hx, &hy, &hw, &hi, batch_rows, &hl, stop)
+        finally:
+            for i in range(taken):
+                release(held[i])
+
+    cdef object run_epoch(self, Held *x, Held *y, Held *weight, Held *index, int64_t batch_rows, Held *lr, stop):
+        cdef mbp_batch batch
+        cdef mbp_error error
+        cdef mbp_status status
+        cdef double loss = 0
+        cdef int64_t steps = 0, n = index.array.rows if index.count else x.array.rows if x.count else 0
+        cdef const int64_t *order = <const int64_t *>vector(index, MBP_I64, n, "index")
+        cdef const double *rates = <const double *>vector(lr, MBP_F64, -(-n // batch_rows) if batch_rows > 0 else 0, "lr")
+        cdef Poll poll = Poll()
+        poll.stop = stop
+        poll.next_look = now() + 50
+        fill_batch(&batch, x, y, weight)
+        if 3 * self.net.flops * n > KEEP_GIL_FLOPS:
+            with nogil:
+                status = mbp_trainer_epoch(self.trainer, &batch, order, n, batch_rows, rates, poll_signals, <void *>poll, &loss, &steps, &error)
+        else:
+            status = mbp_trainer_epoch(self.trainer, &batch, order, n, batch_rows, rates, poll_signals, <void *>poll, &loss, &steps, &error)
+        if poll.error is not None:
+            raise poll.error
+        if status != MBP_CANCELLED:  # by `stop`
+            check(status, &error)
+        return loss
+
+    @property
+    def grads(self):
+        return self.vector_at(mbp_trainer_grads(self.trainer))
+
+    @property
+    def slots(self):
+        words = {name: detail.split() for name, _, detail, _ in formulas("optimizer")}[self.optimizer]
+        names = [word.partition("=")[0] for word in words]
+        return {name: self.vector_at(mbp_trainer_slot(self.trainer, i)) for i, name in enumerate(names)}
+
+    cdef object vector_at(self, void *at):
+        cdef int64_t count = 0
+        mbp_net_params(self.net.net, &count)
+        return block_of(self, at, count, mbp_net_dtype(self.net.net) == MBP_F64)
+
+    def input_grads(self):
+        cdef mbp_array gradient
+        cdef mbp_error error
+        gradients = []
+        for i in range(mbp_net_inputs(self.net.net)):
+            check(mbp_trainer_input_grad(self.trainer, i, &gradient, &error), &error)
+            gradients.append(copy_of(&gradient))
+        return gradients
+
+    def get(self, name):
+        cdef mbp_error error
+        cdef double value = 0
+        key = name.encode()
+        check(mbp_trainer_get(self.trainer, key, &value, &error), &error)
+        return value
+
+    def set(self, name, double value):
+        cdef mbp_error error
+        key = name.encode()
+        check(mbp_trainer_set(self.trainer, key, value, &error), &error)
+
+    @property
+    def steps(self):
+        return mbp_trainer_steps(self.trainer)
+
+    @steps.setter
+    def steps(self, int64_t value):
+        cdef mbp_error error
+        check(mbp_trainer_set_steps(self.trainer, value, &error), &error)
+
+    def reset(self):
+        cdef mbp_error error
+        check(mbp_trainer_reset(self.trainer, &error), &error)
+
+    def set_average(self, double decay, int64_t start, int64_t every):
+        cdef mbp_error error
+        check(mbp_trainer_set_average(self.trainer, decay, start, every, &error), &error)
+
+    @property
+    def average(self):
+        cdef int64_t params = 0, buffers = 0
+        cdef void *at = mbp_trainer_average(self.trainer, NULL)
+        mbp_net_params(self.net.net, &params)
+        mbp_net_buffers(self.net.net, &buffers)
+        return None if at == NULL else block_of(self, at, params + buffers, mbp_net_dtype(self.net.net) == MBP_F64)
+
+    @property
+    def average_count(self):
+        cdef int64_t count = 0
+        mbp_trainer_average(self.trainer, &count)
+        return count

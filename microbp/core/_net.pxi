@@ -1,0 +1,264 @@
+# Part of _core.pyx: networks.
+
+cdef object path_bytes(object path):
+    path = os.fsencode(path)
+    if b"\0" in path:
+        raise ValueError("the path has a zero byte in it")
+    return path
+
+
+cdef str word(const char *text):
+    return (<bytes>text).decode()
+
+
+cdef class Net:
+    """A network in C. text: the graph; dtype: float32 or float64; MICROBP_ISA names a kernel variant."""
+
+    cdef mbp_net *net
+    cdef double flops
+    cdef bytes variant  # what MICROBP_ISA asked for
+    cdef object __weakref__
+
+    def __init__(self, text, dtype="float32", uint64_t seed=0):
+        cdef mbp_options options
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {dtype!r}; it must be 'float32' or 'float64'")
+        self.set_options(&options, MBP_F64 if dtype == "float64" else MBP_F32, seed)
+        cdef mbp_net *net = NULL
+        cdef mbp_error error
+        graph = text.encode()
+        if b"\0" in graph:
+            raise ValueError("the graph text has a zero byte in it")
+        check(mbp_net_create(&net, graph, &options, &error), &error)
+        self.adopt(net)
+
+    cdef int set_options(self, mbp_options *options, mbp_dtype dtype, uint64_t seed) except -1:
+        self.variant = os.environ.get("MICROBP_ISA", "").encode()
+        memset(options, 0, sizeof(mbp_options))
+        options.size = sizeof(mbp_options)
+        options.dtype = dtype
+        options.seed = seed
+        options.pool = pool()
+        options.threads = 1
+        if self.variant:
+            options.isa = PyBytes_AsString(self.variant)
+        return 0
+
+    cdef void adopt(self, mbp_net *net) noexcept:
+        mbp_net_free(self.net)
+        self.net = net
+        self.flops = mbp_net_flops(net)
+
+    def __dealloc__(self):
+        mbp_net_free(self.net)
+
+    def text(self):
+        cdef size_t size = mbp_net_text(self.net, NULL, 0)
+        text = bytearray(size)
+        mbp_net_text(self.net, text, size)
+        return text[:size - 1].decode()
+
+    def nodes(self):
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std) of each node."""
+        cdef mbp_node_info node
+        cdef mbp_error error
+        cdef int i, k
+        found = []
+        node.size = sizeof(node)
+        for i in range(mbp_net_nodes(self.net)):
+            check(mbp_net_node(self.net, i, &node, &error), &error)
+            operands = tuple([node.operand[k] for k in range(node.operands)])
+            found.append((word(node.operation), operands, node.width, node.layer, word(node.activation), node.amount))
+        return found
+
+    def layers(self):
+        """(name, operation, inputs, units, activation, init, bias, frozen, settings) of each layer; a norm's activation and init are ""."""
+        cdef mbp_layer_info layer
+        cdef mbp_error error
+        cdef int i
+        found = []
+        layer.size = sizeof(layer)
+        for i in range(mbp_net_layers(self.net)):
+            check(mbp_net_layer(self.net, i, &layer, &error), &error)
+            operation = word(layer.operation)
+            if operation == "dense":
+                settings = {"lr": layer.lr, "l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm}
+            else:
+                settings = {"lr": layer.lr, "eps": layer.eps}
+            if operation == "batch_norm":
+                settings["momentum"] = layer.momentum
+            found.append((word(layer.name), operation, layer.in_, layer.out, word(layer.activation), word(layer.init), bool(layer.bias),
+                          bool(layer.frozen), settings))
+        return found
+
+    def outputs(self):
+        """(node, activation or None) of each output."""
+        cdef int i
+        found = []
+        for i in range(mbp_net_outputs(self.net)):
+            activation = None if mbp_net_output_activation(self.net, i) == NULL else word(mbp_net_output_activation(self.net, i))
+            found.append((mbp_net_output_node(self.net, i), activation))
+        return found
+
+    @property
+    def dtype(self):
+        return "float64" if mbp_net_dtype(self.net) == MBP_F64 else "float32"
+
+    @property
+    def seed(self):
+        return mbp_net_seed(self.net)
+
+    @property
+    def isa(self):
+        return (<bytes>mbp_net_isa(self.net)).decode()
+
+    @property
+    def threads(self):
+        """How many threads may work for the net; at most the process's limit."""
+        return mbp_net_threads(self.net)
+
+    @threads.setter
+    def threads(self, int threads):
+        cdef mbp_error error
+        check(mbp_net_set_threads(self.net, threads, &error), &error)
+
+    @property
+    def params(self):
+        cdef int64_t count = 0
+        cdef void *at = mbp_net_params(self.net, &count)
+        return block_of(self, at, count, mbp_net_dtype(self.net) == MBP_F64)
+
+    @property
+    def buffers(self):
+        cdef int64_t count = 0
+        cdef void *at = mbp_net_buffers(self.net, &count)
+        return block_of(self, at, count, mbp_net_dtype(self.net) == MBP_F64)
+
+    def tensors(self):
+        return self.tensors_of(False)
+
+    def buffer_tensors(self):
+        return self.tensors_of(True)
+
+    cdef object tensors_of(self, bint buffers):
+        cdef mbp_tensor tensor
+        cdef int i = 0
+        found = []
+        while mbp_net_tensor(self.net, i, &tensor):
+            if tensor.buffer == buffers:
+                found.append(((<bytes>tensor.layer).decode(), (<bytes>tensor.name).decode(), tensor.offset, tensor.in_, tensor.out))
+            i += 1
+        return found
+
+    def init(self, uint64_t seed):
+        cdef mbp_error error
+        check(mbp_net_init(self.net, seed, &error), &error)
+
+    def freeze(self, layer, bint frozen):
+        cdef mbp_error error
+        name = None if layer is None else layer.encode()
+        check(mbp_net_freeze(self.net, NULL if name is None else <const char *>name, frozen, &error), &error)
+
+    def set_layer(self, layer, name, double value):
+        cdef mbp_error error
+        where = None if layer is None else layer.encode()
+        key = name.encode()
+        check(mbp_net_set_layer(self.net, NULL if where is None else <const char *>where, key, value, &error), &error)
+
+    def set_output(self, int i, activation):
+        cdef mbp_error error
+        name = None if activation is None else activation.encode()
+        check(mbp_net_set_output(self.net, i, NULL if name is None else <const char *>name, &error), &error)
+
+    @property
+    def notes(self):
+        """A text that the net carries and its file keeps; "" for none."""
+        cdef const char *notes = mbp_net_notes(self.net)
+        return "" if notes == NULL else (<bytes>notes).decode()
+
+    @notes.setter
+    def notes(self, notes):
+        cdef mbp_error error
+        text = text_bytes(notes, "the text of the notes")
+        check(mbp_net_set_notes(self.net, text, &error), &error)
+
+    def predict(self, xs, outs, bint raw, int node):
+        cdef Held x, out
+        cdef mbp_error error
+        cdef mbp_status status
+        hold(&x, xs, 2)
+        try:
+            hold(&out, outs, 2, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+            try:
+                if x.count and self.flops * x.array[0].rows > KEEP_GIL_FLOPS:
+                    with nogil:
+                        status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, raw, node, &error)
+                else:
+                    status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, raw, node, &error)
+            finally:
+                release(&out)
+        finally:
+            release(&x)
+        check(status, &error)
+
+    cdef Py_ssize_t item(self):
+        return 8 if mbp_net_dtype(self.net) == MBP_F64 else 4
+
+    cdef bytes bytes_with(self, const mbp_extras *extras):
+        cdef mbp_error error
+        cdef size_t size = 0
+        mbp_net_write_with(self.net, extras, NULL, &size, &error)
+        data = PyBytes_FromStringAndSize(NULL, size)
+        check(mbp_net_write_with(self.net, extras, PyBytes_AsString(data), &size, &error), &error)
+        return data
+
+    def write(self):
+        return self.bytes_with(NULL)
+
+    def write_with(self, text, vectors):
+        cdef Extras extras = Extras(text, vectors, self.item())
+        return self.bytes_with(&extras.extras)
+
+    @staticmethod
+    def read_with(bytes data):
+        cdef Net net = Net.__new__(Net)
+        cdef mbp_options options
+        cdef mbp_error error
+        cdef mbp_net *made = NULL
+        cdef mbp_extras *extras = NULL
+        net.set_options(&options, MBP_F32, 0)
+        check(mbp_net_read_with(&made, &extras, PyBytes_AsString(data), len(data), &options, &error), &error)
+        net.adopt(made)
+        return net, take_extras(extras, net.item())
+
+    @staticmethod
+    def read(bytes data):
+        return Net.read_with(data)[0]
+
+    def save(self, path):
+        cdef mbp_error error
+        name = path_bytes(path)
+        check(mbp_net_save(self.net, name, &error), &error)
+
+    def save_with(self, path, text, vectors):
+        cdef mbp_error error
+        cdef Extras extras = Extras(text, vectors, self.item())
+        name = path_bytes(path)
+        check(mbp_net_save_with(self.net, &extras.extras, name, &error), &error)
+
+    @staticmethod
+    def load_with(path):
+        cdef Net net = Net.__new__(Net)
+        cdef mbp_options options
+        cdef mbp_error error
+        cdef mbp_net *made = NULL
+        cdef mbp_extras *extras = NULL
+        name = path_bytes(path)
+        net.set_options(&options, MBP_F32, 0)
+        check(mbp_net_load_with(&made, &extras, name, &options, &error), &error)
+        net.adopt(made)
+        return net, take_extras(extras, net.item())
+
+    @staticmethod
+    def load(path):
+        return Net.load_with(path)[0]

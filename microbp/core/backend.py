@@ -1,0 +1,87 @@
+"""The choice between the two backends, and what both of them offer.
+
+`compiled` is the extension module `microbp.core._core`; `reference` is the package `microbp.reference`, the same in pure Python.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect  # noqa: F401  # which the extension asks for while it loads, where an interruption would crash it (Cython 3.3)
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from . import _core
+
+_MODULES = {"compiled": "microbp.core._core", "reference": "microbp.reference"}
+_BUILD = 'build it with "python -m pip install ." in the source tree, or set MICROBP_BACKEND=reference for the slow pure-Python backend'
+
+BackendName: TypeAlias = Literal["compiled", "reference"]
+# What a permutation is drawn for; each of a seed has its own.
+SHUFFLE, SPLIT = 2, 5
+
+# A network and a trainer as a backend holds them. The stub of the extension says what they offer, for both backends.
+CoreNet: TypeAlias = "_core.Net"
+CoreTrainer: TypeAlias = "_core.Trainer"
+
+
+class Backend(Protocol):
+    """What microbp uses of a backend module."""
+
+    @property
+    def Net(self) -> type[CoreNet]: ...  # noqa: N802
+    @property
+    def Trainer(self) -> type[CoreTrainer]: ...  # noqa: N802
+    def formulas(self, kind: str) -> list[tuple[str, str, str, str]]: ...
+    def cpus(self) -> int: ...
+    def permutation(self, seed: int, purpose: int, instance: int, n: int) -> Any: ...
+
+
+def resolve(name: str | None) -> str:
+    """The backend's name: the given one, else MICROBP_BACKEND, else "compiled"."""
+    chosen = name if name is not None else os.environ.get("MICROBP_BACKEND") or "compiled"
+    if chosen not in _MODULES:
+        where = "backend" if name is not None else "MICROBP_BACKEND"
+        raise ValueError(f"{where} is {chosen!r}; it must be one of {', '.join(map(repr, _MODULES))}")
+    return chosen
+
+
+def load(name: str | None = None) -> Backend:
+    """The backend module of that name; ImportError says how to build the extension where it is missing."""
+    chosen = resolve(name)
+    try:
+        return cast(Backend, importlib.import_module(_MODULES[chosen]))
+    except ImportError as error:
+        if chosen == "reference":
+            raise
+        raise ImportError(f"microbp's compiled extension cannot be imported ({error}): {_BUILD}") from error
+
+
+def _installed() -> Path:
+    """The installed package, in which the header and the library are."""
+    spec = importlib.util.find_spec(_MODULES["compiled"])
+    if spec is None or spec.origin is None:
+        raise ImportError(f"microbp's compiled extension is not installed: {_BUILD}")
+    return Path(spec.origin).parent.parent
+
+
+def get_include() -> str:
+    """The directory that holds microbp.h, for a C compiler's -I. ImportError where the extension is not installed.
+
+    >>> from pathlib import Path
+    >>> [path.name for path in Path(bp.get_include()).iterdir()]
+    ['microbp.h']
+    """
+    return str(_installed() / "include")
+
+
+def get_library_dir() -> str:
+    """The directory that holds the static library libmicrobp.a, for a linker's -L. ImportError where the extension is not installed.
+
+    >>> from pathlib import Path
+    >>> (Path(bp.get_library_dir()) / "libmicrobp.a").is_file()
+    True
+    """
+    return str(_installed() / "lib")

@@ -1,0 +1,1 @@
+"""Nodes, layers and networks."""

@@ -1,0 +1,89 @@
+"""Nodes and layers as graph text, from which both backends build the same network.
+
+x = Input(64)
+text, arrays = write([x], [Dense(10)(x)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..data.arrays import Array
+from .layers import Dense, TrainedLayer
+from .nodes import Input, Node, check_node
+
+
+def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, dict[str, Array]]:
+    """The graph text of what the outputs reach, and the initial weights of the layers that bring their own, by layer name."""
+    reached = _reached(outputs)
+    _check_ends(inputs, outputs, reached)
+    order = [*inputs, *sorted(reached - set(inputs), key=lambda node: node.number)]
+    place = {node: i for i, node in enumerate(order)}
+    writer = _Writer()
+    lines = [writer.line(node, [place[operand] for operand in node.operands]) for node in order]
+    lines += [f"output {place[node]}" for node in outputs]
+    return "".join(f"{line}\n" for line in lines), writer.arrays
+
+
+def _reached(outputs: Sequence[Node]) -> set[Node]:
+    reached: set[Node] = set()
+    waiting = [check_node(node, "Network") for node in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node not in reached:
+            reached.add(node)
+            waiting += node.operands
+    return reached
+
+
+def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[Node]) -> None:
+    if not inputs or not outputs:
+        raise ValueError("Network: needs at least one input and one output: bp.Network(x, y)")
+    for i, node in enumerate(inputs):
+        if not isinstance(node, Input):
+            raise TypeError(f"Network: inputs[{i}] is {node!r}, not a bp.Input")
+        if node not in reached:
+            raise ValueError(f"Network: inputs[{i}] ({node!r}) is not connected to any output: leave it out, or use it")
+    for what, nodes in (("inputs", inputs), ("outputs", outputs)):
+        if len(set(nodes)) != len(nodes):
+            raise ValueError(f"Network: the same node is listed twice in {what}")
+    for node in sorted(reached - set(inputs), key=lambda node: node.number):
+        if isinstance(node, Input):
+            raise ValueError(f"Network: the outputs depend on {node!r}, which is not listed: bp.Network([..., that input], outputs)")
+
+
+class _Writer:
+    """Writes one line per node; remembers the layers already seen, for a layer is described where it is first used."""
+
+    def __init__(self) -> None:
+        self.names: dict[TrainedLayer, str] = {}
+        self.widths: dict[TrainedLayer, int] = {}
+        self.arrays: dict[str, Array] = {}
+
+    def line(self, node: Node, operands: list[int]) -> str:
+        start = " ".join([node.operation, *map(str, operands)])
+        if isinstance(node.layer, TrainedLayer):
+            return f"{start} {self._use(node.layer, node.operands[0].width)}"
+        if node.layer:
+            return f"{start} {node.layer.text}"
+        return start if operands else f"{start} {node.width}"
+
+    def _use(self, layer: TrainedLayer, width: int) -> str:
+        if layer not in self.names:
+            self._name(layer, width)
+            return f"layer={self.names[layer]} {layer.text}"
+        if self.widths[layer] != width:
+            sizes = f"first used on {self.widths[layer]} columns, then on {width}"
+            raise ValueError(f"{self.names[layer]}: {sizes}; shared weights need equal widths")
+        return f"layer={self.names[layer]}"
+
+    def _name(self, layer: TrainedLayer, width: int) -> None:
+        name = layer.name or f"{layer.operation}_{sum(other.operation == layer.operation for other in self.names)}"
+        if name in self.names.values():
+            raise ValueError(f"Network: two different layers have the name {name!r}; give one of them another name=")
+        if isinstance(layer, Dense) and layer.array is not None:
+            if layer.array.shape[1] != width:
+                raise ValueError(f"{name}: init has shape {layer.array.shape}, but the layer is used on {width} columns")
+            self.arrays[name] = layer.array
+        self.names[layer] = name
+        self.widths[layer] = width

@@ -1,0 +1,46 @@
+"""The short form of a chain of dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from ..core.backend import BackendName
+from ..core.specs import ActivationName, Init, InitName
+from .layers import Activation, Dense, Dropout
+from .network import DType, Network
+from .nodes import Input, Node
+
+
+def mlp(
+    widths: Sequence[int],
+    activation: ActivationName | Activation = "relu",
+    *,
+    dtype: DType = "float32",
+    seed: int | None = None,
+    backend: BackendName | None = None,
+    init: Literal["auto"] | InitName | Init = "auto",
+    bias: bool = True,
+    n_threads: int | None = None,
+    dropout: float = 0.0,
+) -> Network:
+    """A chain of dense layers: mlp([64, 128, 10]) takes 64 features through 128 hidden units to 10 outputs; the last layer is linear.
+
+    widths: the features, then the units of each layer.
+    activation: of the hidden layers, as in bp.Dense. init, bias: of all layers, as in bp.Dense.
+    dropout: the rate of a bp.Dropout after each hidden layer; 0: none.
+    dtype, seed, backend, n_threads: as in bp.Network.
+
+    >>> net = bp.mlp([2, 8, 1], activation="tanh", seed=0)
+    >>> net.predict(np.zeros((5, 2))).shape
+    (5, 1)
+    """
+    if len(widths) < 2:
+        raise ValueError(f"mlp: widths needs the inputs and at least one layer, for example [64, 128, 10], not {list(widths)!r}")
+    activation = Activation.parse(activation)
+    x = Input(widths[0])
+    node: Node = x
+    for width in widths[1:-1]:
+        node = Dense(width, activation, init, bias)(node)
+        node = Dropout(dropout)(node) if dropout else node
+    return Network(x, Dense(widths[-1], init=init, bias=bias)(node), dtype, seed, backend, n_threads)

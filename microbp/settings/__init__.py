@@ -1,0 +1,1 @@
+"""Frozen settings: optimizers, schedules, averages, metrics."""

@@ -1,0 +1,27 @@
+"""The bytes of a file: unpacked if it is a .gz; of a pipe, which can be read only once, all of them and kept."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import io
+from pathlib import Path
+from typing import IO, cast
+
+
+def opened(path: Path) -> IO[bytes]:
+    """A file to read bytes from."""
+    if not path.is_file():
+        return io.BytesIO(_piped(path))
+    return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def mappable(path: Path) -> Path | IO[bytes]:
+    """What readers of binary files take: the path of a file, which they may map into memory, or the content of a pipe."""
+    return path if path.is_file() else opened(path)
+
+
+@functools.cache
+def _piped(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content

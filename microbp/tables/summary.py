@@ -1,0 +1,152 @@
+"""What is known of a column after a look at all its cells: whether it holds numbers or texts, which, how often, and their moments.
+
+Summaries of pieces add up to that of the whole, so a stream is looked at as a table in memory is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..data.arrays import Array
+from .errors import Argument, TableError
+from .table import Table, Written, name_of, to_number
+
+CLASSES = 20  # whole numbers of a target are classes if there are at most so many of them
+COUNTED = 100_000  # different texts of a column: beyond these nothing is counted
+COUNTED_NUMBERS = 10_000
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d*)?)?")
+_COMMA = re.compile(r"[-+]?\d+(,\d+)+(\.\d*)?|[-+]?\d*(\.\d+)*,\d+")  # decimal or of thousands
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of a column's cells: how many, how often each number and each other text occurs, and if all are numbers, their moments."""
+
+    is_text: bool  # it is a column of texts: some cells of the file, if not of these rows, are no numbers
+    rows: int
+    missing: int
+    mean: float = 0.0
+    squares: float = 0.0  # the sum of the squared differences from the mean
+    low: float = math.inf
+    high: float = -math.inf
+    numbers: Mapping[str, int] | None = field(default_factory=dict)  # as they are written; None: too many
+    texts: Mapping[str, int] | None = field(default_factory=dict)  # those that are no numbers
+    first: tuple[str, str] | None = None  # where the first of these stands, and what it is
+
+    @property
+    def std(self) -> float:
+        """The standard deviation of the numbers."""
+        return math.sqrt(self.squares / max(self.rows - self.missing, 1))
+
+    @property
+    def varies(self) -> bool:
+        """Whether not all numbers are the same, as far as arithmetic can tell."""
+        return self.low < self.high and self.std > 0
+
+    @property
+    def is_category(self) -> bool:
+        """Whether a feature of its cells are levels; where many numbers are without texts in these rows, one elsewhere is a mistake."""
+        return self.is_text and (bool(self.texts) or self.texts is None or (self.numbers is not None and len(self.numbers) <= CLASSES))
+
+    @property
+    def levels(self) -> Mapping[str, int] | None:
+        """How often each text occurs, numbers included; None: too many."""
+        return None if self.numbers is None or self.texts is None else {**self.numbers, **self.texts}
+
+    def __add__(self, other: Summary) -> Summary:
+        """What is known of the rows of both (Chan, Golub & LeVeque 1979)."""
+        count, more = self.rows - self.missing, other.rows - other.missing
+        share, gap = more / max(count + more, 1), other.mean - self.mean
+        return Summary(
+            is_text=self.is_text or other.is_text,
+            rows=self.rows + other.rows,
+            missing=self.missing + other.missing,
+            mean=self.mean + gap * share,
+            squares=self.squares + other.squares + gap * gap * count * share,
+            low=min(self.low, other.low),
+            high=max(self.high, other.high),
+            numbers=_sum(self.numbers, other.numbers, COUNTED_NUMBERS),
+            texts=_sum(self.texts, other.texts, COUNTED),
+            first=self.first or other.first,
+        )
+
+
+def summarise(table: Table, name: str) -> Summary:
+    """What is known of a column."""
+    column = table.column(name)
+    is_text = column.dtype == object
+    numbers, texts = _counted(column.tolist()) if is_text else ({}, {})
+    if texts:
+        row = next(row for row, text in enumerate(column.tolist()) if text in texts)
+        missing = table.count - sum(numbers.values()) - sum(texts.values())
+        first = table.place(row, name), str(column[row])
+        return Summary(True, table.count, missing, numbers=_limited(numbers, COUNTED_NUMBERS), texts=_limited(texts, COUNTED), first=first)
+    values = table.numbers(name)
+    present = values[~np.isnan(values)]
+    if len(present) == 0:
+        return Summary(is_text, table.count, table.count)
+    mean = float(present.mean())
+    squares = float(((present - mean) ** 2).sum())
+    is_written = is_text or isinstance(table.columns.get(name), Written)
+    known = _written(table, name, present) if is_written else _whole(column, present)
+    return Summary(is_text, table.count, table.count - len(present), mean, squares, float(present.min()), float(present.max()), known)
+
+
+def _counted(cells: list[str | None]) -> tuple[dict[str, int], dict[str, int]]:
+    """How often each number and each other text occurs."""
+    levels = Counter(text for text in cells if text is not None)
+    texts = {text: count for text, count in levels.items() if to_number(text) is None}
+    return {text: count for text, count in levels.items() if text not in texts}, texts
+
+
+def _written(table: Table, name: str, present: Array) -> Mapping[str, int] | None:
+    """How often each number occurs, as it is written."""
+    if len(np.unique(present)) > COUNTED_NUMBERS:
+        return None
+    return _limited(Counter(text for text in table.texts(name).tolist() if text is not None), COUNTED_NUMBERS)
+
+
+def _whole(column: Array, present: Array) -> Mapping[str, int] | None:
+    """How often each whole number, or truth, occurs; None if not all are whole."""
+    low, high = present.min(), present.max()
+    if (present != np.floor(present)).any():
+        return None
+    if high - low < COUNTED:
+        counts = np.bincount((present - low).astype(np.int64))
+        values, counts = np.flatnonzero(counts) + low, counts[counts > 0]
+    else:
+        values, counts = np.unique(present, return_counts=True)
+    if len(values) > COUNTED_NUMBERS:
+        return None
+    names = [name_of(bool(value) if column.dtype == bool else value) or "" for value in values.tolist()]
+    return dict(zip(names, counts.tolist()))
+
+
+def _limited(levels: Mapping[str, int] | None, most: int) -> Mapping[str, int] | None:
+    return None if levels is None or len(levels) > most else levels
+
+
+def _sum(levels: Mapping[str, int] | None, more: Mapping[str, int] | None, most: int) -> Mapping[str, int] | None:
+    return None if levels is None or more is None else _limited(Counter(levels) + Counter(more), most)
+
+
+def refuse_mistakes(name: str, known: Summary) -> None:
+    """Refuses texts that are most likely not what was meant: dates, numbers with commas, a few texts among many numbers."""
+    if known.first is None or not known.texts:
+        return
+    place, text = known.first
+    drop = Argument("drop", name)
+    if not known.numbers and known.numbers is not None and all(map(_DATE.fullmatch, known.texts)):
+        what = f"{place}: {text!r} is a date or a time, which a network cannot take"
+        raise TableError(f"{what}: write what matters of it (year, month, hour) as numbers, or ", drop)
+    if all(map(_COMMA.fullmatch, known.texts)):
+        raise TableError(f"{place}: {text!r} has a comma: write the number without, with a decimal point, or ", drop)
+    is_rare = sum(known.texts.values()) < 0.1 * (known.rows - known.missing)
+    if is_rare and (known.numbers is None or len(known.numbers) > CLASSES):
+        raise TableError(f"{place}: {text!r} is not a number: correct it, leave it empty, or ", drop)

@@ -1,0 +1,65 @@
+"""Losses of the caller's own: functions f(outputs, targets, weight) -> (loss, gradient by outputs) on ndarrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...core.backend import CoreTrainer
+from ...data.arrays import Array
+from ...data.rows import Rows
+
+OwnLoss = Callable[[Array, Array, Array | None], tuple[float, Array]]
+
+
+class OwnLosses:
+    """One function per output, run between a backend's forward and its backward."""
+
+    def __init__(self, core: CoreTrainer, functions: Sequence[OwnLoss], loss_weights: Sequence[float], dtype: np.dtype[Any]) -> None:
+        self._core = core
+        self._functions = functions
+        self._loss_weights = loss_weights
+        self._dtype = dtype
+
+    def backward(self, rows: Rows, accumulate: bool = False, input_grads: bool = False) -> float:
+        """Fills the backend's gradients; returns the loss."""
+        outputs = [np.asarray(output) for output in self._core.forward(rows.x)]
+        loss, gradients = self._call(outputs, rows)
+        before = self._core.get("loss") if accumulate else math.nan
+        self._core.backward_from(gradients, accumulate, input_grads)
+        self._core.set("loss", loss if math.isnan(before) else before + loss)
+        return loss
+
+    def step(self, rows: Rows) -> float:
+        """A training step."""
+        loss = self.backward(rows)
+        self._core.apply()
+        return loss
+
+    def evaluate(self, outputs: list[Array], rows: Rows) -> float:
+        """The loss of outputs that were predicted already."""
+        return self._call(outputs, rows)[0]
+
+    def _call(self, outputs: list[Array], rows: Rows) -> tuple[float, list[Array]]:
+        total, gradients = 0.0, []
+        for i, (function, output, target) in enumerate(zip(self._functions, outputs, rows.ys, strict=True)):
+            loss, gradient = self._checked(i, function(output, target, rows.weight), output)
+            total += self._loss_weights[i] * loss
+            gradients.append(np.ascontiguousarray(self._loss_weights[i] * gradient, dtype=self._dtype))
+        return total, gradients
+
+    def _checked(self, i: int, result: Any, output: Array) -> tuple[float, Array]:
+        name = getattr(self._functions[i], "__name__", "the loss")
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(f"{name} must return (loss, gradient by outputs), not {type(result).__name__}")
+        loss, gradient = float(result[0]), np.asarray(result[1])
+        if gradient.shape != output.shape:
+            raise ValueError(f"{name}: the gradient has shape {gradient.shape}, the outputs have {output.shape}")
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"{name} returned the loss {loss}")
+        if not np.isfinite(gradient).all():
+            raise FloatingPointError(f"{name} returned a gradient that is not finite")
+        return loss, gradient

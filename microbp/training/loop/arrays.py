@@ -1,0 +1,120 @@
+"""Rows that are all in memory: which of them train, which are held out, and in which order an epoch takes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...core.backend import SHUFFLE, SPLIT
+from ...data import class_weight as class_weights
+from ...data.arrays import Array, as_array
+from ...data.class_weight import ClassWeight
+from ...data.rows import Rows
+from ..engine.engine import Engine
+from .epoch import Pace, Rates, check, end, train
+from .history import Record
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Rows to train on, all in memory."""
+
+    rows: Rows
+    trained: Array  # the numbers of those that train
+    is_shuffled: bool
+    pace: Pace
+
+    def check(self, engine: Engine) -> None:
+        """Refuses what an update would refuse."""
+        check(engine, self.rows, self.trained, self.pace)
+
+    def updates(self) -> int:
+        """The updates of an epoch."""
+        return self.pace.updates(len(self.trained))
+
+    def train(self, run: Run, rates: Rates | None) -> Record:
+        """An epoch."""
+        start = time.perf_counter()
+        order = shuffled(run.engine, self.trained, run.epoch) if self.is_shuffled else self.trained
+        loss, _ = train(run, self.rows, order, self.pace, rates)
+        return end(run, loss, start)
+
+    def endless(self, run: Run) -> Iterator[Record]:
+        """The records of ever more epochs, which the run keeps."""
+        self.check(run.engine)
+        while True:
+            record = self.train(run, None)
+            run.records.append(record)
+            yield Record(record)
+
+
+def active(rows: Rows) -> Array:
+    """The numbers of the rows that train: a row of weight 0 counts as one that is not there."""
+    return np.arange(rows.count) if rows.weight is None else np.flatnonzero(rows.weight > 0)
+
+
+def shuffled(engine: Engine, trained: Array, epoch: int) -> Array:
+    """The order of an epoch, counted from 0."""
+    return np.asarray(trained[engine.permutation(SHUFFLE, epoch, len(trained))])
+
+
+def check_order(order: Any, rows: int) -> Array:
+    """Row numbers as a backend takes them."""
+    index = as_array(order, "order")
+    if index.ndim != 1 or index.dtype.kind not in "iu" or len(index) == 0:
+        raise ValueError(f"order must be a 1-D array of row numbers, not {index.dtype} of shape {index.shape}")
+    if index.min() < 0 or index.max() >= rows:
+        raise ValueError(f"order: row numbers run from 0 to {rows - 1}, not from {index.min()} to {index.max()}")
+    return np.ascontiguousarray(index, dtype=np.int64)
+
+
+def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight | None) -> tuple[Rows, Array]:
+    """The rows with the weights of their classes, and the numbers of those that still train."""
+    if class_weight is None:
+        return rows, trained
+    classes = class_weights.classes_of(list(engine.losses), engine.shape.outputs)
+    rows = class_weights.weighted(rows, trained, class_weight, classes)
+    return rows, active(rows)
+
+
+# ---- rows to hold out ----
+
+
+def split(engine: Engine, rows: Rows, validation: Any) -> tuple[Rows | None, Array]:
+    """The validation rows, if any, and the numbers of the rows to train on."""
+    if validation is None or isinstance(validation, tuple | list):
+        return read_validation(engine, validation), active(rows)
+    held_out = _held_out(validation, rows.count)
+    order = engine.permutation(SPLIT, 0, rows.count)
+    trained = np.sort(order[held_out:])
+    if rows.weight is not None:
+        trained = trained[rows.weight[trained] > 0]
+    if len(trained) == 0:
+        raise ValueError(f"validation={validation!r} leaves no row with a weight to train on")
+    return rows.take(np.sort(order[:held_out])), trained
+
+
+def read_validation(engine: Engine, validation: Sequence[Any] | None) -> Rows | None:
+    """Validation rows that are given."""
+    if validation is None:
+        return None
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+        given = f"{len(validation)} things" if isinstance(validation, tuple | list) else repr(validation)
+        raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction, not {given}")
+    try:
+        return engine.shape.read(*validation, *[None] * (3 - len(validation)))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation: {error}") from error
+
+
+def _held_out(fraction: Any, count: int) -> int:
+    if isinstance(fraction, bool) or not isinstance(fraction, float | np.floating) or not 0 < fraction < 1:
+        raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction between 0 and 1, not {fraction!r}")
+    if count < 2:
+        raise ValueError(f"validation={fraction!r} needs at least 2 rows; X has {count}")
+    return min(max(1, round(fraction * count)), count - 1)

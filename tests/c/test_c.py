@@ -1,0 +1,115 @@
+"""The C tests of this folder against the installed library, so that pytest runs them too; ctest runs the same programs in a
+CMake build. And the header in every C and C++ that its users may have."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import microbp as bp
+
+ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parent
+CC = shutil.which(os.environ.get("CC", "cc"))
+CXX = shutil.which(os.environ.get("CXX", "c++"))
+ARITHMETIC = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the kernels are compiled
+DTYPES = {"float32": [], "float64": ["-DMBP_DOUBLE"]}
+BY_DTYPE = ("test_kernels", "test_math")
+PROGRAMS = {path.stem: path for path in sorted(TESTS.rglob("test_*.c"))}
+OTHERS = [name for name in PROGRAMS if name not in BY_DTYPE]
+INCLUDES = ["-I", ROOT / "src/include", "-I", ROOT / "src", "-I", TESTS]
+
+pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
+
+
+def run(*command: object, timeout: int = 240) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def compile_and_run(folder: Path, name: str, *options: object, arguments: tuple[str, ...] = ()) -> None:
+    program, library = folder / name, f"{bp.get_library_dir()}/libmicrobp.a"
+    run(CC, "-std=gnu11", *INCLUDES, *options, PROGRAMS[name], library, "-o", program, "-lm", "-pthread")
+    run(program, *arguments)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_program(name, tmp_path):
+    compile_and_run(tmp_path, name, *ARITHMETIC)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mathematics(dtype, tmp_path):
+    compile_and_run(tmp_path, "test_math", *ARITHMETIC, *DTYPES[dtype])
+
+
+def check_kernels(folder: Path, *options: str) -> None:
+    """On x86-64 the AVX-512 form is compiled for AVX2 as well, so that it is tested without such a processor; at -O1,
+    since at -O3 gcc takes minutes for vectors that it has to split."""
+    emulated = []
+    if platform.machine() in ("x86_64", "AMD64"):
+        emulated = ["-DHAVE_EMULATED", folder / "emulated.o"]
+        shim = ["-O1", "-mavx2", "-mfma", "-Wno-psabi", "-include", TESTS / "kernels/avx512_by_avx2.h"]
+        source = ["-DMBP_ISA=avx512_by_avx2", "-c", ROOT / "src/kernels/kernels.c"]
+        run(CC, "-std=gnu11", *INCLUDES, *ARITHMETIC, *options, *shim, *source, "-o", emulated[1])
+    compile_and_run(folder, "test_kernels", *ARITHMETIC, *options, *emulated, arguments=("1",))
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """The checks of both dtypes, side by side: nothing takes longer."""
+    with ThreadPoolExecutor() as pool:
+        folders = {dtype: tmp_path_factory.mktemp(dtype) for dtype in DTYPES}
+        yield {dtype: pool.submit(check_kernels, folders[dtype], *options) for dtype, options in DTYPES.items()}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_of_every_variant_at_every_edge_size(kernels, dtype):
+    kernels[dtype].result()
+
+
+# Every standard from C89 to C++20 understands it: no designated initialisers, no declarations after statements.
+PROGRAM = """
+#include <microbp.h>
+
+static int is(mbp_array a, const void *data, mbp_dtype dtype, int64_t rows, int64_t cols, int64_t item) {
+    return a.data == data && a.dtype == dtype && a.rows == rows && a.cols == cols && a.row_stride == cols * item &&
+           a.col_stride == item && !a.indptr && !a.indices && a.index_dtype == MBP_I64 && a.flags == 0;
+}
+
+int main(void) {
+    static const float x[6] = {1, 2, 3, 4, 5, 6};
+    static const double y[6] = {1, 2, 3, 4, 5, 6};
+    static const int64_t labels[3] = {0, 1, 2};
+    static mbp_options options;
+    static mbp_batch batch;
+    static mbp_backward how;
+    mbp_array inputs = mbp_f32(x, 2, 3);
+    options.size = sizeof options;
+    batch.size = sizeof batch;
+    how.size = sizeof how;
+    batch.x = &inputs;
+    batch.n_x = 1;
+    inputs.flags = MBP_SHARED;
+    return !(is(mbp_f32(x, 2, 3), x, MBP_F32, 2, 3, 4) && is(mbp_f64(y, 3, 2), y, MBP_F64, 3, 2, 8) &&
+             is(mbp_labels(labels, 3), labels, MBP_I64, 3, 1, 8) && is(mbp_row(x, 6), x, MBP_F32, 1, 6, 4) &&
+             is(mbp_contiguous(x, MBP_U16, 2, 4, 3), x, MBP_U16, 4, 3, 2) && batch.x[0].flags == MBP_SHARED);
+}
+"""
+
+
+@pytest.mark.parametrize("standard", ["c89", "c99", "c11", "c17", "c++98", "c++11", "c++20"])
+def test_the_header_in_every_standard(standard, tmp_path):
+    compiler, source = (CXX, "program.cpp") if "++" in standard else (CC, "program.c")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / source).write_text(PROGRAM, encoding="utf-8")
+    flags = [f"-std={standard}", "-pedantic", "-Wall", "-Wextra", "-Werror", "-I", ROOT / "src/include"]
+    run(compiler, *flags, tmp_path / source, "-o", tmp_path / "program")
+    run(tmp_path / "program")

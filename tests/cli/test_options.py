@@ -1,0 +1,119 @@
+"""From the words of a command line to frozen options, and the words for what is wrong."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import microbp as bp
+from microbp.cli import main as cli
+from microbp.cli.options import COMMANDS, InfoOptions, LrFindOptions, PredictOptions, TrainOptions
+from microbp.cli.parser import parse, spell
+from microbp.core.specs import OptimizerSpec
+from microbp.tables.errors import Argument
+
+PACKAGE = Path(cli.__file__).parents[1]
+
+# Words after `train x.csv`, the name of a field, and its value.
+MEANINGS = [
+    ([], "drop", ()),
+    ([], "test", 0.2),
+    ([], "activation", bp.Activation("relu")),
+    ([], "optimizer", OptimizerSpec("adam")),
+    ([], "batch", None),
+    ([], "stream", False),
+    ([], "seed", 0),
+    (["--drop", "a,b,,c d"], "drop", ("a", "b", "c d")),
+    (["--test", ".5"], "test", 0.5),
+    (["--test-file", "t.csv"], "test_file", "t.csv"),
+    (["--net", "x-8-4-y"], "net", (None, 8, 4, None)),
+    (["--net", "3-8-1"], "net", (3, 8, 1)),
+    (["--activation", "leaky_relu(slope=0.2)"], "activation", bp.Activation("leaky_relu", slope=0.2)),
+    (["--loss", "quantile(q=0.9)"], "loss", bp.Loss("quantile", q=0.9)),
+    (["--lr", "auto"], "lr", "auto"),
+    (["--lr", "1e-2"], "lr", 0.01),
+    (["--decay", "0"], "decay", 0.0),
+    (["--schedule", "constant"], "schedule", "constant"),
+    (["--schedule", "step_decay(lr=0.1,step_size=3)"], "schedule", bp.StepDecay(lr=0.1, step_size=3)),
+    (["--out", "n.safetensors"], "out", Path("n.safetensors")),
+    (["--json", "--force"], "json", True),
+]
+
+
+@pytest.mark.parametrize(("words", "name", "value"), MEANINGS)
+def test_words_become_values(words, name, value):
+    command, options = parse(["train", "x.csv", *words])
+    assert command == "train"
+    assert options.data == "x.csv"
+    assert getattr(options, name) == value
+    assert type(getattr(options, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["train", "x.csv"], TrainOptions),
+        (["lr-find", "x.csv"], LrFindOptions),
+        (["predict", "net", "x.csv"], PredictOptions),
+        (["info", "net"], InfoOptions),
+    ],
+)
+def test_options_are_frozen(words, kind):
+    command, options = parse(words)
+    assert type(options) is kind is COMMANDS[command].options
+    for field in dataclasses.fields(options):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(options, field.name, 1)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_every_option(capsys, command):
+    with pytest.raises(SystemExit) as exit_:
+        parse([command, "--help"])
+    out = capsys.readouterr().out
+    assert exit_.value.code == 0
+    for field in dataclasses.fields(COMMANDS[command].options):
+        assert (spell(Argument(field.name)) if field.metadata["is_option"] else field.metadata["argparse"]["metavar"]) in out
+
+
+def test_a_file_means_what_the_command_line_does_and_the_command_line_wins(tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text('drop = ["a", "b"]\nnet = "x-7-y"\nlr = 0.01\ntest-file = "t.csv"\njson = true\nforce = false\nepochs = 3\n')
+    said = ["--drop", "a,b", "--net", "x-7-y", "--lr", "0.01", "--test-file", "t.csv", "--json", "--epochs", "5"]
+    of_file = parse(["train", "x.csv", "--config", str(config), "--epochs", "5"])[1]
+    assert dataclasses.replace(of_file, config=None) == parse(["train", "x.csv", *said])[1]
+
+
+def test_only_the_parser_knows_argparse():
+    names = {
+        path: {node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)}
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert [path.name for path, used in names.items() if "argparse" in used] == ["parser.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("test", 5), ("test", "x"), ("validation", None), ("stream", 1), ("seed", -1), ("seed", 2**64), ("batch", 0), ("batch", None),
+        ("epochs", "ten"), ("patience", []), ("activation", "rleu"), ("activation", {}), ("test_file", True), ("rows", None),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_with_other_notes_is_refused_in_a_line(capsys, tmp_path, monkeypatch, name, value):
+    monkeypatch.chdir(tmp_path)
+    Path("x.csv").write_text("a,y\n" + "".join(f"{i},{i * i % 17}.5\n" for i in range(60)))
+    assert cli.main(["train", "x.csv", "--epochs", "2", "--checkpoint", "run", "--json"]) == 0
+    trainer = bp.Trainer.load("run")
+    notes = json.loads(json.dumps(dict(trainer.net.notes)))
+    notes["microbp.run"][name] = value
+    trainer.net.notes = notes
+    trainer.save("run")
+    capsys.readouterr()
+    assert cli.main(["train", "x.csv", "--resume", "run"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("microbp: error: run: this is not a checkpoint of microbp train") or name == "rows"

@@ -1,0 +1,132 @@
+"""`microbp train --checkpoint` and `--resume`: a run that was stopped ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import microbp as bp
+from microbp.cli.main import main
+
+TABLE = "size,colour,price\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i * i % 17}.5\n" for i in range(200))
+
+RUNS = [
+    ["digits", "--epochs", "9"],
+    ["table.csv", "--epochs", "12", "--patience", "6", "--dropout", "0.2", "--seed", "5"],
+    ["table.csv", "--target", "colour", "--loss", "bce", "--epochs", "12", "--schedule", "constant", "--optimizer", "sgd_momentum"],
+    [
+        "table.csv",
+        "--target",
+        "colour",
+        "--epochs",
+        "12",
+        "--schedule",
+        "warmup(schedule=cosine(lr=0.01),steps=40)",
+        "--drop",
+        "price",
+        "--test",
+        "0.3",
+    ],
+    ["table.csv", "--stream", "--epochs", "12", "--batch", "7", "--test-file", "table.csv", "--activation", "tanh", "--lr", "auto"],
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text(TABLE)
+    return tmp_path
+
+
+def stop_after(monkeypatch, epochs):
+    """Ctrl-C at the end of an epoch."""
+    seen = []
+
+    def show(*arguments):
+        seen.append(1)
+        if len(seen) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("microbp.training.loop.progress.ProgressLine.show", show)
+
+
+def scores(capsys, *arguments, code=0):
+    """The report, without what the clock says."""
+    assert main([*arguments, "--json"]) == code
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    return {name: value for name, value in told.items() if name not in ("seconds", "rows_per_second")}, err
+
+
+@pytest.mark.parametrize("run", RUNS, ids=" ".join)
+@pytest.mark.parametrize("epochs", [1, 7])
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(capsys, monkeypatch, folder, run, epochs):
+    whole, _ = scores(capsys, "train", *run, "--out", "whole.safetensors")
+    with monkeypatch.context() as patch:
+        stop_after(patch, epochs)
+        cut, err = scores(capsys, "train", *run, "--out", "cut.safetensors", "--checkpoint", "run.safetensors", code=130)
+    assert cut["epochs"] == epochs
+    assert f"go on by: microbp train {run[0]} --resume run.safetensors" in err
+    resume = ["train", run[0], "--resume", "run.safetensors", "--out", "cut.safetensors", "--force"]
+    for _ in range(2):  # the second time there is nothing left to do
+        assert scores(capsys, *resume)[0] == whole
+        assert (folder / "cut.safetensors").read_bytes() == (folder / "whole.safetensors").read_bytes()
+    assert bp.Trainer.load("run.safetensors").epoch == whole["epochs"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(capsys, folder):
+    script = """
+import os, signal, sys
+from datetime import timedelta
+from microbp.cli import main as cli, train as train_command
+from microbp.training.loop import progress
+train_command._EVERY = timedelta(microseconds=1)
+show = progress.ProgressLine.show
+progress.ProgressLine.show = lambda *a: os.kill(os.getpid(), signal.SIGKILL) if a[2] == 6 else show(*a)
+cli.main(sys.argv[1:])
+"""
+    run = ["train", "table.csv", "--epochs", "9"]
+    scores(capsys, *run, "--out", "whole.safetensors")
+    command = [sys.executable, "-P", "-c", script, *run, "--out", "cut.safetensors", "--checkpoint", "run.safetensors"]
+    assert subprocess.run(command, cwd=folder, timeout=60, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    assert bp.Trainer.load("run.safetensors").epoch == 6
+    scores(capsys, "train", "table.csv", "--resume", "run.safetensors", "--out", "cut.safetensors")
+    assert (folder / "cut.safetensors").read_bytes() == (folder / "whole.safetensors").read_bytes()
+
+
+def test_what_cannot_go_on_is_refused_in_a_line(capsys, folder):
+    (folder / "shorter.csv").write_text(TABLE[: TABLE.index("150,")])
+    (folder / "other.csv").write_text(TABLE.replace("size", "length"))
+    bp.mlp([3, 2], seed=0).save("net.safetensors")
+    trainer = bp.Trainer(bp.mlp([3, 2], seed=0), "mse")
+    trainer.save("trainer.safetensors")
+    trainer.net.notes = {"microbp.run": {}, "microbp.table": {}}
+    trainer.save("hostile.safetensors")
+    scores(capsys, "train", "table.csv", "--epochs", "2", "--checkpoint", "run.safetensors")
+    before = (folder / "run.safetensors").read_bytes()
+    for arguments, code, says in [
+        (["table.csv", "--resume", "run.safetensors", "--lr", "0.1"], 2, "argument --lr: the run of --resume began with its own"),
+        (["table.csv", "--resume", "run.safetensors", "--epochs", "9"], 2, "argument --epochs"),
+        (["shorter.csv", "--resume", "run.safetensors"], 1, "has 108 rows to train on, and the run of run.safetensors had 144"),
+        (["other.csv", "--resume", "run.safetensors"], 1, "lacks the column size"),
+        (["table.csv", "--resume", "net.safetensors"], 1, "holds a network and no trainer"),
+        (["table.csv", "--resume", "trainer.safetensors"], 1, "not a checkpoint of microbp train"),
+        (["table.csv", "--resume", "hostile.safetensors"], 1, "not a checkpoint of microbp train"),
+        (["table.csv", "--resume", "none.safetensors"], 1, "no such file"),
+        (["table.csv", "--checkpoint", "run.safetensors"], 2, "--force overwrites it"),
+        (["table.csv", "--checkpoint", "no/run.safetensors"], 2, "make it first"),
+    ]:
+        try:
+            returned = main(["train", *arguments])
+        except SystemExit as exit_:
+            returned = exit_.code
+        out, err = capsys.readouterr()
+        assert (returned, out, err.count("\n")) == (code, "", 1), err
+        assert says in err
+    assert (folder / "run.safetensors").read_bytes() == before

@@ -1,0 +1,189 @@
+"""The formulas of both backends, one by one: their names, and values and derivatives computed by hand."""
+
+import math
+import re
+from pathlib import Path
+
+import cases
+import numpy as np
+import pytest
+
+from microbp import reference
+from microbp.core import _core
+from microbp.reference.formulas import ACTIVATIONS
+from microbp.reference.spec import Spec, number_text, parse_number
+
+BACKENDS = {"compiled": _core, "reference": reference}
+ROWS = re.sub(r'"\s+"', "", (Path(__file__).parents[2] / "src/formulas/formulas.def").read_text())  # strings joined
+TEXT = '"([^"]*)"'
+MACROS = {
+    "activation": "ACTIVATION",
+    "loss": "(?:ROW_)?LOSS",
+    "optimizer": "(?:TRUST_)?OPTIMIZER",
+    "initialiser": "INITIALISER",
+    "output_activation": "(?:ROW_)?OUTPUT_ACTIVATION",
+}
+
+
+def trainer_of(backend: str, graph: str, loss: str | None = None, optimizer: str = "sgd"):
+    module = BACKENDS[backend]
+    return module.Trainer(module.Net(graph, "float64"), [loss], [1.0], optimizer)
+
+
+def column(values) -> np.ndarray:
+    return np.array(values, dtype=np.float64).reshape(-1, 1)
+
+
+# ---- one formula, one row in each of three places ----
+
+
+@pytest.mark.parametrize("kind", cases.TABLES)
+def test_names_parameters_and_meanings_are_the_same_everywhere(kind):
+    assert _core.formulas(kind) == reference.formulas(kind)
+    names = [name for name, *_ in _core.formulas(kind)]
+    assert names == list(cases.TABLES[kind]) == re.findall(rf"^{MACROS[kind]}\(\s*(\w+),", ROWS, re.MULTILINE)
+
+
+def test_reference_says_what_formulas_def_says():
+    found = re.findall(rf"^(?:TRUST_)?OPTIMIZER\(\s*(\w+),\s*{TEXT},\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
+    assert reference.formulas("optimizer") == [(name, parameters, slots, meaning) for name, slots, parameters, meaning in found]
+    slots_of = {name: [word.partition("=")[0] for word in slots.split()] for name, slots, *_ in found}
+    assert {name: list(case.slots) for name, case in cases.OPTIMIZERS.items()} == slots_of
+    found = re.findall(rf'^(?:ROW_)?LOSS\(\s*(\w+),\s*(\w+),\s*"[^"]*",\s*(?:\w+,\s*)?{TEXT},\s*{TEXT}', ROWS, re.MULTILINE)
+    assert reference.formulas("loss") == [(name, parameters, activation, meaning) for name, activation, parameters, meaning in found]
+    found = re.findall(rf"^ACTIVATION\(\s*(\w+),\s*\w,\s*(\w+),\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
+    said = [(name, ACTIVATIONS[name].init, parameters, meaning) for name, parameters, _, meaning in reference.formulas("activation")]
+    assert said == found
+
+
+@pytest.mark.parametrize("kind", ["activation", "loss", "initialiser"])
+def test_a_meaning_has_every_parameter_of_its_row(kind):
+    for name, parameters, _, meaning in _core.formulas(kind):
+        assert set(re.findall(r"(\w+)=", parameters)) <= set(re.findall(r"\w+", meaning)), name
+
+
+@pytest.mark.parametrize("kind", cases.TABLES)
+def test_meanings_are_plain_and_differ(kind):
+    meanings = [meaning for *_, meaning in _core.formulas(kind)]
+    assert len(set(meanings)) == len(meanings)
+    assert all(meaning.isascii() and meaning == " ".join(meaning.split()) and meaning for meaning in meanings)
+
+
+@pytest.mark.parametrize("kind", ["activation", "loss", "optimizer"])
+def test_specs_in_the_tables_have_the_rows_names(kind):
+    for name, case in cases.TABLES[kind].items():
+        assert Spec.parse(kind, case.spec).name == name
+
+
+# ---- at points ----
+
+
+@pytest.mark.parametrize("name", cases.ACTIVATIONS)
+def test_activation_at_points(backend, name):
+    case = cases.ACTIVATIONS[name]
+    trainer = trainer_of(backend, f"input 1\nactivation 0 {case.spec}\noutput 1")
+    z, y, slope = zip(*case.points, strict=True)
+    x = column(z)  # backward_from reads it again
+    (out,) = trainer.forward(x)
+    np.testing.assert_allclose(np.ravel(out), y, rtol=2e-15, atol=1e-16)
+    trainer.backward_from([np.ones((len(z), 1))], input_grads=True)
+    np.testing.assert_allclose(np.ravel(trainer.input_grads()[0]), slope, rtol=4e-15, atol=1e-16)
+
+
+@pytest.mark.parametrize("name", cases.ACTIVATIONS)
+def test_activation_stays_within_the_bounds_of_its_derivatives(name):
+    case, z = cases.ACTIVATIONS[name], np.linspace(-9, 9, 3601)
+    trainer = trainer_of("compiled", f"input 1\nactivation 0 {case.spec}\noutput 1")
+    x = column(z)
+    trainer.forward(x)
+    trainer.backward_from([np.ones((len(z), 1))], input_grads=True)
+    slope = np.ravel(trainer.input_grads()[0])
+    assert abs(slope).max() <= case.slope * (1 + 1e-12)
+    smooth = np.all([(z[1:] < kink) | (z[:-1] > kink) for kink in case.kinks], axis=0) if case.kinks else np.full(len(z) - 1, True)
+    assert (abs(np.diff(slope)) / np.diff(z))[smooth].max() <= case.bend + 1e-9
+
+
+@pytest.mark.parametrize(("spec", "points"), [*((case.spec, case.points) for case in cases.LOSSES.values()), *cases.HARD_POINTS.items()])
+def test_loss_at_points(backend, spec, points):
+    for o, t, loss, gradient in points:
+        trainer = trainer_of(backend, f"input {len(o)}\noutput 0", spec)
+        value = trainer.backward(np.array([o], np.float64), np.array([t], np.float64), input_grads=True)
+        assert value == pytest.approx(loss, rel=4e-15, abs=1e-16)
+        np.testing.assert_allclose(trainer.input_grads()[0], [gradient], rtol=4e-15, atol=1e-16)
+
+
+@pytest.mark.parametrize("activation", cases.OUTPUT_ACTIVATION_POINTS)
+def test_output_activations(backend, activation):
+    net, out = BACKENDS[backend].Net("input 2\noutput 0", "float64"), np.empty((1, 2))
+    net.set_output(0, activation)
+    net.predict([np.array([[1.0, 1001.0]])], [out], False, -1)
+    np.testing.assert_allclose(out, [cases.OUTPUT_ACTIVATION_POINTS[activation]], rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", cases.INITIALISERS)
+def test_initial_weights_have_the_rows_spread(backend, name):
+    spec, spread = cases.INITIALISERS[name]
+    net = BACKENDS[backend].Net(f"input 60\ndense 0 units=80 init={spec}\noutput 1", "float64", 3)
+    weight, bias = np.split(np.asarray(memoryview(net.params)), [4800])
+    # The mean of n draws is off by 1/sqrt(n) of a deviation or so, their standard deviation by half that: 4 of these.
+    assert abs(weight.mean()) <= 4 * spread(60, 80) / math.sqrt(4800)
+    assert abs(weight.std() / (spread(60, 80) or 1) - bool(spread(60, 80))) <= 4 / math.sqrt(2 * 4800)
+    assert not bias.any()
+
+
+# ---- optimizers: two steps by hand, with p = 1, decay 0.1 and the gradients 0.5 and -2 ----
+
+
+def by_hand(name: str) -> list[float]:
+    case, p, places = cases.OPTIMIZERS[name], 1.0, []
+    slots = [*case.slots.values(), 0.0]
+    for t, gradient in enumerate([0.5, -2.0], 1):
+        if not case.decoupled:
+            p = case.hand(p, gradient + 0.1 * p, slots, t)
+        else:
+            p = case.hand(p if name == "lamb" else p - 0.1 * 0.1 * p, gradient, slots, t)
+        places.append(p)
+    return places
+
+
+@pytest.mark.parametrize("name", cases.OPTIMIZERS)
+def test_optimizer_by_hand(backend, name):
+    trainer = trainer_of(backend, "input 1\ndense 0 units=1\noutput 1", None, f"{name}(lr=0.1,weight_decay=0.1)")
+    params, start = np.asarray(memoryview(trainer.net.params)), list(cases.OPTIMIZERS[name].slots.items())
+    params[0], x = 1.0, np.ones((1, 1))
+    assert [(slot, *set(memoryview(vector).tolist())) for slot, vector in trainer.slots.items()] == start
+    for steps, (gradient, place) in enumerate(zip([0.5, -2.0], by_hand(name), strict=True), 1):
+        trainer.forward(x)
+        trainer.backward_from([np.array([[gradient]])])
+        trainer.apply()
+        assert params[0] == pytest.approx(place, rel=1e-14)
+        assert trainer.steps == steps
+    trainer.reset()
+    assert trainer.steps == 0
+    assert [(slot, *set(memoryview(vector).tolist())) for slot, vector in trainer.slots.items()] == start
+    assert not np.asarray(memoryview(trainer.grads)).any()
+
+
+@pytest.mark.parametrize("decay_bias", [0, 1])
+def test_weight_decay_spares_biases_unless_told(backend, decay_bias):
+    spec = f"sgd(lr=1,weight_decay=0.5,decay_bias={decay_bias})"
+    trainer = trainer_of(backend, "input 1\ndense 0 units=1\noutput 1", None, spec)
+    params = np.asarray(memoryview(trainer.net.params))
+    params[:] = 2
+    trainer.apply()
+    assert params.tolist() == [1, 1 if decay_bias else 2]
+
+
+# ---- specs ----
+
+
+@pytest.mark.parametrize("kind", cases.TABLES)
+def test_specs_print_what_they_parse(kind):
+    for name in cases.TABLES[kind]:
+        spec = Spec.parse(kind, name)
+        assert Spec.parse(kind, str(spec)) == spec
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -2.5, 1e-8, 123456789012345.0, 0.1 + 0.2, 1e300, 5e-324])
+def test_numbers_survive_their_text(value):
+    assert parse_number(number_text(value)) == value

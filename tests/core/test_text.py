@@ -1,0 +1,100 @@
+"""Settings as text, the checks of what a setting must be, and what an unknown name is told."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microbp.core.checks import floating, real, rising, two, whole_number
+from microbp.core.specs import unknown
+from microbp.core.text import call, number, read_call, read_number
+
+
+@given(st.floats(allow_nan=False))
+def test_numbers_read_back(value):
+    assert read_number(number(value)) == value
+    assert set(number(value)) <= set("0123456789abcdefinpx.+-")
+
+
+@given(
+    st.from_regex(r"\w+", fullmatch=True), st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), st.sampled_from(["1", "f(a=1,b=2)"]))
+)
+def test_calls_read_back(name, settings):
+    assert read_call(call(name, settings)) == (name, settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "settings"),
+    [
+        ("relu", "relu", {}),
+        (" relu ( ) ", "relu", {}),
+        ("f(a = 1, b=2,)", "f", {"a": "1", "b": "2"}),
+        ("f(a=g(b=1,c=2),d=h(e=3))", "f", {"a": "g(b=1,c=2)", "d": "h(e=3)"}),
+        ("f(a=1", "f(a=1", {}),
+        ("two words", "two words", {}),
+    ],
+)
+def test_a_call_is_a_name_with_settings(text, name, settings):
+    assert read_call(text) == (name, settings)
+
+
+@pytest.mark.parametrize("text", ["leaky_relu(0.2)", "f(a=1,b)"])
+def test_a_setting_has_a_name(text):
+    with pytest.raises(ValueError, match="written name=value"):
+        read_call(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "hint"),
+    [
+        ("Relu", ["elu", "relu", "selu"], "relu"),
+        ("ADAM", ["adamw", "adam"], "adam"),
+        ("cross", ["mse", "cross_entropy"], "cross_entropy"),
+        ("Leaky", ["relu", "leaky_relu"], "leaky_relu"),
+        ("LeakyReLU", ["relu", "leaky_relu"], "leaky_relu"),
+        ("softmx", ["sigmoid", "softmax"], "softmax"),
+        ("prise", ["Price", "size"], "Price"),
+        ("sgd_", ["sgd_nesterov", "sgd_momentum"], "sgd_nesterov"),
+        ("other", ["relu"], None),
+        ("", ["relu"], None),
+        ("relu", [], None),
+        (5, ["relu"], None),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(name, valid, hint):
+    text = str(unknown("thing", name, valid))
+    assert text.startswith(f"unknown thing {name!r}; did you mean {hint!r}? valid: " if hint else f"unknown thing {name!r}; valid: ")
+    assert text.endswith(", ".join(valid) or "none")
+
+
+@pytest.mark.parametrize("value", [1, np.int8(1), np.uint64(1), np.array(1), 2**63 - 1])
+def test_whole_numbers(value):
+    assert whole_number(value, "n") == int(value) and type(whole_number(value, "n")) is int
+
+
+@pytest.mark.parametrize(
+    ("check", "error", "words"),
+    [
+        (lambda: whole_number(True, "n"), TypeError, "n must be a whole number, not True"),
+        (lambda: whole_number(np.True_, "n"), TypeError, "n must be a whole number"),
+        (lambda: whole_number(1.0, "n"), TypeError, "n must be a whole number, not 1.0"),
+        (lambda: whole_number("1", "n"), TypeError, "n must be a whole number, not '1'"),
+        (lambda: whole_number(0, "n"), ValueError, "n must be at least 1, not 0"),
+        (lambda: whole_number(2**63, "n"), ValueError, r"n must be below 2\*\*63"),
+        (lambda: whole_number(-1, "seed", least=0, bits=64), ValueError, "seed must be at least 0"),
+        (lambda: whole_number(2**64, "seed", least=0, bits=64), ValueError, r"seed must be below 2\*\*64"),
+        (lambda: floating("n", "much"), TypeError, "n must be a number, not 'much'"),
+        (lambda: real("(0,1]")("n", 0), ValueError, r"n=0 is outside \(0,1\]"),
+        (lambda: real("[0,1)")("n", 1), ValueError, r"n=1 is outside \[0,1\)"),
+        (lambda: real("[-inf,inf]")("n", math.nan), ValueError, "n=nan is outside"),
+        (lambda: rising("n", (2, 2)), ValueError, "n must be whole numbers that rise"),
+        (lambda: two((1, 2))("n", (1, 2, 3)), ValueError, r"n must be two numbers, for example \(1, 2\)"),
+        (lambda: two((1, 2))("n", 1.0), ValueError, "n must be two numbers"),
+        (lambda: read_number("x"), ValueError, "'x' is not a number"),
+    ],
+)
+def test_wrong_values_are_refused(check, error, words):
+    with pytest.raises(error, match=words):
+        check()

@@ -1,0 +1,257 @@
+"""Pictures: drawn on the axes given, returned, never shown, and holding what they were given."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import itertools
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from matplotlib import font_manager, rcParams
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+import microbp as bp
+from microbp import plot
+from microbp.tables.scores import Scores
+
+RNG = np.random.default_rng(0)
+
+HISTORY = {"loss": [1.0, 0.5, 0.2], "val_loss": [1.1, 0.4, 0.6], "accuracy": [0.5, 0.9, 0.8]}
+DRAWINGS = {
+    "curves": lambda ax: plot.learning_curves(HISTORY, ax=ax),
+    "accuracy": lambda ax: plot.learning_curves(HISTORY, "accuracy", ax),
+    "no validation": lambda ax: plot.learning_curves({"loss": [-1.0]}, ax=ax),
+    "confusion": lambda ax: plot.confusion_matrix([[5, 1], [0, 7]], ["a", "b"], ax),
+    "large confusion": lambda ax: plot.confusion_matrix(np.eye(40), [f"class {i}" for i in range(40)], ax),
+    "numbers": lambda ax: plot.predicted_against_true([1.0, 2.0], [[1.5], [2.5]], ax),
+}
+
+
+# ---- pictures to judge: histories, classes, numbers ----
+
+NOISE = 10 ** RNG.normal(0, 0.15, size=(2, 400))
+HISTORIES = {
+    "one epoch": {"loss": [1.6], "val_loss": [1.3], "accuracy": [0.76]},
+    "two epochs": {"loss": [1.4, 0.7], "val_loss": [0.9, 0.7], "accuracy": [0.5, 1.0]},
+    "noisy": {"loss": NOISE[0] / np.arange(1, 401), "val_loss": NOISE[1] / np.arange(1, 401) ** 0.8, "accuracy": NOISE[1] / 4},
+    "overfitting": {"loss": np.geomspace(2, 1e-3, 100), "val_loss": np.geomspace(0.5, 3, 100), "accuracy": np.full(100, 0.97)},
+    "everywhere": {"loss": NOISE[0], "val_loss": NOISE[1], "accuracy": RNG.uniform(0, 1, 400)},
+    "all right": {"loss": np.geomspace(2, 1e-9, 30), "val_loss": np.geomspace(1, 1e-7, 30), "accuracy": np.ones(30)},
+}
+HISTORIES = {name: {entry: list(map(float, values)) for entry, values in history.items()} for name, history in HISTORIES.items()}
+CLASSES = {
+    "two": ["no", "yes"],
+    "mathematics": [r"$\frac{$", "$x$ and $y$", "100 %", "a_b^c", "line\nbreak"],
+    "common start": [f"a rather long class name number {i}" for i in range(16)],
+    "common end": [f"{name} of the northern hemisphere" for name in ("oak", "ash", "elm", "fir", "yew", "maple")],
+    "common ends": [f"{a}measurement {b} of the station in the north" for a in ("", "x") for b in "ABC"],
+    "letters": list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    "200": [f"species number {i}" for i in range(200)],
+    "numbers": list(range(40)),
+    "missing letters": ["苹果", "りんご", "사과"],
+}
+TITLES = ["digits, 64-128-10 relu", 'we ird $x$ "name.csv, 6-64-2 relu', "a_very_long_name" * 9 + f".csv, 6{8 * '-32'}-3 relu", "W" * 300]
+
+
+def report(monkeypatch, history, classes=None, counts=None, numbers=(None, None), title="x.csv, 2-3 relu"):
+    """The figure that save_report saves, and the texts that are drawn in it."""
+    saved, texts, draw = [], [], Text.draw
+    monkeypatch.setattr(plot.Figure, "savefig", lambda figure, path: saved.append(figure))
+    parts = {"test": {"accuracy": 1.0, "rmse": 1.0}}
+    scores = Scores(parts, {"test": 1}, None if counts is None else np.asarray(counts), *map(np.asarray, numbers))
+    plot.save_report("x.png", title, scores, classes or [], history)
+    monkeypatch.setattr(Text, "draw", lambda text, renderer: (draw(text, renderer), texts.append(text)))
+    with warnings.catch_warnings(action="ignore"):
+        saved[0].draw_without_rendering()
+        check_texts(saved[0], [text for text in texts if text.get_text() and text.get_visible()])
+    return saved[0]
+
+
+def confusion(count, rows=50):
+    """Counts with some mistakes."""
+    counts = np.diag(RNG.integers(1, rows, count))
+    np.add.at(counts, tuple(RNG.integers(0, count, (2, 2 * count))), 1)
+    return counts
+
+
+def check_texts(figure, texts):
+    """All that is written is inside the figure, and apart."""
+    boxes = [text.get_window_extent() for text in texts]
+    for text, box in zip(texts, boxes):
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
+    for (a, box), (b, other) in itertools.combinations(zip(texts, boxes), 2):
+        if a.get_rotation() == b.get_rotation() == 45:  # boxes that stand upright say nothing of these
+            apart = abs(a.get_transform().transform(a.get_position()) - b.get_transform().transform(b.get_position())).max()
+            assert apart * np.sin(np.pi / 4) > 0.9 * a.get_fontsize() * figure.dpi / 72, (a, b)
+        else:
+            assert Bbox.intersection(box, other) is None, (a, b)
+
+
+def covered(axes):
+    """How many points of the lines the legend covers."""
+    box = axes.get_legend().get_window_extent()
+    lines = [line.get_transform().transform_path(line.get_path()).interpolated(50).vertices for line in axes.lines]
+    return sum(int(np.sum((x > box.x0) & (x < box.x1) & (y > box.y0) & (y < box.y1))) for x, y in (line.T for line in lines))
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_titles_lose_their_middle_and_never_the_measure(monkeypatch, title):
+    drawn = report(monkeypatch, HISTORIES["noisy"], ["a", "b"], confusion(2), title=title).get_suptitle()
+    head, _, tail = drawn.removesuffix(": test accuracy 100.00 %").partition("…")
+    assert title.startswith(head) and title.endswith(tail) and len(head) > 20
+
+
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=list(HISTORIES))
+def test_legends_cover_no_curve(monkeypatch, history):
+    for axes in report(monkeypatch, history, ["a", "b", "c"], confusion(3)).axes[:2]:
+        assert covered(axes) == 0
+        assert (axes.get_xticks() % 1 == 0).all()
+        assert axes.get_ylim()[1] <= 1.01 or axes.get_ylabel() == "loss"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_names_of_classes_are_drawn_as_they_are_and_all_differ(monkeypatch, name):
+    classes = CLASSES[name]
+    with warnings.catch_warnings(action="error"):
+        *curves, axes = report(monkeypatch, HISTORIES["everywhere"], classes, confusion(len(classes))).axes
+    assert sum(map(covered, curves)) == 0  # though these names leave the curves less room
+    for axis in (axes.xaxis, axes.yaxis):
+        labels = [label.get_text() for label in axis.get_ticklabels()]
+        assert len(set(labels)) == len(labels) >= min(10, len(classes))
+        assert not any(label.get_parse_math() for label in axis.get_ticklabels())
+        if max(len(str(name)) for name in classes) <= 14:
+            assert labels == [" ".join(str(classes[int(place)]).split()) for place in axis.get_ticklocs()]
+
+
+def test_mistakes_among_many_classes_are_marked():
+    counts = confusion(200)
+    (marks,) = [drawn for drawn in plot.confusion_matrix(counts, range(200)).collections if len(drawn.get_offsets())]
+    wrong = counts * ~np.eye(200, dtype=bool)
+    assert sorted(map(tuple, marks.get_offsets()[:, ::-1])) == [tuple(place) for place in np.argwhere(wrong)]
+    order = np.argsort((wrong / counts.sum(axis=1, keepdims=True).clip(1))[wrong > 0])
+    assert (np.diff(marks.get_sizes()[order]) >= 0).all()
+
+
+NUMBERS = RNG.normal(size=(2, 300))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [NUMBERS, (NUMBERS[0], NUMBERS[0]), ([1.0], [2.0]), ([0, 10], [10, 0]), ([0, 0, 10, 10], [0, 10, 0, 10])],
+    ids=["cloud", "right", "one", "wrong", "corners"],
+)
+def test_a_report_of_numbers_covers_nothing(monkeypatch, numbers):
+    axes = report(monkeypatch, HISTORIES["noisy"], numbers=numbers).axes[1]
+    assert covered(axes) == 0
+    assert axes.get_xlim() == axes.get_ylim()
+
+
+def test_letters_that_the_usual_font_lacks_come_from_one_that_has_them():
+    usual, other = (font_manager.get_font(font_manager.findfont(name)).get_charmap().keys() for name in ("DejaVu Sans", "STIXGeneral"))
+    name = chr(max(other - usual))
+    with warnings.catch_warnings(action="error"):
+        axes = plot.confusion_matrix([[1, 0], [0, 1]], [name, "b"])
+        axes.figure.draw_without_rendering()
+    assert axes.get_xticklabels()[0].get_text() == name
+    assert len(axes.get_xticklabels()[0].get_fontfamily()) > len(font_manager.FontProperties().get_family())
+
+
+def test_epochs_without_a_validation_leave_gaps():
+    nan = float("nan")
+    axes = plot.learning_curves({"loss": [3.0, 2.0, 1.0], "val_loss": [nan, 1.5, 2.5], "lr": [1.0, 0.5, 0.2]})
+    assert axes.lines[-1].get_xydata().tolist() == [[2, 1.5]]
+    assert axes.get_yscale() == "log"
+    axes = plot.learning_curves({"loss": [3.0], "val_loss": [nan]})
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=list(DRAWINGS))
+def test_axes_are_those_given_or_new_ones(draw):
+    given = Figure().subplots()
+    assert draw(given) is given
+    assert draw(None) is not given
+    assert given.get_xlabel() and given.get_ylabel()
+    given.figure.canvas.draw()
+
+
+def test_curves_hold_the_history_and_its_best_epoch():
+    training, validation, best = plot.learning_curves(HISTORY).lines
+    assert training.get_ydata().tolist() == HISTORY["loss"]
+    assert validation.get_ydata().tolist() == HISTORY["val_loss"]
+    assert best.get_xydata().tolist() == [[2, 0.4]]
+
+
+def test_a_confusion_matrix_counts_and_colours_by_shares():
+    axes = plot.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
+    assert [(text.get_position(), text.get_text()) for text in axes.texts] == [((0, 0), "3"), ((1, 0), "1")]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
+
+
+def test_points_and_the_line_of_right_predictions():
+    points, line = plot.predicted_against_true([1.0, 3.0], [2.0, 5.0]).lines
+    assert points.get_xydata().tolist() == [[1, 2], [3, 5]]
+    assert line.get_xydata().tolist() == [[1, 1], [5, 5]]
+
+
+def test_a_history_may_be_arrays_and_a_curve_of_no_rows_needs_no_legend():
+    with warnings.catch_warnings(action="error"):
+        axes = plot.learning_curves({"loss": np.ones(3), "lr": np.array([0.1, 0.2, 0.3])}, "lr")
+    assert axes.lines[0].get_ydata().tolist() == [0.1, 0.2, 0.3]
+    assert axes.get_legend() is None
+
+
+def test_matplotlib_stays_as_it_was():
+    before = dict(rcParams)
+    for draw in DRAWINGS.values():
+        draw(None).figure.draw_without_rendering()
+    assert dict(rcParams) == before
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="no epoch: draw it after fit"):
+        plot.learning_curves({})
+    with pytest.raises(ValueError, match="unknown entry of the history 'acuracy'; did you mean 'accuracy'"):
+        plot.learning_curves(HISTORY, "acuracy")
+    with pytest.raises(ValueError, match="no classes"):
+        plot.confusion_matrix(np.ones((0, 0)), [])
+    with pytest.raises(ValueError, match=r"\(2, 3\); 2 classes"):
+        plot.confusion_matrix(np.ones((2, 3)), ["a", "b"])
+    with pytest.raises(ValueError, match="2 true and 3 predicted"):
+        plot.predicted_against_true([1, 2], [1, 2, 3])
+
+
+# ---- methods that lead here ----
+
+
+def test_a_range_test_plots_itself():
+    X = np.linspace(-1, 1, 64).reshape(-1, 1)  # noqa: N806
+    result = bp.lr_find(bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse"), X, X**2)
+    given = Figure().subplots()
+    assert result.plot(given) is given
+    assert [line.get_label() for line in result.plot().lines] == [line.get_label() for line in plot.lr_find(result).lines]
+
+
+def test_methods_that_lead_to_doors_import_them_when_they_are_called():
+    assert str(inspect.signature(bp.RangeTest.plot)) == "(self, ax: 'Axes | None' = None) -> 'Axes'"
+    assert "matplotlib" in inspect.getdoc(bp.RangeTest.plot)
+    script = "import sys, microbp; microbp.RangeTest.plot; print('microbp.plot' in sys.modules, 'matplotlib' in sys.modules)"
+    out = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert out == "False False\n"
+
+
+@pytest.mark.parametrize(
+    "function", [plot.learning_curves, plot.confusion_matrix, plot.predicted_against_true, plot.lr_find, bp.RangeTest.plot]
+)
+def test_examples_do_what_they_say(function):
+    (test,) = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={"bp": bp, "np": np})
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0

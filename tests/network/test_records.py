@@ -1,0 +1,215 @@
+"""What a network says of itself: nodes, layers, inputs, outputs, and the tables that show them. Enough to write the graph again."""
+
+import re
+from html.parser import HTMLParser
+
+import graphs
+import numpy as np
+import pytest
+
+import microbp as bp
+from microbp.core import backend as backends
+from microbp.network import summary
+
+
+def all_kinds(backend="compiled", name="a"):
+    """Every kind of node, a layer of each kind used twice, settings of all kinds."""
+    x, z = bp.Input(4), bp.Input(3)
+    h = bp.Dense(3, bp.Activation("leaky_relu", slope=1 / 3), bp.Init("normal", std=0.2), name=name)(x)
+    shared = bp.Dense(3, bias=False, lr=0.5, l1=0.25, l2=1e-5, max_norm=3)
+    h = bp.multiply(shared(shared(h)) + z, h)
+    norm = bp.LayerNorm(eps=1e-3, lr=0)
+    h = norm(norm(bp.BatchNorm(momentum=0.3)(bp.concat([h, x]))))
+    h = bp.GaussianNoise(1 / 3)(bp.Dropout(0.3)(h))
+    return bp.Network([x, z], [bp.Activation("elu", alpha=0.7)(h), bp.Dense(2)(h)], seed=0, backend=backend)
+
+
+def changed(net):
+    net.freeze()
+    net.unfreeze(net.layers[0].name)
+    net.set_layer(lr=1 / 7)
+    net.set_layer(net.layers[0].name, l2=1e-10, max_norm=2)
+    net.set_output(0, "softmax")
+    return net
+
+
+NETS = {shape: lambda backend, shape=shape: graphs.network(shape, backend=backend) for shape in graphs.SHAPES} | {
+    "all_kinds": all_kinds,
+    "changed": lambda backend: changed(all_kinds(backend)),
+}
+
+
+def statement(node, layers):
+    """The node's line of graph text."""
+    words = [node.operation, *map(str, node.operands)]
+    if node.layer is None:
+        amount = [f"{'rate' if node.operation == 'dropout' else 'std'}={(node.amount or 0.0).hex()}"] if node.amount is not None else []
+        return " ".join([*words, *([str(node.width)] if node.operation == "input" else []), *([node.activation or ""]), *amount])
+    layer = layers[node.layer]
+    words.append(f"layer={layer.name}")
+    if layer.nodes[0] != node.node:
+        return " ".join(words)
+    settings = {"lr": layer.lr, "eps": layer.eps, "momentum": layer.momentum}
+    words.append(f"frozen={layer.frozen:d}")
+    if layer.kind == "dense":
+        words.append(f"units={layer.units} activation={layer.activation} init={layer.init} bias={layer.bias:d}")
+        settings |= {"l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm or 0.0}
+    return " ".join([*words, *(f"{key}={value.hex()}" for key, value in settings.items() if value is not None)])
+
+
+def written(net):
+    layers = {layer.name: layer for layer in net.layers}
+    lines = [statement(node, layers) for node in net.nodes]
+    lines += [f"output {output.node}" + (f" activation={output.activation}" if output.activation else "") for output in net.outputs]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+def test_the_graph_can_be_written_again(backend, make):
+    net = make(backend)
+    assert backends.load(backend).Net(written(net)).text() == net.text()
+    assert [node.node for node in net.nodes] == list(range(len(net.nodes)))
+    for entry in [*net.inputs, *net.outputs]:
+        assert entry.width == net.nodes[entry.node].width
+    for layer in net.layers:
+        assert all(net.nodes[node].layer == layer.name for node in layer.nodes)
+        assert layer.parameters == sum(
+            view.size for name, view in net.tensors.items() if name in (f"{layer.name}.weight", f"{layer.name}.bias")
+        )
+
+
+@pytest.mark.parametrize("make", NETS.values(), ids=NETS)
+def test_both_backends_say_the_same(make):
+    a, b = make("compiled"), make("reference")
+    assert (a.nodes, a.layers, a.inputs, a.outputs) == (b.nodes, b.layers, b.inputs, b.outputs)
+    assert [str(net).split("\n", 1)[1] for net in (a, b)] == [str(a).split("\n", 1)[1]] * 2
+
+
+def test_records_are_right_after_every_change(backend):
+    net = bp.mlp([2, 3, 1], backend=backend)
+    before = net.layers
+    net.freeze("dense_0")
+    net.set_layer("dense_1", l2=0.5, max_norm=2)
+    assert [(layer.frozen, layer.l2, layer.max_norm) for layer in net.layers] == [(True, 0, None), (False, 0.5, 2)]
+    assert not before[0].frozen
+    net.set_layer(max_norm=0)
+    bp.Trainer(net, "poisson")
+    assert [layer.max_norm for layer in net.layers] == [None, None] and net.outputs[0].activation == "exp"
+    with pytest.raises(AttributeError):
+        net.layers[0].lr = 3
+
+
+def test_the_values_of_every_node(backend):
+    net = changed(all_kinds(backend))
+    x = graphs.rows_of(net, 5)
+    for node in net.nodes:
+        assert net.predict(x, at=node.node).shape == (5, node.width)
+    for at, words in ((99, "nodes are 0 to"), (-1, "nodes are 0 to"), ("b", "unknown layer 'b'"), ("dense_1", "used at nodes")):
+        with pytest.raises(ValueError, match=words):
+            net.predict(x, at=at)
+    with pytest.raises(TypeError):
+        net.predict(x, at=1.0)
+
+
+# ---- tables ----
+
+
+class Cells(HTMLParser):
+    """The cells of an HTML table, row by row; tags that are not closed in order are an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.open = [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+def test_both_tables_say_the_same(backend):
+    for net in (all_kinds(backend), changed(all_kinds(backend))):
+        rows = Cells(net._repr_html_()).rows
+        lines = str(net).splitlines()
+        assert f"<caption>{lines[0]}</caption>" in net._repr_html_()
+        assert [re.split(" {2,}", line) for line in lines[1:]] == [[cell for cell in row if cell] for row in rows]
+        assert len(rows) == len(net.nodes) + 1
+    assert "max norm 2" in rows[3][-1] and "frozen" in rows[4][-1] and rows[-2][-1] == "output (softmax)"
+
+
+def test_html_is_escaped():
+    assert "<caption>a &lt;b&gt; &amp; &quot;c&quot;</caption>" in summary.html(all_kinds()._core, 'a <b> & "c"')
+
+
+def test_a_table_by_hand():
+    x = bp.Input(3)
+    h = bp.Dropout(0.1)(bp.Dense(4, "relu", l2=0.5)(x))
+    net = bp.Network(x, bp.Dense(2, name="last")(bp.concat([h, x])), seed=7)
+    net.freeze("last")
+    net.set_output(0, "exp")
+    expected = """\
+microbp.Network: 32 parameters, float32, seed 7, compiled backend
+node  operation  from  width  activation  parameters
+0     input            3
+1     dense_0    0     4      relu        16          l2 0.5
+2     dropout    1     4      rate=0.1
+3     concat     2, 0  7
+4     last       3     2                  16          frozen, output (exp)"""
+    assert str(net) == repr(net) == expected
+
+
+# ---- layers and nodes ----
+
+
+@pytest.mark.parametrize(
+    ("layer", "shown"),
+    [
+        (lambda: bp.Dense(8, activation="relu"), "Dense(8, activation='relu')"),
+        (lambda: bp.Dense(8), "Dense(8)"),
+        (
+            lambda: bp.Dense(8, bp.Activation("elu", alpha=2), bp.Init("normal", std=0.1), False, "a", lr=2, l1=0.5, l2=0.25, max_norm=3),
+            "Dense(8, activation='elu(alpha=2.0)', init='normal(std=0.1)', bias=False, name='a', lr=2.0, l1=0.5, l2=0.25, max_norm=3.0)",
+        ),
+        (lambda: bp.Dense(1, init=np.zeros((1, 2))), "Dense(1, init='array')"),
+        (bp.Dropout, "Dropout()"),
+        (lambda: bp.Dropout(0.25), "Dropout(rate=0.25)"),
+        (lambda: bp.GaussianNoise(0.25), "GaussianNoise(std=0.25)"),
+        (lambda: bp.BatchNorm(0.5, name="n"), "BatchNorm(momentum=0.5, name='n')"),
+        (bp.LayerNorm, "LayerNorm()"),
+        (lambda: bp.LayerNorm(lr=0.5), "LayerNorm(lr=0.5)"),
+        (lambda: bp.Activation("elu", alpha=2), "Activation('elu', alpha=2.0)"),
+        (lambda: bp.Activation("relu"), "Activation('relu')"),
+    ],
+)
+def test_a_layer_shows_what_differs_from_the_defaults(layer, shown):
+    assert repr(layer()) == shown
+    if "array" not in shown:
+        again = eval(shown, vars(bp))
+        assert (repr(again), again.text) == (shown, layer().text)
+
+
+def test_a_node_shows_what_it_is_of():
+    x = bp.Input(3)
+    y = x + bp.Dense(3)(x)
+    assert re.fullmatch(rf"<node {y.number}: add of {x.number}, \d+, width 3>", repr(y))
+    assert repr(x) == f"<node {x.number}: input, width 3>"
+
+
+def test_a_layer_of_ones_own_shows_what_it_can():
+    class Wide(bp.Dense):
+        def __init__(self, factor):
+            super().__init__(10 * factor)
+
+    assert repr(Wide(2)) == "Wide()"
+    assert Wide(2)(bp.Input(3)).width == 20

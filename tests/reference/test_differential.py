@@ -1,0 +1,238 @@
+"""The compiled backend against the reference on random graphs, one step at a time from a common state.
+
+MICROBP_DAGS=10000 pytest tests/reference/test_differential.py is the long run; with MICROBP_SEED=n, -k "[17]" replays
+graph 17 of seed n.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import cases
+import graphs
+import numpy as np
+import pytest
+from cases import DIFFERENTIAL, EPS, ORACLE
+from magnitudes import Off, Passes
+
+import microbp as bp
+from microbp.reference.spec import Spec
+
+DAGS = int(os.environ.get("MICROBP_DAGS", "364"))
+STEPS = 2
+FLOOR = 1e-30  # absolute: products and sums that were flushed to zero on the way
+TAME = 30  # no number on the way is larger: what overflows is tested elsewhere
+
+worst: dict[str, list[float]] = {}
+
+
+@dataclass
+class Case:
+    """A graph with everything a step needs. The names in `row` go round, so that all triples of them come up."""
+
+    row: tuple[str, str, str]
+    dtype: str
+    inputs: list[bp.Node]
+    outputs: list[bp.Node]
+    losses: list[str]
+    loss_weights: list[float]
+    frozen: list[bool]
+    xs: list[np.ndarray]
+    ys: list[np.ndarray]
+    weight: np.ndarray | None
+
+    def trainer(self, backend: str) -> bp.Trainer:
+        net = bp.Network(self.inputs, self.outputs, dtype=self.dtype, seed=1, backend=backend)
+        for layer, frozen in zip([layer.name for layer in net.layers], self.frozen, strict=False):
+            if frozen:
+                net.freeze(layer)
+        return bp.Trainer(net, self.losses, cases.OPTIMIZERS[self.row[2]].spec, self.loss_weights)
+
+
+def names(i: int) -> tuple[str, str, str]:
+    """Activation, loss and optimizer of graph i. With 14, 9 and 26 of them, 364 graphs have all pairs, and 3276 all triples."""
+    activations, losses, optimizers = (list(table) for table in (cases.ACTIVATIONS, cases.LOSSES, cases.OPTIMIZERS))
+    optimizer, activation = divmod(i, len(activations))
+    turn, optimizer = divmod(optimizer, len(optimizers))
+    return activations[activation], losses[(activation + optimizer + turn) % len(losses)], optimizers[optimizer]
+
+
+def loss_for(random: np.random.Generator, node: bp.Node) -> str:
+    """A loss for an output in the middle of the graph. Classes are at least two; bce is refused after a sigmoid, and exp grows large."""
+    unfit = {"bce", "poisson", *(["cross_entropy"] if node.width == 1 else [])}
+    return str(random.choice([name for name in cases.LOSSES if name not in unfit]))
+
+
+def draw(i: int, attempt: int) -> Case:
+    random = np.random.default_rng((cases.SEED, i, attempt))
+    row, dtype, rows = names(i), cases.DTYPES[i % 2], int(random.choice(cases.BATCHES))
+    classes = int(random.choice(cases.WIDTHS[1:6])) if row[1] == "cross_entropy" else None
+    inputs, outputs = graphs.draw(random, rows, cases.ACTIVATIONS[row[0]].spec, classes)
+    losses = [row[1], *(loss_for(random, node) for node in outputs[1:])]
+    xs = [random.normal(size=(rows, node.width)).astype(np.float32) for node in inputs]
+    ys = [cases.LOSSES[loss].targets(random, rows, node.width).astype(np.float32) for loss, node in zip(losses, outputs, strict=True)]
+    weight = random.choice([0.0, 0.5, 1.0, 3.0], rows) if random.random() < 0.5 else None
+    if weight is not None and not weight.any():
+        weight = None
+    frozen = (random.random(12) < 0.15).tolist()
+    factors = np.round(random.uniform(0.2, 2, len(outputs)), 2).tolist()
+    specs = [cases.LOSSES[loss].spec for loss in losses]
+    return Case(row, dtype, inputs, outputs, specs, factors, frozen, xs, [y.astype(np.float64) for y in ys], weight)
+
+
+def passes(case: Case, trainer: bp.Trainer) -> Passes | None:
+    """The error scales of this step; None where two right answers may differ (a kink within rounding), or numbers grow large."""
+    found = Passes(trainer.net, case.xs, trainer)
+    if found.largest() > TAME or found.clearance(case.losses, case.ys) < DIFFERENTIAL * EPS[case.dtype]:
+        return None
+    weight = np.ones(len(case.xs[0])) if case.weight is None else case.weight
+    found.backward(case.losses, case.ys, weight, case.loss_weights)
+    return found
+
+
+def near(what: str, case: Case, computed, reference, error, bound: float = DIFFERENTIAL) -> None:
+    """|computed - reference| <= bound x eps x error, element by element; remembers how near it came."""
+    computed, reference = np.asarray(computed, np.float64), np.asarray(reference, np.float64)
+    off = abs(computed - reference) - FLOOR
+    ratio = float(np.max(np.divide(off, EPS[case.dtype] * error, out=np.where(off > 0, np.inf, 0), where=error > 0), initial=0))
+    worst.setdefault(f"{what} {case.dtype}", []).append(ratio)
+    assert ratio <= bound, f"{what}: off by {ratio:.3g} eps x the error scale, the bound is {bound}"
+
+
+def update_error(case: Case, trainer: bp.Trainer, grads: Off) -> list[np.ndarray]:
+    """How far the new parameters and slots may be off, in eps: the optimizer's own roundings, and what becomes of a gradient, a parameter
+    and slots that are off by their bounds. An element of g that may have either sign gets all of Adam's step for it: that excludes it."""
+    spec = Spec.parse("optimizer", cases.OPTIMIZERS[case.row[2]].spec)
+    hyper = dict(spec.values)
+    decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
+    errors = np.zeros((1 + len(trainer.state), len(trainer.net.params)))
+    for layer, name, at, rows, cols in trainer.net._core.tensors():
+        decays = trainer.net.tensors[f"{layer}.{name}"].ndim == 2 or decay_bias
+        place = slice(at, at + rows * cols)
+        errors[:, place] = tensor_error(case, trainer, spec.entry, hyper, decay if decays else 0.0, grads, place)
+    return list(errors)
+
+
+def tensor_error(case, trainer: bp.Trainer, entry, hyper: dict[str, float], decay: float, grads: Off, place: slice) -> np.ndarray:
+    """update_error of one tensor."""
+    delta, step = DIFFERENTIAL * EPS[case.dtype], trainer.steps + 1
+    params = trainer.net.params[place].tolist()
+    states = np.array([slot[place] for slot in trainer.state.values()], np.float64).reshape(len(trainer.state), len(params)).T.tolist()
+    if entry.loss_rose:
+        hyper = hyper | {"loss_rose": trainer._engine._core.get("loss") > trainer._engine._core.get("last_loss")}
+    errors, directions = np.zeros((1 + len(trainer.state), len(params))), []
+    for k, (p, g, e, own) in enumerate(zip(params, grads.value[place].tolist(), grads.error[place].tolist(), states, strict=True)):
+        q = p - hyper["lr"] * decay * p if entry.decay == "decoupled" else p
+        if entry.decay == "gradient":
+            g, e = g + decay * p, e + decay * abs(p)
+        e += abs(g)
+        found, new = entry.update(q, g, own, step, **hyper)
+        moves = [(q, g - delta * e, own), (q, g + delta * e, own), (q * (1 + delta), g, own)]
+        moves += [(q, g, [*own[:j], s * (1 + delta), *own[j + 1 :]]) for j, s in enumerate(own) if s]
+        terms = cases.OPTIMIZERS[case.row[2]].terms(q, new, hyper)
+        errors[:, k] = [abs(q) + abs(found), *(abs(a) + abs(b) + term for a, b, term in zip(own, new, terms))]
+        for moved in moves:
+            found_moved, new_moved = entry.update(*moved, step, **hyper)
+            errors[:, k] += [abs(a - b) / delta for a, b in zip([found_moved, *new_moved], [found, *new], strict=True)]
+        directions.append(found + decay * p)
+    if entry.decay == "trust":
+        errors[0] = trust_error(np.array(params), np.array(directions), errors[0], hyper["lr"])
+    return errors
+
+
+def trust_error(params: np.ndarray, directions: np.ndarray, errors: np.ndarray, lr: float) -> np.ndarray:
+    """Of p - lr |p| / |d| d, from the errors of the directions d: those of the norms are shared by all elements."""
+    long, of_direction = np.linalg.norm(params), np.linalg.norm(directions)
+    ratio = long / of_direction if long and of_direction else 1.0
+    of_ratio = 2 + np.linalg.norm(errors) / of_direction if of_direction else 0.0
+    return 2 * abs(params) + lr * ratio * (errors + abs(directions) * of_ratio)
+
+
+def one(values: list):
+    """What a trainer takes for a list of one."""
+    return values[0] if len(values) == 1 else values
+
+
+def several(value) -> list:
+    """And the other way round."""
+    return value if isinstance(value, list) else [value]
+
+
+def copy_state(source: bp.Trainer, target: bp.Trainer) -> None:
+    target.net.params[:] = source.net.params
+    target.net.buffers[:] = source.net.buffers
+    for name, slot in source.state.items():
+        target.state[name][:] = slot
+    target._engine._core.steps = source.steps
+    target._engine._core.set("last_loss", source._engine._core.get("last_loss"))
+
+
+def compare_step(case: Case, compiled: bp.Trainer, reference: bp.Trainer, found: Passes) -> None:
+    """One step of both from the same state: outputs, loss, gradients, then parameters and slots."""
+    x, y = one(case.xs), one(case.ys)
+    inference = Passes(compiled.net, case.xs)
+    outputs = [inference.values[output.node] for output in inference.outputs]
+    predicted = [several(t.net.predict(x, raw=True)) for t in (compiled, reference)]
+    for a, b, scale in zip(*predicted, outputs, strict=True):
+        near("oracle", case, b, scale.value.astype(case.dtype), scale.error, ORACLE if case.dtype == "float64" else DIFFERENTIAL)
+        near("output", case, a, b, scale.error)
+    losses = [t.backward(x, y, case.weight, input_grads=True) for t in (compiled, reference)]
+    near("loss", case, *losses, found.loss.error)
+    near("oracle", case, losses[1], found.loss.value, found.loss.error)
+    near("gradient", case, compiled.grads, reference.grads, found.grads.error)
+    near("oracle", case, reference.grads, found.grads.value, found.grads.error)
+    for i, scale in enumerate(found.input_grads):
+        near("input gradient", case, *(t._engine.input_grads[i] for t in (compiled, reference)), scale.error)
+    scales = update_error(case, compiled, found.grads)
+    of_backward = compiled.grads.copy()
+    assert compiled.step(x, y, case.weight) == losses[0]
+    np.testing.assert_array_equal(compiled.grads, of_backward)
+    reference.apply()
+    for name, scale in found.running.items():
+        near("buffer", case, compiled.net.tensors[name], reference.net.tensors[name], scale.error)
+        near("oracle", case, reference.net.tensors[name], scale.value, scale.error)
+    assert {name for name in compiled.net.tensors if "running" in name} >= set(found.running)
+    near("parameter", case, compiled.net.params, reference.net.params, scales[0])
+    for name, scale in zip(compiled.state, scales[1:], strict=True):
+        near("slot", case, compiled.state[name], reference.state[name], scale)
+
+
+@pytest.mark.parametrize("i", range(DAGS))
+def test_a_step_is_the_references(i, monkeypatch):
+    monkeypatch.setenv("MICROBP_ISA", cases.ISAS[i // 2 % len(cases.ISAS)])
+    for attempt in range(100):
+        case = draw(i, attempt)
+        compiled = case.trainer("compiled")
+        found = passes(case, compiled)
+        if found:
+            break
+    assert found, "no tame graph in 100 attempts"
+    print(f"seed {cases.SEED}, graph {i}, attempt {attempt}, {compiled.net._core.isa}: {case.row}, {case.losses}\n{compiled.net.text()}")
+    reference = case.trainer("reference")
+    np.testing.assert_array_equal(compiled.net.params, reference.net.params)
+    for _ in range(STEPS):
+        compare_step(case, compiled, reference, found)
+        copy_state(compiled, reference)
+        found = passes(case, compiled)
+        if found is None:
+            break
+
+
+@pytest.mark.skipif(DAGS < 364, reason="fewer graphs than pairs")
+def test_every_pair_comes_up():
+    rows = [names(i) for i in range(DAGS)]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        tables = (cases.ACTIVATIONS, cases.LOSSES, cases.OPTIMIZERS)
+        assert {(row[a], row[b]) for row in rows} == {(x, y) for x in tables[a] for y in tables[b]}
+    for i in range(min(DAGS, 20)):
+        case = draw(i, 0)
+        text = case.trainer("compiled").net.text()
+        assert f" {case.row[0]}" in text.replace("=", " ") and case.losses[0].startswith(case.row[1])
+
+
+def test_errors_are_mostly_far_below_the_bound():
+    """The tripwire: 99 of 100 stay below a quarter of the bound, so a loss of precision shows before it becomes a failure."""
+    for what, ratios in worst.items():
+        print(f"{what}: worst {max(ratios):.3g}, 99 % below {np.quantile(ratios, 0.99):.3g}")
+        assert what.startswith("oracle") or np.quantile(ratios, 0.99) <= DIFFERENTIAL / 4, what

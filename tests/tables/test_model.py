@@ -1,0 +1,110 @@
+"""The walk through the tables without the command line: what it says of arguments, and that the command line does the same."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+import microbp as bp
+from microbp.cli.main import main
+from microbp.core.specs import OptimizerSpec
+from microbp.tables import model, scores, sources
+from microbp.tables.defaults import choose
+from microbp.tables.errors import Argument, ArgumentError, TableError
+from microbp.tables.preparation import Preparation
+from microbp.tables.split import Split, gather
+
+ROWS = "size,colour,price\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i * i % 17}.5\n" for i in range(200))
+
+
+@pytest.fixture(autouse=True)
+def table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text(ROWS)
+
+
+def trained(target, epochs=5, **settings):
+    """A trainer of the table, and its data."""
+    data = gather(Split(sources.find("t.csv", **settings)), target=target)
+    choices = choose(data.training, bool(data.preparation.target.classes), epochs=epochs)
+    trainer = model.build(data, choices, optimizer=OptimizerSpec("adam"))
+    updates = epochs * -(-data.training // choices.batch)
+    model.fit(trainer, data, epochs=epochs, batch=choices.batch, schedule=model.schedule(None, trainer, updates))
+    return trainer, data
+
+
+@pytest.mark.parametrize("target", ["price", "colour"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_command_line_does_what_the_tables_do(capsys, target, stream):
+    trainer, data = trained(target, stream=stream)
+    measured = scores.measure(trainer, data)
+    assert main(["train", "t.csv", "--target", target, "--epochs", "5", "--json", "--out", "net", *["--stream"] * stream]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert measured.parts == {part: report[part] for part in ("train", "validation", "test")}
+    net = bp.load("net")
+    assert net.params.tobytes() == trainer.net.params.tobytes()
+    assert Preparation.of(net, "net") == Preparation.of(trainer.net, "net") == data.preparation
+
+
+@pytest.mark.parametrize("target", ["price", "colour"])
+def test_scores_are_those_of_the_metrics(target):
+    trainer, data = trained(target)
+    measured = scores.measure(trainer, data)
+    for part in ("train", "validation", "test"):
+        x, y = data.part(part)
+        outputs = trainer.predict(x)
+        assert measured.rows[part] == len(x)
+        assert measured.parts[part]["loss"] == pytest.approx(trainer.evaluate(x, y), rel=1e-6)
+        if target == "colour":
+            assert measured.parts[part]["accuracy"] == pytest.approx(bp.accuracy(y, outputs))
+        else:
+            scale = data.preparation.target.scale
+            assert measured.parts[part]["rmse"] == pytest.approx(bp.rmse(y, outputs) * scale, rel=1e-6)
+            assert measured.parts[part]["r2"] == pytest.approx(bp.r2(y, outputs), rel=1e-6)
+    x, y = data.part("test")
+    if target == "colour":
+        assert np.trace(measured.confusion) == round(measured.parts["test"]["accuracy"] * len(y))
+        np.testing.assert_array_equal(measured.confusion.sum(axis=1), np.bincount(y, minlength=2))
+    else:
+        np.testing.assert_allclose(measured.true, y * data.preparation.target.scale + data.preparation.target.centre)
+
+
+def test_training_goes_on_to_so_many_epochs_in_all():
+    trainer, data = trained("price", epochs=3)
+    model.fit(trainer, data, epochs=5, batch=16)
+    assert trainer.epoch == 5
+
+
+WRONG = [
+    (lambda: sources.find("no.csv"), "data: there is no file 'no.csv'; the only data set without a file is digits"),
+    (lambda: sources.find("t.csv", test_file="."), "test_file: '.' is a directory: name a file in it"),
+    (lambda: gather(Split(sources.find("t.csv"), validation=0.999)), "validation: it leaves none of the 200 rows to train on: choose less"),
+    (lambda: gather(Split(sources.find("t.csv"), test=0.999)), "test: it leaves none of the 200 rows to train on: choose less"),
+    (
+        lambda: model.build(gather(Split(sources.find("t.csv"))), choose(144, False), net=[5, 9, 1], optimizer=OptimizerSpec("adam")),
+        "net: 5-9-1 does not fit t.csv, which has 3 features and 1 output: write net='3-9-1'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "text"), WRONG)
+def test_an_argument_that_is_wrong_is_named(call, text):
+    with pytest.raises(ArgumentError) as caught:
+        call()
+    assert str(caught.value) == text
+
+
+def test_texts_spell_arguments_as_their_reader_writes_them():
+    error = TableError("t.csv: 'y' is empty: ", Argument("drop", "y"), ", or name another by ", Argument("target"))
+    assert str(error) == "t.csv: 'y' is empty: drop='y', or name another by target"
+    assert (
+        error.text(lambda argument: f"<{argument.name} {argument.value}>")
+        == "t.csv: 'y' is empty: <drop y>, or name another by <target None>"
+    )
+    wrong = ArgumentError("test_file", "it is empty: leave out ", Argument("stream"))
+    assert str(pickle.loads(pickle.dumps(wrong))) == str(wrong) == "test_file: it is empty: leave out stream"
+    assert wrong.text(lambda argument: f"--{argument.name}") == "--test_file: it is empty: leave out --stream"
+    assert isinstance(wrong, ValueError)

@@ -1,0 +1,329 @@
+"""From a file to a model, its predictions and its picture: what is read, how it is prepared, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+import microbp as bp
+from microbp.cli.main import main
+from microbp.tables import frames, sources
+from microbp.tables.defaults import choose
+from microbp.tables.preparation import RARE, Category, Number, Preparation, find_target, prepare
+from microbp.tables.table import Table
+
+RANDOM = np.random.default_rng(7)
+COUNT = 120
+COLUMNS = {
+    "size": np.round(RANDOM.normal(40, 9, COUNT), 3).tolist(),
+    "rooms": RANDOM.integers(1, 9, COUNT).tolist(),
+    "sunny": RANDOM.integers(0, 2, COUNT).tolist(),
+    "street": RANDOM.choice(["Elm, north", 'the "old" one', "Fir", " Oak "], COUNT).tolist(),
+    "age": [None if i % 7 == 0 else float(i % 13) for i in range(COUNT)],
+    "note": [f"text {i}" for i in range(COUNT)],
+    "same": [3] * COUNT,
+}
+COLUMNS["price"] = [2.5 * a + 3.25 * b + 10 * (s == "Fir") for a, b, s in zip(*(COLUMNS[name] for name in ("size", "rooms", "street")))]
+COLUMNS["kind"] = ["high" if price > 120 else "low" for price in COLUMNS["price"]]
+
+
+@pytest.fixture(params=["polars", "pandas"])
+def engine(request, monkeypatch):
+    """Each reader of tables in turn."""
+    module = pytest.importorskip(request.param)
+    monkeypatch.setattr(frames, "engine", lambda: module)
+    return module
+
+
+def as_csv(columns, separator=",", missing=""):
+    file = io.StringIO()
+    rows = csv.writer(file, delimiter=separator)
+    rows.writerow(columns)
+    rows.writerows([missing if value is None else value for value in row] for row in zip(*columns.values()))
+    return file.getvalue()
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The table as files of several kinds, without its last column."""
+    monkeypatch.chdir(tmp_path)
+    columns = {name: values for name, values in COLUMNS.items() if name != "kind"}
+    (tmp_path / "house.csv").write_text(as_csv(columns))
+    (tmp_path / "house.tsv").write_text(as_csv(columns, "\t", "NA"))
+    (tmp_path / "semi.csv").write_text(as_csv(columns, ";", "?"))
+    with gzip.open(tmp_path / "house.csv.gz", "wt") as file:
+        file.write(as_csv(columns))
+    (tmp_path / "kind.csv").write_text(as_csv({name: values for name, values in COLUMNS.items() if name != "price"}))
+    return tmp_path
+
+
+def told(capsys, *arguments):
+    """What a command writes to standard output."""
+    assert main([*arguments]) == 0
+    return capsys.readouterr().out
+
+
+# ---- reading ----
+
+
+@pytest.mark.parametrize("name", ["house.csv", "house.tsv", "semi.csv", "house.csv.gz"])
+def test_tables_are_read_as_they_were_written(files, name):
+    table = sources.read(name).train
+    assert list(table.columns) == [name for name in COLUMNS if name != "kind"]
+    for column in ("size", "rooms", "sunny", "price"):
+        np.testing.assert_array_equal(table.numbers(column), COLUMNS[column])
+    np.testing.assert_array_equal(table.numbers("age"), [np.nan if age is None else age for age in COLUMNS["age"]])
+    assert table.texts("street").tolist() == [street.strip() for street in COLUMNS["street"]]
+    assert sources.default_target(table) == "price"
+
+
+def test_parquet_is_read_like_csv(engine, files):
+    columns = {name: values for name, values in COLUMNS.items() if name != "kind"}
+    pytest.importorskip("polars").DataFrame(columns).write_parquet("house.parquet")
+    pytest.importorskip("pyarrow")
+    read = [sources.read(name).train for name in ("house.csv", "house.parquet")]
+    pieces = list(sources.pieces("house.parquet")())
+    for name in columns:
+        values = [
+            table.numbers(name).tolist() if name not in ("street", "note") else table.texts(name).tolist() for table in (*read, pieces[0])
+        ]
+        np.testing.assert_array_equal(values[1], values[0])
+        np.testing.assert_array_equal(values[2], values[0])
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 50, 1000])
+@pytest.mark.parametrize("name", ["house.csv", "house.csv.gz", "house.tsv"])
+def test_the_pieces_of_a_stream_are_the_table(files, monkeypatch, chunk, name):
+    monkeypatch.setattr(sources, "CHUNK", chunk)
+    whole, pieces = sources.read(name).train, list(sources.pieces(name)())
+    assert [piece.first for piece in pieces] == list(range(0, COUNT, chunk))
+    for column in whole.columns:
+        read_whole = [str(value) for value in whole.texts(column)]
+        assert [str(value) for piece in pieces for value in piece.texts(column)] == read_whole
+
+
+def test_a_quoted_line_break_does_not_end_a_piece(files, monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK", 2)
+    (files / "x.csv").write_text('a,b\n1,"one\ntwo"\n2,three\n3,"four\n\nfive"\n')
+    assert [text for piece in sources.pieces("x.csv")() for text in piece.texts("b")] == ["one\ntwo", "three", "four\n\nfive"]
+
+
+def test_arrays_are_read_as_mnist_comes(tmp_path):
+    x, y = RANDOM.choice([0, 30, 250, 255], (50, 4, 5)).astype(np.uint8), RANDOM.integers(0, 3, 50).astype(np.uint8)
+    np.savez(tmp_path / "m.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    train, test = sources.read(str(tmp_path / "m.npz"))
+    preparation = prepare([train], find_target([train], "y"))
+    np.testing.assert_array_equal(preparation.matrix(test), x[40:].reshape(10, 20).astype(np.float32) / np.float32(255))
+    assert preparation.target.values(test).tolist() == y[40:].tolist()
+    np.save(tmp_path / "m.npy", np.column_stack([x.reshape(50, 20), y]))
+    for table in (sources.read(str(tmp_path / "m.npy")).train, *sources.pieces(str(tmp_path / "m.npy"))()):
+        np.testing.assert_array_equal(np.column_stack(list(table.columns.values())), np.load(tmp_path / "m.npy"))
+
+
+@pytest.mark.parametrize("name", ["a.libsvm", "a", "a.gz"])
+def test_libsvm_text_is_read(tmp_path, name):
+    text = "+1 3:0.5 10:2 # the first\n-1 1:1\n\n+1 10:-3e-2\n"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    table = sources.read(str(tmp_path / name)).train
+    assert {key: column.tolist() for key, column in table.columns.items()} == {
+        "1": [0, 1, 0], "3": [0.5, 0, 0], "10": [2, 0, -0.03], "label": [1, -1, 1],
+    }  # fmt: skip
+    assert table.texts("label").tolist() == ["1", "-1", "1"]
+    assert table.numbers("7").tolist() == [0, 0, 0]
+
+
+# ---- preparing ----
+
+
+def test_the_matrix_is_what_statistics_say(files):
+    table = sources.read("house.csv").train
+    preparation = prepare([table], find_target([table], "price"))
+    assert preparation.left_out == {"note": "almost every row has its own text", "same": "it is the same in all rows"}
+    x = preparation.matrix(table)
+    streets = sorted({street.strip() for street in COLUMNS["street"]})
+    age = np.array([np.nan if age is None else age for age in COLUMNS["age"]])
+    expected = np.column_stack([
+        *((np.array(COLUMNS[name]) - np.mean(COLUMNS[name])) / np.std(COLUMNS[name]) for name in ("size", "rooms")),
+        COLUMNS["sunny"],
+        np.array([[street.strip() == level for level in streets] for street in COLUMNS["street"]]),
+        np.nan_to_num((age - np.nanmean(age)) / np.nanstd(age)),
+        np.isnan(age),
+    ])  # fmt: skip
+    np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
+    y = preparation.target.values(table)
+    np.testing.assert_allclose(y * preparation.target.scale + preparation.target.centre, COLUMNS["price"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("cuts", [[1], [60], [3, 4, 100]])
+def test_pieces_are_prepared_as_the_whole(files, cuts):
+    table = sources.read("house.csv").train
+    pieces = [table.take(rows) for rows in np.split(np.arange(COUNT), cuts)]
+    for target in ("price", "street", "rooms"):
+        whole = prepare([table], find_target([table], target))
+        parts = prepare(pieces, find_target(pieces, target))
+        assert parts.target.classes == whole.target.classes
+        np.testing.assert_allclose(
+            np.concatenate([parts.matrix(piece) for piece in pieces]), whole.matrix(table), rtol=1e-5, atol=1e-6
+        )  # fmt: skip
+
+
+def test_a_preparation_survives_json_bit_by_bit(files):
+    table = sources.read("house.csv").train
+    for target in ("price", "street"):
+        preparation = prepare([table], find_target([table], target), ["age"])
+        again = Preparation.from_dict(json.loads(json.dumps(preparation.as_dict())))
+        assert again == preparation
+        assert again.matrix(table).tobytes() == preparation.matrix(table).tobytes()
+
+
+def texts(*values):
+    return np.array(values, dtype=object)
+
+
+def test_levels_that_are_rare_missing_or_new():
+    colours = texts(*["red"] * 9, *["blue"] * 5, *[None] * RARE, *["pink"] * (RARE - 1))
+    table = Table("t", {"colour": colours, "y": np.arange(len(colours)) / 2}, len(colours))
+    (colour,) = prepare([table], find_target([table], "y")).features
+    assert colour == Category("colour", ("", "blue", "red"), True)
+    out = np.empty((5, colour.width), np.float32)
+    colour.fill(Table("u", {"colour": texts("red", None, "pink", "green", "blue")}, 5), out)
+    assert out.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 0, 0]]
+    known = Category("colour", ("blue", "red"), False)  # without rare levels there is nothing that a new one could have learnt
+    known.fill(Table("u", {"colour": texts("green", None)}, 2), out[:2, :2])
+    assert not out[:2, :2].any()
+
+
+def test_numbers_that_were_never_missing_may_be():
+    feature, out = Number("a", 4.0, 2.0, False), np.empty((2, 1), np.float32)
+    feature.fill(Table("u", {"a": np.array([np.nan, 8.0])}, 2), out)
+    assert out.tolist() == [[0], [2]]
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([0, 1] * 30, ("0", "1")),
+        ([-1.0, 1.0] * 30, ("-1", "1")),
+        ([True, False] * 30, ("false", "true")),
+        ([10, 2, 1] * 20, ("1", "2", "10")),
+        (list(range(60)), ()),
+        ([0.5, 1.0] * 30, ()),
+    ],
+)
+def test_classes_or_numbers(values, classes):
+    table = Table("t", {"y": np.array(values)}, 60)
+    assert find_target([table], "y").classes == classes
+    assert find_target([table], "y", False).classes == ()
+    if classes:
+        assert [classes[label] for label in find_target([table], "y").values(table)] == table.texts("y").tolist()
+
+
+def test_a_number_that_no_text_says_is_a_level_of_its_own():
+    table = Table("t", {"a": np.array([np.inf, 1.0, np.nan, -0.0, 2.5])}, 5)
+    assert table.texts("a").tolist() == ["inf", "1", None, "0", "2.5"]
+
+
+def test_choices_grow_with_the_rows():
+    for classifies in (True, False):
+        chosen = [choose(rows, classifies) for rows in (10, 400, 900, 5000, 50_000, 10**7)]
+        assert [one.batch for one in chosen] == sorted(one.batch for one in chosen)
+        assert [one.epochs for one in chosen] == sorted((one.epochs for one in chosen), reverse=True)
+        assert all(10 <= one.epochs <= 400 for one in chosen)
+    assert choose(100, True, batch=7).batch == 7
+
+
+# ---- commands ----
+
+
+def test_a_number_is_predicted_in_its_unit(capsys, files):
+    report = json.loads(told(capsys, "train", "house.csv", "--json", "--out", "m.safetensors"))
+    assert list(report) == ["task", "net", "parameters", "epochs", "seconds", "rows_per_second", "train", "validation", "test"]
+    assert report["task"] == "regression"
+    assert report["net"].startswith("9-")
+    assert report["test"]["r2"] > 0.9
+    rows = list(csv.reader(told(capsys, "predict", "m.safetensors", "house.csv").splitlines()))
+    assert rows[0] == ["price"]
+    predicted = np.array(rows[1:], dtype=float)[:, 0]
+    assert bp.r2(COLUMNS["price"], predicted) > 0.9
+    net = bp.load("m.safetensors")
+    preparation = Preparation.from_dict(net.notes["microbp.table"])
+    raw = net.predict(preparation.matrix(sources.read("house.csv").train), raw=True)[:, 0]
+    np.testing.assert_allclose(predicted, raw * preparation.target.scale + preparation.target.centre, rtol=1e-6)
+    lines = told(capsys, "predict", "m.safetensors", "semi.csv", "--json").splitlines()
+    assert [json.loads(line)["price"] for line in lines] == predicted.tolist()
+
+
+def test_a_class_is_predicted_with_its_probabilities(capsys, files):
+    report = json.loads(told(capsys, "train", "kind.csv", "--json", "--out", "m.safetensors"))
+    assert report["task"] == "classification"
+    assert list(report["test"]) == ["loss", "accuracy"]
+    assert report["test"]["accuracy"] > 0.8
+    (files / "raw.csv").write_text(as_csv({name: values for name, values in COLUMNS.items() if name not in ("kind", "note", "same")}))
+    told(capsys, "predict", "m.safetensors", "raw.csv", "--out", "p.csv")  # columns that were left out need not be there
+    rows = list(csv.reader((files / "p.csv").read_text().splitlines()))
+    assert rows[0] == ["kind", "p(high)", "p(low)"]
+    probabilities = np.array([row[1:] for row in rows[1:]], dtype=float)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert [row[0] for row in rows[1:]] == [("high", "low")[best] for best in probabilities.argmax(axis=1)]
+    assert np.mean([row[0] == kind for row, kind in zip(rows[1:], COLUMNS["kind"])]) > 0.8
+    first = json.loads(told(capsys, "predict", "m.safetensors", "raw.csv", "--json").splitlines()[0])
+    assert first == {"kind": rows[1][0], "probabilities": dict(zip(("high", "low"), probabilities[0]))}
+
+
+@pytest.mark.parametrize("options", [[], ["--loss", "poisson"], ["--loss", "huber", "--net", "x-20-20-y", "--optimizer", "rmsprop"]])
+def test_the_report_says_what_was_done(capsys, files, options):
+    out = told(capsys, "train", "house.csv", "--drop", "note,same", "--epochs", "30", *options)
+    for text in ("predicts price, a number, from 5 columns, which make 9 features", "rmse", "r2", "true minus predicted", "30 epochs"):
+        assert text in out
+    assert "predict by: microbp predict house.safetensors DATA" in out
+    assert main(["info", "house.safetensors"]) == 0
+    assert "street: one of 'Elm, north', Fir, Oak" in capsys.readouterr().out
+
+
+def test_a_configuration_says_the_same_and_the_command_line_wins(capsys, files):
+    (files / "c.toml").write_text('epochs = 3\nnet = "x-7-y"\ndrop = ["note", "age"]\njson = true\nlr = 0.01\nvalidation = 0.2\n')
+    report = json.loads(told(capsys, "train", "house.csv", "--config", "c.toml", "--net", "x-5-y"))
+    assert (report["epochs"], report["net"]) == (3, "7-5-1")
+    same = told(capsys, "train", "house.csv", "--epochs", "3", "--net", "x-5-y", "--drop", "note,age", "--json", "--lr", "0.01",
+        "--validation", "0.2")  # fmt: skip
+    assert json.loads(same)["test"] == report["test"]
+
+
+def test_a_stream_learns_as_well(capsys, files, monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK", 50)
+    report = json.loads(told(capsys, "train", "house.csv", "--stream", "--json", "--out", "m.safetensors"))
+    assert report["test"]["r2"] > 0.8
+    whole, pieces = (told(capsys, "predict", "m.safetensors", "house.csv", *stream) for stream in ([], ["--stream"]))
+    assert whole == pieces
+    assert len(whole.splitlines()) == COUNT + 1
+
+
+def test_a_test_of_its_own_is_not_split(capsys, files):
+    told(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv")
+    out = told(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv", "--stream")
+    assert f"test {COUNT:>17}" in out
+    assert f"train {108:>16}" in out
+
+
+def test_rates_are_found_and_used(capsys, files):
+    rates = json.loads(told(capsys, "lr-find", "house.csv", "--json"))
+    assert 1e-6 < rates["suggestion"] < 10
+    out = told(capsys, "train", "house.csv", "--lr", "auto", "--epochs", "5")
+    assert "5 epochs" in out
+    assert not (files / "house-2.safetensors").exists()
+
+
+def test_without_a_reader_the_way_to_one_is_told(capsys, files, monkeypatch):
+    pytest.importorskip("polars").DataFrame({"a": [1, 2], "b": [3, 4]}).write_parquet("house.parquet")
+    for name in ("polars", "pandas"):
+        monkeypatch.setitem(importlib.import_module("sys").modules, name, None)
+    assert main(["train", "house.csv", "--epochs", "1"]) == 0  # text needs none
+    capsys.readouterr()
+    assert main(["train", "house.parquet"]) == 1
+    assert "python -m pip install polars" in capsys.readouterr().err

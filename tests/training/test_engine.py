@@ -1,0 +1,84 @@
+"""The engine: losses and gradients at given parameters, snapshots, epochs that are asked to stop."""
+
+import numpy as np
+import pytest
+from cases import own_mse
+
+import microbp as bp
+from microbp.training.engine import losses
+from microbp.training.engine.engine import Engine
+
+RNG = np.random.default_rng(3)
+X, Y, W = RNG.normal(size=(9, 3)), RNG.normal(size=(9, 2)), RNG.uniform(0.5, 2, 9)
+
+
+def make(backend, loss="mse", dropout=0.0, averaging=None):
+    net = bp.mlp([3, 5, 2], activation="tanh", dtype="float64", seed=2, backend=backend, dropout=dropout)
+    net.set_layer("dense_0", l1=0.03, l2=0.2)
+    return Engine(net, losses.parse(loss, net), "adam", (1.0,), 7, averaging)
+
+
+@pytest.mark.parametrize("loss", ["mse", own_mse])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_the_gradient_is_that_of_the_loss_at_these_parameters(backend, loss, dropout):
+    """Penalties and dropout included: a central difference along a direction, wrong by about 1e-10."""
+    engine = make(backend, loss, dropout)
+    rows = engine.shape.read(X, Y, W)
+    before = engine.net.params.copy()
+    at, direction = RNG.normal(size=(2, len(before)))
+    loss_there, gradient = engine.loss_and_gradient(at, rows)
+    slope = gradient @ direction
+    above, below = (engine.loss_and_gradient(at + h * direction, rows)[0] for h in (1e-5, -1e-5))
+    assert (above - below) / 2e-5 == pytest.approx(slope, rel=1e-7)
+    assert engine.loss_and_gradient(at, rows)[0] == loss_there
+    np.testing.assert_array_equal(engine.net.params, before)
+    assert engine.steps == 0
+
+
+def test_an_error_at_given_parameters_leaves_the_net_its_own(backend):
+    engine = make(backend, lambda outputs, targets, weight: 1 / 0)
+    before = engine.net.params.copy()
+    with pytest.raises(ZeroDivisionError):
+        engine.loss_and_gradient(before + 1, engine.shape.read(X, Y, None))
+    np.testing.assert_array_equal(engine.net.params, before)
+
+
+def state(engine):
+    vectors = [engine.net.params, engine.net.buffers, engine.grads, engine.average, *engine.slots.values()]
+    return [vector.tobytes() for vector in vectors], engine.lr, engine.steps, engine.average_count
+
+
+@pytest.mark.parametrize("loss", ["mse", own_mse])
+def test_a_snapshot_brings_everything_back(backend, loss):
+    engine = make(backend, loss, averaging=bp.EMA(0.9))
+    rows = engine.shape.read(X, Y, W)
+    engine.step(rows)
+    before, kept = engine.snapshot(), state(engine)
+    engine.lr = 0.5
+    after = [engine.step(rows) for _ in range(3)]
+    engine.restore(before)
+    assert state(engine) == kept
+    engine.lr = 0.5
+    assert [engine.step(rows) for _ in range(3)] == after
+
+
+def test_an_epoch_that_is_asked_to_stop_has_the_loss_of_what_it_trained(backend):
+    rows = 300_000 if backend == "compiled" else 60
+    engine, by_hand = make(backend), make(backend)
+    data = engine.shape.read(np.resize(X, (rows, 3)), np.resize(Y, (rows, 2)), np.resize(W, rows))
+    order = np.arange(rows)[::-1].copy()
+    lrs = np.linspace(1e-3, 1e-5, rows)
+    loss, trained = engine.epoch(data, order, 1, lrs, lambda: True)
+    assert 0 < trained == engine.steps < rows
+    assert engine.lr == lrs[trained - 1]
+    assert by_hand.epoch(data, order[:trained], 1, lrs[:trained]) == (loss, trained)
+    np.testing.assert_array_equal(engine.net.params, by_hand.net.params)
+
+
+def test_an_error_of_the_question_ends_the_epoch(backend):
+    rows = 300_000 if backend == "compiled" else 60
+    engine = make(backend)
+    data = engine.shape.read(np.resize(X, (rows, 3)), np.resize(Y, (rows, 2)), None)
+    with pytest.raises(ZeroDivisionError):
+        engine.epoch(data, np.arange(rows), 1, None, lambda: 1 / 0)
+    assert 0 < engine.steps < rows

@@ -1,0 +1,115 @@
+"""fit on chunks: the same numbers as on the joined rows, in the memory of one chunk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import microbp as bp
+
+RNG = np.random.default_rng(5)
+X, Y, W = RNG.normal(size=(103, 4)), RNG.normal(size=103), RNG.uniform(0.5, 2, 103)
+W[[3, 50, 51, 102]] = 0  # rows that are not there
+
+
+def chunks(*ends, weight=False):
+    """The rows cut at `ends`."""
+    parts = [np.split(array, ends) for array in ((X, Y, W) if weight else (X, Y))]
+    return list(zip(*parts))
+
+
+def trainer(backend="compiled", loss="mse"):
+    return bp.Trainer(bp.mlp([4, 8, 1], seed=1, backend=backend), loss, bp.Adam(lr=0.01))
+
+
+@pytest.mark.parametrize("weight", [False, True])
+@pytest.mark.parametrize("ends", [[], [50], [1, 2, 3, 40], [16, 32, 64], [7, 90, 91, 100]])
+def test_where_a_chunk_ends_changes_no_bit(backend, ends, weight):
+    whole, pieces = trainer(backend), trainer(backend)
+    settings = {"epochs": 3, "batch_size": 16, "shuffle": False, "schedule": bp.Cosine(lr=0.02)}
+    whole.fit(X, Y, sample_weight=W if weight else None, **settings)
+    history = pieces.fit(chunks(*ends, weight=weight), **settings)
+    assert pieces.net.params.tobytes() == whole.net.params.tobytes()
+    assert pieces.steps == whole.steps
+    np.testing.assert_allclose(history["loss"], whole.history["loss"], rtol=1e-6)
+
+
+def test_a_chunk_of_all_rows_is_shuffled_as_arrays_are():
+    whole, pieces = trainer(), trainer()
+    whole.fit(X, Y, epochs=2)
+    pieces.fit([(X, Y)], epochs=2)
+    assert pieces.net.params.tobytes() != trainer().net.params.tobytes()
+    np.testing.assert_allclose(pieces.net.params, whole.net.params, rtol=1e-6)
+
+
+def test_validation_patience_metrics_and_callbacks_work_on_streams():
+    seen, steps = [], []
+    t = trainer()
+    history = t.fit(
+        lambda: iter(chunks(30, 60)), epochs=50, batch_size=10, validation=(X, Y), patience=2, metrics="rmse", schedule="constant(lr=1)",
+        callback=seen.append, batch_callback=steps.append, accumulate=2,
+    )  # fmt: skip
+    assert len(history["val_loss"]) == len(history["rmse"]) == len(seen) == t.epoch < 50
+    assert len(steps) == 6 * t.epoch  # 103 rows, 20 for an update
+    assert t.evaluate(X, Y) == pytest.approx(min(history["val_loss"]), rel=1e-6)
+
+
+def test_a_batch_callback_ends_the_epoch():
+    t = trainer()
+    t.fit(chunks(50), epochs=9, batch_size=10, batch_callback=lambda record: record["steps"] == 3)
+    assert (t.epoch, t.steps) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("stream", "options", "error", "says"),
+    [
+        (5, {}, TypeError, "iterable of (X, y) chunks"),
+        ([X], {}, TypeError, "chunk 0 must be (X, y)"),
+        ([(X, Y), (X[:, :3], Y)], {}, ValueError, "chunk 1: X has shape (103, 3)"),
+        ([], {}, ValueError, "no rows"),
+        (iter([(X, Y)]), {}, ValueError, "only once"),
+        (chunks(9), {"validation": 0.1}, ValueError, "cannot be split"),
+        (chunks(9), {"validation": 1}, ValueError, "validation must be (X, y)"),
+        (chunks(9), {"metrics": "rmse"}, ValueError, "metrics of a stream need validation"),
+        (chunks(9), {"patience": 2}, ValueError, "validation=(X, y)"),
+        (chunks(9), {"sample_weight": W}, ValueError, "sample_weight is for arrays"),
+        (chunks(9), {"class_weight": "balanced"}, ValueError, "class_weight is for arrays"),
+    ],
+)
+def test_what_no_stream_can_do_is_refused(stream, options, error, says):
+    with pytest.raises(error) as raised:
+        trainer().fit(stream, epochs=2, progress=False, **options)
+    assert says in str(raised.value)
+
+
+def test_an_iterator_is_enough_for_one_epoch():
+    t = trainer()
+    t.fit(iter(chunks(20)), epochs=1)
+    assert t.epoch == 1
+
+
+_PEAK = """
+import resource, sys
+import numpy as np
+import microbp as bp
+
+def chunks():
+    for i in range(int(sys.argv[1])):
+        x = np.random.default_rng(i).normal(size=(20_000, 50)).astype(np.float32)
+        yield x, x[:, 0]
+
+bp.Trainer(bp.mlp([50, 8, 1], seed=0), "mse").fit(chunks, epochs=1, batch_size=1000, schedule=bp.Cosine(lr=0.01), progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_is_that_of_a_chunk():
+    """Forty chunks of 4 MB, 160 MB in all, take as much as two."""
+    peaks = [
+        int(subprocess.run([sys.executable, "-P", "-c", _PEAK, count], capture_output=True, text=True, check=True, timeout=120).stdout)
+        for count in ("2", "40")
+    ]
+    assert peaks[1] - peaks[0] < 16 * 1024  # KiB

@@ -1,0 +1,318 @@
+"""Trainers: steps, gradients, losses and state, for both backends."""
+
+import copy
+import pickle
+
+import cases
+import numpy as np
+import pytest
+from cases import own_mse
+
+import microbp as bp
+from microbp.core import backend as backends
+
+X = np.random.default_rng(1).normal(size=(10, 3))
+Y = np.random.default_rng(2).normal(size=(10, 2))
+LABELS = np.arange(10) % 2
+WEIGHT = np.linspace(0.5, 2, 10)
+
+
+def make(backend, loss="mse", optimizer="adam", dtype="float64", activation="tanh"):
+    net = bp.mlp([3, 4, 2], activation=activation, dtype=dtype, seed=5, backend=backend)
+    return bp.Trainer(net, loss, optimizer)
+
+
+@pytest.mark.parametrize("loss", cases.LOSSES)
+def test_gradients_agree_with_differences(backend, loss):
+    check = make(backend, cases.LOSSES[loss].spec).check_gradients(X, cases.LOSSES[loss].targets(np.random.default_rng(3), 10, 2))
+    assert check.error < 1e-6, check
+    assert check.checked == 3 * 4 + 4 + 4 * 2 + 2
+
+
+def test_a_wrong_gradient_is_found(backend):
+    def wrong(outputs, targets, weight):
+        loss, gradient = own_mse(outputs, targets, weight)
+        return loss, 1.01 * gradient
+
+    check = make(backend, wrong).check_gradients(X, Y)
+    assert check.error > 1e-3
+    assert check.tensor in str(check)
+
+
+def test_a_step_is_backward_then_apply(backend):
+    a, b = make(backend), make(backend)
+    assert a.step(X, Y, WEIGHT) == b.backward(X, Y, WEIGHT)
+    b.apply()
+    np.testing.assert_array_equal(a.net.params, b.net.params)
+    np.testing.assert_array_equal(a.grads, b.grads)
+    assert (a.steps, b.steps) == (1, 1)
+
+
+def test_a_step_returns_the_loss_before_it(backend):
+    t = make(backend)
+    expected = t.evaluate(X, Y)
+    assert t.step(X, Y) == pytest.approx(expected, rel=1e-13)
+    assert expected == pytest.approx(make(backend, own_mse).evaluate(X, Y), rel=1e-13)
+
+
+def test_a_small_sgd_step_lowers_the_loss_as_the_gradient_says(backend):
+    t = make(backend, optimizer=bp.SGD(lr=1e-6))
+    before = t.step(X, Y)
+    assert before - t.evaluate(X, Y) == pytest.approx(1e-6 * (t.grads**2).sum(), rel=1e-3)
+
+
+def test_input_grads_agree_with_differences(backend):
+    t = make(backend)
+    with pytest.raises(ValueError, match="input_grads=True"):
+        _ = t.input_grads
+    t.backward(X, Y, input_grads=True)
+    moved = X.copy()
+    moved[3, 1] += 1e-6
+    assert t.input_grads.shape == X.shape
+    assert t.input_grads[3, 1] == pytest.approx((t.evaluate(moved, Y) - t.evaluate(X, Y)) / 1e-6, rel=1e-4)
+
+
+def test_a_loss_of_ones_own_trains_as_the_named_one(backend):
+    own, named = make(backend, own_mse), make(backend, "mse")
+    for _ in range(3):
+        assert own.step(X, Y, WEIGHT) == pytest.approx(named.step(X, Y, WEIGHT), rel=1e-12)
+    np.testing.assert_allclose(own.net.params, named.net.params, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda o: 1.0, TypeError),
+        (lambda o: (1.0, o[:1]), ValueError),
+        (lambda o: (np.nan, o), FloatingPointError),
+        (lambda o: (1.0, o * np.inf), FloatingPointError),
+    ],
+)
+def test_a_loss_that_answers_badly_changes_nothing(backend, answer, error):
+    t = make(backend, lambda outputs, targets, weight: answer(outputs))
+    before = t.net.params.copy()
+    with pytest.raises(error):
+        t.step(X, Y)
+    np.testing.assert_array_equal(t.net.params, before)
+    assert t.steps == 0
+    assert not any(slot.any() for slot in t.state.values())
+
+
+def test_several_outputs_add_their_weighted_losses(backend):
+    x = bp.Input(3)
+    h = bp.Dense(4, activation="tanh")(x)
+    net = bp.Network(x, [bp.Dense(2)(h), bp.Dense(2)(h)], dtype="float64", seed=0, backend=backend)
+    t = bp.Trainer(net, ["mse", "cross_entropy"], loss_weights=[0.5, 2])
+    alone = [bp.Trainer(net.copy(), ["mse", "cross_entropy"], loss_weights=w).evaluate(X, [Y, LABELS]) for w in ([1, 0], [0, 1])]
+    assert t.evaluate(X, [Y, LABELS]) == pytest.approx(0.5 * alone[0] + 2 * alone[1], rel=1e-12)
+    assert t.check_gradients(X, [Y, LABELS]).error < 1e-6
+    _, probabilities = t.predict(X)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    assert [output.activation for output in net.outputs] == ["identity", "softmax"]
+
+
+def test_several_inputs_train(backend):
+    x, z = bp.Input(3), bp.Input(2)
+    net = bp.Network([x, z], bp.Dense(2)(bp.concat([x, z])), dtype="float64", seed=0, backend=backend)
+    t = bp.Trainer(net, "mse")
+    assert t.check_gradients([X, Y], Y).error < 1e-6
+    assert t.step([X, Y], Y) > t.evaluate([X, Y], Y)
+    with pytest.raises(TypeError, match="list of 2"):
+        t.step(X, Y)
+    t.backward([X, Y], Y, input_grads=True)
+    assert [gradient.shape for gradient in t.input_grads] == [(10, 3), (10, 2)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_any_kind_of_rows_trains_as_the_contiguous_copy(backend, dtype):
+    plain = make(backend, dtype=dtype)
+    loss = plain.step(X, Y)
+    for x, y in [
+        (X.tolist(), Y.tolist()),
+        (np.asfortranarray(X), memoryview(Y)),
+        (X.astype(">f8"), np.repeat(Y, 2, axis=0)[::2]),
+        (X.astype(object), Y),
+    ]:
+        t = make(backend, dtype=dtype)
+        assert t.step(x, y) == loss
+        np.testing.assert_array_equal(t.net.params, plain.net.params)
+
+
+def test_one_output_takes_flat_targets(backend):
+    net = bp.mlp([3, 1], seed=0, dtype="float64", backend=backend)
+    flat, column, own = (bp.Trainer(net.copy(), loss).step(X, y) for loss, y in [("mse", Y[:, 0]), ("mse", Y[:, :1]), (own_mse, Y[:, 0])])
+    assert flat == column == pytest.approx(own, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "x", "y", "words"),
+    [
+        ("mse", X, Y[:, :1], r"\(10, 1\).*\(10, 2\)"),
+        ("mse", X, Y[:, 0], r"\(10,\).*\(10, 2\)"),
+        ("mse", X, Y[:9], r"\(10, 3\).*\(9, 2\)"),
+        ("mse", X[:, :2], Y, r"\(10, 2\).*3\)"),
+        ("mse", X[0], Y[:1], "reshape"),
+        ("mse", X[:0], Y[:0], "no rows"),
+        ("cross_entropy", X, LABELS.astype(float), "labels"),
+        ("cross_entropy", X, LABELS + 1, "row 1"),
+        ("bce", X, Y + 9, r"row \d"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_change_nothing(backend, loss, x, y, words):
+    t = make(backend, loss)
+    before = t.net.params.copy()
+    for call in (t.step, t.backward, t.evaluate, t.check_gradients, lambda x, y: t.fit(x, y, epochs=1)):
+        with pytest.raises(ValueError, match=words):
+            call(x, y)
+    np.testing.assert_array_equal(t.net.params, before)
+    assert t.steps == 0
+
+
+@pytest.mark.parametrize("weight", [np.ones(9), np.ones((10, 1)), -np.ones(10), np.zeros(10), np.full(10, np.nan)])
+def test_weights_that_do_not_fit_are_refused(backend, weight):
+    with pytest.raises(ValueError, match="weight"):
+        make(backend).evaluate(X, Y, weight)
+
+
+def test_an_output_activation_is_not_applied_twice(backend):
+    x = bp.Input(3)
+    for output in (bp.Dense(1, activation="sigmoid")(x), bp.Activation("sigmoid")(bp.Dense(1)(x))):
+        with pytest.raises(ValueError, match=r"bp.Dense\(1\)"):
+            bp.Trainer(bp.Network(x, output, backend=backend), "bce")
+
+
+def test_non_finite_rows_name_the_step_and_change_nothing(backend):
+    t = make(backend)
+    t.step(X, Y)
+    before, slots = t.net.params.copy(), t.state["m"].copy()
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step 2.*lower lr"):
+        t.step(X * np.nan, Y)
+    np.testing.assert_array_equal(t.net.params, before)
+    np.testing.assert_array_equal(t.state["m"], slots)
+    assert t.steps == 1
+
+
+def test_frozen_layers_do_not_move(backend):
+    t = make(backend, optimizer=bp.Adam(weight_decay=0.1))
+    t.net.freeze("dense_0")
+    before = {name: tensor.copy() for name, tensor in t.net.tensors.items()}
+    t.step(X, Y)
+    moved = {name: bool((tensor != before[name]).any()) for name, tensor in t.net.tensors.items()}
+    assert moved == {"dense_0.weight": False, "dense_0.bias": False, "dense_1.weight": True, "dense_1.bias": True}
+    assert t.check_gradients(X, Y).tensor.startswith("dense_1")
+
+
+def test_lr_and_state_belong_to_the_trainer(backend):
+    t = make(backend, optimizer=bp.SGD(lr=0.5, momentum=0.9))
+    assert (t.lr, list(t.state)) == (0.5, ["velocity"])
+    t.lr = 0
+    before = t.net.params.copy()
+    t.step(X, Y)
+    np.testing.assert_array_equal(t.net.params, before)
+    np.testing.assert_allclose(t.state["velocity"], t.grads)
+    with pytest.raises(ValueError, match="lr"):
+        t.lr = -1
+    t.reset()
+    assert t.steps == 0
+    assert not t.state["velocity"].any()
+
+
+def test_a_pickled_trainer_goes_on_as_if_never_stopped(backend):
+    t = make(backend)
+    t.fit(X, Y, epochs=2, batch_size=4)
+    t.lr = 0.02
+    twin = pickle.loads(pickle.dumps(t))
+    assert twin.history == t.history
+    a, b = t.fit(X, Y, epochs=1, batch_size=4), twin.fit(X, Y, epochs=1, batch_size=4)
+    assert (a["loss"], a["lr"], t.steps) == (b["loss"], b["lr"], twin.steps)
+    np.testing.assert_array_equal(t.net.params, twin.net.params)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (lambda: bp.Adam(lr=-1), "lr"),
+        (lambda: bp.Adam(betas=(0.9, 1.0)), "beta2"),
+        (lambda: bp.Adam(betas=0.9), "betas"),
+        (lambda: bp.SGD(nesterov=True), "momentum"),
+        (lambda: bp.Loss("huber", delta=0), "delta"),
+    ],
+)
+def test_wrong_settings_are_refused_where_they_are_written(optimizer, words):
+    with pytest.raises(ValueError, match=words):
+        optimizer()
+
+
+@pytest.mark.parametrize(("loss", "optimizer", "words"), [("msee", "adam", "mse"), ("mse", "adm", "adam"), (["mse"] * 2, "adam", "1 loss")])
+def test_wrong_names_are_refused_with_the_right_ones(backend, loss, optimizer, words):
+    with pytest.raises(ValueError, match=words):
+        make(backend, loss, optimizer)
+
+
+# ---- the output activation that a loss implies ----
+
+
+def chosen(net):
+    return [output.activation for output in net.outputs]
+
+
+@pytest.mark.parametrize("loss", cases.LOSSES)
+def test_a_named_loss_chooses_the_activation_of_its_output(backend, loss):
+    net = bp.mlp([3, 2], seed=0, backend=backend)
+    assert chosen(net) == [None]
+    bp.Trainer(net, loss)
+    assert chosen(net) == [bp.Loss(loss).detail]
+    bp.Trainer(net, loss)  # the same once more
+
+
+def test_a_loss_of_ones_own_chooses_nothing(backend):
+    net = bp.mlp([3, 2], dtype="float64", seed=0, backend=backend)
+    t = bp.Trainer(net, own_mse)
+    assert chosen(net) == [None]
+    np.testing.assert_array_equal(t.predict(X), net.predict(X))
+    net.set_output(0, activation="softmax")
+    np.testing.assert_allclose(bp.Trainer(net, own_mse).predict(X).sum(axis=1), 1)
+    assert chosen(net) == ["softmax"]
+
+
+def test_a_loss_that_contradicts_the_output_activation_is_refused(backend):
+    x = bp.Input(3)
+    net = bp.Network(x, [bp.Dense(2)(x), bp.Dense(2)(x)], seed=0, backend=backend)
+    net.set_output(1, activation="softmax")
+    with pytest.raises(ValueError, match=r'output 1 has the activation softmax.*"mse" implies identity.*net.set_output\(1, "ident'):
+        bp.Trainer(net, ["bce", "mse"])
+    module = backends.load(backend)
+    with pytest.raises(
+        ValueError, match="output 1 has the activation softmax, but the loss mse implies identity; to change what .*set_output"
+    ):
+        module.Trainer(net._core, ["bce", "mse"], [1.0, 1.0], "sgd")
+    assert chosen(net) == [None, "softmax"]
+    net.set_output(1, activation=None)
+    bp.Trainer(net, ["bce", "mse"])
+    assert chosen(net) == ["sigmoid", "identity"]
+
+
+def test_a_trainer_that_is_refused_chooses_nothing(backend):
+    module = backends.load(backend)
+    net = module.Net("input 2\noutput 0")
+    for losses, factors, optimizer in (
+        (["msee"], [1.0], "sgd"),
+        (["bce"], [1.0, 2.0], "sgd"),
+        (["bce"], [float("nan")], "sgd"),
+        (["bce"], [1.0], "sdg"),
+    ):
+        with pytest.raises(ValueError, match=r"msee|weight|sdg"):
+            module.Trainer(net, losses, factors, optimizer)
+        assert net.text() == "input 2\noutput 0\n"
+
+
+@pytest.mark.parametrize("activation", ["identity", None])
+def test_a_trainer_comes_back_though_the_activation_was_changed_after_it_was_made(backend, activation, tmp_path):
+    t = make(backend, "cross_entropy")
+    t.net.set_output(0, activation=activation)
+    t.save(tmp_path / "run")
+    for back in (pickle.loads(pickle.dumps(t)), copy.deepcopy(t), bp.Trainer.load(tmp_path / "run", backend=backend)):
+        assert chosen(back.net) == [activation]
+        assert back.step(X, LABELS) == make(backend, "cross_entropy").step(X, LABELS)
+    assert t.check_gradients(X, LABELS).error < 1e-6
+    assert chosen(t.net) == [activation]

@@ -1,0 +1,134 @@
+"""What a trainer shows and what may be set; copies, subclasses, weak references."""
+
+import copy
+import html
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+from cases import own_mse
+
+import microbp as bp
+
+X, Y = np.ones((6, 3)), np.ones((6, 2))
+
+
+def make(backend="compiled", kind=bp.Trainer, **options):
+    return kind(bp.mlp([3, 4, 2], seed=0, backend=backend), bp.Loss("huber", delta=0.5), bp.Adam(lr=0.01), seed=1, **options)
+
+
+READ_ONLY = {
+    "net": None, "losses": [], "loss_weights": [1], "optimizer": "sgd", "seed": 2, "averaging": None, "input_grads": 0,
+    "state": {}, "average_params": None, "history": {}, "step": print, "fit": print,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_what_cannot_change_is_read_only(name):
+    t = make()
+    with pytest.raises(AttributeError, match=rf"Trainer\.{name} is read-only; what can be set: clip_layer_norm, .*lr, schedule, steps"):
+        setattr(t, name, READ_ONLY[name])
+
+
+def test_gradients_can_be_set_as_a_whole(backend):
+    t = make(backend)
+    t.backward(X, Y)
+    view, before = t.grads, t.grads.copy()
+    t.grads /= 2
+    np.testing.assert_array_equal(view, before / 2)
+    t.grads = before
+    assert t.grads is view
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("learning_rate", "lr"), ("step_", "steps"), ("epochs_", "epoch"), ("clip", "clip_norm"), ("zzz", None), ("_lr", "lr")],
+)
+def test_unknown_attributes_are_refused_with_the_nearest(name, nearest):
+    hint = f"did you mean '{nearest}'" if nearest else "what can be set"
+    with pytest.raises(AttributeError, match=f"Trainer has no attribute '{name}'; {hint}"):
+        setattr(make(), name, 1)
+
+
+SETTABLE = {
+    "lr": (0.5, [-1, "fast", None, float("nan"), float("inf")]),
+    "steps": (7, [-1, 1.5, "7", None]),
+    "epoch": (7, [-1, 1.5, "7", None]),
+    "clip_norm": (0.5, [0, -1, float("nan")]),
+    "clip_value": (None, [0]),
+    "schedule": (bp.Constant(0.1), [1, "constan(lr=1)"]),
+}
+
+
+@pytest.mark.parametrize("name", SETTABLE)
+def test_what_can_be_set_is_checked(backend, name):
+    t, (right, wrong) = make(backend), SETTABLE[name]
+    setattr(t, name, right)
+    for value in wrong:
+        with pytest.raises((TypeError, ValueError), match="schedule" if name == "schedule" else name):
+            setattr(t, name, value)
+    assert getattr(t, name) == right
+
+
+def test_a_trainer_in_words(backend):
+    t = make(backend)
+    t.fit(X, Y, epochs=3, batch_size=2)
+    t.lr = 0.005
+    facts = {
+        "net": "3 to 2, 26 parameters, float32", "loss": "huber(delta=0.5)", "optimizer": "Adam(lr=0.01), lr 0.005",
+        "steps": "9", "epoch": "3",
+    }  # fmt: skip
+    head, *lines = repr(t).splitlines()
+    assert head == "microbp.Trainer"
+    assert [line.split(None, 1) for line in lines] == [[name, value] for name, value in facts.items()]
+    table = t._repr_html_()
+    for name, value in facts.items():
+        assert f"<th>{name}</th><td>{html.escape(value)}</td>" in table
+
+
+def test_words_for_functions_and_several_ends(backend):
+    x, z = bp.Input(3), bp.Input(2)
+    net = bp.Network([x, z], [bp.Dense(1)(x), bp.Dense(2)(z)], backend=backend)
+    text = repr(bp.Trainer(net, [own_mse, own_mse]))
+    assert "3 + 2 to 1 + 2" in text and "own_mse, own_mse" in text and " adam, lr 0.001\n" in text
+    assert "&lt;lambda&gt;" in bp.Trainer(net.copy(), [lambda *_: None] * 2)._repr_html_()
+
+
+def test_a_refused_trainer_leaves_the_net_alone():
+    net = bp.mlp([3, 2], seed=0)
+    for options in ({"clip_norm": -1}, {"loss_weights": [1, 2]}, {"optimizer": "adm"}, {"seed": -1}, {"average": 3}):
+        with pytest.raises((TypeError, ValueError)):
+            bp.Trainer(net, "bce", **options)
+        assert net.outputs[0].activation is None, options
+
+
+class Counting(bp.Trainer):
+    """A subclass with an attribute of its own."""
+
+    def step(self, *arguments, **options):
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().step(*arguments, **options)
+
+
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))], ids=["copy", "deepcopy", "pickle"])
+@pytest.mark.parametrize("kind", [bp.Trainer, Counting])
+def test_copies_have_everything(backend, twin, kind):
+    t = make(backend, kind, average=bp.EMA(0.5), clip_norm=3)
+    t.fit(X, Y, epochs=2, validation=0.5, schedule=bp.Cosine(0.1))
+    t.step(X, Y)
+    other = twin(t)
+    assert type(other) is kind
+    for name in ("losses", "loss_weights", "optimizer", "seed", "averaging", "clip_norm", "lr", "steps", "epoch", "schedule", "history"):
+        assert getattr(other, name) == getattr(t, name), name
+    assert getattr(other, "calls", None) == (1 if kind is Counting else None)
+    np.testing.assert_array_equal(other.average_params, t.average_params)
+    assert (other.net is t.net) == (twin is copy.copy)
+    other.epoch = 9
+    other.state["m"][:] = 0
+    assert t.epoch == 2 and t.state["m"].any()
+
+
+def test_weak_references(backend):
+    t = make(backend)
+    assert weakref.ref(t)() is t

@@ -1,0 +1,437 @@
+"""Trainers as files: what is loaded goes on as what was saved, in another process too, and a damaged state is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import cases
+import graphs
+import numpy as np
+import pytest
+
+import microbp as bp
+from microbp.core.specs import OptimizerSpec
+from microbp.settings import averages, optimizers, schedules
+from microbp.training import trainer_file
+from microbp.training.loop import checkpoint as checkpoints
+from microbp.training.loop.history import Record
+from microbp.training.loop.run import Best
+
+ROWS, BATCH = 23, 5
+
+# What a new process does with the files of runs that stopped half-way: the rest.
+GO_ON = """
+import sys, numpy as np, microbp as bp
+data = np.load(sys.argv[1])
+for path in sys.argv[2:]:
+    t = bp.Trainer.load(path)
+    t.fit(data["x"], data["y"], epochs=2, batch_size=5, schedule=lambda step: 0.01 / (1 + step))
+    t.save(path)
+"""
+
+
+def arrays_for(net, seed=0):
+    rng = np.random.default_rng(seed)
+    xs = [rng.normal(size=(ROWS, entry.width)) for entry in net.inputs]
+    ys = [rng.normal(size=(ROWS, entry.width)) for entry in net.outputs]
+    return (xs[0] if len(xs) == 1 else xs), (ys[0] if len(ys) == 1 else ys)
+
+
+def trainer(net, optimizer="adam"):
+    return bp.Trainer(net, ["mse"] * len(net.outputs), optimizer, loss_weights=[0.3 + i for i in range(len(net.outputs))], seed=7)
+
+
+def encoded(t):
+    return trainer_file.encode(t.net, t.__getstate__())
+
+
+def everything(t):
+    """All bits of a trainer and its network, the time that epochs took aside."""
+    text, vectors = encoded(t)
+    state = json.loads(text)["state"]
+    for record in state["records"]:
+        del record["seconds"]
+    return t.net.text(), t.net.seed, t.net.params.tobytes(), t.net.buffers.tobytes(), state, vectors
+
+
+def test_runs_that_stopped_go_on_in_a_new_process(dtype, tmp_path):
+    """Every optimizer, with a schedule and shuffling: 2 k epochs are k epochs, save, a new process, load, k more, bit for bit."""
+    straight = {}
+    for optimizer, case in cases.OPTIMIZERS.items():
+        twins = [trainer(graphs.network("skip", dtype=dtype), case.spec) for _ in range(2)]
+        x, y = arrays_for(twins[0].net)
+        for t, epochs in zip(twins, (4, 2), strict=True):
+            t.fit(x, y, epochs=epochs, batch_size=BATCH, schedule=lambda step: 0.01 / (1 + step))
+        straight[tmp_path / optimizer] = twins[0]
+        twins[1].save(tmp_path / optimizer)
+    np.savez(tmp_path / "data", x=x, y=y)
+    command = [sys.executable, "-P", "-c", GO_ON, tmp_path / "data.npz", *straight]
+    subprocess.run(list(map(str, command)), check=True, timeout=120)
+    for path, t in straight.items():
+        assert everything(bp.Trainer.load(path)) == everything(t), path
+
+
+def test_random_networks_resume(tmp_path):
+    """Every graph, every optimizer: half, save, load, half."""
+    names, resumed = list(cases.OPTIMIZERS), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        inputs, outputs = graphs.draw(rng, ROWS, "tanh", None)
+        net = bp.Network(inputs, outputs, dtype=cases.DTYPES[seed % 2], seed=seed)
+        x, y = arrays_for(net, seed)
+        straight, stopped = (trainer(net.copy(), cases.OPTIMIZERS[names[seed % len(names)]].spec) for _ in range(2))
+        try:
+            straight.fit(x, y, epochs=2, batch_size=BATCH)
+        except FloatingPointError:
+            continue
+        stopped.fit(x, y, epochs=1, batch_size=BATCH)
+        stopped.save(tmp_path / "run")
+        loaded = bp.Trainer.load(tmp_path / "run")
+        assert everything(loaded) == everything(stopped)
+        loaded.fit(x, y, epochs=1, batch_size=BATCH)
+        assert everything(loaded) == everything(straight)
+        resumed += 1
+    assert resumed >= 50
+
+
+def trained(backend, optimizer="adam"):
+    t = bp.Trainer(
+        graphs.network("heads", backend=backend), ["huber(delta=0.3)", "mse", "cross_entropy"], optimizer, [1, 0.1, 3.0], seed=2**63
+    )
+    x, y = arrays_for(t.net)
+    y[2] = np.arange(ROWS) % 3
+    t.fit(x, y, epochs=2, batch_size=BATCH, validation=(x, y))
+    t.net.notes = {"classes": ["a", "b", "c"]}
+    t._run.best = Best("val_loss", False, 0.5, 1, t._engine.snapshot())
+    return t
+
+
+@pytest.mark.parametrize("optimizer", ["adam", bp.Adam(0.01, betas=(0.8, 0.9)), bp.SGD(0.1, momentum=0.5, decay_bias=True)], ids=repr)
+def test_what_a_file_keeps(backend, optimizer, tmp_path):
+    t, path = trained(backend, optimizer), tmp_path / "run"
+    t.lr = 0.125
+    t.grads[...] = np.arange(len(t.grads)) - 1e-40
+    t.save(path)
+    for other in ("compiled", "reference"):
+        back = bp.Trainer.load(path, backend=other)
+        assert everything(back) == everything(t)
+        assert back.optimizer == optimizer and back.losses == t.losses and back.history == t.history and back.lr == 0.125
+        assert back.net.backend == other and back.net.notes == t.net.notes
+        back.save(tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == path.read_bytes()
+        net = bp.load(path, backend=other)
+        assert net.text() == t.net.text() and net.params.tobytes() == t.net.params.tobytes()
+    assert bp.Trainer.load(path, backend=backend, n_threads=2).net.n_threads == 2
+
+
+def test_a_diverged_history_is_kept(tmp_path):
+    t = trainer(graphs.network("chain"))
+    t._run.records = [Record(epoch=1, loss=float("nan"), val_loss=float("-inf"), metric=np.float64(0.1))]
+    t.save(tmp_path / "run")
+    assert str(bp.Trainer.load(tmp_path / "run").history) == "{'loss': [nan], 'val_loss': [-inf], 'metric': [0.1]}"
+
+
+def test_a_network_without_parameters(tmp_path, dtype):
+    x = bp.Input(2)
+    t = trainer(bp.Network(x, bp.Activation("tanh")(x), dtype=dtype))
+    t.save(tmp_path / "run")
+    back = bp.Trainer.load(tmp_path / "run")
+    assert everything(back) == everything(t) and back.net.dtype == dtype
+
+
+@pytest.mark.parametrize("reader", ["compiled", "reference"])
+def test_a_network_with_running_statistics(backend, reader, tmp_path):
+    x = bp.Input(3)
+    t = bp.Trainer(bp.Network(x, bp.Dense(2)(bp.BatchNorm()(x)), seed=0, backend=backend), "mse")
+    t.step(np.ones((4, 3)), np.ones((4, 2)))
+    t.save(tmp_path / "run")
+    again = bp.Trainer.load(tmp_path / "run", backend=reader)
+    np.testing.assert_array_equal(again.net.buffers, t.net.buffers)
+    np.testing.assert_array_equal(again.state["m"], t.state["m"])
+
+
+def test_own_losses_are_refused(tmp_path):
+    t = bp.Trainer(graphs.network("chain"), cases.own_mse)
+    with pytest.raises(ValueError, match=r"own_mse.*your own.*t\.net\.save.*pickle"):
+        t.save(tmp_path / "run")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_without_a_trainer(tmp_path):
+    graphs.network("chain").save(tmp_path / "net")
+    with pytest.raises(ValueError, match=r"net: the file holds a network and no trainer; open it by bp\.load"):
+        bp.Trainer.load(tmp_path / "net")
+
+
+class Mine(bp.Constant):
+    """A schedule of the caller's own."""
+
+
+def test_what_the_state_cannot_hold(tmp_path):
+    t = trainer(graphs.network("chain"))
+    for wrong in (object(), {1: 2}, {"$array": 1}, np.zeros(3, "int8"), 1j, Mine(0.1)):
+        t._run.schedule = wrong
+        with pytest.raises(TypeError, match=r"trainer\.state\.schedule is .* which no file can hold"):
+            t.save(tmp_path / "run")
+    assert os.listdir(tmp_path) == []
+
+
+# ---- files that are valid but for the trainer's state ----
+
+EDITS = [
+    ("version", 2),
+    ("state.epoch", -1),
+    ("state.epoch", 1.5),
+    ("state.epoch", True),
+    ("state.epoch", "1"),
+    ("state.seed", -1),
+    ("state.seed", 2**64),
+    ("state.seed", "x"),
+    ("state.losses", []),
+    ("state.losses", None),
+    ("state.losses", [{"$Loss": "nonsense"}] * 3),
+    ("state.losses", [{"$Loss": 3}] * 3),
+    ("state.losses", [{"$Spec": "mse"}] * 3),
+    ("state.losses", [{"$OptimizerSpec": "adam"}] * 3),
+    ("state.losses", [{"$os.system": "true"}] * 3),
+    ("state.losses", [{"$Adam": {}}] * 3),
+    ("state.losses", [{"$Optimizer": {}}] * 3),
+    ("state.losses", [{"$__builtins__": {}}] * 3),
+    ("state.losses", [{"$": {}}] * 3),
+    ("state.loss_weights", [1, 2]),
+    ("state.loss_weights", [1, 2, {"$float": "nan"}]),
+    ("state.loss_weights", [1, 2, {"$float": "x"}]),
+    ("state.loss_weights", {}),
+    ("state.optimizer", "nonsense"),
+    ("state.optimizer", "sgd"),
+    ("state.optimizer", {"$Adam": {"lr": -1}}),
+    ("state.optimizer", {"$Adam": {"nonsense": 1}}),
+    ("state.optimizer", {"$Adam": []}),
+    ("state.optimizer", {"$array": "trainer.state.engine.grads"}),
+    ("state.averaging", {"$Adam": {}}),
+    ("state.averaging", {"$EMA": {"decay": 2}}),
+    ("state.schedule", {"$Cosine": {}}),
+    ("state.limits", {"clip_norm": -1}),
+    ("state.limits", {}),
+    ("state.fit", 1),
+    ("state._core", 1),
+    ("state.net", 1),
+    ("state.attributes", {"more": 1}),
+    ("state.records", 1),
+    ("state.records", [1]),
+    ("state.records", [{"loss": "x"}]),
+    ("state.records", [{"loss": {"$float": []}}]),
+    ("state.best", 1),
+    ("state.best", {}),
+    ("state.best.monitor", 1),
+    ("state.best.epoch", "1"),
+    ("state.best.more", 1),
+    ("state.best.snapshot", 1),
+    ("state.best.snapshot", {}),
+    ("state.best.snapshot.more", 1),
+    ("state.best.snapshot.lr", "x"),
+    ("state.best.snapshot.params", {"$array": "trainer.state.best.snapshot.buffers"}),
+    ("state.best.snapshot.slots.m", {"$array": "trainer.state.best.snapshot.buffers"}),
+    ("state.best.snapshot.slots.more", {"$array": "trainer.state.best.snapshot.slots.m"}),
+    ("state.engine", {}),
+    ("state.engine.lr", -1),
+    ("state.engine.lr", "x"),
+    ("state.engine.steps", -1),
+    ("state.engine.steps", "x"),
+    ("state.engine.grads", {"$array": "trainer.state.engine.slots.n"}),
+    ("state.engine.grads", {"$array": "trainer.state.engine.slots.m"}),
+    ("state.engine.grads", {"$array": []}),
+    ("state.engine.grads", 1),
+    ("state.engine.slots", {}),
+    ("state.engine.slots", []),
+    ("state", []),
+    ("state", {}),
+    ("", []),
+    ("", {}),
+    ("", 1),
+]
+
+
+def edited(value, path, new):
+    """A copy of a JSON value in which the member at the path, "" for the whole, is another."""
+    if not path:
+        return new
+    first, _, rest = path.partition(".")
+    return {**value, first: edited(value.get(first), rest, new)}
+
+
+@pytest.mark.parametrize(("path", "new"), EDITS, ids=range(len(EDITS)))
+def test_states_that_do_not_fit(backend, path, new, tmp_path):
+    core = trained(backend)
+    text, vectors = encoded(core)
+    core.net._core.save_with(str(tmp_path / "run"), json.dumps(edited(json.loads(text), path, new)), vectors)
+    with pytest.raises(ValueError, match=r"run: the trainer's state is not what microbp writes .*bp\.load opens the network"):
+        bp.Trainer.load(tmp_path / "run", backend=backend)
+    bp.load(tmp_path / "run", backend=backend)
+
+
+@pytest.mark.parametrize("change", ["drop", "short", "one", "more", "text"])
+def test_vectors_that_do_not_fit(change, tmp_path):
+    t = trained("compiled")
+    text, vectors = encoded(t)
+    name = "trainer.state.engine.slots.m"
+    data = vectors.pop(name)
+    if change in ("short", "one"):
+        vectors[name] = data[: 4 if change == "one" else -4]
+    elif change != "drop":
+        vectors |= {name: data, "trainer.state.more": b""}
+    t.net._core.save_with(str(tmp_path / "run"), text if change != "text" else "[" * 100_000, vectors)
+    with pytest.raises(ValueError, match="the trainer's state is not what microbp writes"):
+        bp.Trainer.load(tmp_path / "run")
+
+
+# ---- while a run goes on ----
+
+
+def test_checkpoint_by_epochs(tmp_path):
+    t, path = trainer(graphs.network("chain")), tmp_path / "run"
+    x, y = arrays_for(t.net)
+    checkpoint, kept = checkpoints.Checkpoints(t._run, bp.Checkpoint(path, every=3), t.save), []
+    for _ in range(7):
+        t.fit(x, y, epochs=1)
+        checkpoint.after_epoch()
+        kept.append(bp.Trainer.load(path).epoch if path.exists() else None)
+    checkpoint.finish()
+    assert kept == [None, None, 3, 3, 3, 6, 6] and bp.Trainer.load(path).epoch == 7
+
+
+def test_fit_keeps_a_checkpoint_that_goes_on_as_if_nothing_had_happened(tmp_path):
+    once, broken, path = trainer(graphs.network("chain")), trainer(graphs.network("chain")), tmp_path / "run"
+    x, y = arrays_for(once.net)
+    once.fit(x, y, epochs=5)
+
+    def interrupt(record):
+        if record.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(x, y, epochs=5, checkpoint=path, checkpoint_every=2, callback=interrupt)
+    resumed = bp.Trainer.load(path)
+    assert resumed.epoch == 3
+    resumed.fit(x, y, epochs=2, checkpoint=path)
+    np.testing.assert_array_equal(bp.Trainer.load(path).net.params, once.net.params)
+    with pytest.raises(ValueError, match="every must be"):
+        once.fit(x, y, epochs=1, checkpoint=path, checkpoint_every=0)
+
+
+def stop_early(t, epochs, **arguments):
+    """A fit that early stopping ends after 11 epochs, the best of which is the 8th."""
+    rng = np.random.default_rng(0)
+    x, held_out = rng.normal(size=(2, ROWS, 4))
+    y, right = (np.sin(rows[:, :2] * rows[:, 2:]) for rows in (x, held_out))
+    noise = 0.3 * rng.normal(size=y.shape)
+    t.fit(x, y + noise, epochs=epochs, batch_size=BATCH, validation=(held_out, right), patience=3, **arguments)
+
+
+def interrupt_after(epoch):
+    def callback(record):
+        if record["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+@pytest.mark.parametrize("pause", [1, 5, 8, 9, 10])
+def test_early_stopping_goes_on_from_a_checkpoint(backend, pause, tmp_path):
+    """With the best epoch so far, a schedule as long as the fit, and dropout."""
+    x = bp.Input(4)
+    net = bp.Network(x, bp.Dense(2)(bp.Dropout(0.1)(bp.Dense(5, activation="tanh")(x))), backend=backend, seed=3)
+    once, broken, path = trainer(net.copy()), trainer(net.copy()), tmp_path / "run"
+    stop_early(once, 30, schedule="cosine(lr=0.01)")
+    with pytest.raises(KeyboardInterrupt):
+        stop_early(broken, 30, schedule="cosine(lr=0.01)", checkpoint=path, checkpoint_every=100, callback=interrupt_after(pause))
+    resumed = bp.Trainer.load(path, backend=backend)
+    assert resumed.epoch == pause
+    assert (resumed.net.params.tobytes() == broken.net.params.tobytes()) == (pause <= 8), "in memory the best is back"
+    stop_early(resumed, 30 - pause, schedule=resumed.schedule, checkpoint=path)
+    assert once.epoch == 11 and once.steps == 40
+    assert everything(resumed) == everything(once)
+    assert everything(bp.Trainer.load(path, backend=backend)) == everything(once), "as fit left it, not its last epoch"
+
+
+def test_the_best_of_another_fit_is_forgotten():
+    t = trained("compiled")
+    x, y = arrays_for(t.net)
+    y[2] = np.arange(ROWS) % 3
+    t.fit(x, y, epochs=1, patience=1, monitor="loss")  # where it is of val_loss
+    assert t._run.best is None and t.epoch == 3 and t.steps == 11
+
+
+def test_a_diverged_run_does_not_replace_its_checkpoint(tmp_path):
+    t, path = trainer(graphs.network("chain"), bp.SGD(0.01)), tmp_path / "run"
+    x, y = arrays_for(t.net)
+
+    def diverge(record):
+        if record.epoch == 4:
+            t.lr = 1e30
+
+    with pytest.raises(FloatingPointError):
+        t.fit(x, y, epochs=9, checkpoint=bp.Checkpoint(path, every=3), callback=diverge)
+    assert bp.Trainer.load(path).epoch == 3 and t.epoch in (4, 5)
+
+
+def test_checkpoint_by_time(tmp_path, monkeypatch):
+    now, path = [0.0], tmp_path / "run"
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    t = trainer(graphs.network("chain"))
+    checkpoint, kept = checkpoints.Checkpoints(t._run, bp.Checkpoint(path, timedelta(minutes=1)), t.save), []
+    for now[0] in (30, 60, 61, 119, 120):
+        t.fit(*arrays_for(t.net), epochs=1)
+        checkpoint.after_epoch()
+        kept.append(bp.Trainer.load(path).epoch if path.exists() else None)
+    assert kept == [None, 2, 2, 2, 5]
+    checkpoint.finish()
+    assert bp.Trainer.load(path).epoch == 5
+
+
+def test_checkpoints_that_cannot_be(tmp_path):
+    t = trainer(graphs.network("chain"))
+    own = bp.Trainer(graphs.network("chain"), cases.own_mse)
+
+    def refused(error, words, t=t, **options):
+        with pytest.raises(error, match=words):
+            t.fit(*arrays_for(t.net), epochs=1, **options)
+        assert (t.steps, t.history) == (0, {})
+
+    for every, error in ((0, ValueError), (True, TypeError), (1.5, TypeError), ("1", TypeError), (timedelta(), ValueError)):
+        refused(error, "every must be", checkpoint=tmp_path / "run", checkpoint_every=every)
+    refused(TypeError, "path must be", checkpoint=3)
+    refused(ValueError, "needs checkpoint=", checkpoint_every=5)
+    refused(ValueError, "leave checkpoint_every out", checkpoint=bp.Checkpoint(tmp_path / "run", every=2), checkpoint_every=5)
+    refused(OSError, "cannot write into the folder", checkpoint=tmp_path / "nowhere" / "run")
+    refused(ValueError, "own_mse", own, checkpoint=tmp_path / "run")
+    assert os.listdir(tmp_path) == []
+
+
+# ---- what files say of settings ----
+
+
+def settings_in(module):
+    """The settings classes that a module offers, but for bases."""
+    named = (kind for name, kind in vars(module).items() if getattr(bp, name, None) is kind and isinstance(kind, type))
+    return {kind for kind in named if kind.__module__ == module.__name__ and kind not in (bp.Optimizer, bp.Schedule)}
+
+
+def test_every_setting_that_a_trainer_keeps_has_a_name_in_files():
+    kinds = set.union(*map(settings_in, (optimizers, averages, schedules))) | {schedules.Delay, bp.Loss, OptimizerSpec}
+    assert len(kinds) > 25
+    for kind in kinds:
+        name = kind.__name__
+        assert kind in (trainer_file._SPECS.get(name), trainer_file._settings_class(name)), name
+
+
+def test_the_text_of_a_file_names_settings_by_class(tmp_path):
+    t = bp.Trainer(bp.mlp([2, 1], seed=0), bp.Loss("quantile", q=0.9), bp.SGD(lr=0.5), average=bp.SWA(3), seed=1)
+    t.schedule = "constant(lr=0.5)"
+    state = json.loads(encoded(t)[0])["state"]
+    assert list(state) == list(trainer_file.SAVED)
+    assert state["losses"] == [{"$Loss": "quantile(q=0.9)"}]
+    assert state["optimizer"]["$SGD"]["lr"] == 0.5 and state["schedule"] == {"$Constant": {"lr": 0.5}}
+    assert state["averaging"] == {"$SWA": {"start": 3, "every": 1}}
