@@ -127,5 +127,5 @@ else:  # the same names at run time, each imported when it is first used: `micro
 
 __version__ = "0.1.0"
 
-backend.load()  # a missing extension is told at import, not at the first network
+backend.load()  # import fails where the extension is missing, not the first network
 threads.announce(backend.resolve(None))

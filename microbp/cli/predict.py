@@ -31,7 +31,7 @@ def run(options: PredictOptions) -> None:
         )
     source = sources.find(options.data, stream=options.stream)
     blocks = (net.predict(preparation.matrix(table)) for table in (source.tests or source.tables)())
-    first = next(blocks, None)  # what is wrong with the columns is told before a file is made
+    first = next(blocks, None)  # wrong columns are refused before a file is made
     if first is None:
         raise ValueError(f"{options.data}: it has no rows")
     with _opened(options.out) as file:
@@ -80,5 +80,5 @@ def _write_json(file: TextIO, answer: _Answer, blocks: Iterator[Any]) -> None:
         for label, values in answer.rows(outputs):
             said = {answer.target.name: label}
             if values:
-                said.setdefault(answer.key, dict(zip(answer.target.classes, values)))  # a target of that name is told all the same
+                said.setdefault(answer.key, dict(zip(answer.target.classes, values)))  # a target may have that name
             file.write(json.dumps(said, ensure_ascii=False) + "\n")

@@ -84,7 +84,7 @@ def build(options: NetOptions, data: Data, choices: Choices, lr: float | None) -
 
 
 def note(run: TableRun, epochs: int) -> None:
-    """Into the notes of the network, for the run to go on from its checkpoint to so many epochs in all."""
+    """Writes into the network's notes what --resume needs; epochs: how many the run has in all."""
     kept = {name: getattr(run.options, name) for name in _KEPT}
     kept |= {"activation": run.options.activation.text, "batch": run.batch, "epochs": epochs, "rows": run.data.training}
     run.trainer.net.notes = {**run.trainer.net.notes, _NOTE: kept}

@@ -135,7 +135,7 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """lr gamma^floor(t / step_size): every so many updates, the rate is multiplied by gamma.
+    """lr gamma^floor(t / step_size): every step_size updates, the rate is multiplied by gamma.
 
     lr: the first rate, in [0, inf).
     step_size: updates from one change to the next, at least 1.

@@ -90,7 +90,7 @@ def fit(
 ) -> None:
     """Trains until `epochs` epochs are done in all; the one with the lowest validation loss is kept. The rest is as in Trainer.fit.
 
-    patience: stop after so many epochs without a lower validation loss; None: do not stop.
+    patience: stop after this many epochs without a lower validation loss; None: do not stop.
     """
     target = data.preparation.target
 

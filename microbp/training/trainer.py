@@ -312,7 +312,7 @@ class Trainer(View):
         class_weight: a factor of each training row's weight by its class: {label: weight} (1 for labels left out), a weight per class,
         or "balanced", rows / (classes x rows of the class). For labels under "cross_entropy", one column under "bce" or "hinge".
         validation: (X, y), (X, y, weight), or the fraction of rows to set aside.
-        patience: stop after so many epochs in which `monitor`, the loss or a metric, has not got better than ever before by more than
+        patience: stop after this many epochs in which `monitor`, the loss or a metric, has not got better than ever before by more than
         `min_delta`; the best epoch's parameters, optimizer state and rate come back. mode: "min" or "max"; None: as metrics' names say.
         stop: the same four in one, bp.EarlyStopping(patience, ...).
         schedule: such as bp.Cosine(lr=0.1), its text, or a function from the number of updates so far to the learning rate. The

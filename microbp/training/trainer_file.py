@@ -19,7 +19,7 @@ from ..core import backend as backends
 from ..core import threads
 from ..core.specs import Loss, OptimizerSpec, Spec
 from ..network.network import Network, without_activations
-from ..settings import averages, optimizers
+from ..settings import averages, optimizers, schedules
 from ..settings.base import Settings
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ _SETTINGS: dict[str, type[Settings]] = {
     for kind in (
         optimizers.AdaBelief, optimizers.Adadelta, optimizers.Adagrad, optimizers.Adam, optimizers.Adamax, optimizers.AdamW,
         optimizers.ASGD, optimizers.Ftrl, optimizers.Lamb, optimizers.Lion, optimizers.Momentum, optimizers.NAdam, optimizers.RAdam,
-        optimizers.RMSprop, optimizers.Rprop, optimizers.SGD, averages.EMA, averages.SWA,
+        optimizers.RMSprop, optimizers.Rprop, optimizers.SGD, averages.EMA, averages.SWA, *schedules.KINDS,
     )
 }  # fmt: skip
 
@@ -113,7 +113,7 @@ def _encode(value: Any, place: tuple[str, ...], dtype: np.dtype[Any], vectors: d
     name = type(value).__name__
     if _SPECS.get(name) is type(value):
         return {f"${name}": value.text}
-    if isinstance(value, Settings) and _settings_class(name) is type(value):
+    if isinstance(value, Settings) and _SETTINGS.get(name) is type(value):
         settings = {field.name: getattr(value, field.name) for field in fields(value)}
         return {f"${name}": _encode(settings, place, dtype, vectors)}
     raise TypeError(f"save: {'.'.join(place)} is {value!r}, which no file can hold")
@@ -136,16 +136,7 @@ def _decode(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
         return float(inside)
     if tag[1:] in _SPECS:
         return _SPECS[tag[1:]].parse(inside)
-    kind = _settings_class(tag[1:])
+    kind = _SETTINGS.get(tag[1:])
     if kind is None:
         raise ValueError(f"it has an unknown {tag}")
     return kind(**_decode(inside, dtype, vectors))
-
-
-def _settings_class(name: str) -> type[Settings] | None:
-    """The class of settings of that name."""
-    if name in _SETTINGS:
-        return _SETTINGS[name]
-    from ..settings import schedules  # only here: it takes half as long to import as all the rest
-
-    return {kind.__name__: kind for kind in schedules.KINDS}.get(name)

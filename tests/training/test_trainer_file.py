@@ -424,7 +424,7 @@ def test_every_setting_that_a_trainer_keeps_has_a_name_in_files():
     assert len(kinds) > 25
     for kind in kinds:
         name = kind.__name__
-        assert kind in (trainer_file._SPECS.get(name), trainer_file._settings_class(name)), name
+        assert kind in (trainer_file._SPECS.get(name), trainer_file._SETTINGS.get(name)), name
 
 
 def test_the_text_of_a_file_names_settings_by_class(tmp_path):

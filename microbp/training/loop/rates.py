@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from ...settings import schedules
+from ...settings.schedules import Schedule
 from .epoch import Rates
 from .history import Record
 from .run import Run
 from .watch import Watch
-
-if TYPE_CHECKING:
-    from ...settings.schedules import Schedule
 
 
 def read_schedule(given: str | Schedule | None) -> Schedule | None:
     """A schedule, or its text."""
     if given is None:
         return None
-    from ...settings import schedules  # only here: it takes half as long to import as all the rest
-
     if not isinstance(given, str | schedules.Schedule):
         raise TypeError(f"schedule must be one such as bp.Cosine(lr=0.1), its text, or None, not {given!r}")
     return schedules.parse(given)
@@ -35,8 +31,6 @@ class Course:
         self.rates: Rates | None = None  # None: the engine's own
         if given is None:
             return
-        from ...settings import schedules  # only here: it takes half as long to import as all the rest
-
         if isinstance(given, str | schedules.Schedule):
             schedule = schedules.parse(given)
             if schedule.watched is not None:
