@@ -244,7 +244,7 @@ def own_mse(outputs: Array, targets: Array, weight: Array | None) -> tuple[float
     return (share * difference**2).sum(), 2 * share * difference
 
 
-INITIALISERS = {  # by name: the spec, and the standard deviation of a weight (in, out)
+INITIALIZERS = {  # by name: the spec, and the standard deviation of a weight (in, out)
     "normal": ("normal(std=0.3)", lambda i, o: 0.3),
     "uniform": ("uniform(limit=0.3)", lambda i, o: 0.3 / math.sqrt(3)),
     "glorot_normal": ("glorot_normal", lambda i, o: math.sqrt(2 / (i + o))),
@@ -268,6 +268,6 @@ TABLES = {
     "activation": ACTIVATIONS,
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
-    "initialiser": INITIALISERS,
+    "initializer": INITIALIZERS,
     "output_activation": OUTPUT_ACTIVATION_POINTS,
 }

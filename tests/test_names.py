@@ -92,7 +92,7 @@ def test_literal_names_of_metrics_are_those_of_the_table():
     [
         (specs.ActivationName, "activation", set()),
         (specs.LossName, "loss", set()),
-        (specs.InitName, "initialiser", {"array"}),  # which a layer has that was given an array
+        (specs.InitName, "initializer", {"array"}),  # which a layer has that was given an array
         (specs.OutputActivationName, "output_activation", set()),
         (specs.OptimizerName, "optimizer", {"rprop"}),  # PyTorch's name of irprop_minus
     ],
@@ -103,7 +103,7 @@ def test_literal_names_are_those_of_the_table(names, kind, besides):
 
 
 @pytest.mark.parametrize(
-    ("cls", "kind"), [(bp.Activation, "activation"), (bp.Loss, "loss"), (bp.Init, "initialiser"), (bp.Optimizer, "optimizer")]
+    ("cls", "kind"), [(bp.Activation, "activation"), (bp.Loss, "loss"), (bp.Init, "initializer"), (bp.Optimizer, "optimizer")]
 )
 def test_help_lists_every_formula(cls, kind):
     text = " ".join(inspect.getdoc(cls).split())

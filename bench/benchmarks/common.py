@@ -22,7 +22,7 @@ NETS = {
     "784-512-512-10": ([784, 512, 512, 10], 128),
 }
 
-Kind = Literal["activation", "loss", "optimizer", "initialiser", "output_activation"]
+Kind = Literal["activation", "loss", "optimizer", "initializer", "output_activation"]
 Name = Any  # of a formula or a dtype, from a table: type checkers accept as text only what is written out
 
 

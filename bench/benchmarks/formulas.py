@@ -1,4 +1,4 @@
-"""Every activation, loss, output activation, initialiser and optimizer of the installed library, a benchmark each."""
+"""Every activation, loss, output activation, initializer and optimizer of the installed library, a benchmark each."""
 
 from __future__ import annotations
 
@@ -76,18 +76,18 @@ class OutputActivations:
         self.net.predict(self.x)
 
 
-class Initialisers:
+class Initializers:
     """The weights of a layer drawn anew."""
 
-    params = (names("initialiser"),)
-    param_names = ("initialiser",)
+    params = (names("initializer"),)
+    param_names = ("initializer",)
 
-    def setup(self, initialiser: Name) -> None:
+    def setup(self, initializer: Name) -> None:
         x = bp.Input(WIDTH)
-        init = normal(WIDTH, WIDTH) if initialiser == "array" else initialiser
+        init = normal(WIDTH, WIDTH) if initializer == "array" else initializer
         self.net = bp.Network(x, bp.Dense(WIDTH, init=init)(x), seed=0)
 
-    def time_init(self, initialiser: Name) -> None:
+    def time_init(self, initializer: Name) -> None:
         self.net.init(seed=1)
 
 

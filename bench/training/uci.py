@@ -2,7 +2,7 @@
 
     python bench/training/uci.py [--data DIR] [set ...]
 
-Hernandez-Lobato & Adams 2015 (Probabilistic backpropagation, ICML): 20 splits, inputs and target normalised on the training part, RMSE in
+Hernandez-Lobato & Adams 2015 (Probabilistic backpropagation, ICML): 20 splits, inputs and target normalized on the training part, RMSE in
 the target's unit, relu, 50 hidden units a layer. Their plain networks (BP, 1 to 4 layers) learn by SGD with momentum and weight decay, 40
 passes with an update per point, hyper-parameters tuned for each split. Here: two hidden layers, Adam with a rate that falls along a cosine
 and a little weight decay, one setting for all sets and splits. It was chosen by the error on a tenth of the training rows of the first ten

@@ -8,7 +8,7 @@ cdef extern from "microbp.h" nogil:
     ctypedef enum mbp_dtype:
         MBP_F32, MBP_F64, MBP_F16, MBP_I8, MBP_U8, MBP_I16, MBP_U16, MBP_I32, MBP_U32, MBP_I64, MBP_U64
     ctypedef enum mbp_kind:
-        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALISER, MBP_OUTPUT_ACTIVATION
+        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER, MBP_OUTPUT_ACTIVATION
     enum:
         MBP_SHARED
 

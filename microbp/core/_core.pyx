@@ -71,8 +71,8 @@ def set_thread_limit(int limit):
 # ---- what there is ----
 
 def formulas(kind):
-    """(name, parameters, detail, meaning) of each formula of a kind: activation, loss, optimizer, initialiser, output_activation."""
-    cdef mbp_kind number = {"activation": MBP_ACTIVATION, "loss": MBP_LOSS, "optimizer": MBP_OPTIMIZER, "initialiser": MBP_INITIALISER,
+    """(name, parameters, detail, meaning) of each formula of a kind: activation, loss, optimizer, initializer, output_activation."""
+    cdef mbp_kind number = {"activation": MBP_ACTIVATION, "loss": MBP_LOSS, "optimizer": MBP_OPTIMIZER, "initializer": MBP_INITIALIZER,
                             "output_activation": MBP_OUTPUT_ACTIVATION}[kind]
     cdef int i = 0
     rows = []

@@ -48,7 +48,7 @@ class Formula(NamedTuple):
 
 @functools.cache
 def table(kind: str) -> dict[str, Formula]:
-    """The formulas of a kind: activation, loss, optimizer, initialiser or output_activation. Every backend has the same."""
+    """The formulas of a kind: activation, loss, optimizer, initializer or output_activation. Every backend has the same."""
     return {name: Formula(_ranges(kind, text), detail, meaning) for name, text, detail, meaning in backend.load().formulas(kind)}
 
 
@@ -192,10 +192,10 @@ class Loss(Spec):
 class Init(Spec):
     """How initial weights are drawn, with parameters: `Dense(8, init=Init("normal", std=0.1))`. The name alone takes the defaults.
 
-    The list below has every initialiser with its parameters and their defaults. In it, in and out are the numbers of a layer's inputs
+    The list below has every initializer with its parameters and their defaults. In it, in and out are the numbers of a layer's inputs
     and outputs; a weight has the shape (out, in). init="auto" chooses what suits the layer's activation. Biases start at 0.
 
-    ValueError names an initialiser or a parameter that is not in the list, and a value outside of its range.
+    ValueError names an initializer or a parameter that is not in the list, and a value outside of its range.
 
     >>> layer = bp.Dense(100, init=bp.Init("normal", std=0.1))
     >>> x = bp.Input(50)
@@ -204,7 +204,7 @@ class Init(Spec):
     0.1
     """
 
-    kind = "initialiser"
+    kind = "initializer"
 
     def __init__(self, name: InitName, **parameters: float) -> None:
         super().__init__(name, **parameters)

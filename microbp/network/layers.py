@@ -179,7 +179,7 @@ class GaussianNoise(Layer):
 
 
 class BatchNorm(TrainedLayer):
-    """Batch normalisation, by the statistics of each column (Ioffe & Szegedy 2015, algorithm 1), as PyTorch's BatchNorm1d.
+    """Batch normalization, by the statistics of each column (Ioffe & Szegedy 2015, algorithm 1), as PyTorch's BatchNorm1d.
 
     y = gamma (x - mean) / sqrt(variance + eps) + beta. Called twice, it is used twice with the same gamma, beta and running statistics.
     In training the statistics are those of the batch's rows (at least 2, each counted once whatever its sample_weight), and each update
@@ -207,7 +207,7 @@ class BatchNorm(TrainedLayer):
 
 
 class LayerNorm(TrainedLayer):
-    """Layer normalisation, by the statistics of each row (Ba, Kiros & Hinton 2016, equation 4), as PyTorch's LayerNorm.
+    """Layer normalization, by the statistics of each row (Ba, Kiros & Hinton 2016, equation 4), as PyTorch's LayerNorm.
 
     y = gamma (x - mean) / sqrt(variance + eps) + beta, over all features. Called twice, it is used twice with the same gamma and beta.
     lr: the optimizer's learning rate is multiplied by this, for gamma (tensor "name.weight", begins at 1) and beta ("name.bias", 0).

@@ -1,4 +1,4 @@
-"""Every activation, loss, output activation and initialiser, one entry each, written with the operations of autodiff; and the tables
+"""Every activation, loss, output activation and initializer, one entry each, written with the operations of autodiff; and the tables
 of all formulas.
 
 Only values are written here: derivatives follow from the chain rule. What makes an entry longer than its textbook line is one of
@@ -22,7 +22,7 @@ from .optimizers import OPTIMIZERS
 
 @dataclass(frozen=True)
 class Activation:
-    """y from z; init: the initialiser that suits the layer below it."""
+    """y from z; init: the initializer that suits the layer below it."""
 
     parameters: str
     meaning: str
@@ -54,7 +54,7 @@ class OutputActivation:
 
 
 @dataclass(frozen=True)
-class Initialiser:
+class Initializer:
     """scale(inputs, outputs): the standard deviation of "normal", half the width of "uniform"; "keep" draws nothing."""
 
     parameters: str
@@ -246,49 +246,49 @@ OUTPUT_ACTIVATIONS = {
 }
 
 
-# ---- initialisers ----
+# ---- initializers ----
 
-INITIALISERS = {
-    "normal": Initialiser("std=0.05[0,inf)", "normal with standard deviation std", "normal", lambda inputs, outputs, std: std),
-    "uniform": Initialiser("limit=0.05[0,inf)", "uniform from -limit to limit", "uniform", lambda inputs, outputs, limit: limit),
-    "glorot_normal": Initialiser(
+INITIALIZERS = {
+    "normal": Initializer("std=0.05[0,inf)", "normal with standard deviation std", "normal", lambda inputs, outputs, std: std),
+    "uniform": Initializer("limit=0.05[0,inf)", "uniform from -limit to limit", "uniform", lambda inputs, outputs, limit: limit),
+    "glorot_normal": Initializer(
         "",
         "normal with standard deviation sqrt(2 / (in + out)); Glorot & Bengio 2010",
         "normal",
         lambda inputs, outputs: math.sqrt(2 / (inputs + outputs)),
     ),
-    "glorot_uniform": Initialiser(
+    "glorot_uniform": Initializer(
         "",
         "uniform from -a to a = sqrt(6 / (in + out)); Glorot & Bengio 2010, equation 16",
         "uniform",
         lambda inputs, outputs: math.sqrt(6 / (inputs + outputs)),
     ),
-    "he_normal": Initialiser(
+    "he_normal": Initializer(
         "",
         "normal with standard deviation sqrt(2 / in); He et al. 2015, equation 10",
         "normal",
         lambda inputs, outputs: math.sqrt(2 / inputs),
     ),
-    "he_uniform": Initialiser(
+    "he_uniform": Initializer(
         "",
         "uniform from -a to a = sqrt(6 / in), with the same variance; He et al. 2015",
         "uniform",
         lambda inputs, outputs: math.sqrt(6 / inputs),
     ),
-    "lecun_normal": Initialiser(
+    "lecun_normal": Initializer(
         "",
         "normal with standard deviation sqrt(1 / in); LeCun et al. 1998, section 4.6",
         "normal",
         lambda inputs, outputs: math.sqrt(1 / inputs),
     ),
-    "lecun_uniform": Initialiser(
+    "lecun_uniform": Initializer(
         "",
         "uniform from -a to a = sqrt(3 / in), with the same variance; LeCun et al. 1998",
         "uniform",
         lambda inputs, outputs: math.sqrt(3 / inputs),
     ),
-    "zeros": Initialiser("", "0", "uniform", lambda inputs, outputs: 0.0),
-    "array": Initialiser("", "the values of an array that the caller gives", "keep", lambda inputs, outputs: 0.0),
+    "zeros": Initializer("", "0", "uniform", lambda inputs, outputs: 0.0),
+    "array": Initializer("", "the values of an array that the caller gives", "keep", lambda inputs, outputs: 0.0),
 }
 
 
@@ -308,13 +308,13 @@ TABLES: dict[str, dict[str, Any]] = {
     "activation": ACTIVATIONS,
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
-    "initialiser": INITIALISERS,
+    "initializer": INITIALIZERS,
     "output_activation": OUTPUT_ACTIVATIONS,
 }
 
 
 def formulas(kind: str) -> list[tuple[str, str, str, str]]:
-    """(name, parameter text, detail, meaning) of every formula of a kind: activation, loss, optimizer, initialiser, output_activation.
+    """(name, parameter text, detail, meaning) of every formula of a kind: activation, loss, optimizer, initializer, output_activation.
 
     The detail of an optimizer is its slots ("m v", or with the parameter that one starts from, "sum=initial_accumulator_value"), of a loss
     the output activation that it implies, else "".

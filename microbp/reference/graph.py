@@ -195,7 +195,7 @@ class Graph:
             inputs,
             _width("units", given["units"]),
             activation,
-            Spec.parse("initialiser", activation.entry.init if init == "auto" else init),
+            Spec.parse("initializer", activation.entry.init if init == "auto" else init),
             _flag("bias", given.get("bias", "1")),
             _flag("frozen", given.get("frozen", "0")),
             _values("dense", given),

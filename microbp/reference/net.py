@@ -15,7 +15,7 @@ from .nodes import Batch, Run
 from .random import Place, draws
 from .spec import Spec, check_parameter
 
-_INITIALISATION = 1  # the purpose of these random numbers
+_INITIALIZATION = 1  # the purpose of these random numbers
 _NOTES_MAX = 2**24 - 1  # bytes
 
 
@@ -122,7 +122,7 @@ class Net:
         init = self.graph.layers[tensor.layer].init
         normal, scale = init.entry.distribution == "normal", init.entry.scale(tensor.rows, tensor.cols, **init.values)
         layer = list(self.graph.layers).index(tensor.layer)
-        drawn = draws(self.seed, _INITIALISATION, layer, tensor.rows * tensor.cols, normal, self.dtype)
+        drawn = draws(self.seed, _INITIALIZATION, layer, tensor.rows * tensor.cols, normal, self.dtype)
         return [scale * n for n in drawn] if normal else [scale * (2 * u - 1) for u in drawn]
 
     def freeze(self, layer: str | None, frozen: bool) -> None:

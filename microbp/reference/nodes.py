@@ -78,20 +78,20 @@ class Run:
     def _layer_norm(self, node: Node, number: int, x: Matrix) -> Matrix:
         """The statistics of each row (Ba, Kiros & Hinton 2016)."""
         centred = x - row_sum(x) * (1 / x.cols)
-        return self._normalised(node.layer, centred, row_sum(centred * centred) * (1 / x.cols))
+        return self._normalized(node.layer, centred, row_sum(centred * centred) * (1 / x.cols))
 
     def _batch_norm(self, node: Node, number: int, x: Matrix) -> Matrix:
         """The statistics of each column (Ioffe & Szegedy 2015); in inference, and where the layer is frozen, the running ones."""
         layer = node.layer
         if self.training is None or layer.frozen:
-            return self._normalised(layer, x - self.tensors[layer.name, "running_mean"], self.tensors[layer.name, "running_var"])
+            return self._normalized(layer, x - self.tensors[layer.name, "running_mean"], self.tensors[layer.name, "running_var"])
         mean = column_sum(x) * (1 / x.rows)
         centred = x - mean
         variance = column_sum(centred * centred) * (1 / x.rows)
         self.batches.append(Batch(layer, x.rows, mean.data, variance.data))
-        return self._normalised(layer, centred, variance)
+        return self._normalized(layer, centred, variance)
 
-    def _normalised(self, layer: Layer | Norm, centred: Matrix, variance: Matrix) -> Matrix:
+    def _normalized(self, layer: Layer | Norm, centred: Matrix, variance: Matrix) -> Matrix:
         normal = centred / sqrt(variance + layer.settings["eps"])
         return normal * self.tensors[layer.name, "weight"] + self.tensors[layer.name, "bias"]
 

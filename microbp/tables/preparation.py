@@ -17,7 +17,7 @@ from ..core.specs import unknown
 from ..data.arrays import Array
 from ..network.network import Network
 from .errors import Argument, TableError
-from .summary import CLASSES, Summary, refuse_mistakes, summarise
+from .summary import CLASSES, Summary, refuse_mistakes, summarize
 from .table import LARGEST, Table, name_of, to_number
 
 LEVELS = 100  # of a category, the most frequent ones; the others share a column
@@ -201,7 +201,7 @@ def find_target(tables: Iterable[Table], name: str, classify: bool | None = None
     """What is to be predicted, after a look at all rows, whole or in pieces. classify: whether it is a class; None: as it looks."""
     known, where = None, ""
     for table in tables:
-        found = summarise(table, name)
+        found = summarize(table, name)
         known, where = found if known is None else known + found, table.where
     if known is None:
         raise ValueError("there are no rows to learn from")
@@ -216,7 +216,7 @@ def prepare(tables: Iterable[Table], target: Target, drop: Sequence[str] = ()) -
     for table in tables:
         first = first or table
         names = _feature_names(first, target, drop)
-        found = {name: summarise(table, name) for name in names}
+        found = {name: summarize(table, name) for name in names}
         known = {name: known[name] + summary for name, summary in found.items()} if known else found
     if first is None:
         raise ValueError("there are no rows to learn from")

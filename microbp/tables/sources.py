@@ -66,7 +66,7 @@ def default_target(table: Table) -> str:
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a kind are read, and how they are recognised: by their names' endings, else by their first bytes."""
+    """How files of a kind are read, and how they are recognized: by their names' endings, else by their first bytes."""
 
     whole: Callable[[Path], Whole]
     pieces: Callable[[Path, int], Iterator[Table]] | None  # in tables of at most so many rows; None: whole only

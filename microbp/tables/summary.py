@@ -77,7 +77,7 @@ class Summary:
         )
 
 
-def summarise(table: Table, name: str) -> Summary:
+def summarize(table: Table, name: str) -> Summary:
     """What is known of a column."""
     column = table.column(name)
     is_text = column.dtype == object

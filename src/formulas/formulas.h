@@ -4,7 +4,7 @@
  * Letters, here and in formulas.def: z pre-activation, y output of an activation, dz and dy their gradients; o raw
  * output of the network, t target, d = o - t. d_f is the derivative of f.
  *
- * A compiler can vectorise a loop that uses these functions: they use ?: instead of branches, call only inlined
+ * A compiler can vectorize a loop that uses these functions: they use ?: instead of branches, call only inlined
  * functions, and round by adding and subtracting a large constant. They use neither fused multiply-adds nor tables, so
  * every vector width gives the same bits. Functions in capitals replace those of a mathematical library;
  * tests/c/formulas/test_math.c has the error that each may have. NaN in gives NaN out. */
@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Compilers do not vectorise a loop that contains a call. */
+/* Compilers do not vectorize a loop that contains a call. */
 #define FORMULA static inline __attribute__((always_inline))
 
 /* P4(x, a, b, c, d) = a + b x + c x^2 + d x^3, by Horner's rule in x^2 on pairs of coefficients: this halves the

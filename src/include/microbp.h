@@ -21,7 +21,7 @@
  *         y = activation(x W + b). If the named layer exists, only `dense A layer=NAME` is allowed: the layer is used
  *         again, with the same weights. If not, a new layer is made. Then units is required; the defaults of the rest
  *         are layer=dense_K (K counts the dense layers, from 0), activation=identity, init=auto, bias=1, frozen=0, and
- *         the numbers above. init=auto is the initialiser that suits the activation. frozen: see mbp_net_freeze.
+ *         the numbers above. init=auto is the initializer that suits the activation. frozen: see mbp_net_freeze.
  *         lr: the optimizer's learning rate is multiplied by this; 0: the layer does not change. l1, l2: the penalty
  *         l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias). It is part of the gradients, but not of the
  *         losses that the functions report. max_norm: after each update, the incoming weights of each unit are scaled
@@ -204,7 +204,7 @@ typedef struct mbp_trainer mbp_trainer;
 
 /* ---- lists of formulas; files and calls use their names, never their numbers ---- */
 
-typedef enum mbp_kind { MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALISER, MBP_OUTPUT_ACTIVATION } mbp_kind;
+typedef enum mbp_kind { MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER, MBP_OUTPUT_ACTIVATION } mbp_kind;
 
 /* The version of the linked library, such as "0.1.0". MBP_VERSION is the version of this header. */
 MBP_API const char *mbp_version(void);

@@ -1,4 +1,4 @@
-/* Part of kernels.c: functions of each element of one or two matrices, in loops that the compiler vectorises. */
+/* Part of kernels.c: functions of each element of one or two matrices, in loops that the compiler vectorizes. */
 
 /* If no matrix has gaps between its rows, they are treated as one long row. Returns the length of a row. */
 static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
@@ -25,7 +25,7 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     const T p0 = parameters ? (T)parameters[0] : 0; \
     (void)p0
 
-#define ACTIVATION(name, keep, initialiser, text, meaning, forward, backward) \
+#define ACTIVATION(name, keep, initializer, text, meaning, forward, backward) \
     static void forward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
         PARAMETERS; \
         MAP_LOOP(const T z = from[j]; to[j] = forward) \
@@ -67,7 +67,7 @@ static void accumulate(int64_t rows, int64_t n, mbp_view out, mbp_view in, const
     MAP_LOOP(to[j] += from[j])
 }
 
-static void penalise(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+static void penalize(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
     const T p0 = (T)parameters[0], p1 = (T)parameters[1];
     MAP_LOOP(const T w = from[j]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
 }

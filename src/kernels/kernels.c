@@ -50,7 +50,7 @@ const mbp_kernels JOIN(mbp_kernels_, MBP_ISA, DTYPE_NAME) = {
 #include "formulas/formulas.def"
     .copy = copy,
     .accumulate = accumulate,
-    .penalise = penalise,
+    .penalize = penalize,
     .mix = mix,
     .dropout = dropout,
     .accumulate_dropout = accumulate_dropout,

@@ -23,10 +23,10 @@ enum mbp_output_activation {
 #include "formulas/formulas.def"
     OUTPUT_ACTIVATION_COUNT
 };
-enum mbp_initialiser {
-#define INITIALISER(name, ...) INITIALISER_##name,
+enum mbp_initializer {
+#define INITIALIZER(name, ...) INITIALIZER_##name,
 #include "formulas/formulas.def"
-    INITIALISER_COUNT
+    INITIALIZER_COUNT
 };
 enum mbp_optimizer {
 #define OPTIMIZER(name, ...) OPTIMIZER_##name,
@@ -63,7 +63,7 @@ typedef struct mbp_chance {
 /* out (rows, n) from in (rows, n) and random numbers. */
 typedef void (*mbp_random_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
 
-/* A normalisation of x (rows, n): xhat = (x - mean) * inverse, with statistics of each row or of each column, and
+/* A normalization of x (rows, n): xhat = (x - mean) * inverse, with statistics of each row or of each column, and
  * y = gamma xhat + beta. */
 typedef struct mbp_norm {
     int by_row;
@@ -82,7 +82,7 @@ typedef struct mbp_norm {
     void *running;         /* running means of the n columns, then their running variances */
     double momentum;       /* of the running statistics */
 } mbp_norm;
-/* One part of a normalisation, for the rows or columns first to last - 1. */
+/* One part of a normalization, for the rows or columns first to last - 1. */
 typedef void (*mbp_norm_part)(const mbp_norm *norm, int64_t first, int64_t last);
 
 /* At most MBP_LOSS_CHUNK rows of a loss. An mbp_loss returns the sum of weight * row loss, added in row order. If
@@ -150,7 +150,7 @@ typedef struct mbp_kernels {
     mbp_update update[OPTIMIZER_COUNT];
     mbp_measure measure[OPTIMIZER_COUNT];       /* NULL: the optimizer has no trust ratio */
     mbp_map copy, accumulate;                   /* out = in; out += in */
-    mbp_map penalise;                           /* out += p0 sign(in) + p1 in, with sign(0) = 0 */
+    mbp_map penalize;                           /* out += p0 sign(in) + p1 in, with sign(0) = 0 */
     mbp_map mix;                                /* out += p0 (in - out) */
     mbp_random_map dropout, accumulate_dropout; /* out = in mask / (1 - rate); out += that */
     /* out = in + std x normal, by the dtype of the matrices. Computed in double: only the table for double has it. */

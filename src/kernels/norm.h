@@ -1,4 +1,4 @@
-/* Part of kernels.c: normalisation by the statistics of columns (batch_norm) or of rows (layer_norm). Sums are in
+/* Part of kernels.c: normalization by the statistics of columns (batch_norm) or of rows (layer_norm). Sums are in
  * double. A sum over a row has 16 partial sums and one tree. A sum over the rows is in row order, in chunks of
  * NORM_CHUNK rows; the sums of the chunks are added in order. */
 

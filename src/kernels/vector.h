@@ -133,7 +133,7 @@ static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t ap
 #define INTERLEAVE(half, a, b) SHUFFLE(a, b, LANES_OF(half))
 
 /* UNROLL: the loop is unrolled completely. INDEPENDENT: each iteration reads and writes only its own elements, also in
- * place, so the loop may be vectorised. */
+ * place, so the loop may be vectorized. */
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")

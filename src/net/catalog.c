@@ -12,7 +12,7 @@ typedef struct row {
     const char *name, *parameters, *meaning, *detail, *note;
 } row;
 
-#define ACTIVATION(name, keep, initialiser, parameters, meaning, ...) {#name, parameters, meaning, "", #keep},
+#define ACTIVATION(name, keep, initializer, parameters, meaning, ...) {#name, parameters, meaning, "", #keep},
 static const row activations[] = {
 #include "formulas/formulas.def"
 };
@@ -28,8 +28,8 @@ static const row losses[] = {
 static const row optimizers[] = {
 #include "formulas/formulas.def"
 };
-#define INITIALISER(name, parameters, meaning, ...) {#name, parameters, meaning, "", ""},
-static const row initialisers[] = {
+#define INITIALIZER(name, parameters, meaning, ...) {#name, parameters, meaning, "", ""},
+static const row initializers[] = {
 #include "formulas/formulas.def"
 };
 #define OUTPUT_ACTIVATION(name, meaning, ...) {#name, "", meaning, "", ""},
@@ -49,7 +49,7 @@ static const struct {
     [MBP_ACTIVATION] = {activations, ACTIVATION_COUNT, "activation"},
     [MBP_LOSS] = {losses, LOSS_COUNT, "loss"},
     [MBP_OPTIMIZER] = {optimizers, OPTIMIZER_COUNT, "optimizer"},
-    [MBP_INITIALISER] = {initialisers, INITIALISER_COUNT, "initialiser"},
+    [MBP_INITIALIZER] = {initializers, INITIALIZER_COUNT, "initializer"},
     [MBP_OUTPUT_ACTIVATION] = {output_activations, OUTPUT_ACTIVATION_COUNT, "output activation"},
 };
 
@@ -136,9 +136,9 @@ size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text) 
 
 int mbp_activation_keeps_z(int activation) { return *activations[activation].note == 'Z'; }
 
-int mbp_activation_initialiser(int activation) {
+int mbp_activation_initializer(int activation) {
     static const int suits[] = {
-#define ACTIVATION(name, keep, initialiser, ...) INITIALISER_##initialiser,
+#define ACTIVATION(name, keep, initializer, ...) INITIALIZER_##initializer,
 #include "formulas/formulas.def"
     };
     return suits[activation];
@@ -148,12 +148,12 @@ int mbp_loss_activation(int loss) { return find_name(MBP_OUTPUT_ACTIVATION, mbp_
 
 const char *mbp_loss_targets(int loss) { return losses[loss].note; }
 
-mbp_distribution mbp_initialiser_scale(const mbp_formula *initialiser, double in, double out, double *scale) {
-    const double p0 = initialiser->parameters[0];
+mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in, double out, double *scale) {
+    const double p0 = initializer->parameters[0];
     (void)p0;
-    switch (initialiser->row) {
-#define INITIALISER(name, parameters, meaning, distribution, value) \
-    case INITIALISER_##name: *scale = value; return distribution;
+    switch (initializer->row) {
+#define INITIALIZER(name, parameters, meaning, distribution, value) \
+    case INITIALIZER_##name: *scale = value; return distribution;
 #include "formulas/formulas.def"
     }
     return KEEP;

@@ -17,14 +17,14 @@ enum { MBP_SPEC_SIZE = 64 + MBP_PARAMETERS_MAX * (32 + MBP_NUMBER_SIZE) };
 size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text);
 
 int mbp_activation_keeps_z(int activation);     /* 1: backward reads z; 0: it reads y */
-int mbp_activation_initialiser(int activation); /* the row that init=auto chooses */
+int mbp_activation_initializer(int activation); /* the row that init=auto chooses */
 int mbp_loss_activation(int loss);              /* the output activation that it implies */
 const char *mbp_loss_targets(int loss);         /* an interval like "[0,1]", or "SIGNS" or "LABELS" */
 
 typedef enum mbp_distribution { KEEP, UNIFORM, NORMAL } mbp_distribution;
 /* *scale: the standard deviation (NORMAL) or half the width of the interval (UNIFORM) for a weight (in, out). KEEP: the
  * weights stay as they are. */
-mbp_distribution mbp_initialiser_scale(const mbp_formula *initialiser, double in, double out, double *scale);
+mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in, double out, double *scale);
 
 int mbp_optimizer_slots(int optimizer);
 /* The start value of the i-th slot's elements. */

@@ -16,7 +16,7 @@ enum { PURPOSE_INIT = 1 };
 static void init_weight(mbp_net *net, int index) {
     const mbp_layer *layer = &net->layer[index];
     double scale = 0, draws[256];
-    mbp_distribution distribution = mbp_initialiser_scale(&layer->initialiser, (double)layer->in, (double)layer->out,
+    mbp_distribution distribution = mbp_initializer_scale(&layer->initializer, (double)layer->in, (double)layer->out,
                                                           &scale);
     if (distribution == KEEP)
         return;

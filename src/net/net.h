@@ -61,7 +61,7 @@ typedef struct mbp_layer {
     int64_t running;      /* batch_norm: offset of the running means in the buffers; the variances follow; -1: none */
     int frozen;
     double setting[MBP_PARAMETERS_MAX];  /* in the order of mbp_layer_settings */
-    mbp_formula activation, initialiser; /* only of MBP_NODE_DENSE */
+    mbp_formula activation, initializer; /* only of MBP_NODE_DENSE */
 } mbp_layer;
 
 typedef struct mbp_output {

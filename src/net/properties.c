@@ -68,7 +68,7 @@ static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
     info->l2 = layer->setting[MBP_LAYER_L2];
     info->max_norm = layer->setting[MBP_LAYER_MAX_NORM];
     put_spec(info->activation, MBP_ACTIVATION, &layer->activation);
-    put_spec(info->init, MBP_INITIALISER, &layer->initialiser);
+    put_spec(info->init, MBP_INITIALIZER, &layer->initializer);
 }
 
 static void put_norm(mbp_layer_info *info, const mbp_layer *layer) {

@@ -153,12 +153,12 @@ static mbp_status name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name) {
     return mbp_name_layer(c, layer, name, statements[layer->kind].word);
 }
 
-/* "auto" is the initialiser that suits the activation. */
-static mbp_status read_initialiser(mbp_cursor *c, mbp_slice spec, mbp_layer *layer) {
-    layer->initialiser.row = mbp_activation_initialiser(layer->activation.row);
+/* "auto" is the initializer that suits the activation. */
+static mbp_status read_initializer(mbp_cursor *c, mbp_slice spec, mbp_layer *layer) {
+    layer->initializer.row = mbp_activation_initializer(layer->activation.row);
     if (!spec.length || mbp_slice_is(spec, "auto"))
         return MBP_OK;
-    return mbp_read_formula(c, MBP_INITIALISER, spec, &layer->initialiser);
+    return mbp_read_formula(c, MBP_INITIALIZER, spec, &layer->initializer);
 }
 
 static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
@@ -175,7 +175,7 @@ static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *f
         status = mbp_read_formula(c, MBP_ACTIVATION, activation.length ? activation : mbp_slice_of("identity"),
                                   &layer->activation);
     if (status == MBP_OK)
-        status = read_initialiser(c, found->text[INIT], layer);
+        status = read_initializer(c, found->text[INIT], layer);
     if (status == MBP_OK)
         status = mbp_read_switch(c, found->text[BIAS], &bias);
     if (status == MBP_OK)
@@ -320,7 +320,7 @@ static void put_layer(mbp_writer *w, const mbp_layer *layer) {
     if (layer->kind == MBP_NODE_DENSE) {
         put(w, " units=%lld", (long long)layer->out);
         put_formula(w, " activation=", MBP_ACTIVATION, &layer->activation);
-        put_formula(w, " init=", MBP_INITIALISER, &layer->initialiser);
+        put_formula(w, " init=", MBP_INITIALIZER, &layer->initializer);
         put(w, " bias=%d", layer->bias >= 0);
     }
     put(w, " frozen=%d", layer->frozen);

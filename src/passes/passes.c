@@ -139,7 +139,7 @@ static void backward_penalty(const pass *p, const mbp_layer *layer) {
     const mbp_view w = {element(p, p->net->block, layer->weight), layer->out};
     pass weights = *p;
     weights.rows = layer->in;
-    run_map(&weights, p->net->kernels->penalise, layer->out, g, w, parameters);
+    run_map(&weights, p->net->kernels->penalize, layer->out, g, w, parameters);
     *p->nonfinite |= !p->net->kernels->finite(layer->in * layer->out, g.at);
 }
 

@@ -74,7 +74,7 @@ def test_kernels_of_every_variant_at_every_edge_size(kernels, dtype):
     kernels[dtype].result()
 
 
-# Every standard from C89 to C++20 understands it: no designated initialisers, no declarations after statements.
+# Every standard from C89 to C++20 understands it: no designated initializers, no declarations after statements.
 PROGRAM = """
 #include <microbp.h>
 

@@ -20,7 +20,7 @@ MACROS = {
     "activation": "ACTIVATION",
     "loss": "(?:ROW_)?LOSS",
     "optimizer": "(?:TRUST_)?OPTIMIZER",
-    "initialiser": "INITIALISER",
+    "initializer": "INITIALIZER",
     "output_activation": "(?:ROW_)?OUTPUT_ACTIVATION",
 }
 
@@ -56,7 +56,7 @@ def test_reference_says_what_formulas_def_says():
     assert said == found
 
 
-@pytest.mark.parametrize("kind", ["activation", "loss", "initialiser"])
+@pytest.mark.parametrize("kind", ["activation", "loss", "initializer"])
 def test_a_meaning_has_every_parameter_of_its_row(kind):
     for name, parameters, _, meaning in _core.formulas(kind):
         assert set(re.findall(r"(\w+)=", parameters)) <= set(re.findall(r"\w+", meaning)), name
@@ -120,9 +120,9 @@ def test_output_activations(backend, activation):
     np.testing.assert_allclose(out, [cases.OUTPUT_ACTIVATION_POINTS[activation]], rtol=1e-15)
 
 
-@pytest.mark.parametrize("name", cases.INITIALISERS)
+@pytest.mark.parametrize("name", cases.INITIALIZERS)
 def test_initial_weights_have_the_rows_spread(backend, name):
-    spec, spread = cases.INITIALISERS[name]
+    spec, spread = cases.INITIALIZERS[name]
     net = BACKENDS[backend].Net(f"input 60\ndense 0 units=80 init={spec}\noutput 1", "float64", 3)
     weight, bias = np.split(np.asarray(memoryview(net.params)), [4800])
     # The mean of n draws is off by 1/sqrt(n) of a deviation or so, their standard deviation by half that: 4 of these.

@@ -241,7 +241,7 @@ def test_init_and_decay(backend, kind):
 # ---- frozen ----
 
 
-def test_a_frozen_batch_norm_normalises_by_its_running_statistics(backend):
+def test_a_frozen_batch_norm_normalizes_by_its_running_statistics(backend):
     net = random_net("batch", backend)
     t, (x, y) = bp.Trainer(net, "mse", bp.SGD(lr=0.01)), batch()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The optimizers as users meet them: their settings, their state from step to step, and what they minimise."""
+"""The optimizers as users meet them: their settings, their state from step to step, and what they minimize."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_a_loss_serves_one_update(backend):
     assert np.isnan(t._engine._core.get("last_loss"))
 
 
-# ---- what they minimise: two parameters, with the gradient written into t.grads ----
+# ---- what they minimize: two parameters, with the gradient written into t.grads ----
 
 
 def rosenbrock(a: float, b: float) -> tuple[float, float, float]:
@@ -250,7 +250,7 @@ def valley(a: float, b: float) -> tuple[float, float, float]:
     return (along**2 + 1000 * across**2) / 2, (along + 2000 * across) / 5**0.5, (2 * along - 1000 * across) / 5**0.5
 
 
-def minimise(f: Callable[[float, float], tuple[float, float, float]], start: tuple[float, float], optimizer, steps: int) -> float:
+def minimize(f: Callable[[float, float], tuple[float, float, float]], start: tuple[float, float], optimizer, steps: int) -> float:
     """The smallest value on the way."""
     t = bp.Trainer(bp.mlp([1, 1], dtype="float64", seed=0), "mse", optimizer)
     t.net.params[:], lowest = start, np.inf
@@ -297,7 +297,7 @@ REACHED = {
 
 
 @pytest.mark.parametrize("row", cases.OPTIMIZERS)
-def test_minimises(row):
+def test_minimizes(row):
     for (f, start), (lr, reached, *steps) in zip(FUNCTIONS.items(), REACHED[row], strict=True):
-        lowest = minimise(f, start, specs.OptimizerSpec(row, lr=lr, weight_decay=0.0), *(steps or [5000]))
+        lowest = minimize(f, start, specs.OptimizerSpec(row, lr=lr, weight_decay=0.0), *(steps or [5000]))
         assert lowest <= reached, f.__name__

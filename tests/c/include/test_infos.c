@@ -149,13 +149,13 @@ static void test_refused(void) {
     mbp_net_free(net);
 }
 
-/* Every activation and initialiser, with numbers that are long to write, fits into MBP_SPEC_MAX. */
+/* Every activation and initializer, with numbers that are long to write, fits into MBP_SPEC_MAX. */
 static void test_specs_fit(void) {
     static const struct {
         mbp_kind kind;
         const char *graph;
     } kinds[] = {{MBP_ACTIVATION, "input 1\ndense 0 units=1 activation=%s\noutput 1\n"},
-                 {MBP_INITIALISER, "input 1\ndense 0 units=1 init=%s\noutput 1\n"}};
+                 {MBP_INITIALIZER, "input 1\ndense 0 units=1 init=%s\noutput 1\n"}};
     for (int k = 0; k < 2; k++)
         for (int i = 0; mbp_formula_name(kinds[k].kind, i); i++) {
             const char *parameters = mbp_formula_parameters(kinds[k].kind, i);

@@ -183,7 +183,7 @@ static void test_one_column(mbp_dtype dtype) {
     }
 }
 
-/* An initialiser without strides, as it is written by mistake. */
+/* An initializer without strides, as it is written by mistake. */
 static void test_forgotten_strides(void) {
     float x[2][COLS] = {{1, 2, 3, 4}, {5, 6, 7, 8}}, y[2][COLS];
     const mbp_array a = {.data = x, .dtype = MBP_F32, .rows = 2, .cols = COLS}, out = mbp_f32(y, 2, COLS);

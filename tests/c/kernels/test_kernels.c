@@ -252,12 +252,12 @@ static void test_maps(void) {
         check_map("activation", row, forward, 0, parameters);
         check_map("derivative", row, backward, 1, parameters);
     }
-    mbp_map penalise[VARIANTS_MAX], mix[VARIANTS_MAX];
+    mbp_map penalize[VARIANTS_MAX], mix[VARIANTS_MAX];
     for (int v = 0; v < variant_count; v++) {
-        penalise[v] = variants[v]->penalise;
+        penalize[v] = variants[v]->penalize;
         mix[v] = variants[v]->mix;
     }
-    check_map("penalty", 0, penalise, 1, (const double[]){0.25, 0.5});
+    check_map("penalty", 0, penalize, 1, (const double[]){0.25, 0.5});
     check_map("average", 0, mix, 1, (const double[]){0.25});
     for (int row = 0; row < OUTPUT_ACTIVATION_COUNT; row++) {
         mbp_map output[VARIANTS_MAX];

@@ -43,7 +43,7 @@ static const struct {
     {IN "dense 0 units=2 activation=leaky_relu(slope=-1)\n" OUT, "[0,inf)"},
     {IN "dense 0 units=2 activation=elu(alpha=inf)\n" OUT, "alpha=inf"},
     {IN "dense 0 units=2 activation=elu(alpha=1\n" OUT, "')'"},
-    {IN "dense 0 units=2 init=orthogonal\n" OUT, "unknown initialiser"},
+    {IN "dense 0 units=2 init=orthogonal\n" OUT, "unknown initializer"},
     {IN "dense 0 units=2 init=normal(std=x)\n" OUT, "no number"},
     {IN "dense 0 units=2 bias=2\n" OUT, "0 or 1, not \"2\""},
     {IN "dense 0 units=2 frozen=yes\n" OUT, "0 or 1, not \"yes\""},

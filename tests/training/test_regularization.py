@@ -168,12 +168,12 @@ def test_a_layers_lr_is_a_factor_of_the_optimizers(backend, optimizer):
 
 
 def test_penalties_are_in_the_gradient_and_not_in_the_loss(backend):
-    plain, penalised = trainer(backend), trainer(backend, {"l1": 0.03, "l2": 0.2})
-    for t in (plain, penalised):
+    plain, penalized = trainer(backend), trainer(backend, {"l1": 0.03, "l2": 0.2})
+    for t in (plain, penalized):
         t.net.tensors["below.weight"][0, :2] = 0, -0.0
-    assert penalised.backward(X, Y, WEIGHT) == plain.backward(X, Y, WEIGHT) == penalised.evaluate(X, Y, WEIGHT)
-    added = {name: a - b for (name, a), b in zip(tensors(penalised).items(), tensors(plain).values(), strict=True)}
-    w = penalised.net.tensors["below.weight"]
+    assert penalized.backward(X, Y, WEIGHT) == plain.backward(X, Y, WEIGHT) == penalized.evaluate(X, Y, WEIGHT)
+    added = {name: a - b for (name, a), b in zip(tensors(penalized).items(), tensors(plain).values(), strict=True)}
+    w = penalized.net.tensors["below.weight"]
     np.testing.assert_allclose(added.pop("below.weight"), 0.03 * np.sign(w) + 0.2 * w, atol=1e-15)
     assert not any(part.any() for part in added.values())
 
