@@ -1,21 +1,22 @@
-"""microbp beside every installed peer, on the same work in the same run.
+"""Compares microbp with every installed peer, on the same work in the same run.
 
     python bench/compare.py [--nets xs s ...] [--work step ...] [--peers numpy ...] [--threads 2] [--json FILE] [--picture FILE]
 
 Work: float32, relu, Adam with lr 1e-3; mean squared error for one output, else cross-entropy with integer labels. `step` is a training step
-called from Python on NumPy arrays, with the loss as a float; `epoch` is a step inside an epoch of shuffled minibatches; `predict_1` and
-`predict_1024` take NumPy rows to NumPy outputs. Before it is timed, each contender starts from the same weights and must give the losses
-and outputs of a computation in float64.
+called from Python on NumPy arrays that returns the loss as a float; `epoch` is a step inside an epoch of shuffled minibatches; `predict_1`
+and `predict_1024` predict NumPy outputs from NumPy rows. Before the timing, each contender starts with the same weights, and its losses and
+outputs must agree with a float64 computation.
 
-Method: each contender lives in a process of its own, because XLA and BLAS read their settings on import, because their threads and caches
-must not meet, and because one that fails or compiles forever must not stop the others. All are pinned to the same CPUs and take turns, a
-round of about 60 ms each; those that wait, sleep. Reported are medians over the rounds, and the ratio of the same round,
-fastest peer's time / microbp's time: its median, and the interval that holds the middle 95 % of the rounds. Where a call is longer than a
-round, a contender that is twice as slow as the fastest peer takes part in the first 5 rounds only.
+Method: each contender has its own process, because XLA and BLAS read their settings on import, because contenders must not share threads
+and caches, and because one that fails or never stops compiling must not stop the others. All are pinned to the same CPUs and take turns of
+about 60 ms; waiting contenders sleep. A round is a turn of each. The report gives medians over the rounds, and the ratio within a round,
+fastest peer's time / microbp's time: its median, and the interval of the middle 95 % of the rounds. If a call takes longer than a turn,
+contenders that take more than twice the time of the fastest peer take part in the first 5 rounds only.
 
-Limit: the share of the time that the arithmetic or the memory traffic must take at the speed that kernels/peaks.c measures in this run,
-whichever is more. Counted are 2 operations per multiply-add of the products (of which a training step has three per layer, the first layer
-two), 28 bytes per parameter for Adam, and 4 per weight for each pass that reads it.
+Limit: the least time that the machine needs, as a fraction of microbp's time. It is the time for the arithmetic or for the memory traffic,
+whichever is larger, at the speeds that kernels/peaks.c measures in the same run. It counts 2 operations per multiply-add of the matrix
+products (a training step has three products per layer, the first layer two), 28 bytes per parameter for Adam, and 4 bytes per weight for
+each pass that reads it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of this process, which only checks; the contenders have settings of their own
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # must be set before NumPy is imported; only for this process, which checks results
 
 import report
 from contenders import ENTRIES, OURS, OURS_IN_C, PEERS, versions
@@ -39,24 +40,24 @@ from contenders.work import KINDS, NETS
 
 from kernels import machine, peaks
 
-ROUND_SECONDS = 0.06  # for each contender: long against the clock and the scheduler
-LEAST_ROUNDS, QUICK_ROUNDS = 21, 3  # fewer than the first give no interval worth the name
-SLOW_ROUNDS = 5  # of a contender that is not near the fastest, where a call is long
+ROUND_SECONDS = 0.06  # a contender's turn: much longer than clock resolution and scheduling delays
+LEAST_ROUNDS, QUICK_ROUNDS = 21, 3  # fewer than 21 rounds give no meaningful interval
+SLOW_ROUNDS = 5  # for slow contenders, if a call takes longer than a turn
 QUICK_NETS = ("xs", "s", "m")
 
 
 def settle(cpu: int, threads: int) -> None:
-    """Pins this process and all that it starts to as many CPUs as threads, and limits their libraries to them."""
+    """Pins this process and its children to as many CPUs as threads, and limits the threads of their libraries."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {(cpu + k) % (os.cpu_count() or 1) for k in range(threads)})
     os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # else it keeps a pool of processes
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # otherwise torch.compile keeps a pool of processes
     if threads == 1:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 class Comparison:
-    """A run: the processes that are alive, and what was found."""
+    """A run: its processes and results."""
 
     def __init__(self, peers: list[str], threads: int, rounds: int) -> None:
         self.threads, self.rounds = threads, rounds
@@ -72,7 +73,7 @@ class Comparison:
             process.close()
 
     def measure(self, net: str, kinds: list[str], limits: peaks.Peaks) -> None:
-        """The rows of a net, one per kind of work."""
+        """Measures a net; adds a row for each kind of work."""
         print(f"{net} ...", end="", file=sys.stderr, flush=True)
         ready = self._prepare(net)
         for kind in kinds:
@@ -83,7 +84,7 @@ class Comparison:
         print(f"\r{'':20}\r", end="", file=sys.stderr, flush=True)
 
     def _prepare(self, net: str) -> list[str]:
-        """The contenders that do this net's work."""
+        """Prepares a net; returns the contenders that compute it correctly."""
         right, ready = expected(net), []
         for name in list(self.processes):
             try:
@@ -98,14 +99,14 @@ class Comparison:
         return ready
 
     def _fail(self, net: str, name: str, failed: ContenderError) -> None:
-        """Notes it; a process that is no more is replaced, for the next net."""
+        """Records a failure. If the process has ended, starts a new one for the next net."""
         self.failures.append(report.Failure(net, name, str(failed)))
         if not self.processes[name].alive():
             self.processes[name].close()
             self.processes[name] = Process(name, self.threads)
 
     def _rounds(self, net: str, ready: list[str], kind: str) -> dict[str, list[float]]:
-        """Seconds per unit of each contender in each round."""
+        """The seconds of each contender in each round: per call, or for "epoch" per step."""
         units = NETS[net].steps if kind == "epoch" else 1
         counts: dict[str, int] = {}
         times: dict[str, list[float]] = {name: [] for name in ready}
@@ -124,7 +125,7 @@ class Comparison:
 
 
 def _near(times: dict[str, list[float]], short: float) -> list[str]:
-    """The contenders that go on: those below so many seconds, and those not twice as slow as the fastest peer."""
+    """The contenders that continue: microbp, and those that take at most `short` seconds or at most twice the fastest peer's time."""
     first = {name: statistics.median(seconds[:SLOW_ROUNDS]) for name, seconds in times.items()}
     bound = max(short, 2 * min((seconds for name, seconds in first.items() if name in PEERS), default=0))
     return [name for name, seconds in first.items() if name == OURS or seconds <= bound]
@@ -132,23 +133,23 @@ def _near(times: dict[str, list[float]], short: float) -> list[str]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", nargs="+", choices=NETS, metavar="NET", help=f"of {', '.join(NETS)}; default: all")
-    parser.add_argument(
-        "--work", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=f"of {', '.join(KINDS)}; default: all"
-    )
+    parser.add_argument("--nets", nargs="+", choices=NETS, metavar="NET", help=f"{', '.join(NETS)} (default: all)")
+    parser.add_argument("--work", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=f"{', '.join(KINDS)} (default: all)")
     peers = list(PEERS)
-    parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER", help=f"of {', '.join(peers)}; default: all")
-    parser.add_argument("--threads", type=int, default=1, choices=(1, 2), help="and as many CPUs (default: %(default)s)")
-    parser.add_argument("--cpu", type=int, default=0, help="the first CPU (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, help=f"at least {LEAST_ROUNDS}, the default")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds, and {', '.join(QUICK_NETS)} unless --nets says else")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times there")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the times there (needs matplotlib)")
+    parser.add_argument("--peers", nargs="*", choices=peers, default=peers, metavar="PEER", help=f"{', '.join(peers)} (default: all)")
+    parser.add_argument("--threads", type=int, default=1, choices=(1, 2), help="number of threads and CPUs (default: %(default)s)")
+    parser.add_argument("--cpu", type=int, default=0, help="number of the first CPU (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help=f"rounds, at least {LEAST_ROUNDS} (default: {LEAST_ROUNDS})")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds, and the nets {', '.join(QUICK_NETS)} unless --nets is given"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times to FILE")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the times to FILE (needs matplotlib)")
     options = parser.parse_args()
     options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else LEAST_ROUNDS)
     options.nets = options.nets or list(QUICK_NETS if options.quick else NETS)
     if options.rounds < LEAST_ROUNDS and not options.quick:
-        parser.error(f"--rounds must be at least {LEAST_ROUNDS} for the interval to mean something")
+        parser.error(f"--rounds must be at least {LEAST_ROUNDS}, for a meaningful interval")
     if options.picture and not importlib.util.find_spec("matplotlib"):
         parser.error("--picture needs matplotlib: python -m pip install matplotlib")
     return options
@@ -164,7 +165,7 @@ def main() -> None:
             for net in options.nets:
                 comparison.measure(net, options.work, peaks.measure(program, NETS[net].parameters, options.threads))
     except KeyboardInterrupt:
-        print("interrupted; so far:", file=sys.stderr)
+        print("interrupted; results so far:", file=sys.stderr)
     finally:
         comparison.close()
     command = shlex.join(["python", "bench/compare.py", *sys.argv[1:]])
@@ -175,7 +176,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(report.as_json(found), encoding="utf-8")
     if options.picture:
-        import picture  # and with it matplotlib
+        import picture  # imports matplotlib
 
         picture.draw(found, options.picture)
 

@@ -1,4 +1,4 @@
-"""The picture of what bench/compare.py found: a row per net, a mark per contender, the time on a logarithmic axis."""
+"""Draws the results of bench/compare.py: a row per net, a mark per contender, times on a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TITLES = {"step": "One training step, called from Python", "epoch": "A step insi
 
 
 def draw(found: report.Report, path: Path) -> None:
-    """Writes the picture; its format is the file's suffix."""
+    """Saves the picture; the file's extension chooses the format."""
     kinds = [kind for kind in TITLES if any(row.kind == kind for row in found.rows)]
     nets = list(dict.fromkeys(row.net for row in found.rows))
     figure = Figure(figsize=(1.4 + 4.4 * len(kinds), 1.5 + 0.5 * len(nets)), layout="constrained")
@@ -35,7 +35,7 @@ def draw(found: report.Report, path: Path) -> None:
         axes.set_title(TITLES[kind], loc="left", fontsize=11)
         axes.set_title(report.RATIO.replace("/ ", "/\n"), loc="right", fontsize=8)
     panels[0].set_yticks(range(len(nets)), [f"{NETS[net]}\nbatch {NETS[net].batch}" for net in nets], fontsize=8)
-    panels[0].set_ylim(len(nets) - 0.5, -0.6)  # the first on top
+    panels[0].set_ylim(len(nets) - 0.5, -0.6)  # the first net on top
     handles, labels = _legend(panels)
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.savefig(path, dpi=150)
@@ -67,7 +67,7 @@ def _panel(axes: Axes, rows: dict[str, report.Row], nets: list[str]) -> None:
 
 
 def _label(axes: Axes, row: report.Row, y: int) -> None:
-    """A line from the fastest to the slowest, microbp's time above its mark, and the ratio at the right."""
+    """Draws a line from the fastest to the slowest, microbp's time above its mark, and the ratio on the right."""
     seconds = [row.median(name) for name in row.times if name != OURS_IN_C]
     axes.plot([report.MICRO * min(seconds), report.MICRO * max(seconds)], [y, y], color="#cccccc", linewidth=1, zorder=1)
     ours = report.MICRO * row.median(OURS)
@@ -81,7 +81,7 @@ def _times(ratio: float) -> str:
 
 
 def _time(microseconds: float, form: str = "#.3g") -> str:
-    """With the unit that suits it."""
+    """A time with a suitable unit."""
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if microseconds >= size:
             return f"{microseconds / size:{form}} {unit}".replace(". ", " ")

@@ -1,4 +1,4 @@
-"""What bench/compare.py found: medians, ratios and shares, as text and as JSON."""
+"""The results of bench/compare.py: medians, ratios and shares of the limit, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATIO = "fastest peer's time / microbp's time"
 
 
 class Failure(NamedTuple):
-    """A contender that could not do a net's work, and why."""
+    """A contender that failed on a net, and why."""
 
     net: str
     name: str
@@ -23,7 +23,7 @@ class Failure(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A net and a kind of work: the seconds per unit of each contender in each round, and the least time by the machine's limits."""
+    """A net and a kind of work: the seconds per unit of each contender in each round, and the least time that the machine allows."""
 
     net: str
     kind: str
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     peaks: Peaks
 
     def median(self, name: str) -> float:
-        """Seconds of a contender."""
+        """The median seconds of a contender."""
         return float(np.median(self.times[name]))
 
     def fastest(self) -> str | None:
@@ -49,7 +49,7 @@ class Row(NamedTuple):
         return float(low), float(middle), float(high)
 
     def share(self) -> float:
-        """How much of microbp's time the limit would take."""
+        """The limit as a fraction of microbp's time."""
         return self.limit / self.median(OURS)
 
 
@@ -66,9 +66,10 @@ class Report(NamedTuple):
 
 
 def text(found: Report, order: list[str]) -> str:
-    """The tables, one per kind of work, and what did not take part."""
+    """The tables, one per kind of work, and the contenders that are missing or failed."""
     names = [name for name in order if any(name in row.times for row in found.rows)]
-    parts = [f"{found.machine}\n{found.command}\n{found.threads} thread(s), {found.rounds} rounds; medians in microseconds; ratio: {RATIO}"]
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    parts = [f"{found.machine}\n{found.command}\n{threads}, {found.rounds} rounds; medians in microseconds; ratio: {RATIO}"]
     parts += [_table(kind, [row for row in found.rows if row.kind == kind], names) for kind in KINDS]
     parts.append(_limits(found.rows))
     parts.append("\n".join(f"{name} on {net}: {reason}" for net, name, reason in found.failures))
@@ -111,7 +112,7 @@ def figures(value: float) -> str:
 
 
 def as_json(found: Report) -> str:
-    """Everything, all rounds included; times in seconds."""
+    """Everything, including each round; times in seconds."""
     rows = [_row_as_json(row) for row in found.rows]
     return json.dumps(found._asdict() | {"rows": rows, "failures": [failure._asdict() for failure in found.failures]}, indent=1) + "\n"
 

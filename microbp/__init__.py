@@ -1,7 +1,7 @@
 """microbp: small and medium dense networks, trained in C, with a readable reference in Python.
 
-A network is a graph of dense layers: bp.mlp for a chain, else bp.Input, bp.Dense, ... and bp.Network. A bp.Trainer has a loss and an
-optimizer for it. Every public name is in dir(bp), and explains itself: help(bp.Trainer), help(bp.Loss), help(bp.Adam).
+bp.mlp builds a chain of dense layers; bp.Input, bp.Dense, ... and bp.Network build any acyclic graph of layers. A bp.Trainer trains a
+network with a loss and an optimizer. dir(bp) lists the public names; help explains each: help(bp.Trainer), help(bp.Loss), help(bp.Adam).
 
 >>> X = np.random.default_rng(0).normal(size=(200, 2))
 >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
@@ -13,14 +13,13 @@ optimizer for it. Every public name is in dir(bp), and explains itself: help(bp.
 (200, 2)
 """
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .core import backend
 from .core import threads as threads
 
-if TYPE_CHECKING:  # the public names, as type checkers want them: `as` says that they are meant for users
+if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as exported
     from . import plot as plot
     from .core.backend import get_include as get_include
     from .core.backend import get_library_dir as get_library_dir
@@ -87,7 +86,7 @@ if TYPE_CHECKING:  # the public names, as type checkers want them: `as` says tha
     from .training.lr_find import lr_find as lr_find
     from .training.trainer import Trainer as Trainer
 
-else:  # the same names at run time, each imported when it is first used: `microbp --help` needs no NumPy
+else:  # the same names at run time, each imported on first use: `microbp --help` needs no NumPy
     _NAMES = {
         "core.backend": "get_include get_library_dir",
         "core.specs": "Init Loss",
@@ -109,7 +108,7 @@ else:  # the same names at run time, each imported when it is first used: `micro
         "training.trainer": "Trainer",
     }
     _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
-    _MODULES = {"plot": "plot", "schedules": "settings.schedules"}  # not in __all__: a star import would need matplotlib
+    _MODULES = {"plot": "plot", "schedules": "settings.schedules"}  # not in __all__, because then a star import would need matplotlib
 
     __all__ = sorted(_HOME)
 
@@ -117,15 +116,20 @@ else:  # the same names at run time, each imported when it is first used: `micro
         if name in _MODULES:
             return import_module(f".{_MODULES[name]}", __name__)
         if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+            from .core.text import nearest  # imported here, so that bp has no public name `nearest`
+
+            near = nearest(name, [*_HOME, *_MODULES])
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            # obj=None, because with obj Python would append its own suggestion, which for Adma is AdamW.
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name, obj=None)
         globals()[name] = value = getattr(import_module(f".{_HOME[name]}", __name__), name)
         return value
 
     def __dir__() -> list[str]:
-        return __all__
+        return sorted([*__all__, *_MODULES, "threads"])
 
 
 __version__ = "0.1.0"
 
-backend.load()  # import fails where the extension is missing, not the first network
+backend.load()  # a missing extension fails here, not at the first network
 threads.announce(backend.resolve(None))

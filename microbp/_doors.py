@@ -1,6 +1,6 @@
-"""Doors: functions of higher floors that methods of lower floors lead to, each imported when the method is called.
+"""Doors: functions on higher floors that methods on lower floors call. Each is imported when its method is called.
 
-This table is the one exception to the floors: any file may import it, and it alone names what stands above.
+This table is the only exception to the rule of floors: any file may import it, and only this file names functions on higher floors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DOORS = {
 
 
 def door(method: str) -> Callable[..., Any]:
-    """The function that does the work of a method: door("RangeTest.plot")(result, ax)."""
+    """The function that implements a method: door("RangeTest.plot")(result, ax)."""
     module, _, function = _DOORS[method].rpartition(".")
     found: Callable[..., Any] = getattr(import_module(f".{module}", __package__), function)
     return found

@@ -1,7 +1,7 @@
-"""The tables that tests run over: every formula once, graph shapes, kernel variants, dtypes and tolerances.
+"""Tables for tests: all formulas, kernel variants, dtypes, tolerances, widths.
 
-A formula is one row here, one row in src/formulas/formulas.def and one entry in microbp/reference/formulas.py; test_formulas.py holds the
-three equal.
+A formula is one row here, one row in src/formulas/formulas.def and one entry in microbp/reference/formulas.py; test_formulas.py checks that
+the three are the same.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from microbp.core import _core
 INF = math.inf
 Array = np.ndarray
 
-# Random tests draw from this seed; MICROBP_SEED=n replays a run.
+# The seed of random tests; MICROBP_SEED=n repeats a run.
 SEED = int(os.environ.get("MICROBP_SEED", "0"))
+LONG = "MICROBP_LONG" in os.environ  # set by tests/long: all sizes, many repetitions
 
 EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
-TINY = {"float32": 2.0**-126, "float64": 2.0**-1022}  # below the smallest normal number results may be flushed to zero
+TINY = {"float32": 2.0**-126, "float64": 2.0**-1022}  # the smallest normal number: smaller results may be flushed to zero
 DTYPES = tuple(EPS)
 ISAS = tuple(name for name, runs in _core.isas().items() if runs)
-WITHOUT_FMA = ("sse2",)  # the variant that rounds a product before it adds it
+WITHOUT_FMA = ("sse2",)  # this variant rounds each product before adding it
 FMA_ISAS = tuple(name for name in ISAS if name not in WITHOUT_FMA)
 
-# Tolerances, in units of eps times the scale that stands beside them in the tests.
-# Times the condition scale of magnitudes.py, which counts each rounding once: n roundings of a sum grow to about sqrt(n) of them, and
-# functions are right to 2 or 3 units in the last place. Over 2,300 graphs the worst was 4.
+# Tolerances, in units of eps times the scale that the tests multiply them by.
+# DIFFERENTIAL: times the error scale of rounding_bounds.py, which counts one rounding per operation. The n roundings of a sum add up to
+# about sqrt(n), and functions have errors of 2 or 3 units in the last place. The largest ratio in 2,300 graphs was 4.
 DIFFERENTIAL = 16
-ORACLE = 1e-12 / EPS["float64"]  # reference against NumPy in float64: sums of NumPy's order against exactly rounded ones
-LOSS_ERROR = 8  # times the loss: one exp and one log of 2 ulp each, and three roundings
-ROW_SUM_ERROR = 4  # softmax: the sum of the exponentials and one division each
+ORACLE = 1e-12 / EPS["float64"]  # reference against NumPy in float64: sums in NumPy's order against exactly rounded sums
+LOSS_ERROR = 8  # times the loss: one exp and one log with an error of 2 ulp each, and three roundings
+ROW_SUM_ERROR = 4  # softmax: errors from the sum of exponentials and from one division per element
 
 WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)  # around every vector width and tile
 BATCHES = (1, 2, 3, 7, 8, 33)
@@ -46,7 +47,7 @@ BATCHES = (1, 2, 3, 7, 8, 33)
 
 @dataclass(frozen=True)
 class Activation:
-    """spec as tests use it; points: (z, y, dy/dz) by hand; kinks: the z where dy/dz jumps; slope, bend: bounds of |dy/dz|, |d2y/dz2|."""
+    """spec: used in tests; points: (z, y, dy/dz) by hand; kinks: each z where dy/dz jumps; slope, bend: bounds of |dy/dz|, |d2y/dz2|."""
 
     spec: str
     points: list[tuple[float, float, float]]
@@ -96,10 +97,10 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Loss:
-    """points: (raw outputs, targets, the row's loss, its gradient) by hand; targets(random, rows, width) draws valid ones.
+    """points: (raw outputs, targets, the row's loss, its gradient) by hand; targets(random, rows, width) draws valid targets.
 
-    For error bounds, per output: terms(o, t), the sum of |terms| that make the value; slope_terms(o, t), the same of the derivative;
-    bend(o), a bound of the second derivative. kink(o, t): how far the derivative's jump is.
+    For error bounds, per output: terms(o, t), the sum of |terms| of the value; slope_terms(o, t), the same for the derivative; bend(o), a
+    bound of the second derivative. kink(o, t): the distance to the jump of the derivative.
     """
 
     spec: str
@@ -215,11 +216,11 @@ LOSSES = {
         _probability_rows,
         lambda o, t: (0.9 * t + 0.1 / o.shape[1]) * (abs(o) + abs(o).max(axis=1, keepdims=True) + math.log(o.shape[1])),
         lambda o, t: _softmax(o) + t + 0.1 / o.shape[1],
-        lambda o: 0.5,  # of p_j by all o together: 2 p_j (1 - p_j)
+        lambda o: 0.5,  # the sum of |derivatives| of p_j by all o: 2 p_j (1 - p_j)
     ),
 }
 
-# More points as in Loss, under the losses' defaults: hard targets, which large outputs meet exactly.
+# More points, for losses with default parameters, so without label smoothing. Some outputs are so large that the prediction is 0 or 1.
 HARD_POINTS = {
     "bce": [
         ([0, 0], [1, 0.25], math.log(2), [-0.25, 0.125]),
@@ -237,14 +238,14 @@ HARD_POINTS = {
 
 
 def own_mse(outputs: Array, targets: Array, weight: Array | None) -> tuple[float, Array]:
-    """mse as a user would write it."""
+    """mse as a custom loss."""
     share = (np.ones(len(outputs)) if weight is None else weight)[:, None]
     share = share / share.sum() / outputs.shape[1]
     difference = outputs - targets
     return (share * difference**2).sum(), 2 * share * difference
 
 
-INITIALIZERS = {  # by name: the spec, and the standard deviation of a weight (in, out)
+INITIALIZERS = {  # name -> (spec, function (in, out) -> standard deviation of a weight)
     "normal": ("normal(std=0.3)", lambda i, o: 0.3),
     "uniform": ("uniform(limit=0.3)", lambda i, o: 0.3 / math.sqrt(3)),
     "glorot_normal": ("glorot_normal", lambda i, o: math.sqrt(2 / (i + o))),
@@ -257,7 +258,7 @@ INITIALIZERS = {  # by name: the spec, and the standard deviation of a weight (i
     "array": ("array", lambda i, o: 0.0),
 }
 
-OUTPUT_ACTIVATION_POINTS = {  # of the raw outputs 1 and 1001
+OUTPUT_ACTIVATION_POINTS = {  # the values for the raw outputs 1 and 1001
     "identity": [1, 1001],
     "sigmoid": [_SIGMOID_1, 1],
     "exp": [math.e, INF],

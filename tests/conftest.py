@@ -1,28 +1,32 @@
-"""Fixtures that many tests share."""
+"""Fixtures for many tests."""
 
 import importlib
 import random
 from types import ModuleType
 
 import cases
+import hypothesis
 import pytest
 from file_cases import BACKENDS
 
+hypothesis.settings.register_profile("microbp", deadline=None)  # other programs may slow down an example
+hypothesis.settings.load_profile("microbp")
+
 
 def pytest_report_header() -> str:
-    """What random tests draw from, and the kernel variants that run here."""
+    """The seed of random tests, and the kernel variants of this machine."""
     return f"MICROBP_SEED={cases.SEED}, kernels: {', '.join(cases.ISAS)}"
 
 
 @pytest.fixture(params=["compiled", "reference"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend in turn: what holds for one holds for the other."""
+    """Each backend in turn."""
     return str(request.param)
 
 
 @pytest.fixture(params=cases.ISAS)
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each kernel variant that runs here in turn, for the networks that the test makes."""
+    """Each kernel variant of this machine in turn, for all networks that the test creates."""
     monkeypatch.setenv("MICROBP_ISA", request.param)
     return str(request.param)
 
@@ -35,11 +39,11 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def module(backend: str) -> ModuleType:
-    """The module of each backend in turn, below the API."""
+    """Each backend's module in turn, without the Python API above it."""
     return importlib.import_module(BACKENDS[backend])
 
 
 @pytest.fixture
 def rng() -> random.Random:
-    """Random numbers from the run's seed."""
+    """A random generator with the seed of the run."""
     return random.Random(cases.SEED)

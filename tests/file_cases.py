@@ -1,4 +1,4 @@
-"""Networks for the tests of files, and what must survive in one."""
+"""Networks, notes and extras for the tests of files."""
 
 import random
 
@@ -14,11 +14,11 @@ GRAPHS = {
 }
 
 
-NOTES = "".join(map(chr, range(1, 300))) + '\\u0041 \\/ "quoted"\U0001f600\ud7ff\ue000\U0010ffff'  # whatever a text may have
+NOTES = "".join(map(chr, range(1, 300))) + '\\u0041 \\/ "quoted"\U0001f600\ud7ff\ue000\U0010ffff'  # all kinds of characters
 
 
 def make(module, text=SMALL, dtype="float32", seed=0):
-    """A net whose parameters are arbitrary bits, those of NaNs and subnormals too."""
+    """A net whose parameters are random bits, including NaNs and subnormals."""
     net = module.Net(text, dtype, seed)
     numbers = memoryview(net.params).cast("B")
     numbers[:] = random.Random(seed).randbytes(len(numbers))

@@ -1,18 +1,18 @@
-"""Graphs that tests run over: the shapes that matter, by name, and random ones."""
+"""Graphs for tests: the important shapes, by name, and random ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-from cases import ACTIVATIONS, WIDTHS
+from cases import ACTIVATIONS, LONG, WIDTHS
 
 import microbp as bp
 
 Ends = tuple[list[bp.Node], list[bp.Node]]
 
 
-# ---- shapes, each with every pattern of sharing it is named for; widths on both sides of a vector ----
+# ---- shapes; widths below and above the size of a vector register ----
 
 
 def chain(a: str) -> Ends:
@@ -94,13 +94,13 @@ SHAPES: dict[str, Callable[[str], Ends]] = {
 
 
 def network(shape: str, activation: str = "tanh", **options) -> bp.Network:
-    """A network of a named shape; options as bp.Network's."""
+    """A network of a named shape; the options are those of bp.Network."""
     inputs, outputs = SHAPES[shape](activation)
     return bp.Network(inputs, outputs, **{"seed": 7, **options})
 
 
 def rows_of(net: bp.Network, rows: int, seed: int = 0):
-    """Inputs for a network as predict takes them: an array, or a list of them."""
+    """Random inputs for a network: an array, or a list of arrays for several inputs."""
     random = np.random.default_rng(seed)
     xs = [random.normal(size=(rows, entry.width)).astype(net.dtype) for entry in net.inputs]
     return xs[0] if len(xs) == 1 else xs
@@ -108,11 +108,11 @@ def rows_of(net: bp.Network, rows: int, seed: int = 0):
 
 # ---- random graphs ----
 
-BUDGET = 20_000  # multiply-adds of a forward pass: what the reference does in a few milliseconds
+BUDGET = 20_000 if LONG else 10_000  # multiply-adds of a forward pass: the reference needs a few milliseconds for them
 
 
 class Drawing:
-    """A random graph in the making. Few widths, so that nodes and layers often fit each other."""
+    """Builds a random graph of few different widths, so that nodes and layers often fit together."""
 
     def __init__(self, random: np.random.Generator, rows: int) -> None:
         self.random = random
@@ -124,11 +124,11 @@ class Drawing:
         self.rows = rows
 
     def pick(self, options: list):
-        """One of them; the newest half of the time, which makes graphs deep."""
+        """A random option; with probability 1/2 the newest, which makes graphs deep."""
         return options[-1] if self.random.random() < 0.5 else options[self.random.integers(len(options))]
 
     def dense(self, node: bp.Node, activation: str, width: int | None = None) -> bp.Node:
-        """A layer on top of a node: now and then one that is there already."""
+        """A dense node on top of a node; sometimes of an existing layer, which is then shared."""
         fitting = [layer for layer, wide in self.layers if wide == node.width and layer.units * wide <= self.left]
         if fitting and width is None and self.random.random() < 0.4:
             layer = self.pick(fitting)
@@ -140,11 +140,11 @@ class Drawing:
         return layer(node)
 
     def settings(self) -> dict[str, float]:
-        """Those of a layer, each off its default at times."""
+        """Random settings of a layer; most stay at their defaults."""
         return {name: value for name, value in (("lr", 0.5), ("l1", 0.01), ("l2", 0.1), ("max_norm", 0.8)) if self.random.random() < 0.15}
 
     def norm(self, node: bp.Node) -> bp.Node:
-        """A norm on top of a node: now and then one that is there already. Columns of one row have no statistics."""
+        """A norm on top of a node; sometimes of an existing layer. Batches of one row get no batch_norm, which needs two rows."""
         fitting = [layer for layer, wide in self.norms if wide == node.width]
         if fitting and self.random.random() < 0.3:
             return self.pick(fitting)(node)
@@ -154,7 +154,7 @@ class Drawing:
         return layer(node)
 
     def grow(self) -> None:
-        """One more node."""
+        """Adds a node."""
         activation = ACTIVATIONS[str(self.random.choice(list(ACTIVATIONS)))].spec
         node = self.pick(self.nodes)
         equal = [other for other in self.nodes if other.width == node.width]
@@ -177,7 +177,7 @@ class Drawing:
             self.nodes.append((bp.add if kind == "add" else bp.multiply)(node, self.pick(equal)))
 
     def finish(self, activation: str, width: int | None) -> list[bp.Node]:
-        """The outputs. The first ends in the activation, or in a layer above it, and has the width if one is given."""
+        """The outputs. The first depends on a layer with the activation, and has the given width, if any."""
         hidden = self.dense(self.pick(self.nodes), activation, 1 if self.left < 200 else int(self.random.choice(WIDTHS[:9])))
         first = self.dense(hidden, "identity", width or int(self.random.choice(WIDTHS[:6])))
         more = [node for node in self.nodes if node.operands and self.random.random() < 0.3]

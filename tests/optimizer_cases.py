@@ -1,4 +1,4 @@
-"""The table of optimizers that tests run over: every row once, with its textbook step."""
+"""The table of optimizers for tests, each with a textbook implementation of its step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Step = Callable[[float, float, list[float], int], float]
 
 @dataclass(frozen=True)
 class Optimizer:
-    """spec as tests use it, every parameter off its default; slots: what each starts from, with the rate 0.1. hand: the textbook's step
-    (p, g, s, t) -> p of the settings lr=0.1, weight_decay=0.1 and the row's other defaults; g has the decay in it unless it is
-    decoupled. s is a list of the slots, or of what the textbook keeps, that it changes. terms(p, s, h): for each slot, how large the
-    numbers are that cancel in it."""
+    """spec: used in tests; no parameter has its default.
+    slots: name -> initial value for lr=0.1.
+    hand: the textbook step (p, g, s, t) -> new p, for lr=0.1, weight_decay=0.1 and the other defaults. g includes the decay unless it is
+    decoupled. The function updates the list s: the slots, or the state of the textbook.
+    terms(p, s, h): for each slot, the size of the numbers that cancel in it; h: the optimizer's parameters by name."""
 
     spec: str
     slots: dict[str, float]
@@ -88,7 +89,7 @@ def _rmsprop_centered_momentum(p: float, g: float, s: list[float], t: int) -> fl
 
 
 def _adam_moments(g: float, s: list[float], t: int) -> tuple[float, float]:
-    """Both, without their bias."""
+    """m and v, with their bias corrected."""
     s[0], s[1] = 0.9 * s[0] + 0.1 * g, 0.999 * s[1] + 0.001 * g**2
     return s[0] / (1 - 0.9**t), s[1] / (1 - 0.999**t)
 
@@ -117,7 +118,7 @@ def _nadam(p: float, g: float, s: list[float], t: int) -> float:
 
 
 def _radam(p: float, g: float, s: list[float], t: int) -> float:
-    return p - 0.1 * _adam_moments(g, s, t)[0]  # the first 5 steps
+    return p - 0.1 * _adam_moments(g, s, t)[0]  # correct in the first 5 steps only
 
 
 def _adabelief(p: float, g: float, s: list[float], t: int) -> float:

@@ -1,7 +1,9 @@
-"""The benchmarks run: every one of asv's, once, and a short comparison; and each script says how it is used."""
+"""Every benchmark for asv runs once, a short comparison runs, and each script has a help. asv itself starts a process for each benchmark,
+so one test runs a few of them in asv (with tests/long, all)."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -9,58 +11,75 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cases
 import pytest
 
 BENCH = Path(__file__).parent.parent / "bench"
 SCRIPTS = [path for path in sorted([*BENCH.glob("*.py"), *BENCH.glob("*/*.py")]) if "__main__" in path.read_text(encoding="utf-8")]
+MODULES = sorted(path.stem for path in (BENCH / "benchmarks").glob("*.py") if path.stem not in ("__init__", "common"))
 CC = shutil.which(os.environ.get("CC", "cc"))
 
 
 def run(*command: object, home: Path) -> str:
-    """What a command that must succeed prints; home: where asv describes the machine."""
+    """Runs a command that must succeed; returns its output. home: the folder in which asv describes the machine."""
     words = [sys.executable, *map(str, command)]
     done = subprocess.run(words, cwd=home, env=os.environ | {"HOME": str(home)}, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def asv(tmp_path_factory):
-    """asv on the installed package, with everything that it writes in a folder of its own."""
+def test_asv_runs_benchmarks(tmp_path):
+    """asv measures the installed package and writes only to the temporary folder."""
     pytest.importorskip("asv", reason="asv is not installed")
-    folder = tmp_path_factory.mktemp("asv")
     settings = json.loads((BENCH / "asv.conf.json").read_text(encoding="utf-8"))
-    settings |= {name: str(folder / name) for name in ("env_dir", "results_dir", "html_dir")}
+    settings |= {name: str(tmp_path / name) for name in ("env_dir", "results_dir", "html_dir")}
     settings |= {"repo": str(BENCH.parent), "benchmark_dir": str(BENCH / "benchmarks")}
-    config = folder / "asv.conf.json"
+    config = tmp_path / "asv.conf.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
 
     def call(command: str, *arguments: str) -> str:
-        return run("-m", "asv", command, "--config", config, *arguments, home=folder)
+        return run("-m", "asv", command, "--config", config, *arguments, home=tmp_path)
 
     call("machine", "--yes")
-    return call
-
-
-def test_asv_finds_no_fault(asv):
-    assert "No problems found" in asv("check", "--python=same")
-
-
-def test_every_benchmark_runs(asv):
-    out = asv("run", "--python=same", "--quick", "--show-stderr")
+    assert "No problems found" in call("check", "--python=same")
+    out = call("run", "--python=same", "--quick", "--show-stderr", *([] if cases.LONG else ["--bench", "package|network"]))
     assert "failed" not in out
-    for module in sorted(path.stem for path in (BENCH / "benchmarks").glob("*.py") if path.stem not in ("__init__", "common")):
+    for module in MODULES if cases.LONG else ("package", "network"):
         assert f" {module}." in out
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_benchmark_runs(module, monkeypatch):
+    """Calls each benchmark as asv does, but in this process and once for each value of its parameters."""
+
+    def once(work, count):
+        work()
+        return 1.0
+
+    monkeypatch.syspath_prepend(BENCH)
+    monkeypatch.setattr("benchmarks.formulas.fastest", once)
+    classes = [kind for kind in vars(importlib.import_module(f"benchmarks.{module}")).values() if isinstance(kind, type)]
+    calls = [(kind, name) for kind in classes for name in dir(kind) if name.startswith(("time", "track_", "peakmem_"))]
+    assert calls
+    for kind, name in calls:
+        lists = getattr(kind, "params", ())
+        for i in range(max(map(len, lists), default=1)):
+            benchmark, row = kind(), [values[i % len(values)] for values in lists]
+            getattr(benchmark, "setup", lambda *_: None)(*row)
+            result = getattr(benchmark, name)(*row)
+            getattr(benchmark, "teardown", lambda *_: None)(*row)
+            if name.startswith("timeraw"):
+                exec(result)
 
 
 @pytest.mark.skipif(CC is None, reason="no C compiler")
 def test_a_comparison_with_numpy(tmp_path):
-    results, command = tmp_path / "results.json", [BENCH / "compare.py", "--quick", "--nets", "xs", "s", "m", "--peers", "numpy"]
+    results, command = tmp_path / "results.json", [BENCH / "compare.py", "--quick", "--nets", "xs", "s", "--peers", "numpy"]
     run(*command, "--json", results, "--picture", tmp_path / "picture.png", home=tmp_path)
     found = json.loads(results.read_text(encoding="utf-8"))
     assert found["failures"] == []
     assert [(row["net"], row["work"]) for row in found["rows"]] == [
-        (net, work) for net in ("xs", "s", "m") for work in ("step", "epoch", "predict_1", "predict_1024")
+        (net, work) for net in ("xs", "s") for work in ("step", "epoch", "predict_1", "predict_1024")
     ]
     for row in found["rows"]:
         assert set(row["contenders"]) == {"microbp", "microbp in C", "numpy"}
@@ -69,5 +88,5 @@ def test_a_comparison_with_numpy(tmp_path):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_every_script_says_how_it_is_used(script, tmp_path):
+def test_the_help_of_every_script_shows_its_command(script, tmp_path):
     assert f"python bench/{script.relative_to(BENCH)}" in run(script, "--help", home=tmp_path)

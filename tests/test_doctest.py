@@ -1,4 +1,4 @@
-"""Every public name explains itself: it has a docstring, with an example where it can be called, and examples run as they are printed."""
+"""Every public name has a docstring; what can be called has an example; and examples print what the docstring shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from microbp.settings.base import Settings
 
 
 def members(cls: type) -> Iterator[tuple[str, object]]:
-    """The public methods and properties of a class: the name with that of the class of ours which defines it, and the object."""
+    """The public methods and properties of a class that microbp defines: their names, with the class that defines them, and the objects."""
     for name, value in inspect.getmembers_static(cls):
         home = next((base for base in cls.__mro__ if name in vars(base)), object)
         is_ours = home.__module__.partition(".")[0] == "microbp"
@@ -28,29 +28,29 @@ def members(cls: type) -> Iterator[tuple[str, object]]:
 NAMES = {name: getattr(bp, name) for name in bp.__all__}
 MEMBERS = dict(pair for value in NAMES.values() if isinstance(value, type) for pair in members(value))
 DOCS = {name: inspect.getdoc(value) or "" for name, value in {"microbp": bp, **NAMES, **MEMBERS}.items()}
-METHODS = [name for name, value in MEMBERS.items() if inspect.isroutine(value) and value.__doc__]  # else it is a base class's docstring
+METHODS = [name for name, value in MEMBERS.items() if inspect.isroutine(value) and value.__doc__]  # others inherit their docstring
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_it_has_a_docstring(name):
+def test_every_name_has_a_docstring(name):
     text = DOCS[name]
     assert text, f"{name} has no docstring"
-    assert re.match(r"\S.*[.:]", text), f"{name}: the docstring starts with a sentence: {text[:80]!r}"
+    assert re.match(r"\S.*[.:]", text), f"{name}: the docstring must start with a sentence, not {text[:80]!r}"
 
 
 @pytest.mark.parametrize("name", [name for name, value in NAMES.items() if isinstance(value, type) and issubclass(value, Settings)])
-def test_it_explains_every_setting(name):
+def test_docstrings_explain_every_setting(name):
     for field in dataclasses.fields(NAMES[name]):
         assert re.search(rf"^(\w+, )*{field.name}(, \w+)*: ", DOCS[name], re.MULTILINE), f"{name} does not explain {field.name}"
 
 
 @pytest.mark.parametrize("name", [*NAMES, *METHODS])
-def test_it_has_an_example(name):
+def test_what_can_be_called_has_an_example(name):
     assert ">>> " in DOCS[name], f"{name}: no example in its docstring"
 
 
 @pytest.mark.parametrize("name", [name for name, text in DOCS.items() if ">>> " in text])
-def test_its_examples_run_as_they_are_printed(name, tmp_path, monkeypatch):
+def test_examples_print_what_they_show(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report: list[str] = []
     example = doctest.DocTestParser().get_doctest(DOCS[name], {"bp": bp, "np": np}, name, None, None)

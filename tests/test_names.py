@@ -1,12 +1,15 @@
-"""The public names: the same for type checkers and at run time, imported when used, explained by help; and what type checkers say."""
+"""The public names: the same for type checkers and at run time, imported on first use, explained by help, and typed."""
 
 from __future__ import annotations
 
+import abc
 import ast
 import inspect
+import pydoc
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +19,14 @@ import pytest
 
 import microbp as bp
 from microbp.core import specs
+from microbp.reference.formulas import ACTIVATIONS
 from microbp.settings import metrics
 
 HERE = Path(__file__).parent
 
 
 def run(code: str, *options: str) -> str:
-    """What a fresh interpreter prints."""
+    """The output of code in a new interpreter."""
     done = subprocess.run([sys.executable, "-P", *options, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -31,7 +35,7 @@ def run(code: str, *options: str) -> str:
 # ---- at run time ----
 
 
-def test_type_checkers_see_the_names_of_run_time():
+def test_type_checkers_see_the_same_names():
     tree = ast.parse(inspect.getsource(bp))
     seen = {}
     for line in ast.walk(tree):
@@ -45,37 +49,42 @@ def test_type_checkers_see_the_names_of_run_time():
 
 
 def test_dir_lists_the_public_names_and_nothing_else():
-    assert dir(bp) == bp.__all__ == sorted(set(bp.__all__))
+    assert bp.__all__ == sorted(set(bp.__all__)) and dir(bp) == sorted([*bp.__all__, "plot", "schedules", "threads"])
     assert not [name for name in bp.__all__ if name.startswith("_") or isinstance(getattr(bp, name), ModuleType)]
     assert set(run("from microbp import *; print(*(name for name in dir() if not name.startswith('_')))").split()) == set(bp.__all__)
 
 
 @pytest.mark.parametrize("name", bp.__all__)
-def test_a_name_is_that_of_its_object(name):
+def test_an_object_has_its_public_name(name):
     value = getattr(bp, name)
     assert value.__name__ == name
     assert value.__module__.startswith("microbp.")
 
 
-def test_modules_are_reached_too():
+def test_modules_are_attributes_too():
     assert bp.threads.register is not None
     assert bp.schedules.Cosine is bp.Cosine
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     assert bp.plot.learning_curves is not None
 
 
-def test_a_misspelled_name_is_refused():
-    with pytest.raises(AttributeError, match="'microbp' has no attribute 'Adma'") as caught:
-        bp.Adma  # noqa: B018
-    assert (caught.value.name, caught.value.obj) == ("Adma", bp)  # from which Python says "Did you mean"
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("Adma", "; did you mean 'Adam'?"), ("adam", "; did you mean 'Adam'?"), ("plt", "; did you mean 'plot'?"), ("zzz", "")],
+)
+def test_a_misspelled_name_is_refused(name, hint):
+    with pytest.raises(AttributeError) as caught:
+        getattr(bp, name)
+    assert str(caught.value) == f"module 'microbp' has no attribute '{name}'{hint}"
+    assert caught.value.name == name
 
 
-def test_importing_waits_for_nothing():
+def test_importing_microbp_imports_no_heavy_module():
     heavy = "{'numpy', 'matplotlib', 'ctypes'} | {f'microbp.{room}' for room in ('data', 'network', 'settings', 'training')}"
     assert run(f"import sys, microbp; print(({heavy}) & set(sys.modules))") == "set()"
 
 
-def test_it_works_without_docstrings():
+def test_microbp_works_without_docstrings():
     code = "import microbp as bp; print(bp.Trainer(bp.mlp([1, 1]), bp.Loss('mse'), bp.Adam(lr=0.5)).fit([[1]], [1], epochs=1)['lr'])"
     assert run(code, "-OO") == "[0.5]"
 
@@ -83,7 +92,7 @@ def test_it_works_without_docstrings():
 # ---- names of formulas ----
 
 
-def test_literal_names_of_metrics_are_those_of_the_table():
+def test_literal_names_of_metrics_equal_the_table():
     assert set(get_args(metrics.MetricName)) == set(metrics.NAMED)
 
 
@@ -92,31 +101,66 @@ def test_literal_names_of_metrics_are_those_of_the_table():
     [
         (specs.ActivationName, "activation", set()),
         (specs.LossName, "loss", set()),
-        (specs.InitName, "initializer", {"array"}),  # which a layer has that was given an array
+        (specs.InitName, "initializer", {"array"}),  # the initializer of a layer with init=array
         (specs.OutputActivationName, "output_activation", set()),
         (specs.OptimizerName, "optimizer", {"rprop"}),  # PyTorch's name of irprop_minus
     ],
 )
-def test_literal_names_are_those_of_the_table(names, kind, besides):
+def test_literal_names_equal_the_table(names, kind, besides):
     assert set(get_args(names)) ^ set(specs.table(kind)) == besides
     assert len(set(get_args(names))) == len(get_args(names))
 
 
-@pytest.mark.parametrize(
-    ("cls", "kind"), [(bp.Activation, "activation"), (bp.Loss, "loss"), (bp.Init, "initializer"), (bp.Optimizer, "optimizer")]
-)
+@pytest.mark.parametrize(("cls", "kind"), [(bp.Activation, "activation"), (bp.Loss, "loss"), (bp.Init, "initializer")])
 def test_help_lists_every_formula(cls, kind):
     text = " ".join(inspect.getdoc(cls).split())
     for name, row in specs.table(kind).items():
         defaults = ", ".join(f"{key}={valid.default:g}" for key, valid in row.parameters.items())
-        start = text.index(f" {name}({defaults}) " if defaults else f" {name} ")
-        assert text.index(row.meaning, start) - start < 200
-        assert row.detail in text[start:]
+        start = text.index(f" {name}({defaults}) {row.meaning}" if defaults else f" {name} {row.meaning}")
+        assert kind != "loss" or f"output activation: {row.detail}" in text[start:]
         for key, valid in row.parameters.items():
             assert f"{key} in {valid.text}" in text[start:]
 
 
-def test_the_lists_are_made_when_somebody_reads_them():
+@pytest.mark.parametrize("name", ["Loss", "Init", "Optimizer", "Adam"])
+def test_help_of_settings_starts_with_the_docstring_and_shows_no_private_method(name):
+    cls = getattr(bp, name)
+    text = pydoc.plain(pydoc.render_doc(cls))
+    assert inspect.getdoc(cls).splitlines()[-1] in text
+    assert not re.search(r"^ \|  __\w+", text, re.M)
+
+
+@pytest.mark.parametrize("base", [bp.Network, bp.Trainer])
+def test_a_subclass_may_be_abstract(base):
+    class Abstract(base, abc.ABC):
+        pass
+
+    assert issubclass(Abstract, base)
+
+
+def test_help_lists_every_optimizer_as_users_write_it():
+    text = " ".join(inspect.getdoc(bp.Optimizer).split())
+    classes = [one for one in (getattr(bp, name) for name in bp.__all__) if isinstance(one, type) and issubclass(one, bp.Optimizer)]
+    assert len(classes) == 17
+    for one in classes:
+        if one is not bp.Optimizer:
+            row = specs.table("optimizer")[one().spec.name]
+            settings = ", ".join(f"{field.name}={field.default!r}" for field in fields(one))
+            assert f" {one.__name__}({settings}) {row.meaning} " in f"{text} "
+            assert not row.detail or f"state: {', '.join(row.detail.split())}" in text
+    assert not re.search(r"sgd_nesterov\(|irprop_minus\(", text)
+
+
+def test_help_names_the_initializer_that_auto_chooses():
+    text = " ".join(inspect.getdoc(bp.Init).split())
+    chosen = {name: row.init for name, row in ACTIVATIONS.items()}
+    assert set(chosen.values()) == {"he_normal", "lecun_normal", "glorot_uniform"}
+    rules = {rule: [name for name in chosen if chosen[name] == rule] for rule in ("he_normal", "lecun_normal")}
+    listed = [f"{rule} for {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}" for rule, names in rules.items()]
+    assert "; ".join([*listed, "glorot_uniform for all others"]) in text
+
+
+def test_tables_of_names_are_created_on_first_use():
     code = "import microbp as bp; bp.Trainer, bp.Loss, bp.Adam; from microbp.core.specs import table; print(table.cache_info().currsize)"
     assert run(code) == "0"
 
@@ -124,7 +168,7 @@ def test_the_lists_are_made_when_somebody_reads_them():
 # ---- type checkers ----
 
 
-def test_the_package_says_that_it_is_typed():
+def test_the_package_is_marked_as_typed():
     assert resources.files("microbp").joinpath("py.typed").is_file()
 
 
@@ -137,16 +181,16 @@ def test_signatures_are_typed(name):
             assert hints == {*inspect.signature(function).parameters, "return"} - {"self", "cls"}, function.__qualname__
 
 
-def test_mypy_finds_what_is_wrong_in_users_code_and_nothing_else(tmp_path):
+def test_mypy_finds_all_errors_in_user_code_and_no_others(tmp_path):
     pytest.importorskip("mypy", reason="mypy is not installed")
     page = (HERE / "user_code.py").read_text("utf-8")
     (tmp_path / "user_code.py").write_text(page, "utf-8")
     command = [sys.executable, "-P", "-m", "mypy", "--strict", "--no-error-summary", "user_code.py"]
-    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
     lines = page.splitlines()
-    said = {(int(line), code): text for line, text, code in re.findall(r"^user_code.py:(\d+): error: (.*)  \[(.+)\]$", answer.stdout, re.M)}
+    found = {(int(line), code): text for line, text, code in re.findall(r"^user_code.py:(\d+): error: (.*)  \[(.+)\]$", done.stdout, re.M)}
     expected = {(i, match[1]) for i, line in enumerate(lines, 1) if (match := re.search(r"# error: (\S+)$", line))}
-    assert answer.stdout, answer.stderr
-    missed = [f"{line}: {lines[line - 1]}" for line, code in sorted(expected - set(said))]
-    needless = [f"{line}: {lines[line - 1]}\n    {said[line, code]} [{code}]" for line, code in sorted(set(said) - expected)]
-    assert not missed and not needless, "\n".join(["mypy does not see:", *missed, "mypy complains about:", *needless])
+    assert done.stdout, done.stderr
+    missed = [f"{line}: {lines[line - 1]}" for line, code in sorted(expected - set(found))]
+    wrong = [f"{line}: {lines[line - 1]}\n    {found[line, code]} [{code}]" for line, code in sorted(set(found) - expected)]
+    assert not missed and not wrong, "\n".join(["mypy does not report:", *missed, "mypy should not report:", *wrong])

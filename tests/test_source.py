@@ -1,4 +1,4 @@
-"""The house rules of the source: floors, sizes, what may be called where, and what the compiled objects really contain."""
+"""The rules of the source: floors, sizes, which functions may be called where, and what the compiled objects contain."""
 
 import ast
 import platform
@@ -18,12 +18,12 @@ SOURCES = ROOT / "src"
 C_FILES = sorted(path for path in SOURCES.rglob("*") if path.suffix in (".c", ".h", ".def"))
 PYTHON_FILES = sorted((ROOT / "microbp").rglob("*.py"))
 
-# The rooms of src/, by their folders (one inside another has its own floor): a file uses its own room and lower floors.
+# The rooms of src/ with their floors: a file includes only files of its own room and of lower floors.
 C_FLOORS = {"include": 0, "formulas": 1, "system": 1, "kernels": 2, "net": 3, "passes": 4, "train": 5, "file": 6}
 MOST_FILES, README_LINES, WIDTH = 14, 40, 120
 
-# The rooms of microbp/: a file uses its own room and lower floors. DOORS are the files beside the rooms that people import by name;
-# TOP is what brings all together. _doors.py imports by name what methods lead up to, when they are called: any file may use it.
+# The rooms of microbp/ with their floors: a file imports only from its own room and lower floors. DOORS are files next to the rooms, for
+# users to import; TOP is above everything. Any file may import _doors.py: it imports functions on higher floors when they are called.
 PYTHON_FLOORS = {
     "_doors": 0, "reference": 0, "core": 1, "data": 2, "network": 3, "settings": 3, "training/engine": 4, "training/loop": 5, "training": 6,
     "many": 7, "tables": 8, "exchange": 9, "doors": 9, "cli": 10, "top": 11,
@@ -33,7 +33,7 @@ DOORS, TOP = {"plot.py", "sklearn.py", "doctor.py"}, {"__init__.py", "__main__.p
 LONGEST = 500  # lines
 CYTHON_FILES = [ROOT / "microbp/core/_core.pyx", *sorted((ROOT / "microbp/core").glob("*.pxi"))]
 
-# What a file may not call: memory, output, the environment, the end of the process.
+# Functions that must not be called, except in ALLOWED_IN: allocation, output, environment variables, exit.
 FORBIDDEN = re.compile(r"\b(malloc|calloc|realloc|aligned_alloc|free|printf|fprintf|puts|exit|_exit|abort|getenv|setlocale)\s*\(")
 ALLOWED_IN = {"memory.c", "disk.c"}
 
@@ -51,13 +51,13 @@ def room_of(path: Path) -> str:
 
 
 def includes(path: Path) -> list[Path]:
-    """The files of ours that a file includes, by their path from src/; the public header by its name alone, as embedders write it."""
+    """The files of src/ that a file includes, by their path from src/; the public header by its name alone, as users include it."""
     names = re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE)
     return [SOURCES / ("include/microbp.h" if name == "microbp.h" else name) for name in names]
 
 
-def circle(arrows: dict[str, set[str]]) -> list[str]:
-    """The names along a circle of arrows, [] if there is none."""
+def cycle(arrows: dict[str, set[str]]) -> list[str]:
+    """The names along a cycle of arrows; [] if there is no cycle."""
     path: list[str] = []
     done: set[str] = set()
 
@@ -74,12 +74,12 @@ def circle(arrows: dict[str, set[str]]) -> list[str]:
     return next(filter(None, map(visit, sorted(arrows))), [])
 
 
-def test_circles_are_found():
-    assert circle({"a": {"b"}, "b": {"c", "d"}, "d": {"b"}}) == ["b", "d", "b"]
-    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+def test_cycles_are_found():
+    assert cycle({"a": {"b"}, "b": {"c", "d"}, "d": {"b"}}) == ["b", "d", "b"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}}) == []
 
 
-def test_every_room_has_a_floor_a_page_and_few_files():
+def test_every_room_has_a_floor_a_readme_and_few_files():
     rooms = Counter(map(room_of, C_FILES))
     assert set(rooms) == set(C_FLOORS)
     for name, files in rooms.items():
@@ -88,18 +88,18 @@ def test_every_room_has_a_floor_a_page_and_few_files():
         assert 0 < len((SOURCES / name / "README.md").read_text("utf-8").splitlines()) <= README_LINES, name
 
 
-def test_the_public_header_is_alone():
+def test_the_public_header_is_alone_in_its_folder():
     assert [path.name for path in C_FILES if room_of(path) == "include"] == ["microbp.h"]
 
 
 def test_names_of_c_files_are_unique():
-    """The objects of a static library have no folders."""
+    """A static library contains the objects without their folders."""
     names = [path.name for path in C_FILES]
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
-def test_includes_go_down(path):
+def test_includes_use_only_lower_floors(path):
     room = room_of(path)
     for other in includes(path):
         assert other.is_file(), f"{path.name} includes {other}"
@@ -107,12 +107,12 @@ def test_includes_go_down(path):
         assert same or C_FLOORS[room_of(other)] < C_FLOORS[room], f"{room}/{path.name} includes {other.relative_to(SOURCES)}"
 
 
-def test_includes_have_no_circle():
-    assert circle({path.name: {other.name for other in includes(path)} for path in C_FILES}) == []
+def test_no_circular_includes():
+    assert cycle({path.name: {other.name for other in includes(path)} for path in C_FILES}) == []
 
 
 @pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
-def test_only_memory_and_disk_ask_the_system(path):
+def test_only_memory_and_disk_call_the_system(path):
     if path.name not in ALLOWED_IN:
         assert not FORBIDDEN.findall(code_of(path))
 
@@ -139,7 +139,7 @@ def python_room(path: Path) -> str:
 
 
 def imported(path: Path) -> set[Path]:
-    """The files of ours that a file imports: anywhere in it, inside functions and for type checkers too."""
+    """The files of the package that a file imports, also inside functions and for type checkers."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -151,7 +151,7 @@ def imported(path: Path) -> set[Path]:
     return found
 
 
-def test_every_room_of_python_has_a_floor_a_page_and_few_files():
+def test_every_room_of_python_has_a_floor_a_readme_and_few_files():
     files = [*PYTHON_FILES, *CYTHON_FILES, *PACKAGE.rglob("*.pyi"), *PACKAGE.rglob("*.pxd")]
     rooms = Counter(map(python_room, files))
     assert set(rooms) <= set(PYTHON_FLOORS)
@@ -163,7 +163,7 @@ def test_every_room_of_python_has_a_floor_a_page_and_few_files():
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_down(path):
+def test_imports_use_only_lower_floors(path):
     room = python_room(path)
     for other in imported(path):
         assert other.is_file() and other.is_relative_to(PACKAGE), f"{path} imports {other}"
@@ -172,7 +172,7 @@ def test_imports_go_down(path):
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_of_ours_are_relative(path):
+def test_imports_of_the_package_are_relative(path):
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
@@ -181,19 +181,19 @@ def test_imports_of_ours_are_relative(path):
             assert not [name for name in names if name.partition(".")[0] == "numpy"]
 
 
-def test_imports_have_no_circle():
+def test_no_circular_imports():
     name = {path: str(path.relative_to(PACKAGE)) for path in [*PYTHON_FILES, *PACKAGE.rglob("*.pyi")]}
-    assert circle({name[path]: {name[other] for other in imported(path)} for path in PYTHON_FILES}) == []
+    assert cycle({name[path]: {name[other] for other in imported(path)} for path in PYTHON_FILES}) == []
 
 
-def test_doors_are_imported_only_when_used():
+def test_doors_are_imported_on_first_use():
     script = "import sys, microbp; microbp.Trainer; print(*(name for name in sys.modules if name.startswith('microbp.')))"
     loaded = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     doors = {path.stem for path in PYTHON_FILES if python_room(path) == "doors"}
     assert not {name.split(".")[1] for name in loaded} & (doors | {"reference", "many", "tables", "exchange", "cli"})
 
 
-def test_the_binding_uses_nothing_of_the_package():
+def test_the_binding_imports_nothing_of_the_package():
     source = "".join(path.read_text() for path in CYTHON_FILES)
     assert not re.findall(r"^\s*(?:from|import|cimport)\s+(?:\.|microbp|numpy).*", source, re.MULTILINE)
 
@@ -208,7 +208,7 @@ BESIDE = sorted(
 )
 
 
-def test_folders_beside_the_source_keep_its_limits():
+def test_tests_and_bench_keep_the_limits_of_the_source():
     folders = Counter(path.parent for path in BESIDE if path.suffix != ".md")
     assert {folder: count for folder, count in folders.items() if count > MOST_FILES} == {}
     lines = {path: len(path.read_text("utf-8").splitlines()) for path in BESIDE}
@@ -218,7 +218,7 @@ def test_folders_beside_the_source_keep_its_limits():
 
 
 def test_folders_of_tests_are_named_after_rooms():
-    """Or are inside such a folder. Above all rooms are only the tests of the repository itself."""
+    """Or they are inside such a folder. Tests of the repository itself are directly in tests/."""
     rooms = {ROOT / "tests" / name for name in (*PYTHON_FLOORS, *(f"c/{room}" for room in C_FLOORS))}
     tests = {path for path in BESIDE if path.name.startswith("test_")}
     assert {path for path in tests if not rooms & set(path.parents)} <= {*(ROOT / "tests").glob("*.py"), ROOT / "tests/c/test_c.py"}
@@ -233,16 +233,16 @@ def library() -> Path:
 
 
 def members(tool: list[str], library: Path) -> list[tuple[str, str]]:
-    """(object's name, the tool's text about it) for each object of the library."""
+    """(object's name, the tool's output for it) for each object of the library."""
     if shutil.which(tool[0]) is None:
-        pytest.skip(f"there is no {tool[0]}")
+        pytest.skip(f"{tool[0]} is not installed")
     text = subprocess.run([*tool, str(library)], capture_output=True, text=True, check=True, timeout=60).stdout
     parts = re.split(r"^(\S+\.o):.*$", text, flags=re.MULTILINE)
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def symbols(text: str) -> tuple[set[str], set[str]]:
-    """What an object defines for others, and what it asks of them."""
+    """The symbols that an object defines for others, and the symbols that it needs."""
     defined = set(re.findall(r"^[0-9a-f]+ [A-TV-Z] (\S+)$", text, re.MULTILINE))
     return defined, set(re.findall(r"^ +U (\S+)$", text, re.MULTILINE))
 
@@ -251,26 +251,26 @@ def source_name(member: str) -> str:
     return member.removesuffix(".o") if member.endswith(".c.o") else member.removesuffix(".o") + ".c"
 
 
-def test_calls_go_down_too(library):
-    """A header may declare functions of several files; what an object links to shows who really calls whom."""
+def test_calls_use_only_lower_floors(library):
+    """A header may declare functions of several files, so the symbols of the objects show which file calls which."""
     room = {path.name: room_of(path) for path in C_FILES}
     objects = [(source_name(name), *symbols(text)) for name, text in members(["nm"], library)]
     home = {symbol: name for name, defined, _ in objects for symbol in defined}
-    calls = {name: {home[symbol] for symbol in wanted & set(home)} - {name} for name, _, wanted in objects}
+    calls = {name: {home[symbol] for symbol in needed & set(home)} - {name} for name, _, needed in objects}
     for name, others in calls.items():
         for other in others:
             same = room[other] == room[name]
             assert same or C_FLOORS[room[other]] < C_FLOORS[room[name]], f"{room[name]}/{name} calls {room[other]}/{other}"
-    assert circle(calls) == []
+    assert cycle(calls) == []
 
 
 def test_a_kernel_object_exports_its_table_and_calls_nothing(library):
     kernels = [symbols(text) for name, text in members(["nm"], library) if source_name(name) == "kernels.c"]
     assert len(kernels) >= 2
-    for defined, wanted in kernels:
+    for defined, needed in kernels:
         assert len(defined) == 1, defined
         assert next(iter(defined)).startswith("mbp_kernels_")
-        assert wanted <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_"}
+        assert needed <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_"}
 
 
 def test_every_exported_symbol_has_the_prefix(library):
@@ -280,11 +280,11 @@ def test_every_exported_symbol_has_the_prefix(library):
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 only")
 def test_no_avx_outside_of_kernels(library):
-    """A VEX or EVEX instruction has a mnemonic that starts with v (vmovaps) or names a ymm, zmm or mask register."""
+    """A VEX or EVEX instruction has a mnemonic that starts with v (vmovaps), or uses a ymm, zmm or mask register."""
     avx = re.compile(r"\t(v[a-z0-9]+) |%[yz]mm\d|%k[0-7]\b")
     seen = set()
     for name, text in members(["objdump", "-d", "--no-show-raw-insn"], library):
         found = [line for line in text.splitlines() if (match := avx.search(line)) and match[1] not in ("verr", "verw")]
         seen.add((source_name(name) == "kernels.c", bool(found)))
         assert source_name(name) == "kernels.c" or not found, f"{name}: {found[:3]}"
-    assert (True, True) in seen, "the pattern finds the kernels' own"
+    assert (True, True) in seen, "the pattern does not find the AVX instructions of the kernels"

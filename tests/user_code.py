@@ -1,6 +1,6 @@
-"""A page of users' code, right and wrong, which test_names.py gives to mypy --strict; it is never run.
+"""User code, right and wrong, which test_names.py checks with mypy --strict; it is never run.
 
-A wrong line ends in `# error:` and mypy's code for what is wrong; every other line is right.
+A wrong line ends with `# error:` and mypy's error code; all other lines are right.
 """
 # ruff: noqa: B018
 
@@ -57,6 +57,7 @@ bp.Activation("rleu")  # error: arg-type
 bp.Init("he_nromal")  # error: arg-type
 h = bp.Dropout(0.1)(bp.BatchNorm()(h + bp.Dense(8)(b)))
 h = bp.concat([h, bp.multiply(h, h)])
+bp.concat(h, a)
 h = h + 1.5j  # error: operator
 two = bp.Network([a, b], [bp.Dense(2)(h), bp.Dense(1)(h)], dtype="float32", seed=0)
 bp.Network(a, h, sede=0)  # error: call-arg
@@ -88,12 +89,12 @@ same: bp.Network = bp.load("net.safetensors", backend="compiled")
 
 
 def own(outputs: Array, targets: Array, weight: Array | None) -> tuple[float, Array]:
-    """A loss of the user's own."""
+    """A custom loss."""
     return float(((outputs - targets) ** 2).mean()), 2 * (outputs - targets) / outputs.size
 
 
 def rounded(outputs: Array, targets: Array) -> float:
-    """A function that is no loss: it has no weight, and gives no gradient."""
+    """Not a loss: it takes no weight and returns no gradient."""
     return 0.0
 
 
@@ -139,12 +140,12 @@ def watch(record: bp.Record) -> bool:
 
 
 def early(loss: float) -> bool:
-    """A function that is no callback: it takes a number."""
+    """Not a callback: it takes a number."""
     return loss < 0.1
 
 
 def chunks() -> Iterator[tuple[Array, Array]]:
-    """Rows as they come."""
+    """A stream of rows."""
     yield X, y
 
 

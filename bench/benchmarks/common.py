@@ -1,4 +1,4 @@
-"""What several benchmarks use: nets, rows, and the tables of the installed library."""
+"""Shared by the benchmarks: nets, rows, and the tables of the installed library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from microbp.core import _core
 DTYPES = ["float32", "float64"]
 ISAS = [name for name, runs in _core.isas().items() if runs]
 
-# By their short names, with the rows of a step.
+# Name -> widths and rows per step.
 NETS = {
     "4-32-32-2": ([4, 32, 32, 2], 1),
     "8-64-64-1": ([8, 64, 64, 1], 32),
@@ -23,7 +23,7 @@ NETS = {
 }
 
 Kind = Literal["activation", "loss", "optimizer", "initializer", "output_activation"]
-Name = Any  # of a formula or a dtype, from a table: type checkers accept as text only what is written out
+Name = Any  # the name of a formula or dtype; Any, because the API accepts only literals
 
 
 def names(kind: Kind) -> list[Name]:
@@ -37,18 +37,18 @@ def normal(rows: int, cols: int, dtype: str = "float32") -> np.ndarray:
 
 
 def targets(net: bp.Network, rows: int) -> np.ndarray:
-    """Values for one output, else labels."""
+    """Numbers for one output, else labels."""
     width = net.outputs[0].width
     return normal(rows, 1, str(net.dtype)) if width == 1 else np.random.default_rng(1).integers(0, width, rows)
 
 
 def trainer(widths: list[int], dtype: Name = "float32", **options: Any) -> bp.Trainer:
-    """For a chain of layers, with Adam."""
+    """A trainer for a chain of layers, with Adam."""
     return bp.Trainer(bp.mlp(widths, dtype=dtype, seed=0, **options), "mse" if widths[-1] == 1 else "cross_entropy")
 
 
 def threads(count: int) -> dict[str, Any]:
-    """The option for so many threads; a version without it is skipped, but for one thread."""
+    """The option for this number of threads. For older versions without it, benchmarks with several threads are skipped."""
     if "n_threads" in inspect.signature(bp.mlp).parameters:
         return {"n_threads": count}
     if count > 1:

@@ -1,4 +1,4 @@
-"""Every activation, loss, output activation, initializer and optimizer of the installed library, a benchmark each."""
+"""A benchmark for each activation, loss, output activation, initializer and optimizer of the installed library."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from microbp.core import _core
 from .common import Name, names, normal
 
 ROWS, WIDTH = 256, 256  # the elements of one pass: 64 Ki
-ACTIVATION_OF = {name: detail for name, _, detail, _ in _core.formulas("loss")}  # that of the output, which the loss implies
+ACTIVATION_OF = {name: detail for name, _, detail, _ in _core.formulas("loss")}  # the output activation that the loss implies
 
 
 def elementwise(activation: Name) -> bp.Network:
-    """A net that is one activation."""
+    """A net that consists of one activation."""
     x = bp.Input(WIDTH)
     return bp.Network(x, bp.Activation(activation)(x), seed=0)
 
@@ -42,7 +42,7 @@ class Activations:
 
 
 class Losses:
-    """The loss of given outputs, and its derivative with it."""
+    """The loss of given outputs, and its derivative."""
 
     params = (names("loss"),)
     param_names = ("loss",)
@@ -50,7 +50,7 @@ class Losses:
     def setup(self, loss: Name) -> None:
         self.trainer = bp.Trainer(elementwise("identity"), loss)
         self.x = normal(ROWS, WIDTH)
-        self.y = np.ones_like(self.x)  # valid for every loss but that of labels
+        self.y = np.ones_like(self.x)  # valid for every loss except those with labels
         if ACTIVATION_OF[loss] == "softmax":
             self.y = np.arange(ROWS) % WIDTH
 
@@ -62,7 +62,7 @@ class Losses:
 
 
 class OutputActivations:
-    """From outputs to probabilities and rates."""
+    """Output activations: from raw outputs to probabilities and rates."""
 
     params = (names("output_activation"),)
     param_names = ("activation",)
@@ -77,7 +77,7 @@ class OutputActivations:
 
 
 class Initializers:
-    """The weights of a layer drawn anew."""
+    """New initial weights for a layer."""
 
     params = (names("initializer"),)
     param_names = ("initializer",)
@@ -91,19 +91,19 @@ class Initializers:
         self.net.init(seed=1)
 
 
-# Divisions and roots per parameter, where it is not one of each. Lamb's direction is computed for its norm, and again.
+# optimizer -> (divisions, square roots) per parameter; all others have (1, 1). Lamb computes its direction twice: first for the norm.
 RPROP = ("rprop_minus", "irprop_minus", "irprop_plus")
 OPERATIONS = dict.fromkeys(("sgd", "sgd_momentum", "sgd_nesterov", "momentum", "momentum_nesterov", "asgd", "lion", *RPROP), (0, 0))
 OPERATIONS |= {"adamax": (1, 0), "ftrl": (1, 2), "lamb": (2, 2)}
 
 
 def fastest(work: Callable[[], object], count: int) -> float:
-    """Seconds of one call: the best of 7 runs of `count`."""
+    """Seconds of one call: the best of 7 runs of `count` calls."""
     return min(timeit.repeat(work, number=count, repeat=7)) / count
 
 
 def trainer_of(optimizer: Name, parameters: int) -> bp.Trainer:
-    """With gradients, ready for an update."""
+    """A trainer with gradients, ready for an update."""
     width = round(parameters**0.5)
     net = bp.mlp([width, width], seed=0, bias=False)
     assert len(net.params) == parameters
@@ -113,7 +113,7 @@ def trainer_of(optimizer: Name, parameters: int) -> bp.Trainer:
 
 
 class Optimizers:
-    """The update alone, of parameters that fit the first cache, the last, and neither."""
+    """Only the update, with parameters that fit into the first-level cache, into the last level, and into none."""
 
     params = (names("optimizer"), [1 << 10, 1 << 18, 1 << 22])
     param_names = ("optimizer", "parameters")
@@ -129,8 +129,8 @@ class Optimizers:
 
 
 class OptimizerLimits:
-    """The update as a multiple of what the hardware needs for the memory, or for the divisions and roots, as NumPy's plain passes show
-    it: p and g are read and p is written, each slot is read and written; divisions and roots are within the first cache."""
+    """The time of the update / the hardware's limit: the larger of the times for its memory traffic and for its divisions and roots, both
+    measured with NumPy. p and g are read, p is written, each slot is read and written; divisions and roots are in the first-level cache."""
 
     params = (names("optimizer"), [1 << 18, 1 << 22])
     param_names = ("optimizer", "parameters")

@@ -1,4 +1,4 @@
-"""What a network says of itself."""
+"""Reading `net.layers`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import microbp as bp
 
 
 class Layers:
-    """The descriptions of 20 layers."""
+    """`net.layers` of a network of 20 layers."""
 
     def setup(self) -> None:
         self.net = bp.mlp([16] * 21, seed=0)

@@ -1,4 +1,4 @@
-"""What it costs to have microbp: import time and bytes."""
+"""The cost of the package: import time and file sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from microbp.core import _core
 
 
 class Import:
-    """A fresh interpreter; NumPy's own import is the part that microbp cannot change."""
+    """Imports in a new interpreter. Importing NumPy is the part that microbp cannot change."""
 
     params = (["numpy", "microbp", "microbp.Trainer"],)
     param_names = ("name",)
@@ -26,7 +26,7 @@ class Size:
         return Path(_core.__file__).stat().st_size
 
     def track_static_library(self) -> int:
-        """What C programs link."""
+        """The library that C programs link."""
         return (Path(bp.get_library_dir()) / "libmicrobp.a").stat().st_size
 
     track_extension.unit = track_static_library.unit = "bytes"  # type: ignore[attr-defined]

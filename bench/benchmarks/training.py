@@ -27,7 +27,7 @@ class Step:
 
 
 class StepOfBatch:
-    """A step of one net with few and with many rows."""
+    """A step of a net with few and with many rows."""
 
     params = ([1, 8, 64, 512, 4096],)
     param_names = ("rows",)
@@ -73,9 +73,9 @@ class Epoch:
 
 
 class Fit:
-    """An epoch of `fit` that is one step: what the Python around an epoch costs."""
+    """An epoch of `fit` with one step: the Python overhead of an epoch."""
 
-    number = 20  # then a new trainer, since `fit` returns the whole history
+    number = 20  # calls per trainer: `fit` returns the whole history, which grows
 
     def setup(self) -> None:
         self.trainer = trainer([4, 8, 1])
@@ -86,7 +86,7 @@ class Fit:
 
 
 class Memory:
-    """The whole process, with a net that is made and trained for a step."""
+    """Peak memory of the process that creates a net and does a step."""
 
     params = (["4-32-32-2", "784-512-512-10"],)
     param_names = ("net",)

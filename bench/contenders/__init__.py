@@ -1,4 +1,4 @@
-"""Who takes part in bench/compare.py: microbp, and each peer as its users would write the same work."""
+"""The contenders of bench/compare.py: microbp, and peers written as their users would write the same work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contenders.contender import Contender
 
 
 class Entry(NamedTuple):
-    """Where a contender's class lies, and the packages that it needs, by their names for pip."""
+    """The class of a contender, and the packages that it needs, by their names for pip."""
 
     module: str
     class_name: str
@@ -39,7 +39,7 @@ ENTRIES = {OURS: Entry("by_microbp", "ByMicrobp", ()), OURS_IN_C: Entry("by_c", 
 
 
 def versions() -> list[str]:
-    """What is installed of the peers' packages: "torch 2.13.0"."""
+    """The installed packages of the peers with their versions, such as "torch 2.13.0"."""
     packages = dict.fromkeys(package for entry in PEERS.values() for package in entry.packages)
     return [f"{package} {_version(package)}" for package in packages if _version(package)]
 

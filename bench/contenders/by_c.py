@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import microbp as bp
-from contenders.contender import CHECKED_ROWS, CHECKED_STEPS, Answers, Contender
+from contenders.contender import CHECKED_ROWS, CHECKED_STEPS, Contender, Results
 from contenders.work import QUERIES, Work
 
 SOURCE = Path(__file__).resolve().parent / "own_work.c"
@@ -24,7 +24,7 @@ def graph(work: Work) -> str:
 
 
 class ByC(Contender):
-    """The program does all four kinds of work itself, loops included, and reports its own clock."""
+    """The program does all four kinds of work, including the loops, and measures the time itself."""
 
     def __init__(self, work: Work, threads: int) -> None:
         if threads > 1:
@@ -39,27 +39,27 @@ class ByC(Contender):
             weights, biases = [layer.weight for layer in work.layers], [layer.bias for layer in work.layers]
             for part in (*weights, *biases, work.x, work.y, work.queries, work.order()):
                 self._write(part.tobytes())
-            self.first = self._ask("answers")
+            self.first = self._call("results")
 
     def _write(self, data: bytes) -> None:
         assert self.program.stdin is not None
         self.program.stdin.write(data)
 
-    def _ask(self, line: str) -> list[float]:
+    def _call(self, line: str) -> list[float]:
         assert self.program.stdin is not None and self.program.stdout is not None
         self._write(f"{line}\n".encode())
         self.program.stdin.flush()
         return [float(word) for word in self.program.stdout.readline().split()]
 
-    def answers(self, work: Work) -> Answers:
+    def results(self, work: Work) -> Results:
         numbers = np.array(self.first)
         count = CHECKED_ROWS * work.net.widths[-1]
         before, losses, after = np.split(numbers[:-1], [count, count + CHECKED_STEPS])
         rows = (before.reshape(CHECKED_ROWS, -1).tolist(), after.reshape(CHECKED_ROWS, -1).tolist())
-        return Answers(rows[0], losses.tolist(), rows[1], self.first[-1])
+        return Results(rows[0], losses.tolist(), rows[1], self.first[-1])
 
     def seconds(self, work: Work, kind: str, count: int) -> float:
-        return self._ask(f"{kind.removeprefix('predict_')} {count}")[0]
+        return self._call(f"{kind.removeprefix('predict_')} {count}")[0]
 
     def close(self) -> None:
         self.program.kill()

@@ -1,4 +1,4 @@
-"""JAX: one jitted function per kind of work, Adam by hand, donated state."""
+"""JAX: one jitted function per kind of work, hand-written Adam, donated state."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def adam(state: Any, grads: Any) -> Any:
 
 
 class ByJax(InPython):
-    """The step takes NumPy arrays; the data of an epoch lie on the device, and `lax.scan` runs over its minibatches."""
+    """The step takes NumPy arrays. The data of an epoch are on the device, and `lax.scan` loops over its minibatches."""
 
     def __init__(self, work: Work, threads: int) -> None:
         self.work = work

@@ -1,4 +1,4 @@
-"""Keras, on the backend that KERAS_BACKEND names, else on the first of jax, torch and tensorflow that is installed."""
+"""Keras with the backend in KERAS_BACKEND, or else the first installed one of jax, torch and tensorflow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ByKeras(InPython):
                 variable.assign(np.zeros(variable.shape, variable.dtype))
 
     def step(self, x: np.ndarray, y: np.ndarray) -> float:
-        self.model.reset_metrics()  # else the loss is a mean over all steps so far
+        self.model.reset_metrics()  # otherwise the loss is a mean over all steps so far
         return float(self.model.train_on_batch(x, y))
 
     def epoch(self, order: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from contenders.work import LR, Work
 
 
 class ByMicrobp(InPython):
-    """`bp.mlp` and a `Trainer`; with threads, microbp decides which products are worth them."""
+    """`bp.mlp` and a `Trainer`. With several threads, microbp decides which products use them."""
 
     def __init__(self, work: Work, threads: int) -> None:
         self.work = work

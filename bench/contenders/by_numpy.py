@@ -1,4 +1,4 @@
-"""NumPy by hand: everything preallocated, parameters, gradients and Adam's moments as flat vectors with views for the layers."""
+"""Hand-written NumPy: all arrays preallocated; parameters, gradients and Adam's moments are flat vectors with views for the layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 class ByNumpy(InPython):
-    """Backpropagation as a careful user of NumPy writes it; in float64 it is what the others are checked against."""
+    """Backpropagation as a careful NumPy user would write it. In float64 it is the reference for the others."""
 
     def __init__(self, work: Work, threads: int) -> None:
         self.work = work

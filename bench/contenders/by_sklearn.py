@@ -1,4 +1,4 @@
-"""scikit-learn's MLP by `partial_fit`."""
+"""scikit-learn's MLP with `partial_fit`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contenders.work import LR, Work
 
 
 class BySklearn(InPython):
-    """Without its L2 penalty. Its squared error is half of the mean, so the loss is doubled here; Adam does not see the factor."""
+    """Without the L2 penalty. The regressor's loss is half the mean squared error, so `step` doubles it; Adam's updates stay the same."""
 
     def __init__(self, work: Work, threads: int) -> None:
         if work.net.widths[-1] == 2:
-            raise NotImplementedError("gives two classes one output: not the same net")
+            raise NotImplementedError("has one output for two classes: not the same net")
         warnings.simplefilter("ignore", ConvergenceWarning)
         self.work = work
         settings: dict[str, Any] = {

@@ -13,7 +13,7 @@ from contenders.work import LR, Work
 
 
 class ByTorch(InPython):
-    """Eager: `nn.Sequential`, tensors that share the arrays' memory, Adam in its fused form (the fastest on a CPU)."""
+    """Eager: `nn.Sequential`, tensors that share memory with the arrays, fused Adam (the fastest on a CPU)."""
 
     def __init__(self, work: Work, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -58,10 +58,10 @@ class ByTorch(InPython):
 
 
 class ByTorchCompile(ByTorch):
-    """Forward, loss and backward, and the prediction, by torch.compile; the fused Adam is faster as it is."""
+    """Forward, loss and backward, and the prediction, with torch.compile; fused Adam is faster uncompiled."""
 
     def __init__(self, work: Work, threads: int) -> None:
         super().__init__(work, threads)
-        torch.compiler.reset()  # forgets the net before, which counts against a limit of recompilations
+        torch.compiler.reset()  # otherwise the previous net counts towards a limit of recompilations
         self.loss = torch.compile(self.loss, dynamic=False)
         self.outputs = torch.compile(self.net, dynamic=False)

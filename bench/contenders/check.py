@@ -1,4 +1,4 @@
-"""Whether a contender does the work: its answers beside a computation in float64."""
+"""Checks the results of a contender against a float64 computation."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any
 import numpy as np
 
 from contenders.by_numpy import ByNumpy
-from contenders.contender import Answers
+from contenders.contender import Results
 from contenders.work import NETS, Work
 
 FORWARD = 1e-3  # tolerance of outputs before training, relative to the largest
-# Of losses, and of the way that the outputs moved. Adam's first steps depend on little more than the signs of the gradients, so rounding
-# shows in those near zero, as does where a peer adds epsilon.
-TRAINED = 0.05
+TRAINED = 0.05  # tolerance of losses, and of the change of the outputs in training
+# TRAINED is large because Adam's first steps depend mainly on the signs of the gradients: rounding flips those near zero, and peers add
+# epsilon in different places.
 
 
-def expected(net: str) -> Answers:
-    """The right answers."""
+def expected(net: str) -> Results:
+    """The correct results."""
     work = Work(NETS[net], "float64")
-    return ByNumpy(work, 1).answers(work)
+    return ByNumpy(work, 1).results(work)
 
 
-def difference(given: Answers, right: Answers) -> str | None:
-    """What a contender computes otherwise; None when it does the work."""
-    before, after = (_softmax(part) if given.probabilities else np.array(part) for part in (right.before, right.after))
+def difference(given: Results, correct: Results) -> str | None:
+    """How a contender's results differ; None if they are correct."""
+    before, after = (_softmax(part) if given.probabilities else np.array(part) for part in (correct.before, correct.after))
     moved = np.abs(after - before).max()
     pairs: dict[str, tuple[Any, Any, float]] = {
         "outputs": (given.before, before, FORWARD * np.abs(before).max()),
-        "losses of the first steps": (given.losses, right.losses, TRAINED * max(right.losses)),
+        "losses of the first steps": (given.losses, correct.losses, TRAINED * max(correct.losses)),
         "outputs after some steps": (given.after, after, TRAINED * moved),
-        "loss of the first epoch": (given.epoch_loss, right.epoch_loss, TRAINED * right.epoch_loss),
+        "losses of the first epoch": (given.epoch_loss, correct.epoch_loss, TRAINED * correct.epoch_loss),
     }
     for what, (theirs, ours, tolerance) in pairs.items():
         a, b = np.array(theirs), np.array(ours)
         if a.shape != b.shape or not np.abs(a - b).max() <= tolerance:
-            return f"does other work: its {what} are {_some(a)}, and not {_some(b)}"
+            return f"wrong results: its {what} are {_some(a)}, not {_some(b)}"
     return None
 
 

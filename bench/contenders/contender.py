@@ -1,4 +1,4 @@
-"""What a contender offers, how it is timed, and the answers by which it shows that it does the same work."""
+"""The base class of contenders: the work, its timing, and the results to check."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from contenders.work import Work
 CHECKED_STEPS, CHECKED_ROWS = 4, 8
 
 
-class Answers(NamedTuple):
-    """From the initial weights: outputs of some rows, losses of a few steps, the outputs after them; and the mean loss of an epoch."""
+class Results(NamedTuple):
+    """Results to check, from the initial weights: outputs of some rows, losses of a few steps, outputs after them; loss of an epoch."""
 
     before: list[list[float]]
     losses: list[float]
@@ -31,25 +31,25 @@ class Contender(ABC):
     def __init__(self, work: Work, threads: int) -> None: ...
 
     @abstractmethod
-    def answers(self, work: Work) -> Answers:
-        """For the check; its calls also warm up whatever compiles on first use."""
+    def results(self, work: Work) -> Results:
+        """Computes the results to check. This also warms up code that is compiled on first use."""
 
     @abstractmethod
     def seconds(self, work: Work, kind: str, count: int) -> float:
-        """The time of so many units of a kind of work."""
+        """The time in seconds of `count` units of a kind of work."""
 
-    def close(self) -> None:  # noqa: B027  # most hold nothing but memory
-        """Lets go of what is not memory."""
+    def close(self) -> None:  # noqa: B027  # most contenders have nothing to close
+        """Frees everything except memory."""
 
 
 class InPython(Contender):
     """A contender in this process. It takes NumPy arrays, and returns the loss as a float and outputs as an array."""
 
-    probabilities = False  # whether `predict` gives the softmax of the outputs, as it can do nothing else
+    probabilities = False  # True if `predict` returns softmax probabilities because the library cannot return raw outputs
 
     @abstractmethod
     def reset(self) -> None:
-        """Back to the initial weights and an optimizer that has not seen anything."""
+        """Resets the weights and the optimizer to their initial state."""
 
     @abstractmethod
     def step(self, x: np.ndarray, y: np.ndarray) -> float:
@@ -57,20 +57,20 @@ class InPython(Contender):
 
     @abstractmethod
     def epoch(self, order: np.ndarray) -> float:
-        """A step for each minibatch of the rows in this order; the mean of their losses."""
+        """Does a step for each minibatch of the rows in this order; returns their mean loss."""
 
     @abstractmethod
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The outputs of these rows."""
 
-    def answers(self, work: Work) -> Answers:
+    def results(self, work: Work) -> Results:
         self.reset()
         before = self._checked(work)
         losses = [self.step(x, y) for x, y in itertools.islice(itertools.cycle(work.batches), CHECKED_STEPS)]
         after = self._checked(work)
         self.predict(work.queries[:1])
         self.reset()
-        return Answers(before, losses, after, self.epoch(work.order()), self.probabilities)
+        return Results(before, losses, after, self.epoch(work.order()), self.probabilities)
 
     def _checked(self, work: Work) -> list[list[float]]:
         rows: list[list[float]] = np.asarray(self.predict(work.queries))[:CHECKED_ROWS].reshape(CHECKED_ROWS, -1).tolist()

@@ -1,12 +1,12 @@
-/* microbp's work from C, as by_c.py drives it:
+/* The work of microbp from C, run by by_c.py:
  *
  *     own_work GRAPH LOSS ROWS BATCH QUERIES INPUTS OUTPUTS < commands
  *
- * The first bytes of standard input are the flat parameters, the rows to learn and their targets (floats, or int64
- * labels under cross_entropy), the queries to predict, and an order of the rows (int64). Then come lines:
- *     answers        prints the outputs of 8 queries, the losses of 4 steps, the outputs after them, and the loss of an
+ * Standard input starts with the flat parameters, the training rows and their targets (floats, or int64 labels for
+ * cross_entropy), the queries to predict, and an order of the rows (int64), all as bytes. Then come lines:
+ *     results        prints the outputs of 8 queries, the losses of 4 steps, the outputs after them, and the loss of an
  *                    epoch in order
- *     KIND COUNT     the seconds of COUNT units; KIND: step, epoch, or the number of queries to predict */
+ *     KIND COUNT     prints the seconds of COUNT units; KIND: step, epoch, or the number of queries to predict */
 #include <microbp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,7 +89,7 @@ static void print_outputs(void) {
         printf("%.9g ", (double)outputs[i]);
 }
 
-static void answer(void) {
+static void print_results(void) {
     reset();
     print_outputs();
     for (int i = 0; i < CHECKED_STEPS; i++)
@@ -138,8 +138,8 @@ int main(int count, char **arguments) {
     char kind[16];
     long long times;
     while (scanf("%15s", kind) == 1) {
-        if (strcmp(kind, "answers") == 0)
-            answer();
+        if (strcmp(kind, "results") == 0)
+            print_results();
         else if (scanf("%lld", &times) == 1)
             printf("%.9g\n", seconds(kind, times));
         fflush(stdout);

@@ -1,4 +1,4 @@
-"""The process of one contender: it waits for a net to prepare or for work to time, and answers."""
+"""The process of a contender: it waits for a net to prepare or work to time, and sends the result."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from contenders import ENTRIES
-from contenders.contender import Answers, Contender
+from contenders.contender import Contender, Results
 from contenders.work import NETS, Work
 
-MOST_CALLS = 100_000  # of a round
-PREPARE_SECONDS, WORK_SECONDS = 300, 120  # after which a contender is given up
+MOST_CALLS = 100_000  # maximum number of calls in one turn
+PREPARE_SECONDS, WORK_SECONDS = 300, 120  # timeouts
 
 
 class ContenderError(RuntimeError):
-    """A contender cannot do a net, and why."""
+    """The reason why a contender cannot train or use a net."""
 
 
 class Server:
-    """What runs in the process."""
+    """The part that runs in the contender's process."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.name, self.threads = name, threads
         self.contender: Contender | None = None
 
-    def prepare(self, net: str) -> Answers:
-        """Builds the net, instead of the one before, and shows that it does the work."""
+    def prepare(self, net: str) -> Results:
+        """Builds the net, replacing the previous one, and returns results to check."""
         if self.contender is not None:
             self.contender.close()
-        self.contender = None  # lets go of the memory first
+        self.contender = None  # frees the memory first
         self.work = Work(NETS[net])
         self.contender = ENTRIES[self.name].load()(self.work, self.threads)
-        return self.contender.answers(self.work)
+        return self.contender.results(self.work)
 
     def calibrate(self, kind: str, seconds: float) -> int:
-        """How many units of a kind take about so long."""
+        """How many units of a kind take about this many seconds."""
         count = 1
         while (taken := self.seconds(kind, count)) < seconds / 4 and count < MOST_CALLS:
             count *= 4
         return max(1, min(MOST_CALLS, round(seconds / taken * count)))
 
     def seconds(self, kind: str, count: int) -> float:
-        """The time of so many units."""
+        """The time in seconds of `count` units."""
         assert self.contender is not None
         return self.contender.seconds(self.work, kind, count)
 
 
 def serve(connection: Connection, name: str, threads: int, log: str) -> None:
-    """Answers (True, result) or (False, the error) until the other end closes. What libraries print goes to the log."""
+    """Sends (True, result) or (False, error) for each call until the other end closes. The output of libraries goes to the log."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -61,26 +61,26 @@ def serve(connection: Connection, name: str, threads: int, log: str) -> None:
             method, arguments = connection.recv()
             try:
                 connection.send((True, getattr(server, method)(*arguments)))
-            except Exception as error:  # any peer may fail in any way
+            except Exception as error:  # a peer can raise any exception
                 connection.send((False, f"{type(error).__name__}: {str(error).strip() or 'no message'}"))
 
 
 class Process:
-    """The other end: a contender by name, and its calls."""
+    """Starts the process of a contender and calls it."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.name = name
         self.log = tempfile.NamedTemporaryFile("r", prefix="compare_")  # noqa: SIM115
         self.connection, theirs = get_context("spawn").Pipe()
-        # No daemon: a peer may start processes to compile.
+        # Not a daemon: a peer may start processes to compile.
         self.process = get_context("spawn").Process(target=serve, args=(theirs, name, threads, self.log.name))
         self.process.start()
         theirs.close()
 
-    def prepare(self, net: str) -> Answers:
-        answers = self._call(PREPARE_SECONDS, "prepare", net)
-        assert isinstance(answers, Answers)
-        return answers
+    def prepare(self, net: str) -> Results:
+        results = self._call(PREPARE_SECONDS, "prepare", net)
+        assert isinstance(results, Results)
+        return results
 
     def calibrate(self, kind: str, seconds: float) -> int:
         return int(self._call(WORK_SECONDS, "calibrate", kind, seconds))
@@ -93,17 +93,17 @@ class Process:
             self.connection.send((method, arguments))
             if not self.connection.poll(limit):
                 self.close()
-                raise ContenderError(f"gave no answer within {limit} seconds")
+                raise ContenderError(f"no result within {limit} seconds")
             succeeded, result = self.connection.recv()
         except (EOFError, OSError):
-            lines = self.log.read().strip().splitlines() or ["without a word"]
+            lines = self.log.read().strip().splitlines() or ["no output"]
             raise ContenderError(f"its process ended: {lines[-1]}") from None
         if not succeeded:
             raise ContenderError(" ".join(result.split())[:200])
         return result
 
     def alive(self) -> bool:
-        """Whether it still answers."""
+        """Whether the process is still running."""
         return not self.connection.closed and self.process.is_alive()
 
     def close(self) -> None:

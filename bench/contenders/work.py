@@ -1,4 +1,4 @@
-"""What every contender has to do: the nets, their data and initial weights, and how much arithmetic and traffic they are."""
+"""The work of all contenders: nets, data and initial weights; and the arithmetic and memory traffic of each kind of work."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ class Net(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch: few where a step is long."""
+        """The number of steps in an epoch: fewer if a step is long."""
         return max(2, min(256, round(4e9 / self.flops("step"))))
 
     def flops(self, kind: str) -> float:
-        """2 x rows x inputs x outputs for each product of a layer: one forward; in a step two more, but one for the first layer."""
+        """2 x rows x inputs x outputs per product. A layer has one product forward, and in a step two more (the first layer: one more)."""
         products = sum(i * o for i, o in self.shapes)
         if kind in ("step", "epoch"):
             return 2.0 * self.batch * (3 * products - self.widths[0] * self.widths[1])
         return 2.0 * self.rows(kind) * products
 
     def bytes(self, kind: str) -> float:
-        """4 for each weight that a pass reads; in a step the optimizer's as well."""
+        """4 bytes for each weight that a pass reads; in a step also the optimizer's traffic."""
         weights = 4.0 * sum(i * o for i, o in self.shapes)
         if kind in ("step", "epoch"):
             return OPTIMIZER_BYTES * self.parameters + 2 * weights - 4.0 * self.widths[0] * self.widths[1]
         return weights
 
     def rows(self, kind: str) -> int:
-        """Rows of one call."""
+        """The number of rows in a call."""
         return {"predict_1": 1, f"predict_{QUERIES}": QUERIES}.get(kind, self.batch)
 
     def __str__(self) -> str:
@@ -89,9 +89,9 @@ class Layer(NamedTuple):
 
 
 class Work:
-    """A net with rows to learn and to predict: the same for every contender, as they are drawn from one seed.
+    """A net with rows to train on and to predict, drawn with the same seed for every contender.
 
-    The targets are noise, so that the gradients stay of a size however long a round trains.
+    The targets are noise, so that the gradients keep their size during a round.
     """
 
     def __init__(self, net: Net, dtype: str = "float32") -> None:

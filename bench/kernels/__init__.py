@@ -1,1 +1,1 @@
-"""The speed of the kernels, and what the machine can do."""
+"""The speed of the kernels, and the limits of the machine."""

@@ -1,10 +1,10 @@
-"""What a training step of microbp costs against batch, width and depth: microseconds, and GFLOP/s.
+"""The time of a training step of microbp by batch, width and depth: microseconds, and GFLOP/s.
 
     python bench/kernels/cost.py [--picture FILE] [--cpu 0]
 
-Chains of equal layers with relu, Adam, mean squared error, float32, one thread on one pinned CPU. One size varies, the others stay. A point
-is the median of several rounds. The operations counted are those of the products alone: 2 per multiply-add, three products per layer, two
-for the first; so GFLOP/s say how much of the time is products, and fall where other work (the call, Adam, memory) weighs more.
+Chains of equal layers with relu, Adam, mean squared error, float32, one thread on one pinned CPU. One size varies, the others are fixed. A
+point is the median of several rounds. Only the operations of the products count: 2 per multiply-add, three products per layer, two for the
+first layer. So GFLOP/s show how much of the time is spent in products: they fall where other work (the call, Adam, memory) dominates.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Size(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Sizes of which one grows."""
+    """Nets in which one of batch, width and depth varies."""
 
     name: str
     fixed: str
@@ -58,13 +58,13 @@ SWEEPS = [
 
 
 def seconds_per_step(size: Size) -> float:
-    """The median over the rounds."""
+    """The seconds of a step: the median over the rounds."""
     trainer = bp.Trainer(bp.mlp([size.width] * (size.depth + 1), seed=0, n_threads=1), "mse", bp.Adam(lr=1e-3))
     draw = np.random.default_rng(0)
     x, y = (draw.standard_normal((size.batch, size.width), np.float32) for _ in range(2))
-    trainer.step(x, y)  # makes the workspace
+    trainer.step(x, y)  # allocates the workspace
     count, times = 1, []
-    for _ in range(ROUNDS + 1):  # the first one finds out how many steps a round needs
+    for _ in range(ROUNDS + 1):  # the first round determines the number of steps in a round
         start = time.perf_counter()
         for _ in range(count):
             trainer.step(x, y)
@@ -74,7 +74,7 @@ def seconds_per_step(size: Size) -> float:
 
 
 def draw_picture(results: list[list[float]], peak: float, path: Path) -> None:
-    """A column per sweep: the time of a step above, GFLOP/s below, with the machine's peak."""
+    """Draws a column per sweep: the time of a step above, GFLOP/s and the machine's peak below."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
@@ -102,8 +102,8 @@ def draw_picture(results: list[list[float]], peak: float, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the figures there (needs matplotlib)")
-    parser.add_argument("--cpu", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the results to FILE (needs matplotlib)")
+    parser.add_argument("--cpu", type=int, default=0, help="number of the CPU (default: %(default)s)")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.cpu})

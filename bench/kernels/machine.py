@@ -1,4 +1,4 @@
-"""What a measurement must name: processor, system, versions."""
+"""Describes the machine of a measurement: processor, system, versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import microbp as bp
 
 
 def describe(*others: str) -> str:
-    """One line; others: further versions that matter, such as "torch 2.13.0"."""
+    """A line with processor, system and versions. others: further versions, such as "torch 2.13.0"."""
     versions = [f"microbp {bp.__version__}", *others, f"Python {platform.python_version()}"]
     return f"{_processor()}, {os.cpu_count()} CPUs, {platform.system()}; {', '.join(versions)}"
 

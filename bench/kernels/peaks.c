@@ -1,5 +1,5 @@
-/* What this machine can do: peaks SECONDS PARAMETERS prints the GFLOP/s of fused multiply-adds in registers (float32), and the GB/s of
- * an Adam-like pass over so many parameters (four arrays read, three written, 28 bytes each), the best of what fits into the time.
+/* The limits of this machine: peaks SECONDS PARAMETERS prints the GFLOP/s of fused multiply-adds in registers (float32), and the GB/s of
+ * an Adam-like pass over PARAMETERS parameters (four arrays read, three written, 28 bytes each); each is the best of all tries in SECONDS.
  * Compile with -O3 -march=native -ffp-contract=fast. */
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ enum { LANES = 4 };
 enum {
     CHAINS = 10,
     FMAS = 10000
-}; /* enough chains in flight for two units with a latency of 4 or 5; few enough for 16 registers */
+}; /* enough independent chains for two units with a latency of 4 or 5; few enough for 16 registers */
 typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
 
 static double now(void) {
@@ -35,7 +35,7 @@ static double fma_seconds(void) {
         for (int i = 0; i < CHAINS; i++)
             chains[i] = chains[i] * factor + term;
     for (int i = 0; i < CHAINS; i++)
-        __asm__ volatile("" ::"m"(chains[i])); /* they are wanted */
+        __asm__ volatile("" ::"m"(chains[i])); /* keeps the compiler from removing them */
     return now() - start;
 }
 

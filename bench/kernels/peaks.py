@@ -1,4 +1,4 @@
-"""What the machine can do, by peaks.c: the limit that a time is compared with."""
+"""The limits of the machine, measured by peaks.c."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 SOURCE = Path(__file__).resolve().parent / "peaks.c"
-SECONDS = 0.2  # for each of the two
+SECONDS = 0.2  # for each of the two measurements
 
 
 class Peaks(NamedTuple):
-    """Floating-point operations per second in registers, and bytes per second of a pass over so many parameters and their state."""
+    """Floating-point operations per second in registers, and bytes per second of a pass over parameters and their state."""
 
     flops: float
     bytes: float
 
     def seconds(self, flops: float, traffic: float) -> float:
-        """The least time for so many operations and so many bytes: that of whichever binds."""
+        """The least time for this much arithmetic and memory traffic: the larger of the two."""
         return max(flops / self.flops, traffic / self.bytes)
 
 
@@ -31,7 +31,7 @@ def build(folder: str) -> str:
 
 
 def measure(program: str, parameters: int, threads: int) -> Peaks:
-    """The sum over as many copies as there are threads, each with its part of the parameters."""
+    """Runs a copy of the program per thread, each with its part of the parameters; returns the sums of their speeds."""
     command = [program, str(SECONDS), str(-(-parameters // threads))]
     copies = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(threads)]
     lines = [copy.communicate()[0].split() for copy in copies]

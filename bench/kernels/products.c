@@ -1,10 +1,10 @@
-/* The three products of a dense layer beside BLAS libraries, alternated in one process:
+/* Compares the three products of a dense layer with BLAS libraries, which take turns in one process:
  *
  *     products ISA f32|f64 ROUNDS BATCHxINxOUT LIBRARY:FUNCTION:32|64 ...
  *
- * FUNCTION is the library's cblas gemm and the number the width of its integers. Prints for each pattern the median
- * GFLOP/s of microbp and of each library, then the median over the rounds of microbp's speed over the fastest
- * library's. All matrices are dense, without padding. Compile it with -DMBP_DOUBLE for f64. */
+ * FUNCTION is the library's cblas gemm, and the number is the width of its integers. For each pattern, prints the
+ * median GFLOP/s of microbp and of each library, and the median over the rounds of microbp's speed / the fastest
+ * library's speed. All matrices are dense, without padding. Compile it with -DMBP_DOUBLE for f64. */
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -97,7 +97,7 @@ static void compare(const bench *b, const mbp_product *p, const char *shape) {
     for (int r = 0; r < b->rounds; r++) {
         double best = 0;
         for (int c = 0; c <= b->count; c++) {
-            seconds(b, p, c, 1); /* caches as this contender leaves them */
+            seconds(b, p, c, 1); /* fills the caches */
             gflops[c][r] = flops / seconds(b, p, c, repeats) / 1e9;
             best = c && gflops[c][r] > best ? gflops[c][r] : best;
         }

@@ -1,9 +1,9 @@
-"""The three products of a dense layer beside BLAS libraries, alternated in one process on one pinned CPU: GFLOP/s and the ratio.
+"""Compares the three products of a dense layer with BLAS libraries, which take turns in one process on one pinned CPU.
 
 usage: python bench/kernels/products.py [--isa avx2] [--dtype f32] [--cpu 0] [--rounds 21] [BATCHxINxOUT ...]
-Compiles bench/kernels/products.c against the installed static library. The libraries are NumPy's OpenBLAS and, where it is installed, MKL
-(pip install mkl). NN is the forward product, NT the gradient by the input, TN the gradient by the weights. The ratio is microbp's speed
-over the fastest library's in the same round.
+Compiles bench/kernels/products.c with the installed static library. The libraries are NumPy's OpenBLAS and, if installed, MKL (pip install
+mkl). Prints GFLOP/s, and the ratio microbp's speed / the fastest library's speed in the same round. NN is the forward product, NT the
+gradient with respect to the input, TN the gradient with respect to the weights.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def compile_ours(folder: str, dtype: str) -> str:
 
 
 def libraries(dtype: str) -> dict[str, str]:
-    """What products.c wants to know of each library that is there."""
+    """The argument of products.c for each installed library."""
     letter = "d" if dtype == "f64" else "s"
     found = {}
     for path in (Path(np.__file__).parent.parent / "numpy.libs").glob("libscipy_openblas64_*"):
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     peers = libraries(options.dtype)
     if not peers:
-        sys.exit("there is no library to compare with: NumPy's own BLAS is not OpenBLAS, and MKL is not installed (pip install mkl)")
+        sys.exit("there is no library to compare with: NumPy's BLAS is not OpenBLAS, and MKL is not installed (pip install mkl)")
     print(machine.describe(f"NumPy {np.__version__}"))
     print(f"{options.dtype}, one CPU, GFLOP/s, median of {options.rounds} rounds")
     print(f"{'shape':<14} {'':<2} {options.isa:>7}", *(f"{name:>8}" for name in peers), "ratio", sep=" ")
@@ -71,9 +71,9 @@ def main() -> None:
         program = compile_ours(folder, options.dtype)
         for shape in options.shapes:
             command = [program, options.isa, options.dtype, str(options.rounds), shape, *peers.values()]
-            answer = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
-            print(answer, end="", flush=True)
-            for line in answer.splitlines():
+            output = subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout
+            print(output, end="", flush=True)
+            for line in output.splitlines():
                 ratios[line.split()[1]].append(float(line.split()[-1]))
     for pattern, values in ratios.items():
         print(f"geometric mean {pattern}: {math.exp(sum(map(math.log, values)) / len(values)):.3f}, least {min(values):.3f}")

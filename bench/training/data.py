@@ -1,4 +1,4 @@
-"""The data sets that the scripts here train on, and their readers."""
+"""Readers for the data sets that these scripts train on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-BESIDE = Path(__file__).resolve().parents[3] / "shared" / "data"  # where the data lies unless --data says otherwise
+DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data"  # the default of --data
 
 
 class Digits(NamedTuple):
@@ -21,7 +21,7 @@ class Digits(NamedTuple):
 
 
 def usps(root: Path) -> tuple[Digits, Digits]:
-    """The training and the test part of the ZIP-code digits: 16x16 grey levels in [-1, 1], text of a label and 256 values per line."""
+    """The training and the test part of the ZIP-code digits: 16x16 grey levels in [-1, 1], text with a label and 256 values per line."""
     return _usps_part(root / "usps" / "zip.train.gz"), _usps_part(root / "usps" / "zip.test.gz")
 
 
@@ -93,5 +93,5 @@ def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        sys.exit(f"{path} is not there: give the folder that holds {path.parent.name}/ or its parent with --data DIR")
+        sys.exit(f"there is no file {path}: use --data DIR with the folder that contains the data sets")
     return gzip.decompress(content) if path.suffix == ".gz" else content

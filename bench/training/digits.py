@@ -1,16 +1,16 @@
-"""Trains two published networks on the published data, and prints the results beside the published ones.
+"""Trains two published networks on the published data, and prints the results with the published ones.
 
     python bench/training/digits.py [--data DIR] [--seeds N] [usps] [mnist]
 
 usps   LeCun et al. 1989 (Neural Computation 1, 541-551), the fully connected net: 256-40-10, scaled tanh at every node, targets -1 and +1,
-       mean squared error, one update per pattern in constant order, 23 passes, weights from U[-2.4/F, 2.4/F] with F the fan-in. Open or
-       different here: plain SGD with one rate, instead of a rate per weight from a diagonal Hessian; biases start at 0; the file is the
-       deslanted version of 1990, perhaps not the same pixels.
-mnist  784-300-10, relu, cross-entropy, Adam, batches of 100, 20 epochs; to be below 2.2 %, about what scikit-learn's benchmark reports for
-       100-100 hidden units and far more epochs.
+       mean squared error, one update per pattern in constant order, 23 passes, weights from U[-2.4/F, 2.4/F] with F the fan-in.
+       Unspecified or different here: plain SGD with one rate, instead of a rate per weight from a diagonal Hessian; biases start at 0; the
+       file is the deslanted version of 1990, which may have other pixels.
+mnist  784-300-10, relu, cross-entropy, Adam, batches of 100, 20 epochs; the goal is below 2.2 %, about what scikit-learn's benchmark
+       reports for 100-100 hidden units and far more epochs.
 
-The errors are those after the last epoch: none is picked. The rates were chosen among a few with these errors in sight (usps: 0.01, 0.015,
-0.02, 0.05, 0.1; mnist: 3e-4, 5e-4, 1e-3).
+The errors are after the last epoch; no epoch is selected. The rates were chosen by these errors among a few (usps: 0.01, 0.015, 0.02, 0.05,
+0.1; mnist: 3e-4, 5e-4, 1e-3).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MNIST_LR, MNIST_BATCH, MNIST_EPOCHS = 5e-4, 100, 20
 
 
 class Result(NamedTuple):
-    """Errors in per cent of the rows, and the seconds of training."""
+    """Errors in per cent of the rows, and the training time in seconds."""
 
     train_error: float
     test_error: float
@@ -39,7 +39,7 @@ class Result(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A published set-up."""
+    """A published experiment."""
 
     published: str
     settings: str
@@ -76,7 +76,7 @@ def mnist(root: Path) -> Callable[[int], Result]:
 def train_for(
     trainer: bp.Trainer, epochs: int, train: data.Digits, targets: np.ndarray, test: data.Digits, batch_size: int, order: np.ndarray | None
 ) -> Result:
-    """The result after so many epochs; order None shuffles every epoch anew."""
+    """The result after this number of epochs; order None shuffles each epoch."""
     begin = time.perf_counter()
     for record in trainer.epochs(train.x, targets, batch_size=batch_size, order=order):
         if record.epoch == epochs:
@@ -86,7 +86,7 @@ def train_for(
 
 
 def error(trainer: bp.Trainer, digits: data.Digits) -> float:
-    """Per cent of the images whose largest output is not their label's."""
+    """Per cent of the images for which the largest output is not that of the label."""
     return 100 * (1 - bp.accuracy(digits.labels, trainer.predict(digits.x)))
 
 
@@ -97,7 +97,7 @@ TASKS = {
 
 
 def report(task: Task, run: Callable[[int], Result], seeds: int) -> None:
-    """Prints a row per seed, and their mean beside the published numbers."""
+    """Prints a row per seed, their mean, and the published numbers."""
     print(f"\n{task.settings}\n{'':10}{'train error':>12}{'test error':>12}{'seconds':>10}")
     results = []
     for seed in range(seeds):
@@ -113,13 +113,15 @@ def print_row(name: str, result: Result) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", help="usps, mnist; both if none is named")
-    parser.add_argument("--data", type=Path, default=data.BESIDE, help="folder that holds usps/ and mnist/ (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 0, 1, ... (default: %(default)s)")
+    parser.add_argument("tasks", nargs="*", help="usps, mnist (default: both)")
+    parser.add_argument(
+        "--data", type=Path, default=data.DEFAULT_FOLDER, help="folder that contains usps/ and mnist/ (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each network, with seeds 0, 1, ... (default: %(default)s)")
     arguments = parser.parse_args()
     for name in arguments.tasks:
         if name not in TASKS:
-            parser.error(f"unknown task {name!r}: valid are {', '.join(TASKS)}")
+            parser.error(f"unknown task {name!r}; valid: {', '.join(TASKS)}")
     print(f"microbp {bp.__version__}")
     for name in arguments.tasks or TASKS:
         report(TASKS[name], TASKS[name].prepare(arguments.data), arguments.seeds)

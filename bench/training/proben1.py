@@ -1,14 +1,14 @@
-"""Trains the networks of Proben1 (Prechelt 1994, Technical Report 21/94) on its data, and prints the results beside the published ones.
+"""Trains the networks of Proben1 (Prechelt 1994, Technical Report 21/94) on its data, and prints the results with the published ones.
 
     python bench/training/proben1.py [--data DIR] [--runs N] [problem ...]
 
-The report's set-up: a batch per epoch, Rprop with factors 1.2 and 0.5, initial steps uniform in 0.005..0.02 for each weight, steps from 0
-to 50; initial weights and biases uniform in -0.01..0.01; softsign hidden units, linear outputs, squared error; the training part alone
-trains. Every 5 epochs the validation error is taken; training ends when it is 5 % above its least (GL), when the training error no longer
-falls (P5 below 0.1 per thousand), or after 3000 epochs; the network of the least validation error is tested. Error: squared error
-percentage, 100 (largest - least output) / (rows x outputs) x sum of (o - t)^2; class error: the largest output wins. MLP: a chain of
-layers; DAG: each layer sees the inputs and all layers before it. Open there or different here: the variant of Rprop, iRprop-, which has
-no backtracking.
+The report's settings: one batch per epoch; Rprop with factors 1.2 and 0.5, initial step sizes uniform in 0.005..0.02 for each weight, step
+sizes from 0 to 50; initial weights and biases uniform in -0.01..0.01; softsign hidden units, linear outputs, squared error; only the
+training part is used for training. The validation error is measured every 5 epochs. Training stops when it is 5 % above its minimum (GL),
+when the training error stops falling (P5 below 0.1 per thousand), or after 3000 epochs. The network with the lowest validation error is
+tested. Error: squared error percentage, 100 (largest - smallest output) / (rows x outputs) x sum of (o - t)^2; class error: the largest
+output is the predicted class. MLP: a chain of layers; DAG: the inputs and all earlier layers feed each layer. Unspecified in the report or
+different here: the variant of Rprop, iRprop-, which has no backtracking.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import microbp as bp
 Array = npt.NDArray[np.float64]
 
 STRIP, GENERALISATION_LOSS, PROGRESS, EPOCHS = 5, 5.0, 0.1, 3000
-DIFFERENCES = 2  # published standard deviations that a mean may lie above the published one
+DIFFERENCES = 2  # allowed excess over the published mean, in published standard deviations
 
 
 class Published(NamedTuple):
@@ -37,7 +37,7 @@ class Published(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Hidden layers; weights of the DAG; class errors in per cent."""
+    """Widths of the hidden layers; number of weights of the DAG, with biases; published class errors in per cent."""
 
     hidden: tuple[int, ...]
     dag_weights: int
@@ -56,7 +56,7 @@ PROBLEMS = {
 
 
 class Run(NamedTuple):
-    """Test errors in per cent, and the epochs that were trained."""
+    """Test errors in per cent, and the number of epochs."""
 
     error: float
     class_error: float
@@ -64,12 +64,12 @@ class Run(NamedTuple):
 
 
 def network(inputs: int, hidden: tuple[int, ...], outputs: int, shortcuts: bool, seed: int) -> bp.Network:
-    """The chain of layers, or with shortcuts the DAG in which each layer sees all before it."""
+    """The chain of layers, or with shortcuts the DAG in which all earlier layers feed each layer."""
     x = bp.Input(inputs)
-    seen: list[bp.Node] = [x]
+    nodes: list[bp.Node] = [x]
     for units in hidden:
-        seen.append(bp.Dense(units, "softsign")(bp.concat(seen) if shortcuts else seen[-1]))
-    net = bp.Network(x, bp.Dense(outputs)(bp.concat(seen) if shortcuts else seen[-1]), dtype="float64", seed=seed)
+        nodes.append(bp.Dense(units, "softsign")(bp.concat(nodes) if shortcuts else nodes[-1]))
+    net = bp.Network(x, bp.Dense(outputs)(bp.concat(nodes) if shortcuts else nodes[-1]), dtype="float64", seed=seed)
     net.params[:] = np.random.default_rng(seed).uniform(-0.01, 0.01, len(net.params))
     return net
 
@@ -80,7 +80,7 @@ def error(outputs: Array, targets: Array) -> float:
 
 
 def train(net: bp.Network, train: data.Examples, validation: data.Examples, seed: int) -> int:
-    """Trains until one of the three criteria says stop, and leaves the parameters of the least validation error; returns the epochs."""
+    """Trains until a stopping criterion holds; restores the parameters with the lowest validation error. Returns the number of epochs."""
     trainer = bp.Trainer(net, "half_sse", bp.Rprop(etas=(0.5, 1.2), step_sizes=(0, 50)))
     trainer.state["step_size"][:] = np.random.default_rng([seed, 1]).uniform(0.005, 0.02, len(net.params))
     best, kept, losses = np.inf, net.params.copy(), []
@@ -99,7 +99,7 @@ def train(net: bp.Network, train: data.Examples, validation: data.Examples, seed
 
 
 def run(parts: tuple[data.Examples, data.Examples, data.Examples], problem: Problem, shortcuts: bool, seed: int) -> Run:
-    """One start."""
+    """Trains one network and tests it."""
     first, validation, test = parts
     net = network(first.x.shape[1], problem.hidden, first.y.shape[1], shortcuts, seed)
     assert not shortcuts or len(net.params) == problem.dag_weights
@@ -125,14 +125,14 @@ def report(name: str, root: Path, runs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("problems", nargs="*", help=f"{', '.join(PROBLEMS)}; all if none is named")
-    parser.add_argument("--data", type=Path, default=data.BESIDE, help="folder that holds proben1/ (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=60, help="starts of each (default: %(default)s)")
+    parser.add_argument("problems", nargs="*", help=f"{', '.join(PROBLEMS)} (default: all)")
+    parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder that contains proben1/ (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=60, help="number of runs of each network (default: %(default)s)")
     arguments = parser.parse_args()
     for name in arguments.problems:
         if name not in PROBLEMS:
-            parser.error(f"unknown problem {name!r}: valid are {', '.join(PROBLEMS)}")
-    print(f"microbp {bp.__version__}; {arguments.runs} starts each; mean (standard deviation)\n")
+            parser.error(f"unknown problem {name!r}; valid: {', '.join(PROBLEMS)}")
+    print(f"microbp {bp.__version__}; {arguments.runs} runs each; mean (standard deviation)\n")
     print("| problem | net | test error % | class error % | published class error % | within 2 deviations | epochs |")
     print("|---|---|---|---|---|---|---|")
     for name in arguments.problems or PROBLEMS:

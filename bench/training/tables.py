@@ -1,9 +1,9 @@
-"""What `microbp train` reaches on tables and files without any option, beside what it is to reach.
+"""Results of `microbp train` on tables without options, compared with goals.
 
     python bench/training/tables.py [--data DIR] [--seeds N] [set ...]
 
-The tables of scikit-learn are written to CSV and split by the command itself, once for each seed; the UCI sets have published splits, a9a
-and MNIST a test of their own.
+The tables of scikit-learn are written to CSV, and the command splits them, once for each seed. The UCI sets have published splits; a9a and
+MNIST have a test part.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import microbp as bp
 from microbp.cli.main import main as microbp
 
-# What is measured, and the mean that is to be reached: at least an accuracy, at most an error.
+# The metric and the goal for its mean: minimum accuracy or maximum error; None: no goal.
 AIMS = {
     "digits": ("accuracy", 0.97),
     "cancer": ("accuracy", 0.96),
@@ -40,7 +40,7 @@ AIMS = {
 
 
 def write(path: Path, x: Any, y: Any) -> str:
-    """A table as CSV, the target last."""
+    """Writes a table to CSV, with the target last."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow([*(f"column {i}" for i in range(len(x[0]))), "out"])
@@ -76,7 +76,7 @@ def _scikit(name: str, folder: Path) -> str:
 
 
 def report(name: str, root: Path, seeds: int) -> None:
-    """Prints the row of a set."""
+    """Prints the row of a data set."""
     measure, aim = AIMS[name]
     reached, nets, start = [], set(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -86,9 +86,9 @@ def report(name: str, root: Path, seeds: int) -> None:
                 code = microbp(["train", *arguments, "--json", "--out", f"{folder}/net.safetensors", "--force"])
             if code:
                 raise SystemExit(err.getvalue())
-            told = json.loads(out.getvalue())
-            reached.append(told["test"][measure])
-            nets.add(told["net"])
+            result = json.loads(out.getvalue())
+            reached.append(result["test"][measure])
+            nets.add(result["net"])
     mean, spread = np.mean(reached), np.std(reached) / len(reached) ** 0.5
     seconds = (time.perf_counter() - start) / len(reached)
     print(
@@ -99,11 +99,11 @@ def report(name: str, root: Path, seeds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", help=f"{', '.join(AIMS)}; all if none is named")
-    parser.add_argument("--data", type=Path, default=data.BESIDE, help="folder of the data sets (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=20, help="splits of the tables that have none (default: %(default)s)")
+    parser.add_argument("sets", nargs="*", help=f"{', '.join(AIMS)} (default: all)")
+    parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder of the data sets (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=20, help="number of splits of tables without published splits (default: %(default)s)")
     arguments = parser.parse_args()
-    print(f"microbp {bp.__version__}\n\n| set | measure | mean | to reach | runs | seconds each | net |\n|---|---|---|---|---|---|---|")
+    print(f"microbp {bp.__version__}\n\n| set | metric | mean | goal | runs | seconds each | net |\n|---|---|---|---|---|---|---|")
     for name in arguments.sets or AIMS:
         report(name, arguments.data, arguments.seeds)
 

@@ -1,13 +1,13 @@
-"""Trains on the UCI regression sets with the published splits, and prints test errors beside those of the published plain networks.
+"""Trains on the UCI regression sets with the published splits, and prints test errors with those of the published plain networks.
 
     python bench/training/uci.py [--data DIR] [set ...]
 
 Hernandez-Lobato & Adams 2015 (Probabilistic backpropagation, ICML): 20 splits, inputs and target normalized on the training part, RMSE in
-the target's unit, relu, 50 hidden units a layer. Their plain networks (BP, 1 to 4 layers) learn by SGD with momentum and weight decay, 40
-passes with an update per point, hyper-parameters tuned for each split. Here: two hidden layers, Adam with a rate that falls along a cosine
-and a little weight decay, one setting for all sets and splits. It was chosen by the error on a tenth of the training rows of the first ten
-splits, among rates 0.003 and 0.01, 200 and 800 passes, batches of 8 and 32, decay 0 and 0.0001, two and three layers; the test rows decided
-nothing.
+the target's unit, relu, 50 hidden units per layer. Their plain networks (BP, 1 to 4 layers) are trained with SGD, momentum and weight decay
+for 40 epochs, one update per row, with hyper-parameters tuned for each split. Here: two hidden layers, Adam with a cosine schedule and a
+little weight decay, the same settings for all sets and splits. They were chosen by the error on a tenth of the training rows of the first
+ten splits, among rates 0.003 and 0.01, 200 and 800 epochs, batches of 8 and 32, decay 0 and 0.0001, two and three layers. The test rows
+were not used for any choice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_error(table: data.Table, train: npt.NDArray[np.int64], test: npt.NDArra
 
 
 def report(name: str, root: Path) -> None:
-    """Prints the row of a set."""
+    """Prints the row of a data set."""
     table = data.uci(root, name)
     errors = [test_error(table, train, test, seed) for seed, (train, test) in enumerate(table.splits)]
     ours = f"{np.mean(errors):.3f} +- {np.std(errors, ddof=1) / len(errors) ** 0.5:.3f}"
@@ -54,12 +54,14 @@ def report(name: str, root: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", help=f"{', '.join(PUBLISHED)}; all if none is named")
-    parser.add_argument("--data", type=Path, default=data.BESIDE, help="folder that holds uci-regression/ (default: %(default)s)")
+    parser.add_argument("sets", nargs="*", help=f"{', '.join(PUBLISHED)} (default: all)")
+    parser.add_argument(
+        "--data", type=Path, default=data.DEFAULT_FOLDER, help="folder that contains uci-regression/ (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     for name in arguments.sets:
         if name not in PUBLISHED:
-            parser.error(f"unknown set {name!r}: valid are {', '.join(PUBLISHED)}")
+            parser.error(f"unknown set {name!r}; valid: {', '.join(PUBLISHED)}")
     print(f"microbp {bp.__version__}\n")
     print("| set | microbp | BP 1 layer | BP 2 | BP 3 | BP 4 | no worse than the best |\n|---|---|---|---|---|---|---|")
     for name in arguments.sets or PUBLISHED:

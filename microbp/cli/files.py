@@ -1,10 +1,11 @@
-"""The files that commands write: refused beforehand where they could not be written, and drawn whole or not at all."""
+"""Checks output files before the work starts, and writes them completely or not at all. Adds advice to errors for invalid files."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,44 +15,58 @@ from .parser import spell
 
 
 def check_writable(force: bool, read: Sequence[str | Path | None], written: Mapping[str, Path | None]) -> None:
-    """Refuses files, by argument, that could not be written or are needed otherwise, and those that exist unless `force`."""
-    taken = {os.path.realpath(path): "read" for path in read if path}
+    """Raises an error if an output file cannot be written, is also an input or another output, or exists and `force` is False."""
+    taken = {os.path.realpath(path): "an input file" for path in read if path}
     for argument, path in written.items():
         if path is None:
             continue
         if not path.parent.is_dir():
-            raise ArgumentError(argument, f"the directory of {str(path)!r} does not exist: make it first")
-        use = taken.setdefault(os.path.realpath(path), f"written by {spell(Argument(argument))}")
-        if use != f"written by {spell(Argument(argument))}":
-            raise ArgumentError(argument, f"{str(path)!r} is {use} already: choose another name")
-        if path.is_dir() or (path.exists() and not force):
-            raise ArgumentError(argument, f"{str(path)!r} exists: {'choose another name' if path.is_dir() else '--force overwrites it'}")
+            raise ArgumentError(argument, f"the directory of {str(path)!r} does not exist; create it first")
+        use = f"the file of {spell(Argument(argument))}"
+        if taken.setdefault(os.path.realpath(path), use) != use:
+            raise ArgumentError(argument, f"{str(path)!r} is also {taken[os.path.realpath(path)]}; choose another name")
+        if path.is_dir():
+            raise ArgumentError(argument, f"{str(path)!r} is a directory; choose another name")
+        if path.exists() and not force:
+            ways = "--resume to continue its run, or --force to overwrite it" if argument == "checkpoint" else "--force to overwrite it"
+            raise ArgumentError(argument, f"{str(path)!r} exists; use {ways}")
         try:
             tempfile.TemporaryFile(dir=path.parent).close()
         except OSError as error:
-            what = f"{spell(Argument(argument))}: the directory of {str(path)!r} cannot be written to"
-            raise OSError(f"{what} ({error.strerror}): choose another") from None
+            what = f"{spell(Argument(argument))}: cannot write to the directory of {str(path)!r}"
+            raise OSError(f"{what} ({error.strerror}); choose another directory") from None
 
 
 def plot_module(path: Path | None) -> ModuleType | None:
-    """The module that draws, if there is a picture to draw to `path`."""
+    """microbp.plot, or None if `path` is None. ArgumentError if the extension of `path` is not supported."""
     if path is None:
         return None
     from .. import plot
 
     if path.suffix.lower() not in plot.FORMATS:
-        raise ArgumentError("plot", f"{str(path)!r} must end in one of {', '.join(plot.FORMATS)}")
+        raise ArgumentError("plot", f"the file name must end in {', '.join(plot.FORMATS[:-1])} or {plot.FORMATS[-1]}, not {str(path)!r}")
     return plot
 
 
 def unused_name(data: str) -> Path:
-    """A name beside us for the network of some data that no file has."""
+    """An unused file name in the current directory for the network: data.safetensors, data-2.safetensors, ..."""
     stem = Path(data).name.partition(".")[0] or "net"
     names = (Path(f"{stem}{'' if i == 1 else f'-{i}'}.safetensors") for i in range(1, 10**6))
     return next(path for path in names if not path.exists())
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file by a function of its path: whole, or not at all."""
-    with replacing(path) as beside:
-        write(beside)
+    """Calls `write` with a temporary path, and then moves the file to `path`; an error leaves `path` unchanged."""
+    with replacing(path) as temporary:
+        write(temporary)
+
+
+@contextlib.contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Adds advice to the error for a file that is not microbp's."""
+    try:
+        yield
+    except ValueError as error:
+        if "not a microbp file" not in str(error):
+            raise
+        raise ValueError(f"{error}; {advice}") from None

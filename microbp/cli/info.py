@@ -1,4 +1,4 @@
-"""`microbp info`: what a saved network, or trainer, says of itself."""
+"""`microbp info`: describes a saved network or trainer."""
 
 from __future__ import annotations
 
@@ -7,47 +7,59 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.specs import Loss
+from ..core.text import counted
 from ..network.network import Network, load
 from ..settings import optimizers
-from ..tables.preparation import Category, Number, Preparation
+from ..tables.preparation import Category, Number, Preparation, Target
 from ..training.trainer import Trainer
+from .files import advising
 from .options import InfoOptions
+from .report import rounded
 
-_SHOWN = 20  # columns that are described
+_SHOWN = 20  # columns to describe
 
 
 def run(options: InfoOptions) -> None:
-    """Prints the network, the trainer if there is one, and the columns that the network takes."""
+    """Prints the network, the trainer if there is one, and the columns that the network uses."""
     net, trainer = _opened(options.file)
     print(net)
     if trainer:
         losses = ", ".join(loss.text for loss in trainer.losses if isinstance(loss, Loss))
-        print(f"a trainer after {trainer.epoch} epochs, {trainer.steps} updates: {losses}, {optimizers.parse(trainer.optimizer).text}")
+        progress = f"{counted(trainer.epoch, 'epoch')}, {counted(trainer.steps, 'update')}"
+        print(f"trainer: {progress}, loss {losses}, optimizer {rounded(optimizers.parse(trainer.optimizer))}")
     preparation = Preparation.of(net, options.file)
     if preparation is not None:
         print("\n".join(_described(preparation)))
 
 
 def _opened(path: Path) -> tuple[Network, Trainer | None]:
-    """The network of a file, and the trainer if it has one."""
+    """The network in a file, and the trainer if there is one."""
     with contextlib.suppress(ValueError):
         trainer = Trainer.load(path)
         return trainer.net, trainer
-    return load(path), None
+    with advising("give a file written by microbp"):
+        return load(path), None
 
 
 def _described(preparation: Preparation) -> Iterator[str]:
     target = preparation.target
-    yield f"predicts {target.name}: {', '.join(target.classes)}" if target.classes else f"predicts {target.name}, a number"
+    what = f"one of {', '.join(target.classes)}" if target.classes else f"a number{_scaling('y', target)}"
+    yield f"predicts {target.name}, {what}, from the columns"
     for feature in preparation.features[:_SHOWN]:
         yield f"  {feature.name}: {_feature(feature)}"
     if len(preparation.features) > _SHOWN:
-        yield f"  and {len(preparation.features) - _SHOWN} columns more"
+        yield f"  and {len(preparation.features) - _SHOWN} more"
 
 
 def _feature(feature: Number | Category) -> str:
     if isinstance(feature, Number):
-        scaled = "a number" if (feature.centre, feature.scale) == (0, 1) else f"a number, ({feature.centre:.6g} +- {feature.scale:.6g})"
-        return f"{scaled}{', or missing' * feature.missing}"
-    levels = ", ".join((repr(level) if "," in level else level) or "missing" for level in feature.levels)
-    return f"one of {levels}{', or another' * feature.other}"
+        return f"a number{', or missing' * feature.missing}{_scaling('x', feature)}"
+    values = ", ".join((repr(value) if "," in value else value) or "missing" for value in feature.levels)
+    return f"one of {values}{', or another value' * feature.other}"
+
+
+def _scaling(variable: str, column: Number | Target) -> str:
+    if (column.centre, column.scale) == (0, 1):
+        return ""
+    shift = variable if not column.centre else f"({variable} {'-' if column.centre > 0 else '+'} {abs(column.centre):.6g})"
+    return f", scaled to {shift} / {column.scale:.6g}"

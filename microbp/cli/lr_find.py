@@ -1,28 +1,39 @@
-"""`microbp lr-find`: looks for a learning rate by a range test on the rows to train on."""
+"""`microbp lr-find`: searches for a learning rate with a range test on the training rows."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 from ..tables import model
-from . import files
-from .options import LrFindOptions
+from . import files, parser
+from .options import LrFindOptions, NetOptions
 from .runs import build, chosen, gathered
+
+_MEANINGS = {
+    "suggestion": "the same as valley",
+    "valley": "about halfway along the longest decrease of the loss",
+    "steep": "where the loss falls most steeply",
+    "minimum": "a tenth of the rate with the lowest loss",
+}
 
 
 def run(options: LrFindOptions) -> None:
-    """Prints the rates that the test suggests, and draws it."""
+    """Prints the suggested rates, and saves the plot."""
     read = [options.data, options.test_file, options.config]
     files.check_writable(options.force, read, {"plot": options.plot})
     plot = files.plot_module(options.plot)
     data = gathered(options)
     choices = chosen(options, data)
-    trainer = build(options, data, choices, None if isinstance(options.lr, str) else options.lr)
+    trainer = build(options, data, choices, None)
     result = model.find_rate(trainer, data, choices.batch)
-    rates = {name: getattr(result, name) for name in ("suggestion", "valley", "steep", "minimum")}
+    rates = {name: getattr(result, name) for name in _MEANINGS}
     if plot and options.plot:
         files.write_whole(options.plot, plot.lr_find(result).figure.savefig)
     if options.json:
         print(json.dumps(rates))
     else:
-        print("\n".join([*(f"{name:10} {rate:.3g}" for name, rate in rates.items()), f"train by it: --lr {rates['suggestion']:.3g}"]))
+        for name, meaning in _MEANINGS.items():
+            print(f"{name:12}{rates[name]:<10.3g}{meaning}")
+        same = parser.command_line("train", options, [field.name for field in fields(NetOptions)])
+        print(f"to use it: {same} --lr {rates['suggestion']:.3g}")

@@ -1,4 +1,4 @@
-"""`microbp`: runs a command, and turns what goes wrong into one line and an exit code."""
+"""`microbp`: runs a command, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from . import parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 0, 1 for a failure, 130 when interrupted; a wrong argument exits with 2."""
+    """Runs one command and returns the exit code: 0 success, 1 failure, 130 interrupted. A wrong argument raises SystemExit(2)."""
     if sys.stdout is None:
-        return _fail("standard output is closed: send it to /dev/null if nobody is to read it", 1)
+        return _fail("standard output is closed; redirect it to /dev/null to discard the output", 1)
     try:
         command, options = parser.parse(argv)
         try:
-            # A module for each command, which comes only when it runs: --help need not wait for NumPy.
+            # The command's module is imported here, so that --help does not wait for NumPy.
             importlib.import_module(f".{command.replace('-', '_')}", __package__).run(options)
         except ArgumentError as error:
-            parser.refuse(command, error)
+            parser.refuse(command, error, options)
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _fail(str(error) or "interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has enough of it
+    except BrokenPipeError:  # the program that reads our output, such as head, has finished
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ImportError, OSError, MemoryError, FloatingPointError, ValueError) as error:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        return f"{'standard output' if error.filename is None else error.filename}: {error.strerror}"
     text = error.text(parser.spell) if isinstance(error, TableError) else str(error)
     return " ".join(text.split()) or type(error).__name__
 

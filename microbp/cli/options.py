@@ -1,7 +1,7 @@
-"""What may be asked of the command line, and what it means: the arguments of each command are the fields of a frozen dataclass.
+"""The options of each command: the fields of a frozen dataclass.
 
-A new option is a new field. The field's name is the option's; its kind makes the value of the text, or raises a ValueError that says what
-would be right. Kinds import what they need only when they are called, so that --help answers at once.
+To add an option, add a field with its name. The field's `kind` is a function that converts the text to a value, or raises a ValueError
+that names the valid values. It imports what it needs when it is called, so that `microbp --help` is fast.
 """
 
 # ruff: noqa: RUF009  # the calls make fields
@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ..core.checks import whole_number
+from ..tables.defaults import LEAST_EPOCHS, MOST_EPOCHS, SIZES
+
 if TYPE_CHECKING:
     from ..core.specs import Loss, OptimizerSpec
     from ..network.layers import Activation
@@ -20,46 +23,50 @@ if TYPE_CHECKING:
 
 Kind = Callable[[str], Any]
 
-EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+
+# ---- from text to values ----
 
 
-# ---- what an argument's text means ----
-
-
-def _number(text: str, kind: type[Any], holds: Callable[[Any], bool], right: str) -> Any:
+def _whole(text: str, least: int, bits: int) -> int:
     try:
-        value = kind(text)
+        value: Any = int(text)
     except ValueError:
-        value = None
-    if value is None or not holds(value):
-        raise ValueError(f"{text!r} must be {right}")
-    return value
+        value = text  # whole_number raises an error for text
+    return whole_number(value, "the value", least, bits)
 
 
 def _count(text: str) -> int:
-    return int(_number(text, int, lambda value: 1 <= value < 2**31, "a whole number of at least 1"))
+    return _whole(text, least=1, bits=31)
 
 
 def _seed(text: str) -> int:
-    return int(_number(text, int, lambda value: 0 <= value < 2**64, "a whole number of at least 0 and below 2**64"))
+    return _whole(text, least=0, bits=64)
+
+
+def _number(text: str, is_valid: Callable[[float], bool], valid: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not is_valid(value):
+        raise ValueError(f"the value must be {valid}, not {text!r}")
+    return value
 
 
 def _rate(text: str) -> float | str:
-    if text == "auto":
-        return text
-    return float(_number(text, float, lambda value: 0 < value < float("inf"), "a positive number, such as 0.001, or auto"))
+    return text if text == "auto" else _number(text, lambda value: 0 < value < float("inf"), "a positive number such as 0.001, or auto")
 
 
 def _decay(text: str) -> float:
-    return float(_number(text, float, lambda value: 0 <= value < float("inf"), "a number of at least 0, such as 0.001"))
+    return _number(text, lambda value: 0 <= value < float("inf"), "a number of at least 0, such as 0.001")
 
 
-def _share(text: str) -> float:
-    return float(_number(text, float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1, such as 0.2"))
+def _dropout(text: str) -> float:
+    return _number(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1, such as 0.2")
 
 
 def _fraction(text: str) -> float:
-    return float(_number(text, float, lambda value: 0 < value < 1, "a fraction between 0 and 1, such as 0.2"))
+    return _number(text, lambda value: 0 < value < 1, "a fraction between 0 and 1, such as 0.2")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -67,12 +74,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _widths(text: str) -> tuple[int | None, ...]:
-    """Widths; None at either end is the data's own."""
+    """Parses widths. None as the first or last width stands for the input or output width of the data."""
     parts = text.split("-")
     inner = parts[(parts[0] == "x") : len(parts) - (parts[-1] == "y")]
     if len(parts) < 2 or not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in inner):
         raise ValueError(
-            f"{text!r} must be two or more widths of at least 1, joined by '-', such as 64-128-10, or x-128-y for the data's own ends"
+            f"the value must be two or more positive widths joined by '-', not {text!r}; for example 64-128-10, "
+            "or x-128-y with the input and output widths of the data"
         )
     return tuple(int(part) if part.isdecimal() else None for part in parts)
 
@@ -101,138 +109,236 @@ def _schedule(text: str) -> Schedule | str:
     return text if text in ("constant", "cosine") else schedules.parse(text)
 
 
-# ---- what may be asked ----
+# ---- fields ----
 
 
-def _operand(help: str, metavar: str, kind: Kind = str) -> Any:
-    """A field that is an argument without a name, which must be there."""
-    return field(metadata={"is_option": False, "kind": kind, "argparse": {"help": help, "metavar": metavar}})
+def _operand(group: str, help: str, metavar: str, kind: Kind = str) -> Any:
+    """A field for a positional argument."""
+    return field(metadata={"is_option": False, "kind": kind, "group": group, "argparse": {"help": help, "metavar": metavar}})
 
 
-def _option(help: str, kind: Kind = str, metavar: str | None = None, default: Any = None) -> Any:
-    """A field that is an option; default: a value, or its text."""
-    return field(metadata={"is_option": True, "kind": kind, "argparse": {"help": help, "metavar": metavar, "default": default}})
+def _option(group: str, metavar: str, help: str, kind: Kind = str, default: Any = None) -> Any:
+    """A field for an option. default: a value, or text that `kind` converts."""
+    settings = {"help": help, "metavar": metavar, "default": default}
+    return field(metadata={"is_option": True, "kind": kind, "group": group, "argparse": settings})
 
 
-def _switch(help: str) -> Any:
-    """A field that is True if the option is there."""
-    return field(metadata={"is_option": True, "kind": None, "argparse": {"help": help, "action": "store_true"}})
+def _switch(group: str, help: str) -> Any:
+    """A field for an option without a value: True if the option is given."""
+    return field(metadata={"is_option": True, "kind": None, "group": group, "argparse": {"help": help, "action": "store_true"}})
 
 
-_DATA = (
-    "digits, or a file or pipe: CSV, TSV, Parquet, .npz (X and y, or x_train, y_train, x_test, y_test, of which predict takes x_test), "
-    ".npy, libsvm text"
-)
-_THREADS = "at most this many threads (default: as many as there are processors)"
-_CONFIG = "TOML file of these options, by the same names; the command line wins"
+def _choices(values: Any) -> str:
+    """The distinct values as text, such as "16, 32 or 128". They are the defaults for different numbers of rows."""
+    *others, last = dict.fromkeys(map(str, values))
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+_FORMATS = "digits, or a file or pipe: CSV, TSV, Parquet, .npy, libsvm text, or .npz with "
+_THREADS = "maximum number of threads (default: the number of processors)"
+_CONFIG = "TOML file with values for these options; the command line overrides it"
+_FOR_CLASSES = _choices("-".join(map(str, size.for_classes)) for size in SIZES)
+_FOR_NUMBERS = _choices("-".join(map(str, size.for_numbers)) for size in SIZES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions:
-    """The data, and how they are split."""
+    """The data, and how to split it."""
 
-    data: str = _operand(_DATA, "DATA")
-    target: str | None = _option("what to predict (default: target, label, class or y, else the last column)", metavar="COLUMN")
-    drop: tuple[str, ...] = _option("columns to leave out", _names, "COLUMN,...", default=())
-    test: float = _option("fraction of the rows held out for the test (default: %(default)s)", _fraction, default=0.2)
-    test_file: str | None = _option("the rows of the test, instead of a fraction", metavar="FILE")
-    validation: float = _option("fraction of the other rows that choose the best epoch (default: %(default)s)", _fraction, default=0.1)
-    stream: bool = _switch("read what is larger than memory by pieces, within which rows are shuffled")
+    data: str = _operand("data", f"{_FORMATS}X and y, or with x_train, y_train, x_test and y_test", "DATA")
+    target: str | None = _option("data", "COLUMN", "column to predict (default: target, label, class or y, else the last column)")
+    drop: tuple[str, ...] = _option("data", "COLUMN,...", "columns to ignore (default: none)", _names, default=())
+    test: float = _option("data", "FRACTION", "fraction of the rows held out for the test (default: %(default)s)", _fraction, default=0.2)
+    test_file: str | None = _option("data", "FILE", "file with the test rows, instead of --test (default: none)")
+    validation: float = _option(
+        "data",
+        "FRACTION",
+        "fraction of the remaining rows held out for validation, to choose the best epoch (default: %(default)s)",
+        _fraction,
+        default=0.1,
+    )
+    stream: bool = _switch("data", "read the file in pieces, for files larger than memory; rows are shuffled within a piece")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetOptions(TableOptions):
-    """The network, and what trains it."""
+    """The network and its training."""
 
     net: tuple[int | None, ...] | None = _option(
-        "widths of inputs, hidden layers and outputs, x and y for the data's own: x-50-50-y "
-        "(default: 64-128-10 for digits; by the number of rows)",
+        "network",
+        "WIDTHS",
+        "widths of inputs, hidden layers and outputs, such as 64-128-10; x and y stand for the input and output widths of the data, as in "
+        f"x-50-50-y (default: hidden layers {_FOR_CLASSES} for classes; {_FOR_NUMBERS} for numbers, depending on the number of rows)",
         _widths,
     )
-    activation: Activation = _option("of the hidden layers, such as tanh (default: %(default)s)", _activation, default="relu")
-    dropout: float = _option("after each hidden layer (default: none)", _share, "RATE", default=0.0)
-    loss: Loss | None = _option("such as bce or huber (default: cross_entropy for texts and up to 20 whole numbers, else mse)", _loss)
-    optimizer: OptimizerSpec = _option("such as sgd_momentum (default: %(default)s)", _optimizer, default="adam")
-    lr: float | Literal["auto"] | None = _option("learning rate; auto: by a range test (default: for adam by the number of rows)", _rate)
-    decay: float | None = _option("weight decay (default: for adam 1 / rows for classes, 0.3 / rows for numbers)", _decay)
-    batch: int | None = _option("rows per step (default: by the number of rows)", _count)
-    seed: int = _option("of split, initial weights and shuffling (default: %(default)s)", _seed, default=0)
-    threads: int | None = _option(_THREADS, _count)
+    activation: Activation = _option(
+        "network", "SPEC", "activation of the hidden layers (default: %(default)s)", _activation, default="relu"
+    )
+    dropout: float = _option(
+        "network", "FLOAT", "dropout rate after each hidden layer (default: %(default)s, no dropout)", _dropout, default=0.0
+    )
+    loss: Loss | None = _option(
+        "training",
+        "SPEC",
+        "loss (default: cross_entropy if the target is text or has at most 20 different whole numbers, else mse)",
+        _loss,
+    )
+    optimizer: OptimizerSpec = _option("training", "SPEC", "optimizer (default: %(default)s)", _optimizer, default="adam")
+    decay: float | None = _option(
+        "training",
+        "FLOAT",
+        "weight decay (default: for adam, 1 / training rows for classes and 0.3 / training rows for numbers; for other optimizers, their "
+        "own default)",
+        _decay,
+    )
+    batch: int | None = _option(
+        "training", "INT", f"rows per update (default: {_choices(size.batch for size in SIZES)} depending on the number of rows)", _count
+    )
+    seed: int = _option(
+        "general", "INT", "seed for the split, the initial weights and the order of rows (default: %(default)s)", _seed, default=0
+    )
+    threads: int | None = _option("general", "INT", _THREADS, _count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(NetOptions):
     """The options of `microbp train`."""
 
-    schedule: Schedule | str | None = _option(
-        "of the learning rate: constant, or one such as one_cycle(lr=0.01) (default: cosine, down to 0)", _schedule
+    lr: float | Literal["auto"] | None = _option(
+        "training",
+        "FLOAT",
+        "learning rate, or auto to find one by a range test (default: for adam "
+        f"{_choices(size.lr for size in SIZES)} depending on the number of rows; for other optimizers, their own default)",
+        _rate,
     )
-    epochs: int | None = _option("passes over the training rows (default: 100 for digits, fewer for many rows)", _count)
-    patience: int | None = _option("stop after this many epochs without a lower validation loss (default: do not stop)", _count, "EPOCHS")
-    out: Path | None = _option("save the network as safetensors (default: DATA's name, numbered if taken; none for digits)", Path, "FILE")
-    plot: Path | None = _option("draw how it learnt and what it predicts: .png, .svg or .pdf", Path, "FILE")
-    checkpoint: Path | None = _option("save the run to FILE every minute, and when it ends or is interrupted", Path, "FILE")
-    resume: Path | None = _option("go on with the run that --checkpoint saved; its options are those that it began with", Path, "FILE")
-    force: bool = _switch("let --out, --plot and --checkpoint overwrite files")
-    json: bool = _switch("print the report as one JSON object")
-    config: Path | None = _option(_CONFIG, Path, "FILE")
+    schedule: Schedule | str | None = _option(
+        "training", "SPEC", "schedule of the learning rate, or constant (default: cosine, which falls to 0 at the end)", _schedule
+    )
+    epochs: int | None = _option(
+        "training",
+        "INT",
+        f"passes over the training rows (default: {LEAST_EPOCHS} to {MOST_EPOCHS[0]} for classes, "
+        f"{LEAST_EPOCHS} to {MOST_EPOCHS[1]} for numbers, depending on the number of rows)",
+        _count,
+    )
+    patience: int | None = _option(
+        "training", "EPOCHS", "stop after EPOCHS epochs without a lower validation loss (default: do not stop early)", _count
+    )
+    checkpoint: Path | None = _option(
+        "training",
+        "FILE",
+        "save the run to FILE every minute, at the end, and when it is interrupted (default: the file of --resume, else do not save)",
+        Path,
+    )
+    resume: Path | None = _option(
+        "training",
+        "FILE",
+        "continue a run that --checkpoint saved, with its options. The run is saved to FILE again, or to the file of --checkpoint if that "
+        "is given (default: start a new run)",
+        Path,
+    )
+    out: Path | None = _option(
+        "output",
+        "FILE",
+        "save the network to FILE in safetensors format (default: data.safetensors for data.csv, or "
+        "data-2.safetensors if that exists; for digits, do not save)",
+        Path,
+    )
+    plot: Path | None = _option(
+        "output", "FILE", "save a plot of the learning curves and predictions to FILE: .png, .svg or .pdf (default: none)", Path
+    )
+    force: bool = _switch("output", "overwrite existing files")
+    json: bool = _switch("output", "print the report as one JSON object")
+    config: Path | None = _option("general", "FILE", _CONFIG, Path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LrFindOptions(NetOptions):
     """The options of `microbp lr-find`."""
 
-    plot: Path | None = _option("draw the loss over the rate: .png, .svg or .pdf", Path, "FILE")
-    force: bool = _switch("let --plot overwrite a file")
-    json: bool = _switch("print the rates as one JSON object")
-    config: Path | None = _option(_CONFIG, Path, "FILE")
+    plot: Path | None = _option(
+        "output", "FILE", "save a plot of the loss against the learning rate to FILE: .png, .svg or .pdf (default: none)", Path
+    )
+    force: bool = _switch("output", "overwrite an existing file")
+    json: bool = _switch("output", "print the rates as one JSON object")
+    config: Path | None = _option("general", "FILE", _CONFIG, Path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """The options of `microbp predict`."""
 
-    model: Path = _operand("what microbp train wrote", "MODEL", Path)
-    data: str = _operand(_DATA, "DATA")
-    out: Path | None = _option("where to write (default: standard output)", Path, "FILE")
-    force: bool = _switch("let --out overwrite a file")
-    json: bool = _switch("write JSON lines instead of CSV")
-    stream: bool = _switch("read piece by piece what is larger than memory")
-    threads: int | None = _option(_THREADS, _count)
+    model: Path = _operand("data", "network saved by microbp train", "MODEL", Path)
+    data: str = _operand("data", f"{_FORMATS}X or x_test. DATA must have the columns used in training; the target may be absent", "DATA")
+    stream: bool = _switch("data", "read the file in pieces, for files larger than memory")
+    out: Path | None = _option("output", "FILE", "write the predictions to FILE (default: standard output)", Path)
+    force: bool = _switch("output", "overwrite an existing file")
+    json: bool = _switch("output", "write JSON lines instead of CSV")
+    threads: int | None = _option("general", "INT", _THREADS, _count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoOptions:
     """The options of `microbp info`."""
 
-    file: Path = _operand("what --out or net.save wrote", "FILE", Path)
+    file: Path = _operand("data", "network or checkpoint saved by microbp train, or a file saved from Python", "FILE", Path)
 
 
 class Command(NamedTuple):
-    """A command: its options, and what its help says."""
+    """A command: its options and its help."""
 
     options: type[Any]
     help: str
     description: str
-    epilog: str = EXIT_CODES
+    examples: tuple[str, ...]
+    has_specs: bool = False  # whether its options include names of losses, optimizers, ...
 
 
 COMMANDS = {
     "train": Command(
         TrainOptions,
         "train a network",
-        "Trains a network and reports how well it does on rows that it has not seen. Options that are left out are chosen by the data.",
-        f"A formula's parameters go in parentheses: leaky_relu(slope=0.2), adam(lr=0.001,weight_decay=0.0001). {EXIT_CODES}",
+        "Trains a network on a table and reports its quality on test rows. Unset options are chosen from the data.",
+        (
+            "microbp train digits --plot digits.png",
+            "microbp train adult.csv --target income --drop id,name --checkpoint run.safetensors",
+            "microbp train adult.csv --resume run.safetensors",
+            'microbp train prices.csv --net x-64-64-y --loss "huber(delta=0.5)" --lr auto',
+        ),
+        has_specs=True,
     ),
     "predict": Command(
         PredictOptions,
-        "predict by a saved network",
-        "Predicts for raw rows with the columns of the training: writes CSV of labels and probabilities, or of numbers.",
+        "predict with a saved network",
+        "Predicts the target for each row: the class and the probabilities of all classes, or a number.",
+        (
+            "microbp predict adult.safetensors new.csv",
+            "microbp predict adult.safetensors new.csv --json --out predictions.jsonl",
+        ),
     ),
-    "info": Command(InfoOptions, "show a saved network", "Shows the nodes, parameters and columns of a saved network."),
+    "info": Command(
+        InfoOptions,
+        "show a saved network",
+        "Shows the layers, the target and the columns of a saved network.",
+        ("microbp info adult.safetensors",),
+    ),
     "lr-find": Command(
         LrFindOptions,
-        "look for a learning rate",
-        "Trains a hundred batches at rates that grow, and prints those at which the loss fell.",
+        "search for a learning rate",
+        "Trains on 100 batches with rising learning rates, and prints rates at which the loss falls. The network is not saved.",
+        (
+            "microbp lr-find adult.csv --target income --plot rates.png",
+            "microbp lr-find adult.csv --target income --optimizer sgd_momentum",
+        ),
+        has_specs=True,
     ),
 }
+
+
+def names() -> dict[str, list[str]]:
+    """The valid names for each SPEC option."""
+    from ..core.specs import table
+    from ..settings import schedules
+
+    kinds: tuple[Literal["activation", "loss", "optimizer"], ...] = ("activation", "loss", "optimizer")
+    return {kind: list(table(kind)) for kind in kinds} | {"schedule": [name for name in schedules.NAMED if name != "delay"]}

@@ -1,23 +1,27 @@
-"""The report of a training: its measures as an object, and as text."""
+"""The report of `microbp train`, as JSON and as text."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..core.specs import OptimizerSpec
+from ..core.text import counted
 from ..data.arrays import Array
+from ..settings import optimizers
 from ..tables.preparation import Preparation
 from ..tables.scores import Scores
 from .runs import TableRun
 
-_SHOWN = 12  # classes whose confusion is shown as a table
-_BINS, _BAR = 9, 40  # lines and letters of the residuals' picture
+_SHOWN = 12  # the confusion matrix is shown for at most this many classes
+_BINS, _BAR = 9, 40  # lines of the histogram of residuals, and characters of its longest bar
 
 
 def facts(run: TableRun, scores: Scores) -> dict[str, Any]:
-    """What --json prints."""
+    """The object that --json prints."""
     trainer = run.trainer
     seconds = sum(trainer.history.get("seconds", []))
     kind = "classification" if run.data.preparation.target.classes else "regression"
@@ -33,7 +37,7 @@ def facts(run: TableRun, scores: Scores) -> dict[str, Any]:
 
 
 def title(run: TableRun) -> str:
-    """The data and the network."""
+    """The title of the report: the data and the network, such as "digits, 64-128-10 relu"."""
     return f"{run.options.data.rpartition('/')[2]}, {_net(run)} {run.options.activation.text}"
 
 
@@ -42,30 +46,30 @@ def _net(run: TableRun) -> str:
 
 
 def text(run: TableRun, scores: Scores, written: Sequence[str]) -> str:
-    """The report for people; written: the names of the files, the network's first."""
+    """The report as text. written: the names of the written files, starting with the network's."""
     options, data, trainer, known = run.options, run.data, run.trainer, facts(run, scores)
     classes, is_digits = data.preparation.target.classes, options.data == "digits"
     measures = list(scores.parts["train"])
     best = int(np.argmin(trainer.history["val_loss"])) + 1
+    optimizer = rounded(optimizers.parse(trainer.optimizer))
     lines = [
-        f"{title(run)}: {known['parameters']:,} parameters, {data.loss.text}, {_short(trainer.optimizer)}, batch {run.batch}, "
-        f"seed {options.seed}",
+        f"{title(run)}: {known['parameters']:,} parameters, {data.loss.text}, {optimizer}, batch {run.batch}, seed {options.seed}",
         *([] if is_digits else [_columns(data.preparation)]),
-        *(f"left out {name}: {why}" for name, why in data.preparation.left_out.items()),
+        *(f"ignored column {name}: {why}" for name, why in data.preparation.left_out.items()),
         "".join([f"{'':12}", *(f"{column:>10}" for column in ("rows", *measures))]),
         *(_line(part, rows, scores.parts[part]) for part, rows in scores.rows.items() if rows),
         *(_residuals(scores.true - scores.predicted) if scores.confusion is None else _confusion(scores.confusion, classes)),
-        f"{known['epochs']} epochs (the best was {best}) in {known['seconds']:.2f} s, {known['rows_per_second']:,.0f} rows per second",
+        f"{counted(known['epochs'], 'epoch')} (best: {best}) in {known['seconds']:.2f} s, {known['rows_per_second']:,.0f} rows per second",
     ]
     if written:
         lines.append(f"wrote {' and '.join(written)}")
     if written and written[0].endswith(".safetensors"):
-        lines.append(f"predict by: microbp predict {written[0]} {'digits' if is_digits else 'DATA'}")
+        lines.append(f"to predict: microbp predict {shlex.quote(written[0])} {'digits' if is_digits else 'DATA'}")
     return "\n".join(lines)
 
 
-def _short(optimizer: Any) -> str:
-    """An optimizer's token with numbers as people read them."""
+def rounded(optimizer: OptimizerSpec) -> str:
+    """An optimizer as text, with rounded numbers."""
     inside = ",".join(f"{key}={value:.3g}" for key, value in optimizer.parameters.items())
     return f"{optimizer.name}({inside})" if inside else optimizer.name
 
@@ -73,7 +77,8 @@ def _short(optimizer: Any) -> str:
 def _columns(preparation: Preparation) -> str:
     target = preparation.target
     what = f"one of {len(target.classes)} classes" if target.classes else "a number"
-    return f"predicts {target.name}, {what}, from {len(preparation.features)} columns, which make {preparation.width} features"
+    columns, features = counted(len(preparation.features), "column"), counted(preparation.width, "feature")
+    return f"predicts {target.name}, {what}, from {columns} ({features})"
 
 
 def _line(name: str, rows: int, scores: dict[str, float | None]) -> str:
@@ -87,7 +92,7 @@ def _cell(key: str, value: float | None) -> str:
 
 
 def _confusion(counts: Array, classes: Sequence[str]) -> list[str]:
-    """What the test rows are, down, and what was predicted, across; of many classes the most frequent mistakes."""
+    """The confusion matrix of the test rows (rows: true classes, columns: predicted); for many classes, the most frequent mistakes."""
     if len(classes) <= _SHOWN:
         names = [name if len(name) <= 12 else f"{name[:11]}~" for name in classes]
         width = max(*map(len, names), len(str(counts.max()))) + 2
@@ -96,12 +101,12 @@ def _confusion(counts: Array, classes: Sequence[str]) -> list[str]:
     wrong = counts - np.diag(np.diag(counts))
     places = np.argsort(-wrong, axis=None)[:5]
     pairs = [divmod(int(place), len(classes)) for place in places]
-    said = [f"{classes[i]} as {classes[j]} ({wrong[i, j]})" for i, j in pairs if wrong[i, j]]
-    return [f"most frequent mistakes: {', '.join(said) or 'none'}"]
+    mistakes = [f"{classes[i]} as {classes[j]} ({wrong[i, j]})" for i, j in pairs if wrong[i, j]]
+    return [f"most frequent mistakes: {', '.join(mistakes) or 'none'}"]
 
 
 def _residuals(residuals: Array) -> list[str]:
-    """Quantiles of true minus predicted, and how many rows lie where."""
+    """Quantiles and a histogram of true minus predicted."""
     if len(residuals) == 0:
         return []
     low, middle, high = np.quantile(residuals, [0.05, 0.5, 0.95])

@@ -1,4 +1,4 @@
-"""A run of `microbp train`, ready to be trained: begun anew, or read from the checkpoint of one that was stopped."""
+"""Prepares a run of `microbp train`: a new one, or one from a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ..core.specs import Loss
+from ..core.text import counted
 from ..settings.schedules import Schedule
 from ..tables import model, sources
 from ..tables.defaults import Choices, choose
@@ -13,32 +14,33 @@ from ..tables.errors import ArgumentError
 from ..tables.preparation import Preparation
 from ..tables.split import Data, Split, gather, prepared
 from ..training.trainer import Trainer
-from . import parser
+from . import files, parser
 from .options import NetOptions, TrainOptions
 
-_NOTE = "microbp.run"  # under which a checkpoint's notes keep what the trainer does not know of its run
-_KEPT = ("test", "test_file", "validation", "stream", "seed", "patience", "activation")  # options that a checkpoint keeps
-_OPTIONAL = ("test_file", "patience")  # those of them that may be None
-_FREE = ("data", "resume", "checkpoint", "out", "plot", "force", "json", "threads")  # options that may go with --resume
+_NOTE = "microbp.run"  # the key in a checkpoint's notes for the options that the trainer does not store
+_KEPT = ("test", "test_file", "validation", "stream", "seed", "patience", "activation")  # options that a checkpoint stores
+_OPTIONAL = ("test_file", "patience")  # those of _KEPT that may be None
+CONTINUED = ("resume", "out", "plot", "force", "json", "threads")  # options in the suggested command that continues a run
+_FREE = ("data", "checkpoint", *CONTINUED)  # options that are allowed with --resume
 
 
 @dataclass(frozen=True)
 class TableRun:
-    """What is trained on what, and for how long."""
+    """A trainer, its data, and how long to train."""
 
-    options: TrainOptions  # of a run that goes on, those that it began with
+    options: TrainOptions  # for a resumed run, its original options
     data: Data
     trainer: Trainer
     batch: int
-    epochs: int  # in all
+    epochs: int  # total
     schedule: Schedule | None
 
 
-# ---- anew ----
+# ---- a new run ----
 
 
 def begin(options: TrainOptions) -> TableRun:
-    """A new run."""
+    """Prepares a new run: reads the data, and builds the network and its trainer."""
     data = gathered(options)
     choices = chosen(options, data, options.epochs)
     lr = options.lr
@@ -50,7 +52,7 @@ def begin(options: TrainOptions) -> TableRun:
 
 
 def gathered(options: NetOptions) -> Data:
-    """The data, read, split and prepared."""
+    """Reads, splits and prepares the data."""
     return gather(_split(options), target=options.target, drop=options.drop, loss=options.loss)
 
 
@@ -60,12 +62,12 @@ def _split(options: NetOptions) -> Split:
 
 
 def chosen(options: NetOptions, data: Data, epochs: int | None = None) -> Choices:
-    """What training needs and the options leave open."""
+    """Defaults for the options that are not set."""
     return choose(data.training, bool(data.preparation.target.classes), options.batch, epochs)
 
 
 def build(options: NetOptions, data: Data, choices: Choices, lr: float | None) -> Trainer:
-    """The network and its trainer."""
+    """Builds the network and its trainer; returns the trainer."""
     return model.build(
         data,
         choices,
@@ -84,42 +86,52 @@ def build(options: NetOptions, data: Data, choices: Choices, lr: float | None) -
 
 
 def note(run: TableRun, epochs: int) -> None:
-    """Writes into the network's notes what --resume needs; epochs: how many the run has in all."""
+    """Writes the options that --resume needs into the network's notes. epochs: the total number of epochs."""
     kept = {name: getattr(run.options, name) for name in _KEPT}
     kept |= {"activation": run.options.activation.text, "batch": run.batch, "epochs": epochs, "rows": run.data.training}
     run.trainer.net.notes = {**run.trainer.net.notes, _NOTE: kept}
 
 
 def resume(options: TrainOptions, checkpoint: Path) -> TableRun:
-    """The run that a checkpoint keeps, on the data that the options name."""
+    """Prepares to continue the run of a checkpoint, with the data named in the options."""
     _refuse_changes(options)
-    trainer = Trainer.load(checkpoint, n_threads=options.threads)
+    trainer = _loaded(checkpoint, options.threads)
     loss = trainer.losses[0]
     try:
-        said = trainer.net.notes[_NOTE]
-        given = {name: said[name] for name in (*_KEPT, "batch", "epochs") if said[name] is not None or name not in _OPTIONAL}
-        known = parser.read(TrainOptions, given, checkpoint)
-        batch, epochs, rows = known["batch"], known["epochs"], said["rows"]
+        kept = trainer.net.notes[_NOTE]
+        values = {name: kept[name] for name in (*_KEPT, "batch", "epochs") if kept[name] is not None or name not in _OPTIONAL}
+        original = parser.read(TrainOptions, values, checkpoint)
+        batch, epochs, rows = original["batch"], original["epochs"], kept["rows"]
         preparation = Preparation.of(trainer.net, checkpoint)
         if preparation is None or not isinstance(loss, Loss):
             raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{checkpoint}: this is not a checkpoint of microbp train; in Python, bp.Trainer.load opens it") from None
-    options = replace(options, **known, checkpoint=options.checkpoint or checkpoint)
+        raise ValueError(f"{checkpoint}: not a microbp train checkpoint; use bp.Trainer.load in Python") from None
+    options = replace(options, **original, checkpoint=options.checkpoint or checkpoint)
     split = _split(options)
-    for _ in split.look():  # which counts
+    for _ in split.look():  # counts the rows
         pass
     if split.training != rows:
         raise ValueError(
-            f"{options.data}: it has {split.training} rows to train on, and the run of {checkpoint} had {rows}: give it the data that it "
-            "began with"
+            f"{options.data}: has {counted(split.training, 'training row')}, but the run of {checkpoint} had {rows}; use the same data"
         )
     return TableRun(options, prepared(split, preparation, loss), trainer, batch, epochs, trainer.schedule)
 
 
+def _loaded(checkpoint: Path, threads: int | None) -> Trainer:
+    advice = "--resume needs a file written by --checkpoint"
+    try:
+        with files.advising(advice):
+            return Trainer.load(checkpoint, n_threads=threads)
+    except ValueError as error:
+        if "contains a network but no trainer" not in str(error):
+            raise
+        raise ValueError(f"{checkpoint}: is a network, not a checkpoint; {advice}") from None
+
+
 def _refuse_changes(options: TrainOptions) -> None:
-    """Refuses options that a run has chosen when it began."""
+    """Raises an error for options that cannot be changed when resuming."""
     _, plain = parser.parse(["train", "--", options.data])
-    for option in reversed(fields(options)):  # --config before what it says
+    for option in reversed(fields(options)):  # reversed: if --config set the option, the error names --config
         if option.name not in _FREE and getattr(options, option.name) != getattr(plain, option.name):
-            raise ArgumentError(option.name, "the run of --resume began with its own: leave it out")
+            raise ArgumentError(option.name, "cannot be changed when resuming; omit it")

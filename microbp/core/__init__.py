@@ -1,1 +1,1 @@
-"""The compiled extension, the choice of backend, and what checks and writes settings as text."""
+"""The compiled extension, the choice of backend, and settings: their checks and their text."""

@@ -1,4 +1,4 @@
-# Part of _core.pyx: from Python objects to mbp_array and back, where Py_buffer is seen.
+# Part of _core.pyx: converts Python objects to mbp_array and back.
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 # ---- objects to arrays ----
 
 cdef int read_dtype(const Py_buffer *view, mbp_dtype *dtype) except -1:
-    """The dtype from a struct format character and the item's size."""
+    """Finds the dtype from the format code of the `struct` module and the size of an item."""
     cdef const char *code = view.format
     if code[0] == b"@" or code[0] == b"=" or code[0] == b"<":
         code += 1
@@ -28,19 +28,20 @@ cdef int read_dtype(const Py_buffer *view, mbp_dtype *dtype) except -1:
     elif kind and size == 8:
         dtype[0] = MBP_I64 if kind == 1 else MBP_U64
     else:
-        raise TypeError(f"an array of format {(<bytes>view.format).decode()!r} cannot be read: use a native float, integer or bool dtype")
+        raise TypeError(f"cannot read an array of format {(<bytes>view.format).decode()!r}: use a native float, integer or bool dtype")
     return 0
 
 
 cdef int read_array(object source, Py_buffer *view, mbp_array *array, int least_dimensions, int flags) except -1:
-    """Describes any object with the buffer protocol; a vector is one column. The view must be released, on success only."""
+    """Fills `view` and `array` from an object with the buffer protocol; a vector becomes one column. After success the caller must release
+    the view; after an error it must not."""
     if not PyObject_CheckBuffer(source):
-        raise TypeError(f"{type(source).__name__} has no buffer that can be read as an array")
+        raise TypeError(f"{type(source).__name__} cannot be read as an array: it does not support the buffer protocol")
     PyObject_GetBuffer(source, view, flags)
     try:
         read_dtype(view, &array.dtype)
         if view.ndim < least_dimensions or view.ndim > 2 or view.ndim < 1:
-            raise ValueError(f"an array with {view.ndim} dimensions is given where {'2 are' if least_dimensions == 2 else '1 or 2 are'} expected")
+            raise ValueError(f"an array must have {'2' if least_dimensions == 2 else '1 or 2'} dimensions, not {view.ndim}")
     except BaseException:
         PyBuffer_Release(view)
         raise
@@ -51,11 +52,11 @@ cdef int read_array(object source, Py_buffer *view, mbp_array *array, int least_
     array.col_stride = view.strides[1] if view.ndim == 2 else view.itemsize
     array.indptr = array.indices = NULL
     array.index_dtype = MBP_I64
-    array.flags = MBP_SHARED  # who makes a broadcast or a sliding view in NumPy means it
+    array.flags = MBP_SHARED  # elements may share memory, as in NumPy's broadcast and sliding views
     return 0
 
 
-# The arrays of one argument while a call lasts. One array, the usual case, needs no memory of its own.
+# The arrays of one argument during a call. A single array, the usual case, needs no allocation.
 cdef struct Held:
     int count
     mbp_array *array
@@ -76,7 +77,7 @@ cdef void release(Held *held) noexcept:
 
 
 cdef int hold(Held *held, object source, int least_dimensions, int flags=PyBUF_STRIDES | PyBUF_FORMAT) except -1:
-    """Takes one array, a list of them, or None for no array at all. `release` is safe before, after and without it."""
+    """Holds one array, a list of arrays, or none for None. Afterwards `release` may be called any number of times, even after an error."""
     held.count = 0
     held.array = &held.one_array
     held.view = &held.one_view
@@ -102,7 +103,7 @@ cdef int hold(Held *held, object source, int least_dimensions, int flags=PyBUF_S
 
 
 cdef class Block:
-    """Memory as a writable buffer of float32 or float64: a part of its owner, which it keeps alive, or its own."""
+    """A writable buffer of float32 or float64: either the memory of `owner`, which it keeps alive, or memory that it allocated itself."""
 
     cdef object owner
     cdef char *at
@@ -145,7 +146,7 @@ cdef Block block_of(object owner, void *at, int64_t count, bint is_double):
 
 
 cdef Block copy_of(const mbp_array *array):
-    """A matrix of the library's short-lived memory, copied."""
+    """Copies a matrix, because the library will reuse its memory."""
     cdef Block block = Block()
     cdef Py_ssize_t item = 8 if array.dtype == MBP_F64 else 4
     cdef int64_t row
@@ -163,10 +164,14 @@ cdef Block copy_of(const mbp_array *array):
 
 
 cdef const void *vector(Held *held, mbp_dtype dtype, int64_t n, what) except? NULL:
-    """The one-dimensional, gapless array of this dtype and length, or NULL for None."""
+    """The data of a contiguous vector of this dtype and length; NULL for None."""
     if not held.count:
         return NULL
-    if held.array.dtype != dtype or held.array.rows != n or held.array.cols != 1 or held.array.row_stride != 8:
-        raise ValueError(f"{what} must be a contiguous vector of {n} {'int64' if dtype == MBP_I64 else 'float64'}, "
-                         f"not {held.array.rows} rows of {held.array.cols}")
+    if held.array.dtype != dtype:
+        raise ValueError(f"{what} must have dtype {'int64' if dtype == MBP_I64 else 'float64'}")
+    if held.array.rows != n or held.array.cols != 1:
+        shape = f"({held.array.rows}, {held.array.cols})" if held.view.ndim == 2 else f"({held.array.rows},)"
+        raise ValueError(f"{what} must have shape ({n},), not {shape}")
+    if held.array.row_stride != 8:
+        raise ValueError(f"{what} must be contiguous")
     return held.array.data

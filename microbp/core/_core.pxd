@@ -1,4 +1,4 @@
-# The part of microbp.h that the module uses, names unchanged.
+# The part of microbp.h that the module uses, with the same names.
 from libc.stdint cimport int64_t, uint64_t
 
 

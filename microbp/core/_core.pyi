@@ -1,4 +1,4 @@
-"""The compiled backend: the C library of microbp.h behind the backend protocol."""
+"""The compiled backend: calls the C library of microbp.h."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -7,8 +7,8 @@ from typing import Any, Literal
 from typing_extensions import Buffer, disjoint_base
 
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-_Array = Any  # with the buffer protocol, which NumPy states to type checkers only from Python 3.12 on
-_Arrays = Any  # one, or a list of them when the net has several inputs or outputs
+_Array = Any  # an object with the buffer protocol; NumPy declares it to type checkers only from Python 3.12 on
+_Arrays = Any  # one array, or a list of arrays if the net has several inputs or outputs
 # A node: operation, operands, width, its layer's number or -1, activation or "", rate or std.
 _Node = tuple[str, tuple[int, ...], int, int, str, float]
 # A layer: name, operation, inputs, units, activation, init, bias, frozen, settings.

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, boundscheck=False, wraparound=False
-"""The compiled backend: the C library of microbp.h behind the backend protocol. The only Python file that sees pointers."""
+"""The compiled backend: calls the C library of microbp.h. Only this module, with its parts *.pxi, uses C pointers."""
 
 import os
 
@@ -16,7 +16,8 @@ cdef extern from "<time.h>" nogil:
         TIME_UTC
     int timespec_get(timespec *ts, int base)
 
-# A call of less work than this, about 50 microseconds at 20 GFLOP/s, keeps the GIL: to drop it beside a busy thread costs 500.
+# A call with less work than this, about 50 microseconds at 20 GFLOP/s, keeps the GIL. Getting the GIL back from a
+# busy thread takes about 500 microseconds.
 cdef double KEEP_GIL_FLOPS = 1e6
 
 
@@ -30,7 +31,8 @@ cdef int check(mbp_status status, const mbp_error *error) except -1:
         return 0
     text = (<bytes>error.text).decode("utf-8", "replace")
     if status == MBP_IO:
-        raise OSError(error.number, text)  # which makes it a FileNotFoundError, PermissionError, ...
+        # Python chooses the subclass by the number (FileNotFoundError, PermissionError, ...), and adds the number to the text.
+        raise OSError(error.number, text.removesuffix(f" (errno {error.number})"))
     raise _EXCEPTIONS.get(status, ValueError)(text)
 
 
@@ -38,11 +40,11 @@ include "_arrays.pxi"
 include "_files.pxi"
 
 
-# ---- the process's one pool of threads, which all nets share ----
+# ---- the thread pool of the process, which all nets share ----
 
 MAX_THREADS = 255
 
-cdef mbp_pool *shared_pool = NULL  # made for the first net; its threads start when work first wants them
+cdef mbp_pool *shared_pool = NULL  # created for the first net; its threads start when they are first needed
 
 
 cdef mbp_pool *pool() except NULL:
@@ -54,12 +56,12 @@ cdef mbp_pool *pool() except NULL:
 
 
 def cpus():
-    """The processors that this process may use."""
+    """The number of processors that this process may use."""
     return mbp_cpus()
 
 
 def thread_limit():
-    """How many threads any net may use at most."""
+    """The maximum number of threads of any net."""
     return mbp_pool_threads(pool())
 
 
@@ -68,7 +70,7 @@ def set_thread_limit(int limit):
     check(mbp_pool_set_limit(pool(), limit, &error), &error)
 
 
-# ---- what there is ----
+# ---- formulas, kernel variants, permutations ----
 
 def formulas(kind):
     """(name, parameters, detail, meaning) of each formula of a kind: activation, loss, optimizer, initializer, output_activation."""
@@ -110,7 +112,7 @@ include "_net.pxi"
 # ---- training ----
 
 cdef class Poll:
-    """Looks for a pending signal (Ctrl-C), and asks `stop` if there is one, every 50 ms of an epoch."""
+    """Every 50 ms of an epoch, checks for a pending signal (Ctrl-C) and calls `stop`, unless it is None."""
 
     cdef long long next_look
     cdef object stop
@@ -118,7 +120,7 @@ cdef class Poll:
 
 
 cdef long long now() noexcept nogil:
-    """Milliseconds."""
+    """The time in milliseconds."""
     cdef timespec time
     timespec_get(&time, TIME_UTC)
     return time.tv_sec * <long long>1000 + time.tv_nsec // 1000000
@@ -152,7 +154,7 @@ cdef class Trainer:
     cdef mbp_trainer *trainer
     cdef readonly Net net
     cdef object optimizer
-    cdef object forwarded  # the inputs of the last forward, which backward_from reads again
+    cdef object forwarded  # the inputs of the last forward, kept alive because backward_from reads them
 
     def __init__(self, Net net not None, losses, loss_weights, optimizer, seed=None):
         cdef mbp_error error
@@ -160,7 +162,7 @@ cdef class Trainer:
         cdef Py_ssize_t i, n = len(losses)
         cdef uint64_t own_seed = mbp_net_seed(net.net) if seed is None else seed
         if len(loss_weights) != n:
-            raise ValueError(f"{len(loss_weights)} loss weights are given for {n} losses")
+            raise ValueError(f"loss_weights has length {len(loss_weights)}; it must have length {n}, one weight per loss")
         specs = [None if loss is None else loss.encode() for loss in losses]
         spec = optimizer.encode()
         cdef const char **names = <const char **>PyMem_Calloc(n + 1, sizeof(char *))
@@ -184,7 +186,7 @@ cdef class Trainer:
         mbp_trainer_free(self.trainer)
 
     cdef double run(self, x, y, weight, const mbp_backward *how, int what) except? -1:
-        """A step (0), backward (1) or evaluation (2) of a batch."""
+        """Runs one batch. what: 0 step, 1 backward, 2 evaluate."""
         cdef Held hx, hy, hw
         cdef mbp_batch batch
         cdef mbp_error error
@@ -296,7 +298,7 @@ cdef class Trainer:
             status = mbp_trainer_epoch(self.trainer, &batch, order, n, batch_rows, rates, poll_signals, <void *>poll, &loss, &steps, &error)
         if poll.error is not None:
             raise poll.error
-        if status != MBP_CANCELLED:  # by `stop`
+        if status != MBP_CANCELLED:  # not an error: `stop` returned True
             check(status, &error)
         return loss
 

@@ -1,7 +1,7 @@
-# Part of _core.pyx: what a file holds beside a net: a text, and vectors as bytes by name.
+# Part of _core.pyx: the extra contents of a file besides the net: one text, and a dict of name -> bytes.
 
 cdef class Extras:
-    """For writing. Keeps alive what the structure points at."""
+    """An mbp_extras to write, and the memory that it points to."""
 
     cdef mbp_extras extras
     cdef mbp_vector[MBP_VECTORS_MAX] vectors
@@ -10,14 +10,14 @@ cdef class Extras:
     def __init__(self, text, vectors, Py_ssize_t item):
         cdef bytes data, encoded
         if len(vectors) > MBP_VECTORS_MAX:
-            raise ValueError(f"a file holds at most {MBP_VECTORS_MAX} vectors beside the network, not {len(vectors)}")
+            raise ValueError(f"extras must have at most {MBP_VECTORS_MAX} vectors, not {len(vectors)}")
         self.kept = [text_bytes(text, "the text")]
         self.extras.text = PyBytes_AsString(self.kept[0])
         self.extras.vector = self.vectors
         self.extras.count = <int>len(vectors)
         for i, (name, data) in enumerate(vectors.items()):
             if len(data) % item:
-                raise ValueError(f"the vector {name} has {len(data)} bytes, no multiple of the {item} of an element")
+                raise ValueError(f"the vector {name} has {len(data)} bytes, not a multiple of {item}, the size of an element")
             encoded = text_bytes(name, "the name of a vector")
             self.kept += [encoded, data]
             self.vectors[i].name = PyBytes_AsString(encoded)
@@ -28,12 +28,12 @@ cdef class Extras:
 cdef bytes text_bytes(text, what):
     data = text.encode()
     if b"\0" in data:
-        raise ValueError(f"{what} has a zero byte in it")
+        raise ValueError(f"{what} contains a zero byte")
     return data
 
 
 cdef object take_extras(mbp_extras *extras, Py_ssize_t item):
-    """(text, vectors), or None; frees what was read."""
+    """(text, vectors), or None for NULL; frees the extras."""
     cdef int i
     if extras == NULL:
         return None

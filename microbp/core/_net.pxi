@@ -3,7 +3,7 @@
 cdef object path_bytes(object path):
     path = os.fsencode(path)
     if b"\0" in path:
-        raise ValueError("the path has a zero byte in it")
+        raise ValueError("the path contains a zero byte")
     return path
 
 
@@ -12,23 +12,24 @@ cdef str word(const char *text):
 
 
 cdef class Net:
-    """A network in C. text: the graph; dtype: float32 or float64; MICROBP_ISA names a kernel variant."""
+    """A network in C. text: the graph; dtype: float32 or float64. The environment variable MICROBP_ISA can select a
+    kernel variant."""
 
     cdef mbp_net *net
     cdef double flops
-    cdef bytes variant  # what MICROBP_ISA asked for
+    cdef bytes variant  # the value of MICROBP_ISA, which the options point to
     cdef object __weakref__
 
     def __init__(self, text, dtype="float32", uint64_t seed=0):
         cdef mbp_options options
         if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype is {dtype!r}; it must be 'float32' or 'float64'")
+            raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
         self.set_options(&options, MBP_F64 if dtype == "float64" else MBP_F32, seed)
         cdef mbp_net *net = NULL
         cdef mbp_error error
         graph = text.encode()
         if b"\0" in graph:
-            raise ValueError("the graph text has a zero byte in it")
+            raise ValueError("the graph text contains a zero byte")
         check(mbp_net_create(&net, graph, &options, &error), &error)
         self.adopt(net)
 
@@ -114,7 +115,7 @@ cdef class Net:
 
     @property
     def threads(self):
-        """How many threads may work for the net; at most the process's limit."""
+        """The maximum number of threads for this net; the limit of the process also applies."""
         return mbp_net_threads(self.net)
 
     @threads.setter
@@ -172,7 +173,7 @@ cdef class Net:
 
     @property
     def notes(self):
-        """A text that the net carries and its file keeps; "" for none."""
+        """A text that is stored with the net and in its file; "" if there is none."""
         cdef const char *notes = mbp_net_notes(self.net)
         return "" if notes == NULL else (<bytes>notes).decode()
 
@@ -182,7 +183,10 @@ cdef class Net:
         text = text_bytes(notes, "the text of the notes")
         check(mbp_net_set_notes(self.net, text, &error), &error)
 
-    def predict(self, xs, outs, bint raw, int node):
+    def predict(self, xs, outs, raw, int node):
+        if raw is not False and raw is not True:
+            raise TypeError("raw must be True or False")
+        cdef bint is_raw = raw is True
         cdef Held x, out
         cdef mbp_error error
         cdef mbp_status status
@@ -192,9 +196,9 @@ cdef class Net:
             try:
                 if x.count and self.flops * x.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
-                        status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, raw, node, &error)
+                        status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, is_raw, node, &error)
                 else:
-                    status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, raw, node, &error)
+                    status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, is_raw, node, &error)
             finally:
                 release(&out)
         finally:

@@ -1,13 +1,13 @@
-"""The choice between the two backends, and what both of them offer.
+"""The choice between the two backends, and the interface of both.
 
-`compiled` is the extension module `microbp.core._core`; `reference` is the package `microbp.reference`, the same in pure Python.
+`compiled` is the extension module `microbp.core._core`. `reference` is the package `microbp.reference`: the same in pure Python.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect  # noqa: F401  # which the extension asks for while it loads, where an interruption would crash it (Cython 3.3)
+import inspect  # noqa: F401  # before the extension imports it, where Ctrl-C would cause a crash (Cython 3.3)
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
@@ -19,16 +19,16 @@ _MODULES = {"compiled": "microbp.core._core", "reference": "microbp.reference"}
 _BUILD = 'build it with "python -m pip install ." in the source tree, or set MICROBP_BACKEND=reference for the slow pure-Python backend'
 
 BackendName: TypeAlias = Literal["compiled", "reference"]
-# What a permutation is drawn for; each of a seed has its own.
+# What a permutation is for. One seed gives different permutations for different purposes.
 SHUFFLE, SPLIT = 2, 5
 
-# A network and a trainer as a backend holds them. The stub of the extension says what they offer, for both backends.
+# A backend's network and trainer. The stub of the extension lists their methods, for both backends.
 CoreNet: TypeAlias = "_core.Net"
 CoreTrainer: TypeAlias = "_core.Trainer"
 
 
 class Backend(Protocol):
-    """What microbp uses of a backend module."""
+    """The interface of a backend module."""
 
     @property
     def Net(self) -> type[CoreNet]: ...  # noqa: N802
@@ -49,7 +49,7 @@ def resolve(name: str | None) -> str:
 
 
 def load(name: str | None = None) -> Backend:
-    """The backend module of that name; ImportError says how to build the extension where it is missing."""
+    """The backend module of that name. If the extension is missing, ImportError explains how to build it."""
     chosen = resolve(name)
     try:
         return cast(Backend, importlib.import_module(_MODULES[chosen]))
@@ -60,7 +60,7 @@ def load(name: str | None = None) -> Backend:
 
 
 def _installed() -> Path:
-    """The installed package, in which the header and the library are."""
+    """The folder of the installed package, which contains the header and the library."""
     spec = importlib.util.find_spec(_MODULES["compiled"])
     if spec is None or spec.origin is None:
         raise ImportError(f"microbp's compiled extension is not installed: {_BUILD}")
@@ -68,7 +68,7 @@ def _installed() -> Path:
 
 
 def get_include() -> str:
-    """The directory that holds microbp.h, for a C compiler's -I. ImportError where the extension is not installed.
+    """The directory of microbp.h, for a C compiler's -I. ImportError if the extension is not installed.
 
     >>> from pathlib import Path
     >>> [path.name for path in Path(bp.get_include()).iterdir()]
@@ -78,7 +78,7 @@ def get_include() -> str:
 
 
 def get_library_dir() -> str:
-    """The directory that holds the static library libmicrobp.a, for a linker's -L. ImportError where the extension is not installed.
+    """The directory of the static library libmicrobp.a, for a linker's -L. ImportError if the extension is not installed.
 
     >>> from pathlib import Path
     >>> (Path(bp.get_library_dir()) / "libmicrobp.a").is_file()

@@ -1,29 +1,33 @@
-"""What a setting must be: checks that settings, layers and calls share."""
+"""Checks of values that settings, layers and functions share."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import itertools
 import operator
+import os
 from collections.abc import Callable
 from typing import Any
 
-Check = Callable[[str, Any], Any]  # (what, value) -> the value as it is kept; TypeError or ValueError if it is not valid
+from .text import brief
+
+Check = Callable[[str, Any], Any]  # (what, value) -> the value, converted; TypeError or ValueError if it is not valid
 
 
 def floating(what: str, value: Any) -> float:
-    """A number."""
+    """The value as a float; TypeError if it is not a number."""
     try:
         if not isinstance(value, str | bytes):
             return float(value)
     except (TypeError, ValueError):
         pass
-    raise TypeError(f"{what} must be a number, not {value!r}")
+    raise TypeError(f"{what} must be a number, not {brief(value)}")
 
 
 @functools.cache
 def real(text: str) -> Check:
-    """A number in an interval such as (0,1]."""
+    """A check for a number in an interval, such as "(0,1]"."""
     low, high = map(float, text[1:-1].split(","))
 
     def check(what: str, value: Any) -> float:
@@ -31,20 +35,20 @@ def real(text: str) -> Check:
         is_above = low <= result if text[0] == "[" else low < result
         is_below = result <= high if text[-1] == "]" else result < high
         if not (is_above and is_below):
-            raise ValueError(f"{what}={value!r} is outside {text}")
+            raise ValueError(f"{what} must be in {text}, not {brief(value)}")
         return result
 
     return check
 
 
 def whole_number(value: Any, what: str, least: int = 1, bits: int = 63) -> int:
-    """A whole number of at least `least` that has no more bits. A truth value is not one, be it Python's or NumPy's."""
+    """The value as an int of at least `least` and below 2**bits; bools of Python and NumPy are refused."""
     try:
         result = operator.index(value)
     except TypeError:
-        raise TypeError(f"{what} must be a whole number, not {value!r}") from None
+        raise TypeError(f"{what} must be a whole number, not {brief(value)}") from None
     if isinstance(value, bool):
-        raise TypeError(f"{what} must be a whole number, not {value!r}")
+        raise TypeError(f"{what} must be a whole number, not {brief(value)}")
     if result < least:
         raise ValueError(f"{what} must be at least {least}, not {result}")
     if result >= 2**bits:
@@ -53,60 +57,78 @@ def whole_number(value: Any, what: str, least: int = 1, bits: int = 63) -> int:
 
 
 def whole(least: int) -> Check:
-    """A whole number of at least `least`."""
+    """A check for a whole number of at least `least`."""
     return lambda what, value: whole_number(value, what, least)
 
 
-def rising(what: str, value: Any) -> tuple[int, ...]:
-    """Whole numbers that rise; one alone may stand without its tuple."""
+def increasing(what: str, value: Any) -> tuple[int, ...]:
+    """A tuple of increasing whole numbers, from a tuple, a list or a single number."""
     found = tuple(whole_number(one, what) for one in (value if isinstance(value, list | tuple) else [value]))
     if not found or any(a >= b for a, b in itertools.pairwise(found)):
-        raise ValueError(f"{what} must be whole numbers that rise, such as (1000, 2000), not {value!r}")
+        raise ValueError(f"{what} must be increasing whole numbers, such as (1000, 2000), not {brief(value)}")
     return found
 
 
 def two(example: tuple[float, float]) -> Check:
-    """Two numbers, such as those of the example."""
+    """A check for two numbers. Its errors show the example."""
 
     def check(what: str, value: Any) -> tuple[float, float]:
         try:
             first, second = map(float, value)
         except (TypeError, ValueError):
-            raise ValueError(f"{what} must be two numbers, for example {example}, not {value!r}") from None
+            raise ValueError(f"{what} must be two numbers, for example {example}, not {brief(value)}") from None
         return first, second
 
     return check
 
 
 def flag(what: str, value: Any) -> bool:
-    """True or False, or a number that equals one of them."""
+    """The value as a bool, if it equals True or False."""
     try:
         is_one = value in (0, 1)
     except ValueError:  # an array has no truth value
         is_one = False
     if not is_one:
-        raise TypeError(f"{what} must be True or False, not {value!r}")
+        raise TypeError(f"{what} must be True or False, not {brief(value)}")
     return bool(value)
 
 
 def string(what: str, value: Any) -> str:
-    """A text."""
+    """The value, if it is a string."""
     if not isinstance(value, str):
-        raise TypeError(f"{what} must be a text, not {value!r}")
+        raise TypeError(f"{what} must be a string, not {brief(value)}")
     return value
 
 
+def file_path(value: Any, what: str = "path") -> str | bytes:
+    """The value as a path that open() accepts."""
+    try:
+        path: str | bytes = os.fspath(value)
+    except TypeError:
+        raise TypeError(f"{what} must be a str or os.PathLike, not {type(value).__name__}") from None
+    return path
+
+
+def new_file(value: Any, what: str = "path") -> str | bytes:
+    """The value as a path to write a file to, if its folder exists."""
+    path = file_path(value, what)
+    folder = os.path.dirname(path)
+    if folder and not os.path.exists(folder):
+        raise FileNotFoundError(errno.ENOENT, f"cannot write {os.fsdecode(path)}: there is no folder {os.fsdecode(folder)}")
+    return path
+
+
 def one_of(*valid: str) -> Check:
-    """One of some words."""
+    """A check for one of the given words."""
 
     def check(what: str, value: Any) -> Any:
         if value not in valid:
-            raise ValueError(f"{what} is {value!r}; it must be one of {', '.join(map(repr, valid))}")
+            raise ValueError(f"{what} is {brief(value)}; it must be one of {', '.join(map(repr, valid))}")
         return value
 
     return check
 
 
 def or_none(check: Check) -> Check:
-    """None, or what the check accepts."""
+    """A check that accepts None too."""
     return lambda what, value: None if value is None else check(what, value)

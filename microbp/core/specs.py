@@ -1,4 +1,5 @@
-"""Formulas by name and parameters: what users write, checked against the backend's tables, and the one token it becomes."""
+"""Formulas with parameters: parses those that users pass as text or objects, checks them against the backend's tables, and writes them as
+graph text."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal, NamedTuple, Self
 
 from . import backend
+from .attributes import Quiet
 from .checks import real
-from .text import call, number, read_call, read_number
+from .text import brief, call, nearest, number, read_call, read_number
 
 _PARAMETER = re.compile(r"(\w+)=([^\[(]+)([\[(][^\])]+[\])])")  # name=default[low,high)
 
@@ -32,7 +34,7 @@ OptimizerName = Literal[
 
 
 class Range(NamedTuple):
-    """A parameter's default, and the interval of its valid values as mathematics writes it."""
+    """A parameter's default, and the interval of its valid values, such as (0,1]."""
 
     default: float
     text: str
@@ -48,64 +50,63 @@ class Formula(NamedTuple):
 
 @functools.cache
 def table(kind: str) -> dict[str, Formula]:
-    """The formulas of a kind: activation, loss, optimizer, initializer or output_activation. Every backend has the same."""
+    """The formulas of a kind: activation, loss, optimizer, initializer or output_activation; the same in both backends."""
     return {name: Formula(_ranges(kind, text), detail, meaning) for name, text, detail, meaning in backend.load().formulas(kind)}
 
 
 def _ranges(kind: str, text: str) -> dict[str, Range]:
     ranges = {key: Range(float(default), interval) for key, default, interval in _PARAMETER.findall(text)}
-    if kind == "optimizer":  # a choice that every optimizer offers, whatever its row
+    if kind == "optimizer":  # every optimizer has decay_bias, so the rows do not list it
         ranges["decay_bias"] = Range(0.0, "[0,1]")
     return ranges
 
 
 def unknown(what: str, name: object, valid: Iterable[str]) -> ValueError:
-    """The error for a name that is not there: the nearest one that is, and the whole list."""
+    """The error for an unknown name: the nearest valid one, and all valid ones."""
     names = list(valid)
-    near = _nearest(str(name), names)
-    hint = ";" if near is None else f"; did you mean {near!r}?"
+    near = nearest(str(name), names)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
     return ValueError(f"unknown {what} {name!r}{hint} valid: {', '.join(names) or 'none'}")
 
 
-def _nearest(name: str, names: list[str]) -> str | None:
-    """The name that is the same but for its case, else one that begins so, else the most similar one."""
-    import difflib  # only an error needs it, and importing it takes 2 ms
-
-    folded = {known.lower(): known for known in names}
-    begun = [known for known in folded if name and known.startswith(name.lower())]
-    near = min(begun, key=len) if begun else next(iter(difflib.get_close_matches(name.lower(), folded, n=1)), None)
-    return near and folded[near]
-
-
-_DETAILS = {"loss": "output activation", "optimizer": "state"}  # what the detail of a row is
-
-
-def _described(kind: str) -> Iterator[str]:
-    """For each formula of a kind: its name with parameters and defaults; indented, its meaning, ranges and detail."""
+def described(head: str, *lines: str) -> Iterator[str]:
+    """An entry of a list in a docstring: the head, then the lines that are not empty, wrapped and indented."""
     import textwrap  # for help only
 
+    yield f"\n{head}"
+    for line in filter(None, lines):
+        yield textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _formulas(kind: str) -> Iterator[str]:
+    """For each formula of a kind: its name with parameters and defaults, its meaning, ranges, and a loss's output activation."""
     for name, row in table(kind).items():
         defaults = ", ".join(f"{key}={valid.default:g}" for key, valid in row.parameters.items())
-        yield f"\n{name}({defaults})" if defaults else f"\n{name}"
         facts = [f"{key} in {valid.text}" for key, valid in row.parameters.items()]
-        facts += [f"{_DETAILS[kind]}: {row.detail}"] if row.detail else []
-        for text in filter(None, (row.meaning, ", ".join(facts))):
-            yield textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+        facts += [f"output activation: {row.detail}"] if kind == "loss" else []
+        yield from described(f"{name}({defaults})" if defaults else name, row.meaning, ", ".join(facts))
+
+
+def _number(what: str, text: str) -> float:
+    try:
+        return read_number(text)
+    except ValueError:
+        raise ValueError(f"{what} must be a number, not {text!r}") from None
 
 
 class Listing:
-    """A docstring followed by all formulas of a kind, which are written when somebody asks for it."""
+    """A docstring that ends with a list of all formulas of a kind; the list is written when the docstring is read."""
 
     def __init__(self, text: str | None, kind: str) -> None:
         self.text = inspect.cleandoc(text or "")
         self.kind = kind
 
     def __get__(self, instance: object, owner: type) -> str:
-        return "\n".join([self.text, *_described(self.kind)])
+        return "\n".join([self.text, *_formulas(self.kind)])
 
 
-class Spec:
-    """A formula with its parameters; missing parameters take the default of the formula's row."""
+class Spec(metaclass=Quiet):
+    """A formula with its parameters; parameters that are not given have their default values."""
 
     kind: ClassVar[str]
     name: str
@@ -113,11 +114,11 @@ class Spec:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.__doc__ = Listing(cls.__doc__, cls.kind)  # type: ignore[assignment]  # it is read as a text
+        cls.__doc__ = Listing(cls.__doc__, cls.kind)  # type: ignore[assignment]  # its __get__ returns a string
 
     def __init__(self, name: str, **parameters: float) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"a {self.kind} is a name or a bp.{type(self).__name__}, not {name!r}")
+            raise TypeError(f"{self.kind} must be a name or a bp.{type(self).__name__}, not {brief(name)}")
         rows = table(self.kind)
         if name not in rows:
             raise self._unknown(name, rows)
@@ -134,26 +135,26 @@ class Spec:
 
     @classmethod
     def parse(cls, value: str | Self) -> Self:
-        """From a text, such as one that a program reads: a name, or a name with parameters in parentheses; or from itself.
+        """Parses text: a name, or a name with parameters in parentheses. An object of the class is returned as it is.
 
-        >>> bp.Activation.parse("leaky_relu(slope=0.2)")
-        Activation('leaky_relu', slope=0.2)
+        >>> bp.Loss.parse("quantile(q=0.9)"), bp.Activation.parse("leaky_relu(slope=0.2)"), bp.Init.parse("normal(std=0.1)")
+        (Loss('quantile', q=0.9), Activation('leaky_relu', slope=0.2), Init('normal', std=0.1))
         """
         if isinstance(value, cls):
             return value
         if not isinstance(value, str):
-            return cls(value)  # type: ignore[arg-type]  # the constructor says what is wrong
+            return cls(value)  # type: ignore[arg-type]  # the constructor raises the error
         name, parameters = read_call(value)
-        return cls(name, **{key: read_number(text) for key, text in parameters.items()})
+        return cls(name, **{key: _number(f"{name}: {key}", text) for key, text in parameters.items()})
 
     @property
     def text(self) -> str:
-        """The token that stands for it in graph text."""
+        """The formula as written in graph text."""
         return call(self.name, {key: number(value) for key, value in self.parameters.items()})
 
     @property
     def detail(self) -> str:
-        """A loss's output activation, an optimizer's slots and what they start from."""
+        """A loss's output activation; an optimizer's slots, with their initial values."""
         return table(self.kind)[self.name].detail
 
     def __repr__(self) -> str:
@@ -167,14 +168,13 @@ class Spec:
 
 
 class Loss(Spec):
-    """A loss with parameters: `Loss("quantile", q=0.9)`. The name alone, as in `Trainer(net, loss="quantile")`, takes the defaults.
+    """A loss with parameters: `Loss("quantile", q=0.9)`. A name without parameters uses the defaults.
 
-    The list below has every loss with its parameters and their defaults. In it, o is a raw output, before the output activation; t is
-    its target, any number unless the line says otherwise; d = o - t; mean and sum are over the outputs of a row. The loss of a batch is
-    the mean of its rows' losses, weighted by sample_weight. A trainer sets the output activation, which `net.predict` applies, in a net
-    that has none yet.
+    The list below has every loss, with its parameters and their defaults. Here o is a raw output, before the output activation; t is its
+    target, which may be any number unless noted; d = o - t; mean and sum are over the outputs of a row. The loss of a batch is the mean
+    over its rows, weighted by sample_weight. A trainer sets the output activation of a net that has none yet; `net.predict` applies it.
 
-    ValueError names a loss or a parameter that is not in the list, and a value outside of its range.
+    ValueError: unknown losses or parameters, and values out of range.
 
     >>> loss = bp.Loss("quantile", q=0.9)
     >>> loss.name, loss.parameters
@@ -190,12 +190,16 @@ class Loss(Spec):
 
 
 class Init(Spec):
-    """How initial weights are drawn, with parameters: `Dense(8, init=Init("normal", std=0.1))`. The name alone takes the defaults.
+    """How initial weights are drawn, with parameters: `Dense(8, init=Init("normal", std=0.1))`. A name without
+    parameters uses the defaults.
 
-    The list below has every initializer with its parameters and their defaults. In it, in and out are the numbers of a layer's inputs
-    and outputs; a weight has the shape (out, in). init="auto" chooses what suits the layer's activation. Biases start at 0.
+    init="auto" depends on the layer's activation: he_normal for relu, leaky_relu, elu, gelu, silu and mish; lecun_normal for selu;
+    glorot_uniform for all others. Biases start at 0.
 
-    ValueError names an initializer or a parameter that is not in the list, and a value outside of its range.
+    The list below has every initializer, with its parameters and their defaults. Here in and out are the numbers of a layer's inputs and
+    outputs; its weight has shape (out, in).
+
+    ValueError: unknown initializers or parameters, and values out of range.
 
     >>> layer = bp.Dense(100, init=bp.Init("normal", std=0.1))
     >>> x = bp.Input(50)
@@ -208,12 +212,13 @@ class Init(Spec):
 
     def __init__(self, name: InitName, **parameters: float) -> None:
         super().__init__(name, **parameters)
-        if self.name == "array":  # which the graph's text has where a layer was given one
-            raise ValueError("init: give the array itself, as in bp.Dense(8, init=weights)")
+        if self.name == "array":  # used only in graph text, for a layer whose init is an array
+            raise ValueError('init="array" is not valid; pass the array itself: bp.Dense(8, init=weights)')
 
 
 class OptimizerSpec(Spec):
-    """A row of the optimizers' table with parameters; the settings classes in `optimizers` become one. "rprop" is PyTorch's iRprop-."""
+    """A row of the table of optimizers, with parameters. bp.Adam() and other settings are converted to an OptimizerSpec. "rprop" is
+    irprop_minus, as in PyTorch."""
 
     kind = "optimizer"
 

@@ -1,23 +1,47 @@
-"""Settings as text: numbers, and names with settings in parentheses. Graph text, files and the command line have them."""
+"""Settings as text: numbers, and names with settings in parentheses, as in graph text, in files and on the command line. And parts of
+errors: the name nearest to a misspelled one, and short texts of values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+# Names in other libraries -> our names for the same thing or the most similar one.
+_SYNONYMS = {
+    "swish": "silu", "logistic": "sigmoid", "none": "identity", "xavier": "glorot_uniform", "xavier_uniform": "glorot_uniform",
+    "xavier_normal": "glorot_normal", "kaiming_uniform": "he_uniform", "kaiming_normal": "he_normal", "l1": "mae", "l2": "mse",
+    "l1_loss": "mae", "mse_loss": "mse", "nll": "cross_entropy", "nll_loss": "cross_entropy", "log_loss": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy", "sparse_categorical_crossentropy": "cross_entropy", "binary_crossentropy": "bce",
+    "bceloss": "bce", "smooth_l1": "huber", "pinball": "quantile", "acc": "accuracy", "sequential": "mlp", "model": "network",
+    "linear": "identity dense",
+}  # fmt: skip
 
 
 def number(value: float) -> str:
-    """A number as the backends read it: decimal if 15 digits scaled by at most 10^22 say it exactly, else hexadecimal."""
+    """A number as the backends read it: decimal if 15 digits represent it exactly and it is 0 or 1e-8 <= |value| < 1e22,
+    else hexadecimal."""
     is_short = float(f"{value:.15g}") == value and (value == 0 or 1e-8 <= abs(value) < 1e22)
     return repr(value) if is_short else value.hex()
 
 
 def read_number(text: str) -> float:
-    """What `number` wrote."""
+    """Reads what `number` wrote."""
     try:
         return float.fromhex(text) if "x" in text else float(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """[the most likely name], or [] if none is similar. Ignores case. Prefers our name for a name in another library, then the shortest of
+    the names that start with `name`, then a name with the same letters in another order, then the most similar one."""
+    import difflib  # only errors need it, and importing it takes 2 ms
+
+    folded, word = {known.lower(): known for known in names}, name.lower()
+    near = [known for known in _SYNONYMS.get(word, "").split() if known in folded]
+    near += sorted((known for known in folded if word and known.startswith(word)), key=len)
+    near += sorted(difflib.get_close_matches(word, folded), key=lambda known: sorted(known) != sorted(word))
+    return [folded[known] for known in near[:1]]
 
 
 def call(name: str, settings: Mapping[str, str]) -> str:
@@ -27,20 +51,23 @@ def call(name: str, settings: Mapping[str, str]) -> str:
 
 
 def read_call(text: str) -> tuple[str, dict[str, str]]:
-    """What `call` wrote: the name and its settings. A text that has another form is a name as a whole."""
+    """Reads what `call` wrote: the name and its settings. Any other text is a name without settings; ValueError if it has an unclosed
+    parenthesis."""
     match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
+    if not match and "(" in text and not text.rstrip().endswith(")"):
+        raise ValueError(f"{text!r} must end with ')'")
     return (match[1], dict(_setting(part) for part in _parts(match[2] or ""))) if match else (text, {})
 
 
 def _setting(part: str) -> tuple[str, str]:
     key, sign, value = (piece.strip() for piece in part.partition("="))
     if not sign:
-        raise ValueError(f"a setting is written name=value, not {part!r}")
+        raise ValueError(f"settings must be written name=value, not {part!r}")
     return key, value
 
 
 def _parts(inside: str) -> list[str]:
-    """The parts between the commas that stand in no parentheses."""
+    """The parts between commas outside of parentheses."""
     parts, depth = [""], 0
     for letter in inside:
         depth += (letter == "(") - (letter == ")")
@@ -49,3 +76,20 @@ def _parts(inside: str) -> list[str]:
         else:
             parts[-1] += letter
     return [part for part in parts if part.strip()]
+
+
+def brief(value: object) -> str:
+    """A value in an error: an array by its shape; a class of microbp with the advice to call it; anything else by the start of its repr."""
+    kind, shape = type(value).__name__, getattr(value, "shape", ())
+    if isinstance(value, type):
+        return f"the class {value.__name__}" + f" (add parentheses: bp.{value.__name__}(...))" * value.__module__.startswith("microbp.")
+    if isinstance(shape, tuple) and shape:
+        return f"{'an array' if kind == 'ndarray' else f'a {kind}'} of shape {shape}"
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: 1 row, 2 rows, 3 classes."""
+    plural = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count} {noun}{plural}"

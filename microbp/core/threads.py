@@ -1,8 +1,8 @@
-"""How many threads a network may use, and how threadpoolctl learns of them.
+"""The number of threads that a network may use, and its control by threadpoolctl.
 
-Work is shared by threads only where it is large enough, and results have the same bits for any number of them. All networks of a process
-share one pool; a call that finds it busy works alone. threadpoolctl's limits hold for it too: it learns of microbp when a network is made
-after both are imported, or by `microbp.threads.register()`.
+Only large work is split among threads, and results have the same bits for any number of threads. All networks of a process share one pool;
+if it is busy, a call runs in the calling thread only. threadpoolctl can limit the pool too: microbp registers with it when a network is
+created after both are imported, or when you call `microbp.threads.register()`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ _registered = False
 
 
 def check(n_threads: Any) -> int | None:
-    """An upper limit of threads; None leaves it to the processors and the environment."""
+    """The checked maximum number of threads. None: determined by the processors and the environment."""
     return None if n_threads is None else whole_number(n_threads, "n_threads")
 
 
 def choose(n_threads: int | None, backend: str | None = None) -> int:
-    """The limit in numbers. None: the processors that this process may use, fewer if MICROBP_NUM_THREADS, else OMP_NUM_THREADS, says so."""
+    """The limit as a number. n_threads=None: the number of processors that this process may use, limited by MICROBP_NUM_THREADS if it
+    is set, else by OMP_NUM_THREADS."""
     announce(backends.resolve(backend))
     if n_threads is not None:
         return min(n_threads, 2**31 - 1)
@@ -35,22 +36,22 @@ def _environment() -> int | None:
     own = os.environ.get("MICROBP_NUM_THREADS", "").strip()
     if own:
         if not own.isdecimal() or int(own) < 1:
-            raise ValueError(f"MICROBP_NUM_THREADS is {own!r}; it must be a whole number of at least 1")
+            raise ValueError(f"MICROBP_NUM_THREADS must be a whole number of at least 1, not {own!r}")
         return int(own)
-    shared = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # one number per level of nesting
+    shared = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list, one number per nesting level
     return int(shared) or None if shared.isdecimal() else None
 
 
 def announce(backend: str) -> None:
-    """Registers with threadpoolctl if that is imported already."""
+    """Registers with threadpoolctl if it is already imported."""
     if "threadpoolctl" in sys.modules and backend == "compiled":
         register()
 
 
 def register() -> None:
-    """Tells threadpoolctl (3.2 or newer) about microbp's threads, so that threadpool_info lists them and threadpool_limits limits them.
+    """Registers microbp's threads with threadpoolctl (3.2 or newer): threadpool_info lists them and threadpool_limits limits them.
 
-    Needed only where threadpoolctl is imported after the last network was made; further calls change nothing. ImportError where
+    Needed only if threadpoolctl is imported after the last network was created. Further calls change nothing. ImportError if
     threadpoolctl is not installed.
 
     >>> bp.threads.register()  # doctest: +SKIP
@@ -65,7 +66,7 @@ def register() -> None:
 
 
 class _NoLimit(int):
-    """The threads that are used without a limit; threadpoolctl hands it back to end one."""
+    """The number of threads when there is no limit. threadpoolctl passes it to set_num_threads to remove a limit."""
 
 
 def _controller(base: Any) -> type:
@@ -73,7 +74,7 @@ def _controller(base: Any) -> type:
 
     class MicrobpController(base):  # type: ignore[misc]
         user_api = internal_api = "microbp"
-        filename_prefixes = ("_core",)  # of other packages' modules too, which lack the symbol
+        filename_prefixes = ("_core",)  # other packages also have a module `_core`, but not the symbol below
         check_symbols = ("mbp_pool_set_limit",)
 
         def get_num_threads(self) -> int:

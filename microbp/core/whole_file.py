@@ -1,4 +1,4 @@
-"""Files that other libraries write, whole or not at all. (Networks and trainers are written by the backends.)"""
+"""Lets other libraries write files all or nothing. (The backends write the files of networks and trainers.)"""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside `path`, with the same suffix, to write to: it takes the place of `path` when the block ends, and is removed if the
-    block fails. What is no regular file, such as /dev/stdout, is written to as it is."""
+    """Yields a temporary path next to `path`, with the same suffix, to write to. The temporary file replaces `path` when the block ends,
+    and is removed if the block fails. If `path` is not a regular file (for example /dev/stdout), yields `path` itself."""
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        yield target
-        return
-    beside = target.with_name(f".{os.getpid()}.{target.name}")
+    is_special = target.exists() and not target.is_file()
+    temporary = target if is_special else target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        yield beside
+        yield temporary
+        if is_special:
+            return
         if target.exists():
-            shutil.copymode(target, beside)
-        with beside.open("rb") as file:
+            shutil.copymode(target, temporary)
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(target)
+        temporary.replace(target)
     except OSError as error:
         error.filename = os.fspath(path)
         raise
     finally:
-        beside.unlink(missing_ok=True)
+        if not is_special:
+            temporary.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Arrays and rows: from anything that holds numbers to what a backend reads."""
+"""Converts anything that contains numbers to the arrays and rows that a backend reads."""

@@ -1,4 +1,4 @@
-"""Class weights: a factor of each row's weight, by its class."""
+"""Class weights: a factor for the weight of each row, depending on its class."""
 
 from __future__ import annotations
 
@@ -9,53 +9,57 @@ from typing import Any
 import numpy as np
 
 from ..core.specs import Loss
+from ..core.text import brief
 from .arrays import Array, as_array
 from .rows import Rows
 
-ClassWeight = str | Mapping[Any, float] | Any  # "balanced", label -> weight, or an array of a weight per class
+ClassWeight = str | Mapping[Any, float] | Any  # "balanced", label -> weight, or an array with one weight per class
 
 
 def weighted(rows: Rows, trained: Array, class_weight: ClassWeight, classes: Array) -> Rows:
-    """The rows with weights multiplied by that of their class, but for those that are not in `trained`, whose weight is 0."""
+    """The rows, with each weight multiplied by the weight of the row's class. trained: indices of the training rows; all other rows get
+    weight 0."""
     index = _index(rows.ys[0], trained, classes)
     weight = np.zeros(rows.count)
     weight[trained] = _by_class(class_weight, index, classes)[index]
     if rows.weight is not None:
         weight *= rows.weight
     if not weight.any():
-        raise ValueError("class_weight leaves no row with a weight to train on")
+        raise ValueError("class_weight gives every training row a weight of 0; give a positive weight to a class that occurs")
     return replace(rows, weight=weight)
 
 
 def classes_of(losses: list[Any], outputs: tuple[int, ...]) -> Array:
-    """The labels that the targets may have, in their order; ValueError where there are no classes."""
+    """The possible labels, sorted; ValueError if the targets are not classes."""
     loss = losses[0] if len(losses) == 1 else None
     if isinstance(loss, Loss):
         if loss.detail == "softmax":
             return np.arange(outputs[0])
         if loss.name in ("bce", "hinge") and outputs == (1,):
             return np.array([0 if loss.name == "bce" else -1, 1])
-    raise ValueError('class_weight is for one output with classes: labels under "cross_entropy", or a single column under "bce" or "hinge"')
+    raise ValueError(
+        'class_weight needs one output and a classification loss: "cross_entropy", or for an output with one column "bce" or "hinge"'
+    )
 
 
 def _index(y: Array, trained: Array, classes: Array) -> Array:
-    """The number of the class of each row of `trained`."""
+    """For each row of `trained`, the index of its class."""
     if y.size != len(y):
-        raise ValueError(f"class_weight needs a label per row; y has shape {y.shape}")
+        raise ValueError(f"class_weight needs one label per row, but y has shape {y.shape}")
     labels = y.reshape(-1)[trained]
     index = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     wrong = classes[index] != labels
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(f"class_weight: y, row {trained[row]}: {labels[row]} is not one of the classes {_list(classes)}")
+        raise ValueError(f"class_weight: row {trained[row]} of y is {labels[row]}, not one of the classes {_list(classes)}")
     return np.asarray(index)
 
 
 def _by_class(class_weight: ClassWeight, index: Array, classes: Array) -> Array:
-    """A weight per class. "balanced": rows / (classes that occur x rows of the class), as in scikit-learn."""
+    """One weight per class. "balanced": rows / (classes that occur x rows of the class), as in scikit-learn."""
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ValueError(f'class_weight must be "balanced", a dict or an array, not {class_weight!r}')
+            raise ValueError(f'class_weight must be "balanced", a dict or an array, not {brief(class_weight)}')
         counts = np.bincount(index, minlength=len(classes))
         return len(index) / (np.count_nonzero(counts) * np.maximum(counts, 1.0))
     if isinstance(class_weight, Mapping):
@@ -65,7 +69,9 @@ def _by_class(class_weight: ClassWeight, index: Array, classes: Array) -> Array:
         class_weight = [class_weight.get(label, 1.0) for label in classes.tolist()]
     weights = as_array(class_weight, "class_weight").astype(np.float64)
     if weights.shape != classes.shape or not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError(f"class_weight must be finite weights of at least 0 for the classes {_list(classes)}, not {class_weight!r}")
+        raise ValueError(
+            f"class_weight must have one finite weight of at least 0 for each of the classes {_list(classes)}, not {brief(class_weight)}"
+        )
     return weights
 
 

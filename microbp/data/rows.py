@@ -1,4 +1,4 @@
-"""Rows to learn from: inputs, targets and weights, read and checked against the network before anything runs."""
+"""Training rows: inputs, targets and weights, converted and checked against the network before anything runs."""
 
 from __future__ import annotations
 
@@ -7,45 +7,53 @@ from typing import Any
 
 import numpy as np
 
+from ..core.text import counted
 from .arrays import Array, as_array, as_list
 
 
 @dataclass(frozen=True)
 class Rows:
-    """`count` rows: an array per input, one per output, and a weight per row or None."""
+    """`count` rows: one array per input, one per output, and one weight per row or None. numbers: the caller's numbers of the rows; None:
+    0, 1, ..."""
 
     xs: list[Array]
     ys: list[Array]
     weight: Array | None
     count: int
+    numbers: Array | None = None
 
     @property
     def x(self) -> Any:
-        """The inputs as a backend takes them."""
+        """The inputs in the form that a backend expects."""
         return self.xs[0] if len(self.xs) == 1 else self.xs
 
     @property
     def y(self) -> Any:
-        """The targets as a backend takes them."""
+        """The targets in the form that a backend expects."""
         return self.ys[0] if len(self.ys) == 1 else self.ys
 
     def take(self, index: Array) -> Rows:
         """A copy of the rows at `index`."""
         weight = None if self.weight is None else self.weight[index]
-        return Rows([x[index] for x in self.xs], [y[index] for y in self.ys], weight, len(index))
+        numbers = index if self.numbers is None else self.numbers[index]
+        return Rows([x[index] for x in self.xs], [y[index] for y in self.ys], weight, len(index), numbers)
+
+    def named(self) -> list[tuple[str, Array]]:
+        """The inputs, then the targets, with their names in errors."""
+        return [(_name(what, i, arrays), array) for what, arrays in (("X", self.xs), ("y", self.ys)) for i, array in enumerate(arrays)]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a trainer's rows must look like."""
+    """The required form of a trainer's rows: the widths of inputs and outputs, and the kind of targets."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    labels: tuple[bool, ...]  # whether an output's targets may be integer labels
-    own: tuple[bool, ...]  # whether an output's loss is the caller's, who alone knows its targets
+    labels: tuple[bool, ...]  # for each output, whether its targets may be integer labels
+    own: tuple[bool, ...]  # for each output, whether it has a custom loss, which gets targets of any shape
 
     def read(self, x: Any, y: Any, weight: Any) -> Rows:
-        """The rows, converted where needed; TypeError or ValueError says what does not fit."""
+        """The rows, converted where needed; TypeError or ValueError if they do not match this form."""
         xs = as_list(x, len(self.inputs), "X", "input")
         ys = as_list(y, len(self.outputs), "y", "output")
         for i, (array, width) in enumerate(zip(xs, self.inputs, strict=True)):
@@ -54,9 +62,10 @@ class Shape:
         for i, array in enumerate(xs + ys):
             name = _name("X", i, xs) if i < len(xs) else _name("y", i - len(xs), ys)
             if array.ndim == 0 or len(array) != count:
-                raise ValueError(f"{_name('X', 0, xs)} has shape {xs[0].shape} and {name} has shape {array.shape}: they need as many rows")
+                first = _name("X", 0, xs)
+                raise ValueError(f"{first} and {name} must have the same number of rows, but have shapes {xs[0].shape} and {array.shape}")
         if count == 0:
-            raise ValueError(f"there are no rows to learn from: X has shape {xs[0].shape}")
+            raise ValueError(f"X has no rows: its shape is {xs[0].shape}")
         ys = [self._target(i, array, _name("y", i, ys)) for i, array in enumerate(ys)]
         return Rows(xs, ys, None if weight is None else _check_weight(as_array(weight, "sample_weight"), count), count)
 
@@ -69,7 +78,11 @@ class Shape:
         if y.shape[1:] == (width,) or self.own[i]:
             return y
         labels = f", or integer labels of shape ({len(y)},)" if self.labels[i] else ""
-        raise ValueError(f"{what} has shape {y.shape} and dtype {y.dtype}; the output needs targets of shape ({len(y)}, {width}){labels}")
+        advice = f"; for labels, use {what}.astype(int)" if self.labels[i] and y.size == len(y) and (y == np.floor(y)).all() else ""
+        raise ValueError(
+            f"{what} has shape {y.shape} and dtype {y.dtype}; with {counted(width, 'output')} it must have shape ({len(y)}, {width})"
+            f"{labels}{advice}"
+        )
 
 
 def _name(what: str, i: int, arrays: list[Array]) -> str:
@@ -81,8 +94,8 @@ def _check_input(x: Array, width: int, what: str) -> None:
         return
     advice = ""
     if x.ndim == 1 and width in (1, len(x)):
-        advice = f"; write {what}.reshape({'-1, 1' if width == 1 else '1, -1'})"
-    raise ValueError(f"{what} has shape {x.shape}; the network needs (rows, {width}){advice}")
+        advice = f"; use {what}.reshape({'-1, 1' if width == 1 else '1, -1'})"
+    raise ValueError(f"{what} has shape {x.shape}; the network needs shape (rows, {width}){advice}")
 
 
 def _check_weight(weight: Array, count: int) -> Array:

@@ -1,1 +1,1 @@
-"""Models in other formats."""
+"""Converts models from and to other formats."""

@@ -1,4 +1,4 @@
-"""Nodes and layers as graph text, from which both backends build the same network.
+"""Writes nodes and layers as graph text, from which both backends build the same network.
 
 x = Input(64)
 text, arrays = write([x], [Dense(10)(x)])
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..core.text import brief
 from ..data.arrays import Array
 from .layers import Dense, TrainedLayer
-from .nodes import Input, Node, check_node
+from .nodes import Input, Node
 
 
 def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, dict[str, Array]]:
-    """The graph text of what the outputs reach, and the initial weights of the layers that bring their own, by layer name."""
+    """The graph text of the nodes that the outputs depend on, and the arrays given as init=, by layer name."""
     reached = _reached(outputs)
     _check_ends(inputs, outputs, reached)
     order = [*inputs, *sorted(reached - set(inputs), key=lambda node: node.number)]
@@ -26,8 +27,11 @@ def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, dict[st
 
 
 def _reached(outputs: Sequence[Node]) -> set[Node]:
+    for i, node in enumerate(outputs):
+        if not isinstance(node, Node):
+            raise TypeError(f"Network: outputs[{i}] is {brief(node)}, not a node")
     reached: set[Node] = set()
-    waiting = [check_node(node, "Network") for node in outputs]
+    waiting = list(outputs)
     while waiting:
         node = waiting.pop()
         if node not in reached:
@@ -38,22 +42,23 @@ def _reached(outputs: Sequence[Node]) -> set[Node]:
 
 def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[Node]) -> None:
     if not inputs or not outputs:
-        raise ValueError("Network: needs at least one input and one output: bp.Network(x, y)")
+        raise ValueError("Network needs at least one input and one output: bp.Network(x, y)")
     for i, node in enumerate(inputs):
         if not isinstance(node, Input):
-            raise TypeError(f"Network: inputs[{i}] is {node!r}, not a bp.Input")
+            raise TypeError(f"Network: inputs[{i}] is {brief(node)}, not a bp.Input")
         if node not in reached:
-            raise ValueError(f"Network: inputs[{i}] ({node!r}) is not connected to any output: leave it out, or use it")
+            raise ValueError(f"Network: inputs[{i}] ({node!r}) is not connected to any output: remove it from inputs, or use it")
     for what, nodes in (("inputs", inputs), ("outputs", outputs)):
         if len(set(nodes)) != len(nodes):
-            raise ValueError(f"Network: the same node is listed twice in {what}")
+            raise ValueError(f"Network: the same node is listed twice in {what}; list it once")
     for node in sorted(reached - set(inputs), key=lambda node: node.number):
         if isinstance(node, Input):
-            raise ValueError(f"Network: the outputs depend on {node!r}, which is not listed: bp.Network([..., that input], outputs)")
+            raise ValueError(f"Network: the outputs depend on {node!r}, which is not listed in inputs: add it")
 
 
 class _Writer:
-    """Writes one line per node; remembers the layers already seen, for a layer is described where it is first used."""
+    """Writes one line per node. The settings of a layer are written at its first use; `names` and `widths` remember the layers already
+    written."""
 
     def __init__(self) -> None:
         self.names: dict[TrainedLayer, str] = {}
@@ -73,17 +78,17 @@ class _Writer:
             self._name(layer, width)
             return f"layer={self.names[layer]} {layer.text}"
         if self.widths[layer] != width:
-            sizes = f"first used on {self.widths[layer]} columns, then on {width}"
-            raise ValueError(f"{self.names[layer]}: {sizes}; shared weights need equal widths")
+            sizes = f"first used on a node of width {self.widths[layer]}, then on one of width {width}"
+            raise ValueError(f"layer {self.names[layer]!r} is {sizes}; a shared layer needs nodes of equal width")
         return f"layer={self.names[layer]}"
 
     def _name(self, layer: TrainedLayer, width: int) -> None:
         name = layer.name or f"{layer.operation}_{sum(other.operation == layer.operation for other in self.names)}"
         if name in self.names.values():
-            raise ValueError(f"Network: two different layers have the name {name!r}; give one of them another name=")
+            raise ValueError(f"Network: two different layers have the name {name!r}; change name= of one")
         if isinstance(layer, Dense) and layer.array is not None:
             if layer.array.shape[1] != width:
-                raise ValueError(f"{name}: init has shape {layer.array.shape}, but the layer is used on {width} columns")
+                raise ValueError(f"layer {name!r}: init must have shape ({layer.units}, {width}), not {layer.array.shape}")
             self.arrays[name] = layer.array
         self.names[layer] = name
         self.widths[layer] = width

@@ -1,12 +1,14 @@
-"""The short form of a chain of dense layers."""
+"""A chain of dense layers in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ..core.backend import BackendName
+from ..core.checks import whole_number
 from ..core.specs import ActivationName, Init, InitName
+from ..core.text import brief
 from .layers import Activation, Dense, Dropout
 from .network import DType, Network
 from .nodes import Input, Node
@@ -24,19 +26,23 @@ def mlp(
     n_threads: int | None = None,
     dropout: float = 0.0,
 ) -> Network:
-    """A chain of dense layers: mlp([64, 128, 10]) takes 64 features through 128 hidden units to 10 outputs; the last layer is linear.
+    """A chain of dense layers: mlp([64, 128, 10]) has 64 inputs, 128 hidden units and 10 outputs. The last layer is linear.
 
-    widths: the features, then the units of each layer.
+    widths: the number of input features, then the units of each layer.
     activation: of the hidden layers, as in bp.Dense. init, bias: of all layers, as in bp.Dense.
-    dropout: the rate of a bp.Dropout after each hidden layer; 0: none.
+    dropout: the rate of a bp.Dropout after each hidden layer; 0: no dropout.
     dtype, seed, backend, n_threads: as in bp.Network.
 
     >>> net = bp.mlp([2, 8, 1], activation="tanh", seed=0)
     >>> net.predict(np.zeros((5, 2))).shape
     (5, 1)
     """
+    if isinstance(widths, str) or not isinstance(widths, Iterable):
+        raise TypeError(f"mlp: widths must be a list such as [64, 128, 10], not {brief(widths)}")
+    widths = [whole_number(width, f"mlp: widths[{i}]") for i, width in enumerate(widths)]
     if len(widths) < 2:
-        raise ValueError(f"mlp: widths needs the inputs and at least one layer, for example [64, 128, 10], not {list(widths)!r}")
+        needs = "widths needs at least two numbers, the number of inputs and the units of one layer, such as [64, 10]"
+        raise ValueError(f"mlp: {needs}, not {brief(widths)}")
     activation = Activation.parse(activation)
     x = Input(widths[0])
     node: Node = x

@@ -1,4 +1,4 @@
-"""Network: a compiled graph with its parameters, the same class for both backends."""
+"""Network: a compiled graph with its parameters. One class for both backends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -16,9 +15,10 @@ from ..core import backend as backends
 from ..core import threads
 from ..core.attributes import Closed
 from ..core.backend import BackendName
-from ..core.checks import flag, whole_number
+from ..core.checks import file_path, flag, new_file, whole_number
 from ..core.specs import OutputActivationName, table, unknown
-from ..data.arrays import Array, as_array, as_list
+from ..core.text import brief
+from ..data.arrays import Array, Views, as_list, assign
 from . import graph_text, predicting, records, summary, tensors_file
 from . import notes as json_notes
 from .layers import layer_settings
@@ -26,11 +26,11 @@ from .nodes import Node
 from .predicting import Prediction
 
 DType: TypeAlias = Literal["float32", "float64"] | type[Any] | np.dtype[Any]
-_ndarray, _empty = np.ndarray, np.empty  # a look into np is a hundredth of a prediction
+_ndarray, _empty = np.ndarray, np.empty  # looking up a name in np takes 1 % of the time of a small prediction
 
 
 def seed_or_new(seed: int | None) -> int:
-    """The seed, checked; None draws one."""
+    """The checked seed; if it is None, a random one."""
     if seed is None:
         return int.from_bytes(os.urandom(8)) >> 1
     return whole_number(seed, "seed", least=0, bits=64)
@@ -48,20 +48,20 @@ def _dtype_name(dtype: Any) -> str:
 
 def _nodes(value: Node | Sequence[Node], what: str) -> list[Node]:
     if not isinstance(value, Node | list | tuple):
-        raise TypeError(f"Network: {what} must be a node or a list of nodes, not {value!r}")
+        raise TypeError(f"Network: {what} must be a node or a list of nodes, not {brief(value)}")
     return [value] if isinstance(value, Node) else list(value)
 
 
 class Network(Closed):
-    """The network from `inputs` to `outputs`, with parameters of its own: a second one made of the same nodes is independent.
+    """A network from `inputs` to `outputs`. It has its own parameters: another network of the same nodes is independent.
 
-    inputs, outputs: a node each, or lists of nodes. The network takes the nodes that the outputs depend on, and all their inputs must
-    be listed.
-    dtype: "float32" or "float64", of the parameters and of all arithmetic.
-    seed: of the initial parameters, 0 to 2**64 - 1; None draws one, which `seed` then tells.
-    backend: "compiled", or "reference", which is slow and plain Python; None: what MICROBP_BACKEND says, else "compiled".
-    n_threads: how many threads may share large work; None: the processors that this process may use, at most MICROBP_NUM_THREADS, else
-    OMP_NUM_THREADS. Results have the same bits for any number.
+    inputs, outputs: nodes or lists of nodes. The network contains all nodes that the outputs depend on; all bp.Input nodes among them must
+    be listed in inputs.
+    dtype: "float32" or "float64", for the parameters and all arithmetic.
+    seed: for the initial parameters, 0 to 2**64 - 1; None: a random seed, which the attribute `seed` contains.
+    backend: "compiled", or "reference" (pure Python, slow); None: the environment variable MICROBP_BACKEND, else "compiled".
+    n_threads: the maximum number of threads for large work; None: the number of processors that this process may use, limited by
+    MICROBP_NUM_THREADS if it is set, else by OMP_NUM_THREADS. Results have the same bits for any number.
 
     >>> x = bp.Input(4)
     >>> h = bp.Dense(8, activation="relu")(x)
@@ -94,14 +94,14 @@ class Network(Closed):
         self._core = core
         self._backend = backend
         self.n_threads = n_threads
-        self._arrays = arrays  # initial weights that layers brought along, by layer name
+        self._arrays = arrays  # initial weights given as arrays, by layer name
         self._dtype = np.dtype(core.dtype)
         self._params = np.asarray(memoryview(core.params))
         self._buffers = np.asarray(memoryview(core.buffers))
-        self._tensors = MappingProxyType(self._views())
+        self._tensors = Views(self._views(), "net.tensors")
         self._input_widths = tuple(entry.width for entry in self.inputs)
         self._output_widths = tuple(entry.width for entry in self.outputs)
-        # Predictions of these nets need no look at the arrays in Python: the compiled backend's checks are enough.
+        # With one input and one output, `predict` passes arrays on unchecked, because the compiled backend checks them itself.
         one_array = backend == "compiled" and len(self._output_widths) == len(self._input_widths) == 1
         self._plain_width = self._output_widths[0] if one_array else None
 
@@ -126,16 +126,16 @@ class Network(Closed):
         for layer, array in self._arrays.items():
             self._tensors[f"{layer}.weight"][...] = array
 
-    # ---- what it is ----
+    # ---- parts of the network ----
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the parameters and of all arithmetic."""
+        """The dtype of the parameters and of all arithmetic."""
         return self._dtype
 
     @property
     def seed(self) -> int:
-        """The seed that the parameters were drawn with."""
+        """The seed of the initial parameters."""
         return self._core.seed
 
     @property
@@ -146,7 +146,7 @@ class Network(Closed):
     @property
     def params(self) -> Array:
         """All parameters as one flat writable view: the weights of dense layers in order, each (in, out) row-major, then all biases
-        and scales. The view stays valid as long as it is held, and is the same each time.
+        and scales. The property always returns the same array, which keeps the memory alive. Assigning to `params` writes into it.
 
         >>> net = bp.mlp([2, 3, 1], seed=0)
         >>> len(net.params)
@@ -158,17 +158,17 @@ class Network(Closed):
         return self._params
 
     @params.setter
-    def params(self, values: Any) -> None:  # so that `net.params *= 0.9` works; the memory stays the same
-        self._params[...] = as_array(values, "params")
+    def params(self, values: Any) -> None:  # also called by `net.params *= 0.9`; writes into the same memory
+        assign(self._params, values, "params")
 
     @property
     def buffers(self) -> Array:
-        """What is saved but not trained, the running statistics of batch_norm layers, as one flat writable view."""
+        """Values that are saved but not trained, as one flat writable view: the running statistics of batch_norm layers."""
         return self._buffers
 
     @buffers.setter
     def buffers(self, values: Any) -> None:
-        self._buffers[...] = as_array(values, "buffers")
+        assign(self._buffers, values, "buffers")
 
     @property
     def tensors(self) -> Mapping[str, Array]:
@@ -183,7 +183,7 @@ class Network(Closed):
 
     @property
     def nodes(self) -> list[records.NodeInfo]:
-        """All nodes, as `print(net)` shows them: node, operation, operands, width, layer, activation, amount.
+        """All nodes, in the order of `print(net)`, as records with the fields node, operation, operands, width, layer, activation, amount.
 
         >>> net = bp.mlp([2, 3, 1], seed=0)
         >>> [(node.operation, node.width) for node in net.nodes]
@@ -193,7 +193,7 @@ class Network(Closed):
 
     @property
     def layers(self) -> list[records.LayerInfo]:
-        """The layers with parameters, in the order of their first use: name, sizes, settings, and the nodes where each is used.
+        """The layers with parameters, in order of first use: name, sizes, settings, and the nodes where each is used.
 
         >>> net = bp.mlp([2, 3, 1], seed=0)
         >>> [(layer.name, layer.activation, layer.parameters) for layer in net.layers]
@@ -208,11 +208,11 @@ class Network(Closed):
 
     @property
     def outputs(self) -> list[records.OutputInfo]:
-        """The outputs, with node, width and activation (None: not chosen)."""
+        """The outputs, with node, width and activation (None: not set yet)."""
         return records.outputs(self._core)
 
     def text(self) -> str:
-        """The graph as text, with every default written out; microbp.h explains it.
+        """The graph as text, with all defaults; microbp.h documents it.
 
         >>> x = bp.Input(3)
         >>> print(bp.Network(x, x + x).text(), end="")
@@ -226,17 +226,18 @@ class Network(Closed):
         return f"{self._title()}\n{summary.text(self._core)}"
 
     def _repr_html_(self) -> str:
-        """The same as an HTML table, for notebooks."""
+        """The network as an HTML table, for notebooks."""
         return summary.html(self._core, self._title())
 
     def _title(self) -> str:
-        return f"microbp.Network: {len(self._params):,} parameters, {self._dtype}, seed {self.seed}, {self._backend} backend"
+        parameters = "1 parameter" if len(self._params) == 1 else f"{len(self._params):,} parameters"
+        return f"microbp.Network: {parameters}, {self._dtype}, seed {self.seed}, {self._backend} backend"
 
     @property
     def notes(self) -> json_notes.Notes:
-        """What a program wants to know beside the network, such as the names of classes: a JSON object that copies and files keep.
+        """A JSON object for your own use, such as the names of classes. Copies and files keep it.
 
-        It can be set as a whole only, to a dict of at most 16 MiB as JSON text; what it holds cannot be changed in place.
+        Set it to a dict of at most 16 MiB as JSON text. It cannot be changed in place.
 
         >>> net = bp.mlp([2, 1])
         >>> net.notes = {"classes": ["cat", "dog"]}
@@ -250,11 +251,11 @@ class Network(Closed):
     def notes(self, notes: Mapping[str, Any]) -> None:
         self._core.notes = json_notes.write(notes)
 
-    # ---- changing it ----
+    # ---- changing the network ----
 
     @property
     def n_threads(self) -> int | None:
-        """How many threads may share large work; None: as many as the processors and the environment allow. May be set at any time."""
+        """The maximum number of threads for large work. None: determined by the processors and the environment. Can be set at any time."""
         return self._n_threads
 
     @n_threads.setter
@@ -263,7 +264,7 @@ class Network(Closed):
         self._core.threads = threads.choose(self._n_threads, self._backend)
 
     def init(self, seed: int | None = None) -> None:
-        """Draws the parameters anew; None draws a new seed too. Layers with an array of their own get that array again.
+        """Draws the initial parameters again. seed=None: uses a random seed. Layers with init=array get that array.
 
         >>> net = bp.mlp([2, 1], seed=0)
         >>> before = net.params.copy()
@@ -275,7 +276,7 @@ class Network(Closed):
         self._write_arrays()
 
     def freeze(self, layer: str | None = None) -> None:
-        """Training leaves the layer's parameters and running statistics as they are; None: every layer's.
+        """Stops training the layer: its parameters and running statistics stay as they are. None: all layers.
 
         >>> net = bp.mlp([2, 3, 1])
         >>> net.freeze("dense_0")
@@ -285,7 +286,7 @@ class Network(Closed):
         self._set_frozen(layer, True)
 
     def unfreeze(self, layer: str | None = None) -> None:
-        """Training moves the layer's parameters again; None: every layer's.
+        """Trains the layer again. None: all layers.
 
         >>> net = bp.mlp([2, 3, 1])
         >>> net.freeze()
@@ -308,8 +309,8 @@ class Network(Closed):
         l2: float | None = None,
         max_norm: float | None = None,
     ) -> None:
-        """Sets what is given of a layer's settings, as in bp.Dense; layer=None: every layer's that has it (norms have
-        lr alone). max_norm=0 takes the limit away.
+        """Changes the given settings of a layer; help(bp.Dense) explains them. layer=None: changes all layers that have the setting (norms
+        have only lr). max_norm=0 removes the limit.
 
         >>> net = bp.mlp([2, 3, 1])
         >>> net.set_layer(l2=1e-4)
@@ -322,9 +323,9 @@ class Network(Closed):
             self._core.set_layer(layer, name, value)
 
     def set_output(self, i: int, activation: OutputActivationName | None) -> None:
-        """Sets the activation of the i-th output, which `predict` applies: "identity", "softmax", "sigmoid" or "exp".
+        """Sets the activation that `predict` applies to output i (the first is 0): "identity", "softmax", "sigmoid" or "exp".
 
-        None: not chosen. Predictions are then raw outputs, until a Trainer chooses the activation that its loss implies.
+        None: no activation; predictions are raw outputs until a Trainer sets the activation that its loss needs.
 
         >>> net = bp.mlp([2, 3], seed=0)
         >>> net.set_output(0, "softmax")
@@ -349,15 +350,16 @@ class Network(Closed):
         out: Array | Sequence[Array] | None = None,
         at: str | int | None = None,
     ) -> Prediction:
-        """What the outputs mean for each row of X: probabilities, rates, numbers. An output whose activation is not chosen stays raw.
+        """Returns the predictions for each row of X: probabilities, rates or numbers. If an output has no activation set, its raw values
+        are returned.
 
-        X: (rows, features), or any other leading axes, which are carried over: (features,) gives (outputs,). Of any real dtype; a list
-        of arrays for a net with several inputs.
-        raw: True gives the values before the output activations, as the loss takes them.
-        out: an array of the net's dtype and of the result's shape to write to; a list of them for several outputs.
-        at: the name of a layer, or the number of a node in `print(net)`, to get its values instead of the outputs. Output activations
+        X: shape (rows, features) and any real dtype; a list of arrays for a net with several inputs. Other leading axes are kept:
+        (features,) gives (outputs,).
+        raw: if True, returns the outputs before the output activations (the values that the loss gets).
+        out: an array of the net's dtype and the result's shape to write to; a list of arrays for several outputs.
+        at: the name of a layer, or the number of a node in `print(net)`: returns its values instead of the outputs. Output activations
         are not applied to them, so `raw` makes no difference.
-        Returns an array; for a net with several outputs, a list of arrays. ValueError or TypeError if something does not fit.
+        Returns an array, or a list of arrays for a net with several outputs. ValueError or TypeError if an argument does not fit.
 
         >>> net = bp.mlp([2, 8, 3], seed=0)
         >>> net.set_output(0, "softmax")
@@ -372,11 +374,11 @@ class Network(Closed):
                 self._core.predict(X, y, raw, -1)
                 return y
             except (TypeError, ValueError):
-                pass  # converted below, or refused there with the shapes
+                pass  # the code below converts X, or raises an error that names the shapes
         return self._predict(X, flag("predict: raw", raw), out, at)
 
     def _predict(self, X: Any, raw: bool, out: Array | Sequence[Array] | None, at: str | int | None) -> Prediction:  # noqa: N803
-        """The same for anything that holds numbers."""
+        """`predict` for anything that contains numbers."""
         xs = as_list(X, len(self._input_widths), "X", "input")
         lead = predicting.leading_axes(xs, self._input_widths)
         node = None if at is None else predicting.find_node(self._core, at)
@@ -393,7 +395,7 @@ class Network(Closed):
     # ---- copies and files ----
 
     def copy(self) -> Self:
-        """An equal network with parameters of its own. copy.copy and copy.deepcopy do the same.
+        """An independent copy. copy.copy and copy.deepcopy do the same.
 
         >>> net = bp.mlp([2, 1], seed=0)
         >>> other = net.copy()
@@ -414,19 +416,20 @@ class Network(Closed):
         return _unpickle, (type(self), self._core.write(), self._backend, self._arrays, self._n_threads)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the network to a safetensors file: all of it, or nothing. bp.load reads it. OSError if the file cannot be written.
+        """Saves the network to a safetensors file, which bp.load reads. OSError if it cannot be written; an existing file then stays
+        intact.
 
         >>> bp.mlp([2, 1], seed=7).save("net.safetensors")
         >>> bp.load("net.safetensors").seed
         7
         """
-        self._core.save(os.fspath(path))
+        self._core.save(new_file(path))
 
     def load_tensors(self, path: str | os.PathLike[str]) -> None:
-        """Takes the values of all `tensors` from a safetensors file of any library, by name and shape: "dense_0.weight" (out, in).
+        """Loads all `tensors` from a safetensors file of any library, by name and shape: "dense_0.weight" (out, in).
 
-        F64, F32, F16 and BF16 become the network's dtype. Other tensors of the file are left alone. ValueError names what is missing or
-        of another shape; then nothing has changed.
+        F64, F32, F16 and BF16 are converted to the network's dtype. Other tensors in the file are ignored. If a tensor is missing or has
+        another shape, ValueError names it, and nothing changes.
 
         >>> other = bp.mlp([2, 1])
         >>> other.save("weights.safetensors")
@@ -442,7 +445,7 @@ class Network(Closed):
 
 @contextlib.contextmanager
 def without_activations(net: Network) -> Iterator[None]:
-    """Meanwhile no output activation of the network is chosen, so that no loss contradicts one; afterwards they are as before."""
+    """Removes the output activations inside the block, so that any loss is accepted, and restores them afterwards."""
     chosen = [output.activation for output in net.outputs]
     try:
         for i in range(len(chosen)):
@@ -458,13 +461,13 @@ def _unpickle(cls: type[Network], data: bytes, backend: str, arrays: dict[str, A
 
 
 def load(path: str | os.PathLike[str], backend: BackendName | None = None, n_threads: int | None = None) -> Network:
-    """The network that `save` wrote, with its notes, frozen layers and output activations; of a trainer's file, its network.
+    """Loads a network that `save` wrote, with its notes, frozen layers and output activations; also the network of a trainer's file.
 
-    backend, n_threads: as in bp.Network. OSError if the file cannot be read, ValueError if it is damaged or no microbp file.
+    backend, n_threads: as in bp.Network. OSError if the file cannot be read, ValueError if it is damaged or not a microbp file.
 
     >>> bp.mlp([2, 1], seed=7).save("net.safetensors")
     >>> bp.load("net.safetensors").seed
     7
     """
     limit = threads.check(n_threads)
-    return Network._from(backends.load(backend).Net.load(os.fspath(path)), backends.resolve(backend), {}, limit)
+    return Network._from(backends.load(backend).Net.load(file_path(path)), backends.resolve(backend), {}, limit)

@@ -1,4 +1,4 @@
-"""The values in a graph, as users write them, and what adds, multiplies and joins them. Layers are in layers.py."""
+"""Nodes of a graph, and functions that add, multiply and concatenate them. Layers are in layers.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ..core.checks import whole_number
+from ..core.text import brief
 
 _numbers = itertools.count()
 
 
 class Node:
-    """A value in the graph: `width` numbers per row. Layers called on a node make new ones, and so do `+` and `*`.
+    """A value in the graph: `width` numbers per row. Calling a layer on a node creates a new node, and so do `+` and `*`.
 
-    Nodes are numbered as they are created. A node may be used by any number of others, and in any number of networks.
+    Nodes are numbered in the order of creation. A node may be used by any number of other nodes and in any number of networks.
 
     >>> x = bp.Input(4)
     >>> h = bp.Dense(4, activation="relu")(x)
@@ -23,7 +24,7 @@ class Node:
     (5, 4)
     """
 
-    __array_ufunc__ = None  # ndarray + node is then an error, and not an array of nodes
+    __array_ufunc__ = None  # makes ndarray + node an error instead of an array of nodes
 
     def __init__(self, operation: str, operands: tuple[Node, ...], width: int, layer: Layer | None = None) -> None:
         self.operation = operation
@@ -56,25 +57,25 @@ class Input(Node):
 
 
 class Layer:
-    """What makes a node of another one. A subclass has the word of its statement in graph text, and the settings that follow it."""
+    """An operation on a node. In graph text it is written as its `operation`, followed by its settings (`text`)."""
 
     operation: ClassVar[str]
 
     @property
     def text(self) -> str:
-        """Its settings in graph text."""
+        """The settings of this layer as graph text."""
         raise NotImplementedError
 
     def __call__(self, node: Node) -> Node:
-        """The layer's values for those of `node`."""
+        """A new node: the layer applied to `node`."""
         return Node(self.operation, (check_node(node, type(self).__name__),), self._width_for(node), self)
 
     def _width_for(self, node: Node) -> int:
-        """The numbers per row that it makes of those of `node`."""
+        """The width of the layer applied to `node`."""
         return node.width
 
     def __repr__(self) -> str:
-        """What differs from the defaults, as it is written."""
+        """The constructor's arguments that differ from their defaults."""
         parameters = inspect.signature(type(self)).parameters.values()
         given = [(one, getattr(self, one.name)) for one in parameters if hasattr(self, one.name)]
         shown = [repr(value) if one.default is one.empty else f"{one.name}={value!r}" for one, value in given if value != one.default]
@@ -82,9 +83,9 @@ class Layer:
 
 
 def check_node(value: Any, what: str) -> Node:
-    """The value, if it is a node."""
+    """The value, if it is a node; TypeError otherwise."""
     if not isinstance(value, Node):
-        raise TypeError(f"{what} is applied to a node, such as bp.Input(64), not to {type(value).__name__}")
+        raise TypeError(f"{what} needs a node such as bp.Input(64), not {type(value).__name__}")
     return value
 
 
@@ -114,14 +115,15 @@ def multiply(a: Node, b: Node) -> Node:
     return _elementwise("multiply", a, b)
 
 
-def concat(nodes: Sequence[Node]) -> Node:
-    """The columns of the nodes side by side, in their order.
+def concat(nodes: Node | Sequence[Node], *more: Node) -> Node:
+    """The columns of the nodes side by side, in the given order. bp.concat(a, b) is the same as bp.concat([a, b]).
 
     >>> x, z = bp.Input(2), bp.Input(1)
     >>> bp.Network([x, z], bp.concat([z, x])).predict([[3.0, 4.0], [5.0]])
     array([5., 3., 4.], dtype=float32)
     """
-    if isinstance(nodes, Node) or not nodes:
-        raise TypeError("concat takes a list of nodes: bp.concat([a, b])")
-    operands = tuple(check_node(node, "concat") for node in nodes)
+    first = [nodes] if isinstance(nodes, Node) else nodes
+    if not isinstance(first, Sequence) or not first:
+        raise TypeError(f"concat needs a list of nodes, such as [a, b], not {brief(nodes)}")
+    operands = tuple(check_node(node, "concat") for node in (*first, *more))
     return Node("concat", operands, sum(node.width for node in operands))

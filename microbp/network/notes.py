@@ -1,4 +1,4 @@
-"""`net.notes`: a JSON object that is read-only, all the way down, because it is a copy: a change of it would be lost."""
+"""`net.notes`: a JSON object. It is a copy, so a change in place would be lost; therefore the object and everything in it are read-only."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
-    raise TypeError('notes cannot be changed in place; set them as a whole: net.notes |= {"name": value}')
+    raise TypeError('notes cannot be changed in place; replace them: net.notes |= {"name": value}')
 
 
-if TYPE_CHECKING:  # what type checkers see has no methods that change it
+if TYPE_CHECKING:  # for type checkers, without the methods that change a dict
 
     class Notes(Mapping[str, Any]):
         def __init__(self, notes: Mapping[str, Any]) -> None: ...
@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # what type checkers see has no methods that change it
 else:
 
     class Notes(dict):
-        """A dict that refuses changes; so do the dicts and lists in it. copy.deepcopy gives plain ones."""
+        """A read-only dict; the dicts and lists in it are read-only too. copy.deepcopy returns plain dicts and lists."""
 
         __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = _refuse
 
-        def __ior__(self, other):  # as a tuple's +=: a new one
+        def __ior__(self, other):  # a new object, like += on a tuple
             return self | dict(other)
 
         def __reduce__(self):
@@ -35,7 +35,7 @@ else:
 
 
 class _List(list[Any]):
-    """A list that refuses changes."""
+    """A read-only list."""
 
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
     append = clear = extend = insert = pop = remove = reverse = sort = _refuse
@@ -51,22 +51,22 @@ def _frozen(value: Any) -> Any:
 
 
 def read(text: str) -> Notes:
-    """The notes that a network carries as text."""
+    """Parses the notes of a network from their text."""
     try:
         notes = _frozen(json.loads(text or "{}"))
     except (ValueError, RecursionError):
         notes = None
     if not isinstance(notes, Notes):
-        raise ValueError("notes: the network carries a text that is no JSON object; another program than Python wrote it")
+        raise ValueError("notes: the notes in this network are not a JSON object; a program other than microbp's Python package wrote them")
     return notes
 
 
 def write(notes: Mapping[str, Any]) -> str:
-    """The text that a network carries; "" for none."""
+    """The notes as text; "" if they are empty."""
     if not isinstance(notes, Mapping):
         raise TypeError(f"notes must be a dict, not {type(notes).__name__}")
     try:
         text = json.dumps(dict(notes), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise type(error)(f"notes must be what JSON can say: {error}") from error
+        raise type(error)(f"notes must be JSON-serializable: {error}") from error
     return text if notes else ""

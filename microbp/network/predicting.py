@@ -1,4 +1,4 @@
-"""The arguments of `predict`: inputs of equally many rows, the node that is asked for, and arrays to write to."""
+"""The arguments of `predict`: inputs with the same number of rows, a node to read, and arrays to write to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..core.specs import unknown
 from ..data.arrays import Array
 from . import records
 
-# An array, or for a net with several outputs a list of arrays. How many there are is not in the net's type, so that type checkers know
-# the usual case and let the other one pass.
+# An array, or a list of arrays for a net with several outputs. The type of a net does not contain its number of outputs, so type checkers
+# treat the result as an array and accept a list too.
 Prediction: TypeAlias = Array | Any
 
 
@@ -23,38 +23,42 @@ def leading_axes(xs: Sequence[Array], widths: Sequence[int]) -> tuple[int, ...]:
     for i, (x, width) in enumerate(zip(xs, widths, strict=True)):
         if x.ndim == 0 or x.shape[-1] != width:
             name = "X" if len(xs) == 1 else f"X[{i}]"
-            raise ValueError(f"{name} has shape {x.shape}; its last axis must be the input's {width} features")
+            raise ValueError(f"{name} has shape {x.shape}; its last axis must have length {width}, the number of features")
         if x.shape[:-1] != xs[0].shape[:-1]:
-            raise ValueError(f"X[0] has shape {xs[0].shape}, but X[{i}] has shape {x.shape}: all inputs need the same rows")
+            raise ValueError(f"X[0] and X[{i}] must have equal shapes except for the last axis, not {xs[0].shape} and {x.shape}")
     return tuple(xs[0].shape[:-1])
 
 
 def find_node(core: CoreNet, at: str | int) -> records.NodeInfo:
-    """The node of that number, or the one where the layer of that name is used."""
+    """The node with this number, or the node where the layer with this name is used."""
     nodes = records.nodes(core)
     if not isinstance(at, str):
         number = operator.index(at)
         if not 0 <= number < len(nodes):
-            raise ValueError(f"at={number}: the network's nodes are 0 to {len(nodes) - 1}")
+            raise ValueError(f"at must be a node number from 0 to {len(nodes) - 1}, not {number}")
         return nodes[number]
     found = [node for node in nodes if node.layer == at]
     if not found:
         raise unknown("layer", at, [layer.name for layer in records.layers(core)])
     if len(found) > 1:
         places = ", ".join(str(node.node) for node in found)
-        raise ValueError(f"layer {at!r} is used at nodes {places}: give the node, for example at={found[0].node}")
+        raise ValueError(f"layer {at!r} is used at nodes {places}; choose one of them, for example at={found[0].node}")
     return found[0]
 
 
 def check_outs(out: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], others: Sequence[Array]) -> list[Array]:
-    """The arrays to write to, which share no memory with each other or with `others`."""
-    outs = [out] if len(shapes) == 1 else list(out)
+    """Checks the arrays to write to and returns them; they must not share memory with each other or with `others`."""
+    expected = f"out must be a list of {len(shapes)} arrays, one per output"
+    try:
+        outs = [out] if len(shapes) == 1 else list(out)
+    except TypeError:
+        raise TypeError(f"{expected}, not {type(out).__name__}") from None
     if len(outs) != len(shapes):
-        raise ValueError(f"out has {len(outs)} arrays; the network has {len(shapes)} outputs")
+        raise ValueError(f"{expected}, but its length is {len(outs)}")
     for i, (array, shape) in enumerate(zip(outs, shapes, strict=True)):
         _check_out(array, shape, dtype, "out" if len(outs) == 1 else f"out[{i}]")
         if any(np.shares_memory(array, other) for other in [*others, *outs[:i]]):
-            raise ValueError("out shares memory with X, another output or the parameters; give an array of its own")
+            raise ValueError("out shares memory with X, another output or the parameters; use a separate array")
     return outs
 
 
@@ -62,9 +66,9 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], what: str
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{what} must be an ndarray, not {type(out).__name__}")
     if out.dtype != dtype or out.shape != shape:
-        raise ValueError(f"{what} has dtype {out.dtype} and shape {out.shape}; it must have {dtype} and {shape}")
+        raise ValueError(f"{what} must have dtype {dtype} and shape {shape}, not {out.dtype} and {out.shape}")
     if not out.flags.writeable:
-        raise ValueError(f"{what} is read-only")
+        raise ValueError(f"{what} is read-only; pass a writable array")
     rows_contiguous = shape[-1] == 1 or out.strides[-1] == out.itemsize
     if not (out.flags.c_contiguous or (out.ndim == 2 and rows_contiguous)):
-        raise ValueError(f"{what} must be C-contiguous (a 2-D one at least in each row)")
+        raise ValueError(f"{what} must be C-contiguous; in a 2-D array it is enough that each row is contiguous")

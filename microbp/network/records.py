@@ -1,6 +1,4 @@
-"""What a network says of itself: frozen records of its nodes, layers, inputs and outputs. They are made anew each time they are asked
-for, because settings may change.
-"""
+"""Read-only records of a network's nodes, layers, inputs and outputs. They are created on each access, because settings may change."""
 
 from __future__ import annotations
 
@@ -11,20 +9,20 @@ from ..core.specs import OutputActivationName
 
 
 class NodeInfo(NamedTuple):
-    """A node. `node` is its number, which `print(net)` shows and `predict(at=...)` takes."""
+    """A node. `node` is its number, which `print(net)` shows and `predict(at=...)` accepts."""
 
     node: int
     operation: str  # "input", "dense", "activation", "add", ...
-    operands: tuple[int, ...]  # the numbers of the nodes that it takes
+    operands: tuple[int, ...]  # the numbers of its operand nodes
     width: int
     layer: str | None  # the name of its layer
     activation: str | None  # of a dense or an activation node
-    amount: float | None  # the rate of a dropout, the std of a noise
+    amount: float | None  # the rate of a dropout node, the std of a noise node
 
 
 class LayerInfo(NamedTuple):
-    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm or layer_norm; of a norm, inputs and units
-    are its width, and the settings are `eps` and `momentum`."""
+    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm or layer_norm. For a normalization
+    layer, `inputs` and `units` both equal its width, and its settings are `lr`, `eps` and (batch_norm only) `momentum`."""
 
     name: str
     inputs: int
@@ -33,7 +31,7 @@ class LayerInfo(NamedTuple):
     init: str
     bias: bool
     frozen: bool
-    lr: float  # factor of the optimizer's learning rate
+    lr: float  # multiplies the optimizer's learning rate
     l1: float  # penalties of the weights
     l2: float
     max_norm: float | None  # of each unit's incoming weights; None: no limit
@@ -44,19 +42,19 @@ class LayerInfo(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """How many numbers it learns."""
+        """The number of trained parameters."""
         return self.units * ((self.inputs if self.kind == "dense" else 1) + self.bias)
 
 
 class InputInfo(NamedTuple):
-    """An input: its node and its features per row."""
+    """An input: its node, and the number of its features."""
 
     node: int
     width: int
 
 
 class OutputInfo(NamedTuple):
-    """An output: its node, its numbers per row, and the activation that predictions apply to them; None: not chosen."""
+    """An output: its node, its width, and the activation that predictions apply to it (None: not set yet)."""
 
     node: int
     width: int

@@ -1,4 +1,4 @@
-"""A network as a table: what `print(net)` and a notebook show. A row per node."""
+"""A network as a table, for `print(net)` and notebooks. One row per node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEAD: Row = ("node", "operation", "from", "width", "activation", "parameters", 
 
 
 def text(core: CoreNet) -> str:
-    """The table in columns of equal width."""
+    """The table as text, in aligned columns."""
     table = [_HEAD, *_rows(core)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
@@ -21,7 +21,7 @@ def text(core: CoreNet) -> str:
 
 def html(core: CoreNet, title: str) -> str:
     """The table as HTML."""
-    from html import escape  # which only notebooks need
+    from html import escape  # only notebooks need it
 
     def line(tag: str, row: Row) -> str:
         return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in row)}</tr>"
@@ -48,14 +48,14 @@ def _row(node: NodeInfo, layer: LayerInfo | None, outputs: Sequence[OutputInfo])
 
 
 def _setting(node: NodeInfo) -> str:
-    """What a node without a layer has instead."""
+    """The activation, rate or std of a node without a layer."""
     if node.amount is None:
         return node.activation or ""
     return f"{'rate' if node.operation == 'dropout' else 'std'}={node.amount:g}"
 
 
 def _remarks(layer: LayerInfo) -> list[str]:
-    """What differs from the defaults."""
+    """The settings that differ from their defaults."""
     settings = [("lr", layer.lr, 1.0), ("l1", layer.l1, 0.0), ("l2", layer.l2, 0.0), ("max norm", layer.max_norm, None)]
     return ["frozen"] * layer.frozen + [f"{name} {value:g}" for name, value, usual in settings if value != usual]
 

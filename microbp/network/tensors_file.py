@@ -1,4 +1,4 @@
-"""Arrays from any safetensors file, whoever wrote it: https://huggingface.co/docs/safetensors."""
+"""Reads arrays from safetensors files of any library: https://huggingface.co/docs/safetensors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..core.specs import unknown
+from ..core.checks import file_path
+from ..core.text import nearest
 from ..data.arrays import Array
 
-_HEADER_MAX = 100_000_000  # bytes, as the safetensors library has it
+_HEADER_MAX = 100_000_000  # bytes, the limit of the safetensors library
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 
 
 def read(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> dict[str, Array]:
-    """The arrays of these names and shapes, converted to `dtype`; ValueError names the first that is missing or of another shape."""
-    with open(path, "rb") as file:
+    """The arrays with these names and shapes, converted to `dtype`. ValueError names the first that is missing or has another shape."""
+    with open(file_path(path), "rb") as file:
         try:
             header, data_at, size = _header(file)
             places = {name: _place(name, shape, header, size) for name, shape in shapes.items()}
@@ -29,36 +30,38 @@ def read(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], dt
 
 
 def _header(file: BinaryIO) -> tuple[dict[str, Any], int, int]:
-    """The entries by name, where the data begins, and how many bytes it has."""
+    """The entries by name, the offset of the data, and its size in bytes."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(size - 8, _HEADER_MAX):
-        raise ValueError(f"this is no safetensors file: its {size} bytes do not hold the header they announce")
+        raise ValueError("not a safetensors file, or cut short: its header is missing or incomplete")
     try:
         header = json.loads(file.read(length).decode())
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise ValueError("this is no safetensors file: its header is no JSON object")
+        raise ValueError("not a safetensors file: its header is not a JSON object")
     header.pop("__metadata__", None)
     return header, 8 + length, size - 8 - length
 
 
 def _place(name: str, shape: tuple[int, ...], header: dict[str, Any], size: int) -> tuple[str, int]:
-    """The array's type in the file, and where it begins in the data."""
+    """The array's type in the file, and its offset in the data."""
     if name not in header:
-        raise unknown("tensor", name, header)
+        near = nearest(name, header)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise ValueError(f"the file has no tensor {name!r}{hint} its tensors: {', '.join(header) or 'none'}")
     entry = header[name] if isinstance(header[name], dict) else {}
     kind, found, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if found != list(shape):
-        raise ValueError(f"{name} has the shape {found} in the file; the network's has {list(shape)}")
-    if kind not in list(_DTYPES):  # which may be anything, unhashable too
-        raise ValueError(f"{name} is of type {kind}; {', '.join(_DTYPES)} can be read")
+        raise ValueError(f"{name} has shape {found} in the file, but {list(shape)} in the network")
+    if kind not in list(_DTYPES):  # a list, because kind may be unhashable
+        raise ValueError(f"{name} has type {kind}; it must be one of {', '.join(_DTYPES)}")
     bytes_of = math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize
     if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets)):
-        raise ValueError(f"{name} has no data_offsets")
+        raise ValueError(f"{name}: data_offsets must be two integers, not {offsets}")
     if not 0 <= offsets[0] <= size - bytes_of or offsets[1] - offsets[0] != bytes_of:
-        raise ValueError(f"{name} has the data_offsets {offsets}, which are not {bytes_of} bytes of the {size} in the file")
+        raise ValueError(f"{name}: data_offsets must span {bytes_of} bytes within the {size} bytes of data in the file, not {offsets}")
     return kind, offsets[0]
 
 
@@ -66,7 +69,7 @@ def _array(file: BinaryIO, at: int, kind: str, shape: tuple[int, ...], dtype: np
     file.seek(at)
     numbers = np.fromfile(file, _DTYPES[kind], math.prod(shape))
     if len(numbers) != math.prod(shape):
-        raise ValueError(f"{file.name} is being cut short right now")
+        raise ValueError(f"{file.name} became shorter while it was being read")
     if kind == "BF16":  # the upper half of a float32
         numbers = (numbers.astype("<u4") << 16).view("<f4")
     return numbers.astype(dtype).reshape(shape)

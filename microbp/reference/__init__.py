@@ -1,4 +1,4 @@
-"""The reference backend: the same networks and the same training in plain Python floats, to be read beside a textbook.
+"""The reference backend: the same networks and the same training in plain Python floats, written to be compared with a textbook.
 
 `autodiff` is the chain rule, `formulas` the mathematics, `graph` the network's structure, `net` the forward pass, `trainer` the
 training step. The compiled backend is checked against this one.
@@ -13,5 +13,5 @@ __all__ = ["Net", "Trainer", "cpus", "formulas", "permutation"]
 
 
 def cpus() -> int:
-    """How many processors compute: Python's one."""
+    """How many processors this backend uses: 1."""
     return 1

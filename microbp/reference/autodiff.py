@@ -1,8 +1,8 @@
 """Reverse-mode automatic differentiation on matrices of Python floats.
 
-An operation returns a new Matrix that knows its value, the matrices it came from, and for each of those a function that pulls a
-gradient back: from the derivative of some scalar by the result, the derivative by the operand. `gradients` starts at the end of
-such a graph and goes to its beginning: it multiplies local derivatives along every way and adds where several ways meet.
+An operation returns a new Matrix with its value and its operands. For each operand it has a function `pull`, which converts the derivative
+of a scalar with respect to the result to the derivative with respect to the operand. The matrices form a graph. `gradients` goes through
+it from the end to the start: it multiplies local derivatives along each path, and adds the products where paths meet.
 
 Results are those of IEEE 754 arithmetic: exp(1000) is inf, 1/0 is inf and log(0) is -inf, where Python would raise an exception.
 Sums of products are rounded once (math.fsum).
@@ -21,7 +21,7 @@ _creation = count()
 
 
 class Matrix:
-    """rows x cols floats, row-major in `data`; `operands` are (matrix, pull) pairs; `wanted`: a gradient by it can be asked for."""
+    """rows x cols floats, row-major in `data`. operands: (matrix, pull) pairs. wanted: whether its gradient may be needed."""
 
     def __init__(self, rows: int, cols: int, data: list[float], operands: Sequence[tuple[Matrix, Pull]] = (), wanted: bool = False) -> None:
         assert len(data) == rows * cols
@@ -69,7 +69,7 @@ class Matrix:
         return self._like(other) / self
 
     def __matmul__(self, other: Matrix) -> Matrix:
-        """The matrix product; its derivatives are products too: by A it is G B^T, by B it is A^T G."""
+        """The matrix product A B. The derivatives are products too: G B^T with respect to A, and A^T G with respect to B."""
         a, b = self, other
         assert a.cols == b.rows
         return Matrix(
@@ -83,7 +83,7 @@ class Matrix:
         )
 
     def __gt__(self, other: float) -> list[bool]:
-        """Where it holds, as `where` takes it."""
+        """For each element whether it is greater: a condition for `where`."""
         return [x > other for x in self.data]
 
     def row_list(self) -> list[list[float]]:
@@ -95,7 +95,7 @@ class Matrix:
         return [self.data[j :: self.cols] for j in range(self.cols)]
 
     def _like(self, other: Matrix | float) -> Matrix:
-        """`other` in this matrix's shape: a number is the same everywhere; a single row or column is repeated."""
+        """`other` in the shape of this matrix: a number, a single row or a single column is repeated."""
         if not isinstance(other, Matrix):
             return Matrix(self.rows, self.cols, [other] * (self.rows * self.cols))
         if (other.rows, other.cols) == (self.rows, self.cols):
@@ -108,8 +108,9 @@ class Matrix:
         return Matrix(self.rows, self.cols, list(values), operands)
 
 
-def gradients(ends: Sequence[tuple[Matrix, list[float]]], by: Sequence[Matrix]) -> list[list[float]]:
-    """The derivatives by each matrix of `by`, given (end, derivative by that end) pairs; zero where no way leads from an end."""
+def gradients(ends: Sequence[tuple[Matrix, list[float]]], matrices: Sequence[Matrix]) -> list[list[float]]:
+    """The derivatives of a scalar with respect to each of `matrices`. ends: pairs of a matrix and the derivative of the scalar
+    with respect to it; the chain rule starts there. A matrix that no end depends on gets zeros."""
     total: dict[Matrix, list[float]] = {}
 
     def reach(matrix: Matrix, gradient: list[float]) -> None:
@@ -117,15 +118,15 @@ def gradients(ends: Sequence[tuple[Matrix, list[float]]], by: Sequence[Matrix]) 
 
     for end, gradient in ends:
         reach(end, gradient)
-    # An operand is older than its result: from the newest to the oldest, all ways to a matrix have met before it is left.
+    # An operand is older than its result. So in the order from newest to oldest, each gradient is complete before `pull` uses it.
     for matrix in sorted(reachable(end for end, _ in ends), key=lambda matrix: -matrix.order):
         for operand, pull in matrix.operands:
             reach(operand, pull(total[matrix]))
-    return [total.get(matrix, [0.0] * len(matrix.data)) for matrix in by]
+    return [total.get(matrix, [0.0] * len(matrix.data)) for matrix in matrices]
 
 
 def reachable(ends) -> set[Matrix]:
-    """The ends and all that they depend on, as far as a gradient by it is wanted."""
+    """The ends, and all matrices that they depend on and whose gradients are wanted."""
     found: set[Matrix] = set()
     waiting = list(ends)
     while waiting:
@@ -136,7 +137,7 @@ def reachable(ends) -> set[Matrix]:
     return found
 
 
-# ---- elementwise functions: the value, and the derivative from argument and value ----
+# ---- elementwise functions: y = value(x), with the derivative(x, y) ----
 
 
 def _function(value: Callable[[float], float], derivative: Callable[[float, float], float]) -> Callable[[Matrix], Matrix]:
@@ -179,7 +180,7 @@ erfc = _function(math.erfc, lambda x, y: -2 / math.sqrt(math.pi) * math.exp(-x *
 
 
 def where(condition: list[bool], a: Matrix | float, b: Matrix) -> Matrix:
-    """a where the condition holds, else b; the gradient goes to the one that was taken."""
+    """a where the condition is true, b elsewhere; the gradient goes to the chosen one."""
     a = b._like(a)
     return Matrix(
         a.rows,
@@ -193,7 +194,8 @@ def where(condition: list[bool], a: Matrix | float, b: Matrix) -> Matrix:
 
 
 def maximum(a: Matrix, limit: float) -> Matrix:
-    """max(a, limit), with derivative 0 on a tie. NaN stays, and so does -0.0 at the limit 0: Python's max prefers its first."""
+    """max(a, limit), with derivative 0 on a tie. Python's max(x, limit) is x unless limit > x, so NaN stays NaN, and -0.0 stays
+    -0.0 if limit is 0."""
     y = [max(x, limit) for x in a.data]
     return Matrix(a.rows, a.cols, y, [(a, lambda g: [0.0 if x <= limit else gi for gi, x in zip(g, a.data)])])
 
@@ -204,7 +206,7 @@ def minimum(a: Matrix, limit: float) -> Matrix:
 
 
 def gather(x: Matrix, index: Sequence[int], rows: int, cols: int) -> Matrix:
-    """The elements of x at these places of its data, any of them any number of times."""
+    """The elements of x.data at the positions in `index`, as a matrix. A position may occur several times."""
 
     def pull(g: list[float]) -> list[float]:
         total = [0.0] * len(x.data)
@@ -216,7 +218,7 @@ def gather(x: Matrix, index: Sequence[int], rows: int, cols: int) -> Matrix:
 
 
 def concat(parts: Sequence[Matrix]) -> Matrix:
-    """Columns side by side."""
+    """The columns of all parts, side by side."""
     cols = sum(part.cols for part in parts)
     data = [value for rows in zip(*(part.row_list() for part in parts)) for row in rows for value in row]
 
@@ -231,12 +233,12 @@ def concat(parts: Sequence[Matrix]) -> Matrix:
 
 
 def row_sum(x: Matrix) -> Matrix:
-    """The sum of each row, a column."""
+    """The sum of each row, as a column."""
     return x @ Matrix(x.cols, 1, [1.0] * x.cols)
 
 
 def column_sum(x: Matrix) -> Matrix:
-    """The sum of each column, a row."""
+    """The sum of each column, as a row."""
     return Matrix(1, x.rows, [1.0] * x.rows) @ x
 
 
@@ -247,7 +249,7 @@ def dot(a: Sequence[float], b: Sequence[float]) -> float:
     """The sum of a_i b_i, rounded once."""
     try:
         return math.fsum(map(mul, a, b))
-    except (OverflowError, ValueError):  # fsum's words for a sum that overflows, and for inf - inf
+    except (OverflowError, ValueError):  # raised by fsum if the sum overflows, and for inf - inf
         return sum(map(mul, a, b))
 
 

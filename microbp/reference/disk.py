@@ -1,4 +1,4 @@
-"""Whole files in and out of memory: the order of system calls of src/system/disk.c. A write is all or nothing."""
+"""Reads and writes whole files, with the same order of system calls as src/system/disk.c. A write is all or nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENODEV
 
 
 def write_file(path: str, data: bytes) -> None:
-    """At every moment, and after a crash, the path names the old file or the new. A symbolic link is written through, and an existing file
-    keeps its permissions. The order: temporary file beside the target, write, fsync, rename over the target, fsync of the directory."""
+    """Writes the file, all or nothing: at every moment, and after a crash, it has either its old contents or the new ones.
+
+    If the path is a symbolic link, writes the file that the link points to. An existing file keeps its permissions. The steps: create a
+    temporary file next to the target, write it, fsync it, rename it over the target, fsync the directory.
+    """
     target = os.path.realpath(path) if os.path.exists(path) else path
     mode = _mode(target)
     directory = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY)
@@ -19,7 +22,7 @@ def write_file(path: str, data: bytes) -> None:
         temp, file = _create_temp(target, 0o666 if mode is None else mode)
         try:
             if mode is not None:
-                with suppress(OSError):  # where a file system knows no modes, it stays as it was created
+                with suppress(OSError):  # fails on a file system without permissions
                     os.fchmod(file, mode)
             _write_all(file, data)
             os.rename(temp, target)
@@ -27,14 +30,14 @@ def write_file(path: str, data: bytes) -> None:
             os.unlink(temp)
             raise
         finally:
-            _close(file)  # only now: closing gives up the lock
+            _close(file)  # after the rename, because closing releases the lock
         _sync_directory(directory)
     finally:
         _close(directory)
 
 
 def _mode(target: str) -> int | None:
-    """Permissions of the file that will be replaced; None if there is none."""
+    """The permissions of the file that will be replaced; None if it does not exist."""
     try:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:
@@ -51,7 +54,8 @@ def _not_a_file(mode: int, path: str) -> OSError:
 
 
 def _create_temp(target: str, mode: int) -> tuple[str, int]:
-    """A new file beside the target, locked. Each name is tried twice: once to find it stale, once to take it."""
+    """Creates and locks a temporary file next to the target. Each name is tried twice: the first try may find and remove a stale file, and
+    the second then creates a new one."""
     directory, name = os.path.split(target)
     for attempt in range(64):
         temp = os.path.join(directory, f"{os.fsdecode(os.fsencode(name)[:247])}.{attempt // 2}.tmp")
@@ -62,13 +66,13 @@ def _create_temp(target: str, mode: int) -> tuple[str, int]:
             continue
         if _lock(file) is not False and _is_named(temp, file):
             return temp, file
-        _close(file)  # another writer took it for stale before it was locked, and removes it
-    raise FileExistsError(EEXIST, "its temporary names are all in use", target)
+        _close(file)  # another writer found the file stale before we locked it, and removes it
+    raise FileExistsError(EEXIST, "all temporary names for it are in use", target)
 
 
 def _remove_stale(temp: str) -> None:
-    """Removes what a killed writer left. A writer's lock ends with its process, so whoever gets the lock knows that nobody writes the
-    file any more; and only who has it removes the file."""
+    """Removes the file that a killed writer left. A lock ends with its process: if we get the lock, no process is writing the file. Only
+    the owner of the lock removes the file."""
     try:
         file = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -81,7 +85,7 @@ def _remove_stale(temp: str) -> None:
 
 
 def _lock(file: int) -> bool | None:
-    """False: another process has the lock; None: this file system has no locks, which also keeps others from removing the file."""
+    """Tries to lock the file. False: another process has the lock. None: this file system has no locks, so no process removes the file."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -99,7 +103,7 @@ def _is_named(temp: str, file: int) -> bool:
 
 
 def _close(file: int) -> None:
-    """What closing could report, fsync has reported."""
+    """Closes a file and ignores errors, because fsync has reported them."""
     with suppress(OSError):
         os.close(file)
 
@@ -115,7 +119,7 @@ def _sync_directory(directory: int) -> None:
     try:
         os.fsync(directory)
     except OSError as error:
-        if error.errno != EINVAL:  # this file system has nothing to sync in a directory
+        if error.errno != EINVAL:  # EINVAL: this file system cannot sync a directory
             raise
 
 
@@ -130,7 +134,7 @@ def read_file(path: str) -> bytes:
             parts.append(os.read(file, rest))
             rest -= len(parts[-1])
             if not parts[-1]:
-                raise OSError(EBUSY, "it is being cut short right now", path)
+                raise OSError(EBUSY, "another process is shortening the file", path)
         return b"".join(parts)
     finally:
         _close(file)

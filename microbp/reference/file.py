@@ -1,15 +1,15 @@
-"""Networks as files: the format of src/file/file_write.c, written and read a second time, byte for byte the same.
+"""Networks as files: a second implementation of src/file, which gives the same bytes.
 
-    8 bytes     N, the header's length, little-endian
-    N bytes     JSON, padded with spaces until 8 + N is a multiple of 64 and the file as large as its graph asks for:
-                "__metadata__" with the graph's text and a checksum, then for each tensor
+    8 bytes     N, the length of the header, little-endian
+    N bytes     JSON, padded with spaces until 8 + N is a multiple of 64 and the file has the minimum size for its graph (_least):
+                "__metadata__" with the graph text and a checksum, then for each tensor
                 {"dtype":"F32","shape":[out,in],"data_offsets":[begin,end]}
-    the rest    the tensors, in layer order and without gaps; a weight is (out, in) row-major, the transpose of what memory holds
+    the rest    the tensors, in layer order and without gaps; a weight is (out, in) row-major, the transpose of the one in memory
 
 A trainer's file has extras: a text in the metadata, and vectors in the net's dtype that follow the tensors.
 
-This is a safetensors file. The checksum is the CRC-32C of the whole file with its own eight digits taken as zeros. Reading trusts
-nothing: what is not exactly what `write` could have written is refused with a ValueError, before memory is asked for.
+This is a safetensors file. The checksum is the CRC-32C of the whole file, computed with zeros in place of its eight digits. Nothing in
+a file is trusted: reading raises ValueError unless the file is exactly what `write` could have written, before it allocates memory for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 from array import array
 from typing import Any
 
-from .arrays import FORMATS
+from .arrays import FORMATS, counted
 from .disk import read_file, write_file
 from .graph import NODES_MAX, Graph, Layer, Norm
 from .net import Net, Tensor
@@ -31,9 +31,9 @@ _RNG = "philox4x32-10/1"
 _NO_CRC = "00000000"
 _DTYPES = {"float32": "F32", "float64": "F64"}
 _KEYS = {"format", "microbp.format", "microbp.graph", "microbp.seed", "microbp.rng", "microbp.crc32c"}
-_MORE_KEYS = {"microbp.notes", "microbp.trainer"}  # which only some files have
+_MORE_KEYS = {"microbp.notes", "microbp.trainer"}  # optional
 _VECTORS_MAX, _TEXT_MAX = 64, 2**24 - 1
-_VECTOR_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}")  # one dot more than a tensor's
+_VECTOR_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}")  # at least two dots; tensors have one
 Extras = tuple[str, dict[str, bytes]]  # a text, and vectors by name
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _CRC_VALUE = re.compile(rb'"microbp\.crc32c"\s*:\s*"([0-9a-f]{8})"')  # cannot match inside a string, whose quotes are escaped
@@ -47,21 +47,21 @@ def write(net: Net) -> bytes:
 def write_with(net: Net, text: str, vectors: dict[str, bytes]) -> bytes:
     """The bytes of a file with extras."""
     if not 1 <= len(text.encode()) <= _TEXT_MAX or "\0" in text:
-        raise ValueError(f"the text of extras is not UTF-8 of 1 to {_TEXT_MAX} bytes")
+        raise ValueError(f"extras.text must be valid UTF-8 of 1 to {_TEXT_MAX} bytes")
     if len(vectors) > _VECTORS_MAX:
-        raise ValueError(f"a file holds at most {_VECTORS_MAX} vectors beside the network, not {len(vectors)}")
+        raise ValueError(f"extras must have at most {_VECTORS_MAX} vectors, not {len(vectors)}")
     for name, data in vectors.items():
         if not _VECTOR_NAME.fullmatch(name):
-            raise ValueError(f'{name!r} is no name of a vector like "trainer.slots.m"')
+            raise ValueError(f'the name of a vector must have at least three parts, like "trainer.slots.m", not {name!r}')
         if len(data) % net.params.itemsize:
-            raise ValueError(f"the vector {name} has {len(data)} bytes, no multiple of the {net.params.itemsize} of an element")
+            raise ValueError(f"the vector {name} has {len(data)} bytes, not a multiple of {net.params.itemsize}, the size of an element")
     return _write(net, (text, vectors))
 
 
 def _write(net: Net, extras: Extras | None) -> bytes:
     text, vectors = extras or ("", {})
     if not net.params and not vectors and net.dtype != "float32":
-        raise ValueError(f"a {net.dtype} network without parameters cannot be written: a file keeps the dtype with the tensors")
+        raise ValueError(f"a {net.dtype} network without parameters cannot be written: a file stores the dtype with the tensors")
     metadata = {
         "format": "microbp",
         "microbp.format": "1",
@@ -85,7 +85,7 @@ def _write(net: Net, extras: Extras | None) -> bytes:
 
 
 def _least(graph: str) -> int:
-    """The least size of a file of this graph, which bounds what reading it costs by what is given: see src/file/file.h."""
+    """The minimum size of a file with this graph, so that a small file cannot cause a large allocation: see src/file/file.h."""
     words = [line.split() for line in graph.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     layers = sum(line[0] in ("dense", "batch_norm", "layer_norm") for line in words)
     cost = 128 * min(len(words), NODES_MAX) + 512 * min(layers, NODES_MAX) + 4 * sum(len(line) - 1 for line in words)
@@ -93,7 +93,7 @@ def _least(graph: str) -> int:
 
 
 def read_with(data: bytes) -> tuple[SavedNet, Extras | None]:
-    """The net from a file's bytes, and its extras; ValueError if they are not exactly a microbp file."""
+    """The net from a file's bytes, and its extras; ValueError if the bytes are not exactly a microbp file."""
     data = bytes(memoryview(data))
     header, metadata, tensors = _header(data)
     _check_metadata(data, header, metadata)
@@ -105,11 +105,11 @@ def read_with(data: bytes) -> tuple[SavedNet, Extras | None]:
     try:
         count = sum(_numbers(layer) for layer in Graph.parse(text).layers.values())
     except ValueError as error:
-        raise ValueError(f"the file's graph is refused: {error}") from None
+        raise ValueError(f"the file's graph is invalid: {error}") from None
     item, numbers = array(FORMATS[dtype]).itemsize, data[8 + len(header) :]
     has_extras = "microbp.trainer" in metadata
     if len(numbers) % item or (count * item > len(numbers) if has_extras else count * item != len(numbers)):
-        raise _damaged(f"its graph has {count} parameters of {item} bytes, and it holds {len(numbers)} bytes of them")
+        raise _damaged(f"its graph needs {counted(count, 'parameter')} of {item} bytes, but its data has {len(numbers)} bytes")
     net = SavedNet(text, dtype, int(metadata["microbp.seed"]))
     vectors = _read_vectors(net, dict(list(tensors.items())[len(_tensors(net)) :]), numbers[count * item :]) if has_extras else {}
     _check_tensors(tensors, _entries(net, {name: len(vector) for name, vector in vectors.items()}))
@@ -139,14 +139,14 @@ _CRC_TABLE = [_crc_of_byte(byte) for byte in range(256)]
 
 
 def _numbers(layer: Layer | Norm) -> int:
-    """How many numbers a layer has in a file."""
+    """How many numbers a file contains for a layer."""
     if isinstance(layer, Layer):
         return layer.units * (layer.inputs + layer.bias)
     return layer.units * (4 if layer.kind == "batch_norm" else 2)
 
 
 def _tensors(net: Net) -> list[tuple[Tensor, array]]:
-    """Each tensor with the vector it is in, layer by layer, buffers last."""
+    """Each tensor with its flat vector, layer by layer; in a layer, the buffers are last."""
     both = [(tensor, net.params) for tensor in net.layout] + [(tensor, net.buffers) for tensor in net.buffer_layout]
     order = list(net.graph.layers)
     return sorted(both, key=lambda pair: order.index(pair[0].layer))
@@ -157,7 +157,7 @@ def _json(value: Any) -> str:
 
 
 def _entries(net: Net, vectors: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """The header's entry for each tensor, and for each vector, of which the size in bytes is given."""
+    """The header's entries of the tensors, and of the vectors (name -> size in bytes)."""
     entries, begin = {}, 0
     for tensor, _ in _tensors(net):
         end = begin + tensor.rows * tensor.cols * net.params.itemsize
@@ -172,7 +172,7 @@ def _entries(net: Net, vectors: dict[str, int]) -> dict[str, dict[str, Any]]:
 
 
 def _data(net: Net) -> bytes:
-    """Unit by unit: in memory, the weights of one unit are `units` apart."""
+    """All tensors, unit by unit: in memory, the weights of a unit are `units` elements apart."""
     numbers = array(net.params.typecode)
     for tensor, vector in _tensors(net):
         for unit in range(tensor.cols):
@@ -189,7 +189,7 @@ def _fill(net: Net, data: bytes) -> None:
 
 
 def _read_vectors(net: Net, entries: dict[str, Any], data: bytes) -> dict[str, bytes]:
-    """The vectors of a file's last entries, which _check_tensors then compares with what would be written for them."""
+    """The vectors of a file's last entries. _check_tensors later compares these entries with those that `write_with` writes."""
     vectors: dict[str, bytes] = {}
     begin = 0
     for name, entry in entries.items():
@@ -197,11 +197,11 @@ def _read_vectors(net: Net, entries: dict[str, Any], data: bytes) -> dict[str, b
         count = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
         size = count * net.params.itemsize
         if not _VECTOR_NAME.fullmatch(name) or not 0 <= size <= len(data) - begin or len(vectors) == _VECTORS_MAX:
-            raise _damaged(f"the entry after its tensors, number {len(vectors)}, is none of a vector")
+            raise _damaged(f"entry {len(vectors)} after the tensors is not a valid vector")
         vectors[name] = data[begin : begin + size]
         begin += size
     if begin != len(data):
-        raise _damaged("its header and its data end at different places")
+        raise _damaged("its header does not describe all of the data")
     return vectors
 
 
@@ -211,50 +211,50 @@ def _little_endian(numbers: array) -> array:
     return numbers
 
 
-# ---- what reading refuses ----
+# ---- checks of a file ----
 
 
 def _damaged(what: str) -> ValueError:
     return ValueError(f"the file is damaged: {what}; restore it from a copy")
 
 
-_TENSORS = "; if it is of another library, net.load_tensors(file) of Python takes its arrays by name"
+_TENSORS = "; for arrays of another library use net.load_tensors(file) in Python"
 
 
 def _foreign(why: str) -> ValueError:
-    return ValueError(f"this is not a microbp file: {why}")
+    return ValueError(f"not a microbp file: {why}")
 
 
 def _header(data: bytes) -> tuple[bytes, dict[str, str], dict[str, Any]]:
     """The header's bytes, its metadata and its tensors."""
     length = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
     if length < 2 or length > len(data) - 8:
-        raise _foreign(f"or it was cut short: its {len(data)} bytes do not hold the header they announce")
+        raise ValueError(f"not a microbp file, or cut short: it has {counted(len(data), 'byte')}, fewer than its header needs")
     header = data[8 : 8 + length]
     if not header.startswith(b"{"):
-        raise _foreign("it does not begin as a safetensors file does")
+        raise _foreign("it does not start like a safetensors file")
     try:
         tensors = json.loads(header.decode(), object_pairs_hook=_unique, parse_int=_natural, parse_float=_natural, parse_constant=_natural)
     except (ValueError, RecursionError):
-        raise _damaged("its header is not the JSON of a safetensors file") from None
+        raise _damaged("its header is not valid safetensors JSON") from None
     if next(iter(tensors), None) != "__metadata__":
-        raise _foreign("there is no microbp.graph at the start of its header" + _TENSORS)
+        raise _foreign("its header does not start with a microbp.graph" + _TENSORS)
     metadata = tensors.pop("__metadata__")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _damaged("its header is not the JSON of a safetensors file")
+        raise _damaged("its header is not valid safetensors JSON")
     return header, metadata, tensors
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     return found
 
 
 def _natural(text: str) -> int:
     if not re.fullmatch("[0-9]{1,19}", text) or int(text) >= 2**63:
-        raise ValueError(f"{text} is no whole number from 0 to 2^63 - 1")
+        raise ValueError(f"{text} is not a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
@@ -266,19 +266,21 @@ def _check_metadata(data: bytes, header: bytes, metadata: dict[str, str]) -> Non
     for key in _KEYS - metadata.keys():
         raise _damaged(f"its metadata has no {key}")
     if metadata["microbp.format"] != "1":
-        raise ValueError("the file is of another format than 1, which this microbp reads; use a newer microbp")
+        found = metadata["microbp.format"]
+        raise ValueError(f"the file has the format {found:.40}, but this version of microbp reads only format 1; use a newer version")
     if metadata["microbp.rng"] != _RNG:
-        raise ValueError(f"the file's random numbers are not {_RNG}, which this microbp has; use a newer microbp")
+        found = f"the file uses the random number generator {metadata['microbp.rng']:.40}"
+        raise ValueError(f"{found}, but this version of microbp only has {_RNG}; use a newer version")
     given = {metadata[key] for key in _MORE_KEYS & metadata.keys()}
     if metadata["format"] != "microbp" or metadata.keys() - _KEYS - _MORE_KEYS or "" in given:
         raise _damaged("its metadata is not what microbp writes")
     if any(_json(json.loads(string)) != string for string in _STRING.findall(header.decode())):
-        raise _damaged("its header has a character that is escaped otherwise than microbp does")
+        raise _damaged("its header has an escape that microbp does not write")
     if any("\0" in text or len(text.encode()) > _TEXT_MAX for text in given):
-        raise _damaged("its notes or its microbp.trainer are no text")
+        raise _damaged("its notes or its microbp.trainer are not a valid text")
     seed = metadata["microbp.seed"]
     if not re.fullmatch("0|[1-9][0-9]{0,19}", seed) or int(seed) >= 2**64:
-        raise _damaged("its seed is no number")
+        raise _damaged("its seed is not a number")
 
 
 def _checksum_holds(data: bytes, header: bytes) -> bool:
@@ -290,7 +292,7 @@ def _checksum_holds(data: bytes, header: bytes) -> bool:
 
 
 def _dtype(tensors: dict[str, Any]) -> str:
-    """That of the first tensor, with which _check_tensors compares the rest."""
+    """The dtype of the first tensor. _check_tensors checks that the others have the same."""
     first = next(iter(tensors.values()), {"dtype": "F32"})
     for dtype, name in _DTYPES.items():
         if isinstance(first, dict) and first.get("dtype") == name:
@@ -301,10 +303,10 @@ def _dtype(tensors: dict[str, Any]) -> str:
 def _check_tensors(found: dict[str, Any], expected: dict[str, Any]) -> None:
     entries = list(found.items())
     for i, entry in enumerate(expected.items()):
-        if _json(entries[i : i + 1]) != _json([entry]):  # as text, in which 1 and true differ
-            raise _damaged(f"the entry of {entry[0]} is not what the graph asks for")
+        if _json(entries[i : i + 1]) != _json([entry]):  # as text, because in Python 1 == True
+            raise _damaged(f"the entry of {entry[0]} does not match the graph")
     if len(found) > len(expected):
-        raise _damaged("its header goes on after the last tensor of the graph")
+        raise _damaged("its header has more entries than its graph has tensors")
 
 
 # ---- on disk ----
@@ -316,12 +318,12 @@ def save(net: Net, path: str | os.PathLike[str]) -> None:
 
 
 def save_with(net: Net, path: str | os.PathLike[str], text: str, vectors: dict[str, bytes]) -> None:
-    """The same with extras."""
+    """Writes the net's file with extras, all or nothing."""
     save_bytes(write_with(net, text, vectors), path)
 
 
 def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
-    """Writes a file that `write` or `write_with` made."""
+    """Writes the bytes that `write` or `write_with` returned."""
     try:
         write_file(os.fsdecode(path), data)
     except OSError as error:
@@ -329,7 +331,7 @@ def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
 
 
 def load_with(path: str | os.PathLike[str]) -> tuple[SavedNet, Extras | None]:
-    """The net of a file, and its extras; ValueError if it is damaged or not microbp's."""
+    """The net of a file, and its extras; ValueError if the file is damaged or not a microbp file."""
     data = read_file(os.fsdecode(path))
     try:
         return read_with(data)
@@ -341,14 +343,14 @@ def load_with(path: str | os.PathLike[str]) -> tuple[SavedNet, Extras | None]:
 
 
 class SavedNet(Net):
-    """A network that is written to files and read from them."""
+    """A network that can be written to a file and read from one."""
 
     def write(self) -> bytes:
         """The bytes of its file."""
         return write(self)
 
     def write_with(self, text: str, vectors: dict[str, bytes]) -> bytes:
-        """The bytes of a file that holds a text and vectors beside it."""
+        """The bytes of its file with extras: a text and vectors."""
         return write_with(self, text, vectors)
 
     @staticmethod
@@ -358,7 +360,7 @@ class SavedNet(Net):
 
     @staticmethod
     def read_with(data: bytes) -> tuple[SavedNet, Extras | None]:
-        """The net, and the text and vectors beside it, or None."""
+        """The net from the bytes of a file, and its extras, or None."""
         return read_with(data)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -366,7 +368,7 @@ class SavedNet(Net):
         save(self, path)
 
     def save_with(self, path: str | os.PathLike[str], text: str, vectors: dict[str, bytes]) -> None:
-        """Writes a file that holds a text and vectors beside it."""
+        """Writes its file with extras: a text and vectors."""
         save_with(self, path, text, vectors)
 
     @staticmethod
@@ -376,5 +378,5 @@ class SavedNet(Net):
 
     @staticmethod
     def load_with(path: str | os.PathLike[str]) -> tuple[SavedNet, Extras | None]:
-        """The net from a file, and the text and vectors beside it, or None."""
+        """The net from a file, and its extras, or None."""
         return load_with(path)

@@ -1,12 +1,12 @@
 """Every activation, loss, output activation and initializer, one entry each, written with the operations of autodiff; and the tables
 of all formulas.
 
-Only values are written here: derivatives follow from the chain rule. What makes an entry longer than its textbook line is one of
-two things: no exponential of a large number is taken, and at a kink the branch with the wanted derivative is the one taken.
+Only values are written here: derivatives follow from the chain rule. An entry is longer than its textbook line if it must avoid
+exponentials of large numbers, or choose the branch at a kink that gives the wanted derivative.
 
 Letters: z pre-activation, o raw output, t target, d = o - t.
-A parameter text, "lr=0.001[0,inf) momentum=0.9[0,1)", gives each name, its default and the values it may have. The meaning says what
-a formula computes, for people, and after the last ";" whose idea it is.
+A parameter text, "lr=0.001[0,inf) momentum=0.9[0,1)", has the name, default and range of each parameter. The meaning describes what the
+formula computes; its source follows the last ";".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .optimizers import OPTIMIZERS
 
 @dataclass(frozen=True)
 class Activation:
-    """y from z; init: the initializer that suits the layer below it."""
+    """y(z): the function. init: the initializer that init=auto chooses for a layer with this activation."""
 
     parameters: str
     meaning: str
@@ -33,7 +33,8 @@ class Activation:
 
 @dataclass(frozen=True)
 class Loss:
-    """terms(o, t): what each output of each row adds; a row's loss is their mean or their sum. targets: where t must lie."""
+    """terms(o, t): the term of each output of each row. A row's loss is the mean of its terms, or their sum if `mean` is False. targets:
+    the interval of valid targets, "SIGNS" (-1 or 1) or "LABELS" (labels, or rows of probabilities)."""
 
     parameters: str
     meaning: str
@@ -45,7 +46,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class OutputActivation:
-    """From raw outputs to what they mean."""
+    """y(o): predictions from raw outputs o."""
 
     meaning: str
     y: Callable[[Matrix], Matrix]
@@ -55,7 +56,7 @@ class OutputActivation:
 
 @dataclass(frozen=True)
 class Initializer:
-    """scale(inputs, outputs): the standard deviation of "normal", half the width of "uniform"; "keep" draws nothing."""
+    """scale(inputs, outputs): the standard deviation of "normal", or half the width of "uniform". "keep" does not change the weights."""
 
     parameters: str
     meaning: str
@@ -73,7 +74,7 @@ def _abs(z: Matrix) -> Matrix:
 
 
 def _exp_of_minus_abs(z: Matrix) -> Matrix:
-    """exp(-|z|), never above 1. At 0 it is on the side of z < 0, as everything that goes with it must be: maximum(z, 0) is."""
+    """exp(-|z|), at most 1. At 0 it takes the branch z < 0, like maximum(z, 0), so that derivatives of their sums are consistent."""
     return exp(where(z > 0.0, -z, z))
 
 
@@ -134,7 +135,7 @@ ACTIVATIONS = {
 
 
 def _huber(o: Matrix, t: Matrix, delta: float) -> Matrix:
-    """d^2 / 2 up to delta, then the tangent."""
+    """d^2 / 2 if |d| <= delta; beyond it, the tangent."""
     distance = _abs(o - t)
     near = minimum(distance, delta)
     return near * (distance - 0.5 * near)
@@ -145,25 +146,25 @@ def _quantile(o: Matrix, t: Matrix, q: float) -> Matrix:
     return (1.0 - q) * maximum(d, 0.0) + q * maximum(-d, 0.0)
 
 
-def _smoothed(t: Matrix, share: float, classes: int) -> Matrix:
-    """Targets of which a share is spread over all classes (Szegedy et al. 2016, section 7)."""
-    return (1.0 - share) * t + share / classes
+def _smoothed(t: Matrix, label_smoothing: float, classes: int) -> Matrix:
+    """Targets with label smoothing (Szegedy et al. 2016, section 7)."""
+    return (1.0 - label_smoothing) * t + label_smoothing / classes
 
 
 def _bce(o: Matrix, t: Matrix, label_smoothing: float) -> Matrix:
-    """-t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = softplus(o) - t o, the larger part of softplus joined with t o."""
+    """-t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = softplus(o) - t o = max(o, 0) - t o + log(1 + exp(-|o|))."""
     t = _smoothed(t, label_smoothing, 2)
     positive = [value > 0 for value in o.data]
     return where(positive, o * (1.0 - t), -t * o) + log1p(_exp_of_minus_abs(o))
 
 
 def _below_largest(o: Matrix) -> Matrix:
-    """o less its row's largest. What is taken off cancels in softmax and in cross entropy, so it is a constant to the derivative."""
+    """o minus the maximum of its row. The maximum cancels in softmax and cross-entropy, so the derivative treats it as a constant."""
     return o - Matrix(o.rows, 1, [max(row) for row in o.row_list()])
 
 
 def _cross_entropy(o: Matrix, t: Matrix, label_smoothing: float) -> Matrix:
-    """-t log(softmax(o)); a target of 0 adds 0, even where o = -inf. The sum of exponentials is 1, the largest, and an excess."""
+    """-t log(softmax(o)); a target of 0 adds 0, even if o = -inf. The largest exponential is 1; the others are summed for log1p."""
     t = _smoothed(t, label_smoothing, o.cols)
     o = _below_largest(o)
     largest = [j == row.index(max(row)) for row in o.row_list() for j in range(o.cols)]
@@ -189,7 +190,7 @@ LOSSES = {
     ),
     "poisson": Loss(
         "",
-        "mean of exp(o) - t o, the negative log-likelihood of counts t >= 0 less log(t!)",
+        "mean of exp(o) - t o, the negative log-likelihood of counts t >= 0 without its term log(t!)",
         "exp",
         "[0,inf)",
         True,
@@ -197,8 +198,8 @@ LOSSES = {
     ),
     "bce": Loss(
         "label_smoothing=0[0,1)",
-        "mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(o), for t from 0 to 1, of which a share label_smoothing "
-        "is replaced by 1/2",
+        "mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(o), for targets from 0 to 1 and t = (1 - label_smoothing) "
+        "target + label_smoothing / 2",
         "sigmoid",
         "[0,1]",
         True,
@@ -214,8 +215,8 @@ LOSSES = {
     ),
     "cross_entropy": Loss(
         "label_smoothing=0[0,1)",
-        "sum of -t log(p) with p = softmax(o), for labels t = 0, 1, ... or rows t of probabilities, of which a share "
-        "label_smoothing is spread over all classes; Szegedy et al. 2016, section 7",
+        "sum of -t log(p) with p = softmax(o), for labels 0, 1, ... or rows of probabilities as targets and t = (1 - "
+        "label_smoothing) target + label_smoothing / classes; Szegedy et al. 2016, section 7",
         "softmax",
         "LABELS",
         False,
@@ -288,19 +289,19 @@ INITIALIZERS = {
         lambda inputs, outputs: math.sqrt(3 / inputs),
     ),
     "zeros": Initializer("", "0", "uniform", lambda inputs, outputs: 0.0),
-    "array": Initializer("", "the values of an array that the caller gives", "keep", lambda inputs, outputs: 0.0),
+    "array": Initializer("", "the values that the caller writes", "keep", lambda inputs, outputs: 0.0),
 }
 
 
-# Besides its row's parameters every optimizer has this one: whether weight decay acts on biases too.
+# A parameter of every optimizer, besides those of its row: whether weight decay acts on biases too.
 EVERY_OPTIMIZER = "decay_bias=0[0,1]"
 
-# What every trainer limits, in this order: the norm of each layer's gradient, that of all of them, and each element.
+# Gradient clipping of every trainer: limits for the norm of the whole gradient, the norm of each layer's gradient, and each element.
 TRAINER_SETTINGS = "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
 
 
 def penalty(w: Matrix, l1: float, l2: float) -> Matrix:
-    """l1 |w|_1 + l2 / 2 |w|_2^2, what each weight adds."""
+    """The terms of l1 |w|_1 + l2 / 2 |w|_2^2, one for each weight."""
     return l1 * _abs(w) + l2 / 2 * (w * w)
 
 
@@ -316,9 +317,9 @@ TABLES: dict[str, dict[str, Any]] = {
 def formulas(kind: str) -> list[tuple[str, str, str, str]]:
     """(name, parameter text, detail, meaning) of every formula of a kind: activation, loss, optimizer, initializer, output_activation.
 
-    The detail of an optimizer is its slots ("m v", or with the parameter that one starts from, "sum=initial_accumulator_value"), of a loss
-    the output activation that it implies, else "".
+    The detail of an optimizer is the names of its slots, "m v", with "=parameter" if a slot starts at that parameter's value. The detail of
+    a loss is the output activation that it implies. For other kinds it is "".
     """
     if kind not in TABLES:
-        raise ValueError(f"unknown kind {kind!r}; there are: {', '.join(TABLES)}")
+        raise ValueError(f"unknown kind {kind!r}; valid: {', '.join(TABLES)}")
     return [(name, entry.parameters, entry.detail, entry.meaning) for name, entry in TABLES[kind].items()]

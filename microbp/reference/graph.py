@@ -1,4 +1,4 @@
-"""The graph text, read and written. One statement per line; nodes are numbered in the order of their lines:
+"""Reads and writes the graph text. One statement per line; nodes are numbered in the order of their lines:
 
     input WIDTH
     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
@@ -9,24 +9,25 @@
     dropout A rate=0.5  |  noise A std=0.1
     batch_norm A layer=NAME momentum=0.1 eps=1e-05 frozen=0|1
     layer_norm A layer=NAME eps=1e-05 frozen=0|1
-    output A activation=NAME                                      (or: output A, while the activation is not chosen)
+    output A activation=NAME                                      (or: output A, if no activation is chosen yet)
 
-A statement names only nodes of earlier lines, so there are no cycles and the order of the lines is a topological order.
+Operands (A, B) are nodes of earlier lines, so there are no cycles and the order of the lines is a topological order.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .spec import Spec, check_parameter, number_text, parameters, parse_number
+from .spec import Spec, check_parameter, number_text, parameters, parse_number, unknown
 
 NODES_MAX = 2**14
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_INTEGER = re.compile(r"[0-9]{1,18}")
 _LARGEST_WIDTH = 2**31 - 1
-# Of layers, and of other statements of one operand, as parameter texts. Of a dense layer: a factor of the learning rate, penalties of its
-# weights, and the largest norm of a unit's (0: none).
+# The settings of layers, dropout and noise, as parameter texts. A dense layer: lr is a factor of the learning rate, l1 and l2 are penalties
+# of the weights, max_norm is the largest norm of a unit's weights (0: no limit).
 SETTINGS = {
     "dense": "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)",
     "dropout": "rate=0.5[0,1)",
@@ -38,7 +39,7 @@ SETTINGS = {
 
 @dataclass
 class Layer:
-    """A dense layer: a weight (inputs, units), perhaps a bias, and what its nodes do with them."""
+    """A dense layer: a weight (inputs, units), a bias unless bias is False, an activation and settings."""
 
     kind = "dense"
 
@@ -64,7 +65,7 @@ class Layer:
 
 @dataclass
 class Norm:
-    """A batch_norm or layer_norm: scale and shift of `units` columns; batch_norm has running statistics too."""
+    """A batch_norm or layer_norm: a scale and a shift for each of `units` columns. batch_norm also has running statistics."""
 
     kind: str
     name: str
@@ -82,8 +83,8 @@ class Norm:
 
 @dataclass
 class Node:
-    """kind: the statement's first word; operands: ids of earlier nodes; layer of a dense, activation of an activation node; settings of
-    dropout and noise."""
+    """kind: the first word of the statement. operands: the numbers of earlier nodes. layer: of dense and norms. activation: of an
+    activation node. settings: of dropout and noise."""
 
     kind: str
     width: int
@@ -118,7 +119,7 @@ class Graph:
                 except ValueError as error:
                     raise ValueError(f"graph line {number}: {error}") from None
         if not graph.outputs:
-            raise ValueError('the graph has no output: end it with a line "output N", N a node\'s number')
+            raise ValueError('the graph has no output: add a line "output N", where N is the number of a node')
         return graph
 
     @property
@@ -147,7 +148,7 @@ class Graph:
         for output in self.outputs:
             yield f"output {output.node}" if output.activation is None else f"output {output.node} activation={output.activation}"
 
-    # ---- one method per statement ----
+    # ---- one method for each statement ----
 
     def _statement(self, word: str, *arguments: str) -> None:
         statements: dict[str, Callable[..., None]] = {
@@ -164,30 +165,25 @@ class Graph:
             "output": self._output,
         }
         if word not in statements:
-            raise ValueError(f'unknown statement "{word}"; there are: {", ".join(statements)}')
+            raise unknown("unknown statement", word, list(statements))
         if word != "output" and len(self.nodes) == NODES_MAX:
             raise ValueError(f"a graph has at most {NODES_MAX} nodes")
         statements[word](word, *arguments)
 
     def _input(self, word: str, *arguments: str) -> None:
-        (width,) = _exactly(arguments, "input WIDTH")
-        self.nodes.append(Node(word, _width("WIDTH", width), []))
+        (width,) = _exactly(arguments, 1)
+        self.nodes.append(Node(word, _width("the width of an input", width), []))
 
     def _dense(self, word: str, *arguments: str) -> None:
-        if not arguments:
-            raise ValueError("dense takes a node: dense NODE units=N")
-        a = self._node(arguments[0])
-        given = _attributes(arguments[1:], ("layer", "units", "activation", "init", "bias", "frozen", *parameters(SETTINGS[word])))
-        if given.get("layer") in self.layers:
-            layer = self._same_layer(given, self.nodes[a].width)
-        else:
-            layer = self._new_layer(given, self.nodes[a].width)
+        a, given = self._settings(word, arguments, "layer", "units", "activation", "init", "bias", "frozen")
+        exists = given.get("layer") in self.layers
+        layer = self._same_layer(given, a, word) if exists else self._new_layer(given, self.nodes[a].width)
         self.nodes.append(Node(word, layer.units, [a], layer=layer))
 
     def _new_layer(self, given: dict[str, str], inputs: int) -> Layer:
         name = self._new_name(given, "dense")
         if "units" not in given:
-            raise ValueError(f"layer {name} is new and needs units=N")
+            raise ValueError(f"the new layer {name} needs units=N")
         activation = Spec.parse("activation", given.get("activation", "identity"))
         init = given.get("init", "auto")
         layer = Layer(
@@ -204,40 +200,47 @@ class Graph:
         return layer
 
     def _new_name(self, given: dict[str, str], kind: str) -> str:
-        """The given name, else that of the kind, counted."""
+        """The given name; without one, the kind and the number of layers of this kind so far."""
         name = given.get("layer", f"{kind}_{sum(layer.kind == kind for layer in self.layers.values())}")
         if not _NAME.fullmatch(name):
-            raise ValueError(f'"{name}" is no layer name: use 1 to 63 letters, digits, _ and -')
+            raise ValueError(f'"{name}" is not a valid layer name: use 1 to 63 letters, digits, _ and -')
         if name in self.layers:
-            raise ValueError(f"the name {name} is taken: give this layer another one (layer=NAME)")
+            raise ValueError(f"the name {name} is already used by another layer: choose another name (layer=NAME)")
         return name
 
-    def _same_layer(self, given: dict[str, str], inputs: int, kind: str = "dense") -> Layer | Norm:
+    def _same_layer(self, given: dict[str, str], a: int, kind: str) -> Layer | Norm:
+        """The existing layer with the given name, for another use on node a."""
         layer = self.layers[given["layer"]]
         if layer.kind != kind:
-            raise ValueError(f"layer {layer.name} is a {layer.kind}: give this one another name (layer=NAME)")
-        if layer.inputs != inputs:
-            raise ValueError(f"layer {layer.name} takes {layer.inputs} features, but the node has {inputs}")
-        if len(given) > 1:
-            raise ValueError(f"layer {layer.name} exists already: give only its name to use it again")
+            raise ValueError(f"layer {layer.name} is a {layer.kind} layer: choose another name (layer=NAME)")
+        for key in given:
+            if key != "layer":
+                hint = f"remove {key}= to use it again, or choose another name (layer=NAME)"
+                raise ValueError(f"layer {layer.name} already exists: {hint}")
+        if layer.inputs != self.nodes[a].width:
+            columns = "1 column" if layer.inputs == 1 else f"{layer.inputs} columns"
+            raise ValueError(f"layer {layer.name} takes {columns}, but node {a} has {self.nodes[a].width}")
         return layer
 
     def _activation(self, word: str, *arguments: str) -> None:
-        a, spec = _exactly(arguments, "activation NODE SPEC")
+        a, spec = _exactly(arguments, 2)
         node = self._node(a)
         self.nodes.append(Node(word, self.nodes[node].width, [node], activation=Spec.parse("activation", spec)))
 
     def _elementwise(self, word: str, *arguments: str) -> None:
-        a, b = map(self._node, _exactly(arguments, f"{word} NODE NODE"))
-        if self.nodes[a].width != self.nodes[b].width:
-            raise ValueError(f"{word} needs equal widths, but node {a} has {self.nodes[a].width} and node {b} has {self.nodes[b].width}")
-        self.nodes.append(Node(word, self.nodes[a].width, [a, b]))
+        a, b = map(self._node, _exactly(arguments, 2))
+        widths = [self.nodes[node].width for node in (a, b)]
+        if widths[0] != widths[1]:
+            found = f"node {a} has {widths[0]} columns and node {b} has {widths[1]}"
+            raise ValueError(f"{word} needs operands of the same width, but {found}")
+        self.nodes.append(Node(word, widths[0], [a, b]))
 
     def _concat(self, word: str, *arguments: str) -> None:
-        operands = [self._node(argument) for argument in arguments]
-        if not operands:
-            raise ValueError("concat takes nodes: concat NODE NODE ...")
-        self.nodes.append(Node(word, _width("the sum of the widths", str(sum(self.nodes[i].width for i in operands))), operands))
+        operands = [self._node(argument) for argument in arguments or [""]]
+        width = sum(self.nodes[i].width for i in operands)
+        if width > _LARGEST_WIDTH:
+            raise ValueError(f"concat has more than {_LARGEST_WIDTH} columns")
+        self.nodes.append(Node(word, width, operands))
 
     def _setting(self, word: str, *arguments: str) -> None:
         a, given = self._settings(word, arguments)
@@ -247,76 +250,77 @@ class Graph:
         a, given = self._settings(word, arguments, "layer", "frozen")
         width = self.nodes[a].width
         if given.get("layer") in self.layers:
-            layer = self._same_layer(given, width, word)
+            layer = self._same_layer(given, a, word)
         else:
             layer = Norm(word, self._new_name(given, word), width, _values(word, given), _flag("frozen", given.get("frozen", "0")))
             self.layers[layer.name] = layer
         self.nodes.append(Node(word, width, [a], layer=layer))
 
     def _settings(self, word: str, arguments: tuple[str, ...], *more: str) -> tuple[int, dict[str, str]]:
-        """The operand, and what is given after it."""
-        if not arguments:
-            raise ValueError(f"{word} takes a node: {word} NODE")
-        return self._node(arguments[0]), _attributes(arguments[1:], (*more, *parameters(SETTINGS[word])))
+        """The operand, and the settings after it. more: keys with a text value."""
+        first, *rest = arguments or [""]
+        return self._node(first), _read_settings(rest, (*more, *SETTINGS[word].split()))
 
     def _output(self, word: str, *arguments: str) -> None:
-        if not arguments:
-            raise ValueError("output takes a node: output NODE")
-        node = self._node(arguments[0])
-        activation = _attributes(arguments[1:], ("activation",)).get("activation")
+        first, *rest = arguments or [""]
+        node = self._node(first)
         if any(output.node == node for output in self.outputs):
-            raise ValueError(f"node {node} is an output already")
+            raise ValueError(f"node {node} is already an output")
+        activation = _read_settings(rest, ("activation",)).get("activation")
         self.outputs.append(Output(node, None if activation is None else Spec.parse("output_activation", activation).name))
 
     def _node(self, text: str) -> int:
-        node = _integer("a node", text)
-        if node >= len(self.nodes):
-            there = f"use one from 0 to {len(self.nodes) - 1}" if self.nodes else "start with an input"
-            raise ValueError(f"there is no node {node} before this line: {there}")
-        return node
+        if not text:
+            raise ValueError("the number of an earlier node is missing")
+        if not _INTEGER.fullmatch(text):
+            raise ValueError(f'expected the number of an earlier node, not "{text}"')
+        if int(text) >= len(self.nodes):
+            hint = f"the last is node {len(self.nodes) - 1}" if self.nodes else "start with an input"
+            raise ValueError(f"there is no node {int(text)} before this line: {hint}")
+        return int(text)
 
 
 def _values(word: str, given: dict[str, str]) -> dict[str, float]:
-    """All settings of the statement, defaults filled in."""
+    """All numeric settings of the statement, with the defaults of those that are not given."""
     text = SETTINGS[word]
     return {
-        key: check_parameter(text, key, parse_number(given[key])) if key in given else default
+        key: check_parameter(text, key, parse_number(given[key], key)) if key in given else default
         for key, (default, _) in parameters(text).items()
     }
 
 
-def _exactly(arguments: tuple[str, ...], form: str) -> tuple[str, ...]:
-    if len(arguments) != len(form.split()) - 1:
-        raise ValueError(f'"{form}" is the form, but there are {len(arguments)} arguments')
-    return arguments
+def _exactly(arguments: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """The arguments, with "" for each that is missing. More than `count` are an error."""
+    if len(arguments) > count:
+        raise ValueError(f'unexpected "{arguments[count]}" at the end of the line')
+    return arguments + ("",) * (count - len(arguments))
 
 
-def _attributes(words: tuple[str, ...], known: tuple[str, ...]) -> dict[str, str]:
+def _read_settings(words: Sequence[str], known: tuple[str, ...]) -> dict[str, str]:
+    """Reads key=value words. known: keys whose value is text, and parameters (key=default[low,high)) whose value is a number."""
+    numbers = {key: "=" in text for key, text in ((text.partition("=")[0], text) for text in known)}
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if key not in known or not equals:
-            raise ValueError(f'unknown attribute "{word}"; there are: {", ".join(f"{name}=" for name in known)}')
+        if key not in numbers:
+            raise unknown("unknown setting", key, known)
+        if not equals or not (value or numbers[key]):
+            raise ValueError(f"{key} needs a value: {key}=VALUE")
+        if not numbers[key] and "(" in value and not value.endswith(")"):
+            raise ValueError(f'"{value}" does not end with ")": add ")", or remove the blanks before it')
         if key in found:
-            raise ValueError(f"{key}= is given twice")
+            raise ValueError(f"{key} is given twice")
         found[key] = value
     return found
 
 
-def _integer(what: str, text: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise ValueError(f'{what} is a whole number, not "{text}"')
+def _width(what: str, text: str) -> int:
+    if not _INTEGER.fullmatch(text) or not 1 <= int(text) <= _LARGEST_WIDTH:
+        raise ValueError(f'{what} must be a whole number from 1 to {_LARGEST_WIDTH}, not "{text}"')
     return int(text)
 
 
-def _width(what: str, text: str) -> int:
-    width = _integer(what, text)
-    if not 1 <= width <= _LARGEST_WIDTH:
-        raise ValueError(f"{what} must be from 1 to {_LARGEST_WIDTH}, not {width}")
-    return width
-
-
-def _flag(what: str, text: str) -> bool:
+def _flag(key: str, text: str) -> bool:
     if text not in ("0", "1"):
-        raise ValueError(f'{what} is 0 or 1, not "{text}"')
+        raise ValueError(f'{key} must be 0 or 1, not "{text}"')
     return text == "1"

@@ -1,4 +1,4 @@
-"""A network: the graph, its parameters in one flat array, and the way from inputs to the values of its nodes."""
+"""A network: the graph, its parameters in one flat array, and the forward pass."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arrays import FORMATS, check_writable, read_matrix
+from .arrays import FORMATS, check_writable, counted, read_matrix
 from .autodiff import Matrix
 from .formulas import OUTPUT_ACTIVATIONS
 from .graph import SETTINGS, Graph, Layer, Norm
 from .nodes import Batch, Run
 from .random import Place, draws
-from .spec import Spec, check_parameter
+from .spec import Spec, check_parameter, unknown
 
-_INITIALIZATION = 1  # the purpose of these random numbers
+_INITIALIZATION = 1  # the purpose of the random numbers for initial weights
 _NOTES_MAX = 2**24 - 1  # bytes
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A layer's weight (of a dense layer: rows inputs, cols units), bias or running statistic (1 row) in its flat vector."""
+    """The place of a weight, bias or running statistic in its flat vector. A dense layer's weight is (inputs, units); all other tensors
+    have 1 row."""
 
     layer: str
     name: str
@@ -37,13 +38,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one forward pass computed: all that a backward pass needs."""
+    """The results of a forward pass that the backward pass needs."""
 
     inputs: list[Matrix]
     tensors: list[Matrix]  # in the order of Net.layout
     values: list[Matrix]  # by node
     outputs: list[Matrix]  # raw, before their activations
-    batches: list[Batch]  # what the batch_norm nodes found, in their order
+    batches: list[Batch]  # the statistics of the batch_norm nodes, in order
 
 
 class Net:
@@ -52,10 +53,10 @@ class Net:
 
     def __init__(self, text: str, dtype: str = "float32", seed: int = 0) -> None:
         if dtype not in FORMATS:
-            raise ValueError(f'unknown dtype "{dtype}"; there are: {", ".join(FORMATS)}')
+            raise unknown("unknown dtype", dtype, list(FORMATS))
         self.graph = Graph.parse(text)
         self.dtype = dtype
-        self.threads = 1  # may be set, and changes nothing
+        self.threads = 1  # may be set, but has no effect
         self._notes = ""
         self.format = FORMATS[dtype]
         self.layout = _layout(self.graph)
@@ -101,12 +102,12 @@ class Net:
         """(layer, "running_mean" or "running_var", offset, 1, units) in layer order."""
         return [(tensor.layer, tensor.name, tensor.offset, tensor.rows, tensor.cols) for tensor in self.buffer_layout]
 
-    # ---- what can be changed ----
+    # ---- changes ----
 
     def init(self, seed: int) -> None:
-        """Draws the weights anew and sets all else as it begins; layers with init=array keep their weights."""
+        """Draws new initial weights, and resets biases, scales and running statistics. Layers with init=array keep their weights."""
         if not 0 <= seed < 2**64:
-            raise ValueError(f"seed {seed} is not in 0 to 2^64 - 1")
+            raise ValueError(f"seed is {seed}, but must be from 0 to 2^64 - 1")
         self.seed = seed
         for tensor in self.buffer_layout:
             self.buffers[tensor.place] = array(self.format, [float(tensor.name == "running_var")] * tensor.cols)
@@ -126,17 +127,17 @@ class Net:
         return [scale * n for n in drawn] if normal else [scale * (2 * u - 1) for u in drawn]
 
     def freeze(self, layer: str | None, frozen: bool) -> None:
-        """Freezes or releases a layer, or all of them: the parameters of a frozen layer do not move."""
+        """Freezes or unfreezes a layer, or all layers (None). Training does not change the parameters of a frozen layer."""
         for found in self._layers(layer):
             found.frozen = bool(frozen)
 
     def set_layer(self, layer: str | None, name: str, value: float) -> None:
-        """Changes a setting of a layer, or of all those that have it."""
+        """Changes a setting of a layer, or of all layers that have it (None)."""
         layers = [found for found in self._layers(layer) if name in found.settings]
         if not layers and layer is not None:
-            raise ValueError(f'layer {layer} has no setting "{name}"; it has: {SETTINGS[self.graph.layers[layer].kind]}')
+            raise unknown(f"layer {layer} has no setting", name, SETTINGS[self.graph.layers[layer].kind].split())
         if not layers:
-            raise ValueError(f'no layer has a setting "{name}"; dense layers have: {SETTINGS["dense"]}')
+            raise unknown("no layer has a setting", name, SETTINGS["dense"].split())
         for found in layers:
             check_parameter(SETTINGS[found.kind], name, float(value))
         for found in layers:
@@ -144,44 +145,44 @@ class Net:
 
     def _layers(self, name: str | None) -> list[Layer | Norm]:
         if name is not None and name not in self.graph.layers:
-            raise ValueError(f'there is no layer "{name}"; there are: {", ".join(self.graph.layers)}')
+            raise unknown("no layer is named", name, list(self.graph.layers))
         return list(self.graph.layers.values()) if name is None else [self.graph.layers[name]]
 
     def set_output(self, i: int, activation: str | None) -> None:
-        """Sets the activation of an output, which `predict` applies unless raw values are wanted; None: not chosen."""
+        """Sets the activation that `predict` applies to an output unless raw is True. None: no activation is chosen."""
         if not 0 <= i < len(self.graph.outputs):
-            raise ValueError(f"output {i} does not exist: the net has {len(self.graph.outputs)}")
+            raise _no_index("output", i, len(self.graph.outputs))
         self.graph.outputs[i].activation = None if activation is None else Spec.parse("output_activation", activation).name
 
     @property
     def notes(self) -> str:
-        """A text that the net carries and its file keeps; "" for none."""
+        """A text for the caller's own use, which is saved with the net; "" if there is none."""
         return self._notes
 
     @notes.setter
     def notes(self, notes: str) -> None:
         size = len(notes.encode())
         if "\0" in notes:
-            raise ValueError("the notes have a zero byte in them")
+            raise ValueError("the notes contain a zero byte")
         if size > _NOTES_MAX:
-            raise ValueError(f"the notes have {size} bytes; a network carries at most {_NOTES_MAX}")
+            raise ValueError(f"the notes have {size} bytes, but may have at most {_NOTES_MAX}")
         self._notes = notes
 
-    # ---- from inputs to outputs ----
+    # ---- the forward pass ----
 
     def read_inputs(self, xs: Sequence[Any], wanted: bool = False) -> list[Matrix]:
-        """One matrix for each input, with equally many rows; wanted: gradients by them will be asked for."""
+        """A matrix for each input, all with the same number of rows. wanted: whether their gradients will be needed."""
         nodes = self.graph.inputs
         if len(xs) != len(nodes):
-            raise ValueError(f"the net has {len(nodes)} inputs, but {len(xs)} arrays are given")
+            raise ValueError(f"x has {counted(len(xs), 'array')}, but the net has {counted(len(nodes), 'input')}")
         inputs: list[Matrix] = []
         for i, (x, node) in enumerate(zip(xs, nodes)):
-            matrix = read_matrix(x, node.width, self.format, f"x {i}", inputs[0].rows if inputs else None)
+            matrix = read_matrix(x, node.width, self.format, f"input {i}", inputs[0].rows if inputs else None)
             inputs.append(Matrix(matrix.rows, matrix.cols, matrix.data, wanted=wanted))
         return inputs
 
     def forward(self, inputs: list[Matrix], training: Place | None = None) -> Pass:
-        """The values of all nodes, in order; training: in training, with the random numbers of that place, else in inference."""
+        """Runs a forward pass. training: the place of its random numbers in training; None: inference."""
         tensors = [self._parameter_matrix(tensor) for tensor in self.layout]
         known = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
         known |= {(t.layer, t.name): Matrix(t.rows, t.cols, self.buffers[t.place].tolist()) for t in self.buffer_layout}
@@ -194,25 +195,29 @@ class Net:
         return Matrix(tensor.rows, tensor.cols, self.params[tensor.place].tolist(), wanted=not frozen)
 
     def predict(self, xs: Sequence[Any], outs: Sequence[Any], raw: bool, node: int) -> None:
-        """Writes the outputs, or with node >= 0 that node's values, to the arrays in `outs`; raw: before the outputs' activations."""
+        """Writes the outputs, or the values of a node (node >= 0), to the arrays `outs`. raw: without the output activations."""
         if node >= len(self.graph.nodes):
-            raise ValueError(f"there is no node {node}: the net has {len(self.graph.nodes)}")
+            raise _no_index("node", node, len(self.graph.nodes))
         result = self.forward(self.read_inputs(xs))
         matrices = [result.values[node]] if node >= 0 else result.outputs
         if not raw and node < 0:
             activations = [OUTPUT_ACTIVATIONS[output.activation or "identity"] for output in self.graph.outputs]
             matrices = [activation.y(matrix) for activation, matrix in zip(activations, matrices)]
         if len(outs) != len(matrices):
-            raise ValueError(f"{len(matrices)} arrays are needed for the results, but {len(outs)} are given")
-        views = [check_writable(out, m.rows, m.cols, self.format, f"out {i}") for i, (out, m) in enumerate(zip(outs, matrices))]
+            raise ValueError(f"out has {counted(len(outs), 'array')}, but the net has {counted(len(matrices), 'output')}")
+        views = [check_writable(out, m.rows, m.cols, self.format, f"output {i}") for i, (out, m) in enumerate(zip(outs, matrices))]
         for view, matrix in zip(views, matrices):
             for r, row in enumerate(matrix.row_list()):
                 for j, value in enumerate(row):
                     view[r, j] = value
 
 
+def _no_index(noun: str, i: int, count: int) -> ValueError:
+    return ValueError(f"there is no {noun} {i}: the net has {counted(count, noun)}, numbered from 0")
+
+
 def _layout(graph: Graph) -> list[Tensor]:
-    """The weights of dense layers come first in the flat vector, then biases and scales; the list runs layer by layer."""
+    """The tensors, layer by layer. The flat vector has the weights of dense layers first, then all biases and scales."""
     found: dict[str, list[Tensor]] = {name: [] for name in graph.layers}
     end = 0
 

@@ -1,4 +1,4 @@
-"""What each kind of node makes of its operands."""
+"""The forward pass of each kind of node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tensors = dict[tuple[str, str], Matrix]  # by layer and name
 
 @dataclass(frozen=True)
 class Batch:
-    """The statistics that a batch_norm took in training: of each column the mean and the biased variance."""
+    """The statistics of a batch_norm in training: the mean and the biased variance of each column."""
 
     layer: Norm
     rows: int
@@ -26,7 +26,8 @@ class Batch:
 
 @dataclass
 class Run:
-    """One forward pass: the parameters and running statistics it reads, whether and where it trains, and what it finds on its way."""
+    """One forward pass: the parameters and running statistics that it reads; the place of its random numbers in training (None: inference);
+    and the statistics of its batch_norm nodes."""
 
     tensors: Tensors
     training: Place | None
@@ -76,12 +77,12 @@ class Run:
         return x + Matrix(x.rows, x.cols, [node.settings["std"] * n for n in drawn])
 
     def _layer_norm(self, node: Node, number: int, x: Matrix) -> Matrix:
-        """The statistics of each row (Ba, Kiros & Hinton 2016)."""
+        """Normalizes with the statistics of each row (Ba, Kiros & Hinton 2016)."""
         centred = x - row_sum(x) * (1 / x.cols)
         return self._normalized(node.layer, centred, row_sum(centred * centred) * (1 / x.cols))
 
     def _batch_norm(self, node: Node, number: int, x: Matrix) -> Matrix:
-        """The statistics of each column (Ioffe & Szegedy 2015); in inference, and where the layer is frozen, the running ones."""
+        """Normalizes with the statistics of each column (Ioffe & Szegedy 2015); in inference, or if frozen, with the running statistics."""
         layer = node.layer
         if self.training is None or layer.frozen:
             return self._normalized(layer, x - self.tensors[layer.name, "running_mean"], self.tensors[layer.name, "running_var"])

@@ -1,7 +1,7 @@
-"""Every optimizer, one entry each, as its paper has it.
+"""Every optimizer, one entry each, as in its paper.
 
-Letters: p parameter, g gradient, s its slots, t the step 1, 2, ...; the other arguments are the row's parameters by name. A parameter text,
-"lr=0.001[0,inf) momentum=0.9[0,1)", gives each name, its default and the values it may have.
+Letters: p parameter, g its gradient, s its slots, t the step 1, 2, ...; the other arguments are the optimizer's parameters by name. A
+parameter text, "lr=0.001[0,inf) momentum=0.9[0,1)", has the name, default and range of each parameter.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from dataclasses import dataclass
 class Optimizer:
     """update(p, g, s, t, ...): the new p and the new slots.
 
-    meaning: the update for people. detail: the slots' names, with the parameter that one starts from if not from 0. decay, where weight
-    decay enters: "gradient", weight_decay p is in g already; "decoupled", p is p - lr weight_decay p already (Loshchilov & Hutter 2019);
-    "trust": update returns a direction d instead of p, and p - lr |p| / |d + weight_decay p| (d + weight_decay p) with the norms of the
-    whole tensor is the new p. loss_rose: update is also told whether the loss is larger than at the last step.
+    meaning: the update as a text. detail: the names of the slots, with "=parameter" if a slot starts at that parameter's value and not at
+    0.
+
+    decay: where weight decay is applied. "gradient": g includes weight_decay p. "decoupled": p - lr weight_decay p is passed as p
+    (Loshchilov & Hutter 2019). "trust": update returns a direction d instead of p, and the new p is p - lr |p| / |e| e with e = d +
+    weight_decay p and the norms of the whole tensor.
+
+    loss_rose: update gets an argument loss_rose, whether the loss is larger than at the last step.
     """
 
     parameters: str
@@ -47,19 +51,19 @@ def _sgd(p, g, s, t, lr):
 
 
 def _sgd_momentum(p, g, s, t, lr, momentum):
-    """Polyak 1964, in the form of Sutskever et al. 2013 with lr taken out of the velocity."""
+    """Polyak 1964, in the form of Sutskever et al. 2013, but lr is not part of the velocity."""
     velocity = momentum * s[0] + g
     return p - lr * velocity, [velocity]
 
 
 def _sgd_nesterov(p, g, s, t, lr, momentum):
-    """Nesterov 1983: the gradient step from where the velocity leads."""
+    """Nesterov 1983: the gradient step from the point that the velocity leads to."""
     velocity = momentum * s[0] + g
     return p - lr * (g + momentum * velocity), [velocity]
 
 
 def _momentum(p, g, s, t, lr, momentum):
-    """Rumelhart et al. 1986: lr inside of the velocity."""
+    """Rumelhart et al. 1986: lr is part of the velocity."""
     velocity = momentum * s[0] - lr * g
     return p + velocity, [velocity]
 
@@ -70,11 +74,11 @@ def _momentum_nesterov(p, g, s, t, lr, momentum):
 
 
 def _asgd(p, g, s, t, lr, lambd, alpha, t0):
-    """Polyak & Juditsky 1992, as in PyTorch: a falling rate, and from step t0 on the average of the parameters in the slot."""
+    """Polyak & Juditsky 1992, as in PyTorch: a decreasing rate eta. From step t0 on, the slot is the average of the parameters."""
     eta = lr / (1 + lambd * lr * (t - 1)) ** alpha
     p = p - lambd * eta * p - eta * g
-    share = 1 / max(1, t - 1 - t0)
-    return p, [(1 - share) * s[0] + share * p]
+    weight = 1 / max(1, t - 1 - t0)
+    return p, [(1 - weight) * s[0] + weight * p]
 
 
 # ---- steps divided by the gradients' size ----
@@ -156,7 +160,7 @@ def _nadam_product(t: int, beta1: float, momentum_decay: float) -> float:
 
 
 def _nadam(p, g, s, t, lr, beta1, beta2, eps, momentum_decay):
-    """Dozat 2016: Nesterov's look ahead in Adam, with a momentum that grows."""
+    """Dozat 2016: Adam with Nesterov momentum, which grows with t."""
     m = beta1 * s[0] + (1 - beta1) * g
     v = beta2 * s[1] + (1 - beta2) * (g * g)
     now, after = (_nadam_momentum(i, beta1, momentum_decay) for i in (t, t + 1))
@@ -166,7 +170,7 @@ def _nadam(p, g, s, t, lr, beta1, beta2, eps, momentum_decay):
 
 
 def _radam(p, g, s, t, lr, beta1, beta2, eps):
-    """Liu et al. 2020, algorithm 2: as momentum alone until the variance is tractable."""
+    """Liu et al. 2020, algorithm 2: only momentum until the variance is tractable."""
     m = beta1 * s[0] + (1 - beta1) * g
     v = beta2 * s[1] + (1 - beta2) * (g * g)
     m_unbiased = m / (1 - beta1**t)
@@ -217,13 +221,13 @@ def _rprop_size(turn: int, size: float, eta_minus: float, eta_plus: float, step_
 
 
 def _rprop_minus(p, g, s, t, lr, **sizes):
-    """Riedmiller 1994, without the weight's way back."""
+    """Riedmiller 1994, without weight backtracking."""
     size = _rprop_size(_sign(g) * _sign(s[0]), s[1], **sizes)
     return p - _sign(g) * size, [g, size]
 
 
 def _irprop_minus(p, g, s, t, lr, **sizes):
-    """Igel & Huesken 2000: after a change of sign the weight rests for a step."""
+    """Igel & Huesken 2000: after a change of sign the weight does not change in this step."""
     turn = _sign(g) * _sign(s[0])
     size = _rprop_size(turn, s[1], **sizes)
     if turn < 0:
@@ -232,7 +236,7 @@ def _irprop_minus(p, g, s, t, lr, **sizes):
 
 
 def _irprop_plus(p, g, s, t, lr, loss_rose, **sizes):
-    """The same: after a change of sign the weight goes back if the loss rose."""
+    """Igel & Huesken 2000: after a change of sign the last step is undone if the loss increased."""
     turn = _sign(g) * _sign(s[0])
     size = _rprop_size(turn, s[1], **sizes)
     if turn < 0:
@@ -301,7 +305,7 @@ OPTIMIZERS = {
     ),
     "rmsprop_centered": Optimizer(
         f"{_RMSPROP} {_DECAY}",
-        "rmsprop with mean = alpha mean + (1 - alpha) g and sqrt(v - mean^2) for sqrt(v); Graves 2013",
+        "rmsprop with mean = alpha mean + (1 - alpha) g and sqrt(v - mean^2) in place of sqrt(v); Graves 2013",
         "v mean",
         _rmsprop_centered,
     ),
@@ -319,7 +323,7 @@ OPTIMIZERS = {
         _adam,
     ),
     "adam_amsgrad": Optimizer(
-        f"{_ADAM} {_DECAY}", "adam with v_max = max(v_max, v) for v in the step; Reddi et al. 2018", "m v v_max", _adam_amsgrad
+        f"{_ADAM} {_DECAY}", "adam with v_max = max(v_max, v) in place of v in the step; Reddi et al. 2018", "m v v_max", _adam_amsgrad
     ),
     "adamw": Optimizer(
         f"{_ADAM} weight_decay=0.01[0,inf)", "adam after p -= lr weight_decay p; Loshchilov & Hutter 2019", "m v", _adam, decay="decoupled"
@@ -339,13 +343,13 @@ OPTIMIZERS = {
     ),
     "nadam": Optimizer(
         f"lr=0.002[0,inf) {_BETAS} eps=1e-08(0,inf) momentum_decay=0.004[0,inf) {_DECAY}",
-        "adam that looks ahead as Nesterov does, with beta1 (1 - 0.96^(t momentum_decay) / 2) for beta1; Dozat 2016",
+        "adam with Nesterov momentum and beta1 (1 - 0.96^(t momentum_decay) / 2) in place of beta1; Dozat 2016",
         "m v",
         _nadam,
     ),
     "radam": Optimizer(
         f"{_ADAM} {_DECAY}",
-        "adam with a rate that grows to lr as v gets reliable, without v in the first steps; Liu et al. 2020, algorithm 2",
+        "adam with a rate that grows to lr as v becomes reliable, without v in the first steps; Liu et al. 2020, algorithm 2",
         "m v",
         _radam,
     ),
@@ -372,16 +376,16 @@ OPTIMIZERS = {
     ),
     "rprop_minus": Optimizer(
         f"{_RPROP} {_DECAY}",
-        "p -= sign(g) step_size, which is multiplied by eta_plus while the sign stays, by eta_minus when it changes; Riedmiller 1994",
+        "p -= sign(g) step_size, where step_size is multiplied by eta_plus if g keeps its sign, and by eta_minus if not; Riedmiller 1994",
         "prev step_size=lr",
         _rprop_minus,
     ),
     "irprop_minus": Optimizer(
-        f"{_RPROP} {_DECAY}", "rprop_minus without the move after a change of sign; Igel & Huesken 2000", "prev step_size=lr", _irprop_minus
+        f"{_RPROP} {_DECAY}", "rprop_minus without a step after a change of sign; Igel & Huesken 2000", "prev step_size=lr", _irprop_minus
     ),
     "irprop_plus": Optimizer(
         f"{_RPROP} {_DECAY}",
-        "irprop_minus that goes back by the last move after a change of sign if the loss rose; Igel & Huesken 2000",
+        "irprop_minus that undoes the last step after a change of sign if the loss increased; Igel & Huesken 2000",
         "prev step_size=lr change",
         _irprop_plus,
         loss_rose=True,

@@ -1,6 +1,7 @@
-"""Random numbers that are functions of their place, not of what was drawn before: Philox 4x32-10 (Salmon et al., SC 2011).
+"""Random numbers by Philox 4x32-10 (Salmon et al., SC 2011). A number depends on its place in the stream, not on the numbers drawn before.
 
-The seed is the key. Gives the same bits as src/formulas/random.h: each operation on floats is done there too, in the same order.
+The seed is the key. The numbers equal those of src/formulas/random.h bit for bit, because the operations on floats and their order are the
+same.
 """
 
 import math
@@ -43,7 +44,7 @@ _COS_SERIES = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where the random numbers of a pass in training stand: the trainer's seed, its steps so far, and the place of the first row in the
+    """The place of the random numbers of a pass in training: the trainer's seed and step count, and the number of the first row in the
     logical batch."""
 
     seed: int
@@ -52,7 +53,7 @@ class Place:
 
 
 def draws(seed: int, purpose: int, layer: int, count: int, normal: bool, dtype: str) -> list[float]:
-    """The first `count` numbers of a stream: uniform in [0, 1), of 24 bits in float32 and 53 in float64; or standard normal."""
+    """The first `count` numbers of a stream: uniform in [0, 1), with 24 bits in float32 and 53 in float64; or standard normal."""
     uniform = _uniform_float32 if dtype == "float32" else _uniform_float64
     numbers: list[float] = []
     block = 0
@@ -65,8 +66,8 @@ def draws(seed: int, purpose: int, layer: int, count: int, normal: bool, dtype: 
 
 
 def matrix_draws(place: Place, purpose: int, node: int, rows: int, cols: int, normal: bool, dtype: str) -> list[float]:
-    """A number for each element of a node's matrix, row-major; dropout's uniform ones are of 24 bits in both dtypes. A row has as many
-    elements as its columns rounded up to a multiple of 4."""
+    """A number for each element of a node's matrix, row-major. The uniform numbers of dropout have 24 bits in both dtypes. In the stream, a
+    row has cols elements rounded up to a multiple of 4."""
     whole, words = -(-cols // 4) * 4, 2 if normal and dtype == "float64" else 1
     uniform = _uniform_float64 if words == 2 else _uniform_float32
     numbers: list[float] = []
@@ -84,7 +85,7 @@ def matrix_draws(place: Place, purpose: int, node: int, rows: int, cols: int, no
 
 
 def permutation(seed: int, purpose: int, instance: int, n: int) -> "array[int]":
-    """A permutation of 0 .. n - 1: Fisher and Yates's shuffle, the i-th 64 random bits scaled to 0 .. i."""
+    """A permutation of 0 .. n - 1 by the Fisher-Yates shuffle: the i-th 64 random bits are scaled to an index in 0 .. i."""
     order = array("q", range(n))
     for i, bits in zip(range(n - 1, 0, -1), _bits_downwards(seed, purpose, instance, n - 1), strict=True):
         j = bits * (i + 1) >> 64
@@ -93,7 +94,7 @@ def permutation(seed: int, purpose: int, instance: int, n: int) -> "array[int]":
 
 
 def _bits_downwards(seed: int, purpose: int, instance: int, last: int) -> Iterator[int]:
-    """The 64 random bits number `last`, `last` - 1, ..., 1; each block of four words makes two."""
+    """The random 64-bit numbers at positions `last`, `last` - 1, ..., 1 of the stream. A block of four words contains two of them."""
     for block in range(last // 2, -1, -1):
         words = _philox(seed, (block & _WORD, purpose << 24 | block >> 32, instance & _WORD, instance >> 32))
         if 2 * block + 1 <= last:
@@ -103,7 +104,7 @@ def _bits_downwards(seed: int, purpose: int, instance: int, last: int) -> Iterat
 
 
 def _philox(seed: int, counter: Words) -> Words:
-    """Four random words for a counter; multipliers and key increments of the paper's section 4."""
+    """Four random words for a counter. Multipliers and key increments are from section 4 of the paper."""
     key0, key1 = seed & _WORD, seed >> 32
     w0, w1, w2, w3 = counter
     for _ in range(10):
@@ -140,7 +141,7 @@ def _log(x: float) -> float:
 
 
 def _turn(u: float) -> tuple[float, float]:
-    """Cosine and sine of a whole turn times u: the nearest quarter turn is taken off, the rest is at most pi/4."""
+    """Cosine and sine of 2 pi u. The nearest multiple of a quarter turn is subtracted; the rest is from -pi/4 to pi/4."""
     quarter = round(4 * u)
     y = math.tau * (u - quarter * 0.25)
     x = y * y
@@ -150,7 +151,7 @@ def _turn(u: float) -> tuple[float, float]:
 
 
 def _polynomial(x: float, coefficients: Sequence[float]) -> float:
-    """The coefficients, lowest first, times the powers of x: Horner's rule in x^2 on pairs."""
+    """The polynomial with these coefficients, lowest first, by Horner's rule in x^2 on pairs."""
     if len(coefficients) == 1:
         return coefficients[0]
     pair = coefficients[0] + coefficients[1] * x

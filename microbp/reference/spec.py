@@ -1,9 +1,10 @@
-"""Formula specs: `name` or `name(key=value,key=value)`, and the parameter texts that say what a formula takes."""
+"""Formula specs: `name` or `name(key=value,key=value)`, and the parameter texts that list the parameters of a formula."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from .formulas import EVERY_OPTIMIZER, TABLES
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
 _HEXADECIMAL = re.compile(r"[+-]?0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(p[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_DIGITS = 15  # a decimal with so many digits survives the way into a double and back
+_DIGITS = 15  # a decimal with at most 15 digits is the same after a conversion to double and back
 _PARAMETER = re.compile(r"(\w+)=([^\[(]+)([\[(][^\])]+[\])])")
 
 
@@ -40,18 +41,36 @@ def parameters(text: str) -> dict[str, tuple[float, Interval]]:
 
 
 def check_parameter(text: str, name: str, value: float) -> float:
-    """The value, if the parameter text knows the name and admits the value."""
+    """Returns the value. Raises ValueError if the parameter text does not have the name, or the value is out of its range."""
     known = parameters(text)
     if name not in known:
-        raise ValueError(f'unknown parameter "{name}"; the parameters are: {text or "none"}')
+        raise unknown("unknown parameter", name, text.split())
     interval = known[name][1]
     if value not in interval:
-        raise ValueError(f"{name}={number_text(value)} is not in {interval.text}")
+        raise ValueError(f"{name} must be in {interval.text}, not {number_text(value)}")
     return value
 
 
-def parse_number(text: str) -> float:
-    """A decimal with at most 15 significant digits, or a hexadecimal number as float.hex() writes it."""
+def unknown(what: str, word: str, valid: Sequence[str]) -> ValueError:
+    """The error for an unknown word: lists the valid words and suggests the closest one. Compares only the parts before "="."""
+    names = [name.partition("=")[0] for name in valid]
+    closest = min(names, key=lambda name: _distance(word, name), default="")
+    hint = f'; did you mean "{closest}"?' if closest and 3 * _distance(word, closest) <= len(word) else ";"
+    return ValueError(f'{what} "{word}"{hint} valid: {", ".join(valid) or "none"}')
+
+
+def _distance(a: str, b: str) -> int:
+    """How many letters must be inserted, removed or replaced to turn a into b; case does not count (Levenshtein 1966)."""
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a.lower(), 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(b.lower(), 1):
+            before, row[j] = row[j], min(before + (letter != other), row[j - 1] + 1, row[j] + 1)
+    return row[-1]
+
+
+def parse_number(text: str, key: str) -> float:
+    """A decimal with at most 15 significant digits, or a hexadecimal number as float.hex() writes it. key: its name for errors."""
     if _HEXADECIMAL.fullmatch(text):
         try:
             return float.fromhex(text)
@@ -59,7 +78,7 @@ def parse_number(text: str) -> float:
             return math.inf
     if _DECIMAL.fullmatch(text) and len(re.sub(r"e.*|\D", "", text).lstrip("0")) <= _DIGITS:
         return float(text)
-    raise ValueError(f'"{text}" is no number: give a decimal with at most {_DIGITS} digits, or a hexadecimal one (0x1.8p-3)')
+    raise ValueError(f'{key} must be a number, not "{text}": a decimal with at most {_DIGITS} digits, or hexadecimal (0x1.8p-3)')
 
 
 def number_text(value: float) -> str:
@@ -88,17 +107,23 @@ class Spec:
     @classmethod
     def parse(cls, kind: str, text: str) -> Spec:
         name, bracket, inside = text.partition("(")
-        table = TABLES[kind]
-        if name not in table:
-            raise ValueError(f'unknown {kind.replace("_", " ")} "{name}"; there are: {", ".join(table)}')
+        if set(text) & set(" \t\r"):
+            raise ValueError(f'remove the blanks in "{text}"')
+        if name not in TABLES[kind]:
+            raise _unknown_formula(kind, name)
         if bracket and not inside.endswith(")"):
-            raise ValueError(f"the parameters of {name} must end in ')'")
+            raise ValueError(f'"{text}" does not end with ")": add ")", or remove the blanks before it')
         accepted = accepted_parameters(kind, name)
-        values = {key: default for key, (default, _) in parameters(accepted).items()}
+        known, given = parameters(accepted), dict[str, float]()
         for pair in inside[:-1].split(",") if inside[:-1] else ():
             key, _, number = pair.partition("=")
-            values[key] = check_parameter(accepted, key, parse_number(number))
-        return cls(kind, name, values)
+            if key not in known:
+                raise unknown("unknown parameter", key, accepted.split())
+            value = parse_number(number, key)
+            if key in given:
+                raise ValueError(f"{key} is given twice")
+            given[key] = check_parameter(accepted, key, value)
+        return cls(kind, name, {key: given.get(key, default) for key, (default, _) in known.items()})
 
     @property
     def entry(self) -> Any:
@@ -110,7 +135,17 @@ class Spec:
         return f"{self.name}({','.join(f'{key}={number_text(value)}' for key, value in self.values.items())})"
 
 
+def _unknown_formula(kind: str, name: str) -> ValueError:
+    if kind == "activation" and name in TABLES["output_activation"]:
+        loss = next(loss for loss, entry in TABLES["loss"].items() if entry.detail == name)
+        return ValueError(
+            f"{name} is an output activation, not a layer activation: keep the layer linear and use the loss {loss}, which includes it, "
+            f'or write "output N activation={name}"'
+        )
+    return unknown(f"unknown {kind.replace('_', ' ')}", name, list(TABLES[kind]))
+
+
 def accepted_parameters(kind: str, name: str) -> str:
-    """The parameter text of a formula, with what every formula of its kind takes."""
+    """The parameter text of a formula, with the parameter that all formulas of its kind have."""
     text = TABLES[kind][name].parameters
     return f"{text} {EVERY_OPTIMIZER}" if kind == "optimizer" else text

@@ -1,4 +1,4 @@
-"""Training: losses at the outputs, gradients by the chain rule, and an optimizer that sees all parameters as one long vector."""
+"""Training: the losses of the outputs, gradients by the chain rule, and an optimizer over the flat vector of all parameters."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from operator import add
 from typing import Any
 
-from .around import Average, clipped, limit_norms
-from .arrays import buffer, read_integers, read_matrix, several
+from .arrays import buffer, counted, nested_lists, one_hot, read_index, read_integers, read_matrix, read_weights, several, shape_of
 from .autodiff import Matrix, dot, gradients, reachable
+from .clipping import Average, clipped, limit_norms
 from .formulas import TRAINER_SETTINGS, penalty, row_losses
 from .net import Net, Pass, Tensor
 from .random import Place
-from .spec import Interval, Spec, check_parameter, parameters
+from .spec import Interval, Spec, check_parameter, number_text, parameters, unknown
 
-_LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # of the gradients as they stand, and of the last update's
+_LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attribute
 
-Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss by it)
+Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss with respect to it)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to learn from: a matrix for each input and for each output's targets, and a weight for each row."""
+    """Training rows: a matrix for each input, a matrix of targets for each output, and a weight for each row."""
 
     inputs: list[Matrix]
     targets: list[Matrix]
@@ -41,21 +41,22 @@ def _rows(matrix: Matrix, index: Sequence[int]) -> Matrix:
 
 
 class Trainer:
-    """A loss for each output (None: the caller brings its gradient to backward_from), an optimizer, and their state for one net.
+    """The losses of the outputs, an optimizer, and their state for one net. A loss is None if the caller passes its gradient to
+    backward_from.
 
-    `grads` and each of `slots` are flat vectors laid out as the net's parameters. seed: of dropout and noise; None: the net's.
+    `grads` and each of `slots` are flat vectors in the order of the net's parameters. seed: of dropout and noise; None: the net's seed.
     """
 
     def __init__(
         self, net: Net, losses: Sequence[str | None], loss_weights: Sequence[float], optimizer: str, seed: int | None = None
     ) -> None:
-        for what, given in (("losses", losses), ("loss weights", loss_weights)):
+        for what, given in (("losses", losses), ("loss_weights", loss_weights)):
             if len(given) != len(net.graph.outputs):
-                raise ValueError(f"the net has {len(net.graph.outputs)} outputs, but {len(given)} {what} are given")
+                raise ValueError(f"{what} has {counted(len(given), 'item')}, but the net has {counted(len(net.graph.outputs), 'output')}")
         self.net = net
         self.seed = net.seed if seed is None else seed
         self._losses = [None if text is None else Spec.parse("loss", text) for text in losses]
-        self._loss_weights = [_finite(weight, f"loss weight {i}") for i, weight in enumerate(loss_weights)]
+        self._loss_weights = [_finite(weight, f"loss_weights[{i}]") for i, weight in enumerate(loss_weights)]
         self._optimizer = Spec.parse("optimizer", optimizer)
         self._values = dict(self._optimizer.values)
         self._settings = {name: default for name, (default, _) in parameters(TRAINER_SETTINGS).items()}
@@ -68,10 +69,10 @@ class Trainer:
         self._input_grads: list[Matrix] | None = None
         for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
             if loss and loss.entry.targets == "LABELS" and net.graph.nodes[output.node].width < 2:
-                raise ValueError(f"output {i}: {loss} needs at least 2 outputs, one for each class; for one output use bce")
+                raise ValueError(f"output {i} has 1 column, but {loss.name} needs at least 2, one per class; for 1 column use bce")
             if loss:
                 _check_activation(i, output.activation, loss)
-        for loss, output in zip(self._losses, net.graph.outputs):  # the last thing, so that a trainer that is refused changes nothing
+        for loss, output in zip(self._losses, net.graph.outputs):  # last, so that a failed check changes nothing
             if loss:
                 output.activation = loss.entry.detail
 
@@ -93,11 +94,12 @@ class Trainer:
         first_row: int = 0,
         input_grads: bool = False,
     ) -> float:
-        """The gradient without the update; returns the loss. total: the sum of row weights of the whole logical batch (0: of this one)."""
+        """Computes the gradient without an update; returns the loss. total: the sum of the row weights of the whole logical batch (0: of
+        this batch)."""
         if not 0 <= total < math.inf:
-            raise ValueError(f"total={total} is not in [0,inf)")
+            raise ValueError("total must be positive and finite (the sum of all row weights), or 0 (to use the sum of this batch)")
         if first_row < 0:
-            raise ValueError(f"first_row={first_row} is not in [0,inf)")
+            raise ValueError(f"first_row is {first_row}, but must be at least 0")
         batch = self._read_batch(x, y, weight, input_grads)
         self._check_statistics(len(batch.weights))
         divisor = total or _total(batch)
@@ -110,26 +112,26 @@ class Trainer:
         return sum(losses)
 
     def apply(self) -> None:
-        """The update from `grads` as they stand."""
+        """Updates the parameters with the current `grads`."""
         self._check_gradients(self.grads)
         self._update()
 
-    # ---- a step in parts, for a loss of the caller's own ----
+    # ---- a step in parts, for a custom loss ----
 
     def forward(self, x: Any) -> list[memoryview]:
-        """The raw outputs, in training."""
+        """Runs a forward pass in training; returns the raw outputs."""
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
         self._check_statistics(_check_rows(inputs))
         self._pass = self.net.forward(inputs, self._place(0))
         return [buffer(output, self.net.format) for output in self._pass.outputs]
 
     def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
-        """Backward from the gradient by each raw output of the last forward."""
+        """Runs the backward pass of the last `forward`, from the gradients with respect to its raw outputs."""
         if self._pass is None:
-            raise ValueError("backward_from needs a forward(x) before it")
+            raise ValueError("the outputs have no values: call forward first")
         outputs = self._pass.outputs
         if len(gradients) != len(outputs):
-            raise ValueError(f"the net has {len(outputs)} outputs, but {len(gradients)} gradients are given")
+            raise ValueError(f"gradients has {counted(len(gradients), 'array')}, but the net has {counted(len(outputs), 'output')}")
         read = [read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows) for i, (g, o) in enumerate(zip(gradients, outputs))]
         ends = [(output, g.data) for output, g in zip(outputs, read)]
         found = self._gradients(self._pass, ends, accumulate, share=0.0 if accumulate else 1.0)
@@ -137,7 +139,7 @@ class Trainer:
         self._prepare_statistics(self._pass, accumulate)
         self._loss = math.nan
 
-    # ---- loops and other questions ----
+    # ---- evaluation and epochs ----
 
     def evaluate(self, x: Any, y: Any, weight: Any = None) -> float:
         """The loss of a batch of any size, in inference."""
@@ -146,13 +148,13 @@ class Trainer:
         return sum(losses)
 
     def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None) -> float:
-        """A step for each `batch_rows` rows of `index` (None: all in order); lr: a rate for each step, or None: the
-        trainer's own, which stays as it is in both cases. stop: a function, asked now and then; True ends the epoch.
+        """One step for each `batch_rows` rows of `index` (None: all rows, in order). lr: a learning rate for each step; None: the trainer's
+        "lr" for all steps. "lr" itself does not change. stop: a function that is called after each step; the epoch ends if it returns True.
 
-        Returns the weighted mean loss of the rows as they were trained.
+        Returns the weighted mean of the row losses, each computed in the step that trains on the row.
         """
         data = self._read_batch(x, y, weight)
-        batches = list(_batches(_read_index(index, len(data.weights)), batch_rows))
+        batches = list(_batches(read_index(index, len(data.weights)), batch_rows))
         self._check_statistics(len(batches[-1]))
         rates = self._read_rates(lr, len(batches))
         own_lr = self._values["lr"]
@@ -175,47 +177,55 @@ class Trainer:
         return loss / total
 
     def input_grads(self) -> list[memoryview]:
-        """The gradient by each input, of the last backward with input_grads=True."""
+        """The gradients with respect to the inputs, of the last backward with input_grads=True."""
         if self._input_grads is None:
-            raise ValueError("there are no input gradients: call backward with input_grads=True")
+            raise ValueError("input 0 has no gradient: call backward with input_grads=1 first")
         return [buffer(gradient, self.net.format) for gradient in self._input_grads]
 
     # ---- settings and state ----
 
     def get(self, name: str) -> float:
-        """A parameter of the optimizer, or a limit of the gradients that it sees; or "loss", of the gradients as they stand, or
-        "last_loss", of the last update's; NaN: not known."""
+        """A parameter of the optimizer, or a limit for gradient clipping, by name. "loss": the loss of the current gradients; "last_loss":
+        the loss of the gradients of the last update; both are NaN if unknown."""
         if name in _LOSSES:
             return getattr(self, _LOSSES[name])
         values = self._values | self._settings
         if name not in values:
-            raise ValueError(f'unknown parameter "{name}"; the parameters are: {", ".join(values)}')
+            raise self._unknown(name)
         return values[name]
 
+    def _unknown(self, name: str) -> ValueError:
+        valid = f"{self._optimizer.entry.parameters} {TRAINER_SETTINGS} loss last_loss"
+        return unknown(f"a trainer with {self._optimizer.name} has no parameter", name, valid.split())
+
     def set(self, name: str, value: float) -> None:
-        """Changes what `get` tells; decay_bias is chosen when the trainer is made."""
+        """Sets a value that `get` returns, except decay_bias, which cannot be changed."""
         if name in _LOSSES:
             setattr(self, _LOSSES[name], float(value))
             return
         if name in self._settings:
             self._settings[name] = check_parameter(TRAINER_SETTINGS, name, float(value))
             return
+        if name == "decay_bias":
+            raise ValueError('decay_bias cannot be changed: create a trainer with it, such as "adam(decay_bias=1)"')
+        if name not in self._values:
+            raise self._unknown(name)
         self._values[name] = check_parameter(self._optimizer.entry.parameters, name, float(value))
 
     @property
     def steps(self) -> int:
-        """Updates so far; set together with the slots it restores an earlier state. Setting forgets the losses."""
+        """The number of updates so far. Setting it resets both losses to NaN. To restore an earlier state, also write the slots."""
         return self._steps
 
     @steps.setter
     def steps(self, steps: int) -> None:
         if steps < 0:
-            raise ValueError(f"steps={steps} is not in [0,inf)")
+            raise ValueError(f"steps is {steps}, but must be at least 0")
         self._steps = int(steps)
         self._loss = self._last_loss = math.nan
 
     def reset(self) -> None:
-        """Gradients and average of zero, slots as at the start, no updates."""
+        """Zeroes gradients and average, and resets slots, step count and losses."""
         _copy(self.grads, self._zeros())
         if self._average:
             _copy(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
@@ -230,23 +240,24 @@ class Trainer:
     # ---- the average of [parameters, buffers] ----
 
     def set_average(self, decay: float, start: int, every: int) -> None:
-        """Averages the states after the updates start, start + every, ...; decay=1: all count the same."""
+        """Keeps an average of the states after the updates start, start + every, ... decay=1: all states have the same weight."""
         if not 0 <= decay <= 1:
-            raise ValueError(f"the average's decay={decay} is not in [0,1]")
-        if start < 0 or every < 1:
-            raise ValueError(f"start={start} must be at least 0, and every={every} at least 1")
+            raise ValueError(f"decay must be in [0,1], not {number_text(decay)}")
+        for name, value, least in (("start", start, 0), ("every", every, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}, but must be at least {least}")
         first = start if start > self._steps else self._steps - (self._steps - start) % every + every
         size = len(self.net.params) + len(self.net.buffers)
         self._average = Average(array(self.net.format, [0.0] * size), float(decay), first, every)
 
     @property
     def average(self) -> array | None:
-        """The average: parameters, then buffers."""
+        """The average: parameters, then buffers; None if there is none."""
         return self._average.vector if self._average else None
 
     @property
     def average_count(self) -> int:
-        """Of how many states it is."""
+        """The number of states in the average."""
         return self._average.count(self._steps) if self._average else 0
 
     # ---- reading ----
@@ -256,21 +267,26 @@ class Trainer:
 
     def _read_batch(self, x: Any, y: Any, weight: Any, wanted: bool = False) -> Batch:
         if None in self._losses:
-            raise ValueError(f"output {self._losses.index(None)} has no loss: use forward and backward_from")
+            hint = "use forward, and backward_from with a gradient that you compute"
+            raise ValueError(f"output {self._losses.index(None)} has no loss: {hint}")
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted)
         rows = _check_rows(inputs)
         ys = several(y, len(self._losses), "y")
         targets = [self._read_targets(i, target, rows) for i, target in enumerate(ys)]
-        return Batch(inputs, targets, _read_weights(weight, rows))
+        return Batch(inputs, targets, read_weights(weight, rows))
 
     def _read_targets(self, i: int, y: Any, rows: int) -> Matrix:
-        loss, cols = self._losses[i].entry, self.net.graph.nodes[self.net.graph.outputs[i].node].width
-        what = f"y {i}"
-        labels = read_integers(y, what) if loss.targets == "LABELS" else None
-        if labels is not None:
-            return _one_hot(labels, rows, cols, what)
+        loss, cols = self._losses[i], self.net.graph.nodes[self.net.graph.outputs[i].node].width
+        what = f"target {i}"
+        if loss.entry.targets == "LABELS":
+            labels = read_integers(y, what)
+            if labels is not None:
+                return one_hot(labels, rows, cols, what)
+            if shape_of(nested_lists(y), what) in ((rows,), (rows, 1)):
+                needed = f"integer labels, or {cols} probabilities per row"
+                raise ValueError(f"{what} has labels that are not integers, but {loss.name} needs {needed}")
         targets = read_matrix(y, cols, self.net.format, what, rows)
-        _check_targets(targets, loss.targets, what)
+        _check_targets(targets, loss, what)
         return targets
 
     def _read_rates(self, lr: Any, steps: int) -> list[float]:
@@ -285,8 +301,8 @@ class Trainer:
         return Place(self.seed, self._steps, first_row)
 
     def _forward_loss(self, batch: Batch, total: float, training: Place | None) -> tuple[list[float], Pass, Ends]:
-        """Each output's part of the batch loss, the forward pass, and where the backward pass starts: at the row losses, each of
-        which counts loss weight x row weight / total."""
+        """The loss of each output, the forward pass, and where the backward pass starts: the row losses, with the derivatives
+        loss weight x row weight / total."""
         result = self.net.forward(batch.inputs, training)
         losses, ends = [], []
         for loss, loss_weight, output, target in zip(self._losses, self._loss_weights, result.outputs, batch.targets):
@@ -310,11 +326,11 @@ class Trainer:
     def _check_losses(self, losses: list[float]) -> None:
         for i, (spec, loss) in enumerate(zip(self._losses, losses)):
             if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss of output {i} ({spec}) is {loss}")
+                raise FloatingPointError(f"the loss of output {i} ({spec}) is {loss}, not a finite number")
 
     def _gradients(self, result: Pass, ends: Ends, accumulate: bool, share: float) -> tuple[array, list[list[float]]]:
-        """The flat gradient, on top of `grads` if accumulate and 0 for frozen layers, and the gradients by the inputs. The penalties are
-        further ends, each of whose weights counts `share`."""
+        """The flat gradient, and the gradients with respect to the inputs. accumulate: adds self.grads. Frozen layers get 0.
+        The gradient includes that of the penalties, times `share`."""
         penalties = self._penalties(result, reachable(end for end, _ in ends))
         ends = ends + [(end, [share] * len(end.data)) for end in penalties]
         found = gradients(ends, result.tensors + result.inputs)
@@ -326,7 +342,7 @@ class Trainer:
         return flat, found[len(result.tensors) :]
 
     def _penalties(self, result: Pass, reached: Set[Matrix]) -> list[Matrix]:
-        """Those of the weights that the loss depends on."""
+        """The penalties of the weights that the loss depends on."""
         found = []
         for tensor, matrix in zip(self.net.layout, result.tensors):
             settings = self.net.graph.layers[tensor.layer].settings
@@ -340,15 +356,16 @@ class Trainer:
                 raise FloatingPointError(f"the gradient of layer {tensor.layer} ({tensor.name}) is not finite")
 
     def _store_gradients(self, result: Pass, found: tuple[array, list[list[float]]], input_grads: bool) -> None:
-        flat, by_inputs = found
+        flat, inputs = found
         _copy(self.grads, flat)
-        self._input_grads = [Matrix(x.rows, x.cols, g) for x, g in zip(result.inputs, by_inputs)] if input_grads else None
+        self._input_grads = [Matrix(x.rows, x.cols, g) for x, g in zip(result.inputs, inputs)] if input_grads else None
 
     def _is_frozen(self, tensor: Tensor) -> bool:
         return self.net.graph.layers[tensor.layer].frozen
 
     def _update(self) -> None:
-        """One optimizer step on every parameter that is not frozen. Weight decay acts on weights, and with decay_bias=1 on all."""
+        """One optimizer step for all parameters that are not frozen. Weight decay acts on weights, and with decay_bias=1 on all
+        parameters."""
         hyper = dict(self._values)
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
         if self._optimizer.entry.loss_rose:
@@ -367,10 +384,10 @@ class Trainer:
         self._steps += 1
         self._last_loss, self._loss = self._loss, math.nan
         if self._average:
-            self._average.see(self._steps, self.net.params + self.net.buffers)
+            self._average.update(self._steps, self.net.params + self.net.buffers)
 
     def _updated(self, tensor: Tensor, grads: list[float], decay: float, hyper: dict[str, float]) -> list[list[float]]:
-        """A tensor's new parameters and slots."""
+        """The new parameters and slots of a tensor."""
         entry, t = self._optimizer.entry, self._steps + 1
         params, *slots = (vector[tensor.place].tolist() for vector in (self.net.params, *self.slots.values()))
         start = [p - hyper["lr"] * decay * p if entry.decay == "decoupled" else p for p in params]
@@ -384,13 +401,13 @@ class Trainer:
     # ---- running statistics ----
 
     def _check_statistics(self, rows: int) -> None:
-        moving = [node.layer for node in self.net.graph.nodes if node.kind == "batch_norm" and not node.layer.frozen]
-        if rows == 1 and moving:
-            needs = f"batch_norm (layer {moving[0].name}) needs at least 2 rows in training"
+        updated = [node.layer for node in self.net.graph.nodes if node.kind == "batch_norm" and not node.layer.frozen]
+        if rows == 1 and updated:
+            needs = f"batch_norm (layer {updated[0].name}) needs at least 2 rows in training"
             raise ValueError(f"{needs}; choose a batch size that leaves no single row")
 
     def _prepare_statistics(self, result: Pass, accumulate: bool) -> None:
-        """What the running statistics become by this pass; accumulate: on top of those that wait for the next update."""
+        """Computes the running statistics after the next update. accumulate: starts from the pending ones, if there are any."""
         if not accumulate or self._pending is None:
             self._pending = self.net.buffers[:]
         places = {(tensor.layer, tensor.name): tensor.place for tensor in self.net.buffer_layout}
@@ -410,14 +427,14 @@ class Trainer:
 
 
 def trusted(params: list[float], direction: list[float], lr: float) -> list[float]:
-    """A tensor less lr times the direction made as long as the tensor; with its own length where one of the two is 0."""
-    long, of_direction = math.hypot(*params), math.hypot(*direction)
-    ratio = long / of_direction if long and of_direction else 1.0
+    """p - lr |p| / |d| d for a tensor p and its direction d; p - lr d if one of the norms is 0."""
+    norm, direction_norm = math.hypot(*params), math.hypot(*direction)
+    ratio = norm / direction_norm if norm and direction_norm else 1.0
     return [p - lr * ratio * d for p, d in zip(params, direction)]
 
 
 def _copy(vector: array, values: array) -> None:
-    """An empty array would take even an empty slice for a resize, which its views forbid."""
+    """Copies the values into the vector. Skips empty vectors: a slice assignment to one counts as a resize, which a view of it forbids."""
     if values:
         vector[:] = values
 
@@ -426,74 +443,51 @@ def _copy(vector: array, values: array) -> None:
 
 
 def _check_activation(i: int, chosen: str | None, loss: Spec) -> None:
-    """Refuses a loss that implies another output activation than the one that is chosen."""
+    """Raises ValueError if the loss implies a different output activation than the chosen one."""
     implied = loss.entry.detail
     if chosen not in (None, implied):
         raise ValueError(
-            f"output {i} has the activation {chosen}, but the loss {loss.name} implies {implied}; to change what predictions mean: "
+            f"output {i} has the activation {chosen}, but the loss {loss.name} needs {implied}; to change it, call "
             f'net.set_output({i}, "{implied}")'
         )
 
 
 def _finite(value: float, what: str) -> float:
     if not math.isfinite(value):
-        raise ValueError(f"{what} is {value}, not a finite number")
+        raise ValueError(f"{what} is not finite")
     return float(value)
 
 
 def _check_rows(inputs: list[Matrix]) -> int:
     if inputs[0].rows == 0:
-        raise ValueError("x has 0 rows; training needs at least 1")
+        raise ValueError("the batch has 0 rows, but needs at least 1")
     return inputs[0].rows
 
 
-def _check_targets(targets: Matrix, allowed: str, what: str) -> None:
-    """allowed: as in formulas.Loss; what is no label is a probability. NaN passes: the loss will be NaN, and refused."""
-    interval = Interval.parse({"SIGNS": "[-1,1]", "LABELS": "[0,1]"}.get(allowed, allowed))
-    right = "-1 or +1" if allowed == "SIGNS" else f"in {interval.text}"
+def _check_targets(targets: Matrix, loss: Spec, what: str) -> None:
+    """Raises ValueError for targets that the loss does not accept. Targets of a "LABELS" loss are probabilities here. NaN passes: it makes
+    the loss NaN, which raises FloatingPointError."""
+    signs = loss.entry.targets == "SIGNS"
+    interval = Interval.parse({"SIGNS": "[-1,1]", "LABELS": "[0,1]"}.get(loss.entry.targets, loss.entry.targets))
+    if (interval.low, interval.high) == (-math.inf, math.inf):  # infinite targets pass too: they make the loss infinite
+        return
+    valid = "{-1, 1}" if signs else interval.text
     for r, row in enumerate(targets.row_list()):
-        for value in row:
-            wrong = value not in interval or (allowed == "SIGNS" and abs(value) != 1)
+        for j, value in enumerate(row):
+            wrong = value not in interval or (signs and abs(value) != 1)
             if wrong and not math.isnan(value):
-                raise ValueError(f"{what}, row {r}: target {value} is not {right}")
-
-
-def _one_hot(labels: list[int], rows: int, cols: int, what: str) -> Matrix:
-    if len(labels) != rows:
-        raise ValueError(f"{what} has {len(labels)} labels, but x has {rows} rows")
-    for r, label in enumerate(labels):
-        if not 0 <= label < cols:
-            raise ValueError(f"{what}, row {r}: label {label} is not in 0 to {cols - 1}")
-    return Matrix(rows, cols, [float(j == label) for label in labels for j in range(cols)])
-
-
-def _read_weights(weight: Any, rows: int) -> list[float]:
-    if weight is None:
-        return [1.0] * rows
-    return read_matrix(weight, 1, "d", "weight", rows).data
+                raise ValueError(f"{what}, row {r}, column {j} is {value:.8g}, but {loss.name} needs values in {valid}")
 
 
 def _total(batch: Batch) -> float:
     total = sum(batch.weights)
     if not 0 < total < math.inf:
-        raise ValueError(f"the row weights sum to {total}; they must be finite and their sum above 0")
+        raise ValueError(f"the row weights of a batch sum to {total:.8g}, but the sum must be finite and above 0")
     return total
-
-
-def _read_index(index: Any, rows: int) -> Sequence[int]:
-    if index is None:
-        return range(rows)
-    numbers = read_integers(index, "index")
-    if not numbers:
-        raise ValueError("index must hold row numbers, whole and at least one")
-    for number in numbers:
-        if not 0 <= number < rows:
-            raise ValueError(f"index holds row {number}, but x has rows 0 to {rows - 1}")
-    return numbers
 
 
 def _batches(index: Sequence[int], batch_rows: int) -> Iterator[Sequence[int]]:
     if batch_rows < 1:
-        raise ValueError(f"batch_rows={batch_rows} is not at least 1")
+        raise ValueError(f"batch_rows is {batch_rows}, but must be at least 1")
     for first in range(0, len(index), batch_rows):
         yield index[first : first + batch_rows]

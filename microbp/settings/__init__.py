@@ -1,1 +1,1 @@
-"""Frozen settings: optimizers, schedules, averages, metrics."""
+"""Immutable settings: optimizers, schedules, averages, metrics."""

@@ -1,4 +1,4 @@
-"""Averages of the parameters along the way: frozen settings. The average itself belongs to the trainer."""
+"""Averages of the parameters during training: immutable settings. The average itself is in the trainer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .base import Settings
 
 
 class Average(Settings):
-    """What every average's settings offer."""
+    """The base class of averages."""
 
     @property
     def rule(self) -> tuple[float, int, int]:
-        """(decay, start, every) as the backends take them."""
+        """The arguments (decay, start, every) for the backend."""
         raise NotImplementedError
 
 
@@ -23,7 +23,7 @@ class EMA(Average):
     It starts as a copy of the parameters after the first update (Polyak & Juditsky 1992; Tarvainen & Valpola 2017).
     `Trainer.averaged()` is the network with the averaged parameters, `Trainer.average_params` their flat view.
 
-    decay: how much of the average an update keeps, in [0, 1); 0.999 by default. It looks back over about 1 / (1 - decay) updates.
+    decay: the fraction of the average that an update keeps, in [0, 1); 0.999 by default. The average covers about 1 / (1 - decay) updates.
 
     PyTorch: torch.optim.swa_utils.get_ema_multi_avg_fn(decay).
 
@@ -41,16 +41,16 @@ class EMA(Average):
 
 
 class SWA(Average):
-    """Stochastic weight averaging (Izmailov et al. 2018, equation 2): the mean of the parameters after the updates number start,
-    start + every, start + 2 every, ....
+    """Stochastic weight averaging (Izmailov et al. 2018, equation 2): the mean of the parameters after updates start, start + every,
+    start + 2 * every and so on.
 
-    n rows in batches of b are s = ceil(n / b) updates per epoch: SWA(start=10 * s, every=s) averages the ends of epochs from the 10th on.
-    `Trainer.averaged()` is the network with the averaged parameters, `Trainer.average_params` their flat view.
+    An epoch of n rows in batches of b has s = ceil(n / b) updates. SWA(start=10 * s, every=s) averages the parameters at the end of each
+    epoch from the 10th on. `Trainer.averaged()` is the network with the averaged parameters, `Trainer.average_params` their flat view.
 
-    start: the first update that counts, as `Trainer.steps` counts them, at least 0; 0 by default.
-    every: updates from one that counts to the next, at least 1; 1 by default.
+    start: the first update to average, as counted by `Trainer.steps`, at least 0; 0 by default.
+    every: the number of updates between two averaged states, at least 1; 1 by default.
 
-    PyTorch: torch.optim.swa_utils.AveragedModel, which the user updates after the epochs that count.
+    PyTorch: torch.optim.swa_utils.AveragedModel, where the user calls update_parameters after each epoch to average.
 
     >>> t = bp.Trainer(bp.mlp([2, 8, 1], seed=0), loss="mse", optimizer="adam", average=bp.SWA(start=4, every=2))
     >>> history = t.fit(np.ones((20, 2)), np.ones(20), epochs=10, batch_size=10)

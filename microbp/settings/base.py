@@ -1,4 +1,4 @@
-"""The base class of all settings: fields checked by their annotations, frozen values, and a repr of what was chosen."""
+"""The base class of all settings: fields checked by their annotations, immutable values, and a repr without defaults."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, fields
 from inspect import Parameter, Signature
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, dataclass_transform, get_args, get_origin, get_type_hints
 
+from ..core.attributes import Quiet
 from ..core.checks import Check, flag, floating, one_of, or_none, string
 
 _with_fields = dataclass(init=False, repr=False, eq=False)  # gives a class its fields, but no methods
 
 
 class _ClassSignature:
-    """The constructor's signature, from the fields; made when `help` or a constructor asks, so that classes stay quick to create."""
+    """The constructor's signature, from the fields. It is created on first access, so that importing the classes is fast."""
 
     def __get__(self, instance: object, owner: Any) -> Signature:
         return _signature(owner)
 
 
 @dataclass_transform(frozen_default=True)
-class Settings:
-    """A frozen dataclass whose fields are checked and converted as their annotations say.
+class Settings(metaclass=Quiet):
+    """A frozen dataclass whose fields are checked and converted by their annotations.
 
-    `Annotated[type, check]` names the check, `Literal[...]` the valid values; `bool`, `float` and `str` are checked as such, and
-    `... | None` takes None too. Other annotations check nothing. Subclasses need no decorator; they may define `__post_init__` for what
-    concerns several fields.
+    `Annotated[type, check]` names the check, `Literal[...]` the valid values; `bool`, `float` and `str` are checked too, and `... | None`
+    also accepts None. Values of other annotations are not checked. Subclasses need no decorator; they may define `__post_init__` to check
+    several fields together.
 
-    dataclass() would compile methods for each class, which takes longer than to import all the rest; here classes share them.
+    dataclass() would compile methods for each class, which takes longer than all other imports together; here the classes share them.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -37,25 +38,25 @@ class Settings:
         _with_fields(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kind: Any = type(self)  # mypy takes no class that defines __hash__ for a key of a cache
+        kind: Any = type(self)  # Any: mypy does not accept a class that defines __hash__ as an argument of a cached function
         name, signature = kind.__name__, _signature(kind)
         try:
             given = signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{name}: {error}; its settings are {', '.join(signature.parameters)}") from None
+            raise TypeError(f"{name}: {error}; {name} has the settings {', '.join(signature.parameters)}") from None
         given.apply_defaults()
         checks = _checks(kind)
         vars(self).update({key: checks[key](f"{name}: {key}", value) for key, value in given.arguments.items()})
         self.__post_init__()
 
     def __post_init__(self) -> None:
-        """Checks what concerns several fields."""
+        """Checks several fields together."""
 
     def __setattr__(self, key: str, value: object) -> NoReturn:
-        raise FrozenInstanceError(f"{type(self).__name__} is frozen: make another one, for example with dataclasses.replace")
+        raise FrozenInstanceError(f"{type(self).__name__} cannot be changed; make a new one, for example with dataclasses.replace")
 
     def __delattr__(self, key: str) -> NoReturn:
-        raise FrozenInstanceError(f"{type(self).__name__} is frozen: {key!r} cannot be deleted")
+        raise FrozenInstanceError(f"{type(self).__name__} cannot be changed: {key!r} cannot be deleted")
 
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
@@ -64,7 +65,7 @@ class Settings:
         return hash((type(self), *vars(self).values()))
 
     def __repr__(self) -> str:
-        """The fields that have no default, and those that differ from it."""
+        """The class name with the fields that differ from their defaults or have no default."""
         defaults = {field.name: field.default for field in fields(self)}
         chosen = [f"{key}={value!r}" for key, value in vars(self).items() if value != defaults[key]]
         return f"{type(self).__name__}({', '.join(chosen)})"
@@ -86,13 +87,13 @@ _PLAIN: dict[Any, Check] = {bool: flag, float: floating, str: string}
 
 @functools.cache
 def _checks(kind: type[Settings]) -> dict[str, Check]:
-    """What each field must be."""
+    """The check of each field."""
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: _check(hints[field.name]) for field in fields(kind)}
 
 
 def _check(hint: Any) -> Check:
-    """What an annotation says."""
+    """The check for an annotation."""
     if hint in _PLAIN:
         return _PLAIN[hint]
     if get_origin(hint) is Annotated:

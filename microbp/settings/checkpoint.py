@@ -1,4 +1,4 @@
-"""When fit saves its trainer, and where: frozen settings."""
+"""When and where fit saves its trainer: immutable settings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from ..core.checks import whole_number
+from ..core.text import brief
 from .base import Settings
 
 
 def _path(what: str, value: Any) -> str | os.PathLike[str]:
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise TypeError(f'{what} must be a path such as "run.safetensors", not {value!r}')
+        raise TypeError(f'{what} must be a path such as "run.safetensors", not {brief(value)}')
     return value
 
 
@@ -20,18 +21,19 @@ def _interval(what: str, value: Any) -> int | timedelta:
     if not isinstance(value, timedelta):
         return whole_number(value, what)
     if value <= timedelta():
-        raise ValueError(f"{what} must be a time above 0, not {value!r}")
+        raise ValueError(f"{what} must be a positive time, not {brief(value)}")
     return value
 
 
 class Checkpoint(Settings):
-    """Where `Trainer.fit` saves the trainer while it runs, and how often. It also saves at the end and when it is interrupted.
+    """Where and how often `Trainer.fit` saves the trainer. It also saves at the end, and when it is interrupted.
 
-    path: the file, which each save replaces as a whole.
-    every: a number of epochs, at least 1; or a time above 0, a datetime.timedelta, that passes between two saves. Saves come after epochs.
+    path: the file; each save replaces it, all or nothing.
+    every: the number of epochs between saves, at least 1; or a positive datetime.timedelta: then fit saves after the first epoch that
+    ends at least this time after the last save.
 
-    After a crash, load the trainer and fit it for the epochs that are left, with the same arguments and `schedule=t.schedule`: the result
-    is that of one fit, bit for bit.
+    After a crash, load the trainer and fit it for the remaining epochs, with the same arguments and `schedule=t.schedule`: the result is
+    the same, bit for bit, as without the crash.
 
     >>> bp.Checkpoint("run.safetensors", every=5)
     Checkpoint(path='run.safetensors', every=5)

@@ -1,7 +1,7 @@
-"""Optimizers: frozen settings. Their state belongs to the trainer.
+"""Optimizers: immutable settings. Their state is in the trainer.
 
-Names and defaults are PyTorch's where it has them. In the formulas of the docstrings, p is a parameter, g its gradient, t the number of the
-step from 1 on; `a <- b` gives a its new value; all is done for each parameter by itself.
+Names and defaults are those of PyTorch, if it has them. In the formulas of the docstrings, p is a parameter, g its gradient, and t the
+number of the step, starting at 1; `a <- b` assigns b to a. Each parameter is updated independently of the others, except in Lamb.
 """
 
 from __future__ import annotations
@@ -10,34 +10,37 @@ import inspect
 from dataclasses import fields
 from typing import Annotated, Literal
 
-from ..core.checks import two
-from ..core.specs import Listing, OptimizerSpec, table
+from ..core.checks import real, two
+from ..core.specs import OptimizerSpec, described, table
+from ..core.text import brief
 from .base import Settings
 
-# Settings of two numbers, and the row's parameters that they are.
+# Settings that are pairs, and the two parameter names in the backend's table.
 _PAIRS = {"betas": ("beta1", "beta2"), "etas": ("eta_minus", "eta_plus"), "step_sizes": ("step_min", "step_max")}
 
 Betas = Annotated[tuple[float, float], two((0.9, 0.999))]
 
-# What settings mean, where a class says nothing else.
+# The meaning of settings, for classes whose docstring does not explain them.
 _MEANINGS = {
-    "lr": "the learning rate, in [0, inf); {} by default. `Trainer.lr`, and a schedule of fit, may change it at any time.",
-    "betas": "the shares of the running means m and v that a step keeps, both in [0, 1); {} by default. A mean looks back over about\n"
+    "lr": "the learning rate, in [0, inf); {} by default. `Trainer.lr` and a schedule of fit can change it at any time.",
+    "betas": "the fractions of the running means m and v that a step keeps, both in [0, 1); {} by default. A mean covers about\n"
     "1 / (1 - beta) steps.",
-    "eps": "keeps the divisor from being 0, in (0, inf); {} by default.",
+    "eps": "keeps the divisor above 0, in (0, inf); {} by default.",
     "weight_decay": "pulls weights towards 0, in [0, inf); {} by default. It is an L2 penalty: g <- g + weight_decay p.",
-    "decay_bias": "{} by default: weight_decay acts on weights only. True: on biases, and on the scales and shifts of norms, too, as in\n"
+    "decay_bias": "{} by default: weight_decay applies to weights only. True: also to biases and to the scales and shifts of norms, as in\n"
     "PyTorch.",
 }
 
 
 class Optimizer(Settings):
-    """What the settings of all optimizers, bp.Adam(lr=0.01), bp.SGD(lr=0.1, momentum=0.9), ..., have in common.
+    """The base class of optimizers: bp.Adam(lr=0.01), bp.SGD(lr=0.1, momentum=0.9), ...
 
-    A name stands for the defaults, as in Trainer(net, loss="mse", optimizer="adam"), and may be followed by parameters, as in
-    "adam(lr=0.01)". The list below has all names, with their parameters and the defaults of these. In it, p is a parameter of the
-    network, g its gradient, which weight_decay p is added to unless the line says otherwise, and t the number of the step from 1 on.
-    state is what `Trainer.state` holds; it starts at 0, or at the parameter after "=". "rprop" is another name of irprop_minus.
+    A lower-case name such as "adam" uses the default settings: Trainer(net, loss="mse", optimizer="adam"). Text may set parameters:
+    "adam(lr=0.01)". In text, betas are beta1 and beta2, and variants have names such as "adam_amsgrad".
+
+    The list below has every optimizer, with its settings and their defaults, its formula under the defaults, and its state, which
+    `Trainer.state` contains. Here p is a parameter of the network, g its gradient (with weight_decay p added, unless noted), and t the
+    number of the step, starting at 1. State starts at 0, or at the setting after "=". help(bp.Adam) explains the settings of Adam.
 
     >>> bp.Adam(lr=0.01)
     Adam(lr=0.01)
@@ -47,7 +50,7 @@ class Optimizer(Settings):
     """
 
     def __init_subclass__(cls) -> None:
-        """Adds to the docstring, before its words about PyTorch, what the settings mean that it says nothing about."""
+        """Adds the meanings of settings that the docstring does not explain, before its paragraph about PyTorch."""
         super().__init_subclass__()
         text, peer, rest = inspect.cleandoc(cls.__doc__ or "").partition("\n\nPyTorch")
         open_ones = {field.name: field.default for field in fields(cls) if f"\n{field.name}: " not in text}
@@ -56,7 +59,7 @@ class Optimizer(Settings):
 
     @property
     def spec(self) -> OptimizerSpec:
-        """The row of the backend's table that these settings mean, with its parameters."""
+        """These settings as an entry of the backend's table of optimizers."""
         row = self._row()
         valid = table("optimizer")[row].parameters
         return OptimizerSpec(row, **{name: value for name, value in self._numbers().items() if name in valid})
@@ -65,17 +68,36 @@ class Optimizer(Settings):
         return type(self).__name__.lower()
 
     def _numbers(self) -> dict[str, float]:
-        """The settings by the names of the row's parameters, and those that choose the row."""
+        """The settings, named like the parameters of the table. Also contains the settings that choose the row."""
         numbers: dict[str, float] = {}
         for name, value in vars(self).items():
             numbers |= zip(_PAIRS[name], value, strict=True) if name in _PAIRS else {name: value}
         return numbers
 
     def __post_init__(self) -> None:
-        _ = self.spec  # building it checks every value
+        valid = table("optimizer")[self._row()].parameters
+        for name, value in self._numbers().items():
+            if name in valid:
+                real(valid[name].text)(f"{type(self).__name__}: {name}", value)
 
 
-Optimizer.__doc__ = Listing(Optimizer.__doc__, "optimizer")  # type: ignore[assignment]  # it is read as a text
+class _Overview:
+    """A docstring that ends with a list of all optimizers; the list is written when the docstring is read."""
+
+    def __init__(self, text: str | None) -> None:
+        self.text = inspect.cleandoc(text or "")
+
+    def __get__(self, instance: object, owner: type) -> str:
+        lines = [self.text]
+        for one in globals().values():
+            if isinstance(one, type) and issubclass(one, Optimizer) and one is not Optimizer:
+                row = table("optimizer")[one().spec.name]
+                settings = ", ".join(f"{field.name}={field.default!r}" for field in fields(one))
+                lines += described(f"{one.__name__}({settings})", row.meaning, row.detail and f"state: {', '.join(row.detail.split())}")
+        return "\n".join(lines)
+
+
+Optimizer.__doc__ = _Overview(Optimizer.__doc__)  # type: ignore[assignment]  # its __get__ returns a string
 
 
 # ---- gradient descent and momentum ----
@@ -84,11 +106,11 @@ Optimizer.__doc__ = Listing(Optimizer.__doc__, "optimizer")  # type: ignore[assi
 class SGD(Optimizer):
     """Stochastic gradient descent: p <- p - lr g.
 
-    With a momentum (Polyak 1964) v <- momentum v + g and p <- p - lr v, v starting from 0; with nesterov=True
-    p <- p - lr (g + momentum v) (Nesterov 1983; Sutskever et al. 2013, section 2, with lr taken out of v).
+    With momentum (Polyak 1964): v <- momentum v + g, p <- p - lr v, where v starts at 0. With nesterov=True:
+    p <- p - lr (g + momentum v) (Nesterov 1983; Sutskever et al. 2013, section 2, but with lr outside of v).
 
-    momentum: the share of v that a step keeps, in [0, 1); 0.0 by default.
-    nesterov: False by default; True needs a momentum.
+    momentum: the fraction of v that a step keeps, in [0, 1); 0.0 by default.
+    nesterov: False by default; True needs momentum > 0.
 
     PyTorch: torch.optim.SGD, without its dampening.
 
@@ -104,20 +126,20 @@ class SGD(Optimizer):
 
     def _row(self) -> str:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("SGD: nesterov=True needs a momentum, for example momentum=0.9")
+            raise ValueError("SGD: nesterov=True needs momentum > 0, for example momentum=0.9")
         return "sgd" if self.momentum == 0 else "sgd_nesterov" if self.nesterov else "sgd_momentum"
 
 
 class Momentum(Optimizer):
-    """Momentum with the rate inside of the velocity: v <- momentum v - lr g, p <- p + v (Rumelhart et al. 1986), v starting from 0.
+    """Momentum with the rate inside the velocity: v <- momentum v - lr g, p <- p + v (Rumelhart et al. 1986), where v starts at 0.
 
-    With nesterov=True p <- p + momentum v - lr g. While lr is constant it steps as SGD with the same momentum does; after a change of lr,
-    SGD's earlier gradients count at the new rate, and here at their own.
+    With nesterov=True: p <- p + momentum v - lr g. With a constant lr, the steps equal those of SGD with the same momentum. After a change
+    of lr, SGD scales earlier gradients with the new rate; here each gradient keeps the rate of its own step.
 
-    momentum: the share of v that a step keeps, in [0, 1); 0.9 by default.
+    momentum: the fraction of v that a step keeps, in [0, 1); 0.9 by default.
     nesterov: False by default.
 
-    PyTorch has none. Keras' SGD, scikit-learn's "sgd" and FANN's incremental training are this one.
+    PyTorch has no equivalent. The same as Keras' SGD, scikit-learn's "sgd" and FANN's incremental training.
 
     >>> bp.Momentum(lr=0.1, momentum=0.8)
     Momentum(lr=0.1, momentum=0.8)
@@ -136,11 +158,11 @@ class Momentum(Optimizer):
 class ASGD(Optimizer):
     """Averaged gradient descent (Polyak & Juditsky 1992): p <- (1 - lambd eta) p - eta g with eta = lr / (1 + lambd lr (t - 1))^alpha.
 
-    `Trainer.state["average"]` is p itself, and from step t0 on the mean of p since then.
+    `Trainer.state["average"]` is p before step t0, then the mean of p since t0.
 
     lambd: how fast the rate falls and parameters shrink, in [0, inf); 0.0001 by default.
-    alpha: the power of the rate's fall, in [0, inf); 0.75 by default.
-    t0: the step at which the average begins, in [0, inf); 1000000.0 by default.
+    alpha: the exponent in the formula of eta, in [0, inf); 0.75 by default.
+    t0: the step at which the average starts, in [0, inf); 1000000.0 by default.
 
     PyTorch: torch.optim.ASGD.
 
@@ -156,7 +178,7 @@ class ASGD(Optimizer):
     decay_bias: bool = False
 
 
-# ---- steps divided by the gradients' size ----
+# ---- steps divided by the size of the gradients ----
 
 
 class Adagrad(Optimizer):
@@ -165,7 +187,7 @@ class Adagrad(Optimizer):
     The rate is eta = lr / (1 + lr_decay (t - 1)).
 
     lr_decay: how fast the rate falls, in [0, inf); 0.0 by default.
-    initial_accumulator_value: where s starts from, in [0, inf); 0.0 by default.
+    initial_accumulator_value: the initial value of s, in [0, inf); 0.0 by default.
 
     PyTorch: torch.optim.Adagrad.
 
@@ -182,12 +204,12 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """Steps as large as earlier steps, in proportion to the gradient (Zeiler 2012, algorithm 1).
+    """Scales the gradient by the RMS of earlier steps divided by the RMS of gradients (Zeiler 2012, algorithm 1).
 
-    v <- rho v + (1 - rho) g^2, d = g sqrt(u + eps) / sqrt(v + eps), u <- rho u + (1 - rho) d^2, p <- p - lr d; u and v start from 0.
+    v <- rho v + (1 - rho) g^2, d = g sqrt(u + eps) / sqrt(v + eps), u <- rho u + (1 - rho) d^2, p <- p - lr d; u and v start at 0.
 
-    lr: a factor of all steps, in [0, inf); 1.0 by default, as in the paper. `Trainer.lr`, and a schedule of fit, may change it at any time.
-    rho: the share of both means u and v that a step keeps, in [0, 1); 0.9 by default.
+    lr: a factor of all steps, in [0, inf); 1.0 by default, as in the paper. `Trainer.lr` and a schedule of fit can change it at any time.
+    rho: the fraction of the means u and v that a step keeps, in [0, 1); 0.9 by default.
     eps: sets the size of the first steps, in (0, inf); 1e-06 by default.
 
     PyTorch: torch.optim.Adadelta.
@@ -206,14 +228,14 @@ class Adadelta(Optimizer):
 class RMSprop(Optimizer):
     """Gradients divided by their running root mean square: v <- alpha v + (1 - alpha) g^2, d = g / (sqrt(v) + eps), p <- p - lr d.
 
-    Tieleman & Hinton 2012, lecture 6.5. With a momentum u <- momentum u + d and p <- p - lr u. With centered=True d is divided by the
-    running standard deviation instead, sqrt(v - m^2) with m <- alpha m + (1 - alpha) g (Graves 2013, equations 38 to 41).
+    Tieleman & Hinton 2012, lecture 6.5. With momentum: u <- momentum u + d, p <- p - lr u. With centered=True, g is divided by the
+    running standard deviation instead: sqrt(v - m^2), with m <- alpha m + (1 - alpha) g (Graves 2013, equations 38 to 41).
 
-    alpha: the share of the means m and v that a step keeps, in [0, 1); 0.99 by default.
-    momentum: the share of u that a step keeps, in [0, 1); 0.0 by default.
+    alpha: the fraction of the means m and v that a step keeps, in [0, 1); 0.99 by default.
+    momentum: the fraction of u that a step keeps, in [0, 1); 0.0 by default.
     centered: False by default.
 
-    PyTorch: torch.optim.RMSprop; where rounding makes v - m^2 negative, it is 0 here and NaN there.
+    PyTorch: torch.optim.RMSprop. If rounding makes v - m^2 negative, microbp uses 0; PyTorch returns NaN.
 
     >>> bp.RMSprop(lr=0.001, momentum=0.9)
     RMSprop(lr=0.001, momentum=0.9)
@@ -235,12 +257,12 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adaptive moments: steps by the running mean of gradients over the root of that of their squares (Kingma & Ba 2015, algorithm 1).
+    """The running mean of gradients divided by the root of the running mean of their squares (Kingma & Ba 2015, algorithm 1).
 
-    m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, p <- p - lr m' / (sqrt(v') + eps), where m' = m / (1 - beta1^t) and
-    v' = v / (1 - beta2^t) make up for m and v starting from 0.
+    m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, p <- p - lr m' / (sqrt(v') + eps). m and v start at 0;
+    m' = m / (1 - beta1^t) and v' = v / (1 - beta2^t) correct their bias towards 0.
 
-    amsgrad: True: the largest v so far takes the place of v (Reddi et al. 2018, algorithm 2, with v' as above); False by default.
+    amsgrad: if True, uses the largest v so far instead of v (Reddi et al. 2018, algorithm 2, with v' as above); False by default.
 
     PyTorch: torch.optim.Adam; see decay_bias.
 
@@ -262,9 +284,9 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2): p <- p - lr weight_decay p, then Adam's step.
 
-    weight_decay: pulls weights towards 0, in [0, inf); 0.01 by default. It acts on the weights themselves and not on g, so that all
-    shrink at the same rate, however large their gradients are.
-    amsgrad: True: the largest v so far takes the place of v (Reddi et al. 2018, algorithm 2); False by default.
+    weight_decay: pulls weights towards 0, in [0, inf); 0.01 by default. It is applied to the weights and not added to g: all weights shrink
+    at the same rate, regardless of their gradients.
+    amsgrad: if True, uses the largest v so far instead of v (Reddi et al. 2018, algorithm 2); False by default.
 
     PyTorch: torch.optim.AdamW; see decay_bias.
 
@@ -276,11 +298,11 @@ class AdamW(Adam):
 
 
 class Adamax(Optimizer):
-    """Adam by the largest gradient instead of the mean square: u <- max(beta2 u, |g| + eps), p <- p - lr m' / u.
+    """Adam with the largest gradient instead of the root mean square: u <- max(beta2 u, |g| + eps), p <- p - lr m' / u.
 
     Kingma & Ba 2015, algorithm 2. m <- beta1 m + (1 - beta1) g and m' = m / (1 - beta1^t), as in Adam.
 
-    betas: the shares of m and u that a step keeps, both in [0, 1); (0.9, 0.999) by default.
+    betas: the fractions of m and u that a step keeps, both in [0, 1); (0.9, 0.999) by default.
 
     PyTorch: torch.optim.Adamax.
 
@@ -296,7 +318,7 @@ class Adamax(Optimizer):
 
 
 class NAdam(Optimizer):
-    """Adam with Nesterov's look ahead (Dozat 2016).
+    """Adam with Nesterov momentum (Dozat 2016).
 
     m and v are Adam's. The momentum of step t is b(t) = beta1 (1 - 0.96^(t momentum_decay) / 2), and B(t) = b(1) b(2) ... b(t):
     p <- p - lr d / (sqrt(v / (1 - beta2^t)) + eps) with d = (1 - b(t)) g / (1 - B(t)) + b(t + 1) m / (1 - B(t + 1)).
@@ -318,10 +340,10 @@ class NAdam(Optimizer):
 
 
 class RAdam(Optimizer):
-    """Rectified Adam (Liu et al. 2020, algorithm 2): m' alone until v has seen enough gradients, then Adam at a rate that grows to lr.
+    """Rectified Adam (Liu et al. 2020, algorithm 2): uses only m' while v is unreliable, then Adam with a rate that grows to lr.
 
-    m, v and m' are Adam's. With n = 2 / (1 - beta2) - 1 and n(t) = n - 2 t beta2^t / (1 - beta2^t): while n(t) <= 5 (the paper: 4), in the
-    first 5 steps by default, p <- p - lr m'; then p <- p - lr r m' sqrt(1 - beta2^t) / (sqrt(v) + eps) with
+    m, v and m' are Adam's. Let n = 2 / (1 - beta2) - 1 and n(t) = n - 2 t beta2^t / (1 - beta2^t). While n(t) <= 5 (in the paper: 4), which
+    by default is in the first 5 steps, p <- p - lr m'. After that, p <- p - lr r m' sqrt(1 - beta2^t) / (sqrt(v) + eps), with
     r^2 = (n(t) - 4) (n(t) - 2) n / ((n - 4) (n - 2) n(t)).
 
     PyTorch: torch.optim.RAdam, without its decoupled_weight_decay.
@@ -338,13 +360,13 @@ class RAdam(Optimizer):
 
 
 class AdaBelief(Optimizer):
-    """Adam by how far gradients are from their own mean: v <- beta2 v + (1 - beta2) (g - m)^2 + eps_root (Zhuang et al. 2020, algorithm 2).
+    """Adam, with g - m in place of g in the second moment (Zhuang et al. 2020, algorithm 2).
 
-    m <- beta1 m + (1 - beta1) g comes first; then p <- p - lr m' / (sqrt(v') + eps) as in Adam.
+    m <- beta1 m + (1 - beta1) g, then v <- beta2 v + (1 - beta2) (g - m)^2 + eps_root, then p <- p - lr m' / (sqrt(v') + eps), as in Adam.
 
-    eps_root: added to v at every step, in [0, inf); 1e-16 by default.
+    eps_root: is added to v at every step, in [0, inf); 1e-16 by default.
 
-    PyTorch has none. Optax: adabelief, with its defaults.
+    PyTorch has no equivalent. Optax: adabelief, with its defaults.
 
     >>> bp.AdaBelief(lr=0.01)
     AdaBelief(lr=0.01)
@@ -359,16 +381,16 @@ class AdaBelief(Optimizer):
 
 
 class Lion(Optimizer):
-    """Steps of size lr by the sign of a momentum (Chen et al. 2023, algorithm 2).
+    """Steps of size lr in the direction of the sign of a momentum (Chen et al. 2023, algorithm 2).
 
-    p <- p - lr (sign(beta1 m + (1 - beta1) g) + weight_decay p), then m <- beta2 m + (1 - beta2) g, m starting from 0.
+    p <- p - lr (sign(beta1 m + (1 - beta1) g) + weight_decay p), then m <- beta2 m + (1 - beta2) g, where m starts at 0.
 
-    lr: the learning rate, and the size of every step, in [0, inf); 0.0001 by default: a tenth of Adam's or less. `Trainer.lr`, and a
-    schedule of fit, may change it at any time.
-    betas: the share of m in the step, and the share of m that a step keeps, both in [0, 1); (0.9, 0.99) by default.
+    lr: the learning rate, which is the size of every step, in [0, inf); 0.0001 by default: choose a tenth of Adam's or less. `Trainer.lr`
+    and a schedule of fit can change it at any time.
+    betas: the fraction of m in the step, and the fraction of m that a step keeps, both in [0, 1); (0.9, 0.99) by default.
     weight_decay: pulls weights towards 0, in [0, inf); 0.0 by default. It is decoupled, as in AdamW.
 
-    PyTorch has none. Optax: lion, whose weight_decay is 0.001 by default.
+    PyTorch has no equivalent. Optax: lion, whose weight_decay is 0.001 by default.
 
     >>> bp.Lion(lr=3e-4, weight_decay=0.1)
     Lion(lr=0.0003, weight_decay=0.1)
@@ -381,14 +403,14 @@ class Lion(Optimizer):
 
 
 class Lamb(Optimizer):
-    """Adam for large batches, with steps in proportion to each tensor's size (You et al. 2020, algorithm 2).
+    """Adam for large batches, with steps in proportion to the norm of each tensor (You et al. 2020, algorithm 2).
 
-    d = m' / (sqrt(v') + eps) + weight_decay p with Adam's m' and v'; for each tensor p <- p - lr d |p| / |d|, with the Euclidean norms
-    of the whole tensor; where one of them is 0, p <- p - lr d.
+    d = m' / (sqrt(v') + eps) + weight_decay p, with Adam's m' and v'. For each tensor, p <- p - lr d |p| / |d|, with the Euclidean norms
+    of the whole tensor; if one of them is 0, p <- p - lr d.
 
-    weight_decay: pulls weights towards 0, in [0, inf); 0.0 by default. It is a part of d.
+    weight_decay: pulls weights towards 0, in [0, inf); 0.0 by default. It is part of d.
 
-    PyTorch has none. Optax: lamb, with its defaults.
+    PyTorch has no equivalent. Optax: lamb, with its defaults.
 
     >>> bp.Lamb(lr=0.01, weight_decay=0.01)
     Lamb(lr=0.01, weight_decay=0.01)
@@ -404,17 +426,17 @@ class Lamb(Optimizer):
 class Ftrl(Optimizer):
     """Follow the regularized leader, for sparse weights (McMahan et al. 2013, algorithm 1).
 
-    z <- z + g - p (sqrt(n + g^2) - sqrt(n)) / lr, then n <- n + g^2, and p is 0 where |z| <= l1, else
-    p <- -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2); z starts from 0. p follows from the gradients alone, so that the initial
-    values fade with the first steps.
+    z <- z + g - p (sqrt(n + g^2) - sqrt(n)) / lr, then n <- n + g^2. p is 0 if |z| <= l1, else
+    p <- -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2); z starts at 0. p depends only on the gradients, so the initial values are lost in
+    the first steps.
 
-    lr: the learning rate, in (0, inf); 0.001 by default. `Trainer.lr`, and a schedule of fit, may change it at any time.
-    initial_accumulator_value: where n starts from, in [0, inf); 0.1 by default.
+    lr: the learning rate, in (0, inf); 0.001 by default. `Trainer.lr` and a schedule of fit can change it at any time.
+    initial_accumulator_value: the initial value of n, in [0, inf); 0.1 by default.
     l1: the factor of the penalty |p|, which makes weights 0, in [0, inf); 0.0 by default.
     l2: the factor of the penalty p^2 / 2, in [0, inf); 0.0 by default.
-    beta: keeps the first rates from being large, in [0, inf); 0.0 by default.
+    beta: limits the rates of the first steps, in [0, inf); 0.0 by default.
 
-    PyTorch has none. Keras: Ftrl, whose l2_regularization_strength is half of l2.
+    PyTorch has no equivalent. Keras: Ftrl, whose l2_regularization_strength is half of l2.
 
     >>> bp.Ftrl(lr=0.1, l1=0.001)
     Ftrl(lr=0.1, l1=0.001)
@@ -433,16 +455,16 @@ class Ftrl(Optimizer):
 
 
 class Rprop(Optimizer):
-    """Resilient propagation, for full batches: each parameter has a step size of its own, and moves against the sign of its gradient.
+    """Resilient propagation, for full batches: each parameter has its own step size, and moves against the sign of its gradient.
 
-    p <- p - size sign(g) (Riedmiller & Braun 1993). A size starts from lr; it is multiplied by etas[1] while the sign stays, by etas[0]
-    when it changes.
+    p <- p - size sign(g) (Riedmiller & Braun 1993). The size starts at lr. A step multiplies it by etas[1] if the sign of g is the same as
+    in the last step, and by etas[0] if it has changed.
 
-    lr: the first step size, in [0, inf); 0.01 by default. A later change of `Trainer.lr` counts from the next `Trainer.reset` on.
-    etas: the factors of a size after a change of sign, in (0, 1), and without one, in (1, inf); (0.5, 1.2) by default.
+    lr: the initial step size, in [0, inf); 0.01 by default. A later change of `Trainer.lr` takes effect at the next `Trainer.reset`.
+    etas: the factors of the size: first if the sign has changed, in (0, 1); second if it has not, in (1, inf); (0.5, 1.2) by default.
     step_sizes: the smallest size, in [0, inf), and the largest, in (0, inf); (1e-06, 50.0) by default.
-    variant: what a parameter does when its sign changes (Igel & Huesken 2000): "iRprop-", the default, rests for a step; "iRprop+" takes
-    its last step back if the loss rose; "Rprop-" goes on.
+    variant: what happens to a parameter when the sign of its gradient has changed (Igel & Huesken 2000). "iRprop-", the default: it does
+    not move in this step; "iRprop+": its last step is undone if the loss increased; "Rprop-": it moves as usual.
 
     PyTorch: torch.optim.Rprop, which is "iRprop-" and has no weight_decay.
 
@@ -462,9 +484,9 @@ class Rprop(Optimizer):
 
 
 def parse(optimizer: str | Optimizer | OptimizerSpec) -> OptimizerSpec:
-    """The spec that an optimizer's settings, or a name such as "adam", stand for."""
+    """The spec of an optimizer's settings, or of text such as "adam"."""
     if isinstance(optimizer, Optimizer):
         return optimizer.spec
     if isinstance(optimizer, str | OptimizerSpec):
         return OptimizerSpec.parse(optimizer)
-    raise TypeError(f'optimizer must be a name such as "adam" or an object such as bp.Adam(lr=1e-3), not {optimizer!r}')
+    raise TypeError(f'optimizer must be a name such as "adam" or an object such as bp.Adam(lr=1e-3), not {brief(optimizer)}')

@@ -1,10 +1,10 @@
-"""Schedules: the learning rate as a function of the number of updates so far. Frozen settings, and text that says the same.
+"""Schedules: the learning rate as a function of the number of updates so far. Immutable settings, also as text.
 
 >>> bp.Warmup(bp.Cosine(lr=0.1, steps=1000), steps=100).text
 'warmup(schedule=cosine(lr=0.1,steps=1000,end_lr=0.0),steps=100,start=0.0)'
 
-Rates are absolute, lengths are counted in updates (batches, not epochs). A schedule whose `steps` is None lasts as long as the fit that it
-is given to, and begins with it; any other counts from the trainer's first update. In formulas, t is the number of updates so far.
+Rates are absolute. Lengths are numbers of updates (batches, not epochs). A schedule with steps=None starts and ends with the fit that gets
+it; all others count from the trainer's first update. In formulas, t is the number of updates so far.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from typing import Annotated, Any, Literal, Self
 
-from ..core.checks import real, rising, whole
+from ..core.checks import increasing, real, whole
 from ..core.specs import unknown
-from ..core.text import call, number, read_call, read_number
+from ..core.text import brief, call, number, read_call, read_number
 from .base import Settings
-from .metrics import rises
+from .stopping import higher_is_better
 
 
 def _entry(what: str, value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"\w+", value) or not isinstance(_read(value), str):
-        raise ValueError(f"{what} must be the name of a record's entry, not {value!r}")
+        raise ValueError(f'{what} must be the name of a record\'s entry, such as "val_loss", not {brief(value)}')
     return value
 
 
 def _schedule(what: str, value: Any) -> Schedule:
     if not isinstance(value, Schedule | str):
-        raise TypeError(f"{what} must be a schedule such as bp.Cosine(lr=0.1), not {value!r}")
+        raise TypeError(f"{what} must be a schedule such as bp.Cosine(lr=0.1), not {brief(value)}")
     return parse(value)
 
 
 class Schedule(Settings):
-    """What every schedule offers: `schedule(t)` is the learning rate after t updates, `fit(schedule=...)` takes it.
+    """The base class of schedules: `schedule(t)` is the learning rate after t updates. Use one with `fit(schedule=...)`.
 
     >>> schedule = bp.StepDecay(lr=0.1, step_size=10)
     >>> [round(schedule(t), 3) for t in (0, 9, 10, 20)]
@@ -50,7 +50,7 @@ class Schedule(Settings):
         raise NotImplementedError
 
     def over(self, total: int) -> Self:
-        """The schedule itself, lasting `total` updates if its length was left open.
+        """The schedule for a fit of `total` updates: if steps is None, steps becomes `total`.
 
         >>> bp.Cosine(lr=0.1).over(500)
         Cosine(lr=0.1, steps=500)
@@ -58,7 +58,7 @@ class Schedule(Settings):
         return self
 
     def after(self, record: Mapping[str, float]) -> Self:
-        """The schedule to go on with when an epoch has ended with this record.
+        """The schedule for the next epoch, after an epoch with this record.
 
         >>> bp.ReduceOnPlateau(lr=0.5, factor=0.5, patience=0, best=0.2).after({"val_loss": 0.3}).lr
         0.25
@@ -67,12 +67,12 @@ class Schedule(Settings):
 
     @property
     def watched(self) -> str | None:
-        """The record's entry that `after` looks at."""
+        """The entry of the record that `after` reads, or None."""
         return None
 
     @property
     def text(self) -> str:
-        """The schedule as text, which `fit(schedule=...)` and the command line take for an equal schedule."""
+        """The schedule as text. `fit(schedule=...)` and the command line accept it."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return call(_name(type(self)), {key: _write(value) for key, value in values.items() if value is not None})
 
@@ -84,7 +84,7 @@ Count = Annotated[int, whole(1)]
 
 
 class Lasting(Schedule):
-    """A schedule that goes on for `steps` updates; None: for as long as the fit."""
+    """A schedule that lasts `steps` updates. None: as many updates as the fit has."""
 
     lr: Rate
     steps: Count | None = None
@@ -95,12 +95,14 @@ class Lasting(Schedule):
     @property
     def _length(self) -> int:
         if self.steps is None:
-            raise ValueError(f"{type(self).__name__}: give steps=, the number of updates that it lasts; only fit finds it by itself")
+            raise ValueError(
+                f"{type(self).__name__} has no length: pass steps=1000 (number of updates), or pass the schedule to fit, which sets it"
+            )
         return self.steps
 
 
 class Later(Schedule):
-    """A schedule that begins at update `steps`, and counts from there."""
+    """Another schedule, which starts at update `steps` and counts from there."""
 
     schedule: Annotated[Schedule, _schedule]
     steps: Count
@@ -137,11 +139,11 @@ class Constant(Schedule):
 class StepDecay(Schedule):
     """lr gamma^floor(t / step_size): every step_size updates, the rate is multiplied by gamma.
 
-    lr: the first rate, in [0, inf).
-    step_size: updates from one change to the next, at least 1.
+    lr: the initial rate, in [0, inf).
+    step_size: the number of updates between changes, at least 1.
     gamma: the factor, in (0, 1]; 0.1 by default.
 
-    PyTorch: StepLR, by updates.
+    PyTorch: StepLR, with scheduler.step() after each update.
 
     >>> schedule = bp.StepDecay(lr=0.1, step_size=10, gamma=0.5)
     >>> [schedule(t) for t in (0, 9, 10, 20)]
@@ -159,11 +161,11 @@ class StepDecay(Schedule):
 class MultiStep(Schedule):
     """lr gamma^(number of milestones <= t): at each milestone, the rate is multiplied by gamma.
 
-    lr: the first rate, in [0, inf).
-    milestones: the updates at which it changes: whole numbers of at least 1 that rise.
+    lr: the initial rate, in [0, inf).
+    milestones: the updates at which the rate changes: increasing whole numbers of at least 1.
     gamma: the factor, in (0, 1]; 0.1 by default.
 
-    PyTorch: MultiStepLR, by updates.
+    PyTorch: MultiStepLR, with scheduler.step() after each update.
 
     >>> schedule = bp.MultiStep(lr=0.1, milestones=(10, 15), gamma=0.5)
     >>> [schedule(t) for t in (0, 9, 10, 15)]
@@ -171,7 +173,7 @@ class MultiStep(Schedule):
     """
 
     lr: Rate
-    milestones: Annotated[tuple[int, ...], rising]
+    milestones: Annotated[tuple[int, ...], increasing]
     gamma: Share = 0.1
 
     def __call__(self, step: int) -> float:
@@ -181,10 +183,10 @@ class MultiStep(Schedule):
 class Exponential(Schedule):
     """lr e^(-decay t): the rate halves every 0.693 / decay updates.
 
-    lr: the first rate, in [0, inf).
-    decay: in [0, inf); 0 keeps the rate.
+    lr: the initial rate, in [0, inf).
+    decay: how fast the rate falls, in [0, inf); 0 keeps it constant.
 
-    PyTorch: ExponentialLR(gamma), by updates, with decay = -log(gamma).
+    PyTorch: ExponentialLR(gamma) with decay = -log(gamma), and scheduler.step() after each update.
 
     >>> schedule = bp.Exponential(lr=0.1, decay=0.01)
     >>> [round(schedule(t), 4) for t in (0, 100, 200)]
@@ -201,11 +203,12 @@ class Exponential(Schedule):
 class InverseTime(Schedule):
     """lr / (1 + k t)^power.
 
-    lr: the first rate, in [0, inf).
-    k: how fast it falls, in [0, inf): with power 1, the rate is half of lr after 1 / k updates.
-    power: in (0, inf); 1 by default.
+    lr: the initial rate, in [0, inf).
+    k: how fast the rate falls, in [0, inf): with power 1, the rate is half of lr after 1 / k updates.
+    power: the exponent, in (0, inf); 1 by default.
 
-    Keras: InverseTimeDecay, with power 1. scikit-learn: "invscaling" with k = 1 and power 0.5. PyTorch has none.
+    Keras: InverseTimeDecay, with power 1. PyTorch has no equivalent.
+    scikit-learn: "invscaling", which counts samples and changes the rate after each epoch: k is the batch size, power is power_t (0.5).
 
     >>> schedule = bp.InverseTime(lr=0.1, k=0.01)
     >>> [round(schedule(t), 4) for t in (0, 100, 300)]
@@ -221,12 +224,12 @@ class InverseTime(Schedule):
 
 
 class Polynomial(Lasting):
-    """end_lr + (lr - end_lr) (1 - t / steps)^power, then end_lr. Power 1 is a line.
+    """end_lr + (lr - end_lr) (1 - t / steps)^power, then end_lr. With power 1 it is a straight line.
 
-    lr: the first rate, in [0, inf).
-    steps: updates until the end, at least 1; None, the default: as many as the fit.
-    end_lr: the last rate, in [0, inf); 0 by default.
-    power: in (0, inf); 1 by default.
+    lr: the initial rate, in [0, inf).
+    steps: the number of updates until the end, at least 1; None, the default: as many updates as the fit has.
+    end_lr: the final rate, in [0, inf); 0 by default.
+    power: the exponent, in (0, inf); 1 by default.
 
     PyTorch: PolynomialLR, which has no end_lr. Keras: PolynomialDecay.
 
@@ -245,11 +248,12 @@ class Polynomial(Lasting):
 class Cosine(Lasting):
     """end_lr + (lr - end_lr) (1 + cos(pi t / steps)) / 2, then end_lr (Loshchilov & Hutter 2017, equation 5, without restarts).
 
-    lr: the first rate, in [0, inf).
-    steps: updates until the end, at least 1; None, the default: as many as the fit.
-    end_lr: the last rate, in [0, inf); 0 by default.
+    lr: the initial rate, in [0, inf).
+    steps: the number of updates until the end, at least 1; None, the default: as many updates as the fit has.
+    end_lr: the final rate, in [0, inf); 0 by default.
 
-    PyTorch: CosineAnnealingLR, by updates, which rises again after its end: its T_max is steps, its eta_min end_lr.
+    PyTorch: CosineAnnealingLR with T_max = steps and eta_min = end_lr, and scheduler.step() after each update. Its rate rises again after
+    T_max.
 
     >>> schedule = bp.Cosine(lr=0.1, steps=100, end_lr=0.02)
     >>> [round(schedule(t), 3) for t in (0, 50, 100, 1000)]
@@ -265,12 +269,12 @@ class Cosine(Lasting):
 class CosineRestarts(Schedule):
     """Cosines from lr to end_lr, one after another (SGDR: Loshchilov & Hutter 2017, equation 5).
 
-    lr: the rate at the beginning of each, in [0, inf).
-    period: updates of the first, at least 1.
-    growth: how many times as long as the one before each is, a whole number of at least 1; 1 by default.
-    end_lr: the rate at the end of each, in [0, inf); 0 by default.
+    lr: the rate at the start of each cosine, in [0, inf).
+    period: the number of updates of the first cosine, at least 1.
+    growth: each cosine is this many times as long as the previous one, a whole number of at least 1; 1 by default.
+    end_lr: the rate at the end of each cosine, in [0, inf); 0 by default.
 
-    PyTorch: CosineAnnealingWarmRestarts, by updates: its T_0 is period, its T_mult growth, its eta_min end_lr.
+    PyTorch: CosineAnnealingWarmRestarts with T_0 = period, T_mult = growth and eta_min = end_lr, and scheduler.step() after each update.
 
     >>> schedule = bp.CosineRestarts(lr=0.1, period=10, growth=2)
     >>> [round(schedule(t), 3) for t in (0, 5, 10, 20, 30)]
@@ -295,13 +299,13 @@ class CosineRestarts(Schedule):
 class OneCycle(Lasting):
     """Half a cosine up from lr / div_factor to lr, then half a cosine down to lr / (div_factor final_div_factor) (Smith & Topin 2018).
 
-    lr: the highest rate, in [0, inf), which comes at update pct_start x steps - 1.
-    steps: updates until the end, at least 1; None, the default: as many as the fit.
-    pct_start: the share of the way up, in [0, 1]; 0.3 by default.
-    div_factor: the highest rate over the first, in (0, inf); 25 by default.
-    final_div_factor: the first rate over the last, in (0, inf); 10000 by default.
+    lr: the highest rate, in [0, inf), reached at update pct_start x steps - 1.
+    steps: the number of updates until the end, at least 1; None, the default: as many updates as the fit has.
+    pct_start: the fraction of updates in which the rate rises, in [0, 1]; 0.3 by default.
+    div_factor: the highest rate divided by the initial rate, in (0, inf); 25 by default.
+    final_div_factor: the initial rate divided by the final rate, in (0, inf); 10000 by default.
 
-    PyTorch: OneCycleLR, with its defaults: its max_lr is lr. The momentum does not change here, as with its cycle_momentum=False.
+    PyTorch: OneCycleLR, with its defaults, max_lr = lr and cycle_momentum=False: the momentum does not change.
 
     >>> schedule = bp.OneCycle(lr=0.1, steps=100)
     >>> [round(schedule(t), 6) for t in (0, 29, 99)]
@@ -321,13 +325,13 @@ class OneCycle(Lasting):
 
 
 class Warmup(Later):
-    """A line from `start` to the first rate of a schedule, which then counts from there (Goyal et al. 2017, section 2.2).
+    """Changes the rate linearly from `start` to the initial rate of another schedule, which then starts (Goyal et al. 2017, section 2.2).
 
-    schedule: the schedule that follows; one of open length lasts for the rest of the fit.
-    steps: updates of the line, at least 1.
-    start: the first rate, in [0, inf); 0 by default.
+    schedule: the schedule that follows; if its steps is None, it lasts for the rest of the fit.
+    steps: the number of updates of the linear part, at least 1.
+    start: the initial rate, in [0, inf); 0 by default.
 
-    PyTorch: LinearLR and then the other one in a SequentialLR; its start_factor is a share of the rate.
+    PyTorch: SequentialLR of LinearLR and the other schedule. LinearLR's start_factor is relative to the rate; start is absolute.
 
     >>> schedule = bp.Warmup(bp.Constant(lr=0.1), steps=10)
     >>> [round(schedule(t), 3) for t in (0, 5, 10, 1000)]
@@ -343,7 +347,8 @@ class Warmup(Later):
 
 
 class Delay(Later):
-    """`schedule`, counted from update `steps`; before that, its first rate. What a later fit makes of a schedule of open length."""
+    """The initial rate of `schedule` until update `steps`, where the schedule starts. A later fit wraps a schedule with steps=None in a
+    Delay, so that it starts at the current update."""
 
     def __call__(self, step: int) -> float:
         return self.schedule(max(step - self.steps, 0))
@@ -358,20 +363,20 @@ def _cosine(start: float, end: float, share: float) -> float:
 
 
 class ReduceOnPlateau(Schedule):
-    """The rate is multiplied by `factor` whenever an entry of the records has not got better for more than `patience` epochs.
+    """Multiplies the rate by `factor` when an entry of the records has not improved for more than `patience` epochs.
 
-    lr: the first rate, in [0, inf).
-    factor: in (0, 1); 0.1 by default.
-    patience: epochs without a better value that are let pass, at least 0; 10 by default.
-    threshold: a better value is better by more than this share of the best one, in [0, inf); 1e-4 by default.
-    cooldown: epochs after a reduction that do not count, at least 0; 0 by default.
+    lr: the initial rate, in [0, inf).
+    factor: multiplies the rate, in (0, 1); 0.1 by default.
+    patience: the number of epochs without improvement to wait, at least 0; 10 by default.
+    threshold: the smallest improvement that counts, as a fraction of the best value, in [0, inf); 1e-4 by default.
+    cooldown: the number of epochs after a reduction in which epochs without improvement are not counted, at least 0; 0 by default.
     min_lr: the lowest rate, in [0, inf); 0 by default.
     monitor: the entry of the records: "val_loss" (the default), "loss", or the name of a metric.
-    mode: "min" or "max", what is better; None, the default: as `EarlyStopping` finds it by the name.
-    best, bad, rest: what it has seen so far: the best value, epochs since then, epochs of the cooldown left. `Trainer.schedule` has them
-    after fit, so that a later fit can go on.
+    mode: "min" if lower is better, "max" if higher is better; None, the default: determined by the name, as in `EarlyStopping`.
+    best, bad, rest: its state: the best value so far, the number of epochs that count towards patience, and the epochs of cooldown left.
+    After fit, `Trainer.schedule` has this state, and a later fit can continue from it.
 
-    PyTorch: ReduceLROnPlateau, with its defaults, and threshold_mode "rel".
+    PyTorch: ReduceLROnPlateau, with its defaults and threshold_mode="rel".
 
     >>> schedule = bp.ReduceOnPlateau(lr=0.1, patience=0, monitor="loss")
     >>> for loss in (1.0, 0.5, 0.5):
@@ -393,7 +398,7 @@ class ReduceOnPlateau(Schedule):
     rest: Annotated[int, whole(0)] = 0
 
     def __post_init__(self) -> None:
-        rises(self.monitor, self.mode)
+        higher_is_better(self.monitor, self.mode)
 
     def __call__(self, step: int) -> float:
         return self.lr
@@ -411,7 +416,7 @@ class ReduceOnPlateau(Schedule):
         if self.best is None:
             return not math.isnan(value)
         margin = 0.0 if math.isinf(self.best) else abs(self.best) * self.threshold
-        return value > self.best + margin if rises(self.monitor, self.mode) else value < self.best - margin
+        return value > self.best + margin if higher_is_better(self.monitor, self.mode) else value < self.best - margin
 
     @property
     def watched(self) -> str | None:
@@ -419,7 +424,7 @@ class ReduceOnPlateau(Schedule):
 
 
 def begin(schedule: Schedule, first: int, total: int) -> Schedule:
-    """The schedule of a fit of `total` updates, of which the first is number `first`."""
+    """The schedule for a fit of `total` updates that starts at update `first`."""
     completed = schedule.over(total)
     return completed if completed == schedule or first == 0 else Delay(completed, first)
 
@@ -435,6 +440,10 @@ KINDS: tuple[type[Schedule], ...] = (
     Constant, StepDecay, MultiStep, Exponential, InverseTime, Polynomial, Cosine, CosineRestarts, OneCycle, Warmup, Delay, ReduceOnPlateau,
 )  # fmt: skip
 NAMED = {_name(kind): kind for kind in KINDS}
+_EXAMPLES = {  # values of the parameters without a default
+    "lr": "0.01", "step_size": "1000", "milestones": "1000;2000", "decay": "0.001", "k": "0.001", "period": "1000", "steps": "100",
+    "schedule": "cosine(lr=0.01)",
+}  # fmt: skip
 
 
 def _write(value: Any) -> str:
@@ -446,7 +455,7 @@ def _write(value: Any) -> str:
 
 
 def _read(text: str) -> Any:
-    """What `_write` wrote."""
+    """Reads what `_write` wrote."""
     if "(" in text:
         return parse(text)
     if ";" in text:
@@ -460,17 +469,18 @@ def _read(text: str) -> Any:
 
 
 def parse(value: str | Schedule) -> Schedule:
-    """A schedule from itself, or from text such as `warmup(schedule=cosine(lr=0.1,steps=1000),steps=10)`."""
+    """A schedule from text such as `warmup(schedule=cosine(lr=0.1,steps=1000),steps=10)`. A Schedule is returned as it is."""
     if isinstance(value, Schedule):
         return value
     name, settings = read_call(value)
     if name not in NAMED:
-        raise unknown("schedule", name, NAMED)
+        raise unknown("schedule", name, [known for known in NAMED if NAMED[known] is not Delay])  # Delay is used only in files
     valid = {field.name: field.default is MISSING for field in fields(NAMED[name])}
     for key in settings:
         if key not in valid:
             raise unknown(f"parameter of schedule {name!r}:", key, valid)
     missing = [key for key, is_needed in valid.items() if is_needed and key not in settings]
     if missing:
-        raise ValueError(f"schedule {value!r} needs {', '.join(f'{key}=' for key in missing)}")
+        example = call(name, {key: _EXAMPLES[key] for key in missing} | settings)
+        raise ValueError(f"schedule {value!r} needs {', '.join(f'{key}=' for key in missing)}; for example {example}")
     return NAMED[name](**{key: _read(text) for key, text in settings.items()})

@@ -1,26 +1,43 @@
-"""When fit stops early: frozen settings."""
+"""Settings for early stopping, and the function that determines whether higher is better for an entry of a record."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from ..core.checks import real, whole
+from ..core.specs import unknown
 from .base import Settings
-from .metrics import rises
+
+_HIGHER = re.compile(r"accuracy|r2|top_\d+|\w+_score")
+_LOWER = re.compile(r"(val_)?loss|rmse|mae|\w+_(loss|error)")
+
+
+def higher_is_better(name: str, mode: str | None) -> bool:
+    """Whether higher is better for an entry of a record. mode: "min" or "max"; None: determined by the name.
+
+    Known names are the metrics and scikit-learn's suffixes: for _score higher is better, for _error and _loss lower is better.
+    """
+    if mode not in (None, "min", "max"):
+        raise unknown("mode", mode, ("min", "max"))
+    if mode is None and not _HIGHER.fullmatch(name) and not _LOWER.fullmatch(name):
+        unclear = "its name does not show whether lower or higher is better"
+        raise ValueError(f'monitor={name!r}: {unclear}; pass mode="min" or mode="max"')
+    return mode == "max" if mode is not None else _LOWER.fullmatch(name) is None
 
 
 class EarlyStopping(Settings):
-    """When `Trainer.fit` stops: after `patience` epochs without a value of `monitor` that is better than all before.
+    """Stops `Trainer.fit` after `patience` epochs in which `monitor` did not improve on its best value.
 
-    At the end, the parameters, the optimizer's state and the learning rate of the best epoch come back.
+    At the end, the parameters, the optimizer's state and the learning rate of the best epoch are restored.
 
-    patience: epochs to wait for a better value, at least 1.
-    monitor: the entry of the records to watch: "val_loss", "loss", or the name of a metric that fit is given.
-    mode: "min" where less is better, "max" where more is. None: "max" for "accuracy", "r2", "top_3" and names that end in _score, "min"
-    for "loss", "val_loss", "log_loss", "rmse", "mae" and names that end in _loss or _error; any other name needs a mode.
-    min_delta: how much better a value must be to count, at least 0, in the unit of `monitor`.
+    patience: the number of epochs to wait for an improvement, at least 1.
+    monitor: the entry of the records to watch: "val_loss", "loss", or the name of a metric of this fit.
+    mode: "min" if lower is better, "max" if higher is better. None, the default: "max" for "accuracy", "r2", "top_3" and names that end in
+    _score; "min" for "loss", "val_loss", "log_loss", "rmse", "mae" and names that end in _loss or _error; other names need a mode.
+    min_delta: the smallest improvement that counts, at least 0, in the unit of `monitor`.
 
-    The rule is that of Keras' EarlyStopping(restore_best_weights=True).
+    Same rule as Keras' EarlyStopping(restore_best_weights=True).
 
     >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
     >>> t = bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse", optimizer=bp.Adam(lr=0.1))
@@ -35,4 +52,4 @@ class EarlyStopping(Settings):
     min_delta: Annotated[float, real("[0,inf)")] = 0.0
 
     def __post_init__(self) -> None:
-        rises(self.monitor, self.mode)
+        higher_is_better(self.monitor, self.mode)

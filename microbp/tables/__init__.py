@@ -1,1 +1,1 @@
-"""Tables of a file or a data frame, and how they become a trained network."""
+"""Trains a network on a file or a data frame."""

@@ -1,4 +1,4 @@
-"""Errors that name arguments. Python spells these `drop='note'`, the command line `--drop note`: so the texts of such errors have parts."""
+"""Errors that name arguments: as `drop='note'` in Python, as `--drop note` on the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Argument(NamedTuple):
-    """An argument in the text of an error, with the value that it should have, if there is one to recommend."""
+    """An argument in the text of an error, optionally with a recommended value."""
 
     name: str
     value: str | None = None
@@ -17,10 +17,10 @@ class Argument(NamedTuple):
 
 
 class TableError(ValueError):
-    """A mistake in a table that an argument may put right. Its args are the parts of its text: strings, and Arguments."""
+    """An error about a table that the caller can fix with an argument. args: the parts of the message, strings and Arguments."""
 
     def text(self, spell: Callable[[Argument], str] = str) -> str:
-        """The text, in which `spell` writes the arguments."""
+        """The text; `spell` formats the arguments."""
         return "".join(spell(part) if isinstance(part, Argument) else str(part) for part in self.args)
 
     def __str__(self) -> str:
@@ -28,9 +28,9 @@ class TableError(ValueError):
 
 
 class ArgumentError(TableError):
-    """An argument that is wrong. The first of its args is the argument's name, with which the text begins."""
+    """A wrong argument. args[0] is the name of the argument; the message starts with it."""
 
     def text(self, spell: Callable[[Argument], str] = str) -> str:
-        """The text, in which `spell` writes the arguments."""
+        """The text; `spell` formats the arguments."""
         name, *parts = self.args
         return f"{spell(Argument(name))}: {TableError(*parts).text(spell)}"

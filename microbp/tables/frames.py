@@ -1,4 +1,4 @@
-"""Data frames of polars and pandas, and the Parquet files that they read."""
+"""Data frames of polars and pandas, and Parquet files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read(path: Path) -> Whole:
 
 
 def pieces(path: Path, most: int) -> Iterator[Table]:
-    """The rows of a Parquet file in tables of at most `most`."""
+    """The rows of a Parquet file, in tables of at most `most` rows."""
     library, first = engine(), 0
     for frame in _polars_frames(library, path, most) if library.__name__ == "polars" else _arrow_frames(path, most):
         yield frame_table(str(path), frame, first)
@@ -28,13 +28,13 @@ def pieces(path: Path, most: int) -> Iterator[Table]:
 
 
 def engine() -> Any:
-    """The library that reads Parquet: polars, or else pandas."""
+    """The library that reads Parquet: polars, or pandas if polars is not installed."""
     for name in ("polars", "pandas"):
         try:
             return importlib.import_module(name)
         except ImportError:
             pass
-    raise ImportError("Parquet is read by polars or pandas, and neither is installed: python -m pip install polars")
+    raise ImportError("Parquet files need polars or pandas, and neither is installed: python -m pip install polars")
 
 
 def _polars_frames(polars: Any, path: Path, most: int) -> Iterator[Any]:
@@ -53,23 +53,23 @@ def _arrow_frames(path: Path, most: int) -> Iterator[Any]:
 
 
 def frame_table(where: str, frame: Any, first: int = 0) -> Table:
-    """The table of a data frame of polars or pandas; where: what errors call it; first: the number of its first row."""
+    """A table from a data frame of polars or pandas. where: its name in errors. first: the index of its first row."""
     convert = _pandas_column if hasattr(frame, "iloc") else _polars_column
     names = column_names(where, frame.columns)
     return Table(where, {name: _column(convert, frame[key]) for name, key in zip(names, frame.columns)}, len(frame), first)
 
 
 def _column(convert: Callable[[Any], Array | None], series: Any) -> Array | Written | Unusable:
-    """A column, which is refused only if it is used: others need not be such as a network can take."""
+    """Converts a column. A column that a network cannot use becomes `Unusable`, which raises an error only when it is used."""
     column = convert(series)
     if column is None:
         kind = type(series.dropna().iloc[0]).__name__ if str(series.dtype) == "object" else series.dtype
-        return Unusable(f"holds {kind} values, which a network cannot take: write what matters of them as numbers")
+        return Unusable(f"contains {kind} values, which a network cannot use; convert them to numbers")
     return text_column(column.tolist()) if column.dtype == object else column
 
 
 def _polars_column(series: Any) -> Array | None:
-    """Numbers, or texts, or None for values of another type."""
+    """Numbers or strings; None for values of another type."""
     kind, name = series.dtype, str(series.dtype.base_type())
     if kind.is_numeric() or name == "Boolean":
         as_float = series.null_count() or kind.is_decimal()
@@ -78,7 +78,7 @@ def _polars_column(series: Any) -> Array | None:
 
 
 def _pandas_column(series: Any) -> Array | None:
-    """Numbers, or texts, or None for values of another type."""
+    """Numbers or strings; None for values of another type."""
     kind, empty = getattr(series.dtype, "kind", "O"), series.isna()
     if kind in "iufb" and not empty.any():
         return np.asarray(series.to_numpy(), dtype=getattr(series.dtype, "numpy_dtype", series.dtype))

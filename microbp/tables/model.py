@@ -1,4 +1,4 @@
-"""A network for the rows of a table, with its trainer: how they are built from what is asked for and what is chosen, and trained."""
+"""Creates and trains a network for the rows of a table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.specs import ActivationName, OptimizerSpec
+from ..core.text import counted
 from ..data.arrays import Array
 from ..network.layers import Activation
 from ..network.mlp import mlp
@@ -16,7 +17,7 @@ from ..settings.schedules import Cosine, Schedule
 from ..training.lr_find import RangeTest, lr_find
 from ..training.trainer import Trainer
 from .defaults import Choices
-from .errors import Argument, ArgumentError
+from .errors import Argument, ArgumentError, TableError
 from .preparation import NOTE
 from .split import Data
 
@@ -34,13 +35,17 @@ def build(
     seed: int = 0,
     n_threads: int | None = None,
 ) -> Trainer:
-    """A new network for the data, which keeps their preparation in its notes, and its trainer.
+    """Creates a network for the data, and its trainer. The network's notes contain the preparation.
 
-    net: widths of inputs, hidden layers and outputs, None at either end for the data's own; None: as chosen. lr, decay: instead of the
-    optimizer's own, or of those chosen for Adam.
+    net: widths of inputs, hidden layers and outputs; a first or last width None stands for that of the data. If net is None: the default
+    widths.
+    lr, decay: replace those of the optimizer.
     """
     widths = _widths(data, choices, net)
-    network = mlp(widths, activation, seed=seed, n_threads=n_threads, dropout=dropout)
+    try:
+        network = mlp(widths, activation, seed=seed, n_threads=n_threads, dropout=dropout)
+    except MemoryError as error:
+        raise TableError(f"{error}; use smaller widths with ", Argument("net")) from None
     network.notes = {NOTE: data.preparation.as_dict()}
     return Trainer(network, data.loss, _optimizer(choices, optimizer, lr, decay))
 
@@ -52,28 +57,29 @@ def _widths(data: Data, choices: Choices, net: Sequence[int | None] | None) -> l
     fitting = [inputs, *(width for width in net[1:-1] if width), outputs]
     if any(width not in (None, end) for width, end in zip((net[0], net[-1]), (inputs, outputs))):
         wrong = "-".join(str(width or "xy"[i > 0]) for i, width in enumerate(net))
-        what = f"{inputs} features and {f'{outputs} classes' if data.preparation.target.classes else '1 output'}"
+        what = f"{counted(inputs, 'feature')} and {f'{outputs} classes' if data.preparation.target.classes else '1 output'}"
         right = Argument("net", "-".join(map(str, fitting)))
-        raise ArgumentError("net", f"{wrong} does not fit {data.where}, which has {what}: write ", right)
+        raise ArgumentError("net", f"{wrong} does not fit {data.where}, which has {what}; use ", right)
     return fitting
 
 
-def _optimizer(choices: Choices, asked: OptimizerSpec, lr: float | None, decay: float | None) -> OptimizerSpec:
-    parameters = {"lr": choices.lr, "weight_decay": choices.decay} if asked == OptimizerSpec("adam") else dict(asked.parameters)
+def _optimizer(choices: Choices, optimizer: OptimizerSpec, lr: float | None, decay: float | None) -> OptimizerSpec:
+    is_default = optimizer == OptimizerSpec("adam")
+    parameters = {"lr": choices.lr, "weight_decay": choices.decay} if is_default else dict(optimizer.parameters)
     parameters |= {} if lr is None else {"lr": lr}
     parameters |= {} if decay is None else {"weight_decay": decay}
-    return OptimizerSpec(asked.name, **parameters)
+    return OptimizerSpec(optimizer.name, **parameters)
 
 
-def schedule(asked: str | Schedule | None, trainer: Trainer, updates: int) -> Schedule | None:
-    """The schedule of the trainer's learning rate: the one asked for, none for "constant"; None or "cosine": down to 0 in `updates`."""
-    if asked is None or asked == "cosine":
+def schedule(given: str | Schedule | None, trainer: Trainer, updates: int) -> Schedule | None:
+    """The schedule for the trainer's learning rate. None or "cosine": a cosine that falls to 0 in `updates` updates. "constant": none."""
+    if given is None or given == "cosine":
         return Cosine(trainer.lr, updates)
-    return None if isinstance(asked, str) else asked
+    return None if isinstance(given, str) else given
 
 
 def find_rate(trainer: Trainer, data: Data, batch: int) -> RangeTest:
-    """A range test on the rows to train on; of a stream on its first piece. The trainer stays as it was."""
+    """Does a range test on the training rows, or on the first piece of a stream. The trainer does not change."""
     return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=batch)
 
 
@@ -88,14 +94,14 @@ def fit(
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     progress: bool | None = None,
 ) -> None:
-    """Trains until `epochs` epochs are done in all; the one with the lowest validation loss is kept. The rest is as in Trainer.fit.
+    """Trains until `epochs` epochs are done in total, then restores the epoch with the lowest validation loss.
 
-    patience: stop after this many epochs without a lower validation loss; None: do not stop.
+    patience: stop after this many epochs without a lower validation loss; None: do not stop early. Other arguments: as in Trainer.fit.
     """
     target = data.preparation.target
 
     def rmse(y: Array, outputs: Array) -> float:
-        return metrics.rmse(y, outputs) * target.scale  # in the target's unit
+        return metrics.rmse(y, outputs) * target.scale  # in the unit of the target
 
     rows: Sequence[Any] = (data.parts["train"],) if data.is_stream else data.part("train")
     trainer.fit(

@@ -1,4 +1,4 @@
-"""The bytes of a file: unpacked if it is a .gz; of a pipe, which can be read only once, all of them and kept."""
+"""The bytes of a file, decompressed if it is a .gz. The content of a pipe, which can be read only once, is kept in memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import IO, cast
 
 
 def opened(path: Path) -> IO[bytes]:
-    """A file to read bytes from."""
+    """Opens a file to read its bytes."""
     if not path.is_file():
         return io.BytesIO(_piped(path))
     return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def mappable(path: Path) -> Path | IO[bytes]:
-    """What readers of binary files take: the path of a file, which they may map into memory, or the content of a pipe."""
+    """What to pass to readers of binary files: the path, which they can memory-map, or the content of a pipe."""
     return path if path.is_file() else opened(path)
 
 

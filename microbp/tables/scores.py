@@ -1,4 +1,4 @@
-"""How well a trained network does on each part of the rows."""
+"""Loss and metrics of a trained network on each part of the rows."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ..training.trainer import Trainer
 from .preparation import Target
 from .split import Data, Part
 
-_KEPT = 10_000  # rows of a target of numbers whose predictions are kept
+_KEPT = 10_000  # for a numeric target: after this many test rows, predictions of further pieces are not kept
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The measures of each part, and of the test what they come from: which classes were confused, or true and predicted numbers."""
+    """The metrics of each part. For the test part also the confusion matrix, or the true and predicted numbers."""
 
-    parts: dict[str, dict[str, Any]]  # numbers by part and measure: loss; accuracy; rmse, in the target's unit; r2, None for one row
-    rows: dict[str, int]  # by part
-    confusion: Array | None  # (classes, classes): rows of the first axis' class that were predicted as the second axis'
-    true: Array  # (rows,), at most 10,000 or so, in the target's unit
+    parts: dict[str, dict[str, Any]]  # by part and metric: loss; accuracy; rmse, in the target's unit; r2, None for one row
+    rows: dict[str, int]  # number of rows by part
+    confusion: Array | None  # (classes, classes); [i, j]: number of rows of class i predicted as class j
+    true: Array  # (rows,), in the target's unit; of a stream, the first pieces that have 10,000 rows together
     predicted: Array
 
 
 def measure(trainer: Trainer, data: Data) -> Scores:
-    """Measures the trainer's network on all parts."""
+    """Evaluates the trainer's network on all parts."""
     target = data.preparation.target
     tallies = {part: _Tally(trainer, pieces(), data.preparation.outputs) for part, pieces in data.parts.items()}
     test = tallies["test"]
@@ -44,7 +44,7 @@ def measure(trainer: Trainer, data: Data) -> Scores:
 
 
 class _Tally:
-    """Sums over the rows of a part, from which its measures come."""
+    """Sums over the rows of a part, and the metrics computed from the sums."""
 
     def __init__(self, trainer: Trainer, pieces: Iterable[Part], outputs: int) -> None:
         self.count = 0
@@ -74,7 +74,7 @@ class _Tally:
             self.kept.append(np.column_stack([targets, outputs]))
 
     def scores(self, loss: Loss, target: Target) -> dict[str, Any]:
-        """Loss and accuracy; under a loss of numbers the root mean squared error, in the target's unit, and r2."""
+        """The loss. For classes, the accuracy. With a loss for numbers, rmse (in the target's unit) and r2."""
         if self.count == 0:
             return {}
         scores: dict[str, Any] = {"loss": self._loss / self.count}

@@ -1,11 +1,12 @@
-"""Where rows come from: the kinds of files that are read, each by a reader of its own, whole or piece by piece.
+"""The file formats and their readers, which read a file at once or in pieces.
 
-A new kind of file is a row in READERS, with functions that make a Table of it.
+To add a format, add a row to READERS, with functions that return a Table.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,21 +20,22 @@ from .table import Table, Whole
 _LIBSVM = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?(\s+\d+:\S+)*\s*(#.*)?")
 _USUAL_TARGETS = ("target", "label", "class", "y")
 _SPREADSHEETS = (".xls", ".xlsx", ".ods")
-CHUNK = 65536  # rows of a piece of a stream
+_OTHER_TEXTS = (".json", ".jsonl", ".ndjson", ".xml", ".html", ".yaml", ".arff")  # text files, but not of columns
+CHUNK = 65536  # rows in a piece of a stream
 
 
 @dataclass(frozen=True)
 class Source:
-    """Tables to learn from, and those of the test if these are kept apart. A call goes through all of them, from the start."""
+    """Tables to train on, and separate test tables if there are any. Each call of `tables` or `tests` starts again from the first table."""
 
-    where: str  # what errors call it
+    where: str  # its name in errors
     tables: Callable[[], Iterable[Table]]
     tests: Callable[[], Iterable[Table]] | None = None
-    is_stream: bool = False  # a call reads anew, in pieces of which only one need be in memory
+    is_stream: bool = False  # each call reads the file again, in pieces; one piece is in memory at a time
 
 
 def find(data: str, test_file: str | None = None, stream: bool = False) -> Source:
-    """The rows of `digits` or of a file, and those of a file for the test; stream: piece by piece."""
+    """The rows of `digits` or of a file, and test rows from another file. stream: whether to read in pieces."""
     for argument, name in (("data", data), ("test_file", test_file)):
         if name is not None:
             _require(argument, name)
@@ -48,16 +50,16 @@ def find(data: str, test_file: str | None = None, stream: bool = False) -> Sourc
 def _require(argument: str, name: str) -> None:
     path = Path(name)
     if name != "digits" and not path.exists():
-        raise ArgumentError(argument, f"there is no file {name!r}; the only data set without a file is digits")
+        raise ArgumentError(argument, f"there is no file {name!r}; the only built-in data set is digits")
     if name != "digits" and path.is_dir():
-        raise ArgumentError(argument, f"{name!r} is a directory: name a file in it")
+        raise ArgumentError(argument, f"{name!r} is a directory; name a file")
 
 
 def default_target(table: Table) -> str:
-    """What the file calls the target, else the column that is named as targets usually are, else the last one."""
+    """The target that the file format names, else the first column with a usual name for targets, else the last column."""
     if table.target is not None and table.target not in table.columns:
-        what = f"{table.where}: it holds X without {table.target}, so there is no target"
-        raise TableError(f"{what}: add it, or name a column by ", Argument("target"))
+        what = f"{table.where}: contains X but not {table.target}, so there is no target"
+        raise TableError(f"{what}; add it, or choose a column with ", Argument("target"))
     return table.target or next((name for name in table.columns if name.lower() in _USUAL_TARGETS), list(table.columns)[-1])
 
 
@@ -66,10 +68,10 @@ def default_target(table: Table) -> str:
 
 @dataclass(frozen=True)
 class Reader:
-    """How files of a kind are read, and how they are recognized: by their names' endings, else by their first bytes."""
+    """How to read a file format, and how to recognize it: by the extension of the file name, else by the first bytes."""
 
     whole: Callable[[Path], Whole]
-    pieces: Callable[[Path, int], Iterator[Table]] | None  # in tables of at most so many rows; None: whole only
+    pieces: Callable[[Path, int], Iterator[Table]] | None  # yields tables of at most this many rows; None: the format is only read at once
     endings: tuple[str, ...]
     start: bytes | None = None
 
@@ -84,7 +86,7 @@ READERS = {
 
 
 def read(name: str) -> Whole:
-    """The rows of `digits` or of a file; ValueError, ImportError or OSError says why there are none."""
+    """The rows of `digits` or of a file. ValueError, ImportError or OSError: it cannot be read."""
     if name == "digits":
         return Whole(array_files.digits())
     path = Path(name)
@@ -92,22 +94,23 @@ def read(name: str) -> Whole:
         whole = _reader(path).whole(path)
     for table in whole:
         if table is not None and table.count == 0:
-            raise ValueError(f"{table.where}: it has no rows")
+            raise ValueError(f"{table.where}: the file has no rows")
     return whole
 
 
 def pieces(name: str) -> Callable[[], Iterator[Table]]:
-    """A function that reads a file anew, in pieces of CHUNK rows."""
+    """A function that reads a file in pieces of CHUNK rows; each call reads it again."""
     path = Path(name)
-    read_pieces = None if name == "digits" else _reader(path).pieces
+    with _reading(path):
+        read_pieces = None if name == "digits" else _reader(path).pieces
     if read_pieces is None:
-        raise TableError(Argument("stream"), f" is for CSV, TSV, Parquet and .npy, not for {name}: leave it out")
+        raise TableError(Argument("stream"), f" works for CSV, TSV, Parquet and .npy, not for {name}; omit ", Argument("stream"))
 
-    def read_anew() -> Iterator[Table]:
+    def read_again() -> Iterator[Table]:
         with _reading(path):
             yield from read_pieces(path, CHUNK)
 
-    return read_anew
+    return read_again
 
 
 def _reader(path: Path) -> Reader:
@@ -117,28 +120,32 @@ def _reader(path: Path) -> Reader:
         if ending in reader.endings:
             return reader
     if ending in _SPREADSHEETS:
-        raise ValueError(f"{path}: spreadsheets are not read: save the sheet as CSV")
+        raise ValueError(f"{path}: spreadsheets are not supported; save the sheet as CSV")
     with opened(path) as file:
         start = file.read(4096)
     for reader in READERS.values():
         if reader.start and start.startswith(reader.start):
             return reader
-    if b"\0" in start:
-        raise ValueError(f"{path}: it is none of CSV, TSV, Parquet, .npz, .npy or libsvm text")
+    if b"\0" in start or ending in _OTHER_TEXTS:
+        raise ValueError(f"{path}: unknown format; use CSV, TSV, Parquet, .npz, .npy or libsvm text")
     return READERS["libsvm" if _LIBSVM.fullmatch(start.decode("utf-8", "replace").partition("\n")[0]) else "csv"]
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What goes wrong in the readers, each of which has errors of its own, becomes a ValueError of one line that names the file."""
+    """Turns errors of the readers into a ValueError with one line that names the file, but keeps the type of OSError, ImportError
+    and MemoryError.
+    """
     try:
         yield
     except (ImportError, MemoryError):
         raise
+    except gzip.BadGzipFile:
+        raise ValueError(f"{path}: is not compressed by gzip, or is damaged; remove .gz from its name, or compress it again") from None
     except OSError as error:
         raise OSError(f"{path}: {error.strerror or error}") from error
     except Exception as error:
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        if "pickle" in text or "Python objects" in text:  # NumPy would advise what no stranger's file deserves
-            text = "it is not an array, or holds Python objects: save one of numbers or texts"
-        raise ValueError(text if str(path) in text else f"{path}: it cannot be read: {text}") from error
+        if "pickle" in text or "Python objects" in text:  # NumPy would advise to allow pickles, which is unsafe
+            text = "not an array, or an array of Python objects; save an array of numbers or strings"
+        raise ValueError(text if str(path) in text else f"{path}: cannot be read: {text}") from error

@@ -1,4 +1,4 @@
-"""The rows of a source, prepared, in three parts: those to train on, those to choose the best epoch by, and those of the test."""
+"""Splits the rows of a source into three parts: train, validation (to choose the best epoch) and test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core import backend
 from ..core.specs import Loss
+from ..core.text import counted
 from ..data.arrays import Array
 from .errors import ArgumentError
 from .preparation import Preparation, Target, find_target, prepare
@@ -17,12 +18,12 @@ from .sources import Source, default_target
 from .table import Table
 
 _PARTS = ("train", "validation", "test")
-_KEPT = 10_000  # rows of a stream's validation that are kept in memory
-_NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses that a target of numbers may have
+_KEPT = 10_000  # at most about this many validation rows of a stream are used, all kept in memory
+_NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses for a numeric target
 
 
 class Part(NamedTuple):
-    """Rows of one part of the split, with targets as the loss wants them."""
+    """Rows of one part of the split, with targets in the form that the loss needs."""
 
     x: Array
     y: Array
@@ -30,13 +31,13 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """What there is to learn: the parts train, validation and test, of which a stream's are read anew by each call."""
+    """The parts train, validation and test. For a stream, each call in `parts` reads the file again; validation is kept in memory."""
 
-    where: str  # what errors call it
+    where: str  # its name in errors
     preparation: Preparation
     loss: Loss
     parts: dict[str, Callable[[], Iterable[Part]]]
-    training: int  # rows to train on
+    training: int  # number of training rows
     is_stream: bool
 
     def part(self, name: str) -> Part:
@@ -46,21 +47,20 @@ class Data:
 
 
 class Split:
-    """Which rows of a source train, which choose the best epoch, and which test: drawn by `seed`, in each piece of a stream by itself.
+    """Which rows of a source are for training, validation and test: drawn at random from `seed`, in each piece of a stream separately.
 
-    test: the fraction of the rows that are held out for the test, unless the source has those of its own; validation: the fraction of
-    the others that choose the best epoch.
+    test: the fraction of all rows for the test; not used if the source has separate test rows. validation: the fraction of the other rows.
     """
 
     def __init__(self, source: Source, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> None:
         self.source = source
-        self.training = self._validating = 0  # rows of these parts, after a look at all
+        self.training = self._validating = 0  # numbers of rows; `look` counts them
         self._test = test
         self._validation = validation
         self._seed = seed
 
     def look(self) -> Iterator[Table]:
-        """All rows that are not of the test's own tables; they are counted on the way."""
+        """Yields all tables except separate test tables, and counts the rows of each part."""
         self.training = self._validating = 0
         for i, table in enumerate(self.source.tables()):
             rows = self._rows(i, table.count)
@@ -76,42 +76,48 @@ class Split:
         for i, table in enumerate(self.source.tables()):
             rows = self._rows(i, table.count)[part]
             if part == "validation" and self.source.is_stream:
-                rows = rows[:: -(-self._validating // _KEPT)]  # of all pieces some, as many as fit into memory
+                rows = rows[:: -(-self._validating // _KEPT)]  # every n-th row of each piece, so that they fit into memory
             if len(rows):
                 yield table.take(rows)
 
     def _rows(self, piece: int, count: int) -> dict[str, Array]:
-        """The numbers of a piece's rows by part."""
+        """The row indices of each part in a piece."""
         order = np.asarray(backend.load().permutation(self._seed, backend.SPLIT, piece, count))
         least, has_tests = 1 if piece == 0 else 0, self.source.tests is not None
         tested = 0 if has_tests else max(least, round(self._test * count))
         validated = tested + max(least, round(self._validation * (count - tested)))
         if validated >= count and piece == 0:
             if count < 3 - has_tests:
-                raise ValueError(f"{self.source.where}: {count} rows are too few: some are to train on, some to validate, some to test")
+                what = f"{self.source.where}: has {counted(count, 'row')}, too few to split into train, validation and test"
+                raise ValueError(f"{what}; at least {3 - has_tests} are needed")
             argument = "validation" if has_tests or count - tested > 1 else "test"
-            raise ArgumentError(argument, f"it leaves none of the {count} rows to train on: choose less")
+            raise ArgumentError(argument, f"leaves none of the {count} rows for training; use a smaller fraction")
         rows = {"train": order[validated:], "validation": order[tested:validated], "test": order[:tested]}
         return {part: np.sort(chosen) for part, chosen in rows.items()}
 
 
 def gather(split: Split, *, target: str | None = None, drop: Sequence[str] = (), loss: Loss | None = None) -> Data:
-    """The rows, prepared and split; ValueError says what is wrong with them.
+    """Splits and prepares the rows of a source; ValueError if they are invalid.
 
-    target: the column to predict; None: as `default_target` says. drop: columns to leave out. loss: None: cross_entropy for classes, mse
+    target: the column to predict, by default `default_target`. drop: columns to ignore. loss: by default cross_entropy for classes, mse
     for numbers.
     """
     first = next(iter(split.source.tables()), None)
+    if first and len(first.columns) == 1:
+        what = f"has only one column, {next(iter(first.columns))!r}"
+        raise ValueError(f"{first.where}: {what}; a table needs a target and at least one more column, separated by , ; | or tab")
+    if first and target is not None:
+        first.require(target, "target")
     name = target or (default_target(first) if first else "")
     found = find_target(split.look(), name, None if loss is None else loss.name not in _NUMBERS)
     loss = loss or Loss("cross_entropy" if found.classes else "mse")
     if loss.detail != "identity":
-        found = replace(found, centre=0.0, scale=1.0)  # a rate is predicted as it is
+        found = replace(found, centre=0.0, scale=1.0)  # probabilities and rates are not scaled
     return prepared(split, prepare(split.pieces("train"), found, drop), loss)
 
 
 def prepared(split: Split, preparation: Preparation, loss: Loss) -> Data:
-    """The rows of a split, after a look at all of them, by a preparation that is known."""
+    """The rows of a split, prepared. Iterate over `look` first, which counts the rows."""
 
     def of(part: str) -> Callable[[], Iterable[Part]]:
         def parts() -> Iterator[Part]:
@@ -126,7 +132,7 @@ def prepared(split: Split, preparation: Preparation, loss: Loss) -> Data:
 
 
 def _targets(target: Target, table: Table, loss: Loss) -> Array:
-    """Labels for a loss over classes, a number for one over numbers, else a column per class: 1 for the row's own, 0 or -1 for others."""
+    """Labels for cross_entropy, numbers for a numeric target; else a column per class: 1 for the row's class, 0 (hinge: -1) for others."""
     values = target.values(table)
     if loss.detail == "softmax" or not target.classes:
         return values

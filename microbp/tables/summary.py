@@ -1,6 +1,6 @@
-"""What is known of a column after a look at all its cells: whether it holds numbers or texts, which, how often, and their moments.
+"""Statistics of a column over all its cells: numbers or text, how often each value occurs, and mean and variance.
 
-Summaries of pieces add up to that of the whole, so a stream is looked at as a table in memory is.
+The sum of the summaries of pieces is the summary of the whole, so streams and tables in memory are treated alike.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from ..data.arrays import Array
 from .errors import Argument, TableError
 from .table import Table, Written, name_of, to_number
 
-CLASSES = 20  # whole numbers of a target are classes if there are at most so many of them
-COUNTED = 100_000  # different texts of a column: beyond these nothing is counted
-COUNTED_NUMBERS = 10_000
+CLASSES = 20  # a target with at most this many different whole numbers is treated as classes
+COUNTED = 100_000  # if a column has more different strings, their counts are dropped
+COUNTED_NUMBERS = 10_000  # the same for numbers
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d*)?)?")
-_COMMA = re.compile(r"[-+]?\d+(,\d+)+(\.\d*)?|[-+]?\d*(\.\d+)*,\d+")  # decimal or of thousands
+_COMMA = re.compile(r"[-+]?\d+(,\d+)+(\.\d*)?|[-+]?\d*(\.\d+)*,\d+")  # a number with decimal or thousands commas
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of a column's cells: how many, how often each number and each other text occurs, and if all are numbers, their moments."""
+    """Statistics of a column: the number of cells, how often each number and string occurs; if all are numbers, mean and variance."""
 
-    is_text: bool  # it is a column of texts: some cells of the file, if not of these rows, are no numbers
+    is_text: bool  # at least one cell of the column in the file (perhaps not in these rows) is not a number
     rows: int
     missing: int
     mean: float = 0.0
     squares: float = 0.0  # the sum of the squared differences from the mean
     low: float = math.inf
     high: float = -math.inf
-    numbers: Mapping[str, int] | None = field(default_factory=dict)  # as they are written; None: too many
-    texts: Mapping[str, int] | None = field(default_factory=dict)  # those that are no numbers
-    first: tuple[str, str] | None = None  # where the first of these stands, and what it is
+    numbers: Mapping[str, int] | None = field(default_factory=dict)  # counts of numbers, as written in the file; None: too many
+    texts: Mapping[str, int] | None = field(default_factory=dict)  # counts of strings that are not numbers; None: too many
+    first: tuple[str, str] | None = None  # the place and the text of the first string in `texts`
 
     @property
     def std(self) -> float:
@@ -46,21 +46,23 @@ class Summary:
 
     @property
     def varies(self) -> bool:
-        """Whether not all numbers are the same, as far as arithmetic can tell."""
+        """Whether the numbers differ, within floating-point precision."""
         return self.low < self.high and self.std > 0
 
     @property
     def is_category(self) -> bool:
-        """Whether a feature of its cells are levels; where many numbers are without texts in these rows, one elsewhere is a mistake."""
+        """Whether to treat the column as categories. Not if these rows have many numbers and no strings: then a string elsewhere is a
+        mistake, and the column is numeric.
+        """
         return self.is_text and (bool(self.texts) or self.texts is None or (self.numbers is not None and len(self.numbers) <= CLASSES))
 
     @property
     def levels(self) -> Mapping[str, int] | None:
-        """How often each text occurs, numbers included; None: too many."""
+        """How often each value occurs, numbers included; None if there are too many."""
         return None if self.numbers is None or self.texts is None else {**self.numbers, **self.texts}
 
     def __add__(self, other: Summary) -> Summary:
-        """What is known of the rows of both (Chan, Golub & LeVeque 1979)."""
+        """The summary of the rows of both (Chan, Golub & LeVeque 1979)."""
         count, more = self.rows - self.missing, other.rows - other.missing
         share, gap = more / max(count + more, 1), other.mean - self.mean
         return Summary(
@@ -78,7 +80,7 @@ class Summary:
 
 
 def summarize(table: Table, name: str) -> Summary:
-    """What is known of a column."""
+    """The summary of a column."""
     column = table.column(name)
     is_text = column.dtype == object
     numbers, texts = _counted(column.tolist()) if is_text else ({}, {})
@@ -99,21 +101,21 @@ def summarize(table: Table, name: str) -> Summary:
 
 
 def _counted(cells: list[str | None]) -> tuple[dict[str, int], dict[str, int]]:
-    """How often each number and each other text occurs."""
+    """Counts of the strings that are numbers, and of the other strings."""
     levels = Counter(text for text in cells if text is not None)
     texts = {text: count for text, count in levels.items() if to_number(text) is None}
     return {text: count for text, count in levels.items() if text not in texts}, texts
 
 
 def _written(table: Table, name: str, present: Array) -> Mapping[str, int] | None:
-    """How often each number occurs, as it is written."""
+    """How often each number occurs, as written in the file."""
     if len(np.unique(present)) > COUNTED_NUMBERS:
         return None
     return _limited(Counter(text for text in table.texts(name).tolist() if text is not None), COUNTED_NUMBERS)
 
 
 def _whole(column: Array, present: Array) -> Mapping[str, int] | None:
-    """How often each whole number, or truth, occurs; None if not all are whole."""
+    """How often each whole number or boolean occurs; None if there are fractions."""
     low, high = present.min(), present.max()
     if (present != np.floor(present)).any():
         return None
@@ -137,16 +139,16 @@ def _sum(levels: Mapping[str, int] | None, more: Mapping[str, int] | None, most:
 
 
 def refuse_mistakes(name: str, known: Summary) -> None:
-    """Refuses texts that are most likely not what was meant: dates, numbers with commas, a few texts among many numbers."""
+    """Raises an error for likely mistakes: dates, numbers with commas, a few strings among many numbers."""
     if known.first is None or not known.texts:
         return
     place, text = known.first
     drop = Argument("drop", name)
     if not known.numbers and known.numbers is not None and all(map(_DATE.fullmatch, known.texts)):
-        what = f"{place}: {text!r} is a date or a time, which a network cannot take"
-        raise TableError(f"{what}: write what matters of it (year, month, hour) as numbers, or ", drop)
+        what = f"{place}: {text!r} is a date or a time, which a network cannot use"
+        raise TableError(f"{what}; convert it to numbers (year, month, hour), or use ", drop)
     if all(map(_COMMA.fullmatch, known.texts)):
-        raise TableError(f"{place}: {text!r} has a comma: write the number without, with a decimal point, or ", drop)
+        raise TableError(f"{place}: {text!r} has a comma; write numbers with a decimal point and without commas, or use ", drop)
     is_rare = sum(known.texts.values()) < 0.1 * (known.rows - known.missing)
     if is_rare and (known.numbers is None or len(known.numbers) > CLASSES):
-        raise TableError(f"{place}: {text!r} is not a number: correct it, leave it empty, or ", drop)
+        raise TableError(f"{place}: {text!r} is not a number; correct it, leave the cell empty, or use ", drop)

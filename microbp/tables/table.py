@@ -1,8 +1,8 @@
-"""A table: columns by name, as a file or a data frame holds them, and what the text of a cell means.
+"""A table: columns by name, as in a file or a data frame, and how the text of a cell is interpreted.
 
-A column is an array of numbers, NaN where one is missing, or of objects: texts, None where one is missing. A single cell or piece of a
-file cannot say whether texts are numbers or levels: all rows of the training decide it together (summary.py), and the preparation that
-comes of them keeps to it. Errors name the file, the row (counted from 1, without the header) and the column.
+A column is an array of numbers, with NaN for missing values, or an object array of strings, with None for missing values. Whether strings
+are numbers or categories depends on all training rows (summary.py), not on one cell or one piece of a file; the preparation stores the
+decision. Errors name the file, the row (counted from 1, without the header), if known its line, and the column.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 
 from ..core.specs import unknown
 from ..data.arrays import Array
-from .errors import Argument, TableError
+from .errors import Argument, ArgumentError, TableError
 
 LARGEST = float(np.finfo(np.float32).max)
-_MISSING = frozenset(["", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"])  # cells whose value is not known
+_MISSING = frozenset(["", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"])  # cells with a missing value
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Written:
-    """A column of numbers, with the texts that they are written in."""
+    """A column of numbers, and the strings that they were read from."""
 
     numbers: Array
     texts: Callable[[], Array]
@@ -38,7 +38,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A column that a network cannot take, and why."""
+    """A column that a network cannot use, and why."""
 
     why: str
 
@@ -50,40 +50,43 @@ class Unusable:
 class Table:
     """Columns by name, each of `count` rows."""
 
-    where: str  # what errors call it: the file's name
+    where: str  # the file's name, for errors
     columns: Mapping[str, Array | Written | Unusable]
     count: int
-    first: int = 0  # the number of its first row in the file, from 0
-    rows: Array | None = None  # the numbers of its rows, counted from `first`; None: one after another
-    is_positional: bool = False  # names are only places, so there must be as many as the network has learnt from
-    is_sparse: bool = False  # columns that are not there hold zeros
-    target: str | None = None  # what the file itself calls the target, though it may lack it
+    first: int = 0  # the index of its first row in the file
+    before: int = 0  # lines of the file before the first row, if each row is one line; else 0
+    rows: Array | None = None  # row indices relative to `first`; None: 0, 1, 2, ...
+    is_positional: bool = False  # columns have positions, not names; a table must have as many columns as the training data
+    is_sparse: bool = False  # absent columns are zeros
+    target: str | None = None  # the target's name in this file format; the column may be absent
 
     def column(self, name: str) -> Array:
-        """The column of that name; ValueError if there is none, or if it cannot be used."""
+        """The column of that name; ValueError if there is none, or if a network cannot use it."""
         self.require(name)
         column = self.columns.get(name)
         if column is None:
             return np.zeros(self.count)
         if isinstance(column, Unusable):
-            raise TableError(f"{self.where}: column {name!r} {column.why}, or train without it: ", Argument("drop", name))
+            raise TableError(f"{self.where}: column {name!r} {column.why}, or use ", Argument("drop", name))
         return column.numbers if isinstance(column, Written) else column
 
-    def require(self, name: str) -> None:
-        """Refuses a name that no column has."""
+    def require(self, name: str, argument: str | None = None) -> None:
+        """Raises an error for an unknown column name. argument: the argument that contains the name, if any."""
         if name not in self.columns and not self.is_sparse:
-            raise ValueError(f"{self.where}: {unknown('column', name, list(self.columns)[:100])}")
+            text = f"{self.where}: {unknown('column', name, list(self.columns)[:100])}"
+            raise ArgumentError(argument, text) if argument else ValueError(text)
 
     def take(self, rows: Array) -> Table:
-        """A copy of some rows, which keep their numbers."""
+        """A copy of some rows, which errors still name by their place in the file."""
         return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, count=len(rows), rows=rows)
 
     def place(self, row: int, name: str) -> str:
-        """How errors say where a cell is."""
-        return f"{self.where}, row {self.first + int(row if self.rows is None else self.rows[row]) + 1}, column {name!r}"
+        """The place of a cell, for errors."""
+        number = self.first + int(row if self.rows is None else self.rows[row])
+        return f"{row_place(self.where, number, self.before)}, column {name!r}"
 
     def numbers(self, name: str) -> Array:
-        """A column as float64, NaN where a number is missing; ValueError names the cell that is not a number, or is beyond float32."""
+        """A column as float64, NaN for missing values. ValueError for a cell that is not a number, or is too large for float32."""
         column = self.column(name)
         if column.dtype == object:
             column = np.array([self._number(row, name, text) for row, text in enumerate(column)], dtype=np.float64)
@@ -91,19 +94,19 @@ class Table:
         beyond = np.abs(values) > LARGEST
         if beyond.any():
             row = int(beyond.argmax())
-            what = "the number is infinite" if np.isinf(values[row]) else f"{values[row]:g} is beyond {LARGEST:.1e}, the end of float32"
-            advice = "correct it, or leave it empty" if np.isinf(values[row]) else "write the column in a larger unit, or its logarithms"
-            raise ValueError(f"{self.place(row, name)}: {what}: {advice}")
+            what = "the number is infinite" if np.isinf(values[row]) else f"{values[row]:g} exceeds {LARGEST:.1e}, the largest float32"
+            advice = "correct it, or leave the cell empty" if np.isinf(values[row]) else "use a larger unit for the column, or logarithms"
+            raise ValueError(f"{self.place(row, name)}: {what}; {advice}")
         return values
 
     def _number(self, row: int, name: str, text: str | None) -> float:
         value = math.nan if text is None else to_number(text)
         if value is None:
-            raise ValueError(f"{self.place(row, name)}: {text!r} is not a number: correct it, or leave it empty")
+            raise ValueError(f"{self.place(row, name)}: {text!r} is not a number; correct it, or leave the cell empty")
         return value
 
     def texts(self, name: str) -> Array:
-        """A column as texts, None where one is missing: as they stand in the file, or, of numbers, written shortest."""
+        """A column as strings, None for missing values. Text is as in the file; numbers of an array are written in their shortest form."""
         column = self.columns.get(name)
         if isinstance(column, Written):
             return column.texts()
@@ -114,27 +117,32 @@ class Table:
         return np.array([name_of(value) for value in values.tolist()], dtype=object)[places]
 
 
+def row_place(where: str, row: int, before: int) -> str:
+    """The place of a row, counted from 0, for errors. before: as in Table."""
+    return f"{where}, row {row + 1}" + (f" (line {row + 1 + before})" if before else "")
+
+
 class Whole(NamedTuple):
-    """All rows of a file: those to learn from, and those that the file itself keeps for the test."""
+    """All rows of a file: those to train on, and separate test rows if the file contains them."""
 
     train: Table
     test: Table | None = None
 
 
 def column_names(where: str, names: Iterable[Any]) -> list[str]:
-    """Names without blanks around them, column_1 where there is none; ValueError if two are the same."""
+    """Column names without surrounding spaces. An empty name of column i becomes column_i. ValueError if two names are equal."""
     clean = [str(name).strip() or f"column_{i}" for i, name in enumerate(names, 1)]
     twice = [name for name, count in Counter(clean).items() if count > 1]
     if twice:
-        raise ValueError(f"{where}: two columns are named {twice[0]!r}: rename one")
+        raise ValueError(f"{where}: two columns are named {twice[0]!r}; rename one")
     return clean
 
 
-# ---- what the text of a cell means ----
+# ---- the text of a cell ----
 
 
 def to_number(text: str) -> float | None:
-    """The number that a text is, 0 or 1 for a truth, or None."""
+    """Parses a string as a number; "true" is 1 and "false" is 0. None for other strings."""
     try:
         value = float(text)
     except ValueError:
@@ -143,7 +151,7 @@ def to_number(text: str) -> float | None:
 
 
 def name_of(value: float) -> str | None:
-    """A number as the name of a class or level; None for NaN."""
+    """A number as the name of a class or category; None for NaN."""
     if isinstance(value, bool):
         return str(value).lower()
     if not math.isfinite(value):
@@ -152,7 +160,7 @@ def name_of(value: float) -> str | None:
 
 
 def clean(cells: Sequence[str | None], has_decimal_commas: bool = False) -> Array:
-    """Cells without blanks around them, None where the value is not known, and with decimal points."""
+    """Cells without surrounding spaces; None for missing values. If `has_decimal_commas`, 1,5 becomes 1.5."""
     known: dict[str | None, str | None] = {None: None}
     for cell in set(cells) - {None}:
         text = str(cell).strip()
@@ -162,13 +170,13 @@ def clean(cells: Sequence[str | None], has_decimal_commas: bool = False) -> Arra
 
 
 def parse_numbers(texts: Array) -> Array | None:
-    """The numbers that clean texts are, NaN for None; None if one of them is not a number."""
+    """Parses strings from `clean` as numbers, NaN for None. Returns None if one of them is not a number."""
     numbers = {text: math.nan if text is None else to_number(text) for text in set(texts.tolist())}
     return None if None in numbers.values() else np.array([numbers[text] for text in texts.tolist()], dtype=np.float64)
 
 
 def text_column(cells: Sequence[str | None]) -> Array | Written:
-    """A column of texts: numbers if all of them are, as in a text file."""
+    """Converts strings to a column, which is numeric if all strings are numbers."""
     texts = clean(cells)
     numbers = parse_numbers(texts)
     return texts if numbers is None else Written(numbers, lambda: texts)

@@ -1,4 +1,4 @@
-"""Gradients against central differences of the loss and the layers' penalties, on a float64 copy of the network."""
+"""The gradient check: gradients compared with central differences of loss and penalties, on a float64 copy of the network."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import backend as backends
+from ..core.text import counted
 from ..data.arrays import Array
 from ..data.rows import Rows
 from ..network.network import Network, without_activations
 from .engine.engine import Engine
 
-_ALL = 2000  # parameters up to which each is checked
-_SAMPLE = 500
-_STEP = np.finfo(np.float64).eps ** (1 / 3)  # balances the truncation and the rounding of a central difference
+_ALL = 2000  # up to this many parameters, all are checked
+_SAMPLE = 500  # of more parameters, this many drawn at random, and the first of each tensor
+_STEP = np.finfo(np.float64).eps ** (1 / 3)  # balances truncation and rounding errors of a central difference
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """What `Trainer.check_gradients` found: the worst parameter that was checked. Printed, it is a sentence.
+    """The result of `Trainer.check_gradients`: the parameter with the largest error. `print(check)` prints a sentence.
 
-    error: what the rounding of the losses does not explain of |analytic - numeric|, over max(|analytic|, |numeric|, largest
-    |analytic| / 1000). Below 1e-6 is right, above 1e-3 is wrong, and between them a kink (relu at 0) may lie within the difference.
-    tensor, index: the parameter's place in `net.tensors`. analytic: its derivative by the backward pass. numeric: its derivative by
-    differences. checked: how many parameters were checked.
+    error: (|analytic - numeric| - rounding of the losses) / max(|analytic|, |numeric|, largest |analytic| / 1000). Below 1e-6 the
+    gradient is right, above 1e-3 it is wrong. In between, the two points of a difference may be on different sides of a kink (relu at 0).
+    tensor, index: the parameter is `net.tensors[tensor][index]`. analytic: its derivative from the backward pass. numeric: its derivative
+    from differences. checked: the number of parameters checked.
 
     >>> t = bp.Trainer(bp.mlp([2, 3, 1], activation="tanh", seed=0), loss="mse")
     >>> check = t.check_gradients(np.ones((4, 2)), np.zeros(4))
@@ -40,21 +41,24 @@ class GradientCheck:
     checked: int
 
     def __str__(self) -> str:
+        if self.error == 0:
+            return f"no gradient error found in {counted(self.checked, 'parameter')}"
         place = f"{self.tensor}[{', '.join(map(str, self.index))}]"
         return (
-            f"gradient error {self.error:.2g} at {place}: analytic {self.analytic:.9g}, numeric {self.numeric:.9g} ({self.checked} checked)"
+            f"gradient error {self.error:.2g} at {place}: analytic {self.analytic:.9g}, numeric {self.numeric:.9g} "
+            f"({counted(self.checked, 'parameter')} checked)"
         )
 
 
 def check(engine: Engine, rows: Rows) -> GradientCheck:
-    """Compares backward with differences of its loss, which is that of training: the masks of dropout are the same each time."""
+    """Compares the gradient of `backward` with central differences of the training loss. The dropout masks are fixed."""
     twin = _twin(engine)
     objective, gradient = twin.loss_and_gradient(twin.net.params, rows)
     places = _places(twin)
     analytic = gradient[places].copy()
     numeric = np.array([_difference(twin, rows, place) for place in places])
     floor = max(np.abs(analytic).max() / 1000, np.finfo(np.float64).tiny)
-    rounding = 2 * np.finfo(np.float64).eps * abs(objective) / _STEP  # half a unit in the last place of each of two, and as much again
+    rounding = 2 * np.finfo(np.float64).eps * abs(objective) / _STEP  # a bound for the rounding of the two losses, with a factor for safety
     error = np.maximum(np.abs(analytic - numeric) - rounding, 0) / np.maximum(np.maximum(np.abs(analytic), np.abs(numeric)), floor)
     worst = int(error.argmax())
     tensor, index = _name(twin.net, int(places[worst]))
@@ -83,7 +87,7 @@ def _difference(twin: Engine, rows: Rows, place: int) -> float:
 
 
 def _places(engine: Engine) -> Array:
-    """The positions to check: all that train, or the first of every tensor and a random sample."""
+    """The indices of the parameters to check: all trainable ones, or a random sample and the first of every tensor."""
     net = engine.net
     frozen = {layer.name for layer in net.layers if layer.frozen}
     runs = [

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._doors import door
-from ..core.checks import whole_number
+from ..core.checks import flag, floating, whole_number
 from ..data.arrays import Array
 from ..data.rows import Rows
 from .loop.arrays import active, shuffled
-from .loop.epoch import Pace, updates
+from .loop.epoch import Batching, updates
 from .loop.run import Run
 from .trainer import Trainer
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_BETA = 0.98  # of the running mean of the losses
-_DIVERGED = 4  # times the lowest smoothed loss
-_TAIL = 5  # points at the end that suggestions leave out, for there the loss is about to diverge
+_BETA = 0.98  # decay of the running mean of the losses
+_DIVERGED = 4  # the test stops when the smoothed loss exceeds this many times its minimum
+_TAIL = 5  # the suggestions ignore this many last points, where the loss is about to diverge
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RangeTest:
-    """What lr_find saw: the learning rates, the loss of the batch at each, and the smoothed losses, as arrays of equal lengths.
+    """The result of lr_find: the learning rates, the batch loss at each, and the smoothed losses, as arrays of equal lengths.
 
-    smoothed: fastai's running mean of the last 50 losses or so. It lags: at 100 rates it falls, and reaches its minimum, up to a decade
-    of rates after the losses themselves. Suggestions, which are fastai's but for `steep`, allow for that. They look at all but the first
-    num_it / 10 points and the last 5, and raise ValueError if these are too few. num_it: the number of rates that lr_find was to try.
+    smoothed: fastai's running mean of about the last 50 losses, which lags behind the losses: with 100 rates, `smoothed` has its minimum at
+    a rate up to 10 times higher than `losses`. The suggestions, which are fastai's except `steep`, allow for that. They ignore the first
+    num_it / 10 points and the last 5, and raise ValueError if fewer than 2 points remain. num_it: the number of rates that lr_find tried,
+    or would have tried if the loss had not diverged.
 
     >>> X = np.linspace(-1, 1, 64).reshape(-1, 1)
     >>> found = bp.lr_find(bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse"), X, np.sin(X))
@@ -49,25 +50,25 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """`valley`, as fastai has it unless asked otherwise."""
+        """The same as `valley`, fastai's default."""
         return self.valley
 
     @property
     def valley(self) -> float:
-        """The rate in the middle of the longest falling subsequence of the smoothed losses."""
+        """The rate about halfway along the longest decreasing subsequence of the smoothed losses."""
         lrs, losses = self._seen()
         lengths = [1] * len(losses)
         for i in range(1, len(losses)):
             lengths[i] = 1 + max((lengths[j] for j in range(i) if losses[j] > losses[i]), default=0)
         end = int(np.argmax(lengths))
-        third = lengths[end] / 3  # of the points that fall, not of the run they span: so fastai has it
+        third = lengths[end] / 3  # like fastai: of the subsequence's points, not of all points in its range
         return float(lrs[max(end - lengths[end] + int(third) + int(third / 2), 0)])
 
     @property
     def steep(self) -> float:
-        """The rate where the smoothed loss falls most steeply over log(lr), between `valley` and its minimum.
+        """The rate between `valley` and the minimum where the smoothed loss falls most steeply over log(lr).
 
-        fastai looks at all rates, of which the lowest often win: there the mean is of few losses yet, and steep by chance.
+        fastai searches all rates. It often returns one of the lowest, where the running mean of only a few losses falls steeply by chance.
         """
         lrs, losses = self._seen()
         first = int(np.searchsorted(lrs, self.valley))
@@ -76,14 +77,14 @@ class RangeTest:
 
     @property
     def minimum(self) -> float:
-        """A tenth of the rate where the smoothed loss is lowest; the picture marks the lowest itself."""
+        """A tenth of the rate where the smoothed loss is lowest. The plot marks the rate itself, without the division by 10."""
         lrs, losses = self._seen()
         return float(lrs[np.argmin(losses)]) / 10
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws the losses over the learning rates, with the suggestions. It needs matplotlib.
+        """Plots the losses against the learning rates, with the suggestions. Needs matplotlib.
 
-        ax: the axes to draw on; None: those of a new figure. Returns the axes. `bp.plot.lr_find(result)` is the same.
+        ax: the axes to draw on; if None, those of a new figure. Returns the axes. `bp.plot.lr_find(result)` does the same.
 
         >>> X = np.linspace(-1, 1, 64).reshape(-1, 1)
         >>> t = bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse")
@@ -97,12 +98,16 @@ class RangeTest:
         seen = slice(self.num_it // 10, -_TAIL)
         if len(self.lrs[seen]) < 2:
             raise ValueError(
-                f"lr_find: the loss diverged after {len(self.lrs)} of {self.num_it} rates, too few for a suggestion: lower start_lr"
+                f"lr_find: the loss diverged after {len(self.lrs)} of {self.num_it} rates, too few for a suggestion; use a lower start_lr"
             )
         return self.lrs[seen], self.smoothed[seen]
 
     def __repr__(self) -> str:
-        return f"RangeTest({len(self.lrs)} of {self.num_it} rates)"
+        try:
+            found = f"suggestion {self.suggestion:.2g}"
+        except ValueError:
+            found = "no suggestion: the loss diverged"
+        return f"RangeTest({found}, {len(self.lrs)} of {self.num_it} rates)"
 
 
 def lr_find(
@@ -117,13 +122,14 @@ def lr_find(
     sample_weight: Any = None,
     stop_div: bool = True,
 ) -> RangeTest:
-    """Looks for a learning rate: trains `num_it` batches at rates that grow from start_lr towards end_lr by equal factors.
+    """Searches for a learning rate: trains on `num_it` batches at rates that grow by equal factors from start_lr to end_lr.
 
-    X, y, sample_weight, batch_size: as in `Trainer.fit`. start_lr, end_lr: positive and rising, else ValueError. num_it: the number of
-    rates, at least 10. stop_div: end where the smoothed loss is above 4 times its lowest; it always ends where the loss is not finite.
+    X, y, sample_weight, batch_size: as in `Trainer.fit`. start_lr, end_lr: 0 < start_lr < end_lr, else ValueError; the last rate is end_lr
+    divided by the factor. num_it: the number of rates, at least 10. stop_div: stop when the smoothed loss exceeds 4 times its minimum. The
+    test always stops when the loss is not finite.
 
-    At the end the trainer and its network are as before, bit by bit, also after an error or Ctrl-C: to set `t.lr` is left to you.
-    The range test of Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3, with fastai's defaults.
+    Afterwards the trainer and its network are as before, bit for bit, even after an error or Ctrl-C. `t.lr` does not change either.
+    This is the range test of Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3, with fastai's defaults.
 
     >>> X = np.linspace(-1, 1, 64).reshape(-1, 1)
     >>> t = bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse")
@@ -133,26 +139,27 @@ def lr_find(
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(f"lr_find: the first argument must be a bp.Trainer, not {type(trainer).__name__}")
-    if not 0 < start_lr < end_lr < math.inf:
-        raise ValueError(f"lr_find: the rates must be positive and grow, not from start_lr={start_lr!r} to end_lr={end_lr!r}")
-    pace = Pace(whole_number(batch_size, "batch_size"))
+    if not 0 < floating("lr_find: start_lr", start_lr) < floating("lr_find: end_lr", end_lr) < math.inf:
+        raise ValueError(f"lr_find: the rates must satisfy 0 < start_lr < end_lr, not start_lr={start_lr!r} and end_lr={end_lr!r}")
+    batching = Batching(whole_number(batch_size, "batch_size"))
     lrs = start_lr * (end_lr / start_lr) ** (np.arange(whole_number(num_it, "num_it", least=10)) / num_it)
-    run = trainer._run  # the one look into a trainer from outside: it offers the engine, whose updates these are
+    run = trainer._run
     rows = run.engine.shape.read(X, y, sample_weight)
+    ends_early = flag("lr_find: stop_div", stop_div)
     before = run.engine.snapshot()
     try:
-        losses, smoothed = _test(run, rows, pace, lrs, stop_div)
+        losses, smoothed = _test(run, rows, batching, lrs, ends_early)
     finally:
         run.engine.restore(before)
     return RangeTest(lrs[: len(losses)], np.array(losses), np.array(smoothed), num_it)
 
 
-def _test(run: Run, rows: Rows, pace: Pace, lrs: Array, stop_div: bool) -> tuple[list[float], list[float]]:
-    """The losses, and their running means as though these had not begun at 0."""
+def _test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool) -> tuple[list[float], list[float]]:
+    """Does one update at each rate; returns the losses and their bias-corrected running means."""
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
-    stream = _endless_losses(run, rows, pace)
+    stream = _endless_losses(run, rows, batching)
     for lr in lrs:
         run.engine.lr = lr
         try:
@@ -166,8 +173,8 @@ def _test(run: Run, rows: Rows, pace: Pace, lrs: Array, stop_div: bool) -> tuple
     return losses, smoothed
 
 
-def _endless_losses(run: Run, rows: Rows, pace: Pace) -> Iterator[float]:
-    """The losses of the updates that fit would make, epoch after epoch."""
+def _endless_losses(run: Run, rows: Rows, batching: Batching) -> Iterator[float]:
+    """Trains like fit, epoch after epoch, and yields the loss of each update."""
     for epoch in itertools.count(run.epoch):
-        for loss, _ in updates(run.engine, rows, shuffled(run.engine, active(rows), epoch), pace, None):
+        for loss, _ in updates(run.engine, rows, shuffled(run.engine, active(rows), epoch), batching, None):
             yield loss

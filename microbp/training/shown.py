@@ -1,4 +1,4 @@
-"""A trainer in a few words, for prompts and notebooks."""
+"""A trainer as text, for `print`, and as an HTML table, for notebooks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from .loop.run import Run
 
 
 def as_text(run: Run) -> str:
-    """Lines of a name and a value."""
-    return "\n".join(["microbp.Trainer", *(f"  {name:9}  {value}" for name, value in _facts(run).items())])
+    """The trainer as text, with one line "name value" per entry."""
+    facts = _facts(run)
+    width = max(map(len, facts))
+    return "\n".join(["microbp.Trainer", *(f"  {name:{width}}  {value}" for name, value in facts.items())])
 
 
 def as_html(run: Run) -> str:
-    """The same as a table."""
+    """The trainer as an HTML table with the same entries."""
     rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in _facts(run).items())
     return f"<table><caption>microbp.Trainer</caption>{rows}</table>"
 
@@ -23,10 +25,16 @@ def _facts(run: Run) -> dict[str, str]:
     engine, net = run.engine, run.engine.net
     inputs, outputs = (" + ".join(str(entry.width) for entry in entries) for entries in (net.inputs, net.outputs))
     losses = [loss.text if isinstance(loss, Loss) else getattr(loss, "__name__", repr(loss)) for loss in engine.losses]
+    weights = {"loss_weights": ", ".join(f"{weight:g}" for weight in engine.loss_weights)} if set(engine.loss_weights) != {1.0} else {}
+    limits = {name: f"{limit:g}" for name, limit in engine.limits.items() if limit is not None}
+    average = {} if engine.averaging is None else {"average": repr(engine.averaging)}
     return {
         "net": f"{inputs} to {outputs}, {len(net.params):,} parameters, {net.dtype}",
         "loss": ", ".join(losses),
+        **weights,
         "optimizer": f"{engine.optimizer}, lr {engine.lr:g}",
+        **limits,
+        **average,
         "steps": f"{engine.steps:,}",
         "epoch": f"{run.epoch:,}",
     }

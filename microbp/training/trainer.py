@@ -1,13 +1,13 @@
-"""Trainer: the top of the training room, over an engine (engine/) and its run (loop/).
+"""Trainer: the public class, built on an Engine (engine/) and a Run (loop/).
 
-The walk of t.step(X, y), step by step, with the file of each:
+What t.step(X, y) does, with the file of each step:
 
-1. Arrays go as they are to the backend's step (`Trainer.step` below): core/_core.pyx (Trainer.step, run) checks type, shape and strides,
-   and src/train/step.c is the step itself: forward, loss, backward, update. The reference's is reference/trainer.py.
-2. What the backend refuses, and what is no ndarray, is read with care: data/rows.py (Shape.read) converts it, or says what does not fit.
-3. engine/engine.py (Engine.step) steps with the rows. Losses of the caller's own are called between forward and backward:
-   engine/own_loss.py.
-4. Where a loss or gradient is not finite, loop/run.py (Run.diverged) adds epoch, step and advice to the error.
+1. `Trainer.step` below passes ndarrays unchanged to the backend's step. core/_core.pyx (Trainer.step, run) checks type, shape and strides.
+   src/train/step.c does the step: forward, loss, backward, update. In the reference it is reference/trainer.py.
+2. If the backend refuses an array, or an argument is not an ndarray, data/rows.py (Shape.read) converts it or raises a precise error.
+3. engine/engine.py (Engine.step) does a step with the converted rows. It calls custom losses between forward and backward:
+   engine/custom_loss.py.
+4. If a loss or gradient is not finite, loop/run.py (Run.diverged) adds epoch, step and advice to the error.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from ..core.specs import Loss, LossName, OptimizerName, OptimizerSpec
+from ..core.text import brief
 from ..data.class_weight import ClassWeight
 from ..network.network import Network, seed_or_new, without_activations
 from ..network.predicting import Prediction
+from ..settings import metrics as metric_functions
 from ..settings import optimizers
 from ..settings.averages import Average
 from ..settings.checkpoint import Checkpoint
@@ -30,15 +32,16 @@ from ..settings.metrics import Metric, MetricName
 from ..settings.stopping import EarlyStopping
 from . import gradcheck, trainer_file
 from .engine import losses as loss_reader
+from .engine.custom_loss import CustomLoss
 from .engine.engine import LIMITS, Engine
-from .engine.own_loss import OwnLoss
 from .loop import arrays
 from .loop import fit as fitting
 from .loop import options as fit_options
-from .loop.callbacks import Brake, Callback, Callbacks
-from .loop.epoch import Pace
+from .loop.callbacks import Callback, Callbacks, StopCheck
+from .loop.epoch import Batching
 from .loop.history import Record
 from .loop.run import Run
+from .loop.watch import Entries
 from .view import View
 
 if TYPE_CHECKING:
@@ -46,17 +49,18 @@ if TYPE_CHECKING:
 
 
 class Trainer(View):
-    """A loss, an optimizer and their state, for one network, whose parameters it changes.
+    """Trains one network: a loss, an optimizer and their state.
 
-    net: the Network. It may have several trainers, and is used by one of them at a time.
-    loss: a name, a bp.Loss, or a function f(outputs, targets, weight) -> (loss, gradient by outputs) on arrays; for several outputs a list
-    of these, either all named or all functions. A named loss implies the activation of its output: softmax, sigmoid, exp or identity. The
-    trainer sets it in `net` where none is chosen yet, and is refused (ValueError) where another one is chosen.
-    optimizer: settings such as bp.Adam(lr=1e-3), or a name, which means the defaults. loss_weights: a factor of each output's loss; None:
-    ones. seed: of shuffling, dropout and noise; None: the net's.
-    clip_layer_norm, clip_norm, clip_value: limits of the gradients that the optimizer sees, in this order: the Euclidean norm of each
-    layer's, weight and bias together; the norm of all that trains (Pascanu et al. 2013); each element. `grads` stays as it is.
-    average: an average of the weights to keep along the way, bp.EMA(decay) or bp.SWA(start, every); see `averaged`.
+    net: the Network to train. A network may have several trainers; use one of them at a time.
+    loss: a name, a bp.Loss, or a custom function f(outputs, targets, weight) -> (loss, gradient with respect to outputs) on arrays. For
+    several outputs, a list of these, either all named or all functions. A named loss determines the activation of its output: softmax,
+    sigmoid, exp or identity. The trainer sets this activation in `net` if none is set yet. ValueError: a different one is set.
+    optimizer: settings such as bp.Adam(lr=1e-3), or a name, which uses the defaults. loss_weights: a factor for each output's loss, 1 by
+    default. seed: for shuffling, dropout and noise; by default the net's seed.
+    clip_layer_norm, clip_norm, clip_value: limits for the gradients that the optimizer gets, applied in this order: the Euclidean norm of
+    each layer's gradient (weight and bias together), the norm of the gradient of all trained layers (Pascanu et al. 2013), the absolute
+    value of each element. `grads` itself does not change.
+    average: a running average of the weights, bp.EMA(decay) or bp.SWA(start, every); see `averaged`.
 
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
@@ -71,7 +75,7 @@ class Trainer(View):
     def __init__(
         self,
         net: Network,
-        loss: LossName | Loss | OwnLoss | Sequence[LossName | Loss | OwnLoss],
+        loss: LossName | Loss | CustomLoss | Sequence[LossName | Loss | CustomLoss],
         optimizer: OptimizerName | optimizers.Optimizer | OptimizerSpec = "adam",
         loss_weights: Sequence[float] | None = None,
         seed: int | None = None,
@@ -84,27 +88,29 @@ class Trainer(View):
         if not isinstance(net, Network):
             raise TypeError(f"Trainer: net must be a bp.Network, not {type(net).__name__}")
         if average is not None and not isinstance(average, Average):
-            raise TypeError(f"Trainer: average must be bp.EMA(), bp.SWA() or None, not {average!r}")
+            raise TypeError(f"Trainer: average must be bp.EMA(), bp.SWA() or None, not {brief(average)}")
         losses = loss_reader.parse(loss, net)
         weights = loss_reader.parse_weights(loss_weights, len(losses))
         limits = dict(zip(LIMITS, (clip_norm, clip_layer_norm, clip_value), strict=True))
-        self._drive(Engine(net, losses, optimizer, weights, net.seed if seed is None else seed_or_new(seed), average, limits))
+        self._attach(Engine(net, losses, optimizer, weights, net.seed if seed is None else seed_or_new(seed), average, limits))
 
-    def _drive(self, engine: Engine) -> None:
+    def _attach(self, engine: Engine) -> None:
         self._engine = engine
         self._run = Run(engine)
         self._step = engine.array_step
-        self._plain = None if engine.has_own_losses else np.ndarray  # the type of arrays that it takes as they are
+        self._plain = None if engine.has_custom_losses else np.ndarray  # the type of arrays that `_step` accepts unchanged
 
     # ---- steps ----
 
     def step(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
         """One training step: forward, backward, update. Returns the batch loss before the update.
 
-        X: (rows, features); a list of such arrays for several inputs. y: (rows, outputs), (rows,) for one output or for integer labels
-        under "cross_entropy"; a list for several outputs. sample_weight: (rows,), at least 0 and not all 0; None: ones. The batch loss is
-        the sum of weight x row loss over the sum of weights. ValueError or TypeError says what does not fit; FloatingPointError that the
-        loss or a gradient is not finite. Then nothing has changed.
+        X: shape (rows, features); a list of such arrays for several inputs. y: shape (rows, outputs), or (rows,) for a single output or
+        for integer labels with "cross_entropy"; a list for several outputs. sample_weight: shape (rows,), at least 0 and not all 0, by
+        default all 1. The batch loss is the sum of weight x row loss, divided by the sum of weights.
+
+        ValueError or TypeError: the arrays do not fit the network. FloatingPointError: the loss or a gradient is not finite. After an
+        error, nothing has changed.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 1], seed=0), loss="mse")
         >>> X, y = np.ones((8, 3)), np.ones(8)
@@ -114,14 +120,13 @@ class Trainer(View):
         try:
             if type(X) is type(y) is self._plain:
                 return self._step(X, y, sample_weight)
-        except (TypeError, ValueError):
-            pass  # converted below, or refused there with the shapes
-        except FloatingPointError as error:
-            raise self._run.diverged(error) from error
+        except (TypeError, ValueError, FloatingPointError):
+            pass  # the code below converts the arrays, or raises an error that names the cause
+        rows = self._engine.shape.read(X, y, sample_weight)
         try:
-            return self._engine.step(self._engine.shape.read(X, y, sample_weight))
+            return self._engine.step(rows)
         except FloatingPointError as error:
-            raise self._run.diverged(error) from error
+            raise self._run.diverged(error, rows) from error
 
     def backward(
         self,
@@ -133,10 +138,11 @@ class Trainer(View):
         first_row: int = 0,
         input_grads: bool = False,
     ) -> float:
-        """Fills `grads` with the gradient of the loss and of the layers' l1 and l2 penalties; changes no parameter; returns the loss.
+        """Computes the gradient of the loss and of the layers' l1 and l2 penalties into `grads`. Returns the loss; changes no parameter.
 
-        X, y, sample_weight: as in `step`. accumulate: add to `grads`. total: the sum of weights of the whole logical batch, of which this
-        is the part that starts at `first_row`; the parts then simply add. input_grads: `input_grads` is filled too.
+        X, y, sample_weight: as in `step`. accumulate: add to `grads` instead of overwriting them. total: for a part of a larger batch, the
+        sum of weights of the whole batch; first_row: the position in the batch of the part's first row. The losses and gradients of the
+        parts then add up to those of the batch. input_grads: also compute `input_grads`.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 1], seed=0), loss="mse")
         >>> X, y = np.ones((8, 3)), np.ones(8)
@@ -144,10 +150,14 @@ class Trainer(View):
         >>> abs(loss - t.evaluate(X, y)) < 1e-6
         True
         """
-        return self._engine.backward(self._engine.shape.read(X, y, sample_weight), accumulate, total, first_row, input_grads)
+        rows = self._engine.shape.read(X, y, sample_weight)
+        try:
+            return self._engine.backward(rows, accumulate, total, first_row, input_grads)
+        except FloatingPointError as error:
+            raise self._run.diverged(error, rows) from error
 
     def apply(self) -> None:
-        """The optimizer's update from `grads` as they stand. `backward` and then `apply` are a `step`.
+        """Updates the parameters from the current `grads`. `backward` followed by `apply` is a `step`.
 
         >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
         >>> _ = t.backward(np.ones((8, 3)), np.ones(8))
@@ -160,10 +170,10 @@ class Trainer(View):
         except FloatingPointError as error:
             raise self._run.diverged(error) from error
 
-    # ---- looking ----
+    # ---- evaluation ----
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """The loss of any number of rows, without dropout and noise; changes nothing. X, y, sample_weight: as in `step`.
+        """The loss on any number of rows, without dropout and noise. Changes nothing. X, y, sample_weight: as in `step`.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 2], seed=0), loss="mse")
         >>> t.evaluate(np.zeros((5, 3)), np.zeros((5, 2)))
@@ -172,7 +182,7 @@ class Trainer(View):
         return self._engine.evaluate(self._engine.shape.read(X, y, sample_weight))
 
     def predict(self, X: Any, raw: bool = False, out: Any = None, at: str | int | None = None) -> Prediction:  # noqa: N803
-        """`net.predict`: probabilities under "cross_entropy" and "bce", rates under "poisson"; raw=True: what the loss sees.
+        """Calls `net.predict`: probabilities for "cross_entropy" and "bce", rates for "poisson". raw=True: the outputs that the loss gets.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 2], seed=0), loss="cross_entropy")
         >>> t.predict(np.zeros((1, 3)))
@@ -181,9 +191,9 @@ class Trainer(View):
         return self.net.predict(X, raw, out, at)
 
     def check_gradients(self, X: Any, y: Any, sample_weight: Any = None) -> gradcheck.GradientCheck:  # noqa: N803
-        """The gradients against central differences, on a float64 copy of the network: print the answer, or read its `error`.
+        """Compares the gradients with central differences, on a float64 copy of the network. Print the result, or read its `error`.
 
-        X, y, sample_weight: as in `step`; a few rows are enough. Up to 2000 parameters are all checked, of more a sample of 500.
+        X, y, sample_weight: as in `step`; a few rows are enough. Of up to 2000 parameters, all are checked; of more, a sample of about 500.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 2], activation="tanh", seed=0), loss="mse")
         >>> t.check_gradients(np.ones((5, 3)), np.ones((5, 2))).error < 1e-6
@@ -194,7 +204,7 @@ class Trainer(View):
     # ---- copies and files ----
 
     def reset(self) -> None:
-        """Forgets gradients, optimizer state, average, counters and history; the network's parameters stay.
+        """Resets gradients, optimizer state, average, counters and history. The network's parameters stay.
 
         >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
         >>> _ = t.step(np.ones((4, 3)), np.ones(4))
@@ -206,27 +216,27 @@ class Trainer(View):
         self._run.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        """All that pickles and copies keep; files keep trainer_file.SAVED of it, and the network."""
+        """The whole state, for pickles and copies. Files contain the entries named in trainer_file.SAVED, and the network."""
         engine = self._engine
         settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
         settings |= {"seed": engine.seed, "averaging": engine.averaging, "limits": engine.limits}
-        of_a_subclass = dict(getattr(self, "__dict__", {}))
-        return {"net": engine.net, **settings, "engine": engine.state(), **self._run.state(), "attributes": of_a_subclass}
+        attributes = dict(getattr(self, "__dict__", {}))  # of a subclass
+        return {"net": engine.net, **settings, "engine": engine.state(), **self._run.state(), "attributes": attributes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         losses, weights = tuple(state["losses"]), tuple(state["loss_weights"])
-        with without_activations(state["net"]):  # which may have been changed after the trainer was made
-            self._drive(Engine(state["net"], losses, state["optimizer"], weights, state["seed"], state["averaging"], state["limits"]))
+        with without_activations(state["net"]):  # the output activations may have changed since the trainer was created
+            self._attach(Engine(state["net"], losses, state["optimizer"], weights, state["seed"], state["averaging"], state["limits"]))
         self._engine.set_state(state["engine"])
         self._run.set_state(state)
         for name, value in state["attributes"].items():
             setattr(self, name, value)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the trainer and its network to a safetensors file: all of it, or nothing.
+        """Saves the trainer and its network to a safetensors file, completely or not at all.
 
-        `Trainer.load` goes on from there bit for bit as if nothing had happened; `bp.load` opens the file as the network. Losses of your
-        own cannot be saved (ValueError); OSError says why a file cannot be written.
+        Training continues from `Trainer.load(path)` bit for bit as if never interrupted. `bp.load(path)` loads the network alone.
+        ValueError: a custom loss, which cannot be saved. OSError: the file cannot be written.
 
         >>> bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse").save("run.safetensors")
         >>> len(bp.load("run.safetensors").params)
@@ -236,9 +246,9 @@ class Trainer(View):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None) -> Self:
-        """The trainer that `save` wrote, with its network in `net`; backend and n_threads as in bp.load.
+        """Loads a trainer that `save` wrote; its network is `net`. backend, n_threads: as in bp.load.
 
-        ValueError if the file holds no trainer, or is damaged.
+        ValueError: the file contains no trainer, or is damaged.
 
         >>> bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse", optimizer=bp.SGD(lr=0.5)).save("run.safetensors")
         >>> bp.Trainer.load("run.safetensors").lr
@@ -259,9 +269,10 @@ class Trainer(View):
         class_weight: ClassWeight | None = None,
         accumulate: int = 1,
     ) -> Iterator[Record]:
-        """Trains without end, an epoch per record: until you break.
+        """An endless iterator: each iteration trains one epoch and yields its record. Stop with `break`.
 
-        order: the row numbers of every epoch, in their order; None shuffles all rows anew each time. The rest is as in `fit`.
+        order: the indices of the rows that each epoch trains on, in this order; if None, each epoch shuffles all rows. Other arguments: as
+        in `fit`.
 
         >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
         >>> for record in t.epochs(np.ones((40, 3)), np.ones(40)):
@@ -274,7 +285,7 @@ class Trainer(View):
         rows, trained = arrays.weigh(self._engine, rows, arrays.active(rows), class_weight)
         if order is not None:
             trained = arrays.check_order(order, rows.count)
-        return arrays.Arrays(rows, trained, order is None, Pace(batch_size, accumulate)).endless(self._run)
+        return arrays.Arrays(rows, trained, order is None, Batching(batch_size, accumulate)).endless(self._run)
 
     def fit(
         self,
@@ -304,33 +315,44 @@ class Trainer(View):
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
-        X, y, sample_weight: as in `step`, of any number of rows. X without y: chunks of rows, as an iterable of (X, y) or (X, y, weight),
-        or as a function that gives one for each epoch, such as a generator function; memory holds one chunk at a time. Rows are shuffled
-        within their chunk, updates go on across chunks. A schedule of open length counts the rows first. A chunk that is refused ends fit
-        where it is.
-        batch_size: rows of an update; the last, smaller batch of an epoch is trained too. shuffle: an order of its own for each epoch.
-        class_weight: a factor of each training row's weight by its class: {label: weight} (1 for labels left out), a weight per class,
-        or "balanced", rows / (classes x rows of the class). For labels under "cross_entropy", one column under "bce" or "hinge".
-        validation: (X, y), (X, y, weight), or the fraction of rows to set aside.
-        patience: stop after this many epochs in which `monitor`, the loss or a metric, has not got better than ever before by more than
-        `min_delta`; the best epoch's parameters, optimizer state and rate come back. mode: "min" or "max"; None: as metrics' names say.
-        stop: the same four in one, bp.EarlyStopping(patience, ...).
-        schedule: such as bp.Cosine(lr=0.1), its text, or a function from the number of updates so far to the learning rate. The
-        last rate stays in `lr`; `schedule`, if it is one of bp.schedules, in `t.schedule`, with which a later fit goes on.
-        metrics: names or functions f(y, predictions), of the validation rows if there are any, else of the training rows.
-        callback: a function, or a list of them, called with each record; True stops.
-        batch_callback: the same after each update, with a record of epoch, loss, lr and steps; True ends the epoch there, and fit.
-        accumulate: micro-batches of batch_size rows for each update, equal to the joined batch but for rounding, where that needs
-        too much memory. With this and with batch_callback fit loops in Python, batch by batch, which is slower for small networks.
-        max_time: seconds, or a datetime.timedelta. Once they have passed since fit began, it ends after an update, within about 50 ms.
-        The epoch that is cut short has a record too.
-        checkpoint: a file to `save` to after `checkpoint_every` epochs, or when so much time (a datetime.timedelta) has passed, and at the
-        end; or both in one, bp.Checkpoint(path, every=...). After a crash or Ctrl-C, `t = Trainer.load(path)` and `t.fit` for the epochs
-        that are left, with the same arguments and schedule=t.schedule, give what one fit would have given, early stopping included.
-        progress: a line on stderr; None: where it is a terminal or a notebook.
+        X, y, sample_weight: as in `step`, with any number of rows. X without y is a stream: an iterable of chunks (X, y) or (X, y, weight),
+        or a function that returns one for each epoch, such as a generator function. One chunk is in memory at a time. Rows are shuffled
+        within their chunk; a batch may span two chunks. For a schedule without a length, fit first reads the whole stream to count its
+        rows. An invalid chunk raises an error after the chunks before it have been trained on.
 
-        ValueError or TypeError, before anything changes, says what does not fit; FloatingPointError, in the middle, that the loss or a
-        gradient is not finite. After Ctrl-C network and history are valid.
+        batch_size: rows per update; the last batch of an epoch may be smaller. shuffle: a new order for each epoch.
+        class_weight: multiplies each training row's weight by a factor for its class: {label: weight} (1 for missing labels), a list with a
+        weight per class, or "balanced", rows / (classes x rows of the class). For labels with "cross_entropy", or a single output with
+        "bce" or "hinge".
+
+        validation: (X, y), (X, y, weight), or the fraction of rows to hold out.
+        patience: stop after this many epochs in which `monitor` ("val_loss", "loss" or a metric) has not improved on its best by more than
+        `min_delta`; then restore the best epoch's parameters, optimizer state and learning rate. mode: "min" or "max"; if None, determined
+        by the metric's name. stop: a bp.EarlyStopping(patience, ...), instead of patience, monitor, mode and min_delta.
+        schedule: a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", or a function that takes the number of updates so far and
+        returns the learning rate. `t.lr` keeps the last rate. `t.schedule` keeps a schedule, not a function; pass it to a later fit to
+        continue it.
+
+        metrics: names or functions f(y, outputs), computed on the validation rows if there are any, else on the training rows.
+
+        callback: a function or a list of functions, called with the record of each epoch; if one returns True, fit stops.
+        batch_callback: the same after each update, with a record of epoch, loss, lr and steps; if one returns True, the epoch and fit stop.
+        accumulate: the number of micro-batches of batch_size rows per update. The update is the same as with one large batch, up to
+        rounding, and needs less memory. With accumulate or batch_callback, fit loops over batches in Python, which is slower for
+        small networks.
+
+        max_time: seconds, or a datetime.timedelta. When this time has passed, fit stops after an update, within about 50 ms. The incomplete
+        epoch has a record too.
+
+        checkpoint: a file to `save` to at the end and after every `checkpoint_every` epochs; if checkpoint_every is a datetime.timedelta,
+        after an epoch when this time has passed since the last save. Or a bp.Checkpoint(path, every=...). After a crash or Ctrl-C,
+        `t = Trainer.load(path)` and `t.fit` for the remaining epochs, with the same arguments and schedule=t.schedule, give the result of
+        one uninterrupted fit, early stopping included.
+
+        progress: whether to print a progress line to stderr; by default, only to a terminal or in a notebook.
+
+        ValueError or TypeError: an argument is invalid; nothing has changed. FloatingPointError: the loss or a gradient is not finite.
+        After Ctrl-C, network and history are valid.
 
         >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
         >>> t = bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse", optimizer=bp.Adam(lr=0.02))
@@ -338,18 +360,21 @@ class Trainer(View):
         >>> sorted(history)
         ['loss', 'lr', 'r2', 'seconds', 'val_loss']
         """
+        named_metrics = metric_functions.resolve(metrics, len(self.losses))
+        entries = Entries(tuple(named_metrics), validation is not None)
+        stop_check = StopCheck(Callbacks(batch_callback, "batch_callback"), fit_options.seconds(max_time))
         options = fit_options.Options(
             epochs=epochs,
-            pace=Pace(batch_size, accumulate, Brake(Callbacks(batch_callback, "batch_callback"), fit_options.seconds(max_time))),
+            batching=Batching(batch_size, accumulate, stop_check),
             shuffle=shuffle,
-            stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta),
+            stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta, entries),
             schedule=schedule,
-            metrics=metrics,
+            metrics=named_metrics,
             callbacks=Callbacks(callback, "callback"),
             checkpoint=fit_options.checkpoint_rule(checkpoint, checkpoint_every),
             progress=progress,
         )
         if options.checkpoint is not None:
-            trainer_file.encode(self.net, self.__getstate__())  # what no file can hold is refused before hours of training
+            trainer_file.encode(self.net, self.__getstate__())  # if the trainer cannot be saved, raises an error now, not after hours
         fitting.fit(self._run, X, y, options, self.save, sample_weight=sample_weight, class_weight=class_weight, validation=validation)
         return self.history

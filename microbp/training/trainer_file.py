@@ -1,8 +1,8 @@
-"""Trainers as files: a network's file with the trainer's state beside it. Data only: settings by name, vectors as tensors.
+"""Trainer files: files of networks that also contain the state of a trainer. They contain data, no code.
 
-Of a trainer's state (`Trainer.__getstate__`) a file holds SAVED. Arrays become vectors of the file, the rest is JSON, in which an object
-with one key that starts with $ stands for what JSON does not have: {"$array": name of the vector}, {"$tuple": [...]}, {"$float": "nan"},
-{"$Loss": "quantile(q=0.9)"}, {"$Adam": {"lr": 0.001, ...}}. A new class of settings that a trainer keeps gets a place in `_SETTINGS`.
+A file contains the entries of `Trainer.__getstate__` named in SAVED. Arrays become vectors of the file, the rest is JSON. For types that
+JSON does not have, there are objects with one key that starts with $: {"$array": name of the vector}, {"$tuple": [...]}, {"$float": "nan"},
+{"$Loss": "quantile(q=0.9)"}, {"$Adam": {"lr": 0.001, ...}}. A new settings class that a trainer can contain needs an entry in `_SETTINGS`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core import backend as backends
 from ..core import threads
+from ..core.checks import file_path, new_file
 from ..core.specs import Loss, OptimizerSpec, Spec
 from ..network.network import Network, without_activations
 from ..settings import averages, optimizers, schedules
@@ -37,33 +38,33 @@ _SETTINGS: dict[str, type[Settings]] = {
 
 
 def save(path: str | os.PathLike[str], net: Network, state: dict[str, Any]) -> None:
-    """Writes a network and the state of its trainer, all or nothing."""
-    net._core.save_with(os.fspath(path), *encode(net, state))
+    """Writes a network and the state of its trainer, completely or not at all."""
+    net._core.save_with(new_file(path), *encode(net, state))
 
 
 def load(cls: type[T], path: str | os.PathLike[str], backend: str | None, n_threads: int | None) -> T:
-    """The trainer of class `cls` that `save` wrote, with a network of its own."""
+    """Reads a file that `save` wrote. Returns a trainer of class `cls`, with a new network."""
     limit = threads.check(n_threads)
-    core, extras = backends.load(backend).Net.load_with(os.fspath(path))
+    core, extras = backends.load(backend).Net.load_with(file_path(path))
     if extras is None:
-        raise ValueError(f"{os.fspath(path)}: the file holds a network and no trainer; open it by bp.load, and make a bp.Trainer for it")
+        raise ValueError(f"{os.fspath(path)}: contains a network but no trainer; load it with bp.load and create a bp.Trainer for it")
     net = Network._from(core, backends.resolve(backend), {}, limit)
     try:
         trainer: T = _restore(cls, net, *extras)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        where = f"{os.fspath(path)}: the trainer's state is not what microbp writes"
+        where = f"{os.fspath(path)}: the trainer's state is invalid"
         what = " ".join(f"{type(error).__name__}: {error}"[:200].split())
-        raise ValueError(f"{where} ({what}); bp.load opens the network alone") from error
+        raise ValueError(f"{where} ({what}); bp.load loads the network alone") from error
     return trainer
 
 
 def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
-    """What a file holds beside the network: a text, and vectors. ValueError or TypeError names what no file can hold."""
+    """The contents of a file besides the network: JSON text and vectors. ValueError or TypeError names a value that cannot be saved."""
     for loss in state["losses"]:
         if not isinstance(loss, Spec):
             raise ValueError(
-                f"save: the loss {getattr(loss, '__name__', loss)!r} is a function of your own, and files hold no code: save the network "
-                "alone by t.net.save(path), or the trainer by pickle, which finds the function by its name"
+                f"save: the loss {getattr(loss, '__name__', loss)!r} is a custom function, and files contain no code; save the network "
+                "alone with t.net.save(path), or pickle the trainer, which stores the function's name"
             )
     vectors: dict[str, bytes] = {}
     encoded = _encode({key: state[key] for key in SAVED}, ("trainer", "state"), net.dtype, vectors)
@@ -71,12 +72,12 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
 
 
 def _restore(cls: Any, net: Network, text: str, vectors: dict[str, bytes]) -> Any:
-    """A new trainer, whose constructor checks the settings, brought into the state; what it then would write must be what was read."""
+    """Creates a trainer with this state; the constructor checks the settings. ValueError if saving it would not give the same data."""
     read = json.loads(text)
     if read["version"] != _VERSION:
-        raise ValueError(f"it is of version {read['version']!r}, and this microbp reads {_VERSION}; use a newer microbp")
+        raise ValueError(f"the state has version {read['version']!r}, but this microbp only reads version {_VERSION}; use a newer microbp")
     if other := read["state"].keys() ^ set(SAVED):
-        raise ValueError(f"it lacks {other.pop()!r}, or has no use for it")
+        raise ValueError(f"missing or unknown entries: {', '.join(map(repr, sorted(other)))}")
     state = {key: _decode(value, net.dtype, vectors) for key, value in read["state"].items()}
     with without_activations(net):
         trainer = cls(net, list(state["losses"]), state["optimizer"], state["loss_weights"], state["seed"])
@@ -84,9 +85,9 @@ def _restore(cls: Any, net: Network, text: str, vectors: dict[str, bytes]) -> An
     again, same_vectors = encode(net, trainer.__getstate__())
     for key, value in json.loads(again)["state"].items():
         if read["state"][key] != value:
-            raise ValueError(f"its {key!r} has values or sizes that do not fit")
+            raise ValueError(f"{key!r} has invalid values or sizes")
     if same_vectors != vectors:
-        raise ValueError("its vectors do not fit the network")
+        raise ValueError("its vectors do not match the network")
     return trainer
 
 
@@ -94,7 +95,7 @@ def _restore(cls: Any, net: Network, text: str, vectors: dict[str, bytes]) -> An
 
 
 def _encode(value: Any, place: tuple[str, ...], dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
-    """The value as JSON; arrays go to `vectors`, named by their place."""
+    """The value as JSON; arrays are added to `vectors`, named after their place."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | str):
@@ -116,7 +117,7 @@ def _encode(value: Any, place: tuple[str, ...], dtype: np.dtype[Any], vectors: d
     if isinstance(value, Settings) and _SETTINGS.get(name) is type(value):
         settings = {field.name: getattr(value, field.name) for field in fields(value)}
         return {f"${name}": _encode(settings, place, dtype, vectors)}
-    raise TypeError(f"save: {'.'.join(place)} is {value!r}, which no file can hold")
+    raise TypeError(f"save: {'.'.join(place)} is {value!r}, which cannot be saved to a file")
 
 
 def _decode(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
@@ -138,5 +139,5 @@ def _decode(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
         return _SPECS[tag[1:]].parse(inside)
     kind = _SETTINGS.get(tag[1:])
     if kind is None:
-        raise ValueError(f"it has an unknown {tag}")
+        raise ValueError(f"unknown type {tag}")
     return kind(**_decode(inside, dtype, vectors))

@@ -1,4 +1,4 @@
-"""What can be asked of a trainer, and set: its parts, its state, and how it prints. What it does is in trainer.py."""
+"""The attributes of a trainer: its parts, its state, and how it prints. Its methods are in trainer.py."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 from ..core.attributes import Closed
 from ..core.checks import real, whole_number
 from ..core.specs import Loss, OptimizerSpec
-from ..data.arrays import Array, as_array
+from ..core.text import counted
+from ..data.arrays import Array, assign
 from ..network.network import Network
 from ..settings import optimizers
 from ..settings.averages import Average
 from . import shown
+from .engine.custom_loss import CustomLoss
 from .engine.engine import Engine
-from .engine.own_loss import OwnLoss
 from .loop.rates import read_schedule
 from .loop.run import Run
 
@@ -27,7 +28,7 @@ _rate = real("[0,inf)")
 
 
 def _limit(name: str, doc: str) -> Any:
-    """The property of a limit that the engine keeps."""
+    """A property for one of the engine's limits."""
 
     def get(self: View) -> float | None:
         return self._engine.limit(name)
@@ -39,37 +40,39 @@ def _limit(name: str, doc: str) -> Any:
 
 
 class View(Closed):
-    """The attributes of a Trainer, each read from its engine and its run, where it is kept."""
+    """The attributes of a Trainer. Each is stored in its engine or its run."""
 
     __slots__ = ("_engine", "_run")
 
     _engine: Engine
     _run: Run
 
-    clip_norm: float | None = _limit("clip_norm", "The largest norm of all gradients together that the optimizer sees; None: no limit.")
-    clip_layer_norm: float | None = _limit("clip_layer_norm", "The same of each layer's gradients, weight and bias together.")
-    clip_value: float | None = _limit("clip_value", "The largest absolute value of an element of the gradients; None: no limit.")
+    clip_norm: float | None = _limit("clip_norm", "The maximum norm of the gradient of all trained layers. None: no limit.")
+    clip_layer_norm: float | None = _limit(
+        "clip_layer_norm", "The maximum norm of the gradient of each layer (weight and bias together). None: no limit."
+    )
+    clip_value: float | None = _limit("clip_value", "The maximum absolute value of a gradient element. None: no limit.")
 
-    # ---- what it is made of ----
+    # ---- parts ----
 
     @property
     def net(self) -> Network:
-        """The network that it trains."""
+        """The trainer's network."""
         return self._engine.net
 
     @property
-    def losses(self) -> tuple[Loss | OwnLoss, ...]:
+    def losses(self) -> tuple[Loss | CustomLoss, ...]:
         """The loss of each output."""
         return self._engine.losses
 
     @property
     def loss_weights(self) -> tuple[float, ...]:
-        """The factor of each output's loss."""
+        """The factor for each output's loss."""
         return self._engine.loss_weights
 
     @property
     def optimizer(self) -> str | optimizers.Optimizer | OptimizerSpec:
-        """The optimizer as it was given; `lr` is the rate now."""
+        """The optimizer passed to the constructor. The current learning rate is `lr`."""
         return self._engine.optimizer
 
     @property
@@ -79,23 +82,23 @@ class View(Closed):
 
     @property
     def averaging(self) -> Average | None:
-        """The rule of the average, bp.EMA() or bp.SWA(); None without one."""
+        """The settings of the weight average, a bp.EMA or bp.SWA. None if there is no average."""
         return self._engine.averaging
 
     # ---- state ----
 
     @property
     def grads(self) -> Array:
-        """The gradients, one flat writable view laid out as `net.params`."""
+        """The gradients: a flat writable view with the layout of `net.params`."""
         return self._engine.grads
 
     @grads.setter
-    def grads(self, values: Any) -> None:  # so that `t.grads /= 2` works; the memory stays the same
-        self._engine.grads[...] = as_array(values, "grads")
+    def grads(self, values: Any) -> None:  # for `t.grads /= 2`; writes into the same memory
+        assign(self._engine.grads, values, "grads")
 
     @property
     def input_grads(self) -> Array | Any:
-        """The gradient by the input, shaped as X (a list of them for several inputs), of the last backward(..., input_grads=True)."""
+        """The gradient with respect to X, in the shape of X (a list for several inputs), from the last backward(..., input_grads=True)."""
         found = self._engine.input_grads
         if found is None:
             raise ValueError("input_grads: call backward(..., input_grads=True) first")
@@ -103,12 +106,12 @@ class View(Closed):
 
     @property
     def state(self) -> Mapping[str, Array]:
-        """The optimizer's state: name -> flat writable view laid out as `net.params`."""
+        """The optimizer's state: name -> flat writable view with the layout of `net.params`."""
         return self._engine.slots
 
     @property
     def lr(self) -> float:
-        """The learning rate; may be set at any time, to a number of at least 0."""
+        """The learning rate; can be set at any time to a number of at least 0."""
         return self._engine.lr
 
     @lr.setter
@@ -117,7 +120,7 @@ class View(Closed):
 
     @property
     def steps(self) -> int:
-        """The updates so far; may be set."""
+        """The number of updates so far; can be set. After early stopping, steps and parameters are those of the best epoch."""
         return self._engine.steps
 
     @steps.setter
@@ -126,7 +129,10 @@ class View(Closed):
 
     @property
     def epoch(self) -> int:
-        """The epochs so far; may be set. The order of the rows in the next one follows from it and the seed."""
+        """The number of epochs so far; can be set. With the seed, it determines the row order of the next epoch.
+
+        After early stopping, it includes the epochs after the best one, although `steps` and the parameters are those of the best epoch.
+        """
         return self._run.epoch
 
     @epoch.setter
@@ -135,7 +141,10 @@ class View(Closed):
 
     @property
     def schedule(self) -> Schedule | None:
-        """The schedule of the latest fit, as far as it came, for a later fit to go on with; None after a function. May be set."""
+        """The schedule of the latest fit that had one, in its current state, to pass to a later fit; None after a fit with a function.
+
+        Can be set.
+        """
         return self._run.schedule
 
     @schedule.setter
@@ -144,12 +153,14 @@ class View(Closed):
 
     @property
     def average_params(self) -> Array | None:
-        """The average of the parameters, one flat writable view laid out as `net.params`, all 0 before it begins; None without one."""
+        """The averaged parameters: a flat writable view with the layout of `net.params`, zeros until the average starts. None without an
+        average.
+        """
         average = self._engine.average
         return None if average is None else average[: len(self.net.params)]
 
     def averaged(self) -> Network:
-        """A copy of the network with the averaged parameters and buffers. ValueError if there is no average, or none yet.
+        """A copy of the network with the averaged parameters and buffers. ValueError: there is no average, or it has not started yet.
 
         >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse", average=bp.EMA(0.9))
         >>> _ = t.step(np.ones((4, 3)), np.ones(4))
@@ -158,19 +169,19 @@ class View(Closed):
         """
         average = self._engine.average
         if average is None:
-            raise ValueError("averaged: this trainer keeps no average; make it with Trainer(..., average=bp.EMA()) or bp.SWA()")
+            raise ValueError("averaged: this trainer has no average; create it with Trainer(..., average=bp.EMA()) or average=bp.SWA()")
         if self._engine.average_count == 0:
-            raise ValueError(f"averaged: the average begins later than after the {self.steps} updates so far ({self.averaging})")
+            raise ValueError(f"averaged: the average has not started after {counted(self.steps, 'update')} ({self.averaging})")
         net = self.net.copy()
         net.params[...], net.buffers[...] = np.split(average, [len(net.params)])
         return net
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """Equally long lists, one entry per epoch: loss, lr, seconds, val_loss and metrics; NaN where an epoch had none."""
+        """Lists of equal length with a value per epoch: loss, lr, seconds, val_loss and metrics; NaN where an epoch had no such value."""
         return self._run.history
 
-    # ---- in words ----
+    # ---- printing ----
 
     def __repr__(self) -> str:
         return shown.as_text(self._run)

@@ -34,6 +34,9 @@ enum {
 
 #define MBP_DAMAGED(what) "the file is damaged: " what "; restore it from a copy"
 
+/* For mbp_fail_null: what an argument `extras` must point to. */
+#define MBP_GETS_EXTRAS "an mbp_extras *, where the extras are stored"
+
 /* Fail with the error of a build for a big-endian processor, and of a failed allocation. */
 mbp_status mbp_file_wrong_host(mbp_error *error);
 mbp_status mbp_file_no_memory(mbp_error *error, size_t bytes);
@@ -46,11 +49,11 @@ const char *mbp_dtype_name(mbp_dtype dtype);
 int mbp_vector_named(const char *name);
 
 /* The least size of a file with this graph. A net that is read from a file of n bytes needs at most 2 n + 32 KiB for
- * its graph (mbp_graph_cost), so a small file cannot ask for much memory. Only graphs with hundreds of lines and
+ * its graph (mbp_graph_cost), so a small file cannot cause a large allocation. Only graphs with hundreds of lines and
  * almost no parameters are padded to this size. */
 size_t mbp_file_least(const char *graph);
 
-/* The checksum of a whole file whose checksum digits begin at `digits`. */
+/* The checksum of a whole file whose checksum digits start at `digits`. */
 uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits);
 /* The address of a tensor in the net's memory. */
 char *mbp_file_tensor(const mbp_net *net, const mbp_tensor *tensor);

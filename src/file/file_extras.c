@@ -1,5 +1,5 @@
-/* Floor 6: reads the extras of a file (file.h). A file's extras are checked like its net: no length is trusted
- * before it is compared with the bytes that are there. */
+/* Floor 6: reads the extras of a file (file.h). A file's extras are checked like its net: no length is used
+ * before it is compared with the bytes that the file has. */
 #include "file/file.h"
 
 #include "file/json.h"
@@ -12,7 +12,7 @@
 typedef struct kept_extras {
     mbp_extras extras;
     mbp_allocator allocator;
-    int own; /* whether the block is from the allocator, or else from malloc */
+    int own; /* 1: the block is from `allocator`; 0: from malloc */
     size_t bytes;
     mbp_vector vector[MBP_VECTORS_MAX];
     char names[MBP_VECTORS_MAX][MBP_NAME_SIZE];
@@ -45,7 +45,7 @@ void mbp_extras_free(mbp_extras *extras) {
     mbp_release(kept->own ? &allocator : NULL, kept, kept->bytes);
 }
 
-/* Adds the next vector to the list, without its data. Its data must begin where the data of the vector before it
+/* Adds the next vector to the list, without its data. Its data must start where the data of the vector before it
  * ends. */
 static mbp_status read_vector(kept_extras *kept, const mbp_extras_source *s, json *j, mbp_dtype dtype, int64_t begin,
                               int64_t *end, mbp_error *error) {
@@ -55,11 +55,10 @@ static mbp_status read_vector(kept_extras *kept, const mbp_extras_source *s, jso
     if (i == MBP_VECTORS_MAX || !mbp_file_entry(j, &e) || !mbp_vector_named(e.name) || e.dims != 1 ||
         strcmp(e.dtype, mbp_dtype_name(dtype)) != 0 || e.begin != begin || e.end < begin || e.end > s->end ||
         (e.end - begin) % item || e.shape[0] != (e.end - begin) / item)
-        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("the entry after its tensors, number %d, is none of a vector"),
-                        i);
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("entry %d after the tensors is not a valid vector"), i);
     for (int k = 0; k < i; k++)
         if (strcmp(kept->names[k], e.name) == 0)
-            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("\"%s\" is there twice"), e.name);
+            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("two vectors are named \"%s\""), e.name);
     memcpy(kept->names[i], e.name, strlen(e.name) + 1);
     kept->vector[i] = (mbp_vector){kept->names[i], NULL, e.shape[0]};
     kept->extras.count++;
@@ -82,7 +81,7 @@ static mbp_status read_vectors(kept_extras *kept, const mbp_extras_source *s, mb
         begin = end;
     }
     if (!json_done(&entries) || begin != s->end)
-        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header and its data end at different places"));
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header does not describe all of the data"));
     return MBP_OK;
 }
 
@@ -93,7 +92,7 @@ mbp_status mbp_file_extras(mbp_extras **extras, const mbp_extras_source *source,
     mbp_status status = read_vectors(kept, source, mbp_net_dtype(net), error);
     const size_t length = strlen(kept->extras.text);
     if (status == MBP_OK && (!length || length >= MBP_NOTES_MAX || !mbp_is_utf8(kept->extras.text)))
-        status = mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its microbp.trainer is no text"));
+        status = mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its microbp.trainer is not a valid text"));
     if (status == MBP_OK)
         *extras = &kept->extras;
     else

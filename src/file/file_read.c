@@ -1,5 +1,5 @@
 /* Floor 6: reads the file of a network (file.h). Nothing in a file is trusted: every length is compared with the bytes
- * that are there before memory is allocated for it. The net is built by mbp_net_create from the graph text, so a file
+ * that the file has before memory is allocated for it. mbp_net_create builds the net from the graph text, so a file
  * cannot make a net that a caller could not make. */
 #include "file/file.h"
 
@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FOREIGN(why) "this is not a microbp file: " why
-#define TENSORS "; if it is of another library, net.load_tensors(file) of Python takes its arrays by name"
+#define FOREIGN(why) "not a microbp file: " why
+#define TENSORS "; for arrays of another library use net.load_tensors(file) in Python"
 
 enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, KEYS };
 static const char *const keys[KEYS] = {"format",      "microbp.format", "microbp.graph", "microbp.seed",
@@ -29,7 +29,7 @@ typedef struct source {
 } source;
 
 static mbp_status malformed(mbp_error *error) {
-    return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header is not the JSON of a safetensors file"));
+    return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header is not valid safetensors JSON"));
 }
 
 static int key_index(const char *key) {
@@ -50,7 +50,7 @@ static mbp_status find_values(source *s, json *j, mbp_error *error) {
         if (k == KEYS)
             s->unknown = 1;
         else if (s->values[k].at)
-            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("\"%s\" is there twice"), key);
+            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("the metadata key \"%s\" occurs twice"), key);
         else
             s->values[k] = *j;
         if (json_string(j, NULL, 0) < 0)
@@ -68,14 +68,15 @@ static mbp_status find_header(source *s, mbp_error *error) {
         memcpy(&length, s->bytes, MBP_LENGTH_BYTES);
     if (length < 2 || length > s->size - MBP_LENGTH_BYTES)
         return mbp_fail(error, MBP_CORRUPT,
-                        FOREIGN("or it was cut short: its %zu bytes do not hold the header they announce"), s->size);
+                        "not a microbp file, or cut short: it has %zu byte%s, fewer than its header needs", s->size,
+                        mbp_plural((int64_t)s->size));
     s->data_at = MBP_LENGTH_BYTES + (size_t)length;
     json j = {s->bytes + MBP_LENGTH_BYTES, s->bytes + s->data_at};
     if (*j.at != '{')
-        return mbp_fail(error, MBP_CORRUPT, FOREIGN("it does not begin as a safetensors file does"));
+        return mbp_fail(error, MBP_CORRUPT, FOREIGN("it does not start like a safetensors file"));
     json_take(&j, '{');
     if (!json_key(&j, "__metadata__") || !json_take(&j, '{'))
-        return mbp_fail(error, MBP_CORRUPT, FOREIGN("there is no microbp.graph at the start of its header" TENSORS));
+        return mbp_fail(error, MBP_CORRUPT, FOREIGN("its header does not start with a microbp.graph" TENSORS));
     mbp_status status = find_values(s, &j, error);
     s->tensors = j;
     return status;
@@ -102,7 +103,8 @@ static mbp_status copy_value(const source *s, int k, const mbp_allocator *alloca
 }
 
 static int checksum_holds(const source *s) {
-    /* Past the quote. find_values has read the whole string, so if it has 8 digits, they lie inside the file. */
+    /* The digits start after the quote. find_values has read the whole string, so if it has 8 characters, they are
+     * inside the file. */
     const char *digits = s->values[CRC].at + 1;
     char text[MBP_FILE_TEXT], expected[MBP_CRC_DIGITS + 1];
     if (strlen(value_text(s, CRC, text)) != MBP_CRC_DIGITS || memcmp(text, digits, MBP_CRC_DIGITS) != 0)
@@ -123,16 +125,20 @@ static mbp_status check_metadata(const source *s, mbp_error *error) {
             return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its metadata has no %s"), keys[k]);
     if (strcmp(value_text(s, VERSION, text), "1") != 0)
         return mbp_fail(error, MBP_UNSUPPORTED,
-                        "the file is of another format than 1, which this microbp reads; use a newer microbp");
+                        "the file has the format %.40s, but this version of microbp reads only format 1; use a newer "
+                        "version",
+                        text);
     if (strcmp(value_text(s, GENERATOR, text), MBP_RNG) != 0)
         return mbp_fail(error, MBP_UNSUPPORTED,
-                        "the file's random numbers are not " MBP_RNG ", which this microbp has; use a newer microbp");
+                        "the file uses the random number generator %.40s, but this version of microbp only has " MBP_RNG
+                        "; use a newer version",
+                        text);
     if (strcmp(value_text(s, FORMAT, text), "microbp") != 0 || s->unknown)
         return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its metadata is not what microbp writes"));
     return MBP_OK;
 }
 
-/* 0 to 2^64 - 1, as put_integer writes it: no sign, no leading zeros. */
+/* Reads a number from 0 to 2^64 - 1, as put_integer writes it: no sign, no leading zeros. */
 static int parse_seed(const char *text, uint64_t *seed) {
     uint64_t value = 0;
     const char *c = text;
@@ -151,7 +157,7 @@ static int entry_fits(const mbp_entry *e, const mbp_tensor *tensor, mbp_dtype dt
            (tensor->dims == 1 || e->shape[1] == tensor->in);
 }
 
-/* Copies the tensors into the net. check_graph has made sure that the file has data for all of them. *rest becomes the
+/* Copies the tensors into the net. check_graph has checked that the file has data for all of them. *rest becomes the
  * rest of the header after the tensors, and *data_end the end of their data. */
 static mbp_status read_tensors(mbp_net *net, const source *s, json *rest, int64_t *data_end, mbp_error *error) {
     int64_t begin = 0;
@@ -163,7 +169,7 @@ static mbp_status read_tensors(mbp_net *net, const source *s, json *rest, int64_
     for (int i = 0; mbp_net_tensor(net, i, &tensor); i++) {
         int64_t end = begin + tensor.in * tensor.out * (int64_t)item;
         if (!mbp_file_entry(&j, &e) || !entry_fits(&e, &tensor, dtype, begin, end))
-            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("the entry of %s.%s is not what the graph asks for"),
+            return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("the entry of %s.%s does not match the graph"),
                             tensor.layer, tensor.name);
         mbp_file_transpose(mbp_file_tensor(net, &tensor), s->bytes + s->data_at + begin, (size_t)tensor.out,
                            (size_t)tensor.in, item);
@@ -192,7 +198,7 @@ static mbp_status read_dtype(const source *s, mbp_dtype *dtype, mbp_error *error
 }
 
 /* Checks the graph before memory is allocated for its net: it must be valid, and the file must have data for its
- * parameters, and no more than that unless it has extras. */
+ * parameters, but not more unless it has extras. */
 static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtype, const mbp_allocator *allocator,
                               mbp_error *error) {
     for (const char *c = graph; *c; c++)
@@ -205,13 +211,13 @@ static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtyp
     mbp_error inner;
     mbp_status status = mbp_graph_count(graph, &numbers, allocator, &inner);
     if (status != MBP_OK)
-        return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the file's graph is refused: %.200s",
+        return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the file's graph is invalid: %.200s",
                         inner.text);
     size_t item = mbp_dtype_size(dtype), data = s->size - s->data_at;
     if (data % item || (s->values[TRAINER].at ? (uint64_t)numbers > data / item : (uint64_t)numbers != data / item))
         return mbp_fail(error, MBP_CORRUPT,
-                        MBP_DAMAGED("its graph has %lld parameters of %zu bytes, and it holds %zu bytes of them"),
-                        (long long)numbers, item, data);
+                        MBP_DAMAGED("its graph needs %lld parameter%s of %zu bytes, but its data has %zu bytes"),
+                        (long long)numbers, mbp_plural(numbers), item, data);
     return MBP_OK;
 }
 
@@ -228,13 +234,13 @@ static mbp_status read_notes(mbp_net *net, const source *s, mbp_error *error) {
         return status;
     if (!*notes || mbp_notes_check(notes, NULL) != MBP_OK) {
         mbp_release(allocator, notes, size);
-        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its notes are no text"));
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its notes are not a valid text"));
     }
     mbp_net_keep_notes(net, notes, size);
     return MBP_OK;
 }
 
-/* The extras follow the net's tensors: `rest` is at their entries, and their data begins at `begin`. *extras becomes
+/* The extras follow the net's tensors: `rest` is at their entries, and their data starts at `begin`. *extras becomes
  * NULL if there are none. */
 static mbp_status read_extras(mbp_extras **extras, const source *s, json rest, int64_t begin, const mbp_net *net,
                               mbp_error *error) {
@@ -248,7 +254,7 @@ static mbp_status read_extras(mbp_extras **extras, const source *s, json rest, i
         return mbp_file_extras(extras, &from, net, error);
     if (json_take(&rest, '}') && json_done(&rest))
         return *extras = NULL, MBP_OK;
-    return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header goes on after the last tensor of the graph"));
+    return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its header has more entries than its graph has tensors"));
 }
 
 /* Fills the net, which was made from the graph, with everything else in the file. */
@@ -268,7 +274,7 @@ static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, 
     mbp_net *made;
     mbp_status status = read_dtype(s, &own.dtype, error);
     if (status == MBP_OK && !parse_seed(value_text(s, SEED, text), &own.seed))
-        status = mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its seed is no number"));
+        status = mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its seed is not a number"));
     if (status == MBP_OK)
         status = check_graph(s, graph, own.dtype, own.allocator, error);
     if (status == MBP_OK)
@@ -283,7 +289,7 @@ static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, 
     return status;
 }
 
-/* The options of loading, complete. */
+/* Reads the caller's options into *own and checks the allocator. */
 static mbp_status read_options(mbp_options *own, const mbp_options *options, mbp_error *error) {
     mbp_status status = mbp_sized_read(own, sizeof *own, options, "mbp_options", error);
     own->size = sizeof *own;
@@ -294,9 +300,10 @@ mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *byt
                              const mbp_options *options, mbp_error *error) {
     if (!MBP_LITTLE_ENDIAN)
         return mbp_file_wrong_host(error);
-    if (!net || !extras || (!bytes && size))
-        return mbp_fail(error, MBP_INVALID,
-                        "mbp_net_read_with needs a place for the net, one for the extras, and bytes");
+    if (!net || !extras)
+        return mbp_fail_null(error, net ? "extras" : "net", net ? MBP_GETS_EXTRAS : MBP_GETS_NET);
+    if (!bytes && size)
+        return mbp_fail_null(error, "bytes", "the bytes of a file");
     source s = {.bytes = bytes, .size = size};
     mbp_options own;
     mbp_status status = read_options(&own, options, error);
@@ -329,9 +336,10 @@ mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp
 
 mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options,
                              mbp_error *error) {
-    if (!net || !extras || !path)
-        return mbp_fail(error, MBP_INVALID,
-                        "mbp_net_load_with needs a place for the net, one for the extras, and a path");
+    if (!net || !extras)
+        return mbp_fail_null(error, net ? "extras" : "net", net ? MBP_GETS_EXTRAS : MBP_GETS_NET);
+    if (!path)
+        return mbp_fail_null(error, "path", "the path of a file");
     char *bytes;
     size_t size;
     mbp_options own;

@@ -1,4 +1,4 @@
-/* Floor 6: writes the file of a network (file.h). It also holds helpers for reading. */
+/* Floor 6: writes the file of a network (file.h). It also has helpers for reading. */
 #include "file/file.h"
 
 #include "file/crc32c.h"
@@ -11,7 +11,7 @@
 
 mbp_status mbp_file_wrong_host(mbp_error *error) {
     return mbp_fail(error, MBP_UNSUPPORTED,
-                    "microbp's files are little-endian, and this build is for a big-endian processor");
+                    "the files of microbp are little-endian, but this build is for a big-endian processor");
 }
 
 mbp_status mbp_file_no_memory(mbp_error *error, size_t bytes) {
@@ -47,7 +47,7 @@ uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits) {
 
 /* ---- transposing ---- */
 
-/* In squares of 32 x 32, whose rows and columns stay in the first cache. */
+/* Transposes in squares of 32 x 32 elements, which stay in the L1 cache. */
 static inline void transpose_items(char *to, const char *from, size_t rows, size_t cols, size_t item) {
     enum { BLOCK = 32 };
     for (size_t i0 = 0; i0 < rows; i0 += BLOCK)
@@ -75,7 +75,7 @@ size_t mbp_file_least(const char *graph) {
 
 /* ---- writing ---- */
 
-/* With bytes NULL nothing is written, and length counts. */
+/* bytes NULL: nothing is written, only `length` is counted. */
 typedef struct output {
     char *bytes;
     size_t length;
@@ -189,12 +189,19 @@ typedef struct draft {
 static mbp_status check_vector(const mbp_extras *extras, int i, mbp_error *error) {
     const mbp_vector *vector = &extras->vector[i];
     if (!vector->name || !mbp_vector_named(vector->name))
-        return mbp_fail(error, MBP_INVALID, "vector %d has no name like \"trainer.slots.m\"", i);
+        return mbp_fail(error, MBP_INVALID,
+                        "extras.vector[%d].name must have at least three parts, like "
+                        "\"trainer.slots.m\", and at most %d characters",
+                        i, MBP_NAME_SIZE - 1);
     for (int k = 0; k < i; k++)
         if (strcmp(vector->name, extras->vector[k].name) == 0)
-            return mbp_fail(error, MBP_INVALID, "two vectors have the name %s", vector->name);
-    if (vector->count < 0 || vector->count > INT64_MAX / 1024 || (vector->count && !vector->data))
-        return mbp_fail(error, MBP_INVALID, "the vector %s has no data, or no sensible count", vector->name);
+            return mbp_fail(error, MBP_INVALID, "two vectors are named \"%s\"", vector->name);
+    if (vector->count < 0 || vector->count > INT64_MAX / 1024)
+        return mbp_fail(error, MBP_INVALID, "vector %s: count is %lld, but must be from 0 to 2^53 - 1", vector->name,
+                        (long long)vector->count);
+    if (vector->count && !vector->data)
+        return mbp_fail(error, MBP_INVALID, "vector %s: data is NULL, but must point to %lld number%s", vector->name,
+                        (long long)vector->count, mbp_plural(vector->count));
     return MBP_OK;
 }
 
@@ -202,9 +209,12 @@ static mbp_status check_extras(const mbp_extras *extras, mbp_error *error) {
     if (!extras)
         return MBP_OK;
     if (!extras->text || !*extras->text || !mbp_is_utf8(extras->text) || strlen(extras->text) >= MBP_NOTES_MAX)
-        return mbp_fail(error, MBP_INVALID, "the text of extras is not UTF-8 of 1 to %d bytes", MBP_NOTES_MAX - 1);
-    if (extras->count < 0 || extras->count > MBP_VECTORS_MAX || (extras->count && !extras->vector))
-        return mbp_fail(error, MBP_INVALID, "extras have 0 to %d vectors", MBP_VECTORS_MAX);
+        return mbp_fail(error, MBP_INVALID, "extras.text must be valid UTF-8 of 1 to %d bytes", MBP_NOTES_MAX - 1);
+    if (extras->count < 0 || extras->count > MBP_VECTORS_MAX)
+        return mbp_fail(error, MBP_INVALID, "extras.count is %d, but must be from 0 to %d", extras->count,
+                        MBP_VECTORS_MAX);
+    if (extras->count && !extras->vector)
+        return mbp_fail_null(error, "extras.vector", "an array of extras.count vectors");
     mbp_status status = MBP_OK;
     for (int i = 0; status == MBP_OK && i < extras->count; i++)
         status = check_vector(extras, i, error);
@@ -220,7 +230,7 @@ static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *ex
     if (count == 0 && dtype != MBP_F32 && !(extras && extras->count))
         return mbp_fail(
             error, MBP_UNSUPPORTED,
-            "a float64 network without parameters cannot be written: a file keeps the dtype with the tensors");
+            "a float64 network without parameters cannot be written: a file stores the dtype with the tensors");
     *d = (draft){.net = net, .extras = extras, .graph_size = mbp_net_text(net, NULL, 0)};
     d->graph = mbp_allocate(mbp_net_allocator(net), d->graph_size);
     if (!d->graph)
@@ -269,7 +279,8 @@ mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void
     if (!MBP_LITTLE_ENDIAN)
         return mbp_file_wrong_host(error);
     if (!net || !size)
-        return mbp_fail(error, MBP_INVALID, "mbp_net_write needs a net and a size");
+        return mbp_fail_null(error, net ? "size" : "net",
+                             net ? "a size_t, the size of the buffer in bytes" : MBP_A_NET);
     draft d;
     mbp_status status = draft_begin(&d, net, extras, error);
     if (status != MBP_OK)
@@ -279,7 +290,7 @@ mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void
     if (room >= d.size)
         draft_write(&d, bytes);
     else
-        status = mbp_fail(error, MBP_INVALID, "the net needs %zu bytes, and there is room for %zu", d.size, room);
+        status = mbp_fail(error, MBP_INVALID, "the file needs %zu bytes, but the buffer has %zu", d.size, room);
     draft_end(&d);
     return status;
 }
@@ -294,7 +305,7 @@ mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const
     if (!MBP_LITTLE_ENDIAN)
         return mbp_file_wrong_host(error);
     if (!net || !path)
-        return mbp_fail(error, MBP_INVALID, "mbp_net_save needs a net and a path");
+        return mbp_fail_null(error, net ? "path" : "net", net ? "the path of a file" : MBP_A_NET);
     draft d;
     mbp_status status = draft_begin(&d, net, extras, error);
     if (status != MBP_OK)

@@ -128,7 +128,7 @@ FORMULA T SIGN(T x) { return PICK(x == 0, x, with_sign(1, x)); }
 FORMULA T nearest(T x) { return x + (T)1.5 * TWO_TO_MANTISSA - (T)1.5 * TWO_TO_MANTISSA; }
 
 /* 2^n for an integer -BIAS < n <= BIAS: the lowest bits of the sum are n + BIAS, the exponent of the result. */
-FORMULA T pow2(T n) { return as_number(as_bits(n + ((T)1.5 * TWO_TO_MANTISSA + BIAS)) << MANTISSA_BITS); }
+FORMULA T pow2(T n) { return as_number(as_bits(n + ((T)1.5 * TWO_TO_MANTISSA + (T)BIAS)) << MANTISSA_BITS); }
 
 /* ---- exponentials: x = n ln 2 + r. 2^n is applied as two factors, since one would overflow before e^x does ---- */
 
@@ -165,7 +165,7 @@ FORMULA T TANH(T x) {
 /* Returns f and stores k, for a normal x > 0. */
 FORMULA T log_reduce(T x, T *k) {
     Bits u = as_bits(x) + (as_bits(1) - as_bits(SQRT_HALF));
-    *k = as_number(u >> MANTISSA_BITS | as_bits(TWO_TO_MANTISSA)) - (TWO_TO_MANTISSA + BIAS);
+    *k = as_number(u >> MANTISSA_BITS | as_bits(TWO_TO_MANTISSA)) - (TWO_TO_MANTISSA + (T)BIAS);
     return as_number((u & (((Bits)1 << MANTISSA_BITS) - 1)) + as_bits(SQRT_HALF)) - 1;
 }
 
@@ -177,7 +177,7 @@ FORMULA T log_sum(T k, T f, T tail) {
 
 FORMULA T LOG(T x) {
     T k, f = log_reduce(x < MIN_NORMAL ? x * TWO_TO_MANTISSA : x, &k);
-    T y = log_sum(x < MIN_NORMAL ? k - MANTISSA_BITS : k, f, 0);
+    T y = log_sum(x < MIN_NORMAL ? k - (T)MANTISSA_BITS : k, f, 0);
     y = x < INF ? y : x;
     return x > 0 ? y : x == 0 ? -INF : NOT_A_NUMBER;
 }

@@ -304,7 +304,8 @@ static inline void rprop_prepare(const double h[], const mbp_running *run, doubl
     c[4] = run->loss > run->last_loss;
 }
 
-/* Returns 1 if the gradient kept its sign, -1 if the sign changed, 0 if it is or was 0. Adapts the step size s[1]. */
+/* Returns 1 if the gradient kept its sign, -1 if the sign changed, 0 if the gradient is or was 0. Adapts the step size
+ * s[1]. */
 FORMULA T rprop_turn(T g, T s[], const T c[]) {
     const T turn = SIGN(g) * SIGN(s[0]);
     const T size = PICK(turn > 0, s[1] * c[1], PICK(turn < 0, s[1] * c[0], s[1]));
@@ -319,13 +320,13 @@ FORMULA T rprop_minus_step(T p, T g, T s[], const T c[]) {
     return p - SIGN(g) * s[1];
 }
 
-/* Igel & Huesken 2000, section 3: after a change of sign the weight stays where it is. */
+/* Igel & Huesken 2000, section 3: after a change of sign the weight does not change in this step. */
 FORMULA T irprop_minus_step(T p, T g, T s[], const T c[]) {
     s[0] = PICK(rprop_turn(g, s, c) < 0, 0, g);
     return p - SIGN(s[0]) * s[1];
 }
 
-/* Igel & Huesken 2000, section 2: after a change of sign the weight goes back if the loss rose. */
+/* Igel & Huesken 2000, section 2: after a change of sign the last step is undone if the loss increased. */
 FORMULA T irprop_plus_step(T p, T g, T s[], const T c[]) {
     const T turn = rprop_turn(g, s, c);
     s[0] = PICK(turn < 0, 0, g);

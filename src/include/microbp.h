@@ -15,23 +15,19 @@
  * ... in the order of their lines. A node takes only earlier nodes as operands (A, B below), so a graph cannot have a
  * cycle. A graph has at most 16384 nodes of at most 2^31 - 1 columns each.
  *
- *     input WIDTH
- *         An input of WIDTH features per row.
+ *     input WIDTH                 An input of WIDTH features per row.
  *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
  *         y = activation(x W + b). If the named layer exists, only `dense A layer=NAME` is allowed: the layer is used
- *         again, with the same weights. If not, a new layer is made. Then units is required; the defaults of the rest
- *         are layer=dense_K (K counts the dense layers, from 0), activation=identity, init=auto, bias=1, frozen=0, and
+ *         again, with the same weights. If not, a new layer is made. Then units is required; the other defaults are
+ *         layer=dense_K (K counts the dense layers, from 0), activation=identity, init=auto, bias=1, frozen=0, and
  *         the numbers above. init=auto is the initializer that suits the activation. frozen: see mbp_net_freeze.
  *         lr: the optimizer's learning rate is multiplied by this; 0: the layer does not change. l1, l2: the penalty
  *         l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias). It is part of the gradients, but not of the
  *         losses that the functions report. max_norm: after each update, the incoming weights of each unit are scaled
  *         down to this Euclidean norm if theirs is larger; 0: no limit.
- *     activation A SPEC
- *         Applies the activation to each element.
- *     add A B  |  multiply A B
- *         Element by element. A and B have the same width, and may be the same node.
- *     concat A B ...
- *         The columns of all operands side by side.
+ *     activation A SPEC           Applies the activation to each element.
+ *     add A B  |  multiply A B    Element by element. A and B have the same width, and may be the same node.
+ *     concat A B ...              The columns of all operands side by side.
  *     dropout A rate=0.5
  *         In training, each element is set to 0 with this probability, and divided by 1 - rate otherwise (Srivastava
  *         et al. 2014). In inference, the values are passed on unchanged.
@@ -50,9 +46,18 @@
  *         sigmoid or exp. Without activation=, none is chosen yet: predictions are raw values, and
  *         mbp_trainer_create chooses the activation that the loss implies.
  *
- * A SPEC is a formula's name with its parameters: relu, leaky_relu(slope=0.2), adam(lr=0.001,beta1=0.9).
- * mbp_formula_name and mbp_formula_parameters list names and parameters. Numbers are decimal (at most 15 digits) or
- * hexadecimal (0x1.8p-3).
+ * A SPEC is the name of a formula with its parameters, without blanks: relu, leaky_relu(slope=0.2), adam(lr=0.01).
+ * Numbers are decimal (at most 15 digits) or hexadecimal (0x1.8p-3). mbp_formula_parameters returns the parameters of
+ * each name with their defaults and ranges, and mbp_formula_meaning returns its formula and source. The names are:
+ *
+ *     activations   identity relu leaky_relu elu selu gelu silu mish softplus softsign sigmoid hard_sigmoid tanh
+ *                   scaled_tanh
+ *     losses        mse half_sse mae huber quantile poisson bce hinge cross_entropy
+ *     optimizers    sgd sgd_momentum sgd_nesterov momentum momentum_nesterov asgd adagrad adadelta rmsprop
+ *                   rmsprop_momentum rmsprop_centered rmsprop_centered_momentum adam adam_amsgrad adamw adamw_amsgrad
+ *                   adamax nadam radam adabelief lion ftrl rprop_minus irprop_minus irprop_plus lamb
+ *     initializers  auto normal uniform glorot_normal glorot_uniform he_normal he_uniform lecun_normal lecun_uniform
+ *                   zeros array (array: weights that you write to mbp_net_params)
  *
  * Conventions. Every function that can fail returns an mbp_status and, if it fails, fills the caller's mbp_error (which
  * may be NULL). A call that fails changes no network, no optimizer state and no array of the caller; a step that fails
@@ -62,8 +67,8 @@
  * exits, reads the environment or the locale, and has no global state.
  *
  * Memory. A net's parameters are allocated when it is created, a trainer's gradients and slots when that is created.
- * Values of rows are allocated by the first call, and again only by a call with more rows than any before; then
- * training and predictions allocate nothing. A net keeps this memory, once for each thread that predicts at once.
+ * Memory for the rows of a batch is allocated by the first call, and again only by a call with more rows than any
+ * before; otherwise, training and predictions allocate nothing. A net keeps one such block per concurrent prediction.
  *
  * Structures that start with `size` may get more fields in later versions. Set `size` to sizeof the structure, and all
  * fields that you do not use to 0, which is always the default: `mbp_batch batch = {.size = sizeof batch, ...}` in C,
@@ -99,7 +104,7 @@ extern "C" {
 
 typedef enum mbp_status {
     MBP_OK = 0,
-    MBP_INVALID = 10,     /* an argument is wrong; the text says which, and what would be right */
+    MBP_INVALID = 10,     /* an argument is wrong; the text names it and what it must be */
     MBP_UNSUPPORTED = 20, /* the request is valid, but this build cannot serve it */
     MBP_NO_MEMORY = 30,
     MBP_NONFINITE = 40, /* a loss or a gradient is NaN or infinite */
@@ -138,7 +143,7 @@ typedef enum mbp_dtype {
  * the flag such strides are refused, because they are usually a mistake. */
 enum { MBP_SHARED = 1 };
 
-/* A matrix in the caller's memory. Functions only read it unless they say that they write to it, and keep no pointer
+/* A matrix in the caller's memory. Functions only read it unless documented otherwise, and keep no pointer
  * to it. An array that is read needs no alignment. Strides may be negative. mbp_f32, mbp_labels, ... fill it in. */
 typedef struct mbp_array {
     const void *data;
@@ -208,30 +213,29 @@ typedef enum mbp_kind { MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER
 
 /* The version of the linked library, such as "0.1.0". MBP_VERSION is the version of this header. */
 MBP_API const char *mbp_version(void);
-/* The name of the i-th formula of a kind; NULL past the last. */
+/* The name of the i-th formula of a kind; NULL after the last. */
 MBP_API const char *mbp_formula_name(mbp_kind kind, int i);
-/* Its parameters with default and range, like "lr=0.001[0,inf) beta1=0.9[0,1)"; "" if none. NULL past the last. */
+/* The formula's parameters with default and range: "lr=0.001[0,inf) beta1=0.9[0,1)", or "". NULL after the last. */
 MBP_API const char *mbp_formula_parameters(mbp_kind kind, int i);
-/* What it computes, for people, like "z if z > 0, else slope z; Maas et al. 2013". NULL past the last. */
+/* What the formula computes, as a text, like "z if z > 0, else slope z; Maas et al. 2013". NULL after the last. */
 MBP_API const char *mbp_formula_meaning(mbp_kind kind, int i);
 /* For an optimizer: the names of its slots (state per parameter), like "m v" or "prev step_size=lr". `name=parameter`:
- * the slot starts at that parameter's value; otherwise at 0. For a loss: the output activation that it implies. For
- * other kinds: "". NULL past the last. */
+ * the slot starts at that value; otherwise at 0. For a loss: the output activation that it implies. Otherwise "". */
 MBP_API const char *mbp_formula_detail(mbp_kind kind, int i);
-/* The i-th kernel variant of this build, best first; NULL past the last. */
+/* The i-th kernel variant of this build, best first; NULL after the last. */
 MBP_API const char *mbp_isa_name(int i);
-/* Whether this processor and operating system can run it. */
+/* Whether this processor and operating system can run the i-th kernel variant. */
 MBP_API int mbp_isa_runs(int i);
 
 /* ---- threads ---- */
 
-/* Makes a pool of threads that share the work of large calls; small calls stay on the calling thread. Results have the
+/* Makes a pool of threads that share the work of large calls; small calls run on the calling thread. Results have the
  * same bits for any number of threads. The threads start when they are first needed, and sleep when there is no work.
  * Any number of nets and threads may use one pool. It serves one caller at a time; a caller that finds it busy works
  * alone. After fork, the child may use the pool too; its threads are started again there. threads: the number of
  * threads, the calling one included, at most 255; 0: mbp_cpus(). allocator NULL: malloc. */
 MBP_API mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_allocator *allocator, mbp_error *error);
-/* Stops its threads and frees it. No net may use it any more. */
+/* Stops the pool's threads and frees the pool. No net may use it any more. */
 MBP_API void mbp_pool_free(mbp_pool *pool);
 /* How many threads may share work: the number that the pool was made with, or its limit if lower. pool NULL: 1. */
 MBP_API int mbp_pool_threads(const mbp_pool *pool);
@@ -246,12 +250,12 @@ MBP_API int mbp_cpus(void);
 MBP_API mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error);
 MBP_API void mbp_net_free(mbp_net *net);
 
-/* How many threads may work for the net, the calling one included. A limit holds from the next call on; 0: no limit. */
+/* How many threads may work for the net, the calling one included. A limit applies to later calls; 0: no limit. */
 MBP_API int mbp_net_threads(const mbp_net *net);
 MBP_API mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error);
 
-/* The graph text with all defaults written out, and with the present output activations, frozen layers and settings.
- * Writes at most `size` bytes, and returns how many the whole text has, its zero included; (NULL, 0) only asks. */
+/* The graph text with all defaults written out, and with the current output activations, frozen layers and settings.
+ * Writes at most `size` bytes, and returns the size of the whole text with its zero. (NULL, 0): only the size. */
 MBP_API size_t mbp_net_text(const mbp_net *net, char *text, size_t size);
 MBP_API mbp_dtype mbp_net_dtype(const mbp_net *net);
 MBP_API uint64_t mbp_net_seed(const mbp_net *net);
@@ -269,14 +273,14 @@ MBP_API int64_t mbp_net_node_width(const mbp_net *net, int node);
 /* The number of floating-point operations to predict one row. */
 MBP_API double mbp_net_flops(const mbp_net *net);
 
-/* What a node and a layer are. Pointers are valid as long as the net exists. */
+/* Descriptions of a node and a layer. Pointers are valid as long as the net exists. */
 enum { MBP_SPEC_MAX = 128 }; /* bytes of a SPEC, including the terminating zero */
 typedef struct mbp_node_info {
     size_t size;           /* sizeof(mbp_node_info) */
     const char *operation; /* the first word of its statement: "input", "dense", "add", ... */
     int64_t width;
     int layer;                     /* the number of its layer; -1: none */
-    int operands;                  /* how many nodes it takes */
+    int operands;                  /* the number of its operands */
     const int *operand;            /* their numbers */
     double amount;                 /* dropout: rate; noise: std; others: 0 */
     char activation[MBP_SPEC_MAX]; /* dense, activation: the SPEC; others: "" */
@@ -289,7 +293,7 @@ typedef struct mbp_layer_info {
     double lr, l1, l2, max_norm, eps, momentum;        /* 0 if the layer has no such setting */
     char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX]; /* SPECs; "" for a norm */
 } mbp_layer_info;
-/* Fill in *info, whose size is set, for the i-th node or layer. Layers are in the order of their first use. */
+/* Fill in *info for the i-th node or layer; info->size must be set. Layers are in the order of their first use. */
 MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);
 MBP_API mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error);
 
@@ -309,8 +313,8 @@ typedef struct mbp_tensor {
     int buffer;        /* 0: it is in mbp_net_params; 1: it is in mbp_net_buffers */
 } mbp_tensor;
 
-/* Fills *tensor with the i-th tensor and returns 1; returns 0 past the last. Tensors are in layer order, and in a layer
- * in the order weight, bias, running_mean, running_var. */
+/* Fills *tensor with the i-th tensor and returns 1; returns 0 after the last. Tensors are in layer order, in a layer in
+ * the order weight, bias, running_mean, running_var. */
 MBP_API int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor);
 
 /* Draws new initial parameters. */
@@ -344,16 +348,16 @@ MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, co
  * than 4 n + 64 KiB, even if the file is damaged. */
 MBP_API mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error);
 MBP_API mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error);
-/* The same bytes in memory. *size: on entry the size of the buffer `bytes`, on return the size needed. MBP_INVALID if
- * the buffer is too small. */
+/* Like save and load, but in memory. *size: on entry the size of the buffer `bytes`, on return the size needed.
+ * MBP_INVALID if the buffer is too small. */
 MBP_API mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error);
 MBP_API mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options,
                                 mbp_error *error);
 
-/* Extras: what a file may hold besides the net, such as the state of a trainer: a UTF-8 text, and flat vectors in the
- * net's dtype. The name of a vector has at least three parts with dots between them ("trainer.slots.m"), so it is never
- * the name of a tensor. The parts consist of letters, digits, _ and -, and the whole name has at most 63 characters.
- * The functions above load only the net of such a file, but they check the whole file. */
+/* Extras: data that a file may have besides the net, such as the state of a trainer: a UTF-8 text, and flat vectors in
+ * the net's dtype. The name of a vector has at least three parts with dots between them ("trainer.slots.m"), so it is
+ * never the name of a tensor. The parts consist of letters, digits, _ and -. The name has at most 63 characters. The
+ * functions above load only the net of such a file, but they check the whole file. */
 typedef struct mbp_vector {
     const char *name;
     const void *data;
@@ -387,16 +391,15 @@ typedef struct mbp_batch {
     int n_x;
     const mbp_array *y; /* one array per output: (rows, width), or for cross_entropy integer labels (rows, 1) */
     int n_y;
-    const mbp_array *weight; /* the weight of each row, (rows, 1); NULL: all 1 */
-    /* For now, these two give MBP_UNSUPPORTED. */
-    const mbp_array *element_weights; /* one array per output, (rows, 1) or (rows, width); NULL: all 1 */
-    const mbp_array *lengths;         /* the number of valid positions of each row, (rows, 1); NULL: all */
+    const mbp_array *weight;          /* the weight of each row, (rows, 1); NULL: all 1 */
+    const mbp_array *element_weights; /* per output, (rows, 1) or (rows, width); not supported yet: NULL */
+    const mbp_array *lengths;         /* the number of valid positions of each row; not supported yet: NULL */
 } mbp_batch;
 
 /* losses: one SPEC per output; NULL for an output whose gradient the caller passes to mbp_trainer_backward_from.
  * loss_weights: one factor per output; NULL: all 1. The net must outlive the trainer.
  * A loss implies an output activation (mbp_formula_detail). If none is chosen for the output yet, this call sets it in
- * the net. If another one is chosen, the call fails; mbp_net_set_output changes it. */
+ * the net. If a different one is chosen, the call fails; mbp_net_set_output changes it. */
 MBP_API mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses,
                                       const double *loss_weights, int n_losses, const char *optimizer,
                                       mbp_error *error);
@@ -420,12 +423,13 @@ typedef struct mbp_backward {
  * sum of row weights / total. how = NULL means that all fields are 0. */
 MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how,
                                         double *loss, mbp_error *error);
-/* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if one is not finite. */
+/* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if a gradient is not finite. */
 MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 
-/* The step in parts, for a loss function of the caller's own; mbp_trainer_apply is the last part.
+/* The step in parts, for a custom loss of the caller; mbp_trainer_apply is the last part.
  * mbp_trainer_forward: the forward pass as in training, with x as the first rows of the logical batch.
- * mbp_trainer_output: *output becomes the raw values of the i-th output. They are valid until the next call.
+ * mbp_trainer_output: *output becomes the raw values of the i-th output. They are valid until the next forward,
+ * backward, step, evaluate or epoch of this trainer.
  * mbp_trainer_backward_from: the backward pass. gradients: one array per output, (rows, width), the gradient of the
  * loss (all weights included) with respect to the output's raw values. The gradient of the penalties is added unless
  * `accumulate` is set. x must still be valid, and the layers unchanged since mbp_trainer_forward. */
@@ -434,11 +438,10 @@ MBP_API mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *ou
 MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n,
                                              const mbp_backward *how, mbp_error *error);
 
-/* The loss of a batch of any size, as in inference (no dropout or noise, running statistics). Changes nothing. */
+/* The loss of a batch of any size, as in inference (no dropout or noise, running statistics). Updates nothing. */
 MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error);
 
-/* Called before each step of an epoch; a non-zero result cancels the epoch. */
-typedef int (*mbp_poll)(void *user);
+typedef int (*mbp_poll)(void *user); /* called before each step of an epoch; a non-zero result cancels the epoch */
 
 /* Trains on n rows of the data, one step for each `batch_rows` of them; the last batch may be smaller. index: the n row
  * numbers, in the order of training; NULL: 0, 1, ..., n - 1. lr: one learning rate per step; NULL: the trainer's "lr".
@@ -451,10 +454,10 @@ MBP_API mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data
 
 /* The flat gradient vector, in the net's dtype, in the order of mbp_net_params. */
 MBP_API void *mbp_trainer_grads(mbp_trainer *trainer);
-/* The i-th slot of the optimizer (state per parameter), in the same order. mbp_formula_detail has the slots' names.
- * NULL past the last. */
+/* The optimizer's i-th slot (state per parameter), in the same order; NULL after the last. See mbp_formula_detail. */
 MBP_API void *mbp_trainer_slot(mbp_trainer *trainer, int i);
-/* The gradient with respect to the i-th input, from a backward call with input_grads. Valid until the next call. */
+/* The gradient with respect to the i-th input, from a backward or backward_from with input_grads. Valid until the next
+ * forward, backward, backward_from, step, evaluate or epoch of this trainer. */
 MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error);
 
 /* Numbers of the trainer, by name. A value out of range is refused.
@@ -464,7 +467,7 @@ MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array
  * together; "clip_norm" limits the norm of the whole gradient, of all layers that are not frozen (Pascanu et al. 2013);
  * "clip_value" limits the absolute value of each element.
  * State: "loss" is the loss of the current gradients (with `accumulate` the parts' losses are added), "last_loss" that
- * of those of the last update. NaN: unknown, as after mbp_trainer_backward_from. Both may be set (for irprop_plus). */
+ * of the gradients of the last update. NaN: unknown, as after mbp_trainer_backward_from. Both may be set. */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);
 MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error);
 /* The step count: the number of updates so far. To restore an earlier state of the optimizer, set the step count and
@@ -480,7 +483,7 @@ MBP_API mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp
  * the first such state from now on. The first call allocates memory; each further call starts a new average. */
 MBP_API mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every,
                                            mbp_error *error);
-/* The average: parameters, then buffers; NULL: none. *count (may be NULL): of how many states; 0: not started. */
+/* The average: parameters, then buffers; NULL: none. *count (may be NULL): its number of states; 0: not started. */
 MBP_API void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count);
 /* Zeroes gradients and average, and resets slots, step count, "loss" and "last_loss". */
 MBP_API mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error);

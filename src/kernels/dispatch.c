@@ -10,7 +10,7 @@
 #define BASELINE neon
 #endif
 
-/* VARIANT(isa, runs), best first. runs: an expression that asks the processor and the operating system. */
+/* VARIANT(isa, runs), best first. runs: an expression that tests the processor and the operating system. */
 #if MBP_HAVE_AVX512
 #define AVX512_VARIANT VARIANT(avx512, __builtin_cpu_supports("avx512f"))
 #else

@@ -6,14 +6,13 @@
 
 enum {
     /* c is read and written once per slice, so slices are long. A packed panel, 512 x 64 bytes on AVX2, streams from L2
-     * into the tile. With 256 steps, where the panel is half of L1, 256x1024x1024 was 2 %
-     * slower. */
+     * into the tile. With slices of 256 steps, whose panels are half as large as L1, 256x1024x1024 was 2 % slower. */
     SLICE = 512,
     /* The block of a, 264 x 512 floats, is read once per panel and must stay in L2 or near it. 264 rows divide evenly
      * into tiles and hold a batch of 256. */
     BLOCK_ROWS = 1056 / (int)sizeof(T),
     /* Columns of b that are packed at once. Two cache lines of each row if b comes from L2 or L3: 16 lines were 2 %
-     * slower at 128x784x512. From 2 MB on 16 lines, which memory delivers faster: 128x2048x4096 NN 0.86 -> 0.95 of the
+     * slower at 128x784x512. From 2 MB on, 16 lines, which memory delivers faster: 128x2048x4096 NN 0.86 -> 0.95 of the
      * speed of OpenBLAS. */
     GROUP_COLUMNS = TILE_COLUMNS > 2 * LINE ? TILE_COLUMNS : 2 * LINE,
     GROUP_COLUMNS_FAR = 16 * LINE,
@@ -42,7 +41,7 @@ static const tile_rule tile_rules[] = {
     {1, ANY, ANY, 1, WIDE_1},
     {2, ANY, ANY, 2, WIDE_2},
     {3, ANY, ANY, 3, WIDE_3},
-    /* With one vector of columns, it must be tall: 128x64x4 NN 0.98 -> 1.09 of OpenBLAS. */
+    /* With one vector of columns, a tile must be tall: 128x64x4 NN 0.98 -> 1.09 of OpenBLAS. */
     {ANY, VL, ANY, TALL_ROWS, 1},
     /* Outer products write c row by row, without jumps: 1x512x512 TN 9 -> 22. */
     {ANY, ANY, 1, 1, WIDE_1},
@@ -72,8 +71,8 @@ static int64_t slice_steps(const mbp_product *p, int64_t rows) {
 }
 
 /* Whether a is packed. A tile reads some 24 bytes of each row of x for x^T, so x is packed unless it stays in L1
- * (128x512x512 TN 77 -> 93). Otherwise x and dz are read along their rows, and packed only if these share cache sets,
- * which rows do that are a multiple of 1 KB apart. */
+ * (128x512x512 TN 77 -> 93). Otherwise x and dz are read along their rows, and packed only if their rows are a multiple
+ * of 1 KB apart: such rows share cache sets. */
 static int packs_a(const mbp_product *p, int64_t rows, int64_t columns, int64_t k_count) {
     if (columns <= 2 * TILE_COLUMNS || rows <= TILE_ROWS)
         return 0;

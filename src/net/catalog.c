@@ -1,13 +1,14 @@
 #include "net/catalog.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MBP_DOUBLE
 #include "formulas/optimizers.h"
 
-/* name to detail: what mbp_formula_name, ... return. note: of an activation "Y" or "Z", which backward reads; of a loss
- * its targets. */
+/* name to detail: the texts that mbp_formula_name, ... return. note: for an activation "Y" or "Z", whichever backward
+ * reads; for a loss its targets. */
 typedef struct row {
     const char *name, *parameters, *meaning, *detail, *note;
 } row;
@@ -88,17 +89,33 @@ static int find_name(mbp_kind kind, mbp_slice name) {
     return -1;
 }
 
-static mbp_status unknown(mbp_kind kind, mbp_slice name, mbp_error *error) {
-    char names[160] = "";
-    for (int i = 0; i < kinds[kind].count; i++) {
-        const char *next = kinds[kind].rows[i].name;
-        const int fits = strlen(names) + strlen(next) + strlen(", , ...") < sizeof names;
-        strcat(strcat(names, i ? ", " : ""), fits ? next : "...");
-        if (!fits)
-            break;
-    }
-    return mbp_fail(error, MBP_INVALID, "unknown %s \"%.*s\"; there are: %s", kinds[kind].noun,
-                    (int)(name.length > 40 ? 40 : name.length), name.at, names);
+/* The loss that implies this output activation. */
+static const char *loss_with(mbp_slice activation) {
+    for (int i = 0; i < LOSS_COUNT; i++)
+        if (mbp_slice_is(activation, losses[i].detail))
+            return losses[i].name;
+    return "";
+}
+
+static mbp_status unknown_formula(mbp_kind kind, mbp_slice name, mbp_error *error) {
+    char what[40];
+    mbp_unknown unknown = {.word = name};
+    if (kind == MBP_ACTIVATION && find_name(MBP_OUTPUT_ACTIVATION, name) >= 0)
+        return mbp_fail(error, MBP_INVALID,
+                        "%.*s is an output activation, not a layer activation: keep the layer linear and use the loss "
+                        "%s, which includes it, or write \"output N activation=%.*s\"",
+                        (int)name.length, name.at, loss_with(name), (int)name.length, name.at);
+    for (int i = 0; i < kinds[kind].count; i++)
+        mbp_unknown_add(&unknown, mbp_slice_of(kinds[kind].rows[i].name));
+    snprintf(what, sizeof what, "unknown %s", kinds[kind].noun);
+    return mbp_unknown_fail(&unknown, what, error);
+}
+
+static int has_blank(mbp_slice spec) {
+    for (size_t i = 0; i < spec.length; i++)
+        if (mbp_is_blank(spec.at[i]))
+            return 1;
+    return 0;
 }
 
 /* The parameters of the row and, for an optimizer, decay_bias. */
@@ -110,9 +127,12 @@ static const char *all_parameters(mbp_kind kind, int i, char text[512]) {
 mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_error *error) {
     char text[512];
     mbp_slice name = mbp_spec_name(spec);
+    if (has_blank(spec))
+        return mbp_fail(error, MBP_INVALID, "remove the blanks in \"%.*s\"", (int)(spec.length > 60 ? 60 : spec.length),
+                        spec.at);
     *formula = (mbp_formula){find_name(kind, name), {0}};
     if (formula->row < 0)
-        return unknown(kind, name, error);
+        return unknown_formula(kind, name, error);
     return mbp_spec_values(spec, all_parameters(kind, formula->row, text), formula->parameters, error);
 }
 
@@ -137,11 +157,11 @@ size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text) 
 int mbp_activation_keeps_z(int activation) { return *activations[activation].note == 'Z'; }
 
 int mbp_activation_initializer(int activation) {
-    static const int suits[] = {
+    static const int rows[] = {
 #define ACTIVATION(name, keep, initializer, ...) INITIALIZER_##initializer,
 #include "formulas/formulas.def"
     };
-    return suits[activation];
+    return rows[activation];
 }
 
 int mbp_loss_activation(int loss) { return find_name(MBP_OUTPUT_ACTIVATION, mbp_slice_of(losses[loss].detail)); }

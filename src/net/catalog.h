@@ -17,13 +17,13 @@ enum { MBP_SPEC_SIZE = 64 + MBP_PARAMETERS_MAX * (32 + MBP_NUMBER_SIZE) };
 size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text);
 
 int mbp_activation_keeps_z(int activation);     /* 1: backward reads z; 0: it reads y */
-int mbp_activation_initializer(int activation); /* the row that init=auto chooses */
+int mbp_activation_initializer(int activation); /* the initializer that init=auto chooses */
 int mbp_loss_activation(int loss);              /* the output activation that it implies */
 const char *mbp_loss_targets(int loss);         /* an interval like "[0,1]", or "SIGNS" or "LABELS" */
 
 typedef enum mbp_distribution { KEEP, UNIFORM, NORMAL } mbp_distribution;
-/* *scale: the standard deviation (NORMAL) or half the width of the interval (UNIFORM) for a weight (in, out). KEEP: the
- * weights stay as they are. */
+/* Returns the distribution of a weight (in, out). *scale: the standard deviation (NORMAL) or half the width of the
+ * interval (UNIFORM). KEEP: the weights stay as they are. */
 mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in, double out, double *scale);
 
 int mbp_optimizer_slots(int optimizer);
@@ -34,7 +34,7 @@ int mbp_optimizer_decay(int optimizer);
 int mbp_optimizer_decay_bias(int optimizer);
 /* Whether weight decay is subtracted from the parameters instead of added to the gradient. */
 int mbp_optimizer_decouples(int optimizer);
-/* Begins a step: adds 1 to the step count and updates the running products. */
+/* Starts a step: adds 1 to the step count and updates the running products. */
 void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running *running);
 /* Computes the constants of the step from the parameters and the running values. */
 void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_running *running,

@@ -25,7 +25,7 @@ static mbp_status read_text(mbp_net *net, mbp_slice text, mbp_error *error) {
     }
     if (status == MBP_OK && !net->outputs)
         status = mbp_fail(error, MBP_INVALID,
-                          "the graph has no output: end it with a line \"output N\", N a node's number");
+                          "the graph has no output: add a line \"output N\", where N is the number of a node");
     return status;
 }
 
@@ -83,7 +83,7 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
             count += net->layer[i].in * net->layer[i].out; /* < 2^62 */
         }
         if (count > PARAMS_MAX)
-            return mbp_fail(error, MBP_INVALID, "the network has more than 2^48 parameters, up to layer %s",
+            return mbp_fail(error, MBP_INVALID, "the net has more than 2^48 parameters (counted up to layer %s)",
                             net->layer[i].name);
     }
     for (int i = 0; i < net->layers; i++) {
@@ -109,15 +109,15 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
 
 /* ---- the block of a net ---- */
 
-/* Upper bounds on what a text has. names: the size of the hash table of layer names, a power of 2 and at least twice
- * the number of layers. */
+/* Upper bounds on the contents of a text. names: the size of the hash table of layer names, a power of 2 and at least
+ * twice the number of layers. */
 typedef struct bounds {
     size_t nodes, layers, names, inputs, outputs, operands;
 } bounds;
 
 static size_t limited(size_t count) { return count < MBP_NODES_MAX ? count : MBP_NODES_MAX; }
 
-/* Looks only at the first word of each line; every other word may be an operand. */
+/* Looks only at the first word of each line, and counts every other word as an operand. */
 static bounds bound(mbp_slice text) {
     bounds most = {.names = 1};
     while (text.length) {
@@ -140,9 +140,9 @@ static bounds bound(mbp_slice text) {
 
 size_t mbp_graph_cost(const char *graph) {
     enum { NODE_COST = 128, LAYER_COST = 512, OPERAND_COST = 4 };
-    _Static_assert(sizeof(mbp_node) + sizeof(mbp_output) + sizeof(int) <= NODE_COST, "graph.h promises it");
-    _Static_assert(sizeof(mbp_layer) + 4 * sizeof(int) <= LAYER_COST, "graph.h promises it");
-    _Static_assert(sizeof(int) <= OPERAND_COST, "graph.h promises it");
+    _Static_assert(sizeof(mbp_node) + sizeof(mbp_output) + sizeof(int) <= NODE_COST, "graph.h documents it");
+    _Static_assert(sizeof(mbp_layer) + 4 * sizeof(int) <= LAYER_COST, "graph.h documents it");
+    _Static_assert(sizeof(int) <= OPERAND_COST, "graph.h documents it");
     const bounds most = bound(mbp_slice_of(graph));
     return NODE_COST * most.nodes + LAYER_COST * most.layers + OPERAND_COST * most.operands;
 }
@@ -181,7 +181,7 @@ void mbp_graph_free(mbp_net *net) {
 mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator *allocator, mbp_error *error) {
     const mbp_slice text = mbp_slice_of(graph);
     if (text.length > TEXT_MAX)
-        return mbp_fail(error, MBP_INVALID, "the graph text has more than %d bytes", TEXT_MAX);
+        return mbp_fail(error, MBP_INVALID, "the graph text is longer than %d bytes", TEXT_MAX);
     mbp_net *made = allocate_graph(text, allocator);
     if (!made)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for the graph");

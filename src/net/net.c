@@ -61,7 +61,7 @@ static MBP_APART void init(mbp_net *net) {
 
 mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     net->seed = seed;
     const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
     init(net);
@@ -71,14 +71,23 @@ mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
 
 /* ---- create and free ---- */
 
+static mbp_status unknown_isa(const char *isa, mbp_error *error) {
+    mbp_unknown unknown = {.word = mbp_slice_of(isa)};
+    for (int i = 0; mbp_isa_name(i); i++)
+        if (mbp_isa_runs(i))
+            mbp_unknown_add(&unknown, mbp_slice_of(mbp_isa_name(i)));
+    mbp_unknown_fail(&unknown, "this build and processor have no kernel variant", error);
+    if (error)
+        error->status = MBP_UNSUPPORTED;
+    return MBP_UNSUPPORTED;
+}
+
 static mbp_status check_options(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
     if (options->dtype != MBP_F32 && options->dtype != MBP_F64)
-        return mbp_fail(error, MBP_INVALID, "dtype %d: a net computes in MBP_F32 or MBP_F64", (int)options->dtype);
+        return mbp_fail(error, MBP_INVALID, "options.dtype is %d, but must be MBP_F32 or MBP_F64", (int)options->dtype);
     *kernels = mbp_kernels_find(options->isa, options->dtype);
     if (!*kernels)
-        return mbp_fail(error, MBP_UNSUPPORTED,
-                        "the kernel variant \"%s\" is not in this build or does not run on this processor",
-                        options->isa);
+        return unknown_isa(options->isa, error);
     mbp_status status = mbp_allocator_check(options->allocator, error);
     return status == MBP_OK ? mbp_threads_check(options->threads, error) : status;
 }
@@ -88,7 +97,7 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
     mbp_options own;
     mbp_net *made;
     if (!net || !graph)
-        return mbp_fail(error, MBP_INVALID, "%s is NULL", net ? "graph" : "net");
+        return mbp_fail_null(error, net ? "graph" : "net", net ? "a graph text" : MBP_GETS_NET);
     mbp_status status = mbp_sized_read(&own, sizeof own, options, "mbp_options", error);
     if (status == MBP_OK)
         status = check_options(&own, &kernels, error);

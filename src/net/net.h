@@ -5,7 +5,7 @@
  *     one block   the notes, if there are any
  *     one block   for each idle workspace (workspace.h)
  *
- * The first two never move, so pointers into them stay valid as long as the net lives. */
+ * The first two never move, so pointers into them stay valid as long as the net exists. */
 #ifndef MBP_NET_H
 #define MBP_NET_H
 
@@ -37,10 +37,10 @@ typedef struct mbp_node {
     int layer;                   /* the number of its layer; -1: it has none */
     int input;                   /* MBP_NODE_INPUT: the number of the input; others: -1 */
     int operands, first_operand; /* how many, and where they start in net->operands */
-    int uses; /* how many outputs and operands of used nodes are this node; 0: no output depends on it */
-    /* home: the first used concat with this operand. The node's values are stored in that concat's columns, from
-     * `column` on, so that concat need not copy them. -1: the values have memory of their own. Inputs always have -1,
-     * because their values may be in the caller's memory. */
+    int uses; /* how many outputs, and operands of used nodes, refer to this node; 0: no output depends on it */
+    /* home: the first used concat that has this node as an operand; -1: none. The node's values are stored in the
+     * concat's columns, from `column` on, so the concat need not copy them. Without a home, the values have memory of
+     * their own. Inputs have no home, because their values may be in the caller's memory. */
     int home, column;
     int64_t width;
     /* Used by dense and activation nodes. Dropout and noise use only its parameters: rate, std. */
@@ -94,13 +94,17 @@ struct mbp_net {
     char *block;
     char *notes; /* of mbp_net_set_notes; NULL: none */
     size_t notes_bytes;
-    unsigned layers_version; /* goes up when layers are frozen, unfrozen or changed; then trainers make a new plan */
+    unsigned layers_version; /* goes up when layers are frozen, unfrozen or changed: trainers then make a new plan */
     mbp_pool *pool;
     atomic_int threads; /* the limit; 0: no limit */
-    /* Workspaces of finished predictions, to be used again. One atomic exchange takes one, and a fork cannot interrupt
-     * that half-way. */
+    /* Workspaces of finished predictions, to be used again. Taking one is a single atomic exchange, which a fork cannot
+     * interrupt half-way. */
     _Atomic(mbp_workspace *) idle[MBP_IDLE_MAX];
 };
+
+/* For mbp_fail_null: what an argument `net` must point to, to be used or to be set. */
+#define MBP_A_NET "a net from mbp_net_create or mbp_net_load"
+#define MBP_GETS_NET "an mbp_net *, where the net is stored"
 
 static inline const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->allocator; }
 

@@ -1,6 +1,7 @@
 /* Reads and changes properties of a net. */
 #include "net/net.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "net/statements.h"
@@ -46,9 +47,9 @@ static void put_spec(char to[MBP_SPEC_MAX], mbp_kind kind, const mbp_formula *fo
 
 mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error) {
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     if (i < 0 || i >= net->nodes)
-        return mbp_fail(error, MBP_INVALID, "there is no node %d: the net has %d", i, net->nodes);
+        return mbp_fail_index(error, "node", i, net->nodes);
     const mbp_node *node = &net->node[i];
     mbp_node_info found = {.operation = mbp_statement_word(node->kind),
                            .width = node->width,
@@ -80,9 +81,9 @@ static void put_norm(mbp_layer_info *info, const mbp_layer *layer) {
 
 mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error) {
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     if (i < 0 || i >= net->layers)
-        return mbp_fail(error, MBP_INVALID, "there is no layer %d: the net has %d", i, net->layers);
+        return mbp_fail_index(error, "layer", i, net->layers);
     const mbp_layer *layer = &net->layer[i];
     mbp_layer_info found = {.name = layer->name,
                             .operation = mbp_statement_word(layer->kind),
@@ -148,28 +149,36 @@ int mbp_net_threads(const mbp_net *net) {
 mbp_status mbp_threads_check(int threads, mbp_error *error) {
     if (threads >= 0)
         return MBP_OK;
-    return mbp_fail(error, MBP_INVALID, "%d threads: give 1 or more, or 0 for as many as the pool has", threads);
+    return mbp_fail(error, MBP_INVALID, "threads is %d, but must be at least 1, or 0 for all threads of the pool",
+                    threads);
 }
 
 mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error) {
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     mbp_status status = mbp_threads_check(threads, error);
     if (status == MBP_OK)
         atomic_store_explicit(&net->threads, threads, memory_order_relaxed);
     return status;
 }
 
-/* Sets *first and *last, so that the layers *first to *last - 1 are the one of this name, or all (NULL). */
+static mbp_status unknown_layer(const mbp_net *net, const char *name, mbp_error *error) {
+    mbp_unknown unknown = {.word = mbp_slice_of(name)};
+    for (int i = 0; i < net->layers; i++)
+        mbp_unknown_add(&unknown, mbp_slice_of(net->layer[i].name));
+    return mbp_unknown_fail(&unknown, "no layer is named", error);
+}
+
+/* Finds the layer of this name, or all layers (name NULL): they are *first to *last - 1. */
 static mbp_status find_layers(const mbp_net *net, const char *name, int *first, int *last, mbp_error *error) {
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     *first = 0, *last = net->layers;
     if (!name)
         return MBP_OK;
     *first = mbp_find_layer(net, mbp_slice_of(name));
     if (*first < 0)
-        return mbp_fail(error, MBP_INVALID, "there is no layer \"%.60s\"", name);
+        return unknown_layer(net, name, error);
     *last = *first + 1;
     return MBP_OK;
 }
@@ -198,21 +207,27 @@ static mbp_status check_setting(const mbp_layer *layer, const char *name, double
     return mbp_parameter_check(mbp_layer_settings(layer->kind), setting, value, error);
 }
 
+/* layer: the layer without the setting; NULL: no layer has it. */
+static mbp_status unknown_setting(const mbp_layer *layer, const char *name, mbp_error *error) {
+    char what[MBP_NAME_SIZE + 40];
+    mbp_unknown unknown = {.word = mbp_slice_of(name)};
+    mbp_parameters_list(mbp_layer_settings(layer ? layer->kind : MBP_NODE_DENSE), &unknown);
+    snprintf(what, sizeof what, "%s%s has %s setting", layer ? "layer " : "no layer", layer ? layer->name : "",
+             layer ? "no" : "a");
+    return mbp_unknown_fail(&unknown, what, error);
+}
+
 mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error) {
     int first = 0, end = 0, found = 0;
     mbp_status status = find_layers(net, layer, &first, &end, error);
     if (status == MBP_OK && !name)
-        status = mbp_fail(error, MBP_INVALID, "name is NULL");
+        status = mbp_fail_null(error, "name", "the name of a setting, such as \"lr\"");
     for (int i = first; i < end && status == MBP_OK; i++)
         status = check_setting(&net->layer[i], name, value, &found, error);
     if (status != MBP_OK)
         return status;
-    if (!found && layer)
-        return mbp_fail(error, MBP_INVALID, "layer %s has no setting \"%.60s\"; it has: %s", layer, name,
-                        mbp_layer_settings(net->layer[first].kind));
     if (!found)
-        return mbp_fail(error, MBP_INVALID, "no layer has a setting \"%.60s\"; dense layers have: %s", name,
-                        mbp_layer_settings(MBP_NODE_DENSE));
+        return unknown_setting(layer ? &net->layer[first] : NULL, name, error);
     for (int i = first; i < end; i++)
         if (setting_index(&net->layer[i], name) >= 0)
             net->layer[i].setting[setting_index(&net->layer[i], name)] = value;
@@ -223,9 +238,9 @@ mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, 
 mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error) {
     mbp_formula formula = {-1, {0}};
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     if (i < 0 || i >= net->outputs)
-        return mbp_fail(error, MBP_INVALID, "output %d does not exist: the net has %d", i, net->outputs);
+        return mbp_fail_index(error, "output", i, net->outputs);
     mbp_status status = MBP_OK;
     if (activation)
         status = mbp_formula_parse(MBP_OUTPUT_ACTIVATION, mbp_slice_of(activation), &formula, error);
@@ -242,9 +257,9 @@ const char *mbp_net_output_activation(const mbp_net *net, int i) {
 mbp_status mbp_notes_check(const char *notes, mbp_error *error) {
     const size_t bytes = strlen(notes) + 1;
     if (bytes > MBP_NOTES_MAX)
-        return mbp_fail(error, MBP_INVALID, "the notes have %zu bytes; a network carries at most %d", bytes - 1,
+        return mbp_fail(error, MBP_INVALID, "the notes have %zu bytes, but may have at most %d", bytes - 1,
                         MBP_NOTES_MAX - 1);
-    return mbp_is_utf8(notes) ? MBP_OK : mbp_fail(error, MBP_INVALID, "the notes are not UTF-8");
+    return mbp_is_utf8(notes) ? MBP_OK : mbp_fail(error, MBP_INVALID, "the notes are not valid UTF-8");
 }
 
 void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes) {
@@ -255,7 +270,7 @@ void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes) {
 
 mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) {
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     if (!notes || !*notes)
         return mbp_net_keep_notes(net, NULL, 0), MBP_OK;
     mbp_status status = mbp_notes_check(notes, error);

@@ -14,13 +14,13 @@ static mbp_status read_concat(mbp_cursor *c, mbp_node *node);
 static mbp_status read_random(mbp_cursor *c, mbp_node *node);
 static mbp_status read_norm(mbp_cursor *c, mbp_node *node);
 
-/* Positions of the keys in DENSE_TEXTS and NORM_TEXTS, the keys that take a text. LAYER is the first in both. */
+/* Positions of the keys in DENSE_TEXTS and NORM_TEXTS, the keys with a text value. LAYER is the first in both. */
 enum { LAYER, UNITS, ACTIVATION, INIT, BIAS, DENSE_FROZEN, DENSE_KEYS };
 enum { NORM_FROZEN = 1 };
 #define DENSE_TEXTS "layer units activation init bias frozen"
 #define NORM_TEXTS "layer frozen"
 
-/* The statement of each kind of node: its first word, the keys that take a text, those that take a number. */
+/* The statement of each kind of node: its first word, the keys with a text value, those with a number. */
 static const struct {
     const char *word, *texts, *numbers;
     reader read;
@@ -57,7 +57,7 @@ static mbp_status read_settings(mbp_cursor *c, mbp_node_kind kind, mbp_settings 
 static mbp_status read_input(mbp_cursor *c, mbp_node *node) {
     node->input = c->net->inputs;
     c->net->input_nodes[c->net->inputs++] = c->net->nodes;
-    return mbp_read_width(c, mbp_take_word(&c->rest), &node->width);
+    return mbp_read_width(c, "the width of an input", mbp_take_word(&c->rest), &node->width);
 }
 
 /* Reads one operand and gives the node its width. */
@@ -79,8 +79,10 @@ static mbp_status read_pair(mbp_cursor *c, mbp_node *node) { /* add, multiply */
         return status;
     node->width = mbp_operand_width(c, node, 0);
     if (mbp_operand_width(c, node, 1) != node->width)
-        return MBP_FAIL_LINE(c, "the operands have %lld and %lld columns; they must be equally wide",
-                             (long long)node->width, (long long)mbp_operand_width(c, node, 1));
+        return MBP_FAIL_LINE(c,
+                             "%s needs operands of the same width, but node %d has %lld columns and node %d has %lld",
+                             statements[node->kind].word, c->net->operands[node->first_operand], (long long)node->width,
+                             c->net->operands[node->first_operand + 1], (long long)mbp_operand_width(c, node, 1));
     return MBP_OK;
 }
 
@@ -91,7 +93,7 @@ static mbp_status read_concat(mbp_cursor *c, mbp_node *node) {
             return status;
         node->width += mbp_operand_width(c, node, node->operands - 1);
         if (node->width > INT32_MAX)
-            return MBP_FAIL_LINE(c, "concat is wider than %d columns", INT32_MAX);
+            return MBP_FAIL_LINE(c, "concat has more than %d columns", INT32_MAX);
     }
     return MBP_OK;
 }
@@ -108,6 +110,12 @@ static mbp_status read_random(mbp_cursor *c, mbp_node *node) { /* dropout, noise
 
 /* ---- layers ---- */
 
+static mbp_status layer_exists(mbp_cursor *c, const char *name, mbp_slice key) {
+    return MBP_FAIL_LINE(c,
+                         "layer %s already exists: remove %.*s= to use it again, or choose another name (layer=NAME)",
+                         name, (int)key.length, key.at);
+}
+
 /* Sets node->layer to the layer that the statement names, or to -1. A layer that exists must be of the same kind, and
  * the statement must not set anything else. */
 static mbp_status find_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
@@ -118,20 +126,23 @@ static mbp_status find_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *
     const char *name = net->layer[node->layer].name;
     mbp_slice keys = mbp_slice_of(statements[node->kind].texts);
     if (net->layer[node->layer].kind != node->kind)
-        return MBP_FAIL_LINE(c, "layer %s is a %s layer; give this one another name by layer=", name,
+        return MBP_FAIL_LINE(c, "layer %s is a %s layer: choose another name (layer=NAME)", name,
                              statements[net->layer[node->layer].kind].word);
     for (int i = 0; i < MBP_KEYS_MAX; i++) {
         const mbp_slice key = mbp_take_word(&keys);
         if (i != LAYER && found->text[i].length)
-            return MBP_FAIL_LINE(c, "layer %s exists already: using it again takes no %.*s=", name, (int)key.length,
-                                 key.at);
+            return layer_exists(c, name, key);
     }
-    if (found->given)
-        return MBP_FAIL_LINE(c, "layer %s exists already: using it again takes no settings", name);
+    mbp_slice key = {0};
+    double standard;
+    mbp_interval interval;
+    for (int i = 0; mbp_parameter(statements[node->kind].numbers, i, &key, &standard, &interval); i++)
+        if (found->given >> i & 1)
+            return layer_exists(c, name, key);
     return MBP_OK;
 }
 
-/* What all statements with a layer have in common: an operand, settings, and the layer if it exists. */
+/* Reads the common part of all statements with a layer: an operand, settings, and the layer if it exists. */
 static mbp_status read_layer(mbp_cursor *c, mbp_node *node, mbp_settings *found) {
     mbp_status status = read_operand(c, node);
     if (status == MBP_OK)
@@ -139,8 +150,8 @@ static mbp_status read_layer(mbp_cursor *c, mbp_node *node, mbp_settings *found)
     return status == MBP_OK ? find_layer(c, node, found) : status;
 }
 
-/* A new layer for the node, at the end of net->layer. The caller counts it in net->layers when it is read. Its offsets
- * are set when all layers are known. */
+/* Returns a new layer for the node, at the end of net->layer. The caller adds 1 to net->layers when the statement is
+ * read. The layer's offsets are set when all layers are known. */
 static mbp_layer *next_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
     mbp_layer *layer = &c->net->layer[c->net->layers];
     node->layer = c->net->layers;
@@ -168,29 +179,30 @@ static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *f
     layer->in = mbp_operand_width(c, node, 0);
     mbp_status status = name_layer(c, layer, found->text[LAYER]);
     if (status == MBP_OK && !found->text[UNITS].length)
-        status = MBP_FAIL_LINE(c, "a new dense layer needs units=");
+        status = MBP_FAIL_LINE(c, "the new layer %s needs units=N", layer->name);
     if (status == MBP_OK)
-        status = mbp_read_width(c, found->text[UNITS], &layer->out);
+        status = mbp_read_width(c, "units", found->text[UNITS], &layer->out);
     if (status == MBP_OK)
         status = mbp_read_formula(c, MBP_ACTIVATION, activation.length ? activation : mbp_slice_of("identity"),
                                   &layer->activation);
     if (status == MBP_OK)
         status = read_initializer(c, found->text[INIT], layer);
     if (status == MBP_OK)
-        status = mbp_read_switch(c, found->text[BIAS], &bias);
+        status = mbp_read_switch(c, "bias", found->text[BIAS], &bias);
     if (status == MBP_OK)
-        status = mbp_read_switch(c, found->text[DENSE_FROZEN], &layer->frozen);
+        status = mbp_read_switch(c, "frozen", found->text[DENSE_FROZEN], &layer->frozen);
     layer->bias = bias ? 0 : -1;
     c->net->layers += status == MBP_OK;
     return status;
 }
 
-static mbp_status use_dense(mbp_cursor *c, const mbp_node *node) {
-    const mbp_layer *layer = &c->net->layer[node->layer];
-    const int64_t in = mbp_operand_width(c, node, 0);
-    if (layer->in != in)
-        return MBP_FAIL_LINE(c, "layer %s takes %lld columns, but node %d has %lld", layer->name, (long long)layer->in,
-                             c->net->operands[node->first_operand], (long long)in);
+/* Uses an existing layer, which takes this number of columns. */
+static mbp_status use_layer(mbp_cursor *c, const mbp_node *node, int64_t columns) {
+    const int64_t given = mbp_operand_width(c, node, 0);
+    if (columns != given)
+        return MBP_FAIL_LINE(c, "layer %s takes %lld column%s, but node %d has %lld", c->net->layer[node->layer].name,
+                             (long long)columns, mbp_plural(columns), c->net->operands[node->first_operand],
+                             (long long)given);
     return MBP_OK;
 }
 
@@ -198,7 +210,7 @@ static mbp_status read_dense(mbp_cursor *c, mbp_node *node) {
     mbp_settings found;
     mbp_status status = read_layer(c, node, &found);
     if (status == MBP_OK)
-        status = node->layer < 0 ? new_dense(c, node, &found) : use_dense(c, node);
+        status = node->layer < 0 ? new_dense(c, node, &found) : use_layer(c, node, c->net->layer[node->layer].in);
     if (status != MBP_OK)
         return status;
     node->width = c->net->layer[node->layer].out;
@@ -212,17 +224,9 @@ static mbp_status new_norm(mbp_cursor *c, mbp_node *node, const mbp_settings *fo
     layer->running = node->kind == MBP_NODE_BATCH_NORM ? 0 : -1;
     mbp_status status = name_layer(c, layer, found->text[LAYER]);
     if (status == MBP_OK)
-        status = mbp_read_switch(c, found->text[NORM_FROZEN], &layer->frozen);
+        status = mbp_read_switch(c, "frozen", found->text[NORM_FROZEN], &layer->frozen);
     c->net->layers += status == MBP_OK;
     return status;
-}
-
-static mbp_status use_norm(mbp_cursor *c, const mbp_node *node) {
-    const mbp_layer *layer = &c->net->layer[node->layer];
-    if (layer->out != node->width)
-        return MBP_FAIL_LINE(c, "layer %s takes %lld columns, but the node has %lld", layer->name,
-                             (long long)layer->out, (long long)node->width);
-    return MBP_OK;
 }
 
 static mbp_status read_norm(mbp_cursor *c, mbp_node *node) {
@@ -230,14 +234,14 @@ static mbp_status read_norm(mbp_cursor *c, mbp_node *node) {
     mbp_status status = read_layer(c, node, &found);
     if (status != MBP_OK)
         return status;
-    return node->layer < 0 ? new_norm(c, node, &found) : use_norm(c, node);
+    return node->layer < 0 ? new_norm(c, node, &found) : use_layer(c, node, c->net->layer[node->layer].out);
 }
 
 /* ---- outputs ---- */
 
 static mbp_status read_output(mbp_cursor *c) {
     mbp_net *net = c->net;
-    mbp_node named = {.first_operand = net->operand_count}; /* so that its number can be read like an operand */
+    mbp_node named = {.first_operand = net->operand_count}; /* temporary: the output's node is read as its operand */
     mbp_formula activation = {-1, {0}};
     mbp_settings found;
     mbp_status status = mbp_read_operands(c, &named, 1);
@@ -246,7 +250,7 @@ static mbp_status read_output(mbp_cursor *c) {
     const int id = net->operands[--net->operand_count];
     for (int i = 0; i < net->outputs; i++)
         if (net->output[i].node == id)
-            return MBP_FAIL_LINE(c, "node %d is an output already", id);
+            return MBP_FAIL_LINE(c, "node %d is already an output", id);
     status = mbp_read_settings(c, "activation", "", &found);
     if (status == MBP_OK && found.text[0].length)
         status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[0], &activation);
@@ -258,10 +262,11 @@ static mbp_status read_output(mbp_cursor *c) {
 /* ---- any statement ---- */
 
 static mbp_status unknown_statement(mbp_cursor *c, mbp_slice word) {
-    char list[160] = "";
+    mbp_unknown unknown = {.word = word};
     for (int kind = 0; kind < MBP_NODE_KINDS; kind++)
-        strcat(strcat(list, statements[kind].word), ", ");
-    return MBP_FAIL_LINE(c, "\"%.*s\" is not a statement: %soutput", mbp_shown(word), word.at, list);
+        mbp_unknown_add(&unknown, mbp_slice_of(statements[kind].word));
+    mbp_unknown_add(&unknown, mbp_slice_of("output"));
+    return mbp_fail_line(c, mbp_unknown_fail(&unknown, "unknown statement", c->error));
 }
 
 static mbp_status read_node(mbp_cursor *c, mbp_slice word) {
@@ -285,7 +290,7 @@ mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word) {
     mbp_status status = mbp_slice_is(word, "output") ? read_output(c) : read_node(c, word);
     const mbp_slice extra = mbp_take_word(&c->rest);
     if (status == MBP_OK && extra.length)
-        return MBP_FAIL_LINE(c, "\"%.*s\" is too much here", mbp_shown(extra), extra.at);
+        return MBP_FAIL_LINE(c, "unexpected \"%.*s\" at the end of the line", mbp_shown(extra), extra.at);
     return status;
 }
 

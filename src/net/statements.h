@@ -1,4 +1,5 @@
-/* Floor 3: reads and writes single statements of a graph. Each has a row in a table and a function (statements.c). */
+/* Floor 3: reads and writes single statements of a graph. Each kind of statement has a row in a table and a function
+ * (statements.c). */
 #ifndef MBP_STATEMENTS_H
 #define MBP_STATEMENTS_H
 
@@ -16,7 +17,7 @@ int mbp_statement_has_layer(mbp_slice word);
 /* Reads a statement whose first word has been taken, and adds its node or output to the net. */
 mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word);
 
-/* A text that is written piece by piece. What does not fit into `size` bytes is only counted. */
+/* A text that is written piece by piece. Bytes after the first `size` are only counted. */
 typedef struct mbp_writer {
     char *text;
     size_t size, length;

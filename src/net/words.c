@@ -17,9 +17,10 @@ int mbp_shown(mbp_slice word) { return (int)(word.length > 60 ? 60 : word.length
 
 /* ---- single words ---- */
 
-mbp_status mbp_read_width(mbp_cursor *c, mbp_slice word, int64_t *width) {
+mbp_status mbp_read_width(mbp_cursor *c, const char *what, mbp_slice word, int64_t *width) {
     if (!mbp_parse_integer(word, width) || *width < 1 || *width > INT32_MAX)
-        return MBP_FAIL_LINE(c, "\"%.*s\" is not a width (1 to %d)", mbp_shown(word), word.at, INT32_MAX);
+        return MBP_FAIL_LINE(c, "%s must be a whole number from 1 to %d, not \"%.*s\"", what, INT32_MAX,
+                             mbp_shown(word), word.at);
     return MBP_OK;
 }
 
@@ -27,9 +28,9 @@ mbp_status mbp_read_formula(mbp_cursor *c, mbp_kind kind, mbp_slice spec, mbp_fo
     return mbp_fail_line(c, mbp_formula_parse(kind, spec, formula, c->error));
 }
 
-mbp_status mbp_read_switch(mbp_cursor *c, mbp_slice word, int *flag) {
+mbp_status mbp_read_switch(mbp_cursor *c, const char *key, mbp_slice word, int *flag) {
     if (word.length && !mbp_slice_is(word, "0") && !mbp_slice_is(word, "1"))
-        return MBP_FAIL_LINE(c, "bias= and frozen= are 0 or 1, not \"%.*s\"", mbp_shown(word), word.at);
+        return MBP_FAIL_LINE(c, "%s must be 0 or 1, not \"%.*s\"", key, mbp_shown(word), word.at);
     if (word.length)
         *flag = *word.at == '1';
     return MBP_OK;
@@ -40,8 +41,14 @@ mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count) {
     for (; count; count--, node->operands++) {
         const mbp_slice word = mbp_take_word(&c->rest);
         int64_t id;
-        if (!mbp_parse_integer(word, &id) || id >= net->nodes)
-            return MBP_FAIL_LINE(c, "\"%.*s\" is not an earlier node (0 to %d)", mbp_shown(word), word.at,
+        if (!word.length)
+            return MBP_FAIL_LINE(c, "the number of an earlier node is missing");
+        if (!mbp_parse_integer(word, &id))
+            return MBP_FAIL_LINE(c, "expected the number of an earlier node, not \"%.*s\"", mbp_shown(word), word.at);
+        if (!net->nodes)
+            return MBP_FAIL_LINE(c, "there is no node %lld before this line: start with an input", (long long)id);
+        if (id >= net->nodes)
+            return MBP_FAIL_LINE(c, "there is no node %lld before this line: the last is node %d", (long long)id,
                                  net->nodes - 1);
         net->operands[net->operand_count++] = (int)id;
     }
@@ -54,7 +61,8 @@ int64_t mbp_operand_width(const mbp_cursor *c, const mbp_node *node, int i) {
 
 /* ---- layers ---- */
 
-/* The place of a name in the hash table net->names (FNV-1a, linear probing); it is empty if no layer has the name. */
+/* The place of a name in the hash table net->names (FNV-1a, linear probing). The place is empty (0) if no layer has the
+ * name. */
 static int *name_place(const mbp_net *net, mbp_slice name) {
     uint32_t hash = 2166136261u;
     for (size_t i = 0; i < name.length; i++)
@@ -78,8 +86,8 @@ static int is_name(mbp_slice name) {
 
 mbp_status mbp_name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name, const char *word) {
     if (name.length && !is_name(name))
-        return MBP_FAIL_LINE(c, "\"%.*s\" is no layer name: letters, digits, _ and -, at most %d", mbp_shown(name),
-                             name.at, MBP_NAME_SIZE - 1);
+        return MBP_FAIL_LINE(c, "\"%.*s\" is not a valid layer name: use 1 to %d letters, digits, _ and -",
+                             mbp_shown(name), name.at, MBP_NAME_SIZE - 1);
     if (name.length)
         memcpy(layer->name, name.at, name.length);
     else
@@ -87,8 +95,8 @@ mbp_status mbp_name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name, const
     c->layers[layer->kind]++;
     int *place = name_place(c->net, mbp_slice_of(layer->name));
     if (*place)
-        return MBP_FAIL_LINE(c,
-                             "the name %s is taken by an earlier layer; give this one another by layer=", layer->name);
+        return MBP_FAIL_LINE(c, "the name %s is already used by another layer: choose another name (layer=NAME)",
+                             layer->name);
     *place = c->net->layers + 1;
     return MBP_OK;
 }
@@ -104,18 +112,17 @@ static int key_index(const char *keys, mbp_slice key) {
     return -1;
 }
 
-static mbp_status unknown_setting(mbp_cursor *c, mbp_slice word, const char *keys, const char *numbers) {
-    char list[160] = "";
-    mbp_slice rest = mbp_slice_of(keys), name;
-    double standard;
-    mbp_interval interval;
-    size_t length = 0;
+/* Fails because the word is not a valid setting. */
+static mbp_status fail_setting(mbp_cursor *c, mbp_slice word, const char *keys, const char *numbers) {
+    mbp_slice value = word, rest = mbp_slice_of(keys);
+    mbp_unknown unknown = {.word = mbp_take_until(&value, '=')};
+    if (key_index(keys, unknown.word) >= 0 || mbp_parameter_index(numbers, unknown.word) >= 0)
+        return MBP_FAIL_LINE(c, "%.*s needs a value: %.*s=VALUE", (int)unknown.word.length, unknown.word.at,
+                             (int)unknown.word.length, unknown.word.at);
     for (mbp_slice key = mbp_take_word(&rest); key.length; key = mbp_take_word(&rest))
-        length += (size_t)snprintf(list + length, sizeof list - length, "%.*s=, ", (int)key.length, key.at);
-    for (int i = 0; mbp_parameter(numbers, i, &name, &standard, &interval); i++)
-        length += (size_t)snprintf(list + length, sizeof list - length, "%.*s=, ", (int)name.length, name.at);
-    list[length ? length - 2 : 0] = 0;
-    return MBP_FAIL_LINE(c, "\"%.*s\" is not one of %s", mbp_shown(word), word.at, list);
+        mbp_unknown_add(&unknown, key);
+    mbp_parameters_list(numbers, &unknown);
+    return mbp_fail_line(c, mbp_unknown_fail(&unknown, "unknown setting", c->error));
 }
 
 mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *numbers, mbp_settings *found) {
@@ -131,10 +138,13 @@ mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *number
                 return mbp_fail_line(c, status);
             continue;
         }
+        if (text >= 0 && value.length && memchr(value.at, '(', value.length) && value.at[value.length - 1] != ')')
+            return MBP_FAIL_LINE(c, "\"%.*s\" does not end with \")\": add \")\", or remove the blanks before it",
+                                 mbp_shown(value), value.at);
         if (text < 0 || !value.length)
-            return unknown_setting(c, word, keys, numbers);
+            return fail_setting(c, word, keys, numbers);
         if (found->text[text].length)
-            return MBP_FAIL_LINE(c, "%.*s= is given twice", (int)key.length, key.at);
+            return MBP_FAIL_LINE(c, "%.*s is given twice", (int)key.length, key.at);
         found->text[text] = value;
     }
     return MBP_OK;

@@ -22,10 +22,11 @@ mbp_status mbp_fail_line(mbp_cursor *c, mbp_status status);
 /* How many characters of a word an error shows. */
 int mbp_shown(mbp_slice word);
 
-mbp_status mbp_read_width(mbp_cursor *c, mbp_slice word, int64_t *width);
+/* what: names the width in an error. */
+mbp_status mbp_read_width(mbp_cursor *c, const char *what, mbp_slice word, int64_t *width);
 mbp_status mbp_read_formula(mbp_cursor *c, mbp_kind kind, mbp_slice spec, mbp_formula *formula);
-/* Reads 0 or 1. An empty word does not change the flag. */
-mbp_status mbp_read_switch(mbp_cursor *c, mbp_slice word, int *flag);
+/* Reads 0 or 1, the value of `key`. An empty word does not change the flag. */
+mbp_status mbp_read_switch(mbp_cursor *c, const char *key, mbp_slice word, int *flag);
 /* Adds operands to the node: the next `count` words must be numbers of earlier nodes. */
 mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count);
 int64_t mbp_operand_width(const mbp_cursor *c, const mbp_node *node, int i);

@@ -2,8 +2,8 @@
 
 #include "system/text.h"
 
-/* The distance between rows in the workspace, in elements: a row longer than a cache line gets whole cache lines. It is
- * not a multiple of 1 KB, because the rows of a tile would then compete for the same cache sets. */
+/* The distance between rows in the workspace, in elements: a row longer than a cache line gets whole cache lines. The
+ * distance is never a multiple of 1 KB, because the rows of a tile would then compete for the same cache sets. */
 static int64_t leading_dimension(const mbp_net *net, int64_t width) {
     const int64_t line = MBP_ALIGNMENT / (int64_t)net->item;
     if (width <= line)
@@ -38,7 +38,8 @@ static mbp_view take_rows(layout *l, int64_t width) {
     return (mbp_view){take(l, l->rows, (size_t)ld * l->net->item), ld};
 }
 
-/* in_concat 1: the node's columns in its home, whose view is in `homes`; 0: rows of its own. */
+/* Returns the place of a node's rows. in_concat 1: the node's columns in its home, whose place is homes[node->home]; 0:
+ * memory of their own. */
 static mbp_view place(layout *l, const mbp_view *homes, const mbp_node *node, int in_concat) {
     if (!in_concat)
         return take_rows(l, node->width);
@@ -54,7 +55,7 @@ static void lay_node(layout *l, mbp_workspace *w, int id) {
     if (w->needs & MBP_DELTAS && node->kind == MBP_NODE_DENSE && mbp_activation_keeps_z(node->activation.row))
         z = take_rows(l, node->width);
     if (w->needs & (node->kind == MBP_NODE_INPUT ? MBP_INPUT_DELTAS : MBP_DELTAS))
-        delta = place(l, w->delta, node, at_home && node->uses == 1); /* else several nodes write to it */
+        delta = place(l, w->delta, node, at_home && node->uses == 1); /* else several nodes write to the delta */
     if (l->base) {
         w->home[id] = home;
         w->z[id] = z;
@@ -90,7 +91,7 @@ static void lay_output(layout *l, mbp_workspace *w, int i) {
     }
 }
 
-/* Nodes from last to first, so that a concat has its place before its operands, which lie in it. */
+/* Nodes from last to first, so that a concat has its place before its operands, which are inside it. */
 static void lay_workspace(layout *l, mbp_workspace *w) {
     const mbp_net *net = l->net;
     take(l, 1, sizeof *w);
@@ -128,8 +129,8 @@ mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, 
     if (!l.overflow)
         made = mbp_allocate(net->allocator, l.used);
     if (!made)
-        return mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch of %lld rows; use a smaller batch",
-                        (long long)rows);
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch of %lld row%s; use a smaller batch",
+                        (long long)rows, mbp_plural(rows));
     *made = (mbp_workspace){
         .bytes = l.used, .rows = rows, .needs = needs, .pack_bytes = net->kernels->pack, .threads = threads};
     l = (layout){.net = net, .rows = rows, .threads = threads, .base = (char *)made};
@@ -150,9 +151,9 @@ int mbp_product_threads(const mbp_net *net, int64_t rows) {
     return mbp_worthwhile_threads(mbp_net_threads(net), (double)rows * net->largest_product);
 }
 
-/* So many rows that a slice's values take about 256 KB (half of a small L2 cache), in whole chunks of MBP_LOSS_CHUNK;
- * at most 1024. At least 256, because each slice packs all weights again: 1024-1024-1024-1024 with 64 rows instead of
- * 256 is 8 % slower. */
+/* Returns the number of rows whose values take about 256 KB (half of a small L2 cache): a multiple of MBP_LOSS_CHUNK
+ * from 256 to 1024. Not fewer than 256, because each slice packs all weights again: 1024-1024-1024-1024 is 8 % slower
+ * with slices of 64 rows than with slices of 256. */
 int64_t mbp_slice_rows(const mbp_net *net) {
     const int64_t rows = (256 << 10) / ((net->values + 1) * (int64_t)net->item) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
     return rows < 256 ? 256 : rows > 1024 ? 1024 : rows;

@@ -4,7 +4,7 @@
  *     first: values, kept z, delta, statistics | per output: targets, labels | MBP_READABLE bytes
  *
  * A workspace serves one call at a time. If a batch is larger than all before it, a larger block replaces this one,
- * before anything else is changed; all views into the old block become invalid. */
+ * before the call changes anything else; all views into the old block become invalid. */
 #ifndef MBP_WORKSPACE_H
 #define MBP_WORKSPACE_H
 
@@ -41,13 +41,13 @@ mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, 
                                  mbp_error *error);
 void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace);
 
-/* How many threads are worth it for the net's largest matrix product with this number of rows. */
+/* How many threads to use for the net's largest matrix product with this number of rows. */
 int mbp_product_threads(const mbp_net *net, int64_t rows);
 /* How many rows a prediction handles at a time. */
 int64_t mbp_slice_rows(const mbp_net *net);
 
 /* The net's idle workspaces. Any number of threads may call this at the same time. take: returns one, or NULL. give:
- * keeps it, or frees it if there are too many. */
+ * keeps the workspace, or frees it if MBP_IDLE_MAX are kept already. */
 mbp_workspace *mbp_workspace_take_idle(mbp_net *net);
 void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace);
 void mbp_workspace_free_idle(mbp_net *net);

@@ -1,24 +1,39 @@
 #include "passes/array.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "system/text.h"
 
-static int item_size(mbp_dtype dtype) {
-    switch (dtype) {
-    case MBP_I8:
-    case MBP_U8: return 1;
-    case MBP_F16:
-    case MBP_I16:
-    case MBP_U16: return 2;
-    case MBP_F32:
-    case MBP_I32:
-    case MBP_U32: return 4;
-    case MBP_F64:
-    case MBP_I64:
-    case MBP_U64: return 8;
-    }
-    return 0;
+static const struct {
+    const char *name;
+    int size;
+} dtypes[] = {
+    [MBP_F32] = {"MBP_F32", 4}, [MBP_F64] = {"MBP_F64", 8}, [MBP_F16] = {"MBP_F16", 2}, [MBP_I8] = {"MBP_I8", 1},
+    [MBP_U8] = {"MBP_U8", 1},   [MBP_I16] = {"MBP_I16", 2}, [MBP_U16] = {"MBP_U16", 2}, [MBP_I32] = {"MBP_I32", 4},
+    [MBP_U32] = {"MBP_U32", 4}, [MBP_I64] = {"MBP_I64", 8}, [MBP_U64] = {"MBP_U64", 8},
+};
+
+static int is_dtype(mbp_dtype dtype) { return (unsigned)dtype < sizeof dtypes / sizeof *dtypes; }
+
+static int item_size(mbp_dtype dtype) { return is_dtype(dtype) ? dtypes[dtype].size : 0; }
+
+const char *mbp_array_dtype_name(mbp_dtype dtype) { return dtypes[dtype].name; }
+
+/* Fails with the array's name before the text: "input 0", or "weight" if which is -1. */
+__attribute__((format(printf, 5, 6))) static mbp_status
+fail_array(mbp_error *error, mbp_status status, const char *what, int which, const char *format, ...) {
+    char number[16] = "", text[200];
+    if (!error)
+        return status;
+    if (which >= 0)
+        snprintf(number, sizeof number, " %d", which);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return mbp_fail(error, status, "%s%s%s", what, number, text);
 }
 
 typedef __int128 wide; /* addresses do not overflow it, for any strides */
@@ -39,34 +54,35 @@ static mbp_status check_strides(const mbp_array *array, int is_written, const ch
         return MBP_OK;
     if ((inner_count == 1 || inner >= item) && (outer_count == 1 || outer >= span))
         return MBP_OK;
-    return mbp_fail(
-        error, MBP_INVALID,
-        "%s %d: elements may share memory, as row_stride is %lld and col_stride %lld bytes; mbp_f32 and mbp_f64 "
-        "fill them in%s",
-        what, which, (long long)array->row_stride, (long long)array->col_stride,
-        is_written ? "" : ", and flags = MBP_SHARED allows it where it is meant");
+    return fail_array(error, MBP_INVALID, what, which,
+                      ": elements share memory, because row_stride is %lld and col_stride is %lld bytes; mbp_f32 "
+                      "and mbp_f64 set the usual strides%s",
+                      (long long)array->row_stride, (long long)array->col_stride,
+                      is_written ? "" : "; if it is intended, set flags = MBP_SHARED");
 }
 
 static mbp_status check_array(const mbp_array *array, int is_written, const char *what, int which, int64_t rows,
                               int64_t cols, mbp_error *error) {
     if (!array)
-        return mbp_fail(error, MBP_INVALID, "%s %d is NULL", what, which);
+        return fail_array(error, MBP_INVALID, what, which, " is NULL, but must point to an mbp_array");
     if (array->indptr || array->indices)
-        return mbp_fail(error, MBP_UNSUPPORTED, "%s %d is sparse, which is not built yet: pass it dense", what, which);
-    if (!item_size(array->dtype))
-        return mbp_fail(error, MBP_INVALID, "%s %d has the unknown dtype %d", what, which, (int)array->dtype);
+        return fail_array(error, MBP_UNSUPPORTED, what, which,
+                          " is sparse, which is not supported yet: pass a dense array");
+    if (!is_dtype(array->dtype))
+        return fail_array(error, MBP_INVALID, what, which, " has the unknown dtype %d", (int)array->dtype);
     if (array->flags & ~MBP_SHARED)
-        return mbp_fail(error, MBP_INVALID, "%s %d has the unknown flags %d: 0 or MBP_SHARED", what, which,
-                        array->flags);
+        return fail_array(error, MBP_INVALID, what, which, " has flags %d, but they must be 0 or MBP_SHARED",
+                          array->flags);
     if (array->rows < 0 || array->cols != cols || (rows >= 0 && array->rows != rows)) {
         char expected[24] = "n";
         if (rows >= 0)
             expected[mbp_print_number(expected, (double)rows)] = 0;
-        return mbp_fail(error, MBP_INVALID, "%s %d has shape (%lld, %lld), but (%s, %lld) is expected", what, which,
-                        (long long)array->rows, (long long)array->cols, expected, (long long)cols);
+        return fail_array(error, MBP_INVALID, what, which, " has shape (%lld, %lld), but (%s, %lld) is expected",
+                          (long long)array->rows, (long long)array->cols, expected, (long long)cols);
     }
     if (!array->data && array->rows > 0)
-        return mbp_fail(error, MBP_INVALID, "%s %d has no data", what, which);
+        return fail_array(error, MBP_INVALID, what, which, ": data is NULL, but must point to %lld row%s",
+                          (long long)array->rows, mbp_plural(array->rows));
     return check_strides(array, is_written, what, which, error);
 }
 
@@ -80,13 +96,15 @@ mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int
     return check_array(array, 1, what, which, rows, cols, error);
 }
 
-/* The extent in bytes of n elements of `size` bytes that are `stride` apart. Moves *first to the lowest of them. */
+/* The extent in bytes of n elements of `size` bytes that are `stride` bytes apart. Moves *first, the address of the
+ * first element, to the lowest one. */
 static wide extent(int64_t n, wide stride, wide size, wide *first) {
     *first += stride < 0 ? (n - 1) * stride : 0;
     return (n - 1) * (stride < 0 ? -stride : stride) + size;
 }
 
-/* Matrices with the same row stride may be column blocks of one matrix: their address ranges overlap, they do not. */
+/* Matrices with the same row stride may be column blocks of one matrix: then their address ranges overlap, but not
+ * their elements. */
 int mbp_array_overlap(const mbp_array *a, const mbp_array *b) {
     const mbp_array *const array[2] = {a, b};
     wide first[2], row[2], all[2];
@@ -106,15 +124,33 @@ int mbp_array_overlap(const mbp_array *a, const mbp_array *b) {
     return apart < row[0] || apart + row[1] > step;
 }
 
-int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view) {
+mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const char *what, int which,
+                                  mbp_error *error) {
     const int64_t item = item_size(dtype);
-    const int one_row = array->rows <= 1; /* its row stride is not used, and may be anything */
-    if (array->dtype != dtype || rows.index || (array->cols > 1 && array->col_stride != item) ||
-        (!one_row && array->row_stride % item) || (uintptr_t)array->data % (uintptr_t)item)
+    if (array->dtype != dtype)
+        return fail_array(error, MBP_INVALID, what, which, " has the dtype %s, but must have the dtype of the net, %s",
+                          mbp_array_dtype_name(array->dtype), mbp_array_dtype_name(dtype));
+    if (array->cols > 1 && array->col_stride != item)
+        return fail_array(error, MBP_INVALID, what, which,
+                          ": col_stride is %lld bytes, but must be %lld (adjacent columns)",
+                          (long long)array->col_stride, (long long)item);
+    if (array->rows > 1 && array->row_stride % item)
+        return fail_array(error, MBP_INVALID, what, which,
+                          ": row_stride is %lld bytes, but must be a multiple of %lld (aligned)",
+                          (long long)array->row_stride, (long long)item);
+    if ((uintptr_t)array->data % (uintptr_t)item)
+        return fail_array(error, MBP_INVALID, what, which,
+                          ": data must be aligned to %lld bytes, but its address modulo %lld is %d", (long long)item,
+                          (long long)item, (int)((uintptr_t)array->data % (uintptr_t)item));
+    return MBP_OK;
+}
+
+int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view) {
+    if (rows.index || mbp_array_check_layout(array, dtype, "", 0, NULL) != MBP_OK)
         return 0;
     *view = (mbp_view){(void *)array->data, array->cols};
-    if (!one_row)
-        *view = (mbp_view){(char *)array->data + rows.first * array->row_stride, array->row_stride / item};
+    if (array->rows > 1) /* otherwise the row stride is not used, and may be anything */
+        *view = (mbp_view){(char *)array->data + rows.first * array->row_stride, array->row_stride / item_size(dtype)};
     return 1;
 }
 

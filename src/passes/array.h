@@ -16,12 +16,17 @@ static inline int64_t mbp_row_number(mbp_selection rows, int64_t r) {
 }
 
 /* Refuses an array that does not have this shape (rows = -1: any number of rows) or cannot be read. `what` and `which`
- * name it in the error: "input 0". */
+ * name it in the error: "input 0"; which = -1: no number. */
 mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
                            mbp_error *error);
 /* The same for an array that is written: its elements must not share memory. */
 mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
                                    mbp_error *error);
+/* Refuses a checked array that cannot be used in place as a matrix of this dtype. */
+mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const char *what, int which,
+                                  mbp_error *error);
+/* "MBP_F32", ...; the dtype must be valid. */
+const char *mbp_array_dtype_name(mbp_dtype dtype);
 /* Whether the selected rows can be used in place as a matrix of this dtype; *view is then set to them. */
 int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view);
 /* Whether two checked arrays may have a byte in common: exact for equal row strides; otherwise compares address

@@ -4,15 +4,19 @@
 
 #include "system/text.h"
 
-mbp_status mbp_count_check(const char *what, const void *arrays, int given, int expected, mbp_error *error) {
-    if (given != expected || !arrays)
-        return mbp_fail(error, MBP_INVALID, "%d %s arrays are given, but the network has %d", arrays ? given : 0, what,
-                        expected);
+mbp_status mbp_count_check(const char *argument, const void *arrays, int given, const char *noun, int expected,
+                           mbp_error *error) {
+    if (given != expected)
+        return mbp_fail(error, MBP_INVALID, "%s has %d array%s, but the net has %d %s%s", argument, given,
+                        mbp_plural(given), expected, noun, mbp_plural(expected));
+    if (!arrays)
+        return mbp_fail(error, MBP_INVALID, "%s is NULL, but must point to %d array%s, one per %s", argument, expected,
+                        mbp_plural(expected), noun);
     return MBP_OK;
 }
 
 mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error) {
-    mbp_status status = mbp_count_check("input", x, n_x, net->inputs, error);
+    mbp_status status = mbp_count_check("x", x, n_x, "input", net->inputs, error);
     *rows = n_x && x ? x[0].rows : 0;
     for (int i = 0; i < net->inputs && status == MBP_OK; i++)
         status = mbp_array_check(&x[i], "input", i, *rows, mbp_net_input_width(net, i), error);

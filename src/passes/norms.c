@@ -111,14 +111,14 @@ void mbp_backward_batch_norm(const pass *p, int id) {
 
 /* ---- running statistics ---- */
 
-static int moves(const mbp_net *net, int id) {
+static int updates_statistics(const mbp_net *net, int id) {
     return net->node[id].kind == MBP_NODE_BATCH_NORM && net->node[id].uses && !net->layer[net->node[id].layer].frozen;
 }
 
 mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *error) {
     mbp_status status = MBP_OK;
     for (int id = 0; id < net->nodes && rows == 1 && status == MBP_OK; id++)
-        if (moves(net, id)) {
+        if (updates_statistics(net, id)) {
             status = mbp_fail(error, MBP_INVALID,
                               "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size that "
                               "leaves no single row",
@@ -131,7 +131,7 @@ mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *err
 
 void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t rows, char *buffers) {
     for (int id = 0; id < net->nodes; id++) {
-        if (!moves(net, id))
+        if (!updates_statistics(net, id))
             continue;
         const mbp_layer *layer = &net->layer[net->node[id].layer];
         const mbp_norm norm = {.rows = rows,

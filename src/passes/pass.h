@@ -20,7 +20,7 @@ typedef struct pass {
 
 /* Computes the values of all nodes up to number `last`. */
 void mbp_forward_pass(const pass *p, int last);
-/* Computes all gradients that the plan wants. */
+/* Computes all gradients that the plan asks for. */
 void mbp_backward_pass(const pass *p);
 
 /* ---- running statistics of batch_norm (norms.c) ---- */

@@ -16,7 +16,7 @@ static void run_pieces(void *context, int64_t first, int64_t last, int thread) {
     job->pass->net->kernels->product_run(job->product, first, last, w->pack + (size_t)thread * w->pack_bytes);
 }
 
-/* The pieces depend on the number of threads, so this is set first. */
+/* Sets the number of threads before it counts the pieces, which depend on that number. */
 static void run_product(const pass *p, mbp_product *product) {
     product_job job = {p, product};
     const double work = 2.0 * (double)product->m * (double)product->n * (double)product->k;
@@ -88,7 +88,7 @@ static void derive(const pass *p, int id) {
                 activation->parameters);
 }
 
-/* Stores `from` in the delta of the node's i-th operand, or adds it, or does nothing: as the plan says. */
+/* Stores `from` in the delta of the node's i-th operand, or adds it, or does nothing, as planned. */
 static void write_delta(const pass *p, const mbp_node *node, int i, mbp_view from) {
     const mbp_map write = edge(p, node, i) == MBP_STORE ? p->net->kernels->copy : p->net->kernels->accumulate;
     if (edge(p, node, i) != MBP_SKIP)

@@ -1,10 +1,12 @@
 /* Predictions for any number of rows, in slices. A row's result does not depend on the slice that it is in. */
+#include <stdio.h>
+
 #include "passes/inputs.h"
 #include "passes/pass.h"
 #include "system/floats.h"
 #include "system/text.h"
 
-enum { SLICES_EACH = 4 }; /* per thread, so that others can take slices from a late or slow one */
+enum { SLICES_EACH = 4 }; /* slices per thread, so that other threads can take slices from a late or slow one */
 
 typedef struct prediction {
     mbp_net *net;
@@ -12,7 +14,7 @@ typedef struct prediction {
     const mbp_array *x, *out;
     int n_out, raw, node;                /* node >= 0: predict this node instead of the outputs */
     int64_t rows, slice_rows, most_rows; /* in total; per slice; the most of any slice */
-    int threads;                         /* that share the slices; 1: large products of each slice are shared instead */
+    int threads; /* threads that share the slices; 1: large products of each slice are shared instead */
 } prediction;
 
 static int wanted_node(const prediction *p, int i) { return p->node >= 0 ? p->node : p->net->output[i].node; }
@@ -90,46 +92,53 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     return MBP_OK;
 }
 
+static mbp_status check_overlap(const prediction *p, int i, const mbp_array *other, const char *name, int k,
+                                mbp_error *error) {
+    if (!mbp_array_overlap(&p->out[i], other))
+        return MBP_OK;
+    char number[16] = "";
+    if (k >= 0)
+        snprintf(number, sizeof number, " %d", k);
+    return mbp_fail(error, MBP_INVALID, "output %d shares memory with %s%s: use separate memory", i, name, number);
+}
+
 /* Outputs must not overlap inputs: the inputs of a slice are read after the outputs of other slices were written. */
 static mbp_status check_apart(const prediction *p, int i, mbp_error *error) {
     const mbp_net *net = p->net;
     const mbp_array params = mbp_contiguous(net->block, net->dtype, (int64_t)net->item, 1, net->params + net->buffers);
-    int shared = net->params && mbp_array_overlap(&p->out[i], &params);
-    for (int k = 0; k < net->inputs && !shared; k++)
-        shared = mbp_array_overlap(&p->out[i], &p->x[k]);
-    for (int k = 0; k < i && !shared; k++)
-        shared = mbp_array_overlap(&p->out[i], &p->out[k]);
-    if (shared)
-        return mbp_fail(error, MBP_INVALID,
-                        "output %d shares memory with an input, another output or the parameters: give it its own", i);
-    return MBP_OK;
+    mbp_status status = net->params ? check_overlap(p, i, &params, "the net's parameters", -1, error) : MBP_OK;
+    for (int k = 0; k < net->inputs && status == MBP_OK; k++)
+        status = check_overlap(p, i, &p->x[k], "input", k, error);
+    for (int k = 0; k < i && status == MBP_OK; k++)
+        status = check_overlap(p, i, &p->out[k], "output", k, error);
+    return status;
 }
 
 static mbp_status check_outputs(const prediction *p, mbp_error *error) {
     const mbp_net *net = p->net;
     if (p->raw != 0 && p->raw != 1)
-        return mbp_fail(error, MBP_INVALID, "raw is %d: it is 0 or 1, and stands before node", p->raw);
+        return mbp_fail(error, MBP_INVALID, "raw is %d, but must be 0 or 1; node is the next argument", p->raw);
     if (p->node < -1)
-        return mbp_fail(error, MBP_INVALID, "node is %d: give the number of a node, or -1 for the outputs", p->node);
-    if (p->node >= net->nodes || (p->node >= 0 && !net->node[p->node].uses))
-        return mbp_fail(error, MBP_INVALID, "node %d does not exist, or no output depends on it", p->node);
-    if (p->n_out != (p->node >= 0 ? 1 : net->outputs) || !p->out)
-        return mbp_fail(error, MBP_INVALID, "%d arrays are given for %d outputs", p->out ? p->n_out : 0,
-                        p->node >= 0 ? 1 : net->outputs);
-    for (int i = 0; i < p->n_out; i++) {
-        mbp_view view;
+        return mbp_fail(error, MBP_INVALID, "node is %d, but must be the number of a node, or -1 for the outputs",
+                        p->node);
+    if (p->node >= net->nodes)
+        return mbp_fail_index(error, "node", p->node, net->nodes);
+    if (p->node >= 0 && !net->node[p->node].uses)
+        return mbp_fail(error, MBP_INVALID, "node %d is not computed, because no output depends on it", p->node);
+    mbp_status status = MBP_OK;
+    if (p->node < 0)
+        status = mbp_count_check("out", p->out, p->n_out, "output", net->outputs, error);
+    else if (!p->out || p->n_out != 1)
+        status = mbp_fail(error, MBP_INVALID, "out must be 1 array, for the values of node %d", p->node);
+    for (int i = 0; i < p->n_out && status == MBP_OK; i++) {
         const int64_t width = net->node[wanted_node(p, i)].width;
-        mbp_status status = mbp_array_check_written(&p->out[i], "output", i, p->rows, width, error);
-        if (status != MBP_OK)
-            return status;
-        if (!mbp_array_in_place(&p->out[i], (mbp_selection){NULL, 0, p->rows}, net->dtype, &view))
-            return mbp_fail(error, MBP_INVALID,
-                            "output %d must have the network's dtype, aligned, with neighbouring columns", i);
-        status = check_apart(p, i, error);
-        if (status != MBP_OK)
-            return status;
+        status = mbp_array_check_written(&p->out[i], "output", i, p->rows, width, error);
+        if (status == MBP_OK)
+            status = mbp_array_check_layout(&p->out[i], net->dtype, "output", i, error);
+        if (status == MBP_OK)
+            status = check_apart(p, i, error);
     }
-    return MBP_OK;
+    return status;
 }
 
 static MBP_APART mbp_status predict(prediction *p, mbp_error *error) {
@@ -147,7 +156,7 @@ mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_
     mbp_workspace *workspaces[MBP_THREADS_MAX];
     prediction p = {.net = net, .w = workspaces, .x = x, .out = out, .n_out = n_out, .raw = raw, .node = node};
     if (!net)
-        return mbp_fail(error, MBP_INVALID, "net is NULL");
+        return mbp_fail_null(error, "net", MBP_A_NET);
     mbp_status status = mbp_inputs_check(net, x, n_x, &p.rows, error);
     if (status == MBP_OK)
         status = check_outputs(&p, error);

@@ -1,4 +1,4 @@
-/* The steps of a write: create a temporary file beside the target, write it, fsync it, rename it over the target,
+/* The steps of a write: create a temporary file next to the target, write it, fsync it, rename it over the target,
  * fsync the directory. */
 #include "system/disk.h"
 #include "system/memory.h"
@@ -40,7 +40,7 @@ static const char *reason(int number) {
         {EACCES, "permission denied"},
         {EPERM, "operation not permitted"},
         {ENOENT, "no such file or directory"},
-        {EISDIR, "it is a directory"},
+        {EISDIR, "is a directory"},
         {ENOTDIR, "not a directory"},
         {ENOSPC, "no space left on the device"},
         {EDQUOT, "disk quota exceeded"},
@@ -52,18 +52,18 @@ static const char *reason(int number) {
         {ENAMETOOLONG, "file name too long"},
         {ELOOP, "too many symbolic links"},
         {ENOMEM, "the system is out of memory"},
-        {EBUSY, "it is busy"},
-        {ENODEV, "it is not a regular file"},
-        {EEXIST, "its temporary names are all in use"},
+        {EBUSY, "busy"},
+        {ENODEV, "not a regular file"},
+        {EEXIST, "all temporary names for it are in use"},
     };
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
         if (reasons[i].number == number)
             return reasons[i].text;
-    return "the system refused";
+    return "system error";
 }
 
-static mbp_status disk_failed(mbp_error *error, const char *verb, const char *path, int number) {
-    mbp_fail(error, MBP_IO, "cannot %s %s: %s (errno %d)", verb, mbp_disk_name(path, 160), reason(number), number);
+static mbp_status disk_failed(mbp_error *error, const char *action, const char *path, int number) {
+    mbp_fail(error, MBP_IO, "cannot %s %s: %s (errno %d)", action, mbp_disk_name(path, 150), reason(number), number);
     if (error)
         error->number = number;
     return MBP_IO;
@@ -78,7 +78,7 @@ static int read_all(int file, char *bytes, size_t size) {
         if (done < 0)
             return errno;
         if (done == 0)
-            return EBUSY; /* another process shortens the file right now */
+            return EBUSY; /* another process is shortening the file */
     }
     return 0;
 }
@@ -167,7 +167,7 @@ static int is_temp(const place *p, int file) {
 }
 
 /* Removes the file that a killed writer left under the temporary name. A lock ends with its process: if we get it,
- * nobody writes the file any more. Only the owner of the lock removes the file. */
+ * no process is writing the file. Only the owner of the lock removes the file. */
 static void remove_stale(const place *p) {
     int file = openat(p->directory, p->temp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (file < 0)
@@ -190,11 +190,11 @@ static int create_temp(place *p) {
             remove_stale(p);
             continue;
         }
-        /* On a file system without locks, others cannot lock the file either, so they do not remove it. */
+        /* On a file system without locks, other processes cannot lock the file either, so they do not remove it. */
         int locked = flock(file, LOCK_EX | LOCK_NB);
         if ((locked == 0 || errno != EWOULDBLOCK) && is_temp(p, file))
             return file;
-        /* Another writer found the file before we locked it, took it for stale, and removes it. */
+        /* Another writer found the file before we locked it, considered it stale, and removes it. */
         close(file);
     }
     errno = EEXIST;
@@ -245,6 +245,6 @@ mbp_status mbp_disk_write(const char *path, const char *bytes, size_t size, mbp_
     number = synced < 0 && errno != EINVAL ? errno : 0;
     close(p.directory);
     if (number)
-        return disk_failed(error, "sync the directory of (the file itself is written)", path, number);
+        return disk_failed(error, "sync the directory of the written file", path, number);
     return MBP_OK;
 }

@@ -12,7 +12,7 @@ mbp_status mbp_disk_read(const char *path, const mbp_allocator *allocator, char 
 
 /* Writes all or nothing: at every moment, and after a crash, the file has its old contents or the new. If the path
  * is a symbolic link, the file that it points at is written. An existing file keeps its permissions. If a process is
- * killed while it writes, it leaves a temporary file beside the target; the next write to the same target removes
+ * killed while it writes, it leaves a temporary file next to the target; the next write to the same target removes
  * it. */
 mbp_status mbp_disk_write(const char *path, const char *bytes, size_t size, mbp_error *error);
 

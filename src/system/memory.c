@@ -8,7 +8,7 @@
 
 enum { HUGE_PAGE = 2 << 20, LARGE = 4 * HUGE_PAGE };
 
-/* Large blocks ask for huge pages: a training step of a 2048-4096-4096-1000 network is 3 % faster with them. */
+/* Large blocks request huge pages: a training step of a 2048-4096-4096-1000 network is 3 % faster with them. */
 static void *allocate_own(size_t bytes) {
     const size_t alignment = bytes < LARGE ? MBP_ALIGNMENT : HUGE_PAGE;
     bytes = (bytes + alignment - 1) / alignment * alignment;

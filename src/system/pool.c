@@ -12,7 +12,7 @@
  *                               claims and does them until none is left, and adds their number to `done`.
  *
  * The caller never waits for a thread to start or to wake up, only for pieces that a thread has claimed. So a thread
- * that is late, or does not come at all, delays nobody.
+ * that is late, or never starts, does not delay the caller.
  *
  * The ticket is one 64-bit word with everything that a thread needs to claim a piece, so a claim is one
  * compare-and-swap. A thread reads the job only after a claim, and the caller writes the next job only after all
@@ -31,7 +31,7 @@
  *    will probably follow soon, as in a training step, and the thread will be awake for them. If no thread is woken
  *    and all of them sleep, the caller works alone.
  * 3. Does the caller rest, that is, work alone for a while? (wait_for and rest.) Threads only help if they have
- *    processors of their own. They do not if a thread with a claimed piece was preempted, which shows in a long wait
+ *    processors of their own. They have none if a thread with a claimed piece was preempted, which shows in a long wait
  *    (LATE_NS), or if a thread ran on the caller's own processor (`crowded`). Then other programs keep the processors
  *    busy, and each such region costs up to milliseconds. The caller rests for REST_LEAST_NS. Each time that the
  *    trouble is back within SOON_NS after a rest, the next rest is twice as long, up to REST_MOST_NS. A thread on the
@@ -40,7 +40,7 @@
  * The constants -------------
  *
  * Figures without another source are from two processors of an AMD EPYC (Zen 3), a KVM guest with Linux 6.18, that
- * other programs used too: medians of at least 100 tries, and the fastest tenth where it says "best".
+ * other programs used too: medians of at least 100 tries, and the fastest tenth where marked "best".
  *
  *   a watching thread sees a store after                        0.1 to 0.2 us
  *   an empty region, for its caller                             2 us
@@ -65,8 +65,9 @@
  * of 256-256-256, one every 2 ms: 256 rows (work 7e7) take 0.78 ms with a wake-up and 1.3 ms alone; with 32 rows (work
  * 8e6) the difference is within the noise.
  *
- * NEAR_NS: after a gap shorter than this, sleeping threads are woken for a small region too. Such gaps are those
- * between two steps of a Python loop. If the guess is always wrong, the caller loses 6 us for each gap of 60 to 200 us.
+ * NEAR_NS: after a gap shorter than this, sleeping threads are woken for a small region too. The gaps between
+ * two steps of a Python loop are that short. If the guess is always wrong, the caller loses 6 us for each gap of 60 to
+ * 200 us.
  *
  * PATIENCE_NS: how long the caller waits for others' pieces without giving its processor away, normally less than a
  * piece. After that the thread may need this processor to finish, so the caller calls sched_yield between its looks.
@@ -332,7 +333,7 @@ static void stop_threads(mbp_pool *pool) {
 
 /* ---- the lock ---- */
 
-/* Resets everything except what mbp_pool_create set, for a process in which the pool has no threads yet. */
+/* Resets everything except the fields that mbp_pool_create set, for a process in which the pool has no threads yet. */
 static void forget_threads(mbp_pool *pool) {
     pool->started = pool->refused = pool->stop = 0;
     pool->rest = REST_LEAST_NS;
@@ -363,7 +364,7 @@ static void unlock(mbp_pool *pool) { atomic_store_explicit(&pool->lock, this_pro
 
 /* ---- regions ---- */
 
-/* How many threads share a region that begins now. The caller has the lock. */
+/* How many threads share a region that starts now. The caller has the lock. */
 static int available(mbp_pool *pool, int threads, double work) {
     pool->began = now();
     if (pool->began < pool->rest_end)
@@ -389,7 +390,7 @@ int mbp_pool_try(mbp_pool *pool, int threads, double work) {
     return threads;
 }
 
-/* Begins a rest. It is longer than the last one if that ended a short time ago. */
+/* Starts a rest. It is longer than the last one if that ended a short time ago. */
 static void rest(mbp_pool *pool, int64_t time) {
     const int64_t longer = pool->rest < REST_MOST_NS ? 2 * pool->rest : REST_MOST_NS;
     pool->rest = time - pool->rest_end > SOON_NS ? REST_LEAST_NS : longer;
@@ -436,18 +437,18 @@ void mbp_pool_run_shared(mbp_pool *pool, int threads, int64_t end, int64_t piece
 
 mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_allocator *allocator, mbp_error *error) {
     if (!pool)
-        return mbp_fail(error, MBP_INVALID, "pool is NULL");
+        return mbp_fail_null(error, "pool", "an mbp_pool *, where the pool is stored");
     mbp_status status = mbp_allocator_check(allocator, error);
     if (status != MBP_OK)
         return status;
     if (threads < 0 || threads > MBP_THREADS_MAX)
-        return mbp_fail(error, MBP_INVALID, "%d threads: a pool has 1 to %d, or 0 for one per processor", threads,
-                        MBP_THREADS_MAX);
+        return mbp_fail(error, MBP_INVALID, "threads is %d, but must be from 1 to %d, or 0 for one per processor",
+                        threads, MBP_THREADS_MAX);
     threads = threads ? threads : smaller(mbp_cpus(), MBP_THREADS_MAX);
     const size_t bytes = sizeof(mbp_pool) + (size_t)threads * sizeof(worker);
     mbp_pool *made = mbp_allocate(allocator, bytes);
     if (!made)
-        return mbp_fail(error, MBP_NO_MEMORY, "no memory for a pool of %d threads", threads);
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for a pool of %d thread%s", threads, mbp_plural(threads));
     memset(made, 0, bytes);
     made->bytes = bytes;
     made->threads = threads;
@@ -475,9 +476,10 @@ int mbp_pool_threads(const mbp_pool *pool) {
 
 mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error) {
     if (!pool)
-        return mbp_fail(error, MBP_INVALID, "pool is NULL");
+        return mbp_fail_null(error, "pool", "a pool from mbp_pool_create");
     if (limit < 1)
-        return mbp_fail(error, MBP_INVALID, "%d is no limit of threads: it is at least 1, which turns the pool off",
+        return mbp_fail(error, MBP_INVALID,
+                        "limit is %d, but must be at least 1; 1 turns the pool off, a large number removes the limit",
                         limit);
     atomic_store_explicit(&pool->limit, smaller(limit, pool->threads), memory_order_relaxed);
     return MBP_OK;

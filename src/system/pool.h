@@ -23,9 +23,10 @@ typedef void (*mbp_work)(void *job, int64_t first, int64_t last, int thread);
 
 /* How many threads this amount of work is worth, at most `threads`. */
 static inline int mbp_worthwhile_threads(int threads, double work) {
-    if (threads < 2 || work < MBP_REGION_WORK)
+    if (threads < 2 || work < (double)MBP_REGION_WORK)
         return 1;
-    return work / MBP_THREAD_WORK < threads ? (int)(work / MBP_THREAD_WORK) : threads;
+    const double parts = work / (double)MBP_THREAD_WORK;
+    return parts < threads ? (int)parts : threads;
 }
 
 /* The parts of mbp_pool_take and mbp_pool_run that are not inline. */
@@ -36,7 +37,7 @@ void mbp_pool_run_shared(mbp_pool *pool, int threads, int64_t end, int64_t piece
  * alone, if the work is small, the pool is NULL, off or in another region, or threads did not help recently.
  * Otherwise the pool is taken, and the caller must call mbp_pool_run. */
 static inline int mbp_pool_take(mbp_pool *pool, int threads, double work) {
-    return threads < 2 || work < MBP_REGION_WORK ? 1 : mbp_pool_try(pool, threads, work);
+    return threads < 2 || work < (double)MBP_REGION_WORK ? 1 : mbp_pool_try(pool, threads, work);
 }
 
 /* Does items 0 .. end - 1 with the number of threads that mbp_pool_take returned, and gives the pool back. Each call

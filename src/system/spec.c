@@ -35,6 +35,12 @@ int mbp_parameter(const char *parameters, int i, mbp_slice *name, double *value,
     return 1;
 }
 
+void mbp_parameters_list(const char *parameters, mbp_unknown *unknown) {
+    mbp_slice rest = mbp_slice_of(parameters);
+    for (mbp_slice word = mbp_take_word(&rest); word.length; word = mbp_take_word(&rest))
+        mbp_unknown_add(unknown, word);
+}
+
 int mbp_parameter_index(const char *parameters, mbp_slice name) {
     mbp_slice here;
     double value;
@@ -43,6 +49,12 @@ int mbp_parameter_index(const char *parameters, mbp_slice name) {
         if (here.length == name.length && memcmp(here.at, name.at, name.length) == 0)
             return i;
     return -1;
+}
+
+static mbp_status unknown_parameter(mbp_slice key, const char *parameters, mbp_error *error) {
+    mbp_unknown unknown = {.word = key};
+    mbp_parameters_list(parameters, &unknown);
+    return mbp_unknown_fail(&unknown, "unknown parameter", error);
 }
 
 mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_error *error) {
@@ -62,8 +74,8 @@ mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_
     const char *range = name.at + name.length;
     while (*range != '[' && *range != '(')
         range++;
-    return mbp_fail(error, MBP_INVALID, "%.*s=%s is not in %.*s", (int)name.length, name.at, number,
-                    (int)strcspn(range, " "), range);
+    return mbp_fail(error, MBP_INVALID, "%.*s must be in %.*s, not %s", (int)name.length, name.at,
+                    (int)strcspn(range, " "), range, number);
 }
 
 mbp_slice mbp_spec_name(mbp_slice spec) { return mbp_take_until(&spec, '('); }
@@ -81,13 +93,13 @@ mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *va
     mbp_slice key = mbp_take_until(&value, '=');
     int i = mbp_parameter_index(parameters, key);
     if (i < 0)
-        return mbp_fail(error, MBP_INVALID, "unknown parameter \"%.*s\"; the parameters are: %s",
-                        (int)(key.length > 60 ? 60 : key.length), key.at, *parameters ? parameters : "none");
+        return unknown_parameter(key, parameters, error);
     double number;
     if (!mbp_parse_number(value, &number))
-        return mbp_fail(error, MBP_INVALID,
-                        "\"%.*s\" is no number: give a decimal with at most 15 digits, or a hexadecimal one (0x1.8p-3)",
-                        (int)(pair.length > 60 ? 60 : pair.length), pair.at);
+        return mbp_fail(
+            error, MBP_INVALID,
+            "%.*s must be a number, not \"%.*s\": a decimal with at most 15 digits, or hexadecimal (0x1.8p-3)",
+            (int)key.length, key.at, (int)(value.length > 60 ? 60 : value.length), value.at);
     if (*given >> i & 1)
         return mbp_fail(error, MBP_INVALID, "%.*s is given twice", (int)key.length, key.at);
     *given |= 1u << i;
@@ -99,13 +111,15 @@ mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *va
 
 mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX],
                            mbp_error *error) {
-    size_t whole = spec.length;
+    const mbp_slice whole = spec;
     mbp_slice name = mbp_take_until(&spec, '(');
     mbp_parameter_defaults(parameters, values);
-    if (name.length == whole)
+    if (name.length == whole.length)
         return MBP_OK;
     if (!spec.length || spec.at[spec.length - 1] != ')')
-        return mbp_fail(error, MBP_INVALID, "the parameters of %.*s must end in ')'", (int)name.length, name.at);
+        return mbp_fail(error, MBP_INVALID,
+                        "\"%.*s\" does not end with \")\": add \")\", or remove the blanks before it",
+                        (int)(whole.length > 60 ? 60 : whole.length), whole.at);
     spec.length--;
     unsigned given = 0;
     while (spec.length) {

@@ -21,13 +21,15 @@ int mbp_interval_has(mbp_interval interval, double value);
 enum { MBP_PARAMETERS_MAX = 8 };
 /* The parameter at position i of a parameter text; returns 0 if there is none. */
 int mbp_parameter(const char *parameters, int i, mbp_slice *name, double *value, mbp_interval *interval);
+/* Adds all parameters to the list of valid words. */
+void mbp_parameters_list(const char *parameters, mbp_unknown *unknown);
 /* The position of the parameter with this name, or -1. */
 int mbp_parameter_index(const char *parameters, mbp_slice name);
 /* Checks a value against the interval of the parameter at position i. */
 mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_error *error);
 void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS_MAX]);
-/* Reads "key=value" into values[position of key]. Bit i of *given: parameter i was set before, and a second value is
- * refused. */
+/* Reads "key=value" into values[position of key]. Bit i of *given: whether parameter i has been read; reading it a
+ * second time is refused. */
 mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given,
                               mbp_error *error);
 

@@ -21,6 +21,65 @@ mbp_status mbp_fail(mbp_error *error, mbp_status status, const char *format, ...
     return status;
 }
 
+mbp_status mbp_fail_null(mbp_error *error, const char *argument, const char *target) {
+    return mbp_fail(error, MBP_INVALID, "%s is NULL, but must point to %s", argument, target);
+}
+
+mbp_status mbp_fail_index(mbp_error *error, const char *noun, int i, int count) {
+    return mbp_fail(error, MBP_INVALID, "there is no %s %d: the net has %d %s%s, numbered from 0", noun, i, count, noun,
+                    mbp_plural(count));
+}
+
+/* ---- unknown words ---- */
+
+static int smaller(int a, int b) { return a < b ? a : b; }
+
+/* How many letters must be inserted, removed or replaced to turn one word into the other; case does not count
+ * (Levenshtein 1966). -1 if a word is too long. */
+static int distance(mbp_slice a, mbp_slice b) {
+    enum { LONGEST = 64 };
+    int row[LONGEST + 1]; /* row[j]: from the first i letters of a to the first j of b */
+    if (a.length > LONGEST || b.length > LONGEST)
+        return -1;
+    for (int j = 0; j <= (int)b.length; j++)
+        row[j] = j;
+    for (int i = 0; i < (int)a.length; i++) {
+        int before = row[0];
+        row[0] = i + 1;
+        for (int j = 0; j < (int)b.length; j++) {
+            const int replaced = before + ((a.at[i] | 32) != (b.at[j] | 32));
+            before = row[j + 1];
+            row[j + 1] = smaller(replaced, smaller(row[j], before) + 1);
+        }
+    }
+    return row[b.length];
+}
+
+void mbp_unknown_add(mbp_unknown *u, mbp_slice valid) {
+    const size_t length = strlen(u->valid), room = sizeof u->valid - length;
+    mbp_slice rest = valid;
+    const mbp_slice name = mbp_take_until(&rest, '=');
+    const int steps = distance(u->word, name);
+    if (steps >= 0 && 3 * (size_t)steps <= u->word.length && (!u->closest.length || steps < u->distance)) {
+        u->closest = name;
+        u->distance = steps;
+    }
+    if (valid.length + sizeof ", , ..." < room)
+        snprintf(u->valid + length, room, "%s%.*s", length ? ", " : "", (int)valid.length, valid.at);
+    else if (length && u->valid[length - 1] != '.')
+        snprintf(u->valid + length, room, ", ...");
+}
+
+mbp_status mbp_unknown_fail(const mbp_unknown *u, const char *what, mbp_error *error) {
+    char hint[80] = ";";
+    if (u->closest.length)
+        snprintf(hint, sizeof hint, "; did you mean \"%.*s\"?", (int)u->closest.length, u->closest.at);
+    return mbp_fail(error, MBP_INVALID, "%s \"%.*s\"%s valid: %s", what, smaller((int)u->word.length, 40), u->word.at,
+                    hint, *u->valid ? u->valid : "none");
+}
+
+/* ---- words ---- */
+
 mbp_slice mbp_slice_of(const char *text) { return (mbp_slice){text, strlen(text)}; }
 
 int mbp_slice_is(mbp_slice slice, const char *text) {
@@ -43,13 +102,13 @@ int mbp_is_utf8(const char *text) {
     return 1;
 }
 
-static int is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+int mbp_is_blank(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
 mbp_slice mbp_take_word(mbp_slice *rest) {
-    while (rest->length && is_blank(*rest->at))
+    while (rest->length && mbp_is_blank(*rest->at))
         rest->at++, rest->length--;
     mbp_slice word = {rest->at, 0};
-    while (rest->length && !is_blank(*rest->at))
+    while (rest->length && !mbp_is_blank(*rest->at))
         rest->at++, rest->length--, word.length++;
     return word;
 }
@@ -163,29 +222,29 @@ int mbp_parse_number(mbp_slice slice, double *value) {
     return found;
 }
 
-/* The shortest decimal (without an exponent, at most 15 digits) that reads back as this value; returns 0 if there is
- * none. */
-static size_t print_decimal(char *text, double value) {
+/* The shortest decimal (without an exponent, at most 15 digits) that reads back as this value, or as the same float;
+ * returns 0 if there is none. */
+static size_t print_decimal(char *text, double value, int as_float) {
     double power = 1;
     for (int places = 0; places <= 15; places++, power *= 10) {
         double mantissa = value * power + 0.5, back;
         if (mantissa >= 1e15)
             return 0;
         long long whole = (long long)mantissa, unit = (long long)power;
-        if (scale_decimal((double)whole, -places, &back) && back == value)
+        if (scale_decimal((double)whole, -places, &back) && (as_float ? (float)back == (float)value : back == value))
             return (size_t)(places ? sprintf(text, "%lld.%0*lld", whole / unit, places, whole % unit)
                                    : sprintf(text, "%lld", whole));
     }
     return 0;
 }
 
-static MBP_APART size_t print_number(char *text, double value) {
+static MBP_APART size_t print_number(char *text, double value, int as_float) {
     size_t sign = value < 0;
     text[0] = '-';
     value = fabs(value);
     if (!isfinite(value))
         return sign + (size_t)sprintf(text + sign, isnan(value) ? "nan" : "inf");
-    size_t length = print_decimal(text + sign, value);
+    size_t length = print_decimal(text + sign, value, as_float);
     if (length)
         return sign + length;
     int exponent;
@@ -195,7 +254,14 @@ static MBP_APART size_t print_number(char *text, double value) {
 
 size_t mbp_print_number(char *text, double value) {
     const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
-    const size_t length = print_number(text, value);
+    const size_t length = print_number(text, value, 0);
+    mbp_float_leave(before);
+    return length;
+}
+
+size_t mbp_print_float(char *text, double value) {
+    const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
+    const size_t length = print_number(text, value, 1);
     mbp_float_leave(before);
     return length;
 }

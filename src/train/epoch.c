@@ -1,4 +1,4 @@
-/* An epoch: one step after the other on minibatches, whose rows are given by an array of row numbers. */
+/* An epoch: one step after the other on mini-batches, whose rows are given by an array of row numbers. */
 #include "formulas/random.h"
 #include "passes/pass.h"
 #include "system/text.h"
@@ -18,12 +18,12 @@ typedef struct epoch {
 
 static mbp_status check_index(const epoch *e, int64_t rows) {
     if (!e->index && e->n > rows)
-        return mbp_fail(e->error, MBP_INVALID, "%lld rows are asked for, but the data has %lld", (long long)e->n,
-                        (long long)rows);
+        return mbp_fail(e->error, MBP_INVALID, "n is %lld, but the data has %lld row%s", (long long)e->n,
+                        (long long)rows, mbp_plural(rows));
     for (int64_t i = 0; e->index && i < e->n; i++)
         if (e->index[i] < 0 || e->index[i] >= rows)
-            return mbp_fail(e->error, MBP_INVALID, "index %lld is row %lld, but the data has %lld rows", (long long)i,
-                            (long long)e->index[i], (long long)rows);
+            return mbp_fail(e->error, MBP_INVALID, "index[%lld] is %lld, but must be a row number from 0 to %lld",
+                            (long long)i, (long long)e->index[i], (long long)rows - 1);
     return MBP_OK;
 }
 
@@ -59,7 +59,8 @@ static mbp_status check(epoch *e, const mbp_batch *given) {
     if (status != MBP_OK)
         return status;
     if (e->n < 1 || e->batch_rows < 1)
-        return mbp_fail(e->error, MBP_INVALID, "an epoch needs at least one row, and batches of at least one");
+        return mbp_fail(e->error, MBP_INVALID, "%s is %lld, but must be at least 1", e->n < 1 ? "n" : "batch_rows",
+                        (long long)(e->n < 1 ? e->n : e->batch_rows));
     const int64_t last = e->n % e->batch_rows, largest = e->n < e->batch_rows ? e->n : e->batch_rows;
     status = mbp_statistics_check(e->trainer->net, last ? last : e->batch_rows, e->error);
     if (status == MBP_OK)
@@ -85,7 +86,8 @@ static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {
     double loss, total;
     for (int64_t first = 0; first < e->n; first += e->batch_rows, ++*steps) {
         if (is_cancelled(e))
-            return mbp_fail(e->error, MBP_CANCELLED, "cancelled after %lld steps of the epoch", (long long)*steps);
+            return mbp_fail(e->error, MBP_CANCELLED, "cancelled after %lld step%s of the epoch", (long long)*steps,
+                            mbp_plural(*steps));
         e->trainer->rate = e->lr ? &e->lr[*steps] : NULL;
         mbp_status status = mbp_step_rows(e->trainer, &e->data, batch_rows_at(e, first), &loss, &total, e->error);
         if (status != MBP_OK) {
@@ -113,8 +115,12 @@ mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const 
                              int64_t batch_rows, const double *lr, mbp_poll poll, void *user, double *loss,
                              int64_t *steps, mbp_error *error) {
     epoch e = {trainer, {0}, index, n, batch_rows, lr, poll, user, error};
-    if (!data || !loss || !steps)
-        return mbp_fail(error, MBP_INVALID, "%s is NULL", !data ? "data" : !loss ? "loss" : "steps");
+    if (!data)
+        return mbp_fail_null(error, "data", MBP_A_BATCH);
+    if (!loss)
+        return mbp_fail_null(error, "loss", MBP_A_LOSS);
+    if (!steps)
+        return mbp_fail_null(error, "steps", "an int64_t, where the number of steps is stored");
     *steps = 0;
     mbp_status status = mbp_trainer_enter(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, train(&e, data, loss, steps)) : status;

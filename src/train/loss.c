@@ -1,5 +1,7 @@
 #include "train/loss.h"
 
+#include <math.h>
+
 #include "passes/inputs.h"
 #include "passes/pass.h"
 #include "system/text.h"
@@ -36,6 +38,19 @@ double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradi
     for (int i = 0; i < trainer->net->outputs; i++)
         loss += output_loss(trainer, i, rows, total, gradients);
     return loss;
+}
+
+mbp_status mbp_loss_fail(mbp_trainer *t, int64_t rows, double total, mbp_error *error) {
+    char spec[MBP_SPEC_SIZE], number[MBP_NUMBER_SIZE];
+    for (int i = 0; i < t->net->outputs; i++) {
+        const double loss = output_loss(t, i, rows, total, 0);
+        mbp_print_float(number, loss);
+        mbp_formula_print(MBP_LOSS, &t->objective[i].loss, spec);
+        if (!isfinite(loss))
+            return mbp_fail(error, MBP_NONFINITE, "the loss of output %d (%s) is %s, not a finite number", i, spec,
+                            number);
+    }
+    return mbp_fail(error, MBP_NONFINITE, "the sum of the losses of the outputs is not finite");
 }
 
 void mbp_mean_add(mbp_mean *mean, double sum, double total) {
@@ -82,7 +97,7 @@ static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, dou
 
 mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error) {
     if (!batch || !loss)
-        return mbp_fail(error, MBP_INVALID, "%s is NULL", batch ? "loss" : "batch");
+        return mbp_fail_null(error, batch ? "loss" : "batch", batch ? MBP_A_LOSS : MBP_A_BATCH);
     mbp_status status = mbp_trainer_enter(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, evaluate(trainer, batch, loss, error)) : status;
 }

@@ -8,6 +8,9 @@
  * derivatives to the deltas of the outputs. */
 double mbp_loss_pass(mbp_trainer *t, int64_t rows, double total, int gradients);
 
+/* Fails with MBP_NONFINITE after a pass whose loss is not finite; the error names the first output with such a loss. */
+mbp_status mbp_loss_fail(mbp_trainer *t, int64_t rows, double total, mbp_error *error);
+
 /* The mean loss of several batches, each weighted by the sum of its row weights. */
 typedef struct mbp_mean {
     double sum, total, value;

@@ -1,5 +1,5 @@
-/* The step in parts, for a loss function of the caller's own: forward; reading the outputs; backward from the gradients
- * with respect to the outputs. The update is mbp_trainer_apply. */
+/* The step in parts, for a custom loss of the caller: forward; reading the outputs; backward from the gradients with
+ * respect to the outputs. The update is mbp_trainer_apply. */
 #include "train/step.h"
 
 #include <math.h>
@@ -38,8 +38,13 @@ static mbp_array array_of(const mbp_net *net, mbp_view view, int64_t rows, int64
 }
 
 mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error) {
-    if (!trainer || !output || !trainer->forward_rows || i < 0 || i >= trainer->net->outputs)
-        return mbp_fail(error, MBP_INVALID, "there is no output %d to read: call forward first", i);
+    if (!trainer || !output)
+        return mbp_fail_null(error, trainer ? "output" : "trainer",
+                             trainer ? "an mbp_array, which this call fills in" : MBP_A_TRAINER);
+    if (i < 0 || i >= trainer->net->outputs)
+        return mbp_fail_index(error, "output", i, trainer->net->outputs);
+    if (!trainer->forward_rows)
+        return mbp_fail(error, MBP_INVALID, "output %d has no values: call forward first", i);
     const int id = trainer->net->output[i].node;
     *output = array_of(trainer->net, trainer->workspace->value[id], trainer->forward_rows,
                        trainer->net->node[id].width);
@@ -48,13 +53,11 @@ mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mb
 
 static mbp_status check_gradients(const mbp_trainer *t, const mbp_array *gradients, int n, mbp_error *error) {
     if (!t->forward_rows)
-        return mbp_fail(error, MBP_INVALID, "there are no values to go back from: call forward first");
+        return mbp_fail(error, MBP_INVALID, "the outputs have no values: call forward first");
     if (t->forward_layers != t->net->layers_version)
-        return mbp_fail(error, MBP_INVALID, "layers were frozen, released or set since forward: call forward again");
-    if (n != t->net->outputs || !gradients)
-        return mbp_fail(error, MBP_INVALID, "%d gradients are given for %d outputs", gradients ? n : 0,
-                        t->net->outputs);
-    mbp_status status = MBP_OK;
+        return mbp_fail(error, MBP_INVALID,
+                        "layers were frozen, unfrozen or changed after forward: call forward again");
+    mbp_status status = mbp_count_check("gradients", gradients, n, "output", t->net->outputs, error);
     for (int i = 0; i < n && status == MBP_OK; i++)
         status = mbp_array_check(&gradients[i], "gradient", i, t->forward_rows, mbp_net_output_width(t->net, i), error);
     return status;
@@ -88,12 +91,16 @@ mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *grad
 }
 
 mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error) {
-    if (!trainer || !gradient || !trainer->input_grad_rows || i < 0 || i >= trainer->net->inputs)
-        return mbp_fail(error, MBP_INVALID, "there is no gradient by input %d: call backward with input_grads first",
-                        i);
+    if (!trainer || !gradient)
+        return mbp_fail_null(error, trainer ? "gradient" : "trainer",
+                             trainer ? "an mbp_array, which this call fills in" : MBP_A_TRAINER);
+    if (i < 0 || i >= trainer->net->inputs)
+        return mbp_fail_index(error, "input", i, trainer->net->inputs);
+    if (!trainer->input_grad_rows)
+        return mbp_fail(error, MBP_INVALID, "input %d has no gradient: call backward with input_grads=1 first", i);
     const int id = trainer->net->input_nodes[i];
     if (!trainer->net->node[id].uses)
-        return mbp_fail(error, MBP_INVALID, "no output depends on input %d", i);
+        return mbp_fail(error, MBP_INVALID, "input %d has no gradient, because no output depends on it", i);
     *gradient = array_of(trainer->net, trainer->workspace->delta[id], trainer->input_grad_rows,
                          trainer->net->node[id].width);
     return MBP_OK;

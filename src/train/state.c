@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "system/text.h"
@@ -20,13 +21,17 @@ static int parameter_index(const mbp_trainer *trainer, const char *name) {
 
 static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, int *index, mbp_error *error) {
     if (!trainer || !name)
-        return mbp_fail(error, MBP_INVALID, "%s is NULL", trainer ? "name" : "trainer");
+        return mbp_fail_null(error, trainer ? "name" : "trainer", trainer ? "a name such as \"lr\"" : MBP_A_TRAINER);
     *index = parameter_index(trainer, name);
     if (*index >= 0)
         return MBP_OK;
-    return mbp_fail(error, MBP_INVALID, "%s has no parameter \"%.60s\"; it has: %s; every trainer has: %s",
-                    mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row), name,
-                    mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), MBP_TRAINER_SETTINGS);
+    char what[60];
+    mbp_unknown unknown = {.word = mbp_slice_of(name)};
+    mbp_parameters_list(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), &unknown);
+    mbp_parameters_list(MBP_TRAINER_SETTINGS " loss last_loss", &unknown);
+    snprintf(what, sizeof what, "a trainer with %s has no parameter",
+             mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row));
+    return mbp_unknown_fail(&unknown, what, error);
 }
 
 static int setting_index(const mbp_trainer *trainer, const char *name) {
@@ -51,7 +56,7 @@ mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double 
     if (value && setting >= 0)
         return *value = trainer->setting[setting], MBP_OK;
     mbp_status status = value ? find_parameter(trainer, name, &i, error)
-                              : mbp_fail(error, MBP_INVALID, "value is NULL");
+                              : mbp_fail_null(error, "value", "a double, where the value is stored");
     if (status == MBP_OK)
         *value = trainer->optimizer.parameters[i];
     return status;
@@ -76,7 +81,8 @@ mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value,
     if (status != MBP_OK)
         return status;
     if (i == trainer->decay_bias)
-        return mbp_fail(error, MBP_INVALID, "decay_bias is chosen when the trainer is made");
+        return mbp_fail(error, MBP_INVALID,
+                        "decay_bias cannot be changed: create a trainer with it, such as \"adam(decay_bias=1)\"");
     status = mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), i, value, error);
     if (status == MBP_OK)
         trainer->optimizer.parameters[i] = value;
@@ -88,8 +94,8 @@ int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? trainer
 enum { REPLAY_MAX = 1 << 30 }; /* updates: one or two seconds. With a beta of 1 - 1e-6 the products reach 0 earlier. */
 
 /* Sets the running values to what `steps` updates would have left. The running products are computed step by step,
- * because each step rounds them, until they reach 0 or 1 and no longer change. If that takes more than REPLAY_MAX
- * steps, this fails. */
+ * because each step rounds them, until they reach 0 or 1 and stop changing. If that takes more than REPLAY_MAX steps,
+ * the call fails. */
 static MBP_APART mbp_status set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
     mbp_running run = {.power = {1, 1}, .loss = NAN, .last_loss = NAN};
     double before[2] = {0, 0};
@@ -98,7 +104,8 @@ static MBP_APART mbp_status set_steps(mbp_trainer *trainer, int64_t steps, mbp_e
         mbp_optimizer_advance(trainer->optimizer.row, trainer->optimizer.parameters, &run);
         if (run.steps == REPLAY_MAX && steps > REPLAY_MAX)
             return mbp_fail(error, MBP_INVALID,
-                            "the state after %lld updates takes too long to restore with such betas", (long long)steps);
+                            "steps is %lld: with betas this close to 1, restoring so many steps takes too long",
+                            (long long)steps);
     }
     run.steps = steps;
     trainer->running = run;
@@ -107,7 +114,7 @@ static MBP_APART mbp_status set_steps(mbp_trainer *trainer, int64_t steps, mbp_e
 
 mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
     if (steps < 0)
-        return mbp_fail(error, MBP_INVALID, "the step count cannot be negative");
+        return mbp_fail(error, MBP_INVALID, "steps is %lld, but must be at least 0", (long long)steps);
     mbp_status status = mbp_trainer_enter(trainer, error);
     if (status != MBP_OK)
         return status;
@@ -143,16 +150,18 @@ int64_t mbp_average_count(const mbp_trainer *t) {
 }
 
 static mbp_status check_average(double decay, int64_t start, int64_t every, mbp_error *error) {
+    char number[MBP_NUMBER_SIZE];
+    mbp_print_number(number, decay);
     if (!(decay >= 0 && decay <= 1))
-        return mbp_fail(error, MBP_INVALID, "the decay of an average is in [0,1]");
-    if (start < 0 || every < 1)
-        return mbp_fail(error, MBP_INVALID,
-                        "an average starts at update %lld, at least 0, and takes every %lld-th, at least 1",
-                        (long long)start, (long long)every);
+        return mbp_fail(error, MBP_INVALID, "decay must be in [0,1], not %s", number);
+    if (start < 0)
+        return mbp_fail(error, MBP_INVALID, "start is %lld, but must be at least 0", (long long)start);
+    if (every < 1)
+        return mbp_fail(error, MBP_INVALID, "every is %lld, but must be at least 1", (long long)every);
     return MBP_OK;
 }
 
-/* The first of start, start + every, ... that comes after `steps` updates. */
+/* Returns the first of start, start + every, ... that comes after `steps` updates. */
 static int64_t next_of(int64_t start, int64_t every, int64_t steps) {
     if (steps < start)
         return start;

@@ -5,15 +5,15 @@
  *       mbp_trainer_reserve       makes room if this batch is the largest so far (net/workspace.c)
  *       mbp_step_rows
  *         mbp_targets_load        uses targets in the caller's memory if possible, otherwise copies the rows; also
- *                                 labels and row weights. Nothing is refused after it, so from here on an earlier
- *                                 forward may be overwritten
+ *                                 labels and row weights. Nothing is refused after it, so from here on the
+ *                                 values of an earlier forward may be overwritten
  *         mbp_inputs_load         the same for the inputs
  *         mbp_forward_pass        nodes from first to last: z = x W + b, then y = activation(z) (passes/passes.c)
  *         mbp_loss_pass           per output: the loss, and its derivative with respect to the raw outputs, which are
  *                                 the deltas that backward starts from (loss.c)
  *         mbp_backward_pass       nodes from last to first: dy to dz, dW = x^T dz, db = sum of dz, dx = dz W^T. If a
- *                                 node or layer is used several times, the plan (passes/plan.c) says which use stores
- *                                 and which ones add, so that nothing has to be zeroed
+ *                                 node or layer is used several times, the plan (passes/plan.c) decides which one
+ *                                 stores and which ones add, so that nothing has to be zeroed
  *         mbp_update_pass         if the loss and all gradients are finite: the optimizer, over the flat vector
  *                                 (update.c)
  *
@@ -35,13 +35,13 @@ mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_
     if (status != MBP_OK)
         return status;
     if (how->totals)
-        return mbp_fail(error, MBP_UNSUPPORTED, "totals per output are not built yet: leave them NULL");
+        return mbp_fail(error, MBP_UNSUPPORTED, "how.totals is not supported yet: set it to NULL and use total");
     if (!(how->total >= 0 && isfinite(how->total)))
-        return mbp_fail(error, MBP_INVALID,
-                        "total must be the positive sum of all row weights, or 0 for this batch's own");
+        return mbp_fail(
+            error, MBP_INVALID,
+            "total must be positive and finite (the sum of all row weights), or 0 (to use the sum of this batch)");
     if (how->first_row < 0)
-        return mbp_fail(error, MBP_INVALID, "first_row is %lld; the logical batch begins with row 0",
-                        (long long)how->first_row);
+        return mbp_fail(error, MBP_INVALID, "first_row is %lld, but must be at least 0", (long long)how->first_row);
     return MBP_OK;
 }
 
@@ -50,8 +50,8 @@ void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
     mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = rows, .chance = &t->chance}, t->net->nodes - 1);
 }
 
-/* Computes the running statistics after the next update, in t->pending. accumulate: starting from those that are
- * pending already. */
+/* Computes in t->pending the running statistics that the next update will set. accumulate: starts from t->pending if a
+ * backward pass has set it; otherwise from the net's. */
 static void follow_statistics(mbp_trainer *t, int64_t rows, int accumulate) {
     const mbp_net *net = t->net;
     if (!net->buffers)
@@ -92,7 +92,7 @@ static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, mbp_selectio
     const double divisor = how->total > 0 ? how->total : *total;
     *loss = mbp_loss_pass(t, rows.count, divisor, 1);
     if (!isfinite(*loss))
-        return mbp_fail(error, MBP_NONFINITE, "the loss is not finite");
+        return mbp_loss_fail(t, rows.count, divisor, error);
     mbp_train_backward(t, rows.count, how->accumulate, *total / divisor);
     t->running.loss = how->accumulate && !isnan(t->running.loss) ? t->running.loss + *loss : *loss;
     return MBP_OK;
@@ -130,7 +130,9 @@ static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double 
 }
 
 static mbp_status check_arguments(const mbp_batch *batch, const double *loss, mbp_error *error) {
-    return batch && loss ? MBP_OK : mbp_fail(error, MBP_INVALID, "%s is NULL", batch ? "loss" : "batch");
+    if (batch && loss)
+        return MBP_OK;
+    return mbp_fail_null(error, batch ? "loss" : "batch", batch ? MBP_A_LOSS : MBP_A_BATCH);
 }
 
 mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error) {

@@ -8,7 +8,7 @@
 
 mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error) {
     if (!trainer)
-        return mbp_fail(error, MBP_INVALID, "trainer is NULL");
+        return mbp_fail_null(error, "trainer", MBP_A_TRAINER);
     if (atomic_flag_test_and_set(&trainer->busy))
         return mbp_fail(error, MBP_BUSY,
                         "the trainer is in use by another call: wait for it, or use one trainer per thread");
@@ -49,7 +49,7 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
 
 /* ---- create and free ---- */
 
-static mbp_status read_objective(mbp_objective *objective, const char *loss, int64_t width, mbp_error *error) {
+static mbp_status read_objective(mbp_objective *objective, int i, const char *loss, int64_t width, mbp_error *error) {
     if (!loss) {
         objective->loss.row = -1;
         return MBP_OK;
@@ -61,7 +61,9 @@ static mbp_status read_objective(mbp_objective *objective, const char *loss, int
     objective->labels = strcmp(targets, "LABELS") == 0;
     objective->signs = strcmp(targets, "SIGNS") == 0;
     if (objective->labels && width < 2)
-        return mbp_fail(error, MBP_INVALID, "%s needs at least 2 outputs, one per class; for one output use bce", loss);
+        return mbp_fail(error, MBP_INVALID,
+                        "output %d has 1 column, but %s needs at least 2, one per class; for 1 column use bce", i,
+                        mbp_formula_name(MBP_LOSS, objective->loss.row));
     if (!objective->signs)
         objective->targets = mbp_parse_interval(mbp_slice_of(objective->labels ? "[0,1]" : targets));
     return MBP_OK;
@@ -119,7 +121,7 @@ static void set_optimizer(mbp_trainer *trainer, const mbp_formula *optimizer) {
     mbp_trainer_start(trainer);
 }
 
-/* Refuses a loss if it implies another output activation than the chosen one. */
+/* Refuses a loss if it implies a different output activation than the chosen one. */
 static mbp_status check_activation(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error) {
     const int chosen = net->output[i].activation;
     if (objective->loss.row < 0 || chosen < 0 || chosen == mbp_loss_activation(objective->loss.row))
@@ -127,7 +129,7 @@ static mbp_status check_activation(const mbp_net *net, int i, const mbp_objectiv
     const char *loss = mbp_formula_name(MBP_LOSS, objective->loss.row);
     const char *implied = mbp_formula_name(MBP_OUTPUT_ACTIVATION, mbp_loss_activation(objective->loss.row));
     return mbp_fail(error, MBP_INVALID,
-                    "output %d has the activation %s, but the loss %s implies %s; to change what predictions mean: "
+                    "output %d has the activation %s, but the loss %s needs %s; to change it, call "
                     "mbp_net_set_output(net, %d, \"%s\", error)",
                     i, mbp_net_output_activation(net, i), loss, implied, i, implied);
 }
@@ -135,14 +137,17 @@ static mbp_status check_activation(const mbp_net *net, int i, const mbp_objectiv
 mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses,
                               const double *loss_weights, int n_losses, const char *optimizer, mbp_error *error) {
     mbp_formula formula;
-    if (!trainer || !net || !losses || !optimizer)
-        return mbp_fail(error, MBP_INVALID, "%s is NULL",
-                        !trainer  ? "trainer"
-                        : !net    ? "net"
-                        : !losses ? "losses"
-                                  : "optimizer");
+    if (!trainer)
+        return mbp_fail_null(error, "trainer", "an mbp_trainer *, where the trainer is stored");
+    if (!net)
+        return mbp_fail_null(error, "net", MBP_A_NET);
+    if (!losses)
+        return mbp_fail_null(error, "losses", "an array with one loss per output");
+    if (!optimizer)
+        return mbp_fail_null(error, "optimizer", "a SPEC such as \"adam(lr=0.001)\"");
     if (n_losses != net->outputs)
-        return mbp_fail(error, MBP_INVALID, "%d losses are given for %d outputs", n_losses, net->outputs);
+        return mbp_fail(error, MBP_INVALID, "losses has %d item%s, but the net has %d output%s", n_losses,
+                        mbp_plural(n_losses), net->outputs, mbp_plural(net->outputs));
     mbp_status status = mbp_formula_parse(MBP_OPTIMIZER, mbp_slice_of(optimizer), &formula, error);
     if (status != MBP_OK)
         return status;
@@ -155,9 +160,9 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     for (int i = 0; i < n_losses && status == MBP_OK; i++) {
         made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
         if (!isfinite(made->objective[i].weight))
-            status = mbp_fail(error, MBP_INVALID, "the loss weight of output %d is not finite", i);
+            status = mbp_fail(error, MBP_INVALID, "loss_weights[%d] is not finite", i);
         else
-            status = read_objective(&made->objective[i], losses[i], mbp_net_output_width(net, i), error);
+            status = read_objective(&made->objective[i], i, losses[i], mbp_net_output_width(net, i), error);
         if (status == MBP_OK)
             status = check_activation(net, i, &made->objective[i], error);
     }
@@ -165,7 +170,7 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
         mbp_trainer_free(made);
         return status;
     }
-    for (int i = 0; i < n_losses; i++) /* last, because nothing can fail any more */
+    for (int i = 0; i < n_losses; i++) /* last, because nothing can fail after this */
         if (losses[i] && net->output[i].activation < 0)
             net->output[i].activation = mbp_loss_activation(made->objective[i].loss.row);
     *trainer = made;

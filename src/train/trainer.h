@@ -5,7 +5,7 @@
  *     one block   the average of parameters and buffers, if there is one
  *     one block   its workspace
  *
- * It refers to its net and does not own it. */
+ * A trainer refers to its net and does not own it. */
 #ifndef MBP_TRAINER_H
 #define MBP_TRAINER_H
 
@@ -16,12 +16,17 @@
 
 /* The loss of one output. */
 typedef struct mbp_objective {
-    mbp_formula loss; /* row -1: the caller computes it */
+    mbp_formula loss; /* row -1: the caller computes the loss */
     double weight;
     int labels; /* integer labels may be targets */
     int signs;  /* targets are -1 or +1 */
     mbp_interval targets;
 } mbp_objective;
+
+/* For mbp_fail_null: what an argument `trainer`, `batch` or `loss` must point to. */
+#define MBP_A_TRAINER "a trainer from mbp_trainer_create"
+#define MBP_A_BATCH "an mbp_batch"
+#define MBP_A_LOSS "a double, where the loss is stored"
 
 /* The settings that every trainer has besides its optimizer's parameters: gradient clipping. */
 #define MBP_TRAINER_SETTINGS "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
@@ -33,7 +38,7 @@ enum { MBP_UPDATE_RUN = 32 << 10 }; /* elements that a thread takes at a time in
 typedef struct mbp_average {
     char *at; /* NULL: none */
     size_t bytes;
-    double decay; /* 1: all states count the same */
+    double decay; /* 1: all states have the same weight */
     int64_t first, every;
 } mbp_average;
 
@@ -43,7 +48,7 @@ struct mbp_trainer {
     atomic_flag busy;
     mbp_float_state floats; /* the caller's state, while busy */
     mbp_formula optimizer;
-    int decay, decay_bias; /* positions among its parameters */
+    int decay, decay_bias; /* positions among the optimizer's parameters */
     const double *rate;    /* the next update's learning rate, in an epoch with its own; NULL: the optimizer's lr */
     mbp_running running;
     uint64_t seed;            /* of dropout and noise */
@@ -53,11 +58,11 @@ struct mbp_trainer {
     void *slots[MBP_SLOTS_MAX];
     int slot_count;
     char *pending;  /* the buffers after the next update */
-    int is_pending; /* whether a backward pass since the last update set them */
+    int is_pending; /* whether a backward pass since the last update set `pending` */
     mbp_workspace *workspace;
     mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
-    unsigned forward_layers; /* the net's layers_version when they were computed */
+    unsigned forward_layers; /* the net's layers_version when these values were computed */
     int64_t input_grad_rows; /* rows whose input gradients are in the workspace; 0: none */
     int nonfinite;           /* whether the last backward pass computed a gradient that is not finite */
     double setting[MBP_PARAMETERS_MAX];
@@ -73,7 +78,7 @@ mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status);
 /* Makes room for a batch in the trainer's workspace. */
 mbp_status mbp_trainer_reserve(mbp_trainer *t, int64_t rows, int needs, mbp_error *error);
 /* Plans the backward pass again if layers were changed, or if input gradients or clipping by layer were turned on or
- * off. Then it also sets the gradients of frozen layers to 0. */
+ * off. If so, it also sets the gradients of frozen layers to 0. */
 void mbp_trainer_plan(mbp_trainer *t, int input_grads);
 /* Marks the values and input gradients in the workspace as invalid; called before they are overwritten. */
 static inline void mbp_trainer_forget(mbp_trainer *t) { t->forward_rows = t->input_grad_rows = 0; }
@@ -82,9 +87,9 @@ void mbp_trainer_start(mbp_trainer *trainer);
 
 /* ---- the average (state.c) ---- */
 
-/* How many states the average covers. */
+/* The number of states that the average includes. */
 int64_t mbp_average_count(const mbp_trainer *t);
-/* If the average counts the present update: a += rate (p - a). */
+/* Adds the state after the latest update to the average if it is to include this state: a += rate (p - a). */
 void mbp_average_update(const mbp_trainer *t);
 
 #endif

@@ -8,18 +8,26 @@
 #include "passes/pass.h"
 #include "system/text.h"
 
-/* Looks for the first layer with a gradient that is not finite. */
+/* The first tensor of a layer with a gradient that is not finite; NULL if there is none. */
+static const char *nonfinite_tensor(const mbp_trainer *t, const mbp_layer *layer) {
+    const mbp_net *net = t->net;
+    if (!net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item))
+        return "weight";
+    if (layer->bias >= 0 && !net->kernels->finite(layer->out, t->grads + (size_t)layer->bias * net->item))
+        return "bias";
+    return NULL;
+}
+
 mbp_status mbp_nonfinite_fail(const mbp_trainer *t, mbp_error *error) {
     const mbp_net *net = t->net;
-    int index = 0;
-    for (; index < net->layers - 1; index++) {
-        const mbp_layer *layer = &net->layer[index];
-        if (!net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item) ||
-            (layer->bias >= 0 && !net->kernels->finite(layer->out, t->grads + (size_t)layer->bias * net->item)))
-            break;
-    }
-    mbp_status status = mbp_fail(error, MBP_NONFINITE, "the gradient of layer %s is not finite",
-                                 net->layer[index].name);
+    const char *tensor = NULL;
+    int index = -1;
+    while (!tensor && ++index < net->layers)
+        tensor = nonfinite_tensor(t, &net->layer[index]);
+    if (!tensor)
+        return mbp_fail(error, MBP_NONFINITE, "a gradient is not finite");
+    mbp_status status = mbp_fail(error, MBP_NONFINITE, "the gradient of layer %s (%s) is not finite",
+                                 net->layer[index].name, tensor);
     if (error)
         error->node = index;
     return status;

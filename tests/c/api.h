@@ -1,4 +1,4 @@
-/* What the tests of the public functions share: arrays, and one network with one batch that fits it. */
+/* For tests of the public functions: arrays, and a net with a batch for it. */
 #ifndef API_H
 #define API_H
 
@@ -14,7 +14,7 @@ static inline mbp_array array_at(const void *data, mbp_dtype dtype, int64_t rows
     return mbp_contiguous(data, dtype, (int64_t)item_of(dtype), rows, cols);
 }
 
-/* With `row_stride` bytes from row to row. */
+/* An array with `row_stride` bytes from row to row. */
 static inline mbp_array array_apart(const void *data, mbp_dtype dtype, int64_t rows, int64_t cols, int64_t row_stride) {
     mbp_array array = array_at(data, dtype, rows, cols);
     array.row_stride = row_stride;
@@ -89,7 +89,7 @@ enum { DAG_NODES = 12 };
 static const char *const dag_losses[] = {"mse", "huber(delta=0.5)"};
 static const double dag_loss_weights[] = {1, 0.5};
 
-/* A batch for it; batch points into the same structure, so that it must stay where it is. */
+/* A batch for `dag`. The field `batch` points into the same structure, so the structure must not be copied. */
 typedef struct problem {
     mbp_array x[2], y[2], weight, out[2];
     mbp_batch batch;
@@ -107,7 +107,7 @@ static inline problem *problem_new(mbp_dtype dtype, int64_t rows) {
         p->y[i] = array_new(dtype, rows, cols[2 + i]);
         p->out[i] = array_new(dtype, rows, cols[2 + i]);
         array_fill(&p->x[i], -1, 1);
-        for (int64_t r = 0; r < rows; r++) /* to be learned: simple functions of the inputs */
+        for (int64_t r = 0; r < rows; r++) /* targets: simple functions of the inputs */
             for (int64_t j = 0; j < cols[2 + i]; j++)
                 array_set(&p->y[i], r, j, array_get(&p->x[0], r, j) * (i ? -1 : 1) + array_get(&p->x[0], r, 2 + j) / 2);
     }
@@ -124,7 +124,7 @@ static inline void problem_free(problem *p) {
     free(p);
 }
 
-/* Some rows of it, in place. */
+/* Some rows of a problem, in place. */
 static inline void problem_rows(const problem *p, int64_t first, int64_t count, problem *part) {
     for (int i = 0; i < 2; i++) {
         part->x[i] = array_rows(&p->x[i], first, count);
@@ -135,7 +135,7 @@ static inline void problem_rows(const problem *p, int64_t first, int64_t count, 
     problem_point(part);
 }
 
-/* ---- nets and trainers that must come about ---- */
+/* ---- nets and trainers; a failure ends the program ---- */
 
 static inline mbp_net *net_new(const char *graph, const mbp_options *options) {
     mbp_net *net = NULL;
@@ -162,7 +162,7 @@ static inline mbp_trainer *dag_trainer(mbp_net *net, const char *optimizer) {
     return trainer_new(net, dag_losses, dag_loss_weights, optimizer);
 }
 
-/* Bytes of the flat vector. */
+/* The size of the flat parameter vector in bytes. */
 static inline size_t vector_bytes(mbp_net *net) {
     int64_t count;
     mbp_net_params(net, &count);

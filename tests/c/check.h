@@ -1,4 +1,4 @@
-/* What the C tests share: a check that counts, random numbers, and memory between guard pages. */
+/* For all C tests: a check that counts failures, random numbers, and memory between guard pages. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -13,7 +13,7 @@
 
 static int failures;
 
-/* Says what failed, at most 20 times. */
+/* Prints a failed check, at most 20 of them. */
 #define CHECK(condition, ...) \
     do { \
         if (!(condition) && failures++ < 20) { \
@@ -28,9 +28,12 @@ static inline int report(const char *name) {
     return failures != 0;
 }
 
-static inline double now(void) { /* seconds */
+/* Whether tests/long runs: all sizes, many repetitions. */
+static inline int is_long(void) { return getenv("MICROBP_LONG") != NULL; }
+
+static inline double cpu_seconds(void) { /* of this process alone */
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -43,7 +46,7 @@ static inline uint64_t random_bits(void) { /* xorshift64*, one fixed stream */
 static inline double random_unit(void) { return (double)(random_bits() >> 11) * 0x1p-53; }
 static inline int random_below(int n) { return (int)(random_bits() % (uint64_t)n); }
 
-/* `bytes` that end exactly at a page which faults when touched, or that start right after one. */
+/* A block of memory that ends exactly at an inaccessible page, or starts right after one. */
 typedef struct guarded {
     void *at, *map;
     size_t size;

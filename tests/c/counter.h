@@ -1,4 +1,4 @@
-/* An allocator that counts, and fails when asked to. */
+/* An allocator that counts, and can be set to fail. */
 #ifndef COUNTER_H
 #define COUNTER_H
 
@@ -6,18 +6,18 @@
 
 typedef struct counter {
     size_t live, peak, limit; /* bytes; limit of one block, 0: none */
-    long calls, fail_at;      /* fail_at 0: never */
-    int for_ever;             /* fail from then on, not once */
+    long calls, fail_at;      /* the call that fails; 0: none */
+    int persistent;           /* 1: all later calls fail too */
 } counter;
 
 static inline void *count_allocate(void *user, size_t bytes, size_t alignment) {
     counter *c = user;
     c->calls++;
-    if (c->fail_at && (c->for_ever ? c->calls >= c->fail_at : c->calls == c->fail_at))
+    if (c->fail_at && (c->persistent ? c->calls >= c->fail_at : c->calls == c->fail_at))
         return NULL;
     if (c->limit && bytes > c->limit)
         return NULL;
-    void *block = NULL; /* of its exact size, so that a checker sees any access past it */
+    void *block = NULL; /* of the exact size, so that a sanitizer sees any access past it */
     if (posix_memalign(&block, alignment, bytes))
         return NULL;
     c->live += bytes;

@@ -1,10 +1,10 @@
-/* Errors on purpose, in a build with sanitizers, to prove that it sees them. A run without argument must pass; every
+/* Planted errors for a build with sanitizers, to check that they are found. A run without argument must pass; every
  * other run must fail.
  *     planted_overrun [write | read | leak | overflow | cast] */
 #include "api.h"
 
 static void *allocate_exactly(void *user, size_t bytes, size_t alignment) {
-    void *block = NULL; /* aligned_alloc takes whole multiples of the alignment only, and ASan holds it to that */
+    void *block = NULL; /* aligned_alloc accepts only multiples of the alignment, and ASan checks that */
     (void)user;
     return posix_memalign(&block, alignment, bytes) == 0 ? block : NULL;
 }
@@ -18,7 +18,7 @@ int main(int count, char **arguments) {
     const char *error = count > 1 ? arguments[1] : "";
     const mbp_allocator allocator = {allocate_exactly, release, NULL};
     mbp_net *net = net_new("input 15\ndense 0 units=1\noutput 1\n",
-                           OPTIONS(.allocator = &allocator)); /* 16 parameters, 64 bytes behind */
+                           OPTIONS(.allocator = &allocator)); /* 16 parameters, then 64 bytes */
     float *params = mbp_net_params(net, NULL);
     volatile int64_t end = 16 + 64 / sizeof *params;
     volatile int largest = INT32_MAX;

@@ -1,4 +1,4 @@
-/* A data race on purpose, in a build with ThreadSanitizer, to prove that it sees one between threads of the pool. A run
+/* A planted data race between threads of the pool, for a build with ThreadSanitizer, to check that it is found. A run
  * without argument must pass; with `race` it must fail. */
 #include "api.h"
 #include "system/pool.h"
@@ -30,7 +30,7 @@ static void count(void *context, int64_t first, int64_t last, int thread) {
 
 int main(int arguments, char **argument) {
     sums s = {.race = arguments > 1 && strcmp(argument[1], "race") == 0};
-    /* gcc's sees it in about every second region; a new pool has not found threads wanting yet */
+    /* gcc's ThreadSanitizer finds the race in about every second region; a new pool never rests in its first region */
     for (int i = 0; i < REGIONS; i++) {
         mbp_pool *pool = NULL;
         OK(mbp_pool_create(&pool, 4, NULL, &error));

@@ -1,5 +1,5 @@
-"""The C tests of this folder against the installed library, so that pytest runs them too; ctest runs the same programs in a
-CMake build. And the header in every C and C++ that its users may have."""
+"""Compiles the C tests of this folder, links the installed library, and runs them; ctest runs the same programs in a CMake build. Also
+compiles the header with every standard of C and C++."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cases
 import pytest
 
 import microbp as bp
+from microbp.core import _core
 
 ROOT = Path(__file__).parents[2]
 TESTS = Path(__file__).parent
 CC = shutil.which(os.environ.get("CC", "cc"))
 CXX = shutil.which(os.environ.get("CXX", "c++"))
-ARITHMETIC = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the kernels are compiled
+ARITHMETIC = ["-O2", "-ftree-vectorize", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]  # as the kernels are compiled
 DTYPES = {"float32": [], "float64": ["-DMBP_DOUBLE"]}
 BY_DTYPE = ("test_kernels", "test_math")
 PROGRAMS = {path.stem: path for path in sorted(TESTS.rglob("test_*.c"))}
@@ -33,10 +35,10 @@ def run(*command: object, timeout: int = 240) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def compile_and_run(folder: Path, name: str, *options: object, arguments: tuple[str, ...] = ()) -> None:
+def compile_and_run(folder: Path, name: str, *options: object) -> None:
     program, library = folder / name, f"{bp.get_library_dir()}/libmicrobp.a"
     run(CC, "-std=gnu11", *INCLUDES, *options, PROGRAMS[name], library, "-o", program, "-lm", "-pthread")
-    run(program, *arguments)
+    run(program)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -50,31 +52,31 @@ def test_mathematics(dtype, tmp_path):
 
 
 def check_kernels(folder: Path, *options: str) -> None:
-    """On x86-64 the AVX-512 form is compiled for AVX2 as well, so that it is tested without such a processor; at -O1,
-    since at -O3 gcc takes minutes for vectors that it has to split."""
+    """On x86-64, tests/long and ctest also compile the AVX-512 variant for AVX2, to test it on processors without AVX-512. They use -O1,
+    because gcc splits these vectors, which takes minutes at -O2."""
     emulated = []
-    if platform.machine() in ("x86_64", "AMD64"):
+    if cases.LONG and platform.machine() in ("x86_64", "AMD64"):
         emulated = ["-DHAVE_EMULATED", folder / "emulated.o"]
         shim = ["-O1", "-mavx2", "-mfma", "-Wno-psabi", "-include", TESTS / "kernels/avx512_by_avx2.h"]
         source = ["-DMBP_ISA=avx512_by_avx2", "-c", ROOT / "src/kernels/kernels.c"]
         run(CC, "-std=gnu11", *INCLUDES, *ARITHMETIC, *options, *shim, *source, "-o", emulated[1])
-    compile_and_run(folder, "test_kernels", *ARITHMETIC, *options, *emulated, arguments=("1",))
+    compile_and_run(folder, "test_kernels", *ARITHMETIC, *options, *emulated)
 
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory):
-    """The checks of both dtypes, side by side: nothing takes longer."""
+    """The checks of the kernels, which take longest: both dtypes run at the same time."""
     with ThreadPoolExecutor() as pool:
         folders = {dtype: tmp_path_factory.mktemp(dtype) for dtype in DTYPES}
         yield {dtype: pool.submit(check_kernels, folders[dtype], *options) for dtype, options in DTYPES.items()}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_kernels_of_every_variant_at_every_edge_size(kernels, dtype):
+def test_kernels_of_every_variant_at_edge_sizes(kernels, dtype):
     kernels[dtype].result()
 
 
-# Every standard from C89 to C++20 understands it: no designated initializers, no declarations after statements.
+# Valid in every standard from C89 to C++20: no designated initializers, no declarations after statements.
 PROGRAM = """
 #include <microbp.h>
 
@@ -102,6 +104,12 @@ int main(void) {
              is(mbp_contiguous(x, MBP_U16, 2, 4, 3), x, MBP_U16, 4, 3, 2) && batch.x[0].flags == MBP_SHARED);
 }
 """
+
+
+@pytest.mark.parametrize("kind", ["activation", "loss", "optimizer", "initializer"])
+def test_the_header_lists_the_names_of_all_formulas(kind):
+    comment = (ROOT / "src/include/microbp.h").read_text(encoding="utf-8").partition("The names are:")[2].partition("Conventions.")[0]
+    assert {row[0] for row in _core.formulas(kind)} <= set(comment.split())
 
 
 @pytest.mark.parametrize("standard", ["c89", "c99", "c11", "c17", "c++98", "c++11", "c++20"])

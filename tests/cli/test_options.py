@@ -1,10 +1,12 @@
-"""From the words of a command line to frozen options, and the words for what is wrong."""
+"""From the command line to frozen options, the help, and errors."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,15 @@ import microbp as bp
 from microbp.cli import main as cli
 from microbp.cli.options import COMMANDS, InfoOptions, LrFindOptions, PredictOptions, TrainOptions
 from microbp.cli.parser import parse, spell
-from microbp.core.specs import OptimizerSpec
+from microbp.core.specs import OptimizerSpec, table
+from microbp.settings import schedules
+from microbp.tables.defaults import choose
 from microbp.tables.errors import Argument
+from microbp.tables.summary import CLASSES
 
 PACKAGE = Path(cli.__file__).parents[1]
 
-# Words after `train x.csv`, the name of a field, and its value.
+# Arguments after `train x.csv`, the name of a field, and its value.
 MEANINGS = [
     ([], "drop", ()),
     ([], "test", 0.2),
@@ -45,7 +50,7 @@ MEANINGS = [
 
 
 @pytest.mark.parametrize(("words", "name", "value"), MEANINGS)
-def test_words_become_values(words, name, value):
+def test_arguments_become_values(words, name, value):
     command, options = parse(["train", "x.csv", *words])
     assert command == "train"
     assert options.data == "x.csv"
@@ -80,15 +85,62 @@ def test_help_names_every_option(capsys, command):
         assert (spell(Argument(field.name)) if field.metadata["is_option"] else field.metadata["argparse"]["metavar"]) in out
 
 
-def test_a_file_means_what_the_command_line_does_and_the_command_line_wins(tmp_path):
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_help_fits_100_columns(capsys, monkeypatch, command, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        parse([*command.split(), "--help"])
+    text = capsys.readouterr().out.partition("examples:")[0] if columns < 100 else capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= min(columns, 100)
+
+
+@pytest.mark.parametrize("command", ["train", "lr-find"])
+def test_help_lists_every_name(capsys, command):
+    with pytest.raises(SystemExit):
+        parse([command, "--help"])
+    lines = " ".join(capsys.readouterr().out.split())
+    for kind in ("activation", "loss", "optimizer"):
+        assert f"{kind}: {', '.join(table(kind))} " in lines
+    assert (f"schedule: {', '.join(name for name in schedules.NAMED if name != 'delay')} " in lines) == (command == "train")
+
+
+def test_help_has_the_default_of_every_option(capsys):
+    with pytest.raises(SystemExit):
+        parse(["train", "--help"])
+    *_, texts = " ".join(capsys.readouterr().out.partition("examples:")[0].split()).partition("data: DATA")
+    for field in dataclasses.fields(TrainOptions):
+        if field.metadata["kind"] and field.metadata["is_option"] and field.name != "config":
+            text = texts.partition(f" {spell(Argument(field.name))} {field.metadata['argparse']['metavar']} ")[2]
+            assert "(default: " in re.split(r" --[a-z-]+ [A-Z]{3}", text)[0], field.name
+    sizes = (10, 700, 5000, 100_000)
+    for classifies, kind in ((True, "classes"), (False, "numbers")):
+        chosen = [choose(rows, classifies) for rows in sizes]
+        widths = dict.fromkeys("-".join(map(str, one.hidden)) for one in chosen)
+        assert f"{', '.join([*widths][:-1])} or {[*widths][-1]} for {kind}" in texts
+        assert f"10 to {max(choose(rows, classifies).epochs for rows in range(10, 2000, 10))} for {kind}" in texts
+    for values in ([one.batch for one in chosen], [one.lr for one in chosen]):
+        *others, last = dict.fromkeys(map(str, values))
+        assert f"{', '.join(others)} or {last} depending on the number of rows" in texts
+    assert f"at most {CLASSES} different whole numbers" in texts
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_in_help_are_valid(command):
+    for example in COMMANDS[command].examples:
+        program, *arguments = shlex.split(example)
+        assert program == "microbp" and parse(arguments)[0] == command
+
+
+def test_a_config_file_sets_options_and_the_command_line_overrides_it(tmp_path):
     config = tmp_path / "c.toml"
     config.write_text('drop = ["a", "b"]\nnet = "x-7-y"\nlr = 0.01\ntest-file = "t.csv"\njson = true\nforce = false\nepochs = 3\n')
-    said = ["--drop", "a,b", "--net", "x-7-y", "--lr", "0.01", "--test-file", "t.csv", "--json", "--epochs", "5"]
+    arguments = ["--drop", "a,b", "--net", "x-7-y", "--lr", "0.01", "--test-file", "t.csv", "--json", "--epochs", "5"]
     of_file = parse(["train", "x.csv", "--config", str(config), "--epochs", "5"])[1]
-    assert dataclasses.replace(of_file, config=None) == parse(["train", "x.csv", *said])[1]
+    assert dataclasses.replace(of_file, config=None) == parse(["train", "x.csv", *arguments])[1]
 
 
-def test_only_the_parser_knows_argparse():
+def test_only_the_parser_uses_argparse():
     names = {
         path: {node.id for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)}
         for path in PACKAGE.rglob("*.py")
@@ -103,7 +155,7 @@ def test_only_the_parser_knows_argparse():
         ("epochs", "ten"), ("patience", []), ("activation", "rleu"), ("activation", {}), ("test_file", True), ("rows", None),
     ],
 )  # fmt: skip
-def test_a_checkpoint_with_other_notes_is_refused_in_a_line(capsys, tmp_path, monkeypatch, name, value):
+def test_a_checkpoint_with_invalid_notes_is_refused_in_one_line(capsys, tmp_path, monkeypatch, name, value):
     monkeypatch.chdir(tmp_path)
     Path("x.csv").write_text("a,y\n" + "".join(f"{i},{i * i % 17}.5\n" for i in range(60)))
     assert cli.main(["train", "x.csv", "--epochs", "2", "--checkpoint", "run", "--json"]) == 0
@@ -116,4 +168,4 @@ def test_a_checkpoint_with_other_notes_is_refused_in_a_line(capsys, tmp_path, mo
     assert cli.main(["train", "x.csv", "--resume", "run"]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("microbp: error: run: this is not a checkpoint of microbp train") or name == "rows"
+    assert err.startswith("microbp: error: run: not a microbp train checkpoint") or name == "rows"

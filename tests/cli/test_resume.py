@@ -1,9 +1,10 @@
-"""`microbp train --checkpoint` and `--resume`: a run that was stopped ends as if it had not been."""
+"""`microbp train --checkpoint` and `--resume`: a stopped and resumed run gives the result of an uninterrupted one."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -56,31 +57,41 @@ def stop_after(monkeypatch, epochs):
 
 
 def scores(capsys, *arguments, code=0):
-    """The report, without what the clock says."""
+    """The report without times."""
     assert main([*arguments, "--json"]) == code
     out, err = capsys.readouterr()
-    told = json.loads(out)
-    return {name: value for name, value in told.items() if name not in ("seconds", "rows_per_second")}, err
+    report = json.loads(out)
+    return {name: value for name, value in report.items() if name not in ("seconds", "rows_per_second")}, err
 
 
 @pytest.mark.parametrize("run", RUNS, ids=" ".join)
 @pytest.mark.parametrize("epochs", [1, 7])
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(capsys, monkeypatch, folder, run, epochs):
+def test_a_stopped_and_resumed_run_gives_the_same_result(capsys, monkeypatch, folder, run, epochs):
     whole, _ = scores(capsys, "train", *run, "--out", "whole.safetensors")
     with monkeypatch.context() as patch:
         stop_after(patch, epochs)
         cut, err = scores(capsys, "train", *run, "--out", "cut.safetensors", "--checkpoint", "run.safetensors", code=130)
     assert cut["epochs"] == epochs
-    assert f"go on by: microbp train {run[0]} --resume run.safetensors" in err
-    resume = ["train", run[0], "--resume", "run.safetensors", "--out", "cut.safetensors", "--force"]
-    for _ in range(2):  # the second time there is nothing left to do
-        assert scores(capsys, *resume)[0] == whole
+    program, *resume = shlex.split(err.splitlines()[-1].partition("to continue: ")[2])
+    assert [program, *resume] == [
+        "microbp",
+        "train",
+        run[0],
+        "--resume",
+        "run.safetensors",
+        "--out",
+        "cut.safetensors",
+        "--force",
+        "--json",
+    ]
+    for _ in range(2):  # the second time, no epochs remain
+        assert scores(capsys, *resume[:-1])[0] == whole
         assert (folder / "cut.safetensors").read_bytes() == (folder / "whole.safetensors").read_bytes()
     assert bp.Trainer.load("run.safetensors").epoch == whole["epochs"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(capsys, folder):
+@pytest.mark.skipif(os.name != "posix", reason="signals need POSIX")
+def test_a_killed_run_continues_from_its_last_checkpoint(capsys, folder):
     script = """
 import os, signal, sys
 from datetime import timedelta
@@ -100,7 +111,7 @@ cli.main(sys.argv[1:])
     assert (folder / "cut.safetensors").read_bytes() == (folder / "whole.safetensors").read_bytes()
 
 
-def test_what_cannot_go_on_is_refused_in_a_line(capsys, folder):
+def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(capsys, folder):
     (folder / "shorter.csv").write_text(TABLE[: TABLE.index("150,")])
     (folder / "other.csv").write_text(TABLE.replace("size", "length"))
     bp.mlp([3, 2], seed=0).save("net.safetensors")
@@ -110,17 +121,22 @@ def test_what_cannot_go_on_is_refused_in_a_line(capsys, folder):
     trainer.save("hostile.safetensors")
     scores(capsys, "train", "table.csv", "--epochs", "2", "--checkpoint", "run.safetensors")
     before = (folder / "run.safetensors").read_bytes()
-    for arguments, code, says in [
-        (["table.csv", "--resume", "run.safetensors", "--lr", "0.1"], 2, "argument --lr: the run of --resume began with its own"),
+    for arguments, code, expected in [
+        (["table.csv", "--resume", "run.safetensors", "--lr", "0.1"], 2, "argument --lr: cannot be changed when resuming; omit it"),
         (["table.csv", "--resume", "run.safetensors", "--epochs", "9"], 2, "argument --epochs"),
-        (["shorter.csv", "--resume", "run.safetensors"], 1, "has 108 rows to train on, and the run of run.safetensors had 144"),
-        (["other.csv", "--resume", "run.safetensors"], 1, "lacks the column size"),
-        (["table.csv", "--resume", "net.safetensors"], 1, "holds a network and no trainer"),
-        (["table.csv", "--resume", "trainer.safetensors"], 1, "not a checkpoint of microbp train"),
-        (["table.csv", "--resume", "hostile.safetensors"], 1, "not a checkpoint of microbp train"),
+        (
+            ["shorter.csv", "--resume", "run.safetensors"],
+            1,
+            "has 108 training rows, but the run of run.safetensors had 144; use the same data",
+        ),
+        (["other.csv", "--resume", "run.safetensors"], 1, "missing column size, used in training"),
+        (["table.csv", "--resume", "net.safetensors"], 1, "is a network, not a checkpoint; --resume needs a file written by --checkpoint"),
+        (["table.csv", "--resume", "table.csv"], 1, "not a microbp file, or cut short"),
+        (["table.csv", "--resume", "trainer.safetensors"], 1, "not a microbp train checkpoint; use bp.Trainer.load"),
+        (["table.csv", "--resume", "hostile.safetensors"], 1, "not a microbp train checkpoint; use bp.Trainer.load"),
         (["table.csv", "--resume", "none.safetensors"], 1, "no such file"),
-        (["table.csv", "--checkpoint", "run.safetensors"], 2, "--force overwrites it"),
-        (["table.csv", "--checkpoint", "no/run.safetensors"], 2, "make it first"),
+        (["table.csv", "--checkpoint", "run.safetensors"], 2, "use --resume to continue its run, or --force to overwrite it"),
+        (["table.csv", "--checkpoint", "no/run.safetensors"], 2, "create it first"),
     ]:
         try:
             returned = main(["train", *arguments])
@@ -128,5 +144,5 @@ def test_what_cannot_go_on_is_refused_in_a_line(capsys, folder):
             returned = exit_.code
         out, err = capsys.readouterr()
         assert (returned, out, err.count("\n")) == (code, "", 1), err
-        assert says in err
+        assert expected in err
     assert (folder / "run.safetensors").read_bytes() == before

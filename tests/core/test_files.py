@@ -1,4 +1,4 @@
-"""Files: both backends write the same bytes, read what was written bit for bit, and refuse everything else."""
+"""Files: both backends write the same bytes, read them back bit for bit, and refuse all other bytes."""
 
 import importlib
 import json
@@ -21,7 +21,7 @@ each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def fix(data):
-    """The bytes with the checksum made right."""
+    """The bytes with the correct checksum."""
     found = re.search(rb'"microbp.crc32c":"(.{8})"', data, re.DOTALL)
     if not found:
         return data
@@ -30,7 +30,7 @@ def fix(data):
 
 
 def replace(data, begin, end, new):
-    """The bytes from begin to end of a header replaced, its length and the checksum made right."""
+    """Replaces the bytes from begin to end of a header, and corrects its length and the checksum."""
     length = int.from_bytes(data[:8], "little") + len(new) - (end - begin)
     return fix(length.to_bytes(8, "little") + data[8:begin] + new + data[end:])
 
@@ -41,7 +41,7 @@ def substitute(data, old, new):
 
 
 def verdict(module, data):
-    """What the bytes are to a backend: a net's state, with extras if there are any, or None when they are refused."""
+    """What a backend reads from the bytes: the state of a net, and its extras, if any. None if the bytes are refused."""
     try:
         net, extras = module.Net.read_with(data)
         return (*state(net), extras) if extras else state(net)
@@ -51,7 +51,7 @@ def verdict(module, data):
 
 @contextmanager
 def little_memory():
-    """Half a GiB more address space than now: an allocation that a hostile size asks for fails with MemoryError."""
+    """Limits the address space to half a GiB more than now, so that allocating a hostile size raises MemoryError."""
     if not sys.platform.startswith("linux"):
         yield
         return
@@ -64,10 +64,10 @@ def little_memory():
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-# ---- what is written is read ----
+# ---- files are read back ----
 
 
-def test_check_value():
+def test_crc32c_check_value():
     assert crc32c(b"123456789") == 0xE3069283
 
 
@@ -84,7 +84,7 @@ def test_backends_write_the_same_bytes(text, dtype):
 
 @each_graph
 @each_dtype
-def test_round_trip(module, text, dtype, tmp_path):
+def test_a_net_is_read_back_bit_for_bit(module, text, dtype, tmp_path):
     net, path = make(module, text, dtype, 7), tmp_path / "net.safetensors"
     for _ in range(2):
         net.save(path)
@@ -117,7 +117,7 @@ def test_notes_are_kept(module):
     assert net.write() == other.write() == bare
 
 
-# What stands in a file's string, and whether microbp writes it so.
+# Characters in a JSON string: OURS as microbp writes them; NOT_OURS as only other programs write them, or invalid. NOT_UTF8 in hexadecimal.
 OURS = [r"\"", r"\\", r"\n", r"\b", r"\f", r"\r", r"\t", r"\u0001", r"\u001f", "\x7f", "\u00e9", "\U0010ffff"]
 NOT_OURS = [r"\/", r"\u001F", r"\u000a", r"\u0000", r"\u0041", r"\u00e9", r"\ud83d\ude00", r"\x", r"\u12", "\\", "\n", "\0"]
 NOT_UTF8 = ["80", "c3", "c080", "c1bf", "e09fbf", "eda080", "f08fbfbf", "f4908080", "f5808080", "ff", "c35c2f"]
@@ -174,7 +174,7 @@ BAD_EXTRAS = [
 
 
 @pytest.mark.parametrize("extras", BAD_EXTRAS, ids=range(len(BAD_EXTRAS)))
-def test_extras_that_no_file_holds(module, extras, tmp_path):
+def test_invalid_extras_are_refused(module, extras, tmp_path):
     with pytest.raises(ValueError, match="extras|surrogate|zero byte|vector"):
         make(module).save_with(tmp_path / "run", *extras)
     assert os.listdir(tmp_path) == []
@@ -194,13 +194,13 @@ def test_frozen_layers_and_output_activations_are_kept(module):
     assert back.text() == net.text() and "frozen=1" in back.text() and "output 2 activation=exp" in back.text()
 
 
-def test_a_file_from_before_layers_had_settings_loads(module):
+def test_a_file_without_settings_of_layers_loads(module):
     net = module.Net(SMALL)
     old = substitute(net.write(), b" lr=1 l1=0 l2=0 max_norm=0", b"")
     assert state(module.Net.read(old)) == state(net)
 
 
-def test_layout(module):
+def test_the_layout_of_a_file(module):
     net = module.Net(SMALL)
     memoryview(net.params)[:] = memoryview(array("f", range(8)))
     data = net.write()
@@ -215,8 +215,8 @@ def test_layout(module):
 
 
 @pytest.mark.parametrize("line", ["add {0} 0", "activation {0} relu", "dense {0} units=1", "concat 0 0", "layer_norm {0}"])
-def test_a_graph_of_many_lines_has_a_file_of_some_size(line):
-    """So that reading needs little beside it; a smaller file of that graph is refused."""
+def test_a_graph_of_many_lines_needs_a_large_file(line):
+    """Reading takes little memory in proportion to the file's size. A smaller file with this graph is refused."""
     lines = 700
     text = "input 1\n" + "".join(line.format(i) + "\n" for i in range(lines)) + f"output {lines}\n"
     nets = [importlib.import_module(name).Net(text, "float32", 3) for name in BACKENDS.values()]
@@ -226,31 +226,31 @@ def test_a_graph_of_many_lines_has_a_file_of_some_size(line):
     end = len(data[:header].rstrip(b" "))
     words = sum(len(line.split()) - 1 for line in nets[0].text().splitlines())
     cost = 128 * (lines + 2) + 512 * (line.split()[0] in ("dense", "layer_norm")) * lines + 4 * words
-    assert len(data) >= (cost - 2**15) // 2 > len(data) - 64, "the padding is what is promised, and no more"
+    assert len(data) >= (cost - 2**15) // 2 > len(data) - 64, "the file has exactly the promised padding"
     for net in nets:
         assert state(type(net).read(data)) == state(net)
         with pytest.raises(ValueError, match="too few for the lines of its graph"):
             type(net).read(replace(data, end, header, b" " * (-end % 64)))
 
 
-def test_a_graph_has_a_limit(module):
+def test_the_length_of_a_graph_has_a_limit(module):
     with pytest.raises(ValueError, match="at most 16384 nodes"):
         module.Net("input 1\n" + "add 0 0\n" * 2**14 + "output 0\n", "float32", 0)
     assert module.Net("input 1\n" + "add 0 0\n" * (2**14 - 1) + "output 0\n", "float32", 0)
 
 
-def test_net_without_parameters(module):
+def test_a_net_without_parameters(module):
     text = "input 3\nactivation 0 tanh\noutput 1\n"
     assert verdict(module, module.Net(text).write()) == state(module.Net(text))
     with pytest.raises((ValueError, NotImplementedError), match="float64 network without parameters"):
         module.Net(text, "float64").write()
 
 
-# ---- everything else is refused ----
+# ---- all other bytes are refused ----
 
 
 def step(module, compiled):
-    """Every case for the compiled backend, one in 29 for the slow one."""
+    """The step of a loop over cases: `compiled` for the compiled backend, 29 for the slow reference."""
     return compiled if module.__name__ == BACKENDS["compiled"] else 29
 
 
@@ -389,7 +389,7 @@ def test_valid_json_that_differs_only_in_space_is_read(module):
 
 
 def test_backends_agree_on_mutants(rng):
-    """Random edits of the header, the checksum made right: both refuse, or both read the same net."""
+    """Random edits of the header, with the correct checksum: both backends refuse the bytes, or both read the same net."""
     compiled, reference = (importlib.import_module(name) for name in BACKENDS.values())
     data = make(compiled, GRAPHS["scalar"]).write_with("text", {"a.b.c": bytes(8), "a.b.d": bytes(4)})
     end = data.rindex(b"}") + 1
@@ -419,7 +419,14 @@ def test_other_files(module, data):
         module.Net.read(data)
 
 
-def test_errors_say_what_is_wrong(module, tmp_path):
+def test_an_error_shows_its_errno_once(module):
+    """Python shows the errno of an OSError, so the text must not repeat it."""
+    for call in (module.Net.load, module.Net(SMALL).save):
+        with pytest.raises(FileNotFoundError, match=r"^\[Errno 2\] [^0-9]*nowhere[^0-9]*$"):
+            call("/nowhere/net")
+
+
+def test_errors_of_damaged_files(module, tmp_path):
     data, path = bytearray(make(module).write()), tmp_path / "net.safetensors"
     data[-1] ^= 1
     path.write_bytes(data)
@@ -446,7 +453,8 @@ def test_safetensors_opens_the_file(module, tmp_path):
             np.testing.assert_array_equal(file.get_tensor(f"{layer}.{name}"), expected if name == "weight" else expected[:, 0])
 
 
-def test_torch_takes_the_file(module, tmp_path):
+@pytest.mark.peers
+def test_torch_loads_the_file(module, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     safetensors_torch = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
     np = pytest.importorskip("numpy")

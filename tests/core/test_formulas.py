@@ -1,4 +1,4 @@
-"""The formulas of both backends, one by one: their names, and values and derivatives computed by hand."""
+"""The formulas of both backends: their names, and values and derivatives computed by hand."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from microbp.reference.formulas import ACTIVATIONS
 from microbp.reference.spec import Spec, number_text, parse_number
 
 BACKENDS = {"compiled": _core, "reference": reference}
-ROWS = re.sub(r'"\s+"', "", (Path(__file__).parents[2] / "src/formulas/formulas.def").read_text())  # strings joined
+ROWS = re.sub(r'"\s+"', "", (Path(__file__).parents[2] / "src/formulas/formulas.def").read_text())  # adjacent string literals joined
 TEXT = '"([^"]*)"'
 MACROS = {
     "activation": "ACTIVATION",
@@ -44,7 +44,7 @@ def test_names_parameters_and_meanings_are_the_same_everywhere(kind):
     assert names == list(cases.TABLES[kind]) == re.findall(rf"^{MACROS[kind]}\(\s*(\w+),", ROWS, re.MULTILINE)
 
 
-def test_reference_says_what_formulas_def_says():
+def test_the_reference_and_formulas_def_are_the_same():
     found = re.findall(rf"^(?:TRUST_)?OPTIMIZER\(\s*(\w+),\s*{TEXT},\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
     assert reference.formulas("optimizer") == [(name, parameters, slots, meaning) for name, slots, parameters, meaning in found]
     slots_of = {name: [word.partition("=")[0] for word in slots.split()] for name, slots, *_ in found}
@@ -52,25 +52,25 @@ def test_reference_says_what_formulas_def_says():
     found = re.findall(rf'^(?:ROW_)?LOSS\(\s*(\w+),\s*(\w+),\s*"[^"]*",\s*(?:\w+,\s*)?{TEXT},\s*{TEXT}', ROWS, re.MULTILINE)
     assert reference.formulas("loss") == [(name, parameters, activation, meaning) for name, activation, parameters, meaning in found]
     found = re.findall(rf"^ACTIVATION\(\s*(\w+),\s*\w,\s*(\w+),\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
-    said = [(name, ACTIVATIONS[name].init, parameters, meaning) for name, parameters, _, meaning in reference.formulas("activation")]
-    assert said == found
+    rows = [(name, ACTIVATIONS[name].init, parameters, meaning) for name, parameters, _, meaning in reference.formulas("activation")]
+    assert rows == found
 
 
 @pytest.mark.parametrize("kind", ["activation", "loss", "initializer"])
-def test_a_meaning_has_every_parameter_of_its_row(kind):
+def test_a_meaning_mentions_every_parameter(kind):
     for name, parameters, _, meaning in _core.formulas(kind):
         assert set(re.findall(r"(\w+)=", parameters)) <= set(re.findall(r"\w+", meaning)), name
 
 
 @pytest.mark.parametrize("kind", cases.TABLES)
-def test_meanings_are_plain_and_differ(kind):
+def test_meanings_are_plain_ascii_and_different(kind):
     meanings = [meaning for *_, meaning in _core.formulas(kind)]
     assert len(set(meanings)) == len(meanings)
     assert all(meaning.isascii() and meaning == " ".join(meaning.split()) and meaning for meaning in meanings)
 
 
 @pytest.mark.parametrize("kind", ["activation", "loss", "optimizer"])
-def test_specs_in_the_tables_have_the_rows_names(kind):
+def test_specs_in_the_tables_have_the_names_of_their_rows(kind):
     for name, case in cases.TABLES[kind].items():
         assert Spec.parse(kind, case.spec).name == name
 
@@ -83,7 +83,7 @@ def test_activation_at_points(backend, name):
     case = cases.ACTIVATIONS[name]
     trainer = trainer_of(backend, f"input 1\nactivation 0 {case.spec}\noutput 1")
     z, y, slope = zip(*case.points, strict=True)
-    x = column(z)  # backward_from reads it again
+    x = column(z)  # a variable keeps the array alive: backward_from reads it again
     (out,) = trainer.forward(x)
     np.testing.assert_allclose(np.ravel(out), y, rtol=2e-15, atol=1e-16)
     trainer.backward_from([np.ones((len(z), 1))], input_grads=True)
@@ -91,7 +91,7 @@ def test_activation_at_points(backend, name):
 
 
 @pytest.mark.parametrize("name", cases.ACTIVATIONS)
-def test_activation_stays_within_the_bounds_of_its_derivatives(name):
+def test_derivatives_of_an_activation_stay_within_their_bounds(name):
     case, z = cases.ACTIVATIONS[name], np.linspace(-9, 9, 3601)
     trainer = trainer_of("compiled", f"input 1\nactivation 0 {case.spec}\noutput 1")
     x = column(z)
@@ -121,17 +121,17 @@ def test_output_activations(backend, activation):
 
 
 @pytest.mark.parametrize("name", cases.INITIALIZERS)
-def test_initial_weights_have_the_rows_spread(backend, name):
+def test_initial_weights_have_the_standard_deviation_of_the_row(backend, name):
     spec, spread = cases.INITIALIZERS[name]
     net = BACKENDS[backend].Net(f"input 60\ndense 0 units=80 init={spec}\noutput 1", "float64", 3)
     weight, bias = np.split(np.asarray(memoryview(net.params)), [4800])
-    # The mean of n draws is off by 1/sqrt(n) of a deviation or so, their standard deviation by half that: 4 of these.
+    # Of n draws, the mean has a standard error of 1/sqrt(n) deviations, and the standard deviation of 1/sqrt(2n): allow 4 of these.
     assert abs(weight.mean()) <= 4 * spread(60, 80) / math.sqrt(4800)
     assert abs(weight.std() / (spread(60, 80) or 1) - bool(spread(60, 80))) <= 4 / math.sqrt(2 * 4800)
     assert not bias.any()
 
 
-# ---- optimizers: two steps by hand, with p = 1, decay 0.1 and the gradients 0.5 and -2 ----
+# ---- optimizers: two steps computed by hand, with p = 1, decay 0.1 and the gradients 0.5 and -2 ----
 
 
 def by_hand(name: str) -> list[float]:
@@ -165,7 +165,7 @@ def test_optimizer_by_hand(backend, name):
 
 
 @pytest.mark.parametrize("decay_bias", [0, 1])
-def test_weight_decay_spares_biases_unless_told(backend, decay_bias):
+def test_weight_decay_applies_to_biases_only_with_decay_bias(backend, decay_bias):
     spec = f"sgd(lr=1,weight_decay=0.5,decay_bias={decay_bias})"
     trainer = trainer_of(backend, "input 1\ndense 0 units=1\noutput 1", None, spec)
     params = np.asarray(memoryview(trainer.net.params))
@@ -178,12 +178,12 @@ def test_weight_decay_spares_biases_unless_told(backend, decay_bias):
 
 
 @pytest.mark.parametrize("kind", cases.TABLES)
-def test_specs_print_what_they_parse(kind):
+def test_a_spec_parses_its_own_text(kind):
     for name in cases.TABLES[kind]:
         spec = Spec.parse(kind, name)
         assert Spec.parse(kind, str(spec)) == spec
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -2.5, 1e-8, 123456789012345.0, 0.1 + 0.2, 1e300, 5e-324])
-def test_numbers_survive_their_text(value):
-    assert parse_number(number_text(value)) == value
+def test_numbers_round_trip_through_text(value):
+    assert parse_number(number_text(value), "x") == value

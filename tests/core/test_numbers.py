@@ -1,4 +1,4 @@
-"""Numbers at the edges: extreme logits, NaN, floating-point state, and equal bits however rows are put into calls."""
+"""Extreme logits, NaN, NumPy's floating-point errors, and equal bits regardless of how rows are grouped into calls."""
 
 import decimal
 import itertools
@@ -18,13 +18,13 @@ LOGITS = [sign * size for size in (0.0, 1e-30, 88.0, 90.0, 1e4, 1e30, FLT_MAX) f
 
 
 def outputs_are_inputs(width, dtype, loss):
-    """A trainer whose network does nothing, so that its inputs are the loss's raw outputs."""
+    """A trainer with a network that returns its inputs: the loss gets them as raw outputs."""
     x = bp.Input(width)
     return bp.Trainer(bp.Network(x, bp.Activation("identity")(x), dtype=dtype), loss, "sgd")
 
 
 def exactly(function):
-    """Runs it in decimals of 60 digits and an exponent without end."""
+    """Runs the function on decimals with 120 digits and the largest range of exponents."""
 
     def wrapped(*arguments):
         with decimal.localcontext(prec=120, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN):
@@ -100,14 +100,14 @@ def test_an_impossible_class_is_allowed_unless_all_are(isa, dtype):
 
 
 def nan_places(width=33):
-    """Each column of a row, in turn."""
+    """A square matrix with NaN on the diagonal."""
     x = np.linspace(-4, 4, width) * np.ones((width, 1))
     x[np.arange(width), np.arange(width)] = np.nan
     return x
 
 
 @pytest.mark.parametrize("activation", cases.ACTIVATIONS)
-def test_nan_stays_where_it_is(isa, dtype, activation):
+def test_nan_stays_in_its_elements_and_rows(isa, dtype, activation):
     x, spec = bp.Input(33), cases.ACTIVATIONS[activation].spec
     y = bp.Activation.parse(spec)(x)
     net = bp.Network(x, [y, bp.Dense(5, bp.Activation.parse(spec))(y)], dtype=dtype, seed=1)
@@ -155,7 +155,7 @@ def test_a_gradient_that_overflows_names_its_layer(backend, dtype):
     t = bp.Trainer(bp.mlp([1, 1], dtype=dtype, seed=0, backend=backend), "mae", "adam", loss_weights=[4])
     t.net.params[:] = 0
     before = state_of(t)
-    with pytest.raises(FloatingPointError, match="dense_0"):  # the loss is 4, the gradient 4 times the largest number
+    with pytest.raises(FloatingPointError, match="dense_0"):  # the gradient is 4 times the largest float, which overflows
         t.step([[float(np.finfo(dtype).max)]], [[1.0]])
     assert state_of(t) == before
 
@@ -194,7 +194,7 @@ def test_numpy_sees_no_floating_point_error(isa, dtype, loss):
 
 
 @pytest.mark.parametrize("shape", graphs.SHAPES)
-def test_a_row_is_predicted_alike_in_any_company(isa, dtype, shape):
+def test_a_row_has_the_same_prediction_in_any_batch(isa, dtype, shape):
     net = graphs.network(shape, dtype=dtype)
     x = graphs.rows_of(net, 67)
     together = net.predict(x)
@@ -204,7 +204,7 @@ def test_a_row_is_predicted_alike_in_any_company(isa, dtype, shape):
             np.testing.assert_array_equal(a[first:last], b)
 
 
-def test_slices_of_a_long_prediction_leave_no_mark(isa, dtype):
+def test_slices_of_a_long_prediction_change_no_bit(isa, dtype):
     net = bp.mlp([20, 300, 3], dtype=dtype, seed=0)
     x = graphs.rows_of(net, 1500)
     together = net.predict(x)
@@ -213,7 +213,7 @@ def test_slices_of_a_long_prediction_leave_no_mark(isa, dtype):
 
 
 @pytest.mark.parametrize("shape", graphs.SHAPES)
-def test_larger_and_smaller_batches_before_leave_no_mark(isa, dtype, shape):
+def test_earlier_batches_of_other_sizes_change_no_bit(isa, dtype, shape):
     def trainer():
         net = graphs.network(shape, dtype=dtype)
         return bp.Trainer(net, ["mse"] * len(net.outputs), "sgd")
@@ -247,7 +247,7 @@ def test_every_variant_with_fma_trains_to_the_same_bits(dtype, shape, monkeypatc
 
 
 @pytest.mark.parametrize("loss", cases.LOSSES)
-def test_an_epoch_is_its_steps(isa, dtype, loss):
+def test_an_epoch_equals_its_steps(isa, dtype, loss):
     random, case = np.random.default_rng(cases.SEED), cases.LOSSES[loss]
     x, y, weight = random.normal(size=(50, 3)).astype(dtype), case.targets(random, 50, 5), random.random(50)
     order = random.permutation(50)

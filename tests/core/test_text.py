@@ -1,4 +1,4 @@
-"""Settings as text, the checks of what a setting must be, and what an unknown name is told."""
+"""Settings as text, checks of values, and the error for an unknown name."""
 
 import math
 
@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microbp.core.checks import floating, real, rising, two, whole_number
+import microbp as bp
+from microbp.core.checks import file_path, floating, increasing, new_file, real, string, two, whole_number
 from microbp.core.specs import unknown
 from microbp.core.text import call, number, read_call, read_number
 
 
 @given(st.floats(allow_nan=False))
-def test_numbers_read_back(value):
+def test_number_and_read_number_are_inverse(value):
     assert read_number(number(value)) == value
     assert set(number(value)) <= set("0123456789abcdefinpx.+-")
 
@@ -21,7 +22,7 @@ def test_numbers_read_back(value):
 @given(
     st.from_regex(r"\w+", fullmatch=True), st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), st.sampled_from(["1", "f(a=1,b=2)"]))
 )
-def test_calls_read_back(name, settings):
+def test_call_and_read_call_are_inverse(name, settings):
     assert read_call(call(name, settings)) == (name, settings)
 
 
@@ -32,7 +33,6 @@ def test_calls_read_back(name, settings):
         (" relu ( ) ", "relu", {}),
         ("f(a = 1, b=2,)", "f", {"a": "1", "b": "2"}),
         ("f(a=g(b=1,c=2),d=h(e=3))", "f", {"a": "g(b=1,c=2)", "d": "h(e=3)"}),
-        ("f(a=1", "f(a=1", {}),
         ("two words", "two words", {}),
     ],
 )
@@ -50,7 +50,14 @@ def test_a_setting_has_a_name(text):
     ("name", "valid", "hint"),
     [
         ("Relu", ["elu", "relu", "selu"], "relu"),
+        ("swish", ["sigmoid", "silu"], "silu"),  # names of other libraries
+        ("Linear", ["relu", "identity"], "identity"),
+        ("Linear", ["dense", "relu"], "dense"),
+        ("xavier", ["he_normal", "glorot_uniform"], "glorot_uniform"),
+        ("categorical_crossentropy", ["bce", "cross_entropy"], "cross_entropy"),
+        ("swish", ["relu", "tanh"], None),
         ("ADAM", ["adamw", "adam"], "adam"),
+        ("adma", ["adamax", "adam", "nadam"], "adam"),
         ("cross", ["mse", "cross_entropy"], "cross_entropy"),
         ("Leaky", ["relu", "leaky_relu"], "leaky_relu"),
         ("LeakyReLU", ["relu", "leaky_relu"], "leaky_relu"),
@@ -63,7 +70,7 @@ def test_a_setting_has_a_name(text):
         (5, ["relu"], None),
     ],
 )
-def test_an_unknown_name_gets_the_nearest(name, valid, hint):
+def test_the_error_suggests_the_nearest_name(name, valid, hint):
     text = str(unknown("thing", name, valid))
     assert text.startswith(f"unknown thing {name!r}; did you mean {hint!r}? valid: " if hint else f"unknown thing {name!r}; valid: ")
     assert text.endswith(", ".join(valid) or "none")
@@ -86,13 +93,21 @@ def test_whole_numbers(value):
         (lambda: whole_number(-1, "seed", least=0, bits=64), ValueError, "seed must be at least 0"),
         (lambda: whole_number(2**64, "seed", least=0, bits=64), ValueError, r"seed must be below 2\*\*64"),
         (lambda: floating("n", "much"), TypeError, "n must be a number, not 'much'"),
-        (lambda: real("(0,1]")("n", 0), ValueError, r"n=0 is outside \(0,1\]"),
-        (lambda: real("[0,1)")("n", 1), ValueError, r"n=1 is outside \[0,1\)"),
-        (lambda: real("[-inf,inf]")("n", math.nan), ValueError, "n=nan is outside"),
-        (lambda: rising("n", (2, 2)), ValueError, "n must be whole numbers that rise"),
+        (lambda: real("(0,1]")("n", 0), ValueError, r"n must be in \(0,1\], not 0"),
+        (lambda: real("[0,1)")("n", 1), ValueError, r"n must be in \[0,1\), not 1"),
+        (lambda: real("[-inf,inf]")("n", math.nan), ValueError, "n must be in .*, not nan"),
+        (lambda: increasing("n", (2, 2)), ValueError, "n must be increasing whole numbers"),
         (lambda: two((1, 2))("n", (1, 2, 3)), ValueError, r"n must be two numbers, for example \(1, 2\)"),
         (lambda: two((1, 2))("n", 1.0), ValueError, "n must be two numbers"),
         (lambda: read_number("x"), ValueError, "'x' is not a number"),
+        (lambda: read_call("f(a=1"), ValueError, r"'f\(a=1' must end with '\)'"),
+        (lambda: string("n", 1), TypeError, "n must be a string, not 1"),
+        (lambda: file_path(3), TypeError, r"path must be a str or os\.PathLike, not int"),
+        (lambda: new_file("/nowhere/x"), FileNotFoundError, "cannot write /nowhere/x: there is no folder /nowhere"),
+        (lambda: real("(0,1]")("n", np.ones((2, 3))), TypeError, r"n must be a number, not an array of shape \(2, 3\)"),
+        (lambda: string("n", bp.Adam), TypeError, r"n must be a string, not the class Adam \(add parentheses: bp\.Adam\(\.\.\.\)\)"),
+        (lambda: string("n", range), TypeError, "n must be a string, not the class range$"),
+        (lambda: string("n", ["a" * 300]), TypeError, r"n must be a string, not \['a{198}\.\.\.$"),
     ],
 )
 def test_wrong_values_are_refused(check, error, words):

@@ -1,4 +1,4 @@
-"""Several threads, and signals: eight threads on one net or on eight, a busy trainer, and Ctrl-C."""
+"""Python threads and signals: eight threads on one net or on eight nets, a busy trainer, and Ctrl-C."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ THREADS = 8
 
 
 def in_threads(work):
-    """work(0) to work(7), each in a thread of its own, started together."""
+    """The results of work(0) to work(7), each in its own thread, started at the same time."""
     together = threading.Barrier(THREADS)
 
     def run(i):
@@ -28,7 +28,7 @@ def in_threads(work):
 
 
 @pytest.mark.parametrize("shape", ["chain", "heads", "shared"])
-def test_threads_predict_on_one_net_as_one_does(dtype, shape):
+def test_threads_on_one_net_predict_the_same_as_one_thread(dtype, shape):
     net = graphs.network(shape, dtype=dtype)
     xs = [graphs.rows_of(net, 200 + 40 * i, seed=i) for i in range(THREADS)]
     serial = [net.predict(x) for x in xs]
@@ -38,8 +38,8 @@ def test_threads_predict_on_one_net_as_one_does(dtype, shape):
                 np.testing.assert_array_equal(a, b)
 
 
-def test_threads_predict_large_batches_on_one_net_as_one_does(dtype):
-    net = bp.mlp([64, 256, 8], dtype=dtype, seed=0)  # large enough that the GIL is dropped
+def test_threads_on_one_net_predict_the_same_for_large_batches(dtype):
+    net = bp.mlp([64, 256, 8], dtype=dtype, seed=0)  # large enough that predict releases the GIL
     xs = [graphs.rows_of(net, 300, seed=i) for i in range(THREADS)]
     serial = [net.predict(x) for x in xs]
     for got, expected in zip(in_threads(lambda i: net.predict(xs[i])), serial, strict=True):
@@ -54,18 +54,18 @@ def trained(i):
     return net.params.copy()
 
 
-def test_threads_train_their_own_nets_as_one_does():
+def test_threads_with_their_own_nets_train_the_same_as_one_thread():
     serial = [trained(i) for i in range(THREADS)]
     for got, expected in zip(in_threads(trained), serial, strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_a_busy_trainer_is_refused_and_the_first_call_ends_well():
+def test_a_call_of_a_busy_trainer_is_refused_and_the_first_call_succeeds():
     def trainer():
         return bp.Trainer(bp.mlp([256, 512, 256], dtype="float64", seed=0), "mse")
 
     t, alone = trainer(), trainer()
-    x = graphs.rows_of(t.net, 3000)  # a third of a second, without the GIL
+    x = graphs.rows_of(t.net, 3000)  # a step takes a third of a second and releases the GIL
     losses, refusals, started = [], [], threading.Event()
 
     def first():
@@ -93,25 +93,26 @@ import os, signal, sys, threading, time
 import numpy as np
 import microbp as bp
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may have it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent process may ignore it
 t = bp.Trainer(bp.mlp([64, 256, 8], seed=0), "mse")
 x = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
 y = x[:, :8].copy()
-start = time.perf_counter()
+start = time.process_time()
 t.step(x[:32], y[:32])
-one_step = time.perf_counter() - start
-sent = []
+one_step = time.process_time() - start
+sent, trains = [], threading.Event()
 
 def interrupt():
-    time.sleep(1)
-    sent.append(time.perf_counter())
+    trains.wait()
+    time.sleep(0.05)
+    sent.append(time.process_time())
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt).start()
 try:
-    t.fit(x, y, epochs=100_000, batch_size=32, progress=False)
+    t.fit(x, y, epochs=100_000, batch_size=32, callback=lambda record: trains.set())
 except KeyboardInterrupt:
-    late = time.perf_counter() - sent[0]
+    late = time.process_time() - sent[0]
 else:
     sys.exit("no KeyboardInterrupt")
 assert np.isfinite(t.net.params).all() and np.isfinite(t.net.predict(x)).all()
@@ -123,12 +124,8 @@ print(late, one_step)
 
 
 def test_ctrl_c_ends_a_fit_within_100_ms_and_a_step():
-    best = np.inf
-    for _ in range(3):  # a busy machine may wake the process late
-        run = subprocess.run([sys.executable, "-P", "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=False)
-        assert run.returncode == 0, run.stderr
-        late, one_step = map(float, run.stdout.split())
-        best = min(best, late - one_step)
-        if best <= 0.1:
-            break
-    assert best <= 0.1
+    """100 ms of processor time, because other programs may keep the process waiting."""
+    run = subprocess.run([sys.executable, "-P", "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    late, one_step = map(float, run.stdout.split())
+    assert late - one_step <= 0.1

@@ -1,4 +1,4 @@
-"""Class weights: row weights by class, as scikit-learn's "balanced" has them; for both backends."""
+"""Class weights: row weights by class, with scikit-learn's "balanced"; for both backends."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def make(backend, loss):
 
 @pytest.mark.parametrize("loss", TABLE)
 @pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_they_multiply_the_weights_of_rows(backend, loss, weight):
+def test_class_weights_multiply_row_weights(backend, loss, weight):
     _, y, by_label, by_class, rows = TABLE[loss]
     product = rows if weight is None else rows * weight
     for given in (by_label, by_class):
@@ -44,7 +44,7 @@ def test_they_multiply_the_weights_of_rows(backend, loss, weight):
 
 
 @pytest.mark.parametrize("loss", TABLE)
-def test_balanced_is_scikit_learns(loss):
+def test_balanced_weights_equal_scikit_learn(loss):
     utils = pytest.importorskip("sklearn.utils.class_weight", reason="scikit-learn is not installed")
     y = np.asarray(TABLE[loss][1]).reshape(-1)
     classes = classes_of(make("compiled", loss).losses, (TABLE[loss][0],))
@@ -52,7 +52,7 @@ def test_balanced_is_scikit_learns(loss):
     np.testing.assert_allclose(rows.weight, utils.compute_sample_weight("balanced", y), rtol=1e-15)
 
 
-def test_balanced_counts_the_rows_that_train_and_validation_goes_without(backend):
+def test_balanced_counts_training_rows_and_does_not_weight_validation(backend):
     held_out, weight = np.arange(60) % 5 == 0, np.where(np.arange(60) % 7 == 0, 0.0, 1.0)
     trains = ~held_out & (weight > 0)
     counts = np.bincount(LABELS[trains], minlength=4)
@@ -76,16 +76,16 @@ def test_balanced_counts_the_rows_that_train_and_validation_goes_without(backend
         ("cross_entropy", LABELS, {0: -1}, "at least 0"),
         ("cross_entropy", LABELS, {0: np.nan}, "finite"),
         ("cross_entropy", LABELS, [1, 2, 3], "classes 0, 1, 2, 3"),
-        ("cross_entropy", LABELS, {0: 0, 1: 0, 3: 0}, "no row"),
-        ("cross_entropy", np.eye(4)[LABELS], "balanced", "a label per row"),
-        ("cross_entropy", LABELS + 1, "balanced", r"row \d+: 4 is not"),
-        ("bce", np.full(60, 0.5), "balanced", "row 0: 0.5 is not one of the classes 0, 1"),
+        ("cross_entropy", LABELS, {0: 0, 1: 0, 3: 0}, "every training row a weight of 0"),
+        ("cross_entropy", np.eye(4)[LABELS], "balanced", "one label per row"),
+        ("cross_entropy", LABELS + 1, "balanced", r"row \d+ of y is 4, not"),
+        ("bce", np.full(60, 0.5), "balanced", "row 0 of y is 0.5, not one of the classes 0, 1"),
         ("hinge", SIGNS, {0: 1}, "classes -1, 1"),
-        ("mse", RNG.normal(size=(60, 2)), "balanced", "classes"),
-        (own_mse, RNG.normal(size=(60, 2)), "balanced", "classes"),
+        ("mse", RNG.normal(size=(60, 2)), "balanced", "needs one output and a classification loss"),
+        (own_mse, RNG.normal(size=(60, 2)), "balanced", "needs one output and a classification loss"),
     ],
 )
-def test_what_does_not_fit_is_refused(backend, loss, y, given, words):
+def test_invalid_class_weights_are_refused(backend, loss, y, given, words):
     t = make(backend, loss)
     before = t.net.params.copy()
     for call in (lambda: t.fit(X, y, epochs=1, class_weight=given), lambda: t.epochs(X, y, class_weight=given)):

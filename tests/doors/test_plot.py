@@ -1,10 +1,9 @@
-"""Pictures: drawn on the axes given, returned, never shown, and holding what they were given."""
+"""Plots: they draw on the given axes, return them, open no window, and show their arguments."""
 
 from __future__ import annotations
 
 import doctest
 import inspect
-import itertools
 import subprocess
 import sys
 import warnings
@@ -15,9 +14,9 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from matplotlib import font_manager, rcParams
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 import microbp as bp
 from microbp import plot
@@ -36,7 +35,7 @@ DRAWINGS = {
 }
 
 
-# ---- pictures to judge: histories, classes, numbers ----
+# ---- layout, for all kinds of histories, classes and numbers ----
 
 NOISE = 10 ** RNG.normal(0, 0.15, size=(2, 400))
 HISTORIES = {
@@ -63,7 +62,7 @@ TITLES = ["digits, 64-128-10 relu", 'we ird $x$ "name.csv, 6-64-2 relu', "a_very
 
 
 def report(monkeypatch, history, classes=None, counts=None, numbers=(None, None), title="x.csv, 2-3 relu"):
-    """The figure that save_report saves, and the texts that are drawn in it."""
+    """The figure that save_report saves. Checks the texts in it."""
     saved, texts, draw = [], [], Text.draw
     monkeypatch.setattr(plot.Figure, "savefig", lambda figure, path: saved.append(figure))
     parts = {"test": {"accuracy": 1.0, "rmse": 1.0}}
@@ -77,23 +76,26 @@ def report(monkeypatch, history, classes=None, counts=None, numbers=(None, None)
 
 
 def confusion(count, rows=50):
-    """Counts with some mistakes."""
+    """A confusion matrix with some mistakes."""
     counts = np.diag(RNG.integers(1, rows, count))
     np.add.at(counts, tuple(RNG.integers(0, count, (2, 2 * count))), 1)
     return counts
 
 
 def check_texts(figure, texts):
-    """All that is written is inside the figure, and apart."""
+    """All texts are inside the figure, and do not overlap."""
     boxes = [text.get_window_extent() for text in texts]
     for text, box in zip(texts, boxes):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, text
-    for (a, box), (b, other) in itertools.combinations(zip(texts, boxes), 2):
-        if a.get_rotation() == b.get_rotation() == 45:  # boxes that stand upright say nothing of these
+    x0, y0, x1, y1 = np.transpose([box.extents for box in boxes])
+    meet = (x0[:, None] <= x1) & (x0 <= x1[:, None]) & (y0[:, None] <= y1) & (y0 <= y1[:, None])
+    for i, j in np.argwhere(np.triu(meet, 1)):
+        a, b = texts[i], texts[j]
+        if a.get_rotation() == b.get_rotation() == 45:  # upright bounding boxes do not apply to slanted texts
             apart = abs(a.get_transform().transform(a.get_position()) - b.get_transform().transform(b.get_position())).max()
             assert apart * np.sin(np.pi / 4) > 0.9 * a.get_fontsize() * figure.dpi / 72, (a, b)
         else:
-            assert Bbox.intersection(box, other) is None, (a, b)
+            raise AssertionError((a, b))
 
 
 def covered(axes):
@@ -104,7 +106,7 @@ def covered(axes):
 
 
 @pytest.mark.parametrize("title", TITLES)
-def test_titles_lose_their_middle_and_never_the_measure(monkeypatch, title):
+def test_long_titles_are_shortened_in_the_middle_and_keep_the_metric(monkeypatch, title):
     drawn = report(monkeypatch, HISTORIES["noisy"], ["a", "b"], confusion(2), title=title).get_suptitle()
     head, _, tail = drawn.removesuffix(": test accuracy 100.00 %").partition("…")
     assert title.startswith(head) and title.endswith(tail) and len(head) > 20
@@ -118,12 +120,22 @@ def test_legends_cover_no_curve(monkeypatch, history):
         assert axes.get_ylim()[1] <= 1.01 or axes.get_ylabel() == "loss"
 
 
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=list(HISTORIES))
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_legend_on_small_axes_covers_no_curve(history, rows):
+    figure = Figure(layout="tight")
+    for axes in figure.subplots(rows, squeeze=False).flat:
+        plot.learning_curves(history, ax=axes)
+    figure.draw_without_rendering()
+    assert not any(map(covered, figure.axes))
+
+
 @pytest.mark.parametrize("name", CLASSES)
-def test_names_of_classes_are_drawn_as_they_are_and_all_differ(monkeypatch, name):
+def test_class_names_are_drawn_literally_and_all_differ(monkeypatch, name):
     classes = CLASSES[name]
     with warnings.catch_warnings(action="error"):
         *curves, axes = report(monkeypatch, HISTORIES["everywhere"], classes, confusion(len(classes))).axes
-    assert sum(map(covered, curves)) == 0  # though these names leave the curves less room
+    assert sum(map(covered, curves)) == 0  # although long names leave less space for the curves
     for axis in (axes.xaxis, axes.yaxis):
         labels = [label.get_text() for label in axis.get_ticklabels()]
         assert len(set(labels)) == len(labels) >= min(10, len(classes))
@@ -149,13 +161,13 @@ NUMBERS = RNG.normal(size=(2, 300))
     [NUMBERS, (NUMBERS[0], NUMBERS[0]), ([1.0], [2.0]), ([0, 10], [10, 0]), ([0, 0, 10, 10], [0, 10, 0, 10])],
     ids=["cloud", "right", "one", "wrong", "corners"],
 )
-def test_a_report_of_numbers_covers_nothing(monkeypatch, numbers):
+def test_the_legend_of_a_regression_covers_nothing(monkeypatch, numbers):
     axes = report(monkeypatch, HISTORIES["noisy"], numbers=numbers).axes[1]
     assert covered(axes) == 0
     assert axes.get_xlim() == axes.get_ylim()
 
 
-def test_letters_that_the_usual_font_lacks_come_from_one_that_has_them():
+def test_letters_that_the_default_font_does_not_have_come_from_another_font():
     usual, other = (font_manager.get_font(font_manager.findfont(name)).get_charmap().keys() for name in ("DejaVu Sans", "STIXGeneral"))
     name = chr(max(other - usual))
     with warnings.catch_warnings(action="error"):
@@ -165,7 +177,7 @@ def test_letters_that_the_usual_font_lacks_come_from_one_that_has_them():
     assert len(axes.get_xticklabels()[0].get_fontfamily()) > len(font_manager.FontProperties().get_family())
 
 
-def test_epochs_without_a_validation_leave_gaps():
+def test_epochs_without_validation_leave_gaps():
     nan = float("nan")
     axes = plot.learning_curves({"loss": [3.0, 2.0, 1.0], "val_loss": [nan, 1.5, 2.5], "lr": [1.0, 0.5, 0.2]})
     assert axes.lines[-1].get_xydata().tolist() == [[2, 1.5]]
@@ -175,7 +187,7 @@ def test_epochs_without_a_validation_leave_gaps():
 
 
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=list(DRAWINGS))
-def test_axes_are_those_given_or_new_ones(draw):
+def test_axes_are_given_or_new(draw):
     given = Figure().subplots()
     assert draw(given) is given
     assert draw(None) is not given
@@ -183,53 +195,71 @@ def test_axes_are_those_given_or_new_ones(draw):
     given.figure.canvas.draw()
 
 
-def test_curves_hold_the_history_and_its_best_epoch():
+def test_curves_show_the_history_and_its_best_epoch():
     training, validation, best = plot.learning_curves(HISTORY).lines
     assert training.get_ydata().tolist() == HISTORY["loss"]
     assert validation.get_ydata().tolist() == HISTORY["val_loss"]
     assert best.get_xydata().tolist() == [[2, 0.4]]
 
 
-def test_a_confusion_matrix_counts_and_colours_by_shares():
+def test_a_confusion_matrix_shows_counts_and_colours_fractions():
     axes = plot.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
     assert [(text.get_position(), text.get_text()) for text in axes.texts] == [((0, 0), "3"), ((1, 0), "1")]
     np.testing.assert_array_equal(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
 
 
-def test_points_and_the_line_of_right_predictions():
+def test_counts_are_legible_on_every_blue():
+    for share in range(0, 51, 5):
+        axes = plot.confusion_matrix([[share, 100 - share], [0, 100]], ["a", "b"])
+        for text in axes.texts:
+            j, i = text.get_position()
+            image = axes.images[0]
+            cell, letters = (luminance(to_rgb(colour)) for colour in (image.to_rgba(image.get_array())[i, j, :3], text.get_color()))
+            assert (max(cell, letters) + 0.05) / (min(cell, letters) + 0.05) > 3.5  # WCAG asks for 3 or more for large text
+
+
+def luminance(colour):
+    """The relative luminance of a colour (WCAG)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_points_and_the_line_of_perfect_predictions():
     points, line = plot.predicted_against_true([1.0, 3.0], [2.0, 5.0]).lines
     assert points.get_xydata().tolist() == [[1, 2], [3, 5]]
     assert line.get_xydata().tolist() == [[1, 1], [5, 5]]
 
 
-def test_a_history_may_be_arrays_and_a_curve_of_no_rows_needs_no_legend():
+def test_a_history_may_contain_arrays_and_the_curve_of_lr_has_no_legend():
     with warnings.catch_warnings(action="error"):
         axes = plot.learning_curves({"loss": np.ones(3), "lr": np.array([0.1, 0.2, 0.3])}, "lr")
     assert axes.lines[0].get_ydata().tolist() == [0.1, 0.2, 0.3]
     assert axes.get_legend() is None
 
 
-def test_matplotlib_stays_as_it_was():
+def test_matplotlib_settings_do_not_change():
     before = dict(rcParams)
     for draw in DRAWINGS.values():
         draw(None).figure.draw_without_rendering()
     assert dict(rcParams) == before
 
 
-def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="no epoch: draw it after fit"):
+def test_invalid_arguments_are_refused():
+    with pytest.raises(ValueError, match="the history is empty; call fit first"):
         plot.learning_curves({})
     with pytest.raises(ValueError, match="unknown entry of the history 'acuracy'; did you mean 'accuracy'"):
         plot.learning_curves(HISTORY, "acuracy")
-    with pytest.raises(ValueError, match="no classes"):
+    with pytest.raises(ValueError, match="classes is empty"):
         plot.confusion_matrix(np.ones((0, 0)), [])
-    with pytest.raises(ValueError, match=r"\(2, 3\); 2 classes"):
+    with pytest.raises(ValueError, match=r"\(2, 3\); with 2 classes"):
         plot.confusion_matrix(np.ones((2, 3)), ["a", "b"])
-    with pytest.raises(ValueError, match="2 true and 3 predicted"):
+    with pytest.raises(ValueError, match=r"confusion_matrix\(sklearn\.metrics\.confusion_matrix\(y, p\.argmax\(axis=1\)\), names\)"):
+        plot.confusion_matrix([0, 1, 1], np.ones((3, 2)))
+    with pytest.raises(ValueError, match="true has length 2 and predicted 3"):
         plot.predicted_against_true([1, 2], [1, 2, 3])
 
 
-# ---- methods that lead here ----
+# ---- methods that call functions of plot.py ----
 
 
 def test_a_range_test_plots_itself():
@@ -240,7 +270,7 @@ def test_a_range_test_plots_itself():
     assert [line.get_label() for line in result.plot().lines] == [line.get_label() for line in plot.lr_find(result).lines]
 
 
-def test_methods_that_lead_to_doors_import_them_when_they_are_called():
+def test_methods_import_plot_on_call():
     assert str(inspect.signature(bp.RangeTest.plot)) == "(self, ax: 'Axes | None' = None) -> 'Axes'"
     assert "matplotlib" in inspect.getdoc(bp.RangeTest.plot)
     script = "import sys, microbp; microbp.RangeTest.plot; print('microbp.plot' in sys.modules, 'matplotlib' in sys.modules)"
@@ -251,7 +281,7 @@ def test_methods_that_lead_to_doors_import_them_when_they_are_called():
 @pytest.mark.parametrize(
     "function", [plot.learning_curves, plot.confusion_matrix, plot.predicted_against_true, plot.lr_find, bp.RangeTest.plot]
 )
-def test_examples_do_what_they_say(function):
+def test_examples_run(function):
     (test,) = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={"bp": bp, "np": np})
     assert test.examples
     assert doctest.DocTestRunner().run(test).failed == 0

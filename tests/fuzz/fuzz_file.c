@@ -1,5 +1,5 @@
-/* Any bytes give a net or an error. The target reads a file, with its extras too. A net that is read trains a step, and
- * is written and read again the same. Memory stays within the promise of mbp_net_read.
+/* Any bytes give a net or an error. The target reads a file, also with its extras. A net that is read trains one step,
+ * and is written and read again with the same result. Memory stays within the limit that microbp.h documents.
  *
  * With libFuzzer (tests/fuzz/run) this file is the target. With DRIVER it is a program for the tests:
  *     fuzz_file                  runs the seeds, then mutations of them, the same each time
@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
-/* ---- mutations that keep the frame whole, or else every file would end at its checksum ---- */
+/* ---- mutations that keep length and checksum correct: otherwise every file would be refused for its checksum ---- */
 
 static uint64_t state;
 
@@ -94,7 +94,7 @@ static size_t change_number(char *text, size_t size, size_t room) {
     return size - (end - at) + length;
 }
 
-/* Copies a piece of the text over or between another place of it. */
+/* Copies a piece of the text to another place, over the old text or inserted. */
 static size_t copy_piece(char *text, size_t size, size_t room) {
     char piece[256];
     const size_t from = below(size), length = below(size - from < sizeof piece ? size - from : sizeof piece) + 1,
@@ -109,7 +109,7 @@ static size_t copy_piece(char *text, size_t size, size_t room) {
     return size + length;
 }
 
-/* Mutates the header or the data and makes length and checksum right again; one time in 16 it leaves them wrong. */
+/* Mutates the header or the data and corrects length and checksum; one time in 16 it leaves them wrong. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned int random) {
     uint64_t header = 0;
     state = random;
@@ -140,7 +140,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned
 #ifdef DRIVER
 enum { MUTATIONS = 20000, ROOM = 1 << 16 };
 
-/* A small stand-in for libFuzzer's. */
+/* A small replacement for libFuzzer's function. */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room) {
     if (!size)
         return 0;

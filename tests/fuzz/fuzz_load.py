@@ -1,6 +1,6 @@
-"""Any bytes give a network, a trainer, or a ValueError: Python's side of the reading of files, for atheris (tests/fuzz/run 600 s python).
+"""Fuzzes the file readers in Python with atheris: any bytes give a network, a trainer or a ValueError. tests/fuzz/run 600 s python
 
-Without atheris, `python fuzz_load.py FILE...` runs files.
+`python fuzz_load.py FILE...` tests files and does not need atheris.
 """
 
 import sys
@@ -22,7 +22,7 @@ KEY = b'"microbp.crc32c":"'
 
 
 def fixed(data: bytes) -> bytes:
-    """The bytes with length and checksum made right, or else every file would end there."""
+    """The bytes with the correct length and checksum, because a reader refuses all other files at once."""
     end = max(data.rfind(b"]}}"), data.rfind(b'"}}')) + 3
     if end > 8:
         end += len(data[end:]) - len(data[end:].lstrip(b" "))
@@ -34,7 +34,7 @@ def fixed(data: bytes) -> bytes:
 
 
 def read_again(load, backend: str) -> bytes | None:
-    """What the file is saved as again, by a backend; None if it is refused."""
+    """Loads and saves the file with a backend; returns the saved bytes, None if it is refused."""
     try:
         found = load(PATH, backend=backend)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Writes the files of this version, which every later one must load: python tests/goldens/make.py
+"""Writes the files of this version, which every later version must load: python tests/goldens/make.py
 
-They go to a folder named by the version, with what they must predict in expected.json. Once a version is released its folder stays as it
-is; until then, run this again whenever the format or a default changes, and look at what has changed.
+They are in a folder with the version's name; expected.json has the expected predictions. The folder of a released version must not change.
+Until the release, run this again when the format or a default changes, and check the difference.
 """
 
 import json
@@ -20,13 +20,13 @@ ROWS = 3
 
 
 def rows_for(net):
-    """Inputs that need no random numbers."""
+    """Inputs without random numbers."""
     rows = [np.sin(np.arange(1, ROWS * entry.width + 1)).reshape(ROWS, -1) for entry in net.inputs]
     return rows[0] if len(rows) == 1 else rows
 
 
 def predictions(net):
-    """What the net says of them, after its output activations, as lists of hexadecimal numbers."""
+    """The net's predictions for these inputs, after its output activations, as lists of hexadecimal numbers."""
     outputs = net.predict(rows_for(net))
     return [[value.hex() for value in out.ravel().tolist()] for out in (outputs if isinstance(outputs, list) else [outputs])]
 
@@ -41,7 +41,7 @@ def networks():
 
 
 def trained(path):
-    """A trainer as its file has it in the middle of a fit: with a schedule, an average, and the best epoch so far."""
+    """A trainer saved in the middle of a fit and loaded again: with a schedule, an average, and the best epoch so far."""
     net, labels = bp.mlp([3, 4, 2], seed=11), np.arange(ROWS) % 2
     t = bp.Trainer(net, "cross_entropy", bp.Adam(0.01), seed=12, clip_norm=10, average=bp.EMA(0.9))
     t.fit(

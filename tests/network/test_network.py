@@ -1,4 +1,4 @@
-"""Networks: graph to parameters to predictions, for both backends."""
+"""Networks: from graphs to parameters to predictions, for both backends."""
 
 import copy
 import pickle
@@ -52,7 +52,7 @@ def test_notes(backend, tmp_path):
     net.notes = {}
     assert net.notes == diamond(backend).notes == {}
     net._core.notes = "[1]"
-    with pytest.raises(ValueError, match="no JSON object"):
+    with pytest.raises(ValueError, match="not a JSON object"):
         _ = net.notes
 
 
@@ -71,18 +71,30 @@ def test_a_layer_called_twice_shares_its_weights(backend):
 def test_a_node_may_be_an_operand_twice(backend):
     x = bp.Input(2)
     net = bp.Network(x, [x + x, x * x, bp.concat([x, x])], backend=backend)
-    total, square, beside = net.predict([[2.0, 3.0]])
-    assert (total.tolist(), square.tolist(), beside.tolist()) == ([[4, 6]], [[4, 9]], [[2, 3, 2, 3]])
+    total, square, joined = net.predict([[2.0, 3.0]])
+    assert (total.tolist(), square.tolist(), joined.tolist()) == ([[4, 6]], [[4, 9]], [[2, 3, 2, 3]])
 
 
-def test_inputs_come_in_the_order_they_are_listed_in(backend):
+def test_concat_takes_a_list_or_nodes(backend):
+    x, z = bp.Input(1), bp.Input(2)
+    net = bp.Network([x, z], [bp.concat([x, z]), bp.concat(x, z), bp.concat((x,))], backend=backend)
+    assert [out.tolist() for out in net.predict([[[1.0]], [[2.0, 3.0]]])] == [[[1, 2, 3]], [[1, 2, 3]], [[1]]]
+    for wrong in ([], 3, None):
+        with pytest.raises(TypeError, match=r"concat needs a list of nodes, such as \[a, b\], not"):
+            bp.concat(wrong)
+    for wrong in ([x, 3], ["x"]):
+        with pytest.raises(TypeError, match="concat needs a node such as bp.Input.64., not"):
+            bp.concat(wrong)
+
+
+def test_inputs_have_the_order_in_which_they_are_listed(backend):
     x, z = bp.Input(1), bp.Input(2)
     net = bp.Network([z, x], bp.concat([x, z]), backend=backend)
     assert net.predict([np.array([[1.0, 2.0]]), np.array([[3.0]])]).tolist() == [[3, 1, 2]]
     assert [entry.width for entry in net.inputs] == [2, 1]
 
 
-def test_leading_axes_are_carried_over(backend, rows):
+def test_leading_axes_are_kept(backend, rows):
     net = diamond(backend)
     flat = net.predict(np.tile(rows, (6, 1)))
     np.testing.assert_array_equal(net.predict(np.tile(rows, (2, 3, 1, 1))), flat.reshape(2, 3, 7, 2))
@@ -106,7 +118,25 @@ def test_out_receives_the_outputs_or_is_refused(backend, rows):
         square.predict(rows, out=rows)
 
 
-def test_at_gives_the_values_of_a_layer(backend, rows):
+def test_several_inputs_and_outputs_need_lists(backend):
+    x, z = bp.Input(2), bp.Input(2)
+    net = bp.Network([x, z], [x + z, x * z], dtype="float64", backend=backend)
+    rows, out = np.ones((3, 2)), [np.empty((3, 2)), np.empty((3, 2))]
+    net.predict([rows, rows], out=out)
+    np.testing.assert_array_equal(out, [2 * rows, rows])
+    for xs, outs, error, words in (
+        (rows, None, TypeError, "X must be a list of 2 arrays, one per input, not ndarray"),
+        ([rows], None, ValueError, "X must be a list of 2 arrays, one per input, but its length is 1"),
+        ([rows, rows[:2]], None, ValueError, r"X\[0\] and X\[1\] must have equal shapes except for the last axis, not \(3, 2\) and"),
+        ([rows, rows], 3, TypeError, "out must be a list of 2 arrays, one per output, not int"),
+        ([rows, rows], out[:1], ValueError, "out must be a list of 2 arrays, one per output, but its length is 1"),
+        ([rows, rows], [out[0], 3], TypeError, r"out\[1\] must be an ndarray, not int"),
+    ):
+        with pytest.raises(error, match=words):
+            net.predict(xs, out=outs)
+
+
+def test_at_returns_the_values_of_a_layer(backend, rows):
     net = diamond(backend)
     p = net.tensors
     np.testing.assert_allclose(net.predict(rows, at="dense_0"), relu(rows @ p["dense_0.weight"].T + p["dense_0.bias"]), rtol=1e-12)
@@ -125,7 +155,7 @@ def test_params_and_tensors_are_views(backend):
     assert net.params is net.params
 
 
-def test_equal_seeds_draw_equal_parameters(backend):
+def test_equal_seeds_give_equal_parameters(backend):
     net = diamond(backend, seed=1)
     again = diamond(backend, seed=1)
     np.testing.assert_array_equal(net.params, again.params)
@@ -136,7 +166,7 @@ def test_equal_seeds_draw_equal_parameters(backend):
     np.testing.assert_array_equal(drawn.params, bp.mlp([4, 2], seed=drawn.seed, backend=backend).params)
 
 
-def test_an_array_is_the_initial_weight_and_comes_back_with_init(backend):
+def test_an_array_is_the_initial_weight_and_init_restores_it(backend):
     weight = np.arange(6.0).reshape(2, 3)
     x = bp.Input(3)
     y = bp.Dense(2, init=weight)(x)
@@ -159,7 +189,7 @@ def test_copies_are_equal_and_independent(backend, rows, tmp_path):
         assert not np.shares_memory(other.params, net.params)
 
 
-def test_freeze_shows_in_layers(backend):
+def test_layers_show_what_is_frozen(backend):
     net = diamond(backend)
     net.freeze("last")
     assert [layer.frozen for layer in net.layers] == [False, False, True]
@@ -172,7 +202,7 @@ def test_freeze_shows_in_layers(backend):
         net.freeze("lost")
 
 
-def test_print_names_layers_widths_and_parameters(backend):
+def test_print_shows_layers_widths_and_parameters(backend):
     net = diamond(backend)
     net.freeze("dense_0")
     text = str(net)
@@ -183,17 +213,17 @@ def test_print_names_layers_widths_and_parameters(backend):
     assert str(net).endswith("  output (softmax)")
 
 
-def test_an_output_activation_is_chosen_changed_and_taken_back(backend, rows, tmp_path):
+def test_an_output_activation_can_be_set_changed_and_removed(backend, rows, tmp_path):
     net = diamond(backend)
     raw = net.predict(rows)
     softmax = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
     expected = {"softmax": softmax, "exp": np.exp(raw), "sigmoid": 1 / (1 + np.exp(-raw)), "identity": raw, None: raw}
-    for activation, meaning in expected.items():
+    for activation, predictions in expected.items():
         net.set_output(0, activation=activation)
         net.save(tmp_path / "net")
         for one in (net, net.copy(), pickle.loads(pickle.dumps(net)), bp.load(tmp_path / "net", backend=backend)):
             assert [output.activation for output in one.outputs] == [activation]
-            np.testing.assert_allclose(one.predict(rows), meaning, rtol=1e-13)
+            np.testing.assert_allclose(one.predict(rows), predictions, rtol=1e-13)
             np.testing.assert_array_equal(one.predict(rows, raw=True), raw)
 
 
@@ -212,7 +242,7 @@ def test_a_refused_output_activation_changes_nothing(backend):
 
 
 def test_raw_outputs_are_taken_before_activations(backend, rows):
-    """One output is what another is computed from, and both have an activation."""
+    """One output is an operand of another, and both have an activation."""
     x = bp.Input(4)
     below = bp.Dense(3, "tanh")(x)
     net = bp.Network(x, [below, bp.Dense(2)(below), bp.Activation("identity")(below)], dtype="float64", seed=1, backend=backend)
@@ -227,7 +257,7 @@ def test_raw_outputs_are_taken_before_activations(backend, rows):
         np.testing.assert_array_equal(net.predict(rows, raw=at_raw, at=net.outputs[0].node), raw[0])
 
 
-def test_a_spec_writes_numbers_exactly(backend):
+def test_parameters_of_an_activation_are_exact(backend):
     x = bp.Input(1)
     for slope in (0.2, 1 / 3, 1e-300, 2):
         net = bp.Network(x, bp.Activation("leaky_relu", slope=slope)(x), dtype="float64", backend=backend)
@@ -266,11 +296,11 @@ def wrong_array():
         (unused, "not connected"),
         (unlisted, "not listed"),
         (same_name, "two different layers"),
-        (two_widths, "2 columns, then on 3"),
-        (wrong_array, r"\(3, 5\).*2 columns"),
+        (two_widths, "'dense_0' is first used on a node of width 2, then on one of width 3"),
+        (wrong_array, r"layer 'dense_0': init must have shape \(3, 2\), not \(3, 5\)"),
     ],
 )
-def test_a_graph_that_makes_no_network_is_refused(backend, graph, words):
+def test_an_invalid_graph_is_refused(backend, graph, words):
     inputs, outputs = graph()
     with pytest.raises(ValueError, match=words):
         bp.Network(inputs, outputs, backend=backend)
@@ -294,11 +324,37 @@ def test_a_graph_that_makes_no_network_is_refused(backend, graph, words):
         (lambda: bp.mlp([3, 1], backend="gpu"), "reference"),
     ],
 )
-def test_wrong_settings_are_refused_where_they_are_written(make, words):
+def test_wrong_values_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_mlp_refuses_an_activation_that_no_layer_would_use():
-    with pytest.raises(ValueError, match="softmax is not an activation"):
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: bp.mlp(3), r"mlp: widths must be a list such as \[64, 128, 10\], not 3"),
+        (lambda: bp.mlp("4-8-2"), r"mlp: widths must be a list such as \[64, 128, 10\], not '4-8-2'"),
+        (lambda: bp.mlp([4, 8.5, 2]), r"mlp: widths\[1\] must be a whole number, not 8\.5"),
+        (lambda: bp.mlp([4, 2], bp.Activation), r"not the class Activation \(add parentheses: bp\.Activation"),
+        (lambda: bp.Dense(3, activation=3), "^activation must be a name or a bp.Activation, not 3"),
+        (lambda: bp.Activation(3), "^activation must be a name or a bp.Activation, not 3"),
+        (lambda: bp.Init(3), "^initializer must be a name or a bp.Init, not 3"),
+        (lambda: bp.Dense(3)(np.ones(3)), r"^Dense needs a node such as bp.Input\(64\), not ndarray"),
+        (lambda: bp.add(bp.Input(1), 3), r"^add needs a node such as bp.Input\(64\), not int"),
+        (lambda: bp.Network(bp.Input(2), "y"), "^Network: outputs must be a node or a list of nodes, not 'y'"),
+        (lambda: bp.Network(bp.Input(2), ["y"]), r"^Network: outputs\[0\] is 'y', not a node"),
+        (lambda: bp.Network("x", bp.Input(2)), "^Network: inputs must be a node or a list of nodes, not 'x'"),
+        (lambda: bp.Network(["x"], bp.Input(2)), r"^Network: inputs\[0\] is 'x', not a bp.Input"),
+        (lambda: bp.mlp([2, 1]).save(3), r"^path must be a str or os\.PathLike, not int"),
+        (lambda: bp.mlp([2, 1]).load_tensors(3), r"^path must be a str or os\.PathLike, not int"),
+        (lambda: bp.load(None), r"^path must be a str or os\.PathLike, not NoneType"),
+    ],
+)
+def test_values_of_wrong_types_are_refused(make, words):
+    with pytest.raises(TypeError, match=words):
+        make()
+
+
+def test_mlp_checks_an_activation_that_no_layer_uses():
+    with pytest.raises(ValueError, match="softmax is not a layer activation"):
         bp.mlp([4, 3], activation="softmax")

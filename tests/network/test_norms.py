@@ -1,6 +1,5 @@
-"""batch_norm and layer_norm: PyTorch's numbers, running statistics, modes, sharing, freezing, files and refusals."""
+"""batch_norm and layer_norm: compared with PyTorch; running statistics, modes, sharing, freezing, files and errors."""
 
-import importlib.util
 from collections import OrderedDict
 
 import cases
@@ -12,7 +11,6 @@ import microbp as bp
 
 NORMS = {"batch": bp.BatchNorm, "layer": bp.LayerNorm}
 each_norm = pytest.mark.parametrize("kind", NORMS)
-needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 RUNNING = ("running_mean", "running_var")
 
 
@@ -22,7 +20,7 @@ def net_of(layer, width=6, **options):
 
 
 def random_net(kind, backend="compiled", **options):
-    """dense, norm, relu, dense, with parameters that are not where they began."""
+    """dense, norm, relu, dense, with parameters that differ from the initial ones."""
     x = bp.Input(5)
     h = bp.Activation("relu")(NORMS[kind](name="norm", **options)(bp.Dense(8, name="a")(x)))
     net = bp.Network(x, bp.Dense(3, name="b")(h), dtype="float64", seed=1, backend=backend)
@@ -35,7 +33,7 @@ def batch(rows=12, seed=0):
     return random.normal(1, 2, (rows, 5)), random.normal(size=(rows, 3))
 
 
-# ---- PyTorch's numbers ----
+# ---- compared with PyTorch ----
 
 
 def torch_twin(net, kind, **options):
@@ -49,7 +47,7 @@ def torch_twin(net, kind, **options):
     return twin
 
 
-def test_norms_have_a_learning_rate_of_their_own(backend):
+def test_norms_have_their_own_learning_rate(backend):
     x = bp.Input(3)
     h = bp.LayerNorm(lr=0.5)(bp.BatchNorm()(bp.Dense(4, "tanh")(x)))
     net = bp.Network(x, bp.Dense(2)(h), dtype="float64", seed=0, backend=backend)
@@ -61,13 +59,13 @@ def test_norms_have_a_learning_rate_of_their_own(backend):
         net.set_layer("batch_norm_0", l2=1.0)
     with pytest.raises(ValueError, match="lr"):
         net.set_layer("batch_norm_0", lr=-1.0)
-    net._core.set_layer(None, "momentum", 0.5)  # dense layers have none
+    net._core.set_layer(None, "momentum", 0.5)  # dense layers have no momentum
     assert [layer.momentum for layer in net.layers] == [None, 0.5, None, None]
     before = net.text()
     for layer, name, words in (
-        (None, "l3", 'no layer has a setting "l3"; dense layers have: lr=1'),
-        ("batch_norm_0", "l2", 'layer batch_norm_0 has no setting "l2"; it has: lr=1'),
-        (None, "momentum", r"momentum=2 is not in \[0,1\]"),
+        (None, "l3", 'no layer has a setting "l3"; valid: lr=1'),
+        ("batch_norm_0", "l2", 'layer batch_norm_0 has no setting "l2"; valid: lr=1'),
+        (None, "momentum", r"momentum must be in \[0,1\], not 2"),
     ):
         with pytest.raises(ValueError, match=words):
             net._core.set_layer(layer, name, 2.0)
@@ -81,12 +79,11 @@ def test_norms_have_a_learning_rate_of_their_own(backend):
     assert (trainer.grads[moved] != 0).any()
 
 
-@needs_torch
+@pytest.mark.peers
 @each_norm
 @pytest.mark.parametrize("options", [{}, {"eps": 0.1}, {"momentum": 0.7, "eps": 1e-3}])
-def test_training_is_torchs(backend, kind, options):
-    import torch
-
+def test_training_equals_pytorch(backend, kind, options):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     if kind == "layer":
         options = {key: value for key, value in options.items() if key == "eps"}
     net = random_net(kind, backend, **options)
@@ -106,11 +103,10 @@ def test_training_is_torchs(backend, kind, options):
     np.testing.assert_allclose(net.predict(x), twin(torch.tensor(x)).detach().numpy(), rtol=1e-9)
 
 
-@needs_torch
-def test_a_sequential_takes_the_file(backend, tmp_path):
-    safetensors = pytest.importorskip("safetensors.torch")
-    import torch
-
+@pytest.mark.peers
+def test_torch_sequential_loads_the_file(backend, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
     net = random_net("batch", backend)
     net.tensors["norm.running_mean"][:] = np.arange(8)
     net.save(tmp_path / "net.safetensors")
@@ -139,14 +135,14 @@ def test_running_statistics_by_hand(backend):
     t = bp.Trainer(net, "mse", bp.SGD(lr=0.0))
     mean, var = (net.tensors[f"batch_norm_0.{name}"] for name in RUNNING)
     assert (mean[0], var[0]) == (0, 1)
-    t.step([[1], [3]], [[0], [0]], [1, 5])  # row weights do not count
+    t.step([[1], [3]], [[0], [0]], [1, 5])  # sample_weight does not change the statistics
     assert (mean[0], var[0]) == (0.5, 0.75 + 0.25 * 2)
     x = np.array([[1.0], [3.0]])
     np.testing.assert_allclose(net.predict(x), (x - 0.5) / np.sqrt(1.25 + 1e-5), rtol=1e-14)
 
 
-def test_large_means_cost_no_precision(dtype):
-    """Two passes in double: the variance of numbers far from 0 is right."""
+def test_large_means_do_not_lose_precision(dtype):
+    """The variance is computed in two passes in double, so it is right for numbers far from 0."""
     x = 10_000 + np.random.default_rng(0).normal(size=(500, 40))
     x = x.astype(dtype).astype(float)
     net = net_of(bp.BatchNorm(momentum=1.0), 40, dtype=dtype)
@@ -156,10 +152,10 @@ def test_large_means_cost_no_precision(dtype):
     np.testing.assert_allclose(rows.var(axis=1), 1, rtol=1e-5)
 
 
-# ---- when they move ----
+# ---- when running statistics change ----
 
 
-def test_only_updates_move_running_statistics(backend):
+def test_only_updates_change_running_statistics(backend):
     net = random_net("batch", backend)
     t, (x, y), before = bp.Trainer(net, "mse"), batch(), net.buffers.copy()
     t.backward(x, y)
@@ -170,7 +166,7 @@ def test_only_updates_move_running_statistics(backend):
     t.apply()
     moved = net.buffers.copy()
     assert (moved != before).all()
-    t.apply()  # no training pass since
+    t.apply()  # no forward pass in training since the last update
     np.testing.assert_array_equal(net.buffers, moved)
     t.backward(x, y)
     t.reset()
@@ -178,11 +174,11 @@ def test_only_updates_move_running_statistics(backend):
     np.testing.assert_array_equal(net.buffers, moved)
 
 
-def test_accumulated_passes_move_them_one_after_the_other(backend):
+def test_accumulated_passes_change_running_statistics_in_order(backend):
     net, twin = (net_of(bp.BatchNorm(0.3), 5, backend=backend) for _ in range(2))
     t, other = (bp.Trainer(n, "mse", bp.SGD(lr=0.0)) for n in (net, twin))
     parts = [batch(rows, rows)[0] for rows in (4, 7, 2)]
-    t.backward(*[batch(9, 9)[0]] * 2)  # not counted: the next one replaces it
+    t.backward(*[batch(9, 9)[0]] * 2)  # has no effect: the next backward without accumulate overwrites it
     for i, x in enumerate(parts):
         t.backward(x, x, accumulate=i > 0)
         other.step(x, x)
@@ -190,7 +186,7 @@ def test_accumulated_passes_move_them_one_after_the_other(backend):
     np.testing.assert_array_equal(net.buffers, twin.buffers)
 
 
-def test_a_shared_layer_moves_once_per_use_in_order(backend):
+def test_a_shared_layer_changes_running_statistics_once_per_use_in_order(backend):
     x, z = bp.Input(2), bp.Input(2)
     layer = bp.BatchNorm(0.5)
     net = bp.Network([x, z], layer(x) + layer(z), dtype="float64", seed=0, backend=backend)
@@ -200,7 +196,7 @@ def test_a_shared_layer_moves_once_per_use_in_order(backend):
     np.testing.assert_array_equal(net.tensors["batch_norm_0.running_var"], (np.array([1 + 8, 1 + 0]) / 2 + [0, 8]) / 2)
 
 
-def test_a_failed_step_moves_nothing(backend):
+def test_a_failed_step_changes_nothing(backend):
     net = random_net("batch", backend)
     t, (x, y) = bp.Trainer(net, "mse"), batch()
     t.step(x, y)
@@ -211,7 +207,7 @@ def test_a_failed_step_moves_nothing(backend):
         np.testing.assert_array_equal(a, b)
 
 
-def test_own_losses_move_them_too(backend):
+def test_custom_losses_change_running_statistics_too(backend):
     named, own = random_net("batch", backend), random_net("batch", backend)
     x, y = batch()
     for _ in range(3):
@@ -221,7 +217,7 @@ def test_own_losses_move_them_too(backend):
 
 
 @each_norm
-def test_init_and_decay(backend, kind):
+def test_init_and_weight_decay(backend, kind):
     net = random_net(kind, backend)
     t = bp.Trainer(net, "mse", bp.SGD(lr=0.0))
     for _ in range(2):
@@ -252,7 +248,7 @@ def test_a_frozen_batch_norm_normalizes_by_its_running_statistics(backend):
     for name, value in net.tensors.items():
         assert (value == before[name]).all() == name.startswith("norm.")
     assert t.check_gradients(x, y).error < 1e-6
-    t.step(x[:1], y[:1])  # one row will do
+    t.step(x[:1], y[:1])  # one row is enough
     net.unfreeze()
     t.step(x, y)
     assert all((net.tensors[f"norm.{name}"] != before[f"norm.{name}"]).all() for name in RUNNING)
@@ -279,7 +275,7 @@ def test_the_same_bits_in_threads_and_variants(dtype, kind, monkeypatch):
     assert all(result == results[0] for result in results)
 
 
-def test_layer_norm_does_not_see_the_batch(dtype):
+def test_layer_norm_is_independent_of_the_batch(dtype):
     net = net_of(bp.LayerNorm(), 37, dtype=dtype)
     x = rows_of(net, 50)
     together = net.predict(x)
@@ -287,7 +283,7 @@ def test_layer_norm_does_not_see_the_batch(dtype):
         np.testing.assert_array_equal(together[i], net.predict(x[i]))
 
 
-# ---- names, files, pictures of it ----
+# ---- names and files ----
 
 
 def test_names_and_views(backend):
@@ -303,7 +299,7 @@ def test_names_and_views(backend):
     assert sizes["batch_norm_0.weight"] == sizes["batch_norm_0.running_var"] == (6,)
     assert sum(layer.parameters for layer in net.layers) == len(net.params) and len(net.buffers) == 12
     assert np.shares_memory(net.tensors["batch_norm_0.running_mean"], net.buffers)
-    ends = [6 * 6, 6 * 6 + 3 * 18]  # all weights of dense layers, then biases and scales in layer order
+    ends = [6 * 6, 6 * 6 + 3 * 18]  # all weights of dense layers come first, then biases and scales in layer order
     parts = ["dense_0.bias", "batch_norm_0.weight", "batch_norm_0.bias", "layer_norm_0.weight", "layer_norm_0.bias", "dense_1.bias"]
     np.testing.assert_array_equal(net.params[ends[1] :], np.concatenate([net.tensors[name] for name in parts]))
     assert "batch_norm_0" in repr(net) and "shared" in repr(net)
@@ -330,7 +326,7 @@ def test_values_at_a_norm(backend, kind):
     np.testing.assert_array_equal(net.predict(x, at="norm"), net.predict(x, at=2))
 
 
-# ---- what is refused ----
+# ---- errors ----
 
 
 def test_single_rows_are_refused_before_anything_changes(backend):
@@ -357,7 +353,7 @@ def test_single_rows_are_refused_before_anything_changes(backend):
 
 
 def test_a_gradient_that_is_not_finite_is_refused(backend):
-    """Where the sum over the rows overflows, and only there."""
+    """Only the sum over the rows overflows."""
     net = net_of(bp.LayerNorm(), 3, backend=backend, dtype="float32")
     t, before = bp.Trainer(net, "mae", bp.SGD(lr=0.1), [1e39]), net.params.copy()
     with pytest.raises(FloatingPointError, match="the gradient of layer layer_norm_0"):
@@ -369,16 +365,16 @@ def test_a_gradient_that_is_not_finite_is_refused(backend):
     ("text", "words"),
     [
         ("batch_norm", ""),
-        ("batch_norm 0 momentum=2", r"momentum=2 is not in \[0,1\]"),
-        ("batch_norm 0 eps=0", r"eps=0 is not in \(0,inf\)"),
-        ("layer_norm 0 eps=-1", r"eps=-1 is not in \(0,inf\)"),
+        ("batch_norm 0 momentum=2", r"momentum must be in \[0,1\], not 2"),
+        ("batch_norm 0 eps=0", r"eps must be in \(0,inf\), not 0"),
+        ("layer_norm 0 eps=-1", r"eps must be in \(0,inf\), not -1"),
         ("layer_norm 0 momentum=0.1", "momentum"),
         ("layer_norm 0 frozen=2", "0 or 1"),
         ("layer_norm 0 layer=a.b", "layer name"),
         ("layer_norm 0 layer=d", "kind|dense"),
         ("dense 0 layer=n units=3", "dense|layer_norm"),
         ("batch_norm 0 layer=n", "kind|layer_norm"),
-        ("layer_norm 0 layer=n eps=0.1", "exists already"),
+        ("layer_norm 0 layer=n eps=0.1", "layer n already exists: remove eps="),
         ("layer_norm 1 layer=n", "3 (columns|features).* has 2"),
         ("layer_norm 0 eps=0.1 eps=0.1", "twice"),
         ("layer_norm 0 layer=x layer=y", "once|twice"),
@@ -392,15 +388,15 @@ def test_bad_statements_are_refused(backend, text, words):
 
 def test_bad_settings_are_refused():
     for make, message in (
-        (lambda: bp.BatchNorm(momentum=1.1), r"BatchNorm: momentum=1.1 is outside \[0,1\]"),
-        (lambda: bp.BatchNorm(eps=0), r"BatchNorm: eps=0 is outside \(0,inf\)"),
-        (lambda: bp.LayerNorm(eps=float("nan")), "LayerNorm: eps=nan is outside"),
+        (lambda: bp.BatchNorm(momentum=1.1), r"BatchNorm: momentum must be in \[0,1\], not 1.1"),
+        (lambda: bp.BatchNorm(eps=0), r"BatchNorm: eps must be in \(0,inf\), not 0"),
+        (lambda: bp.LayerNorm(eps=float("nan")), "LayerNorm: eps must be in .*, not nan"),
         (lambda: bp.LayerNorm(name="a.b"), "LayerNorm: name"),
     ):
         with pytest.raises(ValueError, match=message):
             make()
     layer = bp.LayerNorm(name="n")
-    with pytest.raises(ValueError, match="n: first used on 3 columns, then on 2"):
+    with pytest.raises(ValueError, match="layer 'n' is first used on a node of width 3, then on one of width 2"):
         bp.Network([x := bp.Input(3), z := bp.Input(2)], bp.concat([layer(x), layer(z)]))
-    with pytest.raises(TypeError, match="BatchNorm is applied to a node"):
+    with pytest.raises(TypeError, match="BatchNorm needs a node"):
         bp.BatchNorm()([1, 2])

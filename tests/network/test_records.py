@@ -1,4 +1,4 @@
-"""What a network says of itself: nodes, layers, inputs, outputs, and the tables that show them. Enough to write the graph again."""
+"""The records of a network (nodes, layers, inputs, outputs), which contain its whole graph; and its text and HTML tables."""
 
 import re
 from html.parser import HTMLParser
@@ -79,13 +79,13 @@ def test_the_graph_can_be_written_again(backend, make):
 
 
 @pytest.mark.parametrize("make", NETS.values(), ids=NETS)
-def test_both_backends_say_the_same(make):
+def test_both_backends_have_the_same_records(make):
     a, b = make("compiled"), make("reference")
     assert (a.nodes, a.layers, a.inputs, a.outputs) == (b.nodes, b.layers, b.inputs, b.outputs)
     assert [str(net).split("\n", 1)[1] for net in (a, b)] == [str(a).split("\n", 1)[1]] * 2
 
 
-def test_records_are_right_after_every_change(backend):
+def test_records_show_every_change(backend):
     net = bp.mlp([2, 3, 1], backend=backend)
     before = net.layers
     net.freeze("dense_0")
@@ -99,12 +99,12 @@ def test_records_are_right_after_every_change(backend):
         net.layers[0].lr = 3
 
 
-def test_the_values_of_every_node(backend):
+def test_predict_returns_the_values_of_every_node(backend):
     net = changed(all_kinds(backend))
     x = graphs.rows_of(net, 5)
     for node in net.nodes:
         assert net.predict(x, at=node.node).shape == (5, node.width)
-    for at, words in ((99, "nodes are 0 to"), (-1, "nodes are 0 to"), ("b", "unknown layer 'b'"), ("dense_1", "used at nodes")):
+    for at, words in ((99, "at must be a node number from 0 to"), (-1, "not -1"), ("b", "unknown layer 'b'"), ("dense_1", "used at nodes")):
         with pytest.raises(ValueError, match=words):
             net.predict(x, at=at)
     with pytest.raises(TypeError):
@@ -115,7 +115,7 @@ def test_the_values_of_every_node(backend):
 
 
 class Cells(HTMLParser):
-    """The cells of an HTML table, row by row; tags that are not closed in order are an error."""
+    """The cells of an HTML table, row by row. It checks that tags are closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -138,7 +138,7 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
-def test_both_tables_say_the_same(backend):
+def test_text_and_html_show_the_same(backend):
     for net in (all_kinds(backend), changed(all_kinds(backend))):
         rows = Cells(net._repr_html_()).rows
         lines = str(net).splitlines()
@@ -167,6 +167,7 @@ node  operation  from  width  activation  parameters
 3     concat     2, 0  7
 4     last       3     2                  16          frozen, output (exp)"""
     assert str(net) == repr(net) == expected
+    assert str(bp.mlp([1, 1], bias=False)).startswith("microbp.Network: 1 parameter, float32, ")
 
 
 # ---- layers and nodes ----
@@ -199,14 +200,14 @@ def test_a_layer_shows_what_differs_from_the_defaults(layer, shown):
         assert (repr(again), again.text) == (shown, layer().text)
 
 
-def test_a_node_shows_what_it_is_of():
+def test_a_node_shows_its_operands():
     x = bp.Input(3)
     y = x + bp.Dense(3)(x)
     assert re.fullmatch(rf"<node {y.number}: add of {x.number}, \d+, width 3>", repr(y))
     assert repr(x) == f"<node {x.number}: input, width 3>"
 
 
-def test_a_layer_of_ones_own_shows_what_it_can():
+def test_a_layer_of_a_user_has_a_repr():
     class Wide(bp.Dense):
         def __init__(self, factor):
             super().__init__(10 * factor)

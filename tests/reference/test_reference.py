@@ -1,4 +1,4 @@
-"""The reference on its own: nets against central differences and NumPy, training, and what is refused."""
+"""The reference by itself: nets against NumPy, training, and errors."""
 
 import math
 
@@ -15,7 +15,7 @@ def trainer_of(graph: str, loss: str | None = "mse", optimizer: str = "sgd(lr=0.
 
 
 def bits(trainer) -> tuple:
-    """All that a failed call must leave alone."""
+    """The state that a failed call must not change."""
     state = (trainer.net.params, trainer.grads, *trainer.slots.values())
     return trainer.steps, trainer.net.text(), tuple(vector.tobytes() for vector in state)
 
@@ -43,7 +43,7 @@ output 9
 """
 
 
-def test_values_are_numpys():
+def test_values_equal_numpy():
     net = reference.Net("input 5\ndense 0 units=7 activation=tanh\ndense 1 units=3 activation=relu\nconcat 2 0\noutput 3", "float64", 8)
     x = np.random.default_rng(0).normal(size=(4, 5))
     tensors = [np.array(net.params[at : at + i * o]).reshape(i, o) for _, _, at, i, o in net.tensors()]
@@ -85,7 +85,7 @@ def test_step_in_parts_and_micro_batches_agree():
     assert parts.step(X, Y, [1, 2, 3]) == loss and parts.net.params == whole.net.params
 
 
-def test_epoch_is_its_steps():
+def test_an_epoch_is_the_same_as_its_steps():
     epoch, steps = trainer_of(SMALL, optimizer="adam"), trainer_of(SMALL, optimizer="adam")
     mean = epoch.epoch(X, Y, [1, 2, 3], np.array([2, 0, 1]), 2, np.array([0.1, 0.2]))
     losses = []
@@ -96,13 +96,13 @@ def test_epoch_is_its_steps():
     assert mean == pytest.approx((4 * losses[0] + 2 * losses[1]) / 6)
 
 
-def test_labels_are_rows_of_probabilities():
+def test_labels_are_the_same_as_rows_of_probabilities():
     labels, rows = trainer_of(SMALL, "cross_entropy"), trainer_of(SMALL, "cross_entropy")
     assert labels.step(X, np.array([0, 1, 0])) == rows.step(X, [[1, 0], [0, 1], [1, 0]])
     assert labels.net.params == rows.net.params and labels.net.text().endswith("output 2 activation=softmax\n")
 
 
-def test_frozen_layers_do_not_move():
+def test_frozen_layers_do_not_change():
     trainer = trainer_of(SMALL, optimizer="sgd(lr=0.1,weight_decay=0.1,decay_bias=1)")
     trainer.net.freeze("a", True)
     before = trainer.net.params.tolist()
@@ -115,7 +115,7 @@ def test_frozen_layers_do_not_move():
     assert not any(trainer.grads)
 
 
-def test_float32_rounds_what_it_stores():
+def test_float32_rounds_stored_values():
     trainer = trainer_of(SMALL, dtype="float32")
     rounded = trainer_of(SMALL, dtype="float32")
     trainer.step(np.array(X), Y)
@@ -123,51 +123,64 @@ def test_float32_rounds_what_it_stores():
     assert trainer.net.params.typecode == "f" and trainer.net.params == rounded.net.params
 
 
-# ---- refusals ----
+# ---- errors ----
 
 BAD_GRAPHS = {
     "input 2": "no output",
-    "input 0\noutput 0": "graph line 1: WIDTH must be from 1",
-    "input 2\ndens 0 units=2\noutput 1": 'unknown statement "dens"; there are: input, dense',
-    "input 2\ndense 1 units=2\noutput 1": "graph line 2: there is no node 1 before this line: use one from 0 to 0",
-    "input 2\ndense 0\noutput 1": "dense_0 is new and needs units=N",
-    "input 2\ndense 0 units=2 actvation=relu\noutput 1": 'unknown attribute "actvation=relu"; there are: layer=',
-    "input 2\ndense 0 units=2 activation=rely\noutput 1": 'unknown activation "rely"; there are: identity, relu',
-    "input 2\ndense 0 units=2 activation=elu(alpha=-1)\noutput 1": r"alpha=-1 is not in \[0,inf\)",
-    "input 2\ndense 0 units=2 activation=elu(alfa=1)\noutput 1": 'unknown parameter "alfa"; the parameters are: alpha',
-    "input 2\ndense 0 layer=a.b units=2\noutput 1": "is no layer name",
-    "input 2\ndense 0 layer=a units=3\ndense 1 layer=a\noutput 2": "layer a takes 2 features, but the node has 3",
-    "input 2\ninput 3\nadd 0 1\noutput 2": "equal widths, but node 0 has 2 and node 1 has 3",
-    "input 2\noutput 0\noutput 0": "node 0 is an output already",
+    "output 0": "graph line 1: there is no node 0 before this line: start with an input",
+    "input 0\noutput 0": 'graph line 1: the width of an input must be a whole number from 1 to 2147483647, not "0"',
+    "input 2 3\noutput 0": 'unexpected "3" at the end of the line',
+    "input 2\ndens 0 units=2\noutput 1": 'unknown statement "dens"; did you mean "dense"\\? valid: input, dense',
+    "input 2\ndense 1 units=2\noutput 1": "graph line 2: there is no node 1 before this line: the last is node 0",
+    "input 2\ndense units=2\noutput 1": 'expected the number of an earlier node, not "units=2"',
+    "input 2\ndense\noutput 1": "the number of an earlier node is missing",
+    "input 2\ndense 0\noutput 1": "the new layer dense_0 needs units=N",
+    "input 2\ndense 0 units\noutput 1": "units needs a value: units=VALUE",
+    "input 2\ndense 0 units=2 actvation=relu\noutput 1": 'unknown setting "actvation"; did you mean "activation"\\? valid: layer, ',
+    "input 2\ndense 0 units=2 activation=rely\noutput 1": 'unknown activation "rely"; did you mean "relu"\\? valid: identity, relu',
+    "input 2\ndense 0 units=2 activation=softmax\noutput 1": "softmax is an output activation,.* the loss cross_entropy, which includes it",
+    "input 2\ndense 0 units=2 activation=elu(alpha=-1)\noutput 1": r"alpha must be in \[0,inf\), not -1",
+    "input 2\ndense 0 units=2 activation=elu(alpha= 1)\noutput 1": r'"elu\(alpha=" does not end with "\)": add "\)", or remove',
+    "input 2\ndense 0 units=2 activation=elu(alpha=x)\noutput 1": 'alpha must be a number, not "x"',
+    "input 2\ndense 0 units=2 activation=elu(alfa=1)\noutput 1": 'unknown parameter "alfa"; valid: alpha',
+    "input 2\ndense 0 layer=a.b units=2\noutput 1": '"a.b" is not a valid layer name',
+    "input 2\ndense 0 layer=a units=3\ndense 1 layer=a\noutput 2": "layer a takes 2 columns, but node 1 has 3",
+    "input 2\ndense 0 layer=a units=2\ndense 1 layer=a bias=0\noutput 2": "layer a already exists: remove bias= to use it again",
+    "input 2\ninput 3\nadd 0 1\noutput 2": "add needs operands of the same width, but node 0 has 2 columns and node 1 has 3",
+    "input 2\noutput 0\noutput 0": "node 0 is already an output",
 }
 BAD_CALLS = [  # method, arguments, error, its text
-    ("step", ([[1, 2, 3]], [[1, 0]]), ValueError, r"x 0 has shape \(1, 3\), but \(n, 2\) is expected"),
-    ("step", (X, [1, 0, 1]), ValueError, r"y 0 has shape \(3,\), but \(3, 2\) is expected"),
-    ("step", (X, Y[:2]), ValueError, r"y 0 has shape \(2, 2\), but \(3, 2\) is expected"),
+    ("step", ([[1, 2, 3]], [[1, 0]]), ValueError, r"input 0 has shape \(1, 3\), but \(n, 2\) is expected"),
+    ("step", (X, [1, 0, 1]), ValueError, r"target 0 has shape \(3,\), but \(3, 2\) is expected"),
+    ("step", (X, Y[:2]), ValueError, r"target 0 has shape \(2, 2\), but \(3, 2\) is expected"),
     ("step", ([[1, 2], [3]], Y), ValueError, "rows of different shapes"),
-    ("step", ([["1", "2"]], [[1, 0]]), TypeError, "x 0 holds something that is not a number"),
-    ("step", ([], []), ValueError, "0 rows; training needs at least 1"),
-    ("step", (X, Y, [1, 0, -1]), ValueError, "weights sum to 0.0"),
-    ("step", (X, [[1, 0], [0, INF], [1, 1]]), ValueError, "y 0, row 1: target inf is not in"),
+    ("step", ([["1", "2"]], [[1, 0]]), TypeError, "input 0 must contain only numbers"),
+    ("step", ([], []), ValueError, "the batch has 0 rows, but needs at least 1"),
+    ("step", (X, Y, [1, 0, -1]), ValueError, "the row weights of a batch sum to 0, but the sum must be finite and above 0"),
+    ("step", (X, Y, [1, math.nan, 1]), ValueError, "the weight of row 1 is nan, but must be finite"),
+    ("step", (X, [[1, 0], [0, INF], [1, 1]]), FloatingPointError, r"loss of output 0 \(mse\) is inf"),
     ("step", ([[INF, 0]], [[1, 0]]), FloatingPointError, "the gradient of layer a"),
     ("step", ([[math.nan, 0]], [[1, 0]]), FloatingPointError, r"loss of output 0 \(mse\) is nan"),
-    ("epoch", (X, Y, None, [0, 3], 2, None), ValueError, "index holds row 3, but x has rows 0 to 2"),
-    ("epoch", (X, Y, None, None, 0, None), ValueError, "batch_rows=0"),
+    ("epoch", (X, Y, None, [0, 3], 2, None), ValueError, r"index\[1\] is 3, but must be a row number from 0 to 2"),
+    ("epoch", (X, Y, None, None, 0, None), ValueError, "batch_rows is 0, but must be at least 1"),
     ("epoch", (X, Y, None, None, 2, [0.1]), ValueError, r"lr has shape \(1, 1\), but \(2, 1\) is expected"),
-    ("backward_from", ([[[1, 1]]],), ValueError, r"needs a forward\(x\) before it"),
-    ("set", ("lr", -1), ValueError, r"lr=-1 is not in \[0,inf\)"),
-    ("get", ("rate",), ValueError, 'unknown parameter "rate"; the parameters are: lr'),
+    ("backward_from", ([[[1, 1]]],), ValueError, "the outputs have no values: call forward first"),
+    ("set", ("lr", -1), ValueError, r"lr must be in \[0,inf\), not -1"),
+    ("get", ("rate",), ValueError, 'a trainer with adam has no parameter "rate"; valid: lr='),
+    ("set", ("decay_bias", 1), ValueError, "decay_bias cannot be changed"),
+    ("set_average", (2, 0, 1), ValueError, r"decay must be in \[0,1\], not 2"),
+    ("set_average", (1, 0, 0), ValueError, "every is 0, but must be at least 1"),
 ]
 
 
 @pytest.mark.parametrize("graph", BAD_GRAPHS)
-def test_bad_graph_is_refused(graph):
+def test_a_bad_graph_is_refused(graph):
     with pytest.raises(ValueError, match=BAD_GRAPHS[graph]):
         reference.Net(graph)
 
 
 @pytest.mark.parametrize(("method", "arguments", "error", "text"), BAD_CALLS)
-def test_bad_call_is_refused_and_changes_nothing(method, arguments, error, text):
+def test_a_bad_call_is_refused_and_changes_nothing(method, arguments, error, text):
     trainer = trainer_of(SMALL, optimizer="adam")
     trainer.step(X, Y)
     before = bits(trainer)
@@ -176,7 +189,7 @@ def test_bad_call_is_refused_and_changes_nothing(method, arguments, error, text)
     assert bits(trainer) == before
 
 
-def test_non_finite_gradient_is_refused_by_apply():
+def test_apply_refuses_a_gradient_that_is_not_finite():
     trainer = trainer_of(SMALL)
     trainer.grads[-1] = INF
     before = bits(trainer)
@@ -186,8 +199,19 @@ def test_non_finite_gradient_is_refused_by_apply():
 
 
 @pytest.mark.parametrize(
-    ("loss", "y"), [("hinge", [[0, 1]]), ("bce", [[1, 1.5]]), ("poisson", [[-1, 0]]), ("cross_entropy", np.array([2]))]
+    ("loss", "y", "text"),
+    [
+        ("hinge", [[0, 1]], "column 0 is 0, but hinge needs values in {-1, 1}"),
+        ("bce", [[1, 1.5]], r"column 1 is 1.5, but bce needs values in \[0,1\]"),
+        ("poisson", [[-1, 0]], r"column 0 is -1, but poisson needs values in \[0,inf\)"),
+        ("cross_entropy", np.array([2]), "label 2 is not in 0 to 1, the classes of the output"),
+    ],
 )
-def test_targets_out_of_range_name_the_row(loss, y):
-    with pytest.raises(ValueError, match="y 0, row 0: .* is not "):
+def test_targets_out_of_range_are_refused_with_their_row(loss, y, text):
+    with pytest.raises(ValueError, match=f"target 0, row 0.*{text}"):
         trainer_of(SMALL, loss).step([[1, 2]], y)
+
+
+def test_labels_must_be_integers():
+    with pytest.raises(ValueError, match="target 0 has labels that are not integers, but cross_entropy needs integer labels, or 2 "):
+        trainer_of(SMALL, "cross_entropy").step(X, [0.0, 1.0, 0.0])

@@ -22,14 +22,14 @@ def trainer(backend):
     return bp.Trainer(net, output_itself, bp.SGD(lr=1))
 
 
-def test_gradient(trainer):
+def test_the_gradient(trainer):
     assert trainer.backward(X, Y) == pytest.approx(0.73, abs=0.005)
     np.testing.assert_allclose(trainer.grads, GRADIENT, atol=0.005)
     trainer.apply()
     np.testing.assert_allclose(trainer.net.params, np.array([2, -3, -3]) - GRADIENT, atol=0.005)
 
 
-def test_gradient_is_the_difference_of_losses(trainer):
+def test_the_gradient_is_the_difference_of_losses(trainer):
     check = trainer.check_gradients(X, Y)
     assert check.error < 1e-6
     expected = {("dense_0.weight", (0, 0)): -0.20, ("dense_0.weight", (0, 1)): -0.39, ("dense_0.bias", (0,)): 0.20}

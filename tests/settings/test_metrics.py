@@ -1,10 +1,11 @@
-"""Metrics: scikit-learn's values where it has them, and scikit-learn's functions in fit."""
+"""Metrics: the same values as scikit-learn's metrics, and scikit-learn's functions in fit."""
 
 import numpy as np
 import pytest
 
 import microbp as bp
 from microbp.settings import metrics
+from microbp.settings.stopping import higher_is_better
 
 RNG = np.random.default_rng(5)
 
@@ -15,7 +16,7 @@ def sk():
 
 
 def scores(rows, classes, dtype, ties=False):
-    """Probabilities, of which some are 0, 1 or equal."""
+    """Probabilities; some are 0, 1 or equal."""
     raw = RNG.integers(0, 3, (rows, classes)) + 1e-3 if ties else RNG.uniform(size=(rows, classes)) ** 8
     probabilities = (raw / raw.sum(axis=1, keepdims=True)).astype(dtype)
     probabilities[:3] = np.eye(classes)[:3]
@@ -25,7 +26,7 @@ def scores(rows, classes, dtype, ties=False):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("classes", [3, 10])
-def test_metrics_of_classes_are_scikit_learns(sk, dtype, ties, classes):
+def test_metrics_of_classes_equal_scikit_learn(sk, dtype, ties, classes):
     outputs, labels = scores(200, classes, dtype, ties), RNG.integers(0, classes, 200)
     assert bp.accuracy(labels, outputs) == sk.accuracy_score(labels, outputs.argmax(axis=1))
     every = np.arange(classes)
@@ -39,7 +40,7 @@ def test_metrics_of_classes_are_scikit_learns(sk, dtype, ties, classes):
     assert bp.log_loss(np.eye(classes)[labels], outputs) == pytest.approx(expected, rel=rounding)
 
 
-def test_metrics_of_two_classes_are_scikit_learns(sk):
+def test_metrics_of_two_classes_equal_scikit_learn(sk):
     chances, labels = RNG.uniform(size=(300, 1)), RNG.integers(0, 2, 300)
     chances[:4] = [[0], [1], [0.5], [1e-300]]
     assert bp.accuracy(labels, chances) == sk.accuracy_score(labels, chances[:, 0] > 0.5)
@@ -48,7 +49,7 @@ def test_metrics_of_two_classes_are_scikit_learns(sk):
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_metrics_of_regression_are_scikit_learns(sk, outputs):
+def test_metrics_of_regression_equal_scikit_learn(sk, outputs):
     y = RNG.normal(size=(200, outputs))
     predictions = y + RNG.normal(size=(200, outputs))
     for mine, theirs in ((bp.mae, sk.mean_absolute_error), (bp.r2, sk.r2_score)):
@@ -59,7 +60,7 @@ def test_metrics_of_regression_are_scikit_learns(sk, outputs):
     assert bp.r2(constant, constant) == sk.r2_score(constant, constant) == 1
 
 
-def test_an_output_that_is_no_number_is_no_hit():
+def test_an_output_of_nan_is_never_among_the_largest():
     outputs = np.array([[np.nan, 1, 0], [3, np.nan, 2]])
     assert bp.top_k(2)([0, 0], outputs) == 0.5
     assert bp.top_k(1)([0, 0], outputs) == 0
@@ -82,22 +83,30 @@ def test_shapes_and_labels_that_do_not_fit_are_refused(metric, y, outputs):
         metric(y, outputs)
 
 
+@pytest.mark.parametrize("metric", [bp.accuracy, bp.log_loss, bp.top_k(1), bp.rmse])
+def test_swapped_arguments_get_a_hint(metric):
+    with pytest.raises(ValueError, match="may be swapped$"):
+        metric(np.full((3, 2), 0.5), [0, 1, 1])
+    with pytest.raises(ValueError, match=r"\)$|columns$"):
+        metric([0, 1], np.ones((3, 1)))
+
+
 @pytest.mark.parametrize("k", [0, -1, 1.5, True])
 def test_k_is_a_count(k):
     with pytest.raises((TypeError, ValueError), match="top_k: k must be"):
         bp.top_k(k)
 
 
-def test_names_say_which_way_is_better():
-    rising = ["accuracy", "r2", "top_3", "roc_auc_score", "balanced_accuracy_score"]
-    falling = ["loss", "val_loss", "log_loss", "rmse", "mae", "max_error", "mean_pinball_loss", "brier_score_loss"]
-    assert all(metrics.rises(name, None) and not metrics.rises(name, "min") for name in rising)
-    assert all(metrics.rises(name, "max") and not metrics.rises(name, None) for name in falling)
-    assert {*metrics.NAMED} <= {*rising, *falling}
+def test_the_name_of_a_metric_determines_whether_higher_is_better():
+    higher = ["accuracy", "r2", "top_3", "roc_auc_score", "balanced_accuracy_score"]
+    lower = ["loss", "val_loss", "log_loss", "rmse", "mae", "max_error", "mean_pinball_loss", "brier_score_loss"]
+    assert all(higher_is_better(name, None) and not higher_is_better(name, "min") for name in higher)
+    assert all(higher_is_better(name, "max") and not higher_is_better(name, None) for name in lower)
+    assert {*metrics.NAMED} <= {*higher, *lower}
     with pytest.raises(ValueError, match='mode="min" or mode="max"'):
-        metrics.rises("beauty", None)
+        higher_is_better("beauty", None)
     with pytest.raises(ValueError, match="unknown mode 'mim'; did you mean 'min'"):
-        metrics.rises("beauty", "mim")
+        higher_is_better("beauty", "mim")
 
 
 # ---- in fit ----
@@ -109,7 +118,7 @@ def fit(backend, loss, outputs, y, chosen):
     return t, x, t.fit(x, y, epochs=1, metrics=chosen)
 
 
-def test_labels_take_names_and_scikit_learns_functions(backend, sk):
+def test_metrics_of_labels_may_be_names_and_functions_of_scikit_learn(backend, sk):
     labels = np.arange(24) % 4
     t, x, history = fit(backend, "cross_entropy", 4, labels, ["accuracy", "top_2", bp.top_k(3), "log_loss", sk.top_k_accuracy_score])
     assert history["top_2"] == history["top_k_accuracy_score"] == [bp.top_k(2)(labels, t.predict(x))]
@@ -117,7 +126,7 @@ def test_labels_take_names_and_scikit_learns_functions(backend, sk):
     assert fit(backend, "cross_entropy", 4, labels, sk.log_loss)[2]["log_loss"] == pytest.approx(history["log_loss"], rel=1e-12)
 
 
-def test_a_column_takes_names_and_scikit_learns_functions(backend, sk):
+def test_metrics_of_a_column_may_be_names_and_functions_of_scikit_learn(backend, sk):
     chosen = ["accuracy", "log_loss", "r2", sk.roc_auc_score, sk.r2_score, sk.mean_absolute_error, "mae"]
     t, x, history = fit(backend, "bce", 1, np.arange(24) % 2, chosen)
     assert history["log_loss"][0] == pytest.approx(t.evaluate(x, np.arange(24) % 2), rel=1e-12)

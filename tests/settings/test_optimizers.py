@@ -1,4 +1,4 @@
-"""The optimizers as users meet them: their settings, their state from step to step, and what they minimize."""
+"""The optimizers in Python: their settings, their state from step to step, and the functions that they minimize."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ ROWS = {one: [row for settings, row in CHOICES if type(settings) is one] for one
 
 
 @pytest.mark.parametrize(("settings", "row"), CHOICES, ids=lambda value: value if isinstance(value, str) else "")
-def test_settings_mean_a_row_with_its_defaults(settings, row):
+def test_settings_choose_a_row_with_its_defaults(settings, row):
     a, b = trainer(optimizer=settings), trainer(optimizer=row)
     for t in (a, b):
         t.fit(X, Y, epochs=3, batch_size=4, shuffle=False)
@@ -84,6 +84,8 @@ def test_every_row_has_settings_and_every_class_its_name():
         (lambda: bp.Rprop(etas=(0.5, 0.9)), "eta_plus"),
         (lambda: bp.Rprop(step_sizes=1.0), "two numbers"),
         (lambda: bp.RMSprop(momentum=-0.1), "momentum"),
+        (lambda: bp.SGD(lr=-1, momentum=0.9), r"^SGD: lr must be in \[0,inf\), not -1.0"),
+        (lambda: bp.AdamW(betas=(0.9, 1)), r"^AdamW: beta2 must be in \[0,1\), not 1.0"),
         (lambda: bp.Ftrl(lr=0), "lr"),
         (lambda: bp.AdamW(weight_decay=-1), "weight_decay"),
         (lambda: bp.NAdam(momentum_decay=-1), "momentum_decay"),
@@ -95,7 +97,7 @@ def test_wrong_settings_are_refused(make, words):
 
 
 @pytest.mark.parametrize("one", CLASSES)
-def test_help_says_each_settings_meaning_default_and_range(one):
+def test_help_has_the_meaning_default_and_range_of_each_setting(one):
     paragraphs = dict(re.findall(r"^(\w+): ((?:.+\n)+?)(?=\w+: |\n)", one.__doc__, re.MULTILINE))
     parts = {"betas": ["beta1"], "etas": ["eta_minus", "eta_plus"], "step_sizes": ["step_min", "step_max"]}
     parameters = {key: row.text for name in ROWS[one] for key, row in specs.table("optimizer")[name].parameters.items()}
@@ -104,7 +106,7 @@ def test_help_says_each_settings_meaning_default_and_range(one):
         assert str(field.default).replace("iRprop-", '"iRprop-", the default') in text
         for name in parts.get(field.name, [field.name]):
             assert field.type == "bool" or parameters.get(name, "").replace(",", ", ") in text
-    assert set(paragraphs) == {"PyTorch"} or "PyTorch has none" in one.__doc__
+    assert set(paragraphs) == {"PyTorch"} or "PyTorch has no equivalent" in one.__doc__
 
 
 # ---- state ----
@@ -134,7 +136,7 @@ def test_steps_and_slots_restore_a_state_bit_for_bit(backend, row):
 
 @pytest.mark.parametrize("row", cases.OPTIMIZERS)
 def test_parameters_without_a_gradient_are_safe(dtype, row):
-    """No 0 / 0 in a slot or a constant, however small eps is made."""
+    """No 0 / 0 in a slot or a constant, even for the smallest eps."""
     parameters = {name: 1e-45 for name in specs.table("optimizer")[row].parameters if name.startswith("eps")}
     if "initial_accumulator_value" in specs.table("optimizer")[row].parameters:
         parameters["initial_accumulator_value"] = 0.0
@@ -146,16 +148,17 @@ def test_parameters_without_a_gradient_are_safe(dtype, row):
 
 
 @pytest.mark.parametrize("lr", [0.3, 0.003])
-def test_momentum_is_sgds_while_the_rate_stays(lr):
-    ours, torchs = trainer(optimizer=bp.Momentum(lr)), trainer(optimizer=bp.SGD(lr, 0.9))
+def test_momentum_equals_sgd_with_momentum_at_a_constant_rate(lr):
+    a, b = trainer(optimizer=bp.Momentum(lr)), trainer(optimizer=bp.SGD(lr, 0.9))
     for _ in range(20):
-        ours.step(X, Y)
-        torchs.step(X, Y)
-    np.testing.assert_allclose(ours.net.params, torchs.net.params, rtol=1e-12)
+        a.step(X, Y)
+        b.step(X, Y)
+    np.testing.assert_allclose(a.net.params, b.net.params, rtol=1e-12)
 
 
-def test_lamb_takes_norms_tensor_by_tensor():
-    """A step is as long as lr times the tensor, whatever the other tensors and the gradient's size; 0 moves by lr times the direction."""
+def test_lamb_computes_norms_per_tensor():
+    """The norm of a step is lr times the norm of the tensor, for any gradient and any other tensors. A tensor of zeros moves by lr times
+    the direction."""
     t = trainer(optimizer=bp.Lamb(lr=0.01))
     before = {name: view.copy() for name, view in t.net.tensors.items()}
     t.grads[:] = 10.0 ** RANDOM.uniform(-2, 4) * RANDOM.normal(size=t.grads.size)
@@ -165,11 +168,11 @@ def test_lamb_takes_norms_tensor_by_tensor():
         np.testing.assert_allclose(np.linalg.norm(view - before[name]), 0.01 * expected, rtol=1e-5)
 
 
-# ---- iRprop+: the way back where the loss rose ----
+# ---- iRprop+: undoing a step when the loss rose ----
 
 
 def by_losses(backend: str, losses: list[float], gradients: list[float]) -> list[float]:
-    """One weight's places under iRprop+, with lr 0.1, from 0."""
+    """The values of one weight under iRprop+ with lr 0.1, starting at 0."""
     t = bp.Trainer(bp.mlp([1, 1], dtype="float64", bias=False, seed=0, backend=backend), "mse", bp.Rprop(0.1, variant="iRprop+"))
     t.net.params[:], places = 0, []
     for loss, gradient in zip(losses, gradients, strict=True):
@@ -183,18 +186,18 @@ def by_losses(backend: str, losses: list[float], gradients: list[float]) -> list
 @pytest.mark.parametrize(
     ("losses", "places"),
     [
-        ([3, 2, 2.5, 1], [-0.1, -0.22, -0.1, -0.04]),  # the step after it is half of 0.12, as no sign changes against 0
+        ([3, 2, 2.5, 1], [-0.1, -0.22, -0.1, -0.04]),  # step 4 is half of 0.12: after an undone step, the sign counts as unchanged
         ([3, 2, 1.5, 1], [-0.1, -0.22, -0.22, -0.16]),
         ([3, np.nan, 9, 1], [-0.1, -0.22, -0.22, -0.16]),
         ([3, 2, np.nan, 1], [-0.1, -0.22, -0.22, -0.16]),
     ],
 )
-def test_irprop_plus_goes_back_where_the_loss_rose(backend, losses, places):
+def test_irprop_plus_undoes_a_step_when_the_loss_rose(backend, losses, places):
     np.testing.assert_allclose(by_losses(backend, losses, [1, 1, -1, -1]), places, rtol=1e-12)
 
 
-def test_the_loss_of_a_step_is_known_however_it_is_made(backend):
-    """One call, its halves, accumulated parts, an epoch, and a loss of one's own step alike, and a copy in the middle goes on alike."""
+def test_every_way_to_step_uses_the_loss_of_the_step(backend):
+    """step, backward and apply, accumulated parts, an epoch and a custom loss give the same steps. So does a pickle made after backward."""
     whole, halves, parts, epoch = (trainer(backend, bp.Rprop(0.5, variant="iRprop+")) for _ in range(4))
     own = trainer(backend, bp.Rprop(0.5, variant="iRprop+"), cases.own_mse)
     backtracked = 0
@@ -214,12 +217,12 @@ def test_the_loss_of_a_step_is_known_however_it_is_made(backend):
         for t in (halves, parts, epoch, own):
             assert t._engine._core.get("last_loss") == pytest.approx(whole._engine._core.get("last_loss"))
             np.testing.assert_allclose(t.net.params, whole.net.params, rtol=1e-9, atol=1e-12)
-    assert backtracked, "a trial without a rise shows nothing"
+    assert backtracked, "the loss never rose, so the test shows nothing"
     whole.reset()
     assert np.isnan(whole._engine._core.get("last_loss"))
 
 
-def test_a_loss_serves_one_update(backend):
+def test_a_loss_is_used_for_one_update(backend):
     t = trainer(backend)
     assert np.isnan(t._engine._core.get("loss"))
     loss = t.backward(X, Y)
@@ -230,7 +233,7 @@ def test_a_loss_serves_one_update(backend):
     assert np.isnan(t._engine._core.get("last_loss"))
 
 
-# ---- what they minimize: two parameters, with the gradient written into t.grads ----
+# ---- minimizing functions of two parameters, with the gradient written into t.grads ----
 
 
 def rosenbrock(a: float, b: float) -> tuple[float, float, float]:
@@ -239,19 +242,19 @@ def rosenbrock(a: float, b: float) -> tuple[float, float, float]:
 
 
 def beale(a: float, b: float) -> tuple[float, float, float]:
-    """0 at (3, 0.5)."""
+    """Beale's function, 0 at (3, 0.5), and its gradient."""
     parts = [(1.5 - a + a * b, b - 1, a), (2.25 - a + a * b**2, b**2 - 1, 2 * a * b), (2.625 - a + a * b**3, b**3 - 1, 3 * a * b**2)]
     return sum(f * f for f, _, _ in parts), sum(2 * f * u for f, u, _ in parts), sum(2 * f * v for f, _, v in parts)
 
 
 def valley(a: float, b: float) -> tuple[float, float, float]:
-    """A quadratic of condition 1000 along no axis, 0 at (0, 0)."""
+    """A quadratic with condition number 1000, not aligned with the axes; 0 at (0, 0)."""
     along, across = (a + 2 * b) / 5**0.5, (2 * a - b) / 5**0.5
     return (along**2 + 1000 * across**2) / 2, (along + 2000 * across) / 5**0.5, (2 * along - 1000 * across) / 5**0.5
 
 
 def minimize(f: Callable[[float, float], tuple[float, float, float]], start: tuple[float, float], optimizer, steps: int) -> float:
-    """The smallest value on the way."""
+    """The smallest value in `steps` steps."""
     t = bp.Trainer(bp.mlp([1, 1], dtype="float64", seed=0), "mse", optimizer)
     t.net.params[:], lowest = start, np.inf
     for _ in range(steps):
@@ -264,8 +267,8 @@ def minimize(f: Callable[[float, float], tuple[float, float, float]], start: tup
 
 
 FUNCTIONS = {rosenbrock: (-1.2, 1.0), beale: (1.0, 1.0), valley: (0.9, 0.7)}
-# By row, for Rosenbrock's function, Beale's and the valley: the rate, what is reached, and in how many steps, if not in 5000. A constant
-# rate leaves some of them wandering about the minimum.
+# optimizer -> for Rosenbrock, Beale and valley: (lr, value reached, steps if not 5000).
+# At a constant rate, some optimizers keep moving around the minimum.
 REACHED = {
     "sgd": ((0.001, 1e-01), (0.03, 1e-12), (0.001, 1e-03)),
     "sgd_momentum": ((0.003, 1e-12), (0.01, 1e-12), (0.003, 1e-12)),
@@ -297,7 +300,7 @@ REACHED = {
 
 
 @pytest.mark.parametrize("row", cases.OPTIMIZERS)
-def test_minimizes(row):
+def test_optimizers_minimize_functions(row):
     for (f, start), (lr, reached, *steps) in zip(FUNCTIONS.items(), REACHED[row], strict=True):
         lowest = minimize(f, start, specs.OptimizerSpec(row, lr=lr, weight_decay=0.0), *(steps or [5000]))
         assert lowest <= reached, f.__name__

@@ -1,4 +1,4 @@
-"""What `microbp train` reaches without any option; `bench/training/tables.py` measures more splits, and MNIST."""
+"""What `microbp train` achieves without options; `bench/training/tables.py` measures more splits, and MNIST."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 def mean(capsys, name, measure, path, seeds, *arguments):
-    """The mean of a measure of the test rows over splits."""
+    """The mean over splits of a metric on the test rows."""
     found = []
     for seed in range(seeds):
         assert (

@@ -1,4 +1,4 @@
-"""The walk through the tables without the command line: what it says of arguments, and that the command line does the same."""
+"""Training on tables from Python: errors name arguments, and the results are those of the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def trained(target, epochs=5, **settings):
 
 @pytest.mark.parametrize("target", ["price", "colour"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_command_line_does_what_the_tables_do(capsys, target, stream):
+def test_the_command_line_gives_the_same_result(capsys, target, stream):
     trainer, data = trained(target, stream=stream)
     measured = scores.measure(trainer, data)
     assert main(["train", "t.csv", "--target", target, "--epochs", "5", "--json", "--out", "net", *["--stream"] * stream]) == 0
@@ -50,7 +50,7 @@ def test_the_command_line_does_what_the_tables_do(capsys, target, stream):
 
 
 @pytest.mark.parametrize("target", ["price", "colour"])
-def test_scores_are_those_of_the_metrics(target):
+def test_scores_agree_with_the_metrics(target):
     trainer, data = trained(target)
     measured = scores.measure(trainer, data)
     for part in ("train", "validation", "test"):
@@ -72,39 +72,42 @@ def test_scores_are_those_of_the_metrics(target):
         np.testing.assert_allclose(measured.true, y * data.preparation.target.scale + data.preparation.target.centre)
 
 
-def test_training_goes_on_to_so_many_epochs_in_all():
+def test_fit_trains_up_to_a_total_number_of_epochs():
     trainer, data = trained("price", epochs=3)
     model.fit(trainer, data, epochs=5, batch=16)
     assert trainer.epoch == 5
 
 
 WRONG = [
-    (lambda: sources.find("no.csv"), "data: there is no file 'no.csv'; the only data set without a file is digits"),
-    (lambda: sources.find("t.csv", test_file="."), "test_file: '.' is a directory: name a file in it"),
-    (lambda: gather(Split(sources.find("t.csv"), validation=0.999)), "validation: it leaves none of the 200 rows to train on: choose less"),
-    (lambda: gather(Split(sources.find("t.csv"), test=0.999)), "test: it leaves none of the 200 rows to train on: choose less"),
+    (lambda: sources.find("no.csv"), "data: there is no file 'no.csv'; the only built-in data set is digits"),
+    (lambda: sources.find("t.csv", test_file="."), "test_file: '.' is a directory; name a file"),
+    (
+        lambda: gather(Split(sources.find("t.csv"), validation=0.999)),
+        "validation: leaves none of the 200 rows for training; use a smaller fraction",
+    ),
+    (lambda: gather(Split(sources.find("t.csv"), test=0.999)), "test: leaves none of the 200 rows for training; use a smaller fraction"),
     (
         lambda: model.build(gather(Split(sources.find("t.csv"))), choose(144, False), net=[5, 9, 1], optimizer=OptimizerSpec("adam")),
-        "net: 5-9-1 does not fit t.csv, which has 3 features and 1 output: write net='3-9-1'",
+        "net: 5-9-1 does not fit t.csv, which has 3 features and 1 output; use net='3-9-1'",
     ),
 ]
 
 
 @pytest.mark.parametrize(("call", "text"), WRONG)
-def test_an_argument_that_is_wrong_is_named(call, text):
+def test_an_error_names_the_wrong_argument(call, text):
     with pytest.raises(ArgumentError) as caught:
         call()
     assert str(caught.value) == text
 
 
-def test_texts_spell_arguments_as_their_reader_writes_them():
-    error = TableError("t.csv: 'y' is empty: ", Argument("drop", "y"), ", or name another by ", Argument("target"))
-    assert str(error) == "t.csv: 'y' is empty: drop='y', or name another by target"
+def test_errors_format_arguments_for_python_and_for_the_command_line():
+    error = TableError("t.csv: 'y' is empty; use ", Argument("drop", "y"), ", or choose another with ", Argument("target"))
+    assert str(error) == "t.csv: 'y' is empty; use drop='y', or choose another with target"
     assert (
         error.text(lambda argument: f"<{argument.name} {argument.value}>")
-        == "t.csv: 'y' is empty: <drop y>, or name another by <target None>"
+        == "t.csv: 'y' is empty; use <drop y>, or choose another with <target None>"
     )
-    wrong = ArgumentError("test_file", "it is empty: leave out ", Argument("stream"))
-    assert str(pickle.loads(pickle.dumps(wrong))) == str(wrong) == "test_file: it is empty: leave out stream"
-    assert wrong.text(lambda argument: f"--{argument.name}") == "--test_file: it is empty: leave out --stream"
+    wrong = ArgumentError("test_file", "is empty; omit ", Argument("stream"))
+    assert str(pickle.loads(pickle.dumps(wrong))) == str(wrong) == "test_file: is empty; omit stream"
+    assert wrong.text(lambda argument: f"--{argument.name}") == "--test_file: is empty; omit --stream"
     assert isinstance(wrong, ValueError)

@@ -1,4 +1,4 @@
-"""What files hold that nobody expects: texts that look like numbers, gaps, columns that no network can take, other separators, pipes."""
+"""Unusual files: strings that look like numbers, missing values, unusable columns, other separators, pipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STREAM = pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["whole", "st
 
 @pytest.fixture(params=["polars", "pandas"])
 def engine(request, monkeypatch):
-    """Each reader of Parquet in turn."""
+    """Each library that reads Parquet."""
     module = pytest.importorskip(request.param)
     monkeypatch.setattr(frames, "engine", lambda: module)
     return module
@@ -29,34 +29,34 @@ def engine(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder of its own to be in; a stream's pieces are small."""
+    """An empty current directory; the pieces of streams are small."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "CHUNK", 13)
     return tmp_path
 
 
 def write(name, columns, separator=","):
-    """A text file of columns."""
+    """Writes columns to a text file."""
     rows = [columns, *zip(*columns.values())]
     with open(name, "w", encoding="utf-8") as file:
         file.writelines(separator.join("" if cell is None else str(cell) for cell in row) + "\n" for row in rows)
 
 
 def parquet(name, **columns):
-    """A Parquet file; the values of a column, or a polars Series."""
+    """Writes a Parquet file; a column is a list of values or a polars Series."""
     polars = pytest.importorskip("polars")
     pytest.importorskip("pyarrow")
     polars.DataFrame(columns, strict=False).write_parquet(name)
 
 
-def done(capsys, *arguments):
-    """What a command writes."""
+def output(capsys, *arguments):
+    """The standard output of a successful command."""
     assert main([*map(str, arguments)]) == 0, capsys.readouterr().err
     return capsys.readouterr().out
 
 
 def failed(capsys, *arguments, code=1):
-    """The one line that a command fails with."""
+    """The error of a failing command, which must be one line."""
     try:
         returned = main([*map(str, arguments)])
     except SystemExit as error:
@@ -67,22 +67,22 @@ def failed(capsys, *arguments, code=1):
 
 
 def both(name):
-    """The preparations of a file, read whole and piece by piece, of its default target."""
+    """The preparations from a file read whole and read piece by piece, for the default target."""
     found = []
     for tables in ([sources.read(name).train], list(sources.pieces(name)())):
         found.append(prepare(tables, find_target(tables, sources.default_target(tables[0]))))
     return found
 
 
-# ---- texts that look like numbers ----
+# ---- strings that look like numbers ----
 
 
 @pytest.mark.parametrize(
     ("levels", "wider"),
     [(["007", "010"], ["A12", "B3"]), (["True", "False"], ["Unsure"]), (["1.0", "2.50"], ["2.5x"]), (["1e3", "1000"], ["1_000"])],
 )
-def test_a_category_keeps_its_texts(capsys, levels, wider):
-    code = [*levels * 10, *(wider * COUNT)[: COUNT - 20]]  # the first pieces of a stream hold numbers only
+def test_levels_of_a_category_are_as_written(capsys, levels, wider):
+    code = [*levels * 10, *(wider * COUNT)[: COUNT - 20]]  # the first pieces of a stream contain only numbers
     y = RANDOM.normal(size=COUNT).round(3)
     write("train.csv", {"code": code, "y": y})
     write("new.csv", {"code": levels * 5})
@@ -104,17 +104,17 @@ def test_a_category_keeps_its_texts(capsys, levels, wider):
     ],
 )
 @STREAM
-def test_classes_are_called_as_they_are_written(capsys, cells, classes, stream):
+def test_class_names_are_as_written(capsys, cells, classes, stream):
     write("t.csv", {"a": RANDOM.normal(size=COUNT).round(2), "y": sorted(cells * (COUNT // 3))})
     for preparation in both("t.csv"):
         assert preparation.target.classes == classes
-    done(capsys, "train", "t.csv", "--epochs", 2, *stream)
-    rows = done(capsys, "predict", "t.safetensors", "t.csv", *stream).splitlines()
+    output(capsys, "train", "t.csv", "--epochs", 2, *stream)
+    rows = output(capsys, "predict", "t.safetensors", "t.csv", *stream).splitlines()
     assert rows[0] == ",".join(["y", *(f"p({name})" for name in classes)])
     assert {row.split(",")[0] for row in rows[1:]} <= set(classes)
 
 
-def test_numbers_of_the_training_are_numbers_ever_after(capsys):
+def test_a_column_of_numbers_in_training_has_numbers_in_prediction(capsys):
     write("t.csv", {"a": [f"{i:02}" for i in range(COUNT)], "b": ["true", "FALSE"] * (COUNT // 2), "y": [i / 7 for i in range(COUNT)]})
     whole, pieces = both("t.csv")
     assert [type(feature) for feature in whole.features] == [Number, Number]
@@ -124,15 +124,15 @@ def test_numbers_of_the_training_are_numbers_ever_after(capsys):
     np.testing.assert_allclose(whole.matrix(sources.read("new.csv").train), [[(7 - a.centre) / a.scale, 1], [(10 - a.centre) / a.scale, 1]])
 
 
-def test_a_text_in_a_row_of_the_test_does_not_hide_a_column_of_numbers(capsys):
+def test_a_string_in_a_test_row_does_not_turn_numbers_into_a_category(capsys):
     for row in range(COUNT):
         cells = [f"{i}.5" for i in range(COUNT)]
         cells[row] = "huge"
         write("t.csv", {"size": cells, "y": [i / 7 for i in range(COUNT)]})
-        assert f"t.csv, row {row + 1}, column 'size': 'huge' is not a number" in failed(capsys, "train", "t.csv")
+        assert f"t.csv, row {row + 1} (line {row + 2}), column 'size': 'huge' is not a number" in failed(capsys, "train", "t.csv")
 
 
-def test_decimal_commas_are_read_where_semicolons_separate(capsys):
+def test_files_with_semicolons_may_have_decimal_commas(capsys):
     x = RANDOM.normal(size=(COUNT, 2)).round(4)
     write("comma.csv", {"a": [str(v).replace(".", ",") for v in x[:, 0]], "y": [str(v).replace(".", ",") for v in x[:, 1]]}, ";")
     write("point.csv", {"a": x[:, 0], "y": x[:, 1]})
@@ -146,15 +146,15 @@ def test_decimal_commas_are_read_where_semicolons_separate(capsys):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @STREAM
-def test_blank_lines_are_no_rows(capsys, folder, end, stream):
+def test_blank_lines_are_not_rows(capsys, folder, end, stream):
     rows = [f"{i},{'xyz'[i % 3]},{i % 5}.5" for i in range(COUNT)]
     (folder / "t.csv").write_bytes(end.join(["a,b,y", *rows[:20], "", "  ", *rows[20:], "", ""]).encode())
-    done(capsys, "train", "t.csv", "--epochs", 2, *stream)
-    assert len(done(capsys, "predict", "t.safetensors", "t.csv", *stream).splitlines()) == COUNT + 1
+    output(capsys, "train", "t.csv", "--epochs", 2, *stream)
+    assert len(output(capsys, "predict", "t.safetensors", "t.csv", *stream).splitlines()) == COUNT + 1
 
 
 def test_in_a_file_of_one_column_an_empty_line_between_others_is_a_missing_value(folder):
-    for text in ("a\n1\n\n2\n\n\n", 'a\n1\n""\n2\n', "a\n1\n?\n2"):  # as polars, pandas and people write it
+    for text in ("a\n1\n\n2\n\n\n", 'a\n1\n""\n2\n', "a\n1\n?\n2"):  # as written by polars, by pandas and by hand
         (folder / "one.csv").write_text(text)
         np.testing.assert_array_equal(sources.read("one.csv").train.numbers("a"), [1, np.nan, 2])
 
@@ -180,7 +180,7 @@ def test_the_first_line_names_the_columns(folder, header, names):
 
 
 @pytest.mark.parametrize("name", ["wine.txt", "wine", "wine.data"])
-def test_a_file_of_any_name_may_be_csv(name):
+def test_a_csv_file_may_have_any_name(name):
     write(name, {"a": [1, 2], "b": [3, 4], "y": [5, 6]})
     assert list(sources.read(name).train.columns) == ["a", "b", "y"]
 
@@ -189,34 +189,36 @@ GOOD = "a,b,y\n" + "1,2,3.5\n" * 30
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected"),
     [
-        (GOOD.encode() + b"1,caf\xe9,2\n", ["row 31, column 'b'", "save the file as UTF-8"]),
-        (GOOD + "1,2,3,4\n", ["row 31", "it has 4 cells, and the first line names 3"]),
-        (GOOD + '1,"yes,4\n' + "1,2,3\n" * 9, ["row 31", "a quoted cell must be closed"]),
-        (GOOD + "1,\0,3\n", ["row 31, column 'b'", "zero byte"]),
-        (GOOD + "1,1e300,3\n", ["row 31, column 'b'", "1e+300 is beyond 3.4e+38"]),
-        (GOOD + "1,2,-1e200\n", ["row 31, column 'y'", "beyond 3.4e+38"]),
-        (GOOD.encode("utf-16"), ["save it as UTF-8"]),
+        (GOOD.encode() + b"1,caf\xe9,2\n", ["row 31 (line 32), column 'b'", "save the file as UTF-8"]),
+        (GOOD + "1,2,3,4\n", ["row 31 (line 32)", "has 4 cells, but the first line names 3 columns"]),
+        (GOOD + '1,"yes,4\n' + "1,2,3\n" * 9, ["row 31", "a quoted cell must end with a quote"]),
+        (GOOD + "1,\0,3\n", ["row 31 (line 32), column 'b'", "zero byte"]),
+        (GOOD + "1,1e300,3\n", ["row 31 (line 32), column 'b'", "1e+300 exceeds 3.4e+38"]),
+        (GOOD + "1,2,-1e200\n", ["row 31 (line 32), column 'y'", "exceeds 3.4e+38"]),
+        (GOOD.encode("utf-16"), ["save the file as UTF-8"]),
         ("a,a ,y\n1,2,3\n", ["two columns are named 'a'"]),
-        ("a b y\n" + "1 2 3\n4 5 6\n" * 30, ["one column only", "separated by"]),
+        ("a b y\n" + "1 2 3\n4 5 6\n" * 30, ["only one column", "separated by"]),
     ],
 )
 @STREAM
-def test_what_cannot_be_read_is_told_with_its_row(capsys, folder, content, says, stream):
+def test_an_error_names_the_row(capsys, folder, content, expected, stream):
     (folder / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     line = failed(capsys, "train", "t.csv", *stream)
-    assert line.startswith("microbp: error: t.csv") and all(text in line for text in says), line
+    assert line.startswith("microbp: error: t.csv") and all(text in line for text in expected), line
 
 
-def test_a_number_far_from_those_of_the_training_is_refused(capsys):
+def test_a_number_too_far_from_the_training_data_is_refused(capsys):
     write("t.csv", {"a": [i * 1e-9 for i in range(COUNT)], "y": [i / 7 for i in range(COUNT)]})
     write("new.csv", {"a": [1, 1e35]})
-    done(capsys, "train", "t.csv", "--epochs", 1)
-    assert "new.csv, row 2, column 'a': the number is too far from" in failed(capsys, "predict", "t.safetensors", "new.csv")
+    output(capsys, "train", "t.csv", "--epochs", 1)
+    assert "new.csv, row 2 (line 3), column 'a': the number is so far from the training data that it overflows float32" in failed(
+        capsys, "predict", "t.safetensors", "new.csv"
+    )
 
 
-def test_whole_numbers_may_be_long(capsys):
+def test_whole_numbers_may_have_many_digits(capsys):
     write("t.csv", {"a": [10**25 + i * 10**24 for i in range(COUNT)], "y": [i / 7 for i in range(COUNT)]})
     np.testing.assert_allclose(sources.read("t.csv").train.numbers("a"), [1e25 + i * 1e24 for i in range(COUNT)])
 
@@ -225,27 +227,39 @@ def test_whole_numbers_may_be_long(capsys):
 
 
 @pytest.mark.parametrize(
-    ("count", "y", "arguments", "says"),
+    ("count", "y", "arguments", "expected"),
     [
-        (10, str, [], "has almost as many values as rows, so they are not classes: --loss mse predicts them as numbers; or name another"),
+        (
+            10,
+            str,
+            [],
+            "has more different values than half the number of rows, so it cannot be used as classes; predict numbers with --loss mse, or",
+        ),
         (
             60,
             "{}.25".format,
             ["--loss", "bce"],
-            "holds numbers that are not whole, or too many, so they are not classes: --loss mse",
+            "contains fractions or too many different numbers, so it cannot be used as classes; predict numbers with --loss mse",
         ),
-        (60, "n{}".format, [], "has almost as many values as rows, so they are not classes: name another by --target"),
-        (60, lambda i: "", [], "is empty: name another by --target"),
+        (
+            60,
+            "n{}".format,
+            [],
+            "has more different values than half the number of rows, so it cannot be used as classes; choose another target with",
+        ),
+        (60, lambda i: "", [], "is empty; choose another target with --target"),
     ],
 )
-def test_the_advice_fits_the_cause(capsys, count, y, arguments, says):
+def test_the_advice_matches_the_mistake(capsys, count, y, arguments, expected):
     write("t.csv", {"a": [i % 7 for i in range(count)], "y": [y(i) for i in range(count)]})
-    assert f"t.csv: the target 'y' {says}" in failed(capsys, "train", "t.csv", *arguments)
+    assert f"t.csv: the target 'y' {expected}" in failed(capsys, "train", "t.csv", *arguments)
 
 
-def test_too_few_rows_are_called_so(capsys):
+def test_an_error_says_that_there_are_too_few_rows(capsys):
     write("t.csv", {"a": [1, 2, 3], "y": [1.5, 2.5, 3.5]})
-    assert "1 row to train on" in failed(capsys, "train", "t.csv") and "no column" not in failed(capsys, "train", "t.csv")
+    assert "only 1 row left for training after the split into train, validation and test; at least 3 are needed" in failed(
+        capsys, "train", "t.csv"
+    ) and "no usable column" not in failed(capsys, "train", "t.csv")
 
 
 # ---- Parquet ----
@@ -253,19 +267,19 @@ def test_too_few_rows_are_called_so(capsys):
 
 @STREAM
 @pytest.mark.parametrize("kind", ["Date", "Datetime", "Duration", "Time", "List", "Binary"])
-def test_columns_that_no_network_can_take_may_be_there_unused(capsys, engine, kind, stream):
+def test_unusable_columns_can_be_dropped(capsys, engine, kind, stream):
     polars = pytest.importorskip("polars")
     cells = {"List": [[1], [2, 3]], "Binary": [b"a", b"b"], "Time": [10**9, 10**10]}.get(kind, [1, 2])
     when = polars.Series("when", cells * (COUNT // 2))
     when = when if kind in ("List", "Binary") else when.cast(getattr(polars, kind))
     rows = {"a": RANDOM.normal(size=COUNT), "y": RANDOM.normal(size=COUNT)}
     parquet("t.parquet", when=when, **rows)
-    assert "t.parquet: column 'when' holds" in failed(capsys, "train", "t.parquet", *stream)
-    done(capsys, "train", "t.parquet", "--drop", "when", "--epochs", 1, *stream)
-    assert len(done(capsys, "predict", "t.safetensors", "t.parquet", *stream).splitlines()) == COUNT + 1
+    assert "t.parquet: column 'when' contains" in failed(capsys, "train", "t.parquet", *stream)
+    output(capsys, "train", "t.parquet", "--drop", "when", "--epochs", 1, *stream)
+    assert len(output(capsys, "predict", "t.safetensors", "t.parquet", *stream).splitlines()) == COUNT + 1
 
 
-def test_gaps_are_missing_in_columns_of_every_type(engine):
+def test_columns_of_every_type_may_have_missing_values(engine):
     polars = pytest.importorskip("polars")
     types = {name: getattr(polars, name) for name in ("Int8", "UInt64", "Float32", "Boolean", "Null", "String", "Categorical")}
     cells = {name: ["a", None, "b"] if name in ("String", "Categorical") else [1, None, 0] for name in types} | {"Null": [None] * 3}
@@ -279,21 +293,21 @@ def test_gaps_are_missing_in_columns_of_every_type(engine):
 
 
 @STREAM
-def test_a_truth_may_be_missing(capsys, engine, stream):
-    truths = [i % 3 == 0 for i in range(COUNT)]
-    parquet("t.parquet", a=truths, y=[float(truth) + i / 999 for i, truth in enumerate(truths)])
-    done(capsys, "train", "t.parquet", "--epochs", 2, *stream)
+def test_a_boolean_may_be_missing(capsys, engine, stream):
+    booleans = [i % 3 == 0 for i in range(COUNT)]
+    parquet("t.parquet", a=booleans, y=[float(boolean) + i / 999 for i, boolean in enumerate(booleans)])
+    output(capsys, "train", "t.parquet", "--epochs", 2, *stream)
     parquet("new.parquet", a=[True, None, False] * 10)
     write("new.csv", {"a": ["True", "?", "false"] * 10})
-    predicted = done(capsys, "predict", "t.safetensors", "new.parquet", *stream)
-    assert predicted == done(capsys, "predict", "t.safetensors", "new.csv", *stream)
+    predicted = output(capsys, "predict", "t.safetensors", "new.parquet", *stream)
+    assert predicted == output(capsys, "predict", "t.safetensors", "new.csv", *stream)
     assert predicted.splitlines()[1::3] != predicted.splitlines()[2::3] == predicted.splitlines()[3::3]
-    parquet("gap.parquet", a=[None, *truths[1:]], y=[i / 7 for i in range(COUNT)])  # in one piece of a stream only
+    parquet("gap.parquet", a=[None, *booleans[1:]], y=[i / 7 for i in range(COUNT)])  # only one piece of the stream has the missing value
     whole, pieces = both("gap.parquet")
     assert whole.features == pieces.features == (Number("a", 0.0, 1.0, True),)
 
 
-def test_names_that_differ_by_blanks_are_refused(capsys, engine):
+def test_names_that_differ_only_by_spaces_are_refused(capsys, engine):
     parquet("t.parquet", **{"alcohol": [1, 2], "alcohol ": [3, 4], "y": [5, 6]})
     assert "two columns are named 'alcohol'" in failed(capsys, "train", "t.parquet")
 
@@ -312,34 +326,34 @@ def test_arrays_of_objects_are_refused_without_unsafe_advice(capsys, folder):
     np.savez("object.npz", x=np.array([[1, None]]), y=np.array([1]))
     for name in ("text.npy", "object.npy", "object.npz"):
         line = failed(capsys, "train", name)
-        assert name in line and "save one of numbers or texts" in line and "pickle" not in line
+        assert name in line and "save an array of numbers or strings" in line and "pickle" not in line
 
 
 @pytest.mark.parametrize("kind", ["U", "S"])
-def test_classes_of_arrays_may_be_texts(capsys, kind):
+def test_classes_in_arrays_may_be_strings(capsys, kind):
     np.savez("t.npz", x=RANDOM.normal(size=(COUNT, 2)), y=np.array(["cat", "dog", "eel"] * (COUNT // 3), dtype=kind))
-    report = json.loads(done(capsys, "train", "t.npz", "--epochs", 1, "--json", "--out", "t.safetensors"))
+    report = json.loads(output(capsys, "train", "t.npz", "--epochs", 1, "--json", "--out", "t.safetensors"))
     assert report["net"].endswith("-3")
-    assert done(capsys, "predict", "t.safetensors", "t.npz").startswith("y,p(cat),p(dog),p(eel)")
+    assert output(capsys, "predict", "t.safetensors", "t.npz").startswith("y,p(cat),p(dog),p(eel)")
 
 
-def test_a_target_is_no_feature_of_another_files(capsys):
+def test_the_target_column_is_not_a_feature_in_prediction(capsys):
     x, y = RANDOM.normal(size=(COUNT, 3)), RANDOM.normal(size=(COUNT, 1))
     np.save("t.npy", np.hstack([x, y]))
     np.savez("t.npz", X=x, y=y)
     np.savez("x.npz", X=x)
-    done(capsys, "train", "t.npy", "--epochs", 1)
-    predicted = {done(capsys, "predict", "t.safetensors", name) for name in ("t.npy", "t.npz", "x.npz")}
+    output(capsys, "train", "t.npy", "--epochs", 1)
+    predicted = {output(capsys, "predict", "t.safetensors", name) for name in ("t.npy", "t.npz", "x.npz")}
     assert len(predicted) == 1
-    assert "it holds X without y, so there is no target" in failed(capsys, "train", "x.npz")
+    assert "contains X but not y, so there is no target" in failed(capsys, "train", "x.npz")
 
 
-def test_all_of_x_is_predicted_where_there_is_an_x(capsys):
+def test_predict_uses_x_of_an_npz_or_else_x_test(capsys):
     x, y = RANDOM.normal(size=(COUNT, 3)), RANDOM.normal(size=COUNT)
     np.savez("parts.npz", x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:])
     np.savez("all.npz", X=x, y=y, x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:])
-    done(capsys, "train", "parts.npz", "--epochs", 1)
-    assert [len(done(capsys, "predict", "parts.safetensors", f"{name}.npz").splitlines()) - 1 for name in ("parts", "all")] == [10, 60]
+    output(capsys, "train", "parts.npz", "--epochs", 1)
+    assert [len(output(capsys, "predict", "parts.safetensors", f"{name}.npz").splitlines()) - 1 for name in ("parts", "all")] == [10, 60]
 
 
 # ---- pipes ----
@@ -366,12 +380,12 @@ def test_a_pipe_is_read_like_a_file(capsys, folder, kind, stream):
     os.mkfifo("pipe")
     writer = threading.Thread(target=lambda: (folder / "pipe").write_bytes((folder / f"t.{kind}").read_bytes()))
     writer.start()
-    through_pipe = done(capsys, "train", folder / "pipe", "--epochs", 2, "--json", *stream)
+    through_pipe = output(capsys, "train", folder / "pipe", "--epochs", 2, "--json", *stream)
     writer.join()
-    from_file = done(capsys, "train", f"t.{kind}", "--epochs", 2, "--json", *stream)
+    from_file = output(capsys, "train", f"t.{kind}", "--epochs", 2, "--json", *stream)
     assert json.loads(through_pipe)["test"] == json.loads(from_file)["test"]
 
 
 @STREAM
-def test_there_is_nothing_in_an_empty_pipe(capsys, stream):
-    assert "/dev/null: there is nothing in it" in failed(capsys, "train", "/dev/null", *stream)
+def test_an_empty_pipe_is_refused(capsys, stream):
+    assert "/dev/null: the file is empty" in failed(capsys, "train", "/dev/null", *stream)

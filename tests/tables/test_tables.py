@@ -1,4 +1,4 @@
-"""From a file to a model, its predictions and its picture: what is read, how it is prepared, and that nothing is lost on the way."""
+"""From a file to a model and its predictions: reading, preparation, commands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COLUMNS["kind"] = ["high" if price > 120 else "low" for price in COLUMNS["price"
 
 @pytest.fixture(params=["polars", "pandas"])
 def engine(request, monkeypatch):
-    """Each reader of tables in turn."""
+    """Each library that reads Parquet."""
     module = pytest.importorskip(request.param)
     monkeypatch.setattr(frames, "engine", lambda: module)
     return module
@@ -51,7 +51,7 @@ def as_csv(columns, separator=",", missing=""):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """The table as files of several kinds, without its last column."""
+    """The table in several file formats, without its last column."""
     monkeypatch.chdir(tmp_path)
     columns = {name: values for name, values in COLUMNS.items() if name != "kind"}
     (tmp_path / "house.csv").write_text(as_csv(columns))
@@ -63,8 +63,8 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def told(capsys, *arguments):
-    """What a command writes to standard output."""
+def output(capsys, *arguments):
+    """The standard output of a command."""
     assert main([*arguments]) == 0
     return capsys.readouterr().out
 
@@ -73,7 +73,7 @@ def told(capsys, *arguments):
 
 
 @pytest.mark.parametrize("name", ["house.csv", "house.tsv", "semi.csv", "house.csv.gz"])
-def test_tables_are_read_as_they_were_written(files, name):
+def test_tables_are_read_as_written(files, name):
     table = sources.read(name).train
     assert list(table.columns) == [name for name in COLUMNS if name != "kind"]
     for column in ("size", "rooms", "sunny", "price"):
@@ -99,7 +99,7 @@ def test_parquet_is_read_like_csv(engine, files):
 
 @pytest.mark.parametrize("chunk", [1, 7, 50, 1000])
 @pytest.mark.parametrize("name", ["house.csv", "house.csv.gz", "house.tsv"])
-def test_the_pieces_of_a_stream_are_the_table(files, monkeypatch, chunk, name):
+def test_the_pieces_of_a_stream_make_up_the_table(files, monkeypatch, chunk, name):
     monkeypatch.setattr(sources, "CHUNK", chunk)
     whole, pieces = sources.read(name).train, list(sources.pieces(name)())
     assert [piece.first for piece in pieces] == list(range(0, COUNT, chunk))
@@ -114,7 +114,7 @@ def test_a_quoted_line_break_does_not_end_a_piece(files, monkeypatch):
     assert [text for piece in sources.pieces("x.csv")() for text in piece.texts("b")] == ["one\ntwo", "three", "four\n\nfive"]
 
 
-def test_arrays_are_read_as_mnist_comes(tmp_path):
+def test_arrays_in_the_format_of_mnist_are_read(tmp_path):
     x, y = RANDOM.choice([0, 30, 250, 255], (50, 4, 5)).astype(np.uint8), RANDOM.integers(0, 3, 50).astype(np.uint8)
     np.savez(tmp_path / "m.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
     train, test = sources.read(str(tmp_path / "m.npz"))
@@ -138,13 +138,13 @@ def test_libsvm_text_is_read(tmp_path, name):
     assert table.numbers("7").tolist() == [0, 0, 0]
 
 
-# ---- preparing ----
+# ---- preparation ----
 
 
-def test_the_matrix_is_what_statistics_say(files):
+def test_the_matrix_has_standardized_numbers_and_0_1_features(files):
     table = sources.read("house.csv").train
     preparation = prepare([table], find_target([table], "price"))
-    assert preparation.left_out == {"note": "almost every row has its own text", "same": "it is the same in all rows"}
+    assert preparation.left_out == {"note": "text with too many different values", "same": "constant"}
     x = preparation.matrix(table)
     streets = sorted({street.strip() for street in COLUMNS["street"]})
     age = np.array([np.nan if age is None else age for age in COLUMNS["age"]])
@@ -161,7 +161,7 @@ def test_the_matrix_is_what_statistics_say(files):
 
 
 @pytest.mark.parametrize("cuts", [[1], [60], [3, 4, 100]])
-def test_pieces_are_prepared_as_the_whole(files, cuts):
+def test_pieces_are_prepared_like_the_whole(files, cuts):
     table = sources.read("house.csv").train
     pieces = [table.take(rows) for rows in np.split(np.arange(COUNT), cuts)]
     for target in ("price", "street", "rooms"):
@@ -173,7 +173,7 @@ def test_pieces_are_prepared_as_the_whole(files, cuts):
         )  # fmt: skip
 
 
-def test_a_preparation_survives_json_bit_by_bit(files):
+def test_a_preparation_survives_json_bit_for_bit(files):
     table = sources.read("house.csv").train
     for target in ("price", "street"):
         preparation = prepare([table], find_target([table], target), ["age"])
@@ -194,12 +194,12 @@ def test_levels_that_are_rare_missing_or_new():
     out = np.empty((5, colour.width), np.float32)
     colour.fill(Table("u", {"colour": texts("red", None, "pink", "green", "blue")}, 5), out)
     assert out.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 0, 0]]
-    known = Category("colour", ("blue", "red"), False)  # without rare levels there is nothing that a new one could have learnt
+    known = Category("colour", ("blue", "red"), False)  # without rare values there is no feature for unknown values
     known.fill(Table("u", {"colour": texts("green", None)}, 2), out[:2, :2])
     assert not out[:2, :2].any()
 
 
-def test_numbers_that_were_never_missing_may_be():
+def test_a_missing_number_is_0_if_none_was_missing_in_training():
     feature, out = Number("a", 4.0, 2.0, False), np.empty((2, 1), np.float32)
     feature.fill(Table("u", {"a": np.array([np.nan, 8.0])}, 2), out)
     assert out.tolist() == [[0], [2]]
@@ -224,12 +224,12 @@ def test_classes_or_numbers(values, classes):
         assert [classes[label] for label in find_target([table], "y").values(table)] == table.texts("y").tolist()
 
 
-def test_a_number_that_no_text_says_is_a_level_of_its_own():
+def test_numbers_of_an_array_as_strings():
     table = Table("t", {"a": np.array([np.inf, 1.0, np.nan, -0.0, 2.5])}, 5)
     assert table.texts("a").tolist() == ["inf", "1", None, "0", "2.5"]
 
 
-def test_choices_grow_with_the_rows():
+def test_defaults_depend_on_the_number_of_rows():
     for classifies in (True, False):
         chosen = [choose(rows, classifies) for rows in (10, 400, 900, 5000, 50_000, 10**7)]
         assert [one.batch for one in chosen] == sorted(one.batch for one in chosen)
@@ -242,12 +242,12 @@ def test_choices_grow_with_the_rows():
 
 
 def test_a_number_is_predicted_in_its_unit(capsys, files):
-    report = json.loads(told(capsys, "train", "house.csv", "--json", "--out", "m.safetensors"))
+    report = json.loads(output(capsys, "train", "house.csv", "--json", "--out", "m.safetensors"))
     assert list(report) == ["task", "net", "parameters", "epochs", "seconds", "rows_per_second", "train", "validation", "test"]
     assert report["task"] == "regression"
     assert report["net"].startswith("9-")
     assert report["test"]["r2"] > 0.9
-    rows = list(csv.reader(told(capsys, "predict", "m.safetensors", "house.csv").splitlines()))
+    rows = list(csv.reader(output(capsys, "predict", "m.safetensors", "house.csv").splitlines()))
     assert rows[0] == ["price"]
     predicted = np.array(rows[1:], dtype=float)[:, 0]
     assert bp.r2(COLUMNS["price"], predicted) > 0.9
@@ -255,75 +255,75 @@ def test_a_number_is_predicted_in_its_unit(capsys, files):
     preparation = Preparation.from_dict(net.notes["microbp.table"])
     raw = net.predict(preparation.matrix(sources.read("house.csv").train), raw=True)[:, 0]
     np.testing.assert_allclose(predicted, raw * preparation.target.scale + preparation.target.centre, rtol=1e-6)
-    lines = told(capsys, "predict", "m.safetensors", "semi.csv", "--json").splitlines()
+    lines = output(capsys, "predict", "m.safetensors", "semi.csv", "--json").splitlines()
     assert [json.loads(line)["price"] for line in lines] == predicted.tolist()
 
 
 def test_a_class_is_predicted_with_its_probabilities(capsys, files):
-    report = json.loads(told(capsys, "train", "kind.csv", "--json", "--out", "m.safetensors"))
+    report = json.loads(output(capsys, "train", "kind.csv", "--json", "--out", "m.safetensors"))
     assert report["task"] == "classification"
     assert list(report["test"]) == ["loss", "accuracy"]
     assert report["test"]["accuracy"] > 0.8
     (files / "raw.csv").write_text(as_csv({name: values for name, values in COLUMNS.items() if name not in ("kind", "note", "same")}))
-    told(capsys, "predict", "m.safetensors", "raw.csv", "--out", "p.csv")  # columns that were left out need not be there
+    output(capsys, "predict", "m.safetensors", "raw.csv", "--out", "p.csv")  # columns that are not used may be absent
     rows = list(csv.reader((files / "p.csv").read_text().splitlines()))
     assert rows[0] == ["kind", "p(high)", "p(low)"]
     probabilities = np.array([row[1:] for row in rows[1:]], dtype=float)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert [row[0] for row in rows[1:]] == [("high", "low")[best] for best in probabilities.argmax(axis=1)]
     assert np.mean([row[0] == kind for row, kind in zip(rows[1:], COLUMNS["kind"])]) > 0.8
-    first = json.loads(told(capsys, "predict", "m.safetensors", "raw.csv", "--json").splitlines()[0])
+    first = json.loads(output(capsys, "predict", "m.safetensors", "raw.csv", "--json").splitlines()[0])
     assert first == {"kind": rows[1][0], "probabilities": dict(zip(("high", "low"), probabilities[0]))}
 
 
 @pytest.mark.parametrize("options", [[], ["--loss", "poisson"], ["--loss", "huber", "--net", "x-20-20-y", "--optimizer", "rmsprop"]])
-def test_the_report_says_what_was_done(capsys, files, options):
-    out = told(capsys, "train", "house.csv", "--drop", "note,same", "--epochs", "30", *options)
-    for text in ("predicts price, a number, from 5 columns, which make 9 features", "rmse", "r2", "true minus predicted", "30 epochs"):
+def test_the_report_describes_the_run(capsys, files, options):
+    out = output(capsys, "train", "house.csv", "--drop", "note,same", "--epochs", "30", *options)
+    for text in ("predicts price, a number, from 5 columns (9 features)", "rmse", "r2", "true minus predicted", "30 epochs"):
         assert text in out
-    assert "predict by: microbp predict house.safetensors DATA" in out
+    assert "to predict: microbp predict house.safetensors DATA" in out
     assert main(["info", "house.safetensors"]) == 0
     assert "street: one of 'Elm, north', Fir, Oak" in capsys.readouterr().out
 
 
-def test_a_configuration_says_the_same_and_the_command_line_wins(capsys, files):
+def test_a_config_file_sets_options_and_the_command_line_overrides_it(capsys, files):
     (files / "c.toml").write_text('epochs = 3\nnet = "x-7-y"\ndrop = ["note", "age"]\njson = true\nlr = 0.01\nvalidation = 0.2\n')
-    report = json.loads(told(capsys, "train", "house.csv", "--config", "c.toml", "--net", "x-5-y"))
+    report = json.loads(output(capsys, "train", "house.csv", "--config", "c.toml", "--net", "x-5-y"))
     assert (report["epochs"], report["net"]) == (3, "7-5-1")
-    same = told(capsys, "train", "house.csv", "--epochs", "3", "--net", "x-5-y", "--drop", "note,age", "--json", "--lr", "0.01",
+    same = output(capsys, "train", "house.csv", "--epochs", "3", "--net", "x-5-y", "--drop", "note,age", "--json", "--lr", "0.01",
         "--validation", "0.2")  # fmt: skip
     assert json.loads(same)["test"] == report["test"]
 
 
-def test_a_stream_learns_as_well(capsys, files, monkeypatch):
+def test_a_stream_trains_as_well_as_the_whole_table(capsys, files, monkeypatch):
     monkeypatch.setattr(sources, "CHUNK", 50)
-    report = json.loads(told(capsys, "train", "house.csv", "--stream", "--json", "--out", "m.safetensors"))
+    report = json.loads(output(capsys, "train", "house.csv", "--stream", "--json", "--out", "m.safetensors"))
     assert report["test"]["r2"] > 0.8
-    whole, pieces = (told(capsys, "predict", "m.safetensors", "house.csv", *stream) for stream in ([], ["--stream"]))
+    whole, pieces = (output(capsys, "predict", "m.safetensors", "house.csv", *stream) for stream in ([], ["--stream"]))
     assert whole == pieces
     assert len(whole.splitlines()) == COUNT + 1
 
 
-def test_a_test_of_its_own_is_not_split(capsys, files):
-    told(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv")
-    out = told(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv", "--stream")
+def test_a_test_file_is_used_whole(capsys, files):
+    output(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv")
+    out = output(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv", "--stream")
     assert f"test {COUNT:>17}" in out
     assert f"train {108:>16}" in out
 
 
-def test_rates_are_found_and_used(capsys, files):
-    rates = json.loads(told(capsys, "lr-find", "house.csv", "--json"))
+def test_lr_auto_finds_and_uses_a_rate(capsys, files):
+    rates = json.loads(output(capsys, "lr-find", "house.csv", "--json"))
     assert 1e-6 < rates["suggestion"] < 10
-    out = told(capsys, "train", "house.csv", "--lr", "auto", "--epochs", "5")
+    out = output(capsys, "train", "house.csv", "--lr", "auto", "--epochs", "5")
     assert "5 epochs" in out
     assert not (files / "house-2.safetensors").exists()
 
 
-def test_without_a_reader_the_way_to_one_is_told(capsys, files, monkeypatch):
+def test_without_a_parquet_reader_the_error_says_how_to_install_one(capsys, files, monkeypatch):
     pytest.importorskip("polars").DataFrame({"a": [1, 2], "b": [3, 4]}).write_parquet("house.parquet")
     for name in ("polars", "pandas"):
         monkeypatch.setitem(importlib.import_module("sys").modules, name, None)
-    assert main(["train", "house.csv", "--epochs", "1"]) == 0  # text needs none
+    assert main(["train", "house.csv", "--epochs", "1"]) == 0  # text files need no Parquet reader
     capsys.readouterr()
     assert main(["train", "house.parquet"]) == 1
     assert "python -m pip install polars" in capsys.readouterr().err

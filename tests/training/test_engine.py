@@ -1,4 +1,4 @@
-"""The engine: losses and gradients at given parameters, snapshots, epochs that are asked to stop."""
+"""The engine: losses and gradients at given parameters, snapshots, epochs that stop early."""
 
 import numpy as np
 import pytest
@@ -20,8 +20,8 @@ def make(backend, loss="mse", dropout=0.0, averaging=None):
 
 @pytest.mark.parametrize("loss", ["mse", own_mse])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_the_gradient_is_that_of_the_loss_at_these_parameters(backend, loss, dropout):
-    """Penalties and dropout included: a central difference along a direction, wrong by about 1e-10."""
+def test_the_gradient_matches_the_loss_at_given_parameters(backend, loss, dropout):
+    """Including penalties and dropout. The error of the central difference along a direction is about 1e-10."""
     engine = make(backend, loss, dropout)
     rows = engine.shape.read(X, Y, W)
     before = engine.net.params.copy()
@@ -35,7 +35,7 @@ def test_the_gradient_is_that_of_the_loss_at_these_parameters(backend, loss, dro
     assert engine.steps == 0
 
 
-def test_an_error_at_given_parameters_leaves_the_net_its_own(backend):
+def test_an_error_at_given_parameters_does_not_change_the_net(backend):
     engine = make(backend, lambda outputs, targets, weight: 1 / 0)
     before = engine.net.params.copy()
     with pytest.raises(ZeroDivisionError):
@@ -49,7 +49,7 @@ def state(engine):
 
 
 @pytest.mark.parametrize("loss", ["mse", own_mse])
-def test_a_snapshot_brings_everything_back(backend, loss):
+def test_a_snapshot_restores_everything(backend, loss):
     engine = make(backend, loss, averaging=bp.EMA(0.9))
     rows = engine.shape.read(X, Y, W)
     engine.step(rows)
@@ -62,7 +62,7 @@ def test_a_snapshot_brings_everything_back(backend, loss):
     assert [engine.step(rows) for _ in range(3)] == after
 
 
-def test_an_epoch_that_is_asked_to_stop_has_the_loss_of_what_it_trained(backend):
+def test_an_epoch_that_stops_early_returns_the_loss_of_its_rows(backend):
     rows = 300_000 if backend == "compiled" else 60
     engine, by_hand = make(backend), make(backend)
     data = engine.shape.read(np.resize(X, (rows, 3)), np.resize(Y, (rows, 2)), np.resize(W, rows))
@@ -75,7 +75,7 @@ def test_an_epoch_that_is_asked_to_stop_has_the_loss_of_what_it_trained(backend)
     np.testing.assert_array_equal(engine.net.params, by_hand.net.params)
 
 
-def test_an_error_of_the_question_ends_the_epoch(backend):
+def test_an_error_in_the_stop_function_ends_the_epoch(backend):
     rows = 300_000 if backend == "compiled" else 60
     engine = make(backend)
     data = engine.shape.read(np.resize(X, (rows, 3)), np.resize(Y, (rows, 2)), None)

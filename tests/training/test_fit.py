@@ -18,13 +18,13 @@ def make(backend, loss="mse", lr=0.01, dtype="float64"):
     return bp.Trainer(bp.mlp([3, 4, 2], dtype=dtype, seed=1, backend=backend), loss, bp.Adam(lr=lr))
 
 
-def test_fit_learns(backend):
+def test_fit_lowers_the_loss(backend):
     history = make(backend, lr=0.05).fit(X, Y, epochs=12, batch_size=8)
     assert history["loss"][-1] < history["loss"][0] / 2
     assert {len(values) for values in history.values()} == {12}
 
 
-def test_fit_is_the_loop_of_epochs(backend):
+def test_fit_agrees_with_epochs(backend):
     a, b = make(backend), make(backend)
     history = a.fit(X, Y, epochs=3, batch_size=16)
     for record in b.epochs(X, Y, batch_size=16):
@@ -35,14 +35,14 @@ def test_fit_is_the_loop_of_epochs(backend):
     np.testing.assert_array_equal(a.net.params, b.net.params)
 
 
-def test_fit_continues_where_it_stopped(backend):
+def test_a_second_fit_continues_the_first(backend):
     once, twice = make(backend), make(backend)
     once.fit(X, Y, epochs=4)
     twice.fit(X, Y, epochs=1)
     assert twice.fit(X, Y, epochs=3)["loss"] == once.history["loss"]
 
 
-def test_an_epoch_is_a_step_for_each_batch_of_the_order(backend):
+def test_an_epoch_does_a_step_for_each_batch_in_the_order(backend):
     order = np.arange(39, -1, -1)
     t, by_hand = make(backend), make(backend)
     next(t.epochs(X, Y, batch_size=16, order=order))
@@ -51,7 +51,7 @@ def test_an_epoch_is_a_step_for_each_batch_of_the_order(backend):
     assert t.history["loss"][0] == pytest.approx(np.average(losses, weights=[16, 16, 8]), rel=1e-12)
 
 
-def test_shuffling_visits_every_row_and_changes_each_epoch(backend):
+def test_shuffling_uses_every_row_and_differs_between_epochs(backend):
     shuffled, plain = make(backend), make(backend)
     shuffled.fit(X, Y, epochs=1, batch_size=40)
     plain.fit(X, Y, epochs=1, batch_size=40, shuffle=False)
@@ -67,7 +67,7 @@ def test_shuffling_visits_every_row_and_changes_each_epoch(backend):
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(Y[:, 0])
 
 
-def test_a_row_of_weight_zero_is_as_if_removed(backend):
+def test_rows_of_weight_zero_are_skipped(backend):
     weight = np.where(np.arange(40) % 3 == 0, 0.0, 1.5)
     a, b = make(backend), make(backend)
     kept = weight > 0
@@ -75,7 +75,7 @@ def test_a_row_of_weight_zero_is_as_if_removed(backend):
     assert weighted == pytest.approx(b.fit(X[kept], Y[kept], epochs=2, batch_size=4)["loss"], rel=1e-9)
 
 
-def test_a_schedule_gives_each_step_its_rate(backend):
+def test_a_schedule_sets_the_rate_of_each_step(backend):
     rates = [0.1, 0.05, 0.02, 0.01, 0.004, 0.001]
     t, by_hand = make(backend), make(backend)
     history = t.fit(X, Y, epochs=2, batch_size=16, shuffle=False, schedule=lambda step: rates[step])
@@ -90,7 +90,7 @@ def test_a_schedule_gives_each_step_its_rate(backend):
         t.fit(X, Y, epochs=1, schedule=lambda step: -1)
 
 
-def test_a_loss_of_ones_own_fits_as_the_named_one(backend):
+def test_a_custom_loss_fits_like_the_named_loss(backend):
     weight = np.linspace(0.1, 1, 40)
     options = {"epochs": 2, "batch_size": 7, "sample_weight": weight, "validation": 0.2, "schedule": lambda step: 0.01 / (1 + step)}
     a, b = make(backend, own_mse).fit(X, Y, **options), make(backend, "mse").fit(X, Y, **options)
@@ -111,14 +111,14 @@ def test_validation_rows_are_not_trained_on(backend):
     assert len(history["val_loss"]) == 1
 
 
-def test_given_validation_is_evaluated(backend):
+def test_validation_arrays_are_evaluated(backend):
     t = make(backend)
     history = t.fit(X[:30], Y[:30], epochs=2, validation=(X[30:], Y[30:], np.arange(10)), metrics=["rmse", "r2"])
     assert history["val_loss"][-1] == t.evaluate(X[30:], Y[30:], np.arange(10))
     assert history["rmse"][-1] == bp.rmse(Y[30:], t.predict(X[30:]))
 
 
-def test_patience_stops_and_brings_the_best_back(backend):
+def test_patience_stops_and_restores_the_best(backend):
     t = make(backend, lr=0.3)
     states = []
     t.fit(
@@ -135,11 +135,11 @@ def test_patience_stops_and_brings_the_best_back(backend):
     assert t.evaluate(X[30:], Y[30:]) == losses[best]
 
 
-def test_a_callback_stops_by_true_alone(backend):
+def test_only_a_callback_that_returns_true_stops_fit(backend):
     t = make(backend)
     t.fit(X, Y, epochs=5, callback=lambda record: record["epoch"] == 2)
     assert len(t.history["loss"]) == 2
-    t.fit(X, Y, epochs=3, callback=lambda record: "go on")
+    t.fit(X, Y, epochs=3, callback=lambda record: "continue")
     assert len(t.history["loss"]) == 5
 
 
@@ -164,7 +164,7 @@ def test_a_non_finite_loss_names_epoch_and_step(backend):
     t.fit(X, Y, epochs=1, batch_size=8)
     broken = X.copy()
     broken[20] = np.nan
-    with pytest.raises(FloatingPointError, match=r"epoch 2, step 8.*lower lr"):
+    with pytest.raises(FloatingPointError, match=r"epoch 2, step 8\); X contains NaN, first at row 20, column 0"):
         t.fit(broken, Y, epochs=1, batch_size=8, shuffle=False)
     assert t.steps == 7
     assert np.isfinite(t.net.params).all()
@@ -182,7 +182,7 @@ def test_metrics_see_predictions_after_the_output_activation(backend):
     assert history["mean_sum"] == pytest.approx([1, 1])
 
 
-def test_progress_is_one_line_on_a_terminal_and_a_few_in_a_log(backend, capsys, monkeypatch):
+def test_progress_is_one_line_on_a_terminal_and_a_few_lines_in_a_log(backend, capsys, monkeypatch):
     make(backend).fit(X, Y, epochs=2)
     assert capsys.readouterr() == ("", "")
     make(backend).fit(X, Y, epochs=3, progress=True)
@@ -198,7 +198,7 @@ def test_progress_is_one_line_on_a_terminal_and_a_few_in_a_log(backend, capsys, 
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError])
-def test_a_progress_that_nobody_reads_does_not_end_the_training(backend, monkeypatch, error):
+def test_an_error_of_the_progress_line_does_not_stop_training(backend, monkeypatch, error):
     def write(text):
         raise error
 
@@ -247,7 +247,7 @@ def test_wrong_arguments_are_refused_before_anything_changes(backend, options, e
 
 
 @pytest.mark.parametrize("order", [[0.5], [], [[1]], [40], [-1]])
-def test_an_order_that_names_no_rows_is_refused(backend, order):
+def test_an_order_with_invalid_row_numbers_is_refused(backend, order):
     with pytest.raises(ValueError, match="order"):
         make(backend).epochs(X, Y, order=order)
 
@@ -256,7 +256,7 @@ def test_a_wrong_target_in_a_later_batch_changes_nothing(backend):
     t, targets = make(backend, "bce"), np.full((40, 2), 0.5)
     targets[-1] = 7
     before = t.net.params.copy()
-    with pytest.raises(ValueError, match="row 39"):
+    with pytest.raises(ValueError, match=r"y\[39, 0\] is 7, but bce needs values in \[0,1\]"):
         t.fit(X, targets, epochs=1, batch_size=8, shuffle=False)
     np.testing.assert_array_equal(t.net.params, before)
     assert t.steps == 0
@@ -279,7 +279,7 @@ def test_metrics_have_their_textbook_values():
 
 
 @pytest.mark.parametrize(("monitor", "best_of"), [("val_loss", np.argmin), ("loss", np.argmin), ("rmse", np.argmin), ("r2", np.argmax)])
-def test_patience_watches_any_entry(backend, monitor, best_of):
+def test_patience_can_monitor_any_entry(backend, monitor, best_of):
     t = make(backend, lr=0.3)
     states = []
     history = t.fit(
@@ -295,7 +295,7 @@ def test_patience_watches_any_entry(backend, monitor, best_of):
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("min_delta", [0.0, 1.0, 1.5])
-def test_only_what_is_better_by_more_than_min_delta_counts(backend, mode, min_delta):
+def test_only_an_improvement_by_more_than_min_delta_counts(backend, mode, min_delta):
     values = [5, 6, 5, 4, 7, 3, 3, 1, 8, 1]
     left = iter(values)
 
@@ -331,7 +331,7 @@ def test_nan_is_never_the_best(backend):
 # ---- callbacks ----
 
 
-def test_callbacks_are_all_called_and_any_of_them_stops(backend):
+def test_all_callbacks_are_called_and_each_can_stop(backend):
     seen = []
     callbacks = [lambda record: record.epoch == 2, lambda record: seen.append(record.epoch), lambda record: record.clear()]
     assert len(make(backend).fit(X, Y, epochs=5, callback=callbacks)["loss"]) == 2
@@ -341,7 +341,7 @@ def test_callbacks_are_all_called_and_any_of_them_stops(backend):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", ["mse", own_mse])
 def test_a_batch_callback_changes_no_bit(backend, loss, dtype):
-    weight = np.random.default_rng(1).integers(0, 9, 40) / 4  # sums without rounding, so that any order of additions agrees
+    weight = np.random.default_rng(1).integers(0, 9, 40) / 4  # multiples of 1/4, so that sums are exact in any order
     options = {"epochs": 3, "batch_size": 7, "sample_weight": weight, "validation": 0.2, "schedule": bp.OneCycle(0.1)}
     plain, watched, records = make(backend, loss, dtype=dtype), make(backend, loss, dtype=dtype), []
     a, b = plain.fit(X, Y, **options), watched.fit(X, Y, batch_callback=records.append, **options)
@@ -368,7 +368,7 @@ def test_a_batch_callback_stops_within_an_epoch(backend):
     assert history["loss"][1] == pytest.approx(np.mean(losses[3:]), rel=1e-12)
 
 
-def test_a_batch_callback_may_set_the_rate(backend):
+def test_a_batch_callback_can_set_the_rate(backend):
     t, by_hand = make(backend), make(backend)
 
     def halve(record):
@@ -384,7 +384,7 @@ def test_a_batch_callback_may_set_the_rate(backend):
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_micro_batches_are_the_joined_batch(backend, loss, weighted):
+def test_micro_batches_give_the_update_of_one_large_batch(backend, loss, weighted):
     y = (Y[:, 0] > 0).astype(int) if loss == "cross_entropy" else Y
     options = {"epochs": 3, "sample_weight": np.linspace(0, 2, 40) if weighted else None, "schedule": bp.Cosine(0.05), "validation": 0.1}
     joined, parts = make(backend, loss), make(backend, loss)
@@ -399,10 +399,10 @@ def test_micro_batches_are_the_joined_batch(backend, loss, weighted):
     assert joined.history["loss"] == pytest.approx(parts.history["loss"], rel=1e-11)
 
 
-def test_micro_batches_of_a_loss_of_ones_own_are_refused(backend):
+def test_micro_batches_of_a_custom_loss_are_refused(backend):
     t = make(backend, own_mse)
     for call in (lambda: t.fit(X, Y, epochs=1, accumulate=2), lambda: next(t.epochs(X, Y, accumulate=2))):
-        with pytest.raises(ValueError, match="accumulate is for named losses"):
+        with pytest.raises(ValueError, match="accumulate needs named losses"):
             call()
     assert t.steps == 0
 
@@ -412,12 +412,12 @@ def test_a_loop_in_python_refuses_a_wrong_target_before_the_first_step(backend, 
     t, targets = make(backend, "bce"), np.full((40, 2), 0.5)
     targets[-1] = 7
     before = t.net.params.copy()
-    with pytest.raises(ValueError, match="row 39"):
+    with pytest.raises(ValueError, match=r"y\[39, 0\] is 7, but bce needs values in \[0,1\]"):
         t.fit(X, targets, epochs=1, batch_size=4, shuffle=False, schedule=bp.Cosine(0.1), **options)
     np.testing.assert_array_equal(t.net.params, before)
     assert (t.steps, t.schedule) == (0, None)
     weight = np.where(np.arange(40) < 39, 1.0, 0.0)
-    t.fit(X, targets, epochs=1, batch_size=4, sample_weight=weight, **options)  # a row of weight 0 is as if it were not there
+    t.fit(X, targets, epochs=1, batch_size=4, sample_weight=weight, **options)  # rows of weight 0 are skipped
     targets[-1] = np.nan
     with pytest.raises(FloatingPointError, match="epoch 2, step"):
         t.fit(X, targets, epochs=1, batch_size=4, shuffle=False, **options)
@@ -426,7 +426,7 @@ def test_a_loop_in_python_refuses_a_wrong_target_before_the_first_step(backend, 
 # ---- files ----
 
 
-def test_a_history_reads_back_from_its_files(backend, tmp_path):
+def test_a_history_is_read_back_from_its_files(backend, tmp_path):
     t = make(backend)
     t.fit(X, Y, epochs=2)
     history = t.fit(X, Y, epochs=2, validation=0.2, metrics=["r2", lambda y, outputs: np.inf])
@@ -439,5 +439,12 @@ def test_a_history_reads_back_from_its_files(backend, tmp_path):
     assert list(lines[0]) == list(history)
     for name, values in history.items():
         np.testing.assert_array_equal([float(line[name] or "nan") for line in lines], values)
-    with pytest.raises(ValueError, match=r"\.csv or \.json"):
+    with pytest.raises(ValueError, match=r"must end in \.csv or \.json, not "):
         bp.save_history(history, tmp_path / "h.txt")
+    with pytest.raises(TypeError, match=r"history must be a dict of lists such as t\.history, not Trainer"):
+        bp.save_history(make("compiled"), tmp_path / "h.csv")
+    with pytest.raises(TypeError, match=r"path must be a str or os\.PathLike, not int"):
+        bp.save_history(history, 3)
+    for save in (bp.Trainer.save, lambda t, path: t.net.save(path), lambda t, path: bp.save_history(history, f"{path}.csv")):
+        with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+            save(make("compiled"), tmp_path / "nowhere" / "x")

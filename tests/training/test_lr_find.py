@@ -1,4 +1,4 @@
-"""The learning-rate range test: fastai's rates, smoothing and suggestions, and everything as it was before; for both backends."""
+"""The learning-rate range test: fastai's rates, smoothing and suggestions; the trainer does not change; for both backends."""
 
 import copy
 import math
@@ -22,12 +22,12 @@ def make(backend, loss="mse", dtype="float32"):
 
 
 def everything(t):
-    """What a trainer and its net consist of, bit by bit."""
+    """The whole state of a trainer and its net, bit for bit."""
     vectors = [t.net.params, t.net.buffers, t.grads, *t.state.values()]
     return [v.tobytes() for v in vectors], t.lr, t.steps, t.epoch, copy.deepcopy(t.history), t.schedule
 
 
-# ---- fastai's algorithms, written plainly ----
+# ---- fastai's algorithms ----
 
 
 def fastai_smoothed(losses, beta=0.98):
@@ -59,7 +59,7 @@ def fastai_steep(lrs, losses):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_suggestions_are_fastais(seed):
+def test_suggestions_agree_with_fastai(seed):
     rng = np.random.default_rng(seed)
     lrs = np.geomspace(1e-7, 10, 60)
     smoothed = rng.normal(size=60).cumsum() + (rng.choice([-1, 1, 0]) * np.arange(60))
@@ -72,7 +72,7 @@ def test_suggestions_are_fastais(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_steep_is_where_the_loss_falls_and_not_in_the_noise_before(seed):
+def test_steep_ignores_noise_before_the_loss_falls(seed):
     lrs = np.geomspace(1e-7, 10, 100)
     losses = 10 - 2 * np.clip(np.log10(lrs / 1e-4), 0, None)  # flat up to 1e-4
     losses += np.random.default_rng(seed).normal(size=100)
@@ -83,7 +83,7 @@ def test_steep_is_where_the_loss_falls_and_not_in_the_noise_before(seed):
 # ---- the test ----
 
 
-def test_rates_grow_by_equal_factors_and_losses_are_those_of_steps(backend):
+def test_rates_grow_by_equal_factors_and_losses_equal_steps(backend):
     t = make(backend)
     twin = copy.deepcopy(t)
     found = bp.lr_find(t, X, Y, start_lr=1e-4, end_lr=1.0, num_it=20, batch_size=16, stop_div=False)
@@ -108,20 +108,23 @@ def test_the_suggestion_trains(backend):
     assert t.evaluate(X, Y) < before / 4
 
 
-def test_it_ends_where_the_loss_diverges(backend):
+def test_lr_find_stops_when_the_loss_diverges(backend):
     found = bp.lr_find(make(backend), X, Y, start_lr=1e-3, end_lr=1e6, num_it=100)
     assert 10 < len(found.lrs) < 100
     assert found.smoothed[-1] > 4 * found.smoothed.min()
     assert (found.smoothed[:-1] <= 4 * np.minimum.accumulate(found.smoothed)[:-1]).all()
-    assert str(found) == f"RangeTest({len(found.lrs)} of 100 rates)"
+    assert str(found) == f"RangeTest(suggestion {found.suggestion:.2g}, {len(found.lrs)} of 100 rates)"
+    assert str(bp.RangeTest(found.lrs[:9], found.losses[:9], found.smoothed[:9], 90)).startswith(
+        "RangeTest(no suggestion: the loss diverged"
+    )
 
 
-def test_it_ends_where_the_loss_is_not_finite(backend):
+def test_lr_find_stops_when_the_loss_is_not_finite(backend):
     t = make(backend)
     before = everything(t)
     order = backends.load(backend).permutation(t.seed, 2, t.epoch, 40)
     broken = X.copy()
-    broken[order[30]] = np.nan  # in the fourth batch of the epoch that comes next
+    broken[order[30]] = np.nan  # in the fourth batch of the next epoch
     found = bp.lr_find(t, broken, Y, batch_size=8, stop_div=False)
     assert len(found.lrs) == len(found.losses) == len(found.smoothed) == 3
     assert np.isfinite(found.losses).all()
@@ -130,7 +133,7 @@ def test_it_ends_where_the_loss_is_not_finite(backend):
 
 @pytest.mark.parametrize("loss", ["mse", own_mse])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_everything_is_as_before_and_training_goes_on_the_same(backend, loss, dtype):
+def test_nothing_changes_and_training_continues_as_without_it(backend, loss, dtype):
     t, untouched = make(backend, loss, dtype), make(backend, loss, dtype)
     before = everything(t)
     bp.lr_find(t, X, Y, batch_size=8, sample_weight=np.arange(40) % 3)
@@ -142,7 +145,7 @@ def test_everything_is_as_before_and_training_goes_on_the_same(backend, loss, dt
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_everything_is_as_before_after_an_error(backend, error):
+def test_nothing_changes_after_an_error(backend, error):
     calls = []
 
     def loss(outputs, targets, weight):
@@ -159,10 +162,10 @@ def test_everything_is_as_before_after_an_error(backend, error):
     assert everything(t) == before
 
 
-def test_too_few_points_suggest_nothing(backend):
+def test_too_few_points_give_no_suggestion(backend):
     found = bp.lr_find(make(backend), X * np.nan, Y)
     assert len(found.lrs) == 0
-    with pytest.raises(ValueError, match="after 0 of 100 rates.*lower start_lr"):
+    with pytest.raises(ValueError, match="after 0 of 100 rates.*use a lower start_lr"):
         _ = found.suggestion
 
 
@@ -172,6 +175,8 @@ def test_too_few_points_suggest_nothing(backend):
         ({"start_lr": 0}, ValueError),
         ({"start_lr": 1, "end_lr": 0.1}, ValueError),
         ({"end_lr": math.inf}, ValueError),
+        ({"start_lr": "a"}, TypeError),
+        ({"stop_div": "a"}, TypeError),
         ({"num_it": 5}, ValueError),
         ({"num_it": 10.5}, TypeError),
         ({"batch_size": 0}, ValueError),
@@ -186,12 +191,12 @@ def test_wrong_arguments_are_refused(backend, options, error):
     assert everything(t) == before
 
 
-def test_a_network_is_no_trainer():
+def test_a_network_instead_of_a_trainer_is_refused():
     with pytest.raises(TypeError, match=r"must be a bp\.Trainer, not Network"):
         bp.lr_find(make("compiled").net, X, Y)
 
 
-def test_the_picture(tmp_path):
+def test_lr_find_plot(tmp_path):
     figures = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
     found = bp.lr_find(make("compiled"), X, Y)
     own = figures.Figure().subplots()
@@ -206,5 +211,10 @@ def test_the_picture(tmp_path):
         np.testing.assert_allclose(mark.get_xydata(), [[rate, np.interp(rate, found.lrs, found.smoothed)]])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     rates = [f"{name}: {rate:.2g}" for name, rate in (("valley, the suggestion", found.suggestion), ("steep", found.steep))]
-    assert labels == ["loss of the batch", "smoothed", *rates, f"minimum / 10: {found.minimum:.2g}"]
+    assert labels == [
+        "loss of the batch",
+        "smoothed",
+        *rates,
+        f"lowest at {10 * found.minimum:.2g} (minimum, a tenth: {found.minimum:.2g})",
+    ]
     axes.figure.savefig(tmp_path / "found.png")

@@ -1,4 +1,4 @@
-"""fit on chunks: the same numbers as on the joined rows, in the memory of one chunk."""
+"""fit on a stream of chunks: the same numbers as on the concatenated rows, in the memory of one chunk."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import microbp as bp
 
 RNG = np.random.default_rng(5)
 X, Y, W = RNG.normal(size=(103, 4)), RNG.normal(size=103), RNG.uniform(0.5, 2, 103)
-W[[3, 50, 51, 102]] = 0  # rows that are not there
+W[[3, 50, 51, 102]] = 0  # rows that are skipped
 
 
 def chunks(*ends, weight=False):
-    """The rows cut at `ends`."""
+    """The rows, split at `ends`."""
     parts = [np.split(array, ends) for array in ((X, Y, W) if weight else (X, Y))]
     return list(zip(*parts))
 
@@ -27,7 +27,7 @@ def trainer(backend="compiled", loss="mse"):
 
 @pytest.mark.parametrize("weight", [False, True])
 @pytest.mark.parametrize("ends", [[], [50], [1, 2, 3, 40], [16, 32, 64], [7, 90, 91, 100]])
-def test_where_a_chunk_ends_changes_no_bit(backend, ends, weight):
+def test_results_do_not_depend_on_chunk_boundaries(backend, ends, weight):
     whole, pieces = trainer(backend), trainer(backend)
     settings = {"epochs": 3, "batch_size": 16, "shuffle": False, "schedule": bp.Cosine(lr=0.02)}
     whole.fit(X, Y, sample_weight=W if weight else None, **settings)
@@ -37,7 +37,7 @@ def test_where_a_chunk_ends_changes_no_bit(backend, ends, weight):
     np.testing.assert_allclose(history["loss"], whole.history["loss"], rtol=1e-6)
 
 
-def test_a_chunk_of_all_rows_is_shuffled_as_arrays_are():
+def test_a_single_chunk_is_shuffled_like_arrays():
     whole, pieces = trainer(), trainer()
     whole.fit(X, Y, epochs=2)
     pieces.fit([(X, Y)], epochs=2)
@@ -53,7 +53,7 @@ def test_validation_patience_metrics_and_callbacks_work_on_streams():
         callback=seen.append, batch_callback=steps.append, accumulate=2,
     )  # fmt: skip
     assert len(history["val_loss"]) == len(history["rmse"]) == len(seen) == t.epoch < 50
-    assert len(steps) == 6 * t.epoch  # 103 rows, 20 for an update
+    assert len(steps) == 6 * t.epoch  # 103 rows, 20 per update
     assert t.evaluate(X, Y) == pytest.approx(min(history["val_loss"]), rel=1e-6)
 
 
@@ -64,25 +64,26 @@ def test_a_batch_callback_ends_the_epoch():
 
 
 @pytest.mark.parametrize(
-    ("stream", "options", "error", "says"),
+    ("stream", "options", "error", "expected"),
     [
         (5, {}, TypeError, "iterable of (X, y) chunks"),
+        (X, {}, TypeError, "fit: without y, X must be an iterable of (X, y) chunks, or a function that returns one, not an array of shape"),
         ([X], {}, TypeError, "chunk 0 must be (X, y)"),
         ([(X, Y), (X[:, :3], Y)], {}, ValueError, "chunk 1: X has shape (103, 3)"),
         ([], {}, ValueError, "no rows"),
         (iter([(X, Y)]), {}, ValueError, "only once"),
-        (chunks(9), {"validation": 0.1}, ValueError, "cannot be split"),
+        (chunks(9), {"validation": 0.1}, ValueError, "a stream cannot be split"),
         (chunks(9), {"validation": 1}, ValueError, "validation must be (X, y)"),
-        (chunks(9), {"metrics": "rmse"}, ValueError, "metrics of a stream need validation"),
+        (chunks(9), {"metrics": "rmse"}, ValueError, "metrics with a stream need validation"),
         (chunks(9), {"patience": 2}, ValueError, "validation=(X, y)"),
-        (chunks(9), {"sample_weight": W}, ValueError, "sample_weight is for arrays"),
-        (chunks(9), {"class_weight": "balanced"}, ValueError, "class_weight is for arrays"),
+        (chunks(9), {"sample_weight": W}, ValueError, "sample_weight does not work with a stream"),
+        (chunks(9), {"class_weight": "balanced"}, ValueError, "class_weight does not work with a stream"),
     ],
 )
-def test_what_no_stream_can_do_is_refused(stream, options, error, says):
+def test_arguments_that_streams_do_not_support_are_refused(stream, options, error, expected):
     with pytest.raises(error) as raised:
         trainer().fit(stream, epochs=2, progress=False, **options)
-    assert says in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_an_iterator_is_enough_for_one_epoch():
@@ -106,8 +107,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_memory_is_that_of_a_chunk():
-    """Forty chunks of 4 MB, 160 MB in all, take as much as two."""
+def test_only_one_chunk_is_in_memory():
+    """Forty chunks of 4 MB, 160 MB in total, need as much memory as two."""
     peaks = [
         int(subprocess.run([sys.executable, "-P", "-c", _PEAK, count], capture_output=True, text=True, check=True, timeout=120).stdout)
         for count in ("2", "40")

@@ -1,4 +1,4 @@
-"""What a trainer shows and what may be set; copies, subclasses, weak references."""
+"""A trainer's attributes and how it prints; copies, subclasses, weak references."""
 
 import copy
 import html
@@ -25,13 +25,13 @@ READ_ONLY = {
 
 
 @pytest.mark.parametrize("name", READ_ONLY)
-def test_what_cannot_change_is_read_only(name):
+def test_attributes_that_cannot_change_are_read_only(name):
     t = make()
-    with pytest.raises(AttributeError, match=rf"Trainer\.{name} is read-only; what can be set: clip_layer_norm, .*lr, schedule, steps"):
+    with pytest.raises(AttributeError, match=rf"Trainer\.{name} is read-only; writable attributes: clip_layer_norm, .*lr, schedule, steps"):
         setattr(t, name, READ_ONLY[name])
 
 
-def test_gradients_can_be_set_as_a_whole(backend):
+def test_gradients_can_be_assigned(backend):
     t = make(backend)
     t.backward(X, Y)
     view, before = t.grads, t.grads.copy()
@@ -39,14 +39,20 @@ def test_gradients_can_be_set_as_a_whole(backend):
     np.testing.assert_array_equal(view, before / 2)
     t.grads = before
     assert t.grads is view
+    with pytest.raises(ValueError, match=r"grads has shape \(26,\); it cannot be set to an array of shape \(2,\)"):
+        t.grads = [1, 2]
+    with pytest.raises(TypeError, match=r"t\.state is read-only; to change values: t\.state\['m'\]"):
+        t.state["m"] = before
+    with pytest.raises(KeyError, match=r"unknown name in t\.state: 'M'; did you mean 'm'"):
+        t.state["M"]
 
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [("learning_rate", "lr"), ("step_", "steps"), ("epochs_", "epoch"), ("clip", "clip_norm"), ("zzz", None), ("_lr", "lr")],
 )
-def test_unknown_attributes_are_refused_with_the_nearest(name, nearest):
-    hint = f"did you mean '{nearest}'" if nearest else "what can be set"
+def test_unknown_attributes_are_refused_with_the_nearest_name(name, nearest):
+    hint = f"did you mean '{nearest}'" if nearest else "writable attributes"
     with pytest.raises(AttributeError, match=f"Trainer has no attribute '{name}'; {hint}"):
         setattr(make(), name, 1)
 
@@ -55,14 +61,15 @@ SETTABLE = {
     "lr": (0.5, [-1, "fast", None, float("nan"), float("inf")]),
     "steps": (7, [-1, 1.5, "7", None]),
     "epoch": (7, [-1, 1.5, "7", None]),
-    "clip_norm": (0.5, [0, -1, float("nan")]),
-    "clip_value": (None, [0]),
+    "clip_norm": (0.5, [0, -1, float("nan"), "a"]),
+    "clip_layer_norm": (2, [[1, 2]]),
+    "clip_value": (None, [0, "a"]),
     "schedule": (bp.Constant(0.1), [1, "constan(lr=1)"]),
 }
 
 
 @pytest.mark.parametrize("name", SETTABLE)
-def test_what_can_be_set_is_checked(backend, name):
+def test_values_of_attributes_are_checked(backend, name):
     t, (right, wrong) = make(backend), SETTABLE[name]
     setattr(t, name, right)
     for value in wrong:
@@ -71,7 +78,7 @@ def test_what_can_be_set_is_checked(backend, name):
     assert getattr(t, name) == right
 
 
-def test_a_trainer_in_words(backend):
+def test_a_printed_trainer(backend):
     t = make(backend)
     t.fit(X, Y, epochs=3, batch_size=2)
     t.lr = 0.005
@@ -87,7 +94,16 @@ def test_a_trainer_in_words(backend):
         assert f"<th>{name}</th><td>{html.escape(value)}</td>" in table
 
 
-def test_words_for_functions_and_several_ends(backend):
+def test_a_printed_trainer_shows_what_is_set():
+    x = bp.Input(3)
+    net = bp.Network(x, [bp.Dense(1)(x), bp.Dense(2)(x)])
+    text = repr(bp.Trainer(net, ["mse", "mae"], loss_weights=[0.5, 2], clip_norm=3, clip_value=0.25, average=bp.EMA(0.5)))
+    facts = [line.split(None, 1) for line in text.splitlines()[1:]]
+    assert facts[2] == ["loss_weights", "0.5, 2"]
+    assert facts[4:7] == [["clip_norm", "3"], ["clip_value", "0.25"], ["average", "EMA(decay=0.5)"]]
+
+
+def test_a_printed_trainer_with_functions_and_several_inputs_and_outputs(backend):
     x, z = bp.Input(3), bp.Input(2)
     net = bp.Network([x, z], [bp.Dense(1)(x), bp.Dense(2)(z)], backend=backend)
     text = repr(bp.Trainer(net, [own_mse, own_mse]))
@@ -95,16 +111,26 @@ def test_words_for_functions_and_several_ends(backend):
     assert "&lt;lambda&gt;" in bp.Trainer(net.copy(), [lambda *_: None] * 2)._repr_html_()
 
 
-def test_a_refused_trainer_leaves_the_net_alone():
+def test_a_refused_trainer_does_not_change_the_net():
     net = bp.mlp([3, 2], seed=0)
-    for options in ({"clip_norm": -1}, {"loss_weights": [1, 2]}, {"optimizer": "adm"}, {"seed": -1}, {"average": 3}):
+    for options in (
+        {"clip_norm": -1},
+        {"loss_weights": [1, 2]},
+        {"loss_weights": 2},
+        {"loss_weights": ["a"]},
+        {"optimizer": "adm"},
+        {"seed": -1},
+        {"average": 3},
+        {"average": bp.EMA},
+        {"optimizer": bp.Adam},
+    ):
         with pytest.raises((TypeError, ValueError)):
             bp.Trainer(net, "bce", **options)
         assert net.outputs[0].activation is None, options
 
 
 class Counting(bp.Trainer):
-    """A subclass with an attribute of its own."""
+    """A subclass with an additional attribute."""
 
     def step(self, *arguments, **options):
         self.calls = getattr(self, "calls", 0) + 1

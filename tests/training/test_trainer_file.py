@@ -1,4 +1,4 @@
-"""Trainers as files: what is loaded goes on as what was saved, in another process too, and a damaged state is refused."""
+"""Trainer files: a loaded trainer continues like the saved one, in another process too; an invalid state is refused."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from microbp.training.loop.run import Best
 
 ROWS, BATCH = 23, 5
 
-# What a new process does with the files of runs that stopped half-way: the rest.
-GO_ON = """
+# Run by a new process: loads trainers and continues their training.
+CONTINUE = """
 import sys, numpy as np, microbp as bp
 data = np.load(sys.argv[1])
 for path in sys.argv[2:]:
@@ -48,7 +48,7 @@ def encoded(t):
 
 
 def everything(t):
-    """All bits of a trainer and its network, the time that epochs took aside."""
+    """The whole state of a trainer and its network, except the durations of epochs."""
     text, vectors = encoded(t)
     state = json.loads(text)["state"]
     for record in state["records"]:
@@ -56,8 +56,8 @@ def everything(t):
     return t.net.text(), t.net.seed, t.net.params.tobytes(), t.net.buffers.tobytes(), state, vectors
 
 
-def test_runs_that_stopped_go_on_in_a_new_process(dtype, tmp_path):
-    """Every optimizer, with a schedule and shuffling: 2 k epochs are k epochs, save, a new process, load, k more, bit for bit."""
+def test_training_continues_in_a_new_process(dtype, tmp_path):
+    """Every optimizer, with a schedule and shuffling: 4 epochs equal 2 epochs, save, load in a new process, 2 more epochs, bit for bit."""
     straight = {}
     for optimizer, case in cases.OPTIMIZERS.items():
         twins = [trainer(graphs.network("skip", dtype=dtype), case.spec) for _ in range(2)]
@@ -67,14 +67,14 @@ def test_runs_that_stopped_go_on_in_a_new_process(dtype, tmp_path):
         straight[tmp_path / optimizer] = twins[0]
         twins[1].save(tmp_path / optimizer)
     np.savez(tmp_path / "data", x=x, y=y)
-    command = [sys.executable, "-P", "-c", GO_ON, tmp_path / "data.npz", *straight]
+    command = [sys.executable, "-P", "-c", CONTINUE, tmp_path / "data.npz", *straight]
     subprocess.run(list(map(str, command)), check=True, timeout=120)
     for path, t in straight.items():
         assert everything(bp.Trainer.load(path)) == everything(t), path
 
 
 def test_random_networks_resume(tmp_path):
-    """Every graph, every optimizer: half, save, load, half."""
+    """Random graphs, every optimizer: one epoch, save, load, one epoch."""
     names, resumed = list(cases.OPTIMIZERS), 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ def trained(backend, optimizer="adam"):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", bp.Adam(0.01, betas=(0.8, 0.9)), bp.SGD(0.1, momentum=0.5, decay_bias=True)], ids=repr)
-def test_what_a_file_keeps(backend, optimizer, tmp_path):
+def test_a_file_contains_everything(backend, optimizer, tmp_path):
     t, path = trained(backend, optimizer), tmp_path / "run"
     t.lr = 0.125
     t.grads[...] = np.arange(len(t.grads)) - 1e-40
@@ -152,33 +152,33 @@ def test_a_network_with_running_statistics(backend, reader, tmp_path):
     np.testing.assert_array_equal(again.state["m"], t.state["m"])
 
 
-def test_own_losses_are_refused(tmp_path):
+def test_custom_losses_are_refused(tmp_path):
     t = bp.Trainer(graphs.network("chain"), cases.own_mse)
-    with pytest.raises(ValueError, match=r"own_mse.*your own.*t\.net\.save.*pickle"):
+    with pytest.raises(ValueError, match=r"own_mse.*custom function.*t\.net\.save.*pickle"):
         t.save(tmp_path / "run")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_file_without_a_trainer(tmp_path):
     graphs.network("chain").save(tmp_path / "net")
-    with pytest.raises(ValueError, match=r"net: the file holds a network and no trainer; open it by bp\.load"):
+    with pytest.raises(ValueError, match=r"net: contains a network but no trainer; load it with bp\.load"):
         bp.Trainer.load(tmp_path / "net")
 
 
 class Mine(bp.Constant):
-    """A schedule of the caller's own."""
+    """A custom schedule."""
 
 
-def test_what_the_state_cannot_hold(tmp_path):
+def test_values_that_cannot_be_saved_are_refused(tmp_path):
     t = trainer(graphs.network("chain"))
     for wrong in (object(), {1: 2}, {"$array": 1}, np.zeros(3, "int8"), 1j, Mine(0.1)):
         t._run.schedule = wrong
-        with pytest.raises(TypeError, match=r"trainer\.state\.schedule is .* which no file can hold"):
+        with pytest.raises(TypeError, match=r"trainer\.state\.schedule is .* which cannot be saved to a file"):
             t.save(tmp_path / "run")
     assert os.listdir(tmp_path) == []
 
 
-# ---- files that are valid but for the trainer's state ----
+# ---- valid files with an invalid trainer state ----
 
 EDITS = [
     ("version", 2),
@@ -255,7 +255,7 @@ EDITS = [
 
 
 def edited(value, path, new):
-    """A copy of a JSON value in which the member at the path, "" for the whole, is another."""
+    """A copy of a JSON value with a new value at the path; "" replaces the whole."""
     if not path:
         return new
     first, _, rest = path.partition(".")
@@ -263,17 +263,17 @@ def edited(value, path, new):
 
 
 @pytest.mark.parametrize(("path", "new"), EDITS, ids=range(len(EDITS)))
-def test_states_that_do_not_fit(backend, path, new, tmp_path):
+def test_invalid_states_are_refused(backend, path, new, tmp_path):
     core = trained(backend)
     text, vectors = encoded(core)
     core.net._core.save_with(str(tmp_path / "run"), json.dumps(edited(json.loads(text), path, new)), vectors)
-    with pytest.raises(ValueError, match=r"run: the trainer's state is not what microbp writes .*bp\.load opens the network"):
+    with pytest.raises(ValueError, match=r"run: the trainer's state is invalid .*bp\.load loads the network alone"):
         bp.Trainer.load(tmp_path / "run", backend=backend)
     bp.load(tmp_path / "run", backend=backend)
 
 
 @pytest.mark.parametrize("change", ["drop", "short", "one", "more", "text"])
-def test_vectors_that_do_not_fit(change, tmp_path):
+def test_invalid_vectors_are_refused(change, tmp_path):
     t = trained("compiled")
     text, vectors = encoded(t)
     name = "trainer.state.engine.slots.m"
@@ -283,11 +283,11 @@ def test_vectors_that_do_not_fit(change, tmp_path):
     elif change != "drop":
         vectors |= {name: data, "trainer.state.more": b""}
     t.net._core.save_with(str(tmp_path / "run"), text if change != "text" else "[" * 100_000, vectors)
-    with pytest.raises(ValueError, match="the trainer's state is not what microbp writes"):
+    with pytest.raises(ValueError, match="the trainer's state is invalid"):
         bp.Trainer.load(tmp_path / "run")
 
 
-# ---- while a run goes on ----
+# ---- checkpoints ----
 
 
 def test_checkpoint_by_epochs(tmp_path):
@@ -302,7 +302,7 @@ def test_checkpoint_by_epochs(tmp_path):
     assert kept == [None, None, 3, 3, 3, 6, 6] and bp.Trainer.load(path).epoch == 7
 
 
-def test_fit_keeps_a_checkpoint_that_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_training_continues_from_a_checkpoint_bit_for_bit(tmp_path):
     once, broken, path = trainer(graphs.network("chain")), trainer(graphs.network("chain")), tmp_path / "run"
     x, y = arrays_for(once.net)
     once.fit(x, y, epochs=5)
@@ -322,7 +322,7 @@ def test_fit_keeps_a_checkpoint_that_goes_on_as_if_nothing_had_happened(tmp_path
 
 
 def stop_early(t, epochs, **arguments):
-    """A fit that early stopping ends after 11 epochs, the best of which is the 8th."""
+    """A fit that early stopping ends after 11 epochs; the 8th is the best."""
     rng = np.random.default_rng(0)
     x, held_out = rng.normal(size=(2, ROWS, 4))
     y, right = (np.sin(rows[:, :2] * rows[:, 2:]) for rows in (x, held_out))
@@ -339,7 +339,7 @@ def interrupt_after(epoch):
 
 
 @pytest.mark.parametrize("pause", [1, 5, 8, 9, 10])
-def test_early_stopping_goes_on_from_a_checkpoint(backend, pause, tmp_path):
+def test_early_stopping_continues_from_a_checkpoint(backend, pause, tmp_path):
     """With the best epoch so far, a schedule as long as the fit, and dropout."""
     x = bp.Input(4)
     net = bp.Network(x, bp.Dense(2)(bp.Dropout(0.1)(bp.Dense(5, activation="tanh")(x))), backend=backend, seed=3)
@@ -349,18 +349,18 @@ def test_early_stopping_goes_on_from_a_checkpoint(backend, pause, tmp_path):
         stop_early(broken, 30, schedule="cosine(lr=0.01)", checkpoint=path, checkpoint_every=100, callback=interrupt_after(pause))
     resumed = bp.Trainer.load(path, backend=backend)
     assert resumed.epoch == pause
-    assert (resumed.net.params.tobytes() == broken.net.params.tobytes()) == (pause <= 8), "in memory the best is back"
+    assert (resumed.net.params.tobytes() == broken.net.params.tobytes()) == (pause <= 8), "the trainer in memory has the best epoch"
     stop_early(resumed, 30 - pause, schedule=resumed.schedule, checkpoint=path)
     assert once.epoch == 11 and once.steps == 40
     assert everything(resumed) == everything(once)
-    assert everything(bp.Trainer.load(path, backend=backend)) == everything(once), "as fit left it, not its last epoch"
+    assert everything(bp.Trainer.load(path, backend=backend)) == everything(once), "the state at the end of fit, not of its last epoch"
 
 
-def test_the_best_of_another_fit_is_forgotten():
+def test_a_fit_with_another_monitor_ignores_the_best_epoch_before():
     t = trained("compiled")
     x, y = arrays_for(t.net)
     y[2] = np.arange(ROWS) % 3
-    t.fit(x, y, epochs=1, patience=1, monitor="loss")  # where it is of val_loss
+    t.fit(x, y, epochs=1, patience=1, monitor="loss")  # the best epoch so far was chosen by val_loss
     assert t._run.best is None and t.epoch == 3 and t.steps == 11
 
 
@@ -391,7 +391,7 @@ def test_checkpoint_by_time(tmp_path, monkeypatch):
     assert bp.Trainer.load(path).epoch == 5
 
 
-def test_checkpoints_that_cannot_be(tmp_path):
+def test_invalid_checkpoints_are_refused(tmp_path):
     t = trainer(graphs.network("chain"))
     own = bp.Trainer(graphs.network("chain"), cases.own_mse)
 
@@ -404,22 +404,22 @@ def test_checkpoints_that_cannot_be(tmp_path):
         refused(error, "every must be", checkpoint=tmp_path / "run", checkpoint_every=every)
     refused(TypeError, "path must be", checkpoint=3)
     refused(ValueError, "needs checkpoint=", checkpoint_every=5)
-    refused(ValueError, "leave checkpoint_every out", checkpoint=bp.Checkpoint(tmp_path / "run", every=2), checkpoint_every=5)
-    refused(OSError, "cannot write into the folder", checkpoint=tmp_path / "nowhere" / "run")
+    refused(ValueError, "omit checkpoint_every", checkpoint=bp.Checkpoint(tmp_path / "run", every=2), checkpoint_every=5)
+    refused(OSError, "nowhere does not exist; create it first", checkpoint=tmp_path / "nowhere" / "run")
     refused(ValueError, "own_mse", own, checkpoint=tmp_path / "run")
     assert os.listdir(tmp_path) == []
 
 
-# ---- what files say of settings ----
+# ---- settings in files ----
 
 
 def settings_in(module):
-    """The settings classes that a module offers, but for bases."""
+    """The settings classes of a module, except base classes."""
     named = (kind for name, kind in vars(module).items() if getattr(bp, name, None) is kind and isinstance(kind, type))
     return {kind for kind in named if kind.__module__ == module.__name__ and kind not in (bp.Optimizer, bp.Schedule)}
 
 
-def test_every_setting_that_a_trainer_keeps_has_a_name_in_files():
+def test_every_settings_class_of_a_trainer_has_a_name_in_files():
     kinds = set.union(*map(settings_in, (optimizers, averages, schedules))) | {schedules.Delay, bp.Loss, OptimizerSpec}
     assert len(kinds) > 25
     for kind in kinds:
@@ -427,7 +427,7 @@ def test_every_setting_that_a_trainer_keeps_has_a_name_in_files():
         assert kind in (trainer_file._SPECS.get(name), trainer_file._SETTINGS.get(name)), name
 
 
-def test_the_text_of_a_file_names_settings_by_class(tmp_path):
+def test_files_name_settings_by_class(tmp_path):
     t = bp.Trainer(bp.mlp([2, 1], seed=0), bp.Loss("quantile", q=0.9), bp.SGD(lr=0.5), average=bp.SWA(3), seed=1)
     t.schedule = "constant(lr=0.5)"
     state = json.loads(encoded(t)[0])["state"]

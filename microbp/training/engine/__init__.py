@@ -1,1 +1,1 @@
-"""One trainer of a backend, with its losses: steps and gradients, and nothing of epochs."""
+"""One trainer of a backend, with its losses: steps and gradients. It knows nothing about epochs."""

@@ -1,38 +1,42 @@
-"""Engine: a backend's trainer with its losses, and all that its steps change. It knows rows and updates, and nothing of epochs."""
+"""Engine: a backend's trainer with its losses, and everything that steps change. It does updates and knows nothing about epochs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from ...core import backend as backends
+from ...core.checks import floating
 from ...core.specs import Loss, OptimizerSpec
-from ...data.arrays import Array
+from ...core.text import brief
+from ...data import faults
+from ...data.arrays import Array, Views
 from ...data.rows import Rows, Shape
 from ...network.network import Network
 from ...settings import optimizers
 from ...settings.averages import Average
-from .own_loss import OwnLoss, OwnLosses
+from .custom_loss import CustomLoss, CustomLosses
 
 LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
 
 
 class Engine:
-    """Trains `net` by `losses`, one per output, which losses.py has checked."""
+    """Trains `net` with `losses`, one per output, which losses.py has checked."""
 
     __slots__ = (
-        "_core", "_own", "average", "averaging", "grads", "input_grads", "loss_weights", "losses", "net", "optimizer", "seed", "shape",
-        "slots",
+        "_core", "_custom", "_losses_alone", "average", "averaging", "grads", "input_grads", "loss_weights", "losses", "net", "optimizer",
+        "seed", "shape", "slots",
     )  # fmt: skip
 
     def __init__(
         self,
         net: Network,
-        losses: tuple[Loss | OwnLoss, ...],
+        losses: tuple[Loss | CustomLoss, ...],
         optimizer: str | optimizers.Optimizer | OptimizerSpec,
         loss_weights: tuple[float, ...],
         seed: int,
@@ -46,7 +50,8 @@ class Engine:
         texts = [loss.text if loss else None for loss in named]
         self._core = backends.load(net.backend).Trainer(net._core, texts, list(loss_weights), optimizers.parse(optimizer).text, seed)
         functions = [loss for loss in losses if not isinstance(loss, Loss)]
-        self._own = OwnLosses(self._core, functions, loss_weights, net.dtype) if functions else None
+        self._custom = CustomLosses(self._core, functions, loss_weights, net.dtype) if functions else None
+        self._losses_alone: backends.CoreTrainer | None = None  # for check_targets
         self.shape = Shape(
             inputs=tuple(entry.width for entry in net.inputs),
             outputs=tuple(entry.width for entry in net.outputs),
@@ -58,63 +63,75 @@ class Engine:
         for name, value in values.items():
             self._core.set(name, value)
         self.grads: Array = np.asarray(memoryview(self._core.grads))
-        self.slots = MappingProxyType({name: np.asarray(memoryview(slot)) for name, slot in self._core.slots.items()})
+        self.slots = Views({name: np.asarray(memoryview(slot)) for name, slot in self._core.slots.items()}, "t.state")
         average = self._core.average
         self.average: Array | None = None if average is None else np.asarray(memoryview(average))
-        self.input_grads: list[Array] | None = None  # of the last backward that was asked for them
+        self.input_grads: list[Array] | None = None  # of the last backward(input_grads=True)
 
     # ---- steps ----
 
     @property
-    def has_own_losses(self) -> bool:
-        """Whether the losses are functions of the caller's, which no single call of the backend can train an epoch with."""
-        return self._own is not None
+    def has_custom_losses(self) -> bool:
+        """Whether the losses are Python functions. The backend cannot train an epoch with them in one call."""
+        return self._custom is not None
 
     @property
     def array_step(self) -> Callable[[Any, Any, Any], float]:
-        """The backend's own step, from arrays as they are. It refuses those that it cannot read, and losses of the caller's own."""
+        """The backend's step, which takes arrays unchanged. It raises an error for arrays that it cannot read and for custom losses."""
         return self._core.step
 
     def step(self, rows: Rows) -> float:
-        """Forward, backward, update; the loss before the update."""
-        return self._own.step(rows) if self._own else self._core.step(rows.x, rows.y, rows.weight)
+        """Forward, backward, update. Returns the loss before the update."""
+        return self._custom.step(rows) if self._custom else self._named(rows, self._core.step)
 
     def backward(
         self, rows: Rows, accumulate: bool = False, total: float | None = None, first_row: int = 0, input_grads: bool = False
     ) -> float:
-        """Fills `grads` and changes no parameter; the loss. The arguments are those of Trainer.backward."""
-        if total is not None and not 0 < total < math.inf:
-            raise ValueError(f"backward: total must be positive and finite, not {total!r}")
-        if self._own is None:
-            loss = self._core.backward(rows.x, rows.y, rows.weight, accumulate, total or 0.0, first_row, input_grads)
+        """Computes `grads`, changes no parameter, and returns the loss. The arguments are those of Trainer.backward."""
+        if total is not None and not 0 < floating("backward: total", total) < math.inf:
+            raise ValueError(f"backward: total must be positive and finite, not {brief(total)}")
+        if self._custom is None:
+            loss = self._named(rows, self._core.backward, accumulate, total or 0.0, first_row, input_grads)
         elif total is not None:
-            raise ValueError("backward: total= has no meaning for a loss function of your own, which divides as it likes")
+            raise ValueError("backward: total= works with named losses only, because a custom loss does its own averaging")
         else:
-            loss = self._own.backward(rows, accumulate, input_grads)
+            loss = self._custom.backward(rows, accumulate, input_grads)
         self.input_grads = [np.array(gradient) for gradient in self._core.input_grads()] if input_grads else None
         return loss
 
+    def _named(self, rows: Rows, call: Callable[..., float], *arguments: Any, chosen: Array | None = None) -> float:
+        """Calls the backend. If it refuses a target, the error names the first such row by its index in the caller's arrays.
+
+        chosen: the indices of the rows to search for that target; None: all.
+        """
+        try:
+            return call(rows.x, rows.y, rows.weight, *arguments)
+        except ValueError as error:
+            if found := faults.refused_target(str(error), rows, chosen, self.shape.outputs):
+                raise ValueError(found) from None
+            raise
+
     def apply(self) -> None:
-        """The optimizer's update from `grads` as they stand."""
+        """Updates the parameters from the current `grads`."""
         self._core.apply()
 
     def epoch(
         self, rows: Rows, order: Array, batch_size: int, rates: Array | None, stop: Callable[[], bool] | None = None
     ) -> tuple[float, int]:
-        """A step for each `batch_size` rows of `order`, in one call of the backend. Not for losses of the caller's own.
+        """Does one step per batch of `batch_size` rows, in the order of `order`, in one call of the backend. Not for custom losses.
 
-        Returns the mean loss, and how many rows of `order` were trained.
-        rates: the learning rate of each step, of which the last one used stays in `lr`; None: `lr`.
-        stop: asked every 50 ms; True ends the epoch after a step.
+        Returns the mean loss, and the number of rows trained on.
+        rates: the learning rate of each step (`lr` keeps the last); None: `lr` for all steps.
+        stop: called every 50 ms; if it returns True, the epoch ends after a step.
         """
         first = self.steps
         stops = None if stop is None else lambda: self.steps > first and stop()
         try:
-            loss = self._core.epoch(rows.x, rows.y, rows.weight, order, batch_size, rates, stops)
-        except RuntimeError:  # another call is using the trainer: the steps since `first` are not of this one
+            loss = self._named(rows, self._core.epoch, order, batch_size, rates, stops, chosen=order)
+        except RuntimeError:  # another call is using the trainer: the steps since `first` are that call's
             raise
         except BaseException as error:
-            self._keep_rate(rates, self.steps - first + isinstance(error, FloatingPointError))  # a step that fails used its rate too
+            self._keep_rate(rates, self.steps - first + isinstance(error, FloatingPointError))  # a failed step has used its rate too
             raise
         self._keep_rate(rates, self.steps - first)
         return loss, min((self.steps - first) * batch_size, len(order))
@@ -123,35 +140,45 @@ class Engine:
         if rates is not None and used:
             self.lr = rates[used - 1]
 
-    # ---- looking ----
+    # ---- evaluation and checks ----
 
     def evaluate(self, rows: Rows) -> float:
-        """The loss in inference; changes nothing."""
-        if self._own is None:
-            return self._core.evaluate(rows.x, rows.y, rows.weight)
+        """The loss without dropout and noise; changes nothing."""
+        if self._custom is None:
+            return self._named(rows, self._core.evaluate)
         outputs = self.net.predict(rows.x, raw=True)
-        return self._own.evaluate(outputs if isinstance(outputs, list) else [outputs], rows)
+        return self._custom.evaluate(outputs if isinstance(outputs, list) else [outputs], rows)
 
     def check_batch(self, rows: Rows) -> None:
-        """Refuses a number of rows that training cannot have: batch_norm needs two."""
+        """Raises an error for too few rows to train on: batch_norm needs two."""
         self._core.forward(rows.x)
 
-    def check_targets(self, rows: Rows, chosen: Array) -> None:
-        """Refuses targets of the chosen rows that a step would refuse. It computes the losses of outputs that are 0, and so not the net."""
-        if self._own is not None:
+    def check_targets(self, rows: Rows, chosen: Array | None = None) -> None:
+        """Raises an error for targets that a step would refuse, by computing the losses of zero outputs. The net does not run.
+
+        chosen: the indices of the rows to check; None: all.
+        """
+        if self._custom is not None:
             return
-        module, widths, count = backends.load(self.net.backend), self.shape.outputs, len(chosen)
+        if self._losses_alone is None:
+            self._losses_alone = self._without_net()
+        if chosen is not None:
+            rows = replace(rows, xs=[]).take(chosen)
+        outputs = [np.zeros((rows.count, width), self.net.dtype) for width in self.shape.outputs]
+        targets = Rows(outputs, rows.ys, rows.weight, rows.count, rows.numbers)
+        self._named(targets, self._losses_alone.evaluate)
+
+    def _without_net(self) -> backends.CoreTrainer:
+        """A trainer with the same losses, of a network whose inputs are its outputs."""
+        module, widths = backends.load(self.net.backend), self.shape.outputs
         text = "".join([*(f"input {width}\n" for width in widths), *(f"output {i}\n" for i in range(len(widths)))])
-        outputs = [np.zeros((count, width), self.net.dtype) for width in widths]
-        targets = Rows(outputs, [y[chosen] for y in rows.ys], None if rows.weight is None else rows.weight[chosen], count)
         losses: list[str | None] = [loss.text for loss in self.losses if isinstance(loss, Loss)]
-        twin = module.Trainer(module.Net(text, str(self.net.dtype)), losses, list(self.loss_weights), "sgd", 0)
-        twin.evaluate(targets.x, targets.y, targets.weight)
+        return module.Trainer(module.Net(text, str(self.net.dtype)), losses, list(self.loss_weights), "sgd", 0)
 
     def loss_and_gradient(self, params: Array, rows: Rows) -> tuple[float, Array]:
-        """What training makes smaller, the loss in training and the layers' penalties, at these parameters; and its gradient, in `grads`.
+        """Returns the training objective (loss in training mode plus the layers' penalties) at these parameters, and `grads`, its gradient.
 
-        The net keeps its own parameters. Without an update in between, dropout and noise are the same each time.
+        The net's parameters do not change. Dropout and noise are the same in each call until the next update.
         """
         before = self.net.params.copy()
         self.net.params[...] = params
@@ -161,7 +188,7 @@ class Engine:
             self.net.params[...] = before
 
     def permutation(self, purpose: int, instance: int, count: int) -> Array:
-        """The numbers 0 to count - 1 in an order that the seed decides; purpose: backend.SHUFFLE or backend.SPLIT."""
+        """A permutation of 0 to count - 1, determined by the seed and the arguments. purpose: backend.SHUFFLE or backend.SPLIT."""
         return np.asarray(backends.load(self.net.backend).permutation(self.seed, purpose, instance, count))
 
     # ---- settings and state ----
@@ -177,7 +204,7 @@ class Engine:
 
     @property
     def steps(self) -> int:
-        """The updates so far."""
+        """The number of updates so far."""
         return self._core.steps
 
     @steps.setter
@@ -186,11 +213,11 @@ class Engine:
 
     @property
     def limits(self) -> dict[str, float | None]:
-        """The limits of the gradients that the optimizer sees."""
+        """The limits for the gradients that the optimizer gets."""
         return {name: self.limit(name) for name in LIMITS}
 
     def limit(self, name: str) -> float | None:
-        """One of LIMITS; None: no limit."""
+        """The value of one of LIMITS; None: no limit."""
         value = self._core.get(name)
         return value if value < math.inf else None
 
@@ -200,16 +227,16 @@ class Engine:
 
     @property
     def average_count(self) -> int:
-        """Of how many states the average is."""
+        """The number of states in the average."""
         return self._core.average_count
 
     def reset(self) -> None:
-        """Gradients, optimizer state, average and steps as at the start; the network's parameters stay."""
+        """Resets gradients, optimizer state, average and steps; the network's parameters stay."""
         self._core.reset()
         self.input_grads = None
 
     def state(self) -> dict[str, Any]:
-        """A copy of all that steps change, but for the network."""
+        """A copy of everything that steps change, except the network."""
         return {
             "lr": self.lr,
             "steps": self.steps,
@@ -220,7 +247,7 @@ class Engine:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Brings such a state back, bit by bit."""
+        """Restores a state, bit for bit."""
         self.lr, self.steps = state["lr"], state["steps"]
         for name, loss in state["losses"].items():
             self._core.set(name, loss)
@@ -231,26 +258,26 @@ class Engine:
             self.average[...] = state["average"]
 
     def snapshot(self) -> dict[str, Any]:
-        """A copy of all that steps change, the network's parameters and buffers included."""
+        """A copy of everything that steps change, including the network's parameters and buffers."""
         return self.state() | {"params": self.net.params.copy(), "buffers": self.net.buffers.copy()}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Brings a snapshot back, bit by bit."""
+        """Restores a snapshot, bit for bit."""
         self.set_state(snapshot)
         self.net.params[...] = snapshot["params"]
         self.net.buffers[...] = snapshot["buffers"]
 
 
 def _limit(name: str, limit: float | None) -> float:
-    """A limit as the backends keep it, infinite where there is none."""
-    value = math.inf if limit is None else float(limit)
+    """A limit as the backends store it: infinity means no limit."""
+    value = math.inf if limit is None else floating(name, limit)
     if not value > 0:
-        raise ValueError(f"{name} must be above 0, or None for no limit, not {limit!r}")
+        raise ValueError(f"{name} must be above 0, or None for no limit, not {brief(limit)}")
     return value
 
 
 def _penalty(net: Network) -> float:
-    """The layers' l1 and l2 penalties, whose gradient `backward` adds to that of the loss."""
+    """The layers' l1 and l2 penalties. `backward` adds their gradient to that of the loss."""
     total = 0.0
     for layer in net.layers:
         weight = net.tensors[f"{layer.name}.weight"]

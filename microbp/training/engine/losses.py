@@ -1,4 +1,4 @@
-"""The losses of a trainer: read, and checked against the network's outputs."""
+"""Parses the losses of a trainer and checks them against the network's outputs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.specs import Loss
+from ...core.text import brief, counted
 from ...network.network import Network
 from ...network.records import NodeInfo, OutputInfo
-from .own_loss import OwnLoss
+from .custom_loss import CustomLoss
 
 
-def parse(loss: Any, net: Network) -> tuple[Loss | OwnLoss, ...]:
+def parse(loss: Any, net: Network) -> tuple[Loss | CustomLoss, ...]:
     """One loss per output, from a loss or a list of them."""
     count = len(net.outputs)
     losses = list(loss) if isinstance(loss, list | tuple) else [loss]
+    for one in losses:
+        if isinstance(one, type) or not (isinstance(one, str | Loss) or callable(one)):
+            raise TypeError(f"Trainer: a loss must be a name, a bp.Loss or a function, not {brief(one)}")
     if len(losses) != count:
-        raise ValueError(f"Trainer: loss must be a list of {count} losses, one per output of the network, not {len(losses)}")
+        contents = f"the network has {counted(count, 'output')}, but loss contains {counted(len(losses), 'loss')}"
+        raise ValueError(f"Trainer: {contents}; pass one loss per output")
     parsed = tuple(one if callable(one) else Loss.parse(one) for one in losses)
     named = [one for one in parsed if isinstance(one, Loss)]
     if named and len(named) < count:
-        raise ValueError("Trainer: either every output has a named loss, or every output has a function of your own")
+        raise ValueError("Trainer: the losses must be all named or all custom functions, not a mix")
     nodes = net.nodes
     for i, (output, one) in enumerate(zip(net.outputs, parsed, strict=True)):
         if isinstance(one, Loss):
@@ -31,24 +36,30 @@ def parse(loss: Any, net: Network) -> tuple[Loss | OwnLoss, ...]:
 
 
 def parse_weights(loss_weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
-    """A factor per output; None: ones."""
-    weights = (1.0,) * count if loss_weights is None else tuple(float(weight) for weight in loss_weights)
+    """A factor for each output, 1 by default."""
+    if loss_weights is None:
+        return (1.0,) * count
+    what = f"a list of {counted(count, 'number')}, one per output, each finite and at least 0"
+    try:
+        weights = tuple(float(weight) for weight in loss_weights)
+    except (TypeError, ValueError):
+        raise TypeError(f"Trainer: loss_weights must be {what}, not {brief(loss_weights)}") from None
     if len(weights) != count or not all(0 <= weight < math.inf for weight in weights):
-        raise ValueError(f"Trainer: loss_weights must be {count} finite numbers of at least 0, one per output, not {loss_weights!r}")
+        raise ValueError(f"Trainer: loss_weights must be {what}, not {brief(loss_weights)}")
     return weights
 
 
 def _refuse_other_activation(i: int, output: OutputInfo, loss: Loss) -> None:
     if output.activation not in (None, loss.detail):
         raise ValueError(
-            f'Trainer: output {i} has the activation {output.activation}, but the loss "{loss.name}" implies {loss.detail}; to change what '
-            f'predictions mean: net.set_output({i}, "{loss.detail}")'
+            f'Trainer: output {i} has the activation {output.activation}, but the loss "{loss.name}" needs {loss.detail}; to change it, '
+            f'call net.set_output({i}, "{loss.detail}")'
         )
 
 
 def _refuse_activation_twice(node: NodeInfo, loss: Loss) -> None:
     if node.activation == loss.detail != "identity":
         raise ValueError(
-            f'Trainer: the output (node {node.node}) ends in {node.activation}, which the loss "{loss.name}" applies itself: write '
-            f"bp.Dense({node.width}) without activation; net.predict(X) gives the {node.activation} of the outputs"
+            f'Trainer: the output (node {node.node}) has the activation {node.activation}, which the loss "{loss.name}" already '
+            f"includes; use bp.Dense({node.width}) without activation; net.predict(X) applies the {node.activation}"
         )

@@ -1,1 +1,1 @@
-"""All that loops over an engine: epochs, and what fit does around them."""
+"""The loop of fit over epochs, with validation, early stopping, checkpoints and callbacks."""

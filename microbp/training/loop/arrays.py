@@ -1,4 +1,4 @@
-"""Rows that are all in memory: which of them train, which are held out, and in which order an epoch takes them."""
+"""Rows in memory: which are used for training, which are held out for validation, and their order in an epoch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ...core.backend import SHUFFLE, SPLIT
+from ...core.text import brief
 from ...data import class_weight as class_weights
 from ...data.arrays import Array, as_array
 from ...data.class_weight import ClassWeight
 from ...data.rows import Rows
 from ..engine.engine import Engine
-from .epoch import Pace, Rates, check, end, train
+from .epoch import Batching, RateFunction, check, end, train
 from .history import Record
 from .run import Run
 
@@ -25,27 +26,27 @@ class Arrays:
     """Rows to train on, all in memory."""
 
     rows: Rows
-    trained: Array  # the numbers of those that train
+    trained: Array  # the indices of the rows to train on
     is_shuffled: bool
-    pace: Pace
+    batching: Batching
 
     def check(self, engine: Engine) -> None:
-        """Refuses what an update would refuse."""
-        check(engine, self.rows, self.trained, self.pace)
+        """Raises the error that an update would raise."""
+        check(engine, self.rows, self.trained, self.batching)
 
     def updates(self) -> int:
-        """The updates of an epoch."""
-        return self.pace.updates(len(self.trained))
+        """The number of updates in an epoch."""
+        return self.batching.updates(len(self.trained))
 
-    def train(self, run: Run, rates: Rates | None) -> Record:
-        """An epoch."""
+    def train(self, run: Run, rates: RateFunction | None) -> Record:
+        """Trains for an epoch."""
         start = time.perf_counter()
         order = shuffled(run.engine, self.trained, run.epoch) if self.is_shuffled else self.trained
-        loss, _ = train(run, self.rows, order, self.pace, rates)
+        loss, _ = train(run, self.rows, order, self.batching, rates)
         return end(run, loss, start)
 
     def endless(self, run: Run) -> Iterator[Record]:
-        """The records of ever more epochs, which the run keeps."""
+        """Trains epoch after epoch; yields their records, which the run keeps too."""
         self.check(run.engine)
         while True:
             record = self.train(run, None)
@@ -54,27 +55,27 @@ class Arrays:
 
 
 def active(rows: Rows) -> Array:
-    """The numbers of the rows that train: a row of weight 0 counts as one that is not there."""
+    """The indices of the rows to train on: those with a weight above 0."""
     return np.arange(rows.count) if rows.weight is None else np.flatnonzero(rows.weight > 0)
 
 
 def shuffled(engine: Engine, trained: Array, epoch: int) -> Array:
-    """The order of an epoch, counted from 0."""
+    """The row order of epoch number `epoch`, counted from 0."""
     return np.asarray(trained[engine.permutation(SHUFFLE, epoch, len(trained))])
 
 
 def check_order(order: Any, rows: int) -> Array:
-    """Row numbers as a backend takes them."""
+    """Checks row indices and converts them to contiguous int64."""
     index = as_array(order, "order")
     if index.ndim != 1 or index.dtype.kind not in "iu" or len(index) == 0:
-        raise ValueError(f"order must be a 1-D array of row numbers, not {index.dtype} of shape {index.shape}")
+        raise ValueError(f"order must be a 1-D array of row indices, not {index.dtype} of shape {index.shape}")
     if index.min() < 0 or index.max() >= rows:
-        raise ValueError(f"order: row numbers run from 0 to {rows - 1}, not from {index.min()} to {index.max()}")
+        raise ValueError(f"order: row indices must be from 0 to {rows - 1}, but they are from {index.min()} to {index.max()}")
     return np.ascontiguousarray(index, dtype=np.int64)
 
 
 def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight | None) -> tuple[Rows, Array]:
-    """The rows with the weights of their classes, and the numbers of those that still train."""
+    """The rows with their class weights, and the indices of those with a weight above 0."""
     if class_weight is None:
         return rows, trained
     classes = class_weights.classes_of(list(engine.losses), engine.shape.outputs)
@@ -82,11 +83,11 @@ def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight 
     return rows, active(rows)
 
 
-# ---- rows to hold out ----
+# ---- validation rows ----
 
 
 def split(engine: Engine, rows: Rows, validation: Any) -> tuple[Rows | None, Array]:
-    """The validation rows, if any, and the numbers of the rows to train on."""
+    """The validation rows, if any, and the indices of the rows to train on."""
     if validation is None or isinstance(validation, tuple | list):
         return read_validation(engine, validation), active(rows)
     held_out = _held_out(validation, rows.count)
@@ -95,26 +96,30 @@ def split(engine: Engine, rows: Rows, validation: Any) -> tuple[Rows | None, Arr
     if rows.weight is not None:
         trained = trained[rows.weight[trained] > 0]
     if len(trained) == 0:
-        raise ValueError(f"validation={validation!r} leaves no row with a weight to train on")
-    return rows.take(np.sort(order[:held_out])), trained
+        raise ValueError(f"validation={validation!r} leaves no training row with a weight above 0")
+    validation_rows = rows.take(np.sort(order[:held_out]))
+    engine.check_targets(validation_rows)
+    return validation_rows, trained
 
 
 def read_validation(engine: Engine, validation: Sequence[Any] | None) -> Rows | None:
-    """Validation rows that are given."""
+    """Validation rows from (X, y) or (X, y, weight)."""
     if validation is None:
         return None
     if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-        given = f"{len(validation)} things" if isinstance(validation, tuple | list) else repr(validation)
+        given = f"a {type(validation).__name__} of length {len(validation)}" if isinstance(validation, tuple | list) else repr(validation)
         raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction, not {given}")
     try:
-        return engine.shape.read(*validation, *[None] * (3 - len(validation)))
+        rows = engine.shape.read(*validation, *[None] * (3 - len(validation)))
+        engine.check_targets(rows)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation: {error}") from error
+    return rows
 
 
 def _held_out(fraction: Any, count: int) -> int:
     if isinstance(fraction, bool) or not isinstance(fraction, float | np.floating) or not 0 < fraction < 1:
-        raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction between 0 and 1, not {fraction!r}")
+        raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction between 0 and 1, not {brief(fraction)}")
     if count < 2:
         raise ValueError(f"validation={fraction!r} needs at least 2 rows; X has {count}")
     return min(max(1, round(fraction * count)), count - 1)

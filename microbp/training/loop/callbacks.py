@@ -1,4 +1,4 @@
-"""Functions that are called with records, after epochs and after updates, and what else may end an epoch early."""
+"""Callbacks after epochs and after updates, and the other reasons to end an epoch early."""
 
 from __future__ import annotations
 
@@ -8,55 +8,56 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ...core.text import brief
 from .history import Record
 
 Callback = Callable[[Record], object]
 
 
 class Callbacks:
-    """Functions of a record, any of which stops the training by returning True."""
+    """Functions that are called with a record. If one returns True, training stops."""
 
     def __init__(self, given: Callback | Sequence[Callback] | None, what: str) -> None:
-        self.functions: list[Callback] = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]  # a sequence of another kind is refused
+        self.functions: list[Callback] = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]  # the loop below raises an error for other sequences
         for function in self.functions:
             if not callable(function):
-                raise TypeError(f"fit: {what} must be a function, or a list of functions, not {function!r}")
+                raise TypeError(f"fit: {what} must be a function or a list of functions, not {brief(function)}")
 
     def __call__(self, record: Record) -> bool:
-        """Calls each with a copy of the record; True if one of them stops."""
+        """Calls each function with a copy of the record. Returns whether one of them returned True."""
         stops = False
         for function in self.functions:
-            answer = function(Record(record))
-            stops |= answer is True or (isinstance(answer, np.bool_) and bool(answer))
+            result = function(Record(record))
+            stops |= result is True or (isinstance(result, np.bool_) and bool(result))
         return stops
 
 
 _NONE = Callbacks(None, "callback")
 
 
-class Brake:
-    """What ends an epoch between two of its updates, and fit with it: batch callbacks, and the time that fit may take."""
+class StopCheck:
+    """Decides after each update whether to end the epoch and fit: for batch callbacks, and for the time limit of fit."""
 
     def __init__(self, callbacks: Callbacks = _NONE, seconds: float | None = None) -> None:
         self._callbacks = callbacks
         self._deadline = math.inf if seconds is None else time.monotonic() + seconds
-        self._is_pulled = False
+        self._stopped = False
 
     @property
-    def sees_updates(self) -> bool:
-        """Whether there are callbacks, which must be called after each update."""
+    def has_callbacks(self) -> bool:
+        """Whether there are callbacks to call after each update."""
         return bool(self._callbacks.functions)
 
     @property
-    def clock(self) -> Callable[[], bool] | None:
-        """Says whether the time is up; None if any time may pass."""
-        return self.is_on if self._deadline < math.inf else None
+    def time_check(self) -> Callable[[], bool] | None:
+        """A function that returns whether the time is up; None if there is no time limit."""
+        return self.must_stop if self._deadline < math.inf else None
 
     def after_update(self, record: Record) -> bool:
-        """Calls the callbacks; whether to stop."""
-        self._is_pulled |= self._callbacks(record)
-        return self._is_pulled or time.monotonic() >= self._deadline
+        """Calls the callbacks. Returns whether to stop training."""
+        self._stopped |= self._callbacks(record)
+        return self._stopped or time.monotonic() >= self._deadline
 
-    def is_on(self) -> bool:
-        """Whether to stop."""
-        return self._is_pulled or time.monotonic() >= self._deadline
+    def must_stop(self) -> bool:
+        """Whether a callback returned True or the time is up."""
+        return self._stopped or time.monotonic() >= self._deadline

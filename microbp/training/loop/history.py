@@ -1,19 +1,21 @@
-"""Records of epochs, and the files that a history goes into."""
+"""Records of epochs, and history files."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ...core.checks import new_file
 from ...core.whole_file import replacing
 
 
 class Record(dict[str, float]):
-    """What is known of an epoch: a dict whose items are attributes too.
+    """The measurements of an epoch: a dict whose items are also attributes.
 
-    epoch: its number, from 1. loss: the mean of its rows' losses, each at its own update. lr: the last rate. steps: the updates so far.
-    seconds: that it took. From `fit` also val_loss and metrics, by their names. An attribute that it lacks is an AttributeError.
+    epoch: its number, from 1. loss: the mean loss of its rows, each measured during its own update. lr: the last learning rate. steps: the
+    number of updates so far. seconds: the duration. `fit` adds val_loss and the metrics, by name. AttributeError: no such entry.
 
     >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse", optimizer=bp.SGD(lr=0.5))
     >>> record = next(t.epochs(np.ones((40, 3)), np.ones(40)))
@@ -25,29 +27,31 @@ class Record(dict[str, float]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"the record has no {name!r}; it has {', '.join(self)}") from None
+            raise AttributeError(f"the record has no entry {name!r}; it has {', '.join(self)}") from None
 
 
 def save_history(history: Mapping[str, Sequence[float]], path: str | Path) -> None:
-    """Writes a trainer's history, all or nothing: .csv, a line per epoch under a line of names; .json, an object of lists.
+    """Writes a trainer's history to a file, completely or not at all. The extension of the path chooses the format.
 
-    Every number reads back exactly. NaN, for an epoch that had no such value, is empty in CSV and null in JSON; JSON has no infinity
-    either, so that is null too. ValueError for any other ending of the path.
+    .csv: a header line with the names, then a line per epoch. .json: an object of lists. Numbers are written exactly. NaN, for an epoch
+    without a value, is empty in CSV and null in JSON. Infinity is null in JSON too. ValueError: another extension.
 
     >>> bp.save_history({"loss": [0.5, 0.25], "lr": [0.1, 0.1]}, "history.csv")
     >>> from pathlib import Path
     >>> Path("history.csv").read_text().split()
     ['loss,lr', '0.5,0.1', '0.25,0.1']
     """
-    path = Path(path)
+    if not isinstance(history, Mapping):
+        raise TypeError(f"save_history: history must be a dict of lists such as t.history, not {type(history).__name__}")
+    path = Path(os.fsdecode(new_file(path)))
     if path.suffix not in (".json", ".csv"):
-        raise ValueError(f"save_history: {str(path)!r} must end in .csv or .json")
-    with replacing(path) as beside:
-        _write(history, beside)
+        raise ValueError(f"save_history: the path must end in .csv or .json, not {str(path)!r}")
+    with replacing(path) as temporary:
+        _write(history, temporary)
 
 
 def _write(history: Mapping[str, Sequence[float]], path: Path) -> None:
-    import csv  # only a file needs them
+    import csv  # imported only when needed
     import json
 
     if path.suffix == ".json":

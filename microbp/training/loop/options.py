@@ -1,19 +1,21 @@
-"""The arguments of fit that are not data: checked, and brought into one form where there are two ways to write a thing."""
+"""Checks the arguments of fit that are not data, and turns alternative arguments into one form."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ...core.checks import flag, or_none, real, whole_number
+from ...core.text import brief
 from ...settings.checkpoint import Checkpoint
 from ...settings.metrics import Metric
 from ...settings.stopping import EarlyStopping
 from .callbacks import Callbacks
-from .epoch import Pace
+from .epoch import Batching
+from .watch import Entries
 
 if TYPE_CHECKING:
     from ...settings.schedules import Schedule
@@ -21,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How to fit."""
+    """The arguments of fit that are not data."""
 
     epochs: int
-    pace: Pace
+    batching: Batching
     shuffle: bool
     stop: EarlyStopping | None
     schedule: str | Schedule | Callable[[int], float] | None
-    metrics: str | Metric | Sequence[str | Metric]
+    metrics: Mapping[str, Metric]
     callbacks: Callbacks
     checkpoint: Checkpoint | None
     progress: bool | None
@@ -39,34 +41,38 @@ class Options:
         object.__setattr__(self, "progress", or_none(flag)("fit: progress", self.progress))
         is_function = callable(self.schedule) and not isinstance(self.schedule, type)
         if not (self.schedule is None or isinstance(self.schedule, str) or is_function):
-            raise TypeError(f"fit: schedule must be one such as bp.Cosine(lr=0.1), its text, or a function, not {self.schedule!r}")
+            valid = 'a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", a function, or None'
+            raise TypeError(f"fit: schedule must be {valid}, not {brief(self.schedule)}")
 
 
-def early_stopping(stop: Any, patience: int | None, monitor: str, mode: Any, min_delta: float) -> EarlyStopping | None:
-    """The rule, from stop= or from the four arguments that say the same."""
-    is_spelt_out = (patience, monitor, mode, min_delta) != (None, "val_loss", None, 0)
+def early_stopping(stop: Any, patience: int | None, monitor: str, mode: Any, min_delta: float, entries: Entries) -> EarlyStopping | None:
+    """The early-stopping rule, from stop= or from patience, monitor, mode and min_delta; None if there is none."""
+    has_arguments = (patience, monitor, mode, min_delta) != (None, "val_loss", None, 0)
     if stop is None and patience is not None:
+        entries.check("early stopping", monitor)
         return EarlyStopping(patience, monitor, mode, min_delta)
-    if stop is None and is_spelt_out:
-        raise ValueError("fit: monitor, mode and min_delta need patience=, the number of epochs to wait for a better value")
-    if stop is not None and is_spelt_out:
-        raise ValueError("fit: stop= already says when to stop: leave patience, monitor, mode and min_delta out, or write them into it")
+    if stop is None and has_arguments:
+        raise ValueError("fit: monitor, mode and min_delta need patience=, the number of epochs to wait for an improvement")
+    if stop is not None and has_arguments:
+        raise ValueError("fit: pass either stop= or patience, monitor, mode and min_delta, not both")
     if not isinstance(stop, EarlyStopping | None):
-        raise TypeError(f"fit: stop must be a rule such as bp.EarlyStopping(patience=10), or None, not {stop!r}")
+        raise TypeError(f"fit: stop must be a bp.EarlyStopping, such as bp.EarlyStopping(patience=10), or None, not {brief(stop)}")
+    if stop is not None:
+        entries.check("early stopping", stop.monitor)
     return stop
 
 
 def checkpoint_rule(checkpoint: str | os.PathLike[str] | Checkpoint | None, every: int | timedelta) -> Checkpoint | None:
-    """The rule, from checkpoint= and checkpoint_every=."""
+    """When to save, from checkpoint= and checkpoint_every=; None: never."""
     if checkpoint is None and every != 1:
         raise ValueError(f"fit: checkpoint_every={every!r} needs checkpoint=, the file to save to")
     if isinstance(checkpoint, Checkpoint) and every != 1:
-        raise ValueError(f"fit: {checkpoint} already says how often to save: leave checkpoint_every out, or write it there as every=")
+        raise ValueError(f"fit: {checkpoint} already has every=; omit checkpoint_every")
     return checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every)
 
 
 def seconds(max_time: float | timedelta | None) -> float | None:
-    """The time that fit may take."""
+    """The time limit of fit in seconds."""
     if max_time is None:
         return None
     found: float = real("(0,inf]")("fit: max_time", max_time.total_seconds() if isinstance(max_time, timedelta) else max_time)

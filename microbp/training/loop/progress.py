@@ -1,4 +1,4 @@
-"""One refreshing line on stderr while `fit` runs."""
+"""A progress line on stderr while `fit` runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Mapping
 
-_REFRESH = 0.1  # seconds: faster than the eye reads, slow enough to cost nothing
-_LINES = 5.0  # seconds between the lines of a log
+_REFRESH = 0.1  # seconds between updates of the line; rare enough not to slow down training
+_LINES = 5.0  # seconds between lines in a log
 
 
 class ProgressLine:
-    """Shows the latest record. enabled=None: where stderr is a terminal or a notebook. Elsewhere, if enabled, a line now and then."""
+    """Shows the latest record. A terminal or notebook gets one line that is updated; other outputs get a new line every few seconds.
+
+    enabled: None means only on a terminal or in a notebook.
+    """
 
     def __init__(self, enabled: bool | None, epochs: int) -> None:
         self._refreshes = _watched()
@@ -23,7 +26,7 @@ class ProgressLine:
         self._text = self._last = ""
 
     def show(self, record: Mapping[str, float], done: int) -> None:
-        """The record of the `done`-th epoch of this run."""
+        """Shows the record of the `done`-th epoch of this fit."""
         if not self._enabled:
             return
         values = (f"{name} {value:.4g}" for name, value in record.items() if name not in ("epoch", "steps", "seconds"))
@@ -32,7 +35,7 @@ class ProgressLine:
             self._write()
 
     def close(self) -> None:
-        """Shows the last record, and ends the line."""
+        """Shows the last record and ends the line."""
         if self._text != self._last:
             self._write()
         if self._text and self._refreshes:
@@ -48,7 +51,7 @@ class ProgressLine:
         self._shown, self._last = time.monotonic(), self._text
 
     def _put(self, text: str) -> None:
-        """A line that nobody can read any more must not end the training."""
+        """Writes to stderr. If that fails (say, the terminal is closed), training continues without progress."""
         try:
             if sys.stderr is not None:
                 sys.stderr.write(text)

@@ -1,20 +1,19 @@
-"""Early stopping: whether an entry of the records has not got better for long, and the best state back."""
+"""Early stopping: stops when an entry of the records stops improving, and restores the best state."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from ...settings.metrics import rises
-from ...settings.stopping import EarlyStopping
+from ...settings.stopping import EarlyStopping, higher_is_better
 from .history import Record
 from .run import Best, Run
 
 
 class Stopping:
-    """Follows an EarlyStopping; None: never stops.
+    """Stops as `rule` specifies; without a rule, never.
 
-    The best epoch is remembered in the run, so that a file saved meanwhile has it too and a later fit goes on from there.
+    The run keeps the best epoch, so that files saved during fit contain it and a later fit continues with it.
     """
 
     def __init__(self, run: Run, rule: EarlyStopping | None) -> None:
@@ -22,12 +21,12 @@ class Stopping:
         self._rule = rule
         before, run.best = run.best, None
         if rule is not None:
-            none = Best(rule.monitor, rises(rule.monitor, rule.mode), math.inf, run.epoch)
+            none = Best(rule.monitor, higher_is_better(rule.monitor, rule.mode), math.inf, run.epoch)
             is_same = before is not None and (before.monitor, before.rises) == (none.monitor, none.rises)
             run.best = before if is_same else none
 
-    def see(self, record: Record) -> None:
-        """Takes note of an epoch."""
+    def after_epoch(self, record: Record) -> None:
+        """Updates the best epoch."""
         best = self._run.best
         if self._rule is None or best is None:
             return
@@ -37,12 +36,12 @@ class Stopping:
 
     @property
     def is_over(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether there has been no improvement for `patience` epochs."""
         best = self._run.best
         return self._rule is not None and best is not None and self._run.epoch - best.epoch >= self._rule.patience
 
     def restore(self) -> None:
-        """Brings the best state back."""
+        """Restores the best state."""
         best, self._run.best = self._run.best, None
         if best is not None and best.snapshot is not None:
             self._run.engine.restore(best.snapshot)

@@ -1,4 +1,4 @@
-/* What the tests of files share: files as bytes, and their damage. */
+/* For the tests of files: files as bytes, and damaged files. */
 #ifndef FILES_H
 #define FILES_H
 
@@ -15,7 +15,7 @@ typedef struct blob {
     size_t size;
 } blob;
 
-/* Half a byte at a time, and so independent of the library's tables. libFuzzer does not look into it. */
+/* CRC-32C, half a byte at a time, with a different table from the library's. libFuzzer does not instrument it. */
 #ifdef __clang__
 __attribute__((no_sanitize("coverage")))
 #endif
@@ -32,7 +32,7 @@ static inline uint32_t crc32c(const char *bytes, size_t size) {
     return ~crc;
 }
 
-/* Where `text` stands in the file; NULL if nowhere. */
+/* The address of `text` in the file; NULL if the file does not contain it. */
 static inline char *find(blob file, const char *text) {
     size_t length = strlen(text);
     for (size_t i = 0; i + length <= file.size; i++)
@@ -51,15 +51,15 @@ static inline void fix_crc(blob file) {
 }
 
 static inline blob copy(blob file, size_t size) {
-    blob made = {malloc(size), size}; /* of its own exact size, so that a checker sees any reading past it */
+    blob made = {malloc(size), size}; /* of the exact size, so that a sanitizer sees any access past it */
     memcpy(made.bytes, file.bytes, size < file.size ? size : file.size);
     return made;
 }
 
-/* The memory that reading may ask for: of the promised 4 n + 64 KiB, n are for the file itself. */
+/* The memory that reading may allocate: of the documented 4 n + 64 KiB, n are for the file itself. */
 static inline size_t most_memory(blob file) { return 3 * file.size + 65536; }
 
-/* Refused, within the promised memory, with nothing left allocated. */
+/* The file is refused, within the documented memory, and nothing is left allocated. */
 static inline void check_refused(blob file, const char *what, long where) {
     counter c = {0};
     mbp_allocator allocator = {count_allocate, count_release, &c};
@@ -73,7 +73,7 @@ static inline void check_refused(blob file, const char *what, long where) {
     mbp_net_free(net);
 }
 
-/* The file with `old` at `at` replaced, the header's length and the checksum made right. */
+/* The file with `old` bytes at `at` replaced by `new`, and with the correct header length and checksum. */
 static inline blob replace(blob file, const char *at, size_t old, const char *new) {
     size_t before = (size_t)(at - file.bytes), after = file.size - before - old, length = strlen(new);
     blob made = {malloc(before + length + after), before + length + after};

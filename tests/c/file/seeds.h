@@ -1,4 +1,4 @@
-/* Files to damage: nets of many shapes, and each again as a trainer's file in float64. */
+/* Files for damage and fuzzing: nets of many shapes, each in float32, and in float64 with extras. */
 #ifndef SEEDS_H
 #define SEEDS_H
 
@@ -47,8 +47,8 @@ static inline blob make_seed(int i) {
     return file;
 }
 
-/* A file that is read is one that could have been written: what it says is written again, and read again, the same. 0:
- * the file is refused. */
+/* A file that can be read can be written again, and gives the same bytes after another read and write. Returns 0 if the
+ * file is refused. */
 static inline int check_stable(blob file, const mbp_options *options) {
     mbp_net *net = NULL;
     mbp_extras *extras = NULL;
@@ -60,7 +60,8 @@ static inline int check_stable(blob file, const mbp_options *options) {
     mbp_net_free(net);
     CHECK(mbp_net_read_with(&net, &extras, once.bytes, once.size, options, &error) == MBP_OK, "%s", error.text);
     blob again = write_seed(net, extras);
-    CHECK(once.size == again.size && memcmp(once.bytes, again.bytes, once.size) == 0, "what is written again differs");
+    CHECK(once.size == again.size && memcmp(once.bytes, again.bytes, once.size) == 0,
+          "the file that is written again differs");
     mbp_extras_free(extras);
     mbp_net_free(net);
     free(once.bytes), free(again.bytes);

@@ -25,9 +25,9 @@ enum { CHUNK = 4096 };
 
 static int failures;
 
-static void expect(int good, const char *what, double got, double wanted) {
+static void expect(int good, const char *what, double got, double expected) {
     if (!good) {
-        printf("FAILED %s: got %.17g, wanted %.17g\n", what, got, wanted);
+        printf("FAILED %s: got %.17g, expected %.17g\n", what, got, expected);
         failures++;
     }
 }
@@ -88,18 +88,18 @@ static function functions[] = {FUNCTIONS(X)};
 #undef X
 enum { COUNT = sizeof functions / sizeof *functions };
 
-/* The error of got in units of the last place of T at `wanted`; for subnormal numbers, those of the smallest normal
+/* The error of got in units of the last place of T at `expected`; for subnormal numbers, those of the smallest normal
  * one. */
-static double ulps_between(T got, Wide wanted, double absolute) {
-    if (isnan(wanted) || isnan(got))
-        return isnan(wanted) && isnan(got) ? 0 : INFINITY;
-    if ((Wide)got == wanted || (isinf(got) && (T)wanted == got))
+static double ulps_between(T got, Wide expected, double absolute) {
+    if (isnan(expected) || isnan(got))
+        return isnan(expected) && isnan(got) ? 0 : INFINITY;
+    if ((Wide)got == expected || (isinf(got) && (T)expected == got))
         return 0;
-    Wide error = IN_WIDE(fabs)((Wide)got - wanted);
-    if (error <= absolute || (IN_WIDE(fabs)(wanted) < MIN_NORMAL && ABS(got) <= MIN_NORMAL))
+    Wide error = IN_WIDE(fabs)((Wide)got - expected);
+    if (error <= absolute || (IN_WIDE(fabs)(expected) < MIN_NORMAL && ABS(got) <= MIN_NORMAL))
         return 0;
     int exponent;
-    IN_WIDE(frexp)(wanted, &exponent);
+    IN_WIDE(frexp)(expected, &exponent);
     return (double)IN_WIDE(ldexp)(error, DIGITS - (exponent < LEAST_EXPONENT ? LEAST_EXPONENT : exponent));
 }
 
@@ -127,9 +127,9 @@ static void sweep(uint64_t stride) {
         for (uint64_t i = 0; i < CHUNK; i++) {
 #ifdef MBP_DOUBLE
             state = state * 6364136223846793005u +
-                    1442695040888963407u; /* Knuth's MMIX; the upper bits are the good ones */
+                    1442695040888963407u; /* Knuth's MMIX; only the upper bits are random enough */
             T fraction = (T)(state >> 11) * 0x1p-53;
-            /* in turn: all magnitudes, the range where most functions bend, the range of the exponential */
+            /* alternately: all magnitudes, the range where most functions bend, the range of the exponential */
             x[i] = i % 3 == 0 ? ldexp(fraction * 2 - 1, (int)(state >> 3 & 127) - 80)
                               : (fraction - 0.5) * (i % 3 == 1 ? 16 : 1500);
 #else
@@ -150,7 +150,7 @@ static void check_edges(void) {
     const T nan = NOT_A_NUMBER;
     const struct {
         const char *what;
-        T got, wanted;
+        T got, expected;
     } edges[] = {
         {"EXP(0)", EXP(0), 1},
         {"EXP(-0)", EXP(-(T)0), 1},
@@ -201,7 +201,7 @@ static void check_edges(void) {
         {"bce(nan, 1)", bce(nan, 1), nan},
     };
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
-        expect(same(edges[i].got, edges[i].wanted), edges[i].what, (double)edges[i].got, (double)edges[i].wanted);
+        expect(same(edges[i].got, edges[i].expected), edges[i].what, (double)edges[i].got, (double)edges[i].expected);
     for (int f = 0; f < COUNT; f++) { /* every kind of NaN */
         static T x[CHUNK], y[CHUNK];
         for (Bits i = 0; i < CHUNK; i++)
@@ -215,8 +215,8 @@ static void check_edges(void) {
 
 /* ---- rows ---- */
 
-static int close_to(double got, Wide wanted, Wide scale) {
-    return IN_WIDE(fabs)((Wide)got - wanted) <= IN_WIDE(ldexp)(scale, 3 - DIGITS);
+static int close_to(double got, Wide expected, Wide scale) {
+    return IN_WIDE(fabs)((Wide)got - expected) <= IN_WIDE(ldexp)(scale, 3 - DIGITS);
 }
 
 /* s: label smoothing. */

@@ -8,9 +8,9 @@
 
 static int failures;
 
-static void expect(int good, const char *what, double got, double wanted) {
+static void expect(int good, const char *what, double got, double expected) {
     if (!good) {
-        printf("FAILED %s: got %.17g, wanted %.17g\n", what, got, wanted);
+        printf("FAILED %s: got %.17g, expected %.17g\n", what, got, expected);
         failures++;
     }
 }
@@ -38,7 +38,7 @@ static void check_philox(void) {
 
 /* From draws(0x0123456789abcdef, 1, 3, 5, ...) and permutation(0x0123456789abcdef, 2, 5 << 32 | 7, 9) in Python. */
 static void check_reference(void) {
-    static const double wanted[2][2][5] = {
+    static const double expected[2][2][5] = {
         {{0x1.7f55cap-1, 0x1.e80cacp-1, 0x1.29281p-1, 0x1.cbfc0cp-1, 0x1.1f12e8p-1},
          {0x1.7f55ca6fe80cap-1, 0x1.29281137cbfc0p-1, 0x1.1f12e9f8b28b9p-1, 0x1.5bcbf1f1effe0p-1,
           0x1.d609e85ff46d6p-2}},
@@ -53,7 +53,7 @@ static void check_reference(void) {
             double got[5];
             mbp_draw(got, 0, 5, normal, f64, 0x0123456789abcdef, 1, 3);
             for (int i = 0; i < 5; i++)
-                expect(got[i] == wanted[normal][f64][i], "draw", got[i], wanted[normal][f64][i]);
+                expect(got[i] == expected[normal][f64][i], "draw", got[i], expected[normal][f64][i]);
         }
     int64_t got[9];
     mbp_fill_permutation(0x0123456789abcdef, 2, (uint64_t)5 << 32 | 7, 9, got);
@@ -91,12 +91,12 @@ static void check_moments(void) {
             }
             expect(normal || (lowest >= 0 && highest < 1), "range of the uniform", lowest, highest);
             for (int k = 1; k <= 4; k++) {
-                double sum = 0, wanted = normal ? normal_moment[k] : 1.0 / (k + 1);
-                double spread = (normal ? normal_moment[2 * k] : 1.0 / (2 * k + 1)) - wanted * wanted;
+                double sum = 0, expected = normal ? normal_moment[k] : 1.0 / (k + 1);
+                double spread = (normal ? normal_moment[2 * k] : 1.0 / (2 * k + 1)) - expected * expected;
                 for (int i = 0; i < N; i++)
                     sum += pow(x[i], k);
-                expect(fabs(sum / N - wanted) < 5 * sqrt(spread / N),
-                       normal ? "moment of the normal" : "moment of the uniform", sum / N, wanted);
+                expect(fabs(sum / N - expected) < 5 * sqrt(spread / N),
+                       normal ? "moment of the normal" : "moment of the uniform", sum / N, expected);
             }
             const double mean = normal ? 0 : 0.5, variance = normal ? 1 : 1.0 / 12;
             for (int i = 0; i + 1 < N; i++)

@@ -1,4 +1,4 @@
-/* Memory: a call with enough workspace allocates nothing, and a call whose allocation fails leaks nothing and changes
+/* Memory: a call with enough workspace allocates nothing. A call whose allocation fails leaks nothing and changes
  * nothing. */
 #include "api.h"
 
@@ -55,7 +55,7 @@ static void test_no_allocation(mbp_dtype dtype) {
     CHECK(c.live == 0, "%zu bytes are left", c.live);
 }
 
-/* ---- each n-th allocation fails, once or from then on, until the call succeeds ---- */
+/* ---- the n-th allocation fails, alone or with all later ones, for n = 1, 2, ... until the call succeeds ---- */
 
 typedef enum scenario {
     CREATE,
@@ -102,7 +102,7 @@ static void copy_problem(problem *to, const problem *from) {
     memcpy(array_element(&to->weight, 0, 0), from->weight.data, (size_t)(from->weight.row_stride * WORLD_ROWS));
 }
 
-/* The scenario's start, with the rows of another world if there is one. */
+/* The state before the scenario's call. Its rows are copied from `other`, if not NULL. */
 static world world_new(mbp_dtype dtype, const mbp_allocator *allocator, scenario s, const world *other) {
     world w = {.options = {.size = sizeof w.options, .dtype = dtype, .seed = 4, .allocator = allocator}};
     w.net = net_new(dag, &w.options);
@@ -149,7 +149,7 @@ static mbp_status world_call(world *w, scenario s, mbp_error *error) {
     }
 }
 
-/* What must be as in a world where nothing failed. */
+/* Whether parameters, optimizer state and gradients are the same. */
 static int same_world(const world *a, const world *b) {
     return same_params(a->net, b->net) && same_state(a->net, a->trainer, b->trainer) &&
            same_grads(a->net, a->trainer, b->trainer);
@@ -162,14 +162,14 @@ static int same_results(const world *a, const world *b) {
     return a->loss == b->loss;
 }
 
-/* One scenario with its n-th allocation failing; returns whether it was still reached. */
-static int check_failure(mbp_dtype dtype, scenario s, long n, int for_ever) {
+/* One scenario whose n-th allocation fails; returns whether there was an n-th allocation. */
+static int check_failure(mbp_dtype dtype, scenario s, long n, int persistent) {
     counter c = {0};
     const mbp_allocator allocator = {count_allocate, count_release, &c};
     world w = world_new(dtype, &allocator, s, NULL), untouched = world_new(dtype, NULL, s, &w);
     mbp_error error = {0};
     const size_t live = c.live;
-    c.calls = 0, c.fail_at = n, c.for_ever = for_ever;
+    c.calls = 0, c.fail_at = n, c.persistent = persistent;
     mbp_status status = world_call(&w, s, &error);
     const int reached = c.calls >= n;
     c.fail_at = 0;
@@ -178,14 +178,14 @@ static int check_failure(mbp_dtype dtype, scenario s, long n, int for_ever) {
     if (reached) {
         CHECK(error.status == MBP_NO_MEMORY && strstr(error.text, "memory"), "%s: %s", scenario_names[s], error.text);
         CHECK(c.live == live, "%s, allocation %ld: %zd bytes are left", scenario_names[s], n, (ssize_t)(c.live - live));
-        CHECK(!w.made_net && !w.made_trainer, "%s sets a handle and fails", scenario_names[s]);
+        CHECK(!w.made_net && !w.made_trainer, "%s fails, but sets a pointer", scenario_names[s]);
         CHECK(same_world(&w, &untouched), "%s, allocation %ld: something has changed", scenario_names[s], n);
         status = world_call(&w, s, &error);
         CHECK(status == MBP_OK, "%s after a failure: %s", scenario_names[s], error.text);
     }
     CHECK(world_call(&untouched, s, &error) == MBP_OK, "%s without failure: %s", scenario_names[s], error.text);
-    CHECK(same_world(&w, &untouched) && same_results(&w, &untouched), "%s after a failure is not as without",
-          scenario_names[s]);
+    CHECK(same_world(&w, &untouched) && same_results(&w, &untouched),
+          "%s: the result after a failure differs from that without", scenario_names[s]);
     mbp_trainer_free(w.made_trainer), mbp_net_free(w.made_net);
     mbp_trainer_free(untouched.made_trainer), mbp_net_free(untouched.made_net);
     world_free(&w), world_free(&untouched);
@@ -195,9 +195,9 @@ static int check_failure(mbp_dtype dtype, scenario s, long n, int for_ever) {
 
 static void test_no_memory(mbp_dtype dtype) {
     for (int s = 0; s < SCENARIOS; s++)
-        for (int for_ever = 0; for_ever < 2; for_ever++) {
+        for (int persistent = 0; persistent < 2; persistent++) {
             long n = 1;
-            while (n < 50 && check_failure(dtype, (scenario)s, n, for_ever))
+            while (n < 50 && check_failure(dtype, (scenario)s, n, persistent))
                 n++;
             CHECK(n < 50 && n > 1, "%s: %ld allocations", scenario_names[s], n - 1);
         }

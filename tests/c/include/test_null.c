@@ -1,5 +1,5 @@
-/* NULL where a pointer must be: the call answers MBP_INVALID, or 0 or NULL where it returns no status. Each call has a
- * process of its own, so that a crash counts as one failure. */
+/* NULL instead of a pointer: the call returns MBP_INVALID; or 0 or NULL if it does not return a status. Each call runs
+ * in a separate process, so that a crash is one failure. */
 #include "api.h"
 
 #include <sys/wait.h>
@@ -131,7 +131,7 @@ static char bytes[10];
     X((mbp_permutation(1, 2, 3, 4, NULL), 1))
 
 static void test_null(void) {
-    OK(mbp_trainer_forward(trainer, p->x, 2, &error)); /* for those that need one before */
+    OK(mbp_trainer_forward(trainer, p->x, 2, &error)); /* some calls need a forward pass */
     fflush(stdout);
 #define X(call) \
     { \
@@ -140,11 +140,42 @@ static void test_null(void) {
         if (child == 0) \
             _exit(!(call)); \
         waitpid(child, &status, 0); \
-        CHECK(status == 0, "%s: %s %d", #call, WIFSIGNALED(status) ? "killed by signal" : "it is not so: exit", \
+        CHECK(status == 0, "%s: %s %d", #call, WIFSIGNALED(status) ? "killed by signal" : "false: exit", \
               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)); \
     }
     NULL_CALLS(X)
 #undef X
+}
+
+/* The error names the argument and what it must point to. */
+static void test_texts(void) {
+    mbp_error error;
+#define TEXT(call, expected) \
+    CHECK((call) == MBP_INVALID && strcmp(error.text, expected) == 0, "%s: \"%s\" instead of \"%s\"", #call, \
+          error.text, expected)
+    TEXT(mbp_net_create(NULL, dag, NULL, &error),
+         "net is NULL, but must point to an mbp_net *, where the net is stored");
+    TEXT(mbp_net_create(&made, NULL, NULL, &error), "graph is NULL, but must point to a graph text");
+    TEXT(mbp_net_init(NULL, 1, &error), "net is NULL, but must point to a net from mbp_net_create or mbp_net_load");
+    TEXT(mbp_net_node(net, 0, NULL, &error), "info is NULL, but must point to an mbp_node_info");
+    TEXT(mbp_net_save(net, NULL, &error), "path is NULL, but must point to the path of a file");
+    TEXT(mbp_net_set_layer(net, "a", NULL, 1, &error),
+         "name is NULL, but must point to the name of a setting, such as \"lr\"");
+    TEXT(mbp_trainer_create(&made_trainer, net, NULL, NULL, 2, "sgd", &error),
+         "losses is NULL, but must point to an array with one loss per output");
+    TEXT(mbp_trainer_create(&made_trainer, net, LOSSES, NULL, &error),
+         "optimizer is NULL, but must point to a SPEC such as \"adam(lr=0.001)\"");
+    TEXT(mbp_trainer_step(NULL, &p->batch, &number, &error),
+         "trainer is NULL, but must point to a trainer from mbp_trainer_create");
+    TEXT(mbp_trainer_step(trainer, NULL, &number, &error), "batch is NULL, but must point to an mbp_batch");
+    TEXT(mbp_trainer_step(trainer, &p->batch, NULL, &error),
+         "loss is NULL, but must point to a double, where the loss is stored");
+    TEXT(mbp_trainer_output(trainer, 0, NULL, &error),
+         "output is NULL, but must point to an mbp_array, which this call fills in");
+    TEXT(mbp_trainer_get(trainer, "lr", NULL, &error),
+         "value is NULL, but must point to a double, where the value is stored");
+    TEXT(mbp_pool_set_limit(NULL, 1, &error), "pool is NULL, but must point to a pool from mbp_pool_create");
+#undef TEXT
 }
 
 int main(void) {
@@ -152,6 +183,7 @@ int main(void) {
     trainer = dag_trainer(net, "adam");
     p = problem_new(MBP_F32, 8);
     test_null();
+    test_texts();
     mbp_trainer_free(trainer), mbp_net_free(net), problem_free(p);
     return report("NULL");
 }

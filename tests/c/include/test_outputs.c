@@ -1,5 +1,5 @@
-/* The activations of outputs: who chooses them, who is refused, how they are written down, and what predictions they
- * give, also where one output is the operand of another one or has its values. */
+/* The activations of outputs: how they are chosen, which losses are refused, how they are saved, and their effect on
+ * predictions, also if an output is the operand of another output or has the same values. */
 #include "api.h"
 
 enum { STATES = 5 }; /* an output's activation: not chosen, or one of four */
@@ -8,7 +8,7 @@ static const char *const states[STATES] = {NULL, "identity", "sigmoid", "exp", "
 static int same_name(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
 static const char *shown(const char *name) { return name ? name : "nothing"; }
 
-/* ---- who chooses ---- */
+/* ---- choosing ---- */
 
 #define GRAPH "input 2\ndense 0 units=3\noutput 1\n"
 
@@ -20,7 +20,8 @@ static mbp_net *net_with(const char *state) {
     return net;
 }
 
-/* One more trainer of the net: accepted where nothing is chosen, or what the loss implies; else nothing changes. */
+/* Creates another trainer for the net. It is accepted if no activation is chosen for the output, or the one that the
+ * loss implies; otherwise nothing changes. */
 static void check_trainer(mbp_net *net, const char *loss, const char *implied) {
     char text[2][500];
     const char *before = mbp_net_output_activation(net, 0);
@@ -49,11 +50,11 @@ static void test_losses(void) {
         for (int s = 0; s < STATES; s++) {
             mbp_net *net = net_with(states[s]);
             const char *loss = mbp_formula_name(MBP_LOSS, i), *implied = mbp_formula_detail(MBP_LOSS, i);
-            check_trainer(net, NULL, ""); /* a gradient of the caller's implies nothing */
+            check_trainer(net, NULL, ""); /* a custom loss implies no activation */
             check_trainer(net, loss, implied);
             for (int k = 0; mbp_formula_name(MBP_LOSS, k); k++)
                 check_trainer(net, mbp_formula_name(MBP_LOSS, k), mbp_formula_detail(MBP_LOSS, k));
-            OK(mbp_net_set_output(net, 0, implied, &error)); /* as the refusal advises */
+            OK(mbp_net_set_output(net, 0, implied, &error)); /* as the error suggests */
             check_trainer(net, loss, implied);
             OK(mbp_net_set_output(net, 0, NULL, &error));
             check_trainer(net, loss, implied);
@@ -61,7 +62,7 @@ static void test_losses(void) {
         }
 }
 
-/* What fails for another reason, or at a later output, chooses nothing at an earlier one. */
+/* A trainer that fails for another reason, or at a later output, does not choose an activation of an earlier output. */
 static void test_all_or_nothing(void) {
     static const struct {
         const char *losses[2];
@@ -102,7 +103,7 @@ static void test_refused_names(void) {
     }
 }
 
-/* ---- how they are written down ---- */
+/* ---- in texts and files ---- */
 
 static void check_same_text(const mbp_net *net, mbp_net *other, const char *how) {
     char text[2][500];
@@ -128,10 +129,10 @@ static void test_texts(void) {
     }
 }
 
-/* ---- what predictions they give ---- */
+/* ---- predictions ---- */
 
-/* Outputs that are operands of others, that have the values of others (dropout and noise pass them on in inference),
- * and that are inputs. */
+/* Outputs that are operands of others, that have the same values as others (dropout and noise in inference), and that
+ * are inputs. */
 static const struct {
     const char *graph;
     int count, nodes[4];
@@ -160,7 +161,7 @@ static mbp_net *graph_net(int g, mbp_dtype dtype) {
     return net_new(text, OPTIONS(.dtype = dtype, .seed = 2));
 }
 
-/* In plain words. */
+/* Applies an output activation by its definition, in a simple loop. */
 static double activated(const char *activation, const mbp_array *raw, int64_t row, int64_t col) {
     const double z = array_get(raw, row, col);
     double sum = 0;
@@ -190,7 +191,7 @@ static void check_output(int g, int i, const char *activation, const mbp_array *
     CHECK(same, "%s: output %d, raw", graphs[g].graph, i);
 }
 
-/* raw: the values of the output's node; else its activation of them, once. */
+/* raw: the values of the output's node; otherwise its activation is applied once. */
 static void check_activations(mbp_net *net, int g, const mbp_array *x, const mbp_array *node_values, int combination) {
     mbp_array out[2][OUTPUTS];
     const char *chosen[OUTPUTS];

@@ -1,5 +1,4 @@
-/* Counts, shapes, names and values that are wrong: each is refused with a text that names it, and nothing has
- * changed. */
+/* Wrong counts, shapes, names and values: each is refused with a text that names it, and nothing changes. */
 #include "api.h"
 
 static mbp_net *net;
@@ -10,9 +9,9 @@ static mbp_net *made;
 static mbp_trainer *made_trainer;
 static mbp_array array;
 
-/* ---- wrong arguments: what must be in the error's text ---- */
+/* ---- wrong arguments ---- */
 
-/* A copy of the batch with one thing changed is refused by all that take a batch. */
+/* Every call that takes a batch refuses this one, with `word` in the error's text. */
 static void refuse_batch(const mbp_batch *batch, mbp_status status, const char *word, int64_t row) {
     char *before = malloc(vector_bytes(net));
     memcpy(before, mbp_net_params(net, NULL), vector_bytes(net));
@@ -46,11 +45,11 @@ static void test_shapes(void) {
     const int64_t few = 1, index = 0;
     batch.x = x, batch.y = y, batch.weight = &weight;
 #define REFUSE(change, back, status, word) change, refuse_batch(&batch, status, word, -1), back
-    REFUSE(batch.n_x = 1, batch.n_x = 2, MBP_INVALID, "1 input arrays are given, but the network has 2");
-    REFUSE(batch.n_x = 3, batch.n_x = 2, MBP_INVALID, "3 input");
-    REFUSE(batch.n_x = -1, batch.n_x = 2, MBP_INVALID, "-1 input");
-    REFUSE(batch.n_y = 0, batch.n_y = 2, MBP_INVALID, "0 target");
-    REFUSE(batch.n_y = 3, batch.n_y = 2, MBP_INVALID, "3 target");
+    REFUSE(batch.n_x = 1, batch.n_x = 2, MBP_INVALID, "x has 1 array, but the net has 2 inputs");
+    REFUSE(batch.n_x = 3, batch.n_x = 2, MBP_INVALID, "x has 3 arrays");
+    REFUSE(batch.n_x = -1, batch.n_x = 2, MBP_INVALID, "x has -1 arrays");
+    REFUSE(batch.n_y = 0, batch.n_y = 2, MBP_INVALID, "y has 0 arrays, but the net has 2 outputs");
+    REFUSE(batch.n_y = 3, batch.n_y = 2, MBP_INVALID, "y has 3 arrays");
     REFUSE(x[0].cols = 4, x[0].cols = 5, MBP_INVALID, "(8, 4), but (8, 5)");
     REFUSE(x[1].cols = INT64_MAX, x[1].cols = 3, MBP_INVALID, "input 1");
     REFUSE(x[1].cols = -3, x[1].cols = 3, MBP_INVALID, "(8, -3)");
@@ -58,18 +57,21 @@ static void test_shapes(void) {
     REFUSE(x[0].rows = -1, x[0].rows = 8, MBP_INVALID, "input 0");
     REFUSE(y[0].rows = 9, y[0].rows = 8, MBP_INVALID, "target 0");
     REFUSE(y[1].cols = 2, y[1].cols = 1, MBP_INVALID, "target 1");
-    REFUSE(weight.rows = 1, weight.rows = 8, MBP_INVALID, "row weight");
-    REFUSE(weight.cols = 2, weight.cols = 1, MBP_INVALID, "row weight");
-    REFUSE(x[0].data = NULL, x[0].data = good.x[0].data, MBP_INVALID, "no data");
-    REFUSE(y[1].data = NULL, y[1].data = good.y[1].data, MBP_INVALID, "target 1");
-    REFUSE(weight.data = NULL, weight.data = good.weight.data, MBP_INVALID, "row weight");
+    REFUSE(weight.rows = 1, weight.rows = 8, MBP_INVALID, "weight has shape (1, 1), but (8, 1)");
+    REFUSE(weight.cols = 2, weight.cols = 1, MBP_INVALID, "weight has shape (8, 2)");
+    REFUSE(batch.x = NULL, batch.x = x, MBP_INVALID, "x is NULL, but must point to 2 arrays, one per input");
+    REFUSE(batch.y = NULL, batch.y = y, MBP_INVALID, "y is NULL, but must point to 2 arrays, one per output");
+    REFUSE(x[0].data = NULL, x[0].data = good.x[0].data, MBP_INVALID,
+           "input 0: data is NULL, but must point to 8 rows");
+    REFUSE(y[1].data = NULL, y[1].data = good.y[1].data, MBP_INVALID, "target 1: data is NULL");
+    REFUSE(weight.data = NULL, weight.data = good.weight.data, MBP_INVALID, "weight: data is NULL");
     REFUSE(x[0].dtype = (mbp_dtype)11, x[0].dtype = good.x[0].dtype, MBP_INVALID, "dtype 11");
     REFUSE(y[0].dtype = (mbp_dtype)1000, y[0].dtype = good.y[0].dtype, MBP_INVALID, "dtype 1000");
     REFUSE(x[0].indptr = &few, x[0].indptr = NULL, MBP_UNSUPPORTED, "sparse");
     REFUSE(x[1].indices = &index, x[1].indices = NULL, MBP_UNSUPPORTED, "sparse");
     for (int i = 0; i < 2; i++)
         x[i].rows = y[i].rows = 0;
-    REFUSE(weight.rows = 0, weight.rows = 8, MBP_INVALID, "no rows");
+    REFUSE(weight.rows = 0, weight.rows = 8, MBP_INVALID, "the batch has 0 rows, but needs at least 1");
 #undef REFUSE
 }
 
@@ -81,11 +83,16 @@ static void refuse(mbp_status got, const mbp_error *error, mbp_status status, co
 static void test_predictions(void) {
     mbp_error error;
     mbp_array out[2] = {p->out[0], p->out[1]}, wide = array_new(MBP_F64, 8, 2);
-    refuse(mbp_net_predict(net, p->x, 1, out, 2, 1, -1, &error), &error, MBP_INVALID, "1 input");
+    refuse(mbp_net_predict(net, p->x, 1, out, 2, 1, -1, &error), &error, MBP_INVALID,
+           "x has 1 array, but the net has 2 inputs");
     refuse(mbp_net_predict(net, p->x, 2, out, 1, 1, -1, &error), &error, MBP_INVALID,
-           "1 arrays are given for 2 outputs");
-    refuse(mbp_net_predict(net, p->x, 2, out, 2, 0, 3, &error), &error, MBP_INVALID, "2 arrays");
-    refuse(mbp_net_predict(net, p->x, 2, out, 1, 0, DAG_NODES, &error), &error, MBP_INVALID, "node 12");
+           "out has 1 array, but the net has 2 outputs");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 0, 3, &error), &error, MBP_INVALID, "out must be 1 array");
+    refuse(mbp_net_predict(net, p->x, 2, NULL, 1, 0, 3, &error), &error, MBP_INVALID, "out must be 1 array");
+    refuse(mbp_net_predict(net, p->x, 2, NULL, 2, 0, -1, &error), &error, MBP_INVALID,
+           "out is NULL, but must point to 2 arrays, one per output");
+    refuse(mbp_net_predict(net, p->x, 2, out, 1, 0, DAG_NODES, &error), &error, MBP_INVALID,
+           "there is no node 12: the net has 12 nodes, numbered from 0");
     refuse(mbp_net_predict(net, p->x, 2, out, 2, -1, 0, &error), &error, MBP_INVALID, "raw is -1");
     refuse(mbp_net_predict(net, p->x, 2, out, 2, 2, -1, &error), &error, MBP_INVALID, "raw is 2");
     refuse(mbp_net_predict(net, p->x, 2, out, 2, 0, -2, &error), &error, MBP_INVALID, "node is -2");
@@ -95,16 +102,20 @@ static void test_predictions(void) {
     out[0].rows = 7;
     refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "output 0 has shape (7, 2)");
     out[0] = wide;
-    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "the network's dtype");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID,
+           "output 0 has the dtype MBP_F64, but must have the dtype of the net, MBP_F32");
     out[0] = array_apart(wide.data, MBP_F32, 8, 2, 16);
     out[0].col_stride = 8;
-    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "neighbouring columns");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID,
+           "output 0: col_stride is 8 bytes, but must be 4 (adjacent columns)");
     out[0] = p->out[0];
     out[0].row_stride++;
-    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "aligned");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID,
+           "output 0: row_stride is 9 bytes, but must be a multiple of 4 (aligned)");
     out[0] = p->out[0];
     out[0].data = (const char *)out[0].data + 1;
-    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID, "aligned");
+    refuse(mbp_net_predict(net, p->x, 2, out, 2, 1, -1, &error), &error, MBP_INVALID,
+           "output 0: data must be aligned to 4 bytes, but its address modulo 4 is 1");
     for (int i = 0; i < 2; i++) { /* no rows: nothing to do */
         p->x[i].rows = 0, p->out[i].rows = 0;
         p->out[i].data = NULL;
@@ -113,7 +124,7 @@ static void test_predictions(void) {
     for (int i = 0; i < 2; i++)
         p->x[i].rows = p->out[i].rows = 8;
     p->out[0].data = NULL;
-    refuse(mbp_net_predict(net, p->x, 2, p->out, 2, 1, -1, &error), &error, MBP_INVALID, "output 0 has no data");
+    refuse(mbp_net_predict(net, p->x, 2, p->out, 2, 1, -1, &error), &error, MBP_INVALID, "output 0: data is NULL");
     array_free(&wide);
 }
 
@@ -138,13 +149,13 @@ static void refuse_target(const char *loss, double value, const char *word) {
 }
 
 static void test_targets(void) {
-    refuse_target("bce", 1.001, "target 0, row 153, column 2 is not in [0,1]");
-    refuse_target("bce", -INFINITY, "row 153");
-    refuse_target("poisson", -1e-3, "as poisson needs");
+    refuse_target("bce", 1.25, "target 0, row 153, column 2 is 1.25, but bce needs values in [0,1]");
+    refuse_target("bce", -INFINITY, "column 2 is -inf");
+    refuse_target("poisson", -1e-3, "but poisson needs values in [0,inf)");
     refuse_target("poisson", INFINITY, "[0,inf)");
-    refuse_target("hinge", 0, "{-1, 1}");
-    refuse_target("cross_entropy", -0.1, "[0, 1]");
-    refuse_target("cross_entropy", 2, "as cross_entropy needs");
+    refuse_target("hinge", 0, "is 0, but hinge needs values in {-1, 1}");
+    refuse_target("cross_entropy", -0.1, "but cross_entropy needs values in [0,1]");
+    refuse_target("cross_entropy", 2, "is 2, but cross_entropy");
 }
 
 static void test_labels(void) {
@@ -159,7 +170,7 @@ static void test_labels(void) {
     for (int i = 0; i < 4; i++) {
         char word[80];
         *(int64_t *)array_element(&y, 6, 0) = bad[i];
-        snprintf(word, sizeof word, "target 0, row 6: label %lld is not in 0..3", (long long)bad[i]);
+        snprintf(word, sizeof word, "target 0, row 6: label %lld is not in 0 to 3", (long long)bad[i]);
         refuse_batch(&batch, MBP_INVALID, word, 6);
     }
     /* through an index: the caller's row; the batches before it are not trained either */
@@ -173,27 +184,35 @@ static void test_labels(void) {
           (long long)steps);
     mbp_array floats = array_new(MBP_F32, 10, 1);
     const mbp_batch as_floats = batch_of(&x, &floats);
-    refuse_batch(&as_floats, MBP_INVALID, "target 0 has shape (10, 1), but (10, 4)", -1);
+    refuse_batch(
+        &as_floats, MBP_INVALID,
+        "target 0 has labels of dtype MBP_F32, but cross_entropy needs integer labels, or 4 probabilities per row", -1);
     array_free(&x), array_free(&y), array_free(&floats);
     mbp_trainer_free(trainer), mbp_net_free(net);
     net = saved_net, trainer = saved_trainer;
 }
 
 static void test_weights(void) {
-    static const double bad[] = {-100, NAN, INFINITY, -INFINITY};
+    static const double bad[] = {NAN, INFINITY, -INFINITY};
+    static const char *const words[] = {"the weight of row 5 is nan, but must be finite", "the weight of row 5 is inf",
+                                        "the weight of row 5 is -inf"};
     mbp_array weight = array_new(MBP_F64, 8, 1);
     mbp_batch batch = p->batch;
     batch.weight = &weight;
-    refuse_batch(&batch, MBP_INVALID, "weights", -1); /* all 0 */
-    for (int i = 0; i < 4; i++) {
+    refuse_batch(&batch, MBP_INVALID, "weights of a batch sum to 0, but the sum must be finite and above 0", -1);
+    array_fill(&weight, -1, -1);
+    refuse_batch(&batch, MBP_INVALID, "weights of a batch sum to -8", -1);
+    array_fill(&weight, 1e308, 1e308);
+    refuse_batch(&batch, MBP_INVALID, "weights of a batch sum to inf", -1);
+    for (int i = 0; i < 3; i++) {
         array_fill(&weight, 1, 1);
         array_set(&weight, 5, 0, bad[i]);
-        refuse_batch(&batch, MBP_INVALID, "weights", -1);
+        refuse_batch(&batch, MBP_INVALID, words[i], 5);
     }
     array_free(&weight);
 }
 
-/* Rows of weight 0 count for nothing, even thousands of them. */
+/* Rows of weight 0 do not change the loss, even thousands of them. */
 static void test_zero_weights(void) {
     enum { ROWS = 3000 };
     problem *many = problem_new(MBP_F32, ROWS), part;
@@ -228,7 +247,8 @@ static void test_nonfinite(mbp_dtype dtype) {
     OK(mbp_trainer_step(t, &batch, &loss, &error));
     memcpy(before, mbp_net_params(wide, NULL), vector_bytes(wide));
     for (int kind = 0; kind < 3; kind++) {
-        static const char *const words[] = {"loss", "loss", "layer first"};
+        static const char *const words[] = {"the loss of output 0 (mae) is nan", "the loss of output 0 (mae) is ",
+                                            "layer first (weight)"};
         array_set(&x, 4, 1, kind == 0 ? NAN : kind == 1 ? INFINITY : dtype == MBP_F32 ? 1e37 : 1e307);
         refuse(mbp_trainer_step(t, &batch, &loss, &error), &error, MBP_NONFINITE, words[kind]);
         refuse(mbp_trainer_epoch(t, &batch, NULL, 6, 4, NULL, NULL, NULL, &loss, &steps, &error), &error, MBP_NONFINITE,
@@ -252,38 +272,50 @@ static void test_nonfinite(mbp_dtype dtype) {
 static void test_names(void) {
     mbp_error error;
     double value = 7;
-    refuse(mbp_net_create(&made, dag, OPTIONS(.isa = "mmx"), &error), &error, MBP_UNSUPPORTED, "\"mmx\"");
-    refuse(mbp_net_create(&made, dag, OPTIONS(.isa = ""), &error), &error, MBP_UNSUPPORTED, "variant");
+    refuse(mbp_net_create(&made, dag, OPTIONS(.isa = "mmx"), &error), &error, MBP_UNSUPPORTED,
+           "no kernel variant \"mmx\"; valid: ");
+    refuse(mbp_net_create(&made, dag, OPTIONS(.isa = ""), &error), &error, MBP_UNSUPPORTED, "no kernel variant \"\"");
     refuse(mbp_net_create(&made, dag, OPTIONS(.dtype = MBP_F16), &error), &error, MBP_INVALID, "MBP_F32 or MBP_F64");
-    refuse(mbp_net_create(&made, dag, OPTIONS(.dtype = (mbp_dtype)77), &error), &error, MBP_INVALID, "dtype 77");
-    refuse(mbp_net_freeze(net, "dense_9", 1, &error), &error, MBP_INVALID, "\"dense_9\"");
-    refuse(mbp_net_set_layer(net, "dense_9", "lr", 1, &error), &error, MBP_INVALID, "\"dense_9\"");
+    refuse(mbp_net_create(&made, dag, OPTIONS(.dtype = (mbp_dtype)77), &error), &error, MBP_INVALID, "dtype is 77");
+    refuse(mbp_net_freeze(net, "dense_9", 1, &error), &error, MBP_INVALID,
+           "no layer is named \"dense_9\"; valid: a, b, c, out, side");
+    refuse(mbp_net_set_layer(net, "Side", "lr", 1, &error), &error, MBP_INVALID, "did you mean \"side\"?");
     refuse(mbp_net_set_layer(net, "a", "decay", 1, &error), &error, MBP_INVALID,
-           "no setting \"decay\"; it has: lr=1[0,inf)");
-    refuse(mbp_net_set_layer(net, NULL, "l1", -1, &error), &error, MBP_INVALID, "l1=-1 is not in [0,inf)");
-    refuse(mbp_net_set_layer(net, "a", "max_norm", INFINITY, &error), &error, MBP_INVALID, "max_norm=inf");
-    refuse(mbp_net_set_layer(net, "a", "l2", NAN, &error), &error, MBP_INVALID, "l2=nan");
+           "layer a has no setting \"decay\"; valid: lr=1[0,inf)");
+    refuse(mbp_net_set_layer(net, NULL, "max_nrom1", 1, &error), &error, MBP_INVALID,
+           "no layer has a setting \"max_nrom1\"; did you mean \"max_norm\"?");
+    refuse(mbp_net_set_layer(net, NULL, "l1", -1, &error), &error, MBP_INVALID, "l1 must be in [0,inf), not -1");
+    refuse(mbp_net_set_layer(net, "a", "max_norm", INFINITY, &error), &error, MBP_INVALID,
+           "max_norm must be in [0,inf), not inf");
+    refuse(mbp_net_set_layer(net, "a", "l2", NAN, &error), &error, MBP_INVALID, "l2 must be in [0,inf), not nan");
     refuse(mbp_net_set_output(net, 0, "logit", &error), &error, MBP_INVALID, "softmax");
     refuse(mbp_net_set_notes(net, "\xc3(", &error), &error, MBP_INVALID, "UTF-8");
-    refuse(mbp_net_set_output(net, 2, "exp", &error), &error, MBP_INVALID, "the net has 2");
+    refuse(mbp_net_set_output(net, 2, "exp", &error), &error, MBP_INVALID,
+           "there is no output 2: the net has 2 outputs, numbered from 0");
     refuse(mbp_net_set_output(net, -1, "exp", &error), &error, MBP_INVALID, "output -1");
     refuse(mbp_trainer_get(trainer, "momentum", &value, &error), &error, MBP_INVALID, "lr=");
-    refuse(mbp_trainer_get(trainer, "", &value, &error), &error, MBP_INVALID, "no parameter");
-    refuse(mbp_trainer_set(trainer, "beta3", 0.5, &error), &error, MBP_INVALID, "beta3");
-    refuse(mbp_trainer_set(trainer, "lr", -1, &error), &error, MBP_INVALID, "lr=-1 is not in [0,inf)");
+    refuse(mbp_trainer_get(trainer, "", &value, &error), &error, MBP_INVALID, "a trainer with adam has no parameter");
+    refuse(mbp_trainer_set(trainer, "beta3", 0.5, &error), &error, MBP_INVALID,
+           "no parameter \"beta3\"; did you mean \"beta1\"? valid: lr=");
+    refuse(mbp_trainer_set(trainer, "lr", -1, &error), &error, MBP_INVALID, "lr must be in [0,inf), not -1");
     refuse(mbp_trainer_set(trainer, "lr", NAN, &error), &error, MBP_INVALID, "nan");
     refuse(mbp_trainer_set(trainer, "lr", INFINITY, &error), &error, MBP_INVALID, "inf");
     refuse(mbp_trainer_set(trainer, "beta1", 1, &error), &error, MBP_INVALID, "[0,1)");
-    refuse(mbp_trainer_set(trainer, "decay_bias", 1, &error), &error, MBP_INVALID, "decay_bias");
-    refuse(mbp_trainer_set(trainer, "clip_norm", 0, &error), &error, MBP_INVALID, "clip_norm=0 is not in (0,inf]");
+    refuse(mbp_trainer_set(trainer, "decay_bias", 1, &error), &error, MBP_INVALID, "decay_bias cannot be changed");
+    refuse(mbp_trainer_set(trainer, "clip_norm", 0, &error), &error, MBP_INVALID,
+           "clip_norm must be in (0,inf], not 0");
     refuse(mbp_trainer_set(trainer, "clip_layer_norm", NAN, &error), &error, MBP_INVALID, "(0,inf]");
-    refuse(mbp_trainer_set(trainer, "clip_value", -1, &error), &error, MBP_INVALID, "clip_value=-1");
-    refuse(mbp_trainer_set_average(trainer, -0.1, 0, 1, &error), &error, MBP_INVALID, "[0,1]");
+    refuse(mbp_trainer_set(trainer, "clip_value", -1, &error), &error, MBP_INVALID,
+           "clip_value must be in (0,inf], not -1");
+    refuse(mbp_trainer_set_average(trainer, -0.25, 0, 1, &error), &error, MBP_INVALID,
+           "decay must be in [0,1], not -0.25");
     refuse(mbp_trainer_set_average(trainer, NAN, 0, 1, &error), &error, MBP_INVALID, "[0,1]");
-    refuse(mbp_trainer_set_average(trainer, 1, -1, 1, &error), &error, MBP_INVALID, "-1");
-    refuse(mbp_trainer_set_average(trainer, 1, 0, 0, &error), &error, MBP_INVALID, "every 0-th");
-    CHECK(!mbp_trainer_average(trainer, NULL), "a refused average is there");
-    refuse(mbp_trainer_set_steps(trainer, -1, &error), &error, MBP_INVALID, "negative");
+    refuse(mbp_trainer_set_average(trainer, 1, -1, 1, &error), &error, MBP_INVALID,
+           "start is -1, but must be at least 0");
+    refuse(mbp_trainer_set_average(trainer, 1, 0, 0, &error), &error, MBP_INVALID,
+           "every is 0, but must be at least 1");
+    CHECK(!mbp_trainer_average(trainer, NULL), "a refused call starts an average");
+    refuse(mbp_trainer_set_steps(trainer, -1, &error), &error, MBP_INVALID, "steps is -1, but must be at least 0");
     OK(mbp_trainer_get(trainer, "decay_bias", &value, &error));
     CHECK(value == 0 && !made, "decay_bias=%g", value);
     OK(mbp_trainer_get(trainer, "clip_norm", &value, &error));
@@ -298,26 +330,33 @@ static void test_trainers(void) {
     } bad[] = {
         {{"mse", "square"}, 1, "sgd", "unknown loss \"square\""},
         {{"mse", ""}, 1, "sgd", "unknown loss"},
-        {{"mse", "cross_entropy"}, 1, "sgd", "at least 2 outputs"},
+        {{"mse", "cross_entropy"}, 1, "sgd", "output 1 has 1 column, but cross_entropy needs at least 2"},
+        {{"mse", "crossentropy"}, 1, "sgd", "did you mean \"cross_entropy\"?"},
         {{"huber(delta=0)", "mse"}, 1, "sgd", "(0,inf)"},
-        {{"huber(delta=1", "mse"}, 1, "sgd", "')'"},
-        {{"huber(beta=1)", "mse"}, 1, "sgd", "delta="},
+        {{"huber(delta=1", "mse"}, 1, "sgd", "\"huber(delta=1\" does not end with \")\""},
+        {{"huber(beta=1)", "mse"}, 1, "sgd", "unknown parameter \"beta\"; valid: delta=1(0,inf)"},
+        {{"huber(Delta=2)", "mse"}, 1, "sgd", "did you mean \"delta\"?"},
+        {{"mse(a=1)", "mse"}, 1, "sgd", "unknown parameter \"a\"; valid: none"},
         {{"quantile(q=1)", "mse"}, 1, "sgd", "(0,1)"},
-        {{"mse", "mse"}, 1, "adamy", "unknown optimizer \"adamy\""},
+        {{"mse", "mse"}, 1, "adamy", "unknown optimizer \"adamy\"; did you mean \"adam\"? valid: sgd, "},
+        {{"mse", "mse"}, 1, "Adam", "unknown optimizer \"Adam\"; did you mean \"adam\"?"},
+        {{"mse", "mse"}, 1, "gradient_descent", "unknown optimizer \"gradient_descent\"; valid: sgd, "},
         {{"mse", "mse"}, 1, "", "unknown optimizer"},
-        {{"mse", "mse"}, 1, "sgd(lr=-1)", "lr=-1"},
-        {{"mse", "mse"}, 1, "sgd(lr=nan)", "no number"},
-        {{"mse", "mse"}, 1, "sgd(lr=1e400)", "no number"},
+        {{"mse", "mse"}, 1, "sgd(lr=-1)", "lr must be in [0,inf), not -1"},
+        {{"mse", "mse"}, 1, "sgd(lr=nan)", "lr must be a number, not \"nan\""},
+        {{"mse", "mse"}, 1, "sgd(lr=1e400)", "lr must be a number, not \"1e400\""},
         {{"mse", "mse"}, 1, "sgd(lr=0.1234567890123456789)", "15 digits"},
         {{"mse", "mse"}, 1, "sgd(momentum=0.5)", "unknown parameter \"momentum\""},
         {{"mse", "mse"}, 1, "sgd(lr=0.1,lr=0.2)", "twice"},
-        {{"mse", "mse"}, 1, "sgd(lr=)", "no number"},
+        {{"mse", "mse"}, 1, "sgd(lr=)", "lr must be a number, not \"\""},
         {{"mse", "mse"}, 1, "sgd(,)", "unknown parameter"},
-        {{"mse", "mse"}, 1, "sgd (lr=0.1)", "unknown optimizer"},
+        {{"mse", "mse"}, 1, "sgd (lr=0.1)", "remove the blanks in \"sgd (lr=0.1)\""},
+        {{"mse", "mse"}, 1, "adam(lr=0.1, beta1=0.5)", "remove the blanks in \"adam(lr=0.1, beta1=0.5)\""},
+        {{"mse ", "mse"}, 1, "sgd", "remove the blanks in \"mse \""},
         {{"mse", "mse"}, 1, "adam(beta2=1)", "[0,1)"},
         {{"mse", "mse"}, 1, "adam(decay_bias=2)", "[0,1]"},
-        {{"mse", "mse"}, NAN, "sgd", "weight"},
-        {{"mse", "mse"}, INFINITY, "sgd", "weight"},
+        {{"mse", "mse"}, NAN, "sgd", "loss_weights[1] is not finite"},
+        {{"mse", "mse"}, INFINITY, "sgd", "loss_weights[1] is not finite"},
     };
     mbp_error error;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -329,9 +368,9 @@ static void test_trainers(void) {
         made_trainer = NULL;
     }
     refuse(mbp_trainer_create(&made_trainer, net, dag_losses, NULL, 1, "sgd", &error), &error, MBP_INVALID,
-           "1 losses are given for 2 outputs");
+           "losses has 1 item, but the net has 2 outputs");
     refuse(mbp_trainer_create(&made_trainer, net, dag_losses, NULL, -2, "sgd", &error), &error, MBP_INVALID,
-           "-2 losses");
+           "losses has -2 items");
 }
 
 /* Calls in the wrong order, and their arguments. */
@@ -339,25 +378,36 @@ static void test_order(void) {
     mbp_trainer *fresh = trainer_new(net, (const char *[]){"mse", NULL}, NULL, "adam");
     mbp_error error;
     double loss;
-    refuse(mbp_trainer_output(fresh, 0, &array, &error), &error, MBP_INVALID, "forward first");
-    refuse(mbp_trainer_input_grad(fresh, 0, &array, &error), &error, MBP_INVALID, "input_grads first");
-    refuse(mbp_trainer_backward_from(fresh, p->y, 2, NULL, &error), &error, MBP_INVALID, "forward first");
+    refuse(mbp_trainer_output(fresh, 0, &array, &error), &error, MBP_INVALID,
+           "output 0 has no values: call forward first");
+    refuse(mbp_trainer_output(fresh, 2, &array, &error), &error, MBP_INVALID, "there is no output 2");
+    refuse(mbp_trainer_input_grad(fresh, 0, &array, &error), &error, MBP_INVALID,
+           "input 0 has no gradient: call backward with input_grads=1 first");
+    refuse(mbp_trainer_input_grad(fresh, 2, &array, &error), &error, MBP_INVALID, "there is no input 2");
+    refuse(mbp_trainer_backward_from(fresh, p->y, 2, NULL, &error), &error, MBP_INVALID,
+           "the outputs have no values: call forward first");
     refuse(mbp_trainer_step(fresh, &p->batch, &loss, &error), &error, MBP_INVALID, "output 1 has no loss");
     OK(mbp_trainer_forward(fresh, p->x, 2, &error));
-    refuse(mbp_trainer_output(fresh, 2, &array, &error), &error, MBP_INVALID, "output 2");
-    refuse(mbp_trainer_output(fresh, -1, &array, &error), &error, MBP_INVALID, "output -1");
+    refuse(mbp_trainer_output(fresh, 2, &array, &error), &error, MBP_INVALID,
+           "there is no output 2: the net has 2 outputs, numbered from 0");
+    refuse(mbp_trainer_output(fresh, -1, &array, &error), &error, MBP_INVALID, "there is no output -1");
     refuse(mbp_trainer_backward_from(fresh, p->y, 1, NULL, &error), &error, MBP_INVALID,
-           "1 gradients are given for 2 outputs");
+           "gradients has 1 array, but the net has 2 outputs");
+    refuse(mbp_trainer_backward_from(fresh, NULL, 2, NULL, &error), &error, MBP_INVALID,
+           "gradients is NULL, but must point to 2 arrays, one per output");
     refuse(mbp_trainer_backward_from(fresh, p->x, 2, NULL, &error), &error, MBP_INVALID,
            "gradient 0 has shape (8, 5), but (8, 2)");
     OK(mbp_trainer_backward_from(fresh, p->y, 2, HOW(.input_grads = 1), &error));
-    refuse(mbp_trainer_input_grad(fresh, 2, &array, &error), &error, MBP_INVALID, "input 2");
+    refuse(mbp_trainer_input_grad(fresh, 2, &array, &error), &error, MBP_INVALID,
+           "there is no input 2: the net has 2 inputs, numbered from 0");
     OK(mbp_trainer_input_grad(fresh, 1, &array, &error));
     mbp_trainer_free(fresh);
     static const double totals[] = {-1, NAN, INFINITY};
     for (int i = 0; i < 3; i++)
         refuse(mbp_trainer_backward(trainer, &p->batch, HOW(.total = totals[i]), &loss, &error), &error, MBP_INVALID,
-               "total");
+               "total must be positive and finite");
+    refuse(mbp_trainer_backward(trainer, &p->batch, HOW(.first_row = -1), &loss, &error), &error, MBP_INVALID,
+           "first_row is -1, but must be at least 0");
 }
 
 static void test_epochs(void) {
@@ -370,21 +420,21 @@ static void test_epochs(void) {
     refuse(mbp_trainer_epoch(trainer, &p->batch, index, n, rows, lr, NULL, NULL, &loss, &steps, &error), &error, \
            MBP_INVALID, word); \
     CHECK(steps == 0, "%s: %lld steps", word, (long long)steps)
-    EPOCH(NULL, 9, 4, NULL, "9 rows are asked for, but the data has 8");
-    EPOCH(NULL, 0, 4, NULL, "at least one row");
-    EPOCH(NULL, -1, 4, NULL, "at least one row");
-    EPOCH(NULL, 8, 0, NULL, "batches");
-    EPOCH(NULL, 8, -1, NULL, "batches");
-    EPOCH(NULL, 8, INT64_MIN, NULL, "batches");
-    EPOCH(bad, 2, 2, NULL, "index 1 is row 8, but the data has 8 rows");
-    EPOCH(negative, 3, 1, NULL, "index 2 is row -1");
-    EPOCH(NULL, 8, 4, rates, "lr=-0.1");
-    EPOCH(NULL, 8, 4, no_rates, "lr=nan");
+    EPOCH(NULL, 9, 4, NULL, "n is 9, but the data has 8 rows");
+    EPOCH(NULL, 0, 4, NULL, "n is 0, but must be at least 1");
+    EPOCH(NULL, -1, 4, NULL, "n is -1");
+    EPOCH(NULL, 8, 0, NULL, "batch_rows is 0, but must be at least 1");
+    EPOCH(NULL, 8, -1, NULL, "batch_rows is -1");
+    EPOCH(NULL, 8, INT64_MIN, NULL, "batch_rows is -9223372036854775808");
+    EPOCH(bad, 2, 2, NULL, "index[1] is 8, but must be a row number from 0 to 7");
+    EPOCH(negative, 3, 1, NULL, "index[2] is -1");
+    EPOCH(NULL, 8, 4, rates, "lr must be in [0,inf), not -0.1");
+    EPOCH(NULL, 8, 4, no_rates, "lr must be in [0,inf), not nan");
 #undef EPOCH
 }
 
-/* A refused step, backward or epoch leaves the values of an earlier forward as they are; where an epoch made the
- * workspace larger before it was refused, they are gone, and backward_from says so. */
+/* A refused step, backward or epoch does not change the values of an earlier forward. If an epoch made the workspace
+ * larger before it was refused, these values are lost, and backward_from refuses. */
 static void test_forward_before_refusals(void) {
     problem part, *larger = problem_new(MBP_F32, 64);
     double zeros[64] = {0}, loss = 7;
@@ -408,7 +458,7 @@ static void test_forward_before_refusals(void) {
             refuse(mbp_trainer_epoch(t, &batch, NULL, 8, 8, NULL, NULL, NULL, &loss, &steps, &error), &error,
                    MBP_INVALID, "weights");
         OK(mbp_trainer_backward_from(t, p->y, 2, NULL, &error));
-        CHECK(same_grads(net, t, other), "call %d: other gradients after a refusal", call);
+        CHECK(same_grads(net, t, other), "call %d: different gradients after a refusal", call);
         OK(mbp_trainer_forward(t, p->x, 2, &error));
         refuse(mbp_trainer_epoch(t, &large, NULL, 64, 64, NULL, NULL, NULL, &loss, &steps, &error), &error, MBP_INVALID,
                "weights");

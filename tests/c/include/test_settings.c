@@ -1,4 +1,4 @@
-/* Settings: of layers, one by one and all at once, and the learning rate that an epoch leaves as it was. */
+/* Settings of layers, one by one and all at once; and the learning rate, which an epoch does not change. */
 #include "api.h"
 
 /* ---- layers ---- */
@@ -16,7 +16,7 @@ static const char only_norms[] = "input 4\nlayer_norm 0 layer=c\noutput 1\n";
 static const char no_layer[] = "input 4\nactivation 0 tanh\noutput 1\n";
 
 static const struct {
-    const char *name, *layers; /* those of all_kinds that have it */
+    const char *name, *layers; /* the layers of all_kinds with this setting */
     double good, bad;
 } settings[] = {
     {"lr", "abcd", 0.5, -1},   {"l1", "ad", 0.25, -1e-9},     {"l2", "ad", 0.125, INFINITY},
@@ -32,7 +32,7 @@ static int count_of(const char *text, const char *word) {
     return count;
 }
 
-/* All at once == each by name, where it has the setting; and the text says it so often. */
+/* Setting all layers at once is the same as setting each layer that has the setting; and the text has it that often. */
 static void test_all_layers(void) {
     static const char *const layers[] = {"a", "b", "c", "d"};
     for (int i = 0; i < SETTINGS; i++) {
@@ -92,7 +92,7 @@ static void test_refused_settings(void) {
         mbp_net_free(kinds[k]);
 }
 
-/* What is set for all is what the next step does. */
+/* A setting for all layers changes the next step. */
 static void test_effect(void) {
     mbp_net *net = net_new(all_kinds, NULL);
     mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse", "mse"}, NULL, "sgd(lr=0.1)");
@@ -121,7 +121,7 @@ static void test_effect(void) {
 typedef struct stopper {
     mbp_trainer *trainer;
     int left;      /* polls until it cancels the epoch */
-    double set_lr; /* what it sets "lr" to; 0: nothing */
+    double set_lr; /* the value to which it sets "lr"; 0: it does not set it */
     mbp_status set_status;
 } stopper;
 
@@ -140,7 +140,7 @@ static double lr_of(mbp_trainer *trainer) {
 
 enum { ROWS = 8, STEPS = 4 };
 
-/* Epochs that end well, that are cancelled at once and later, that are refused, and that meet a number that is not
+/* Epochs that succeed, that are cancelled at once and later, that are refused, and that fail with a loss that is not
  * finite. */
 static void test_lr_stays(void) {
     static const double rates[STEPS] = {0.5, 0.25, 0.125, 0.0625}, bad_rates[STEPS] = {0.5, 0.25, -1, 0.1};
@@ -169,7 +169,7 @@ static void test_lr_stays(void) {
         }
 }
 
-/* A poll that sets the rate is refused, or what it sets stays. */
+/* A poll that sets the rate is refused, or its rate remains. */
 static void test_lr_of_a_poll(void) {
     static const double rates[STEPS] = {0.5, 0.25, 0.125, 0.0625};
     for (int with_rates = 0; with_rates < 2; with_rates++) {

@@ -1,5 +1,5 @@
-/* Callers' structures: one that is too small for its version is refused, a larger one must have zeros behind, fields
- * without code yet answer MBP_UNSUPPORTED, and an allocator has both functions. */
+/* Callers' structures: one that is too small is refused; the additional bytes of a larger one must be 0; fields that
+ * are not supported yet give MBP_UNSUPPORTED; and an allocator must have both functions. */
 #include "api.h"
 
 #define GRAPH "input 4\ndense 0 units=4\noutput 1\n"
@@ -14,7 +14,7 @@ static size_t file_size = sizeof file;
 
 enum { BEHIND = 32, MOST = sizeof(mbp_options) + sizeof(mbp_batch) + sizeof(mbp_backward) + BEHIND };
 
-/* Two numbers that depend on all that a structure says. */
+/* Two numbers that depend on all fields of a structure. */
 typedef struct seen {
     double numbers[2];
 } seen;
@@ -103,7 +103,7 @@ enum { CALLS = sizeof calls / sizeof *calls };
 
 static void sized_start(void) {
     net = net_new(dag, NULL);
-    trainer = dag_trainer(net, "sgd(lr=0)"); /* so that one call after the other sees the same net */
+    trainer = dag_trainer(net, "sgd(lr=0)"); /* so that all calls use the same parameters */
     p = problem_new(MBP_F32, 8);
     OK(mbp_net_write(net, file, &file_size, &error));
     full_options = (mbp_options){.dtype = MBP_F64, .seed = 9, .isa = mbp_net_isa(net), .threads = 1};
@@ -113,7 +113,7 @@ static void sized_start(void) {
 
 static void sized_end(void) { mbp_trainer_free(trainer), mbp_net_free(net), problem_free(p); }
 
-/* A copy whose first `kept` bytes are the structure's and the rest `behind`, and that says that it has `size` bytes. */
+/* A copy with the first `kept` bytes of the structure, then bytes of the value `behind`, and with this `size`. */
 static const void *sized_copy(unsigned char copy[MOST], const struct structure *s, size_t kept, int behind,
                               size_t size) {
     memset(copy, behind, MOST);
@@ -153,7 +153,8 @@ static void test_sizes(void) {
         const struct sized_call *c = &calls[i];
         const struct structure *s = c->s;
         char word[60];
-        for (size_t size = 0; size < s->size; size++) { /* 0, that of a pointer, and all others that are too small */
+        for (size_t size = 0; size < s->size;
+             size++) { /* 0, the size of a pointer, and all other sizes that are too small */
             snprintf(word, sizeof word, "%s.size is %zu: set it to sizeof(%s)", s->name, size, s->name);
             refuse_sized(c, sized_copy(copy, s, s->size, 0, size), MBP_INVALID, word, size);
         }
@@ -170,7 +171,7 @@ static void test_sizes(void) {
     }
 }
 
-/* Fields for which there is no code yet. */
+/* Fields that are not supported yet. */
 static void test_later_fields(void) {
     const double totals[] = {1, 1};
     for (int i = 0; i < CALLS; i++) {
@@ -216,7 +217,7 @@ static void test_allocators(void) {
         CHECK(mbp_pool_create(&pool, 2, &halves[i], &error) == MBP_INVALID && !pool && strstr(error.text, word),
               "pool: %s", error.text);
     }
-    CHECK(c.calls == 0, "a half allocator is called");
+    CHECK(c.calls == 0, "an allocator with only one function is called");
 }
 
 int main(void) {

@@ -1,5 +1,5 @@
-/* The processor's floating-point state. Its control and sticky bits are the same on return as on entry; results do not
- * depend on whether the caller flushes subnormals; and subnormal numbers do not make a step slow. */
+/* The processor's floating-point state. Its control and sticky bits are the same on return as on entry. Results do not
+ * depend on whether the caller flushes subnormals. Subnormal numbers do not make a step slow. */
 #include "api.h"
 
 #include <time.h>
@@ -26,7 +26,7 @@ static void state_write(state s) {
 #error "no floating-point state is known for this processor"
 #endif
 
-/* ---- every public call, with the state around it ---- */
+/* ---- every public call, with the state before and after it ---- */
 
 typedef struct world {
     mbp_options options;
@@ -44,7 +44,7 @@ typedef struct world {
     mbp_error error;
 } world;
 
-static int poll_state_is_kept; /* a poll sees the caller's state, not the library's */
+static int poll_state_is_kept; /* a poll has the caller's state, not the library's */
 static state poll_state;
 static int poll_checks(void *user) {
     (void)user;
@@ -103,7 +103,7 @@ static int poll_checks(void *user) {
     X((mbp_net_create(&w->made, "input 3\ndense 0 units=2 activation=elu(alpha=-0.3)\n", NULL, &w->error) != \
        MBP_INVALID))
 
-/* Calls all from one state on entry. */
+/* All calls, each with the same state on entry. */
 static void call_all(world *w, state entry, const char *how) {
     poll_state = entry, poll_state_is_kept = 1;
 #define X(call) \
@@ -137,7 +137,7 @@ static void test_state(mbp_dtype dtype, const char *isa) {
     free(w);
 }
 
-/* A prediction that threads share computes how many are worth it, in numbers that are not whole. */
+/* A prediction that threads share computes the number of threads in floating point. */
 static void test_state_with_threads(void) {
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 3, NULL, &error));
@@ -159,7 +159,7 @@ static void test_state_with_threads(void) {
 
 /* ---- results: the same bits whether the caller flushes or not ---- */
 
-/* A net and data with numbers around the smallest normal of the dtype, all the way through. */
+/* A net and data whose numbers are all near the smallest normal of the dtype. */
 static const char small_f32[] = "input 9\ndense 0 units=17 activation=tanh init=normal(std=0x1p-130)\ndense 1 units=5 "
                                 "init=normal(std=0x1p-140)\noutput 2\n";
 static const char small_f64[] = "input 9\ndense 0 units=17 activation=tanh init=normal(std=0x1p-1025)\ndense 1 units=5 "
@@ -229,8 +229,8 @@ static int by_value(const void *a, const void *b) {
 
 typedef enum work { STEP, UPDATE } work;
 
-/* The median seconds of a step, or of an update alone, that starts with parameters of 2^lowest to 2^highest; before an
- * update, gradients and moments have such values too. */
+/* The median seconds of a step, or of an update alone, with parameters of 2^lowest to 2^highest. Before an update,
+ * gradients and moments have such values too. */
 static double median_seconds(const char *isa, work kind, int lowest, int highest) {
     enum { TIMES = 101, ROWS = 16 };
     mbp_net *net = net_new(
@@ -247,12 +247,12 @@ static double median_seconds(const char *isa, work kind, int lowest, int highest
         for (int v = 0; v < (kind == STEP ? 1 : 4); v++)
             for (size_t k = 0; k < vector_bytes(net) / sizeof(float); k++)
                 vectors[v][k] = (float)ldexp(v < 3 && k % 2 ? -1 : 1, lowest + random_below(highest - lowest + 1));
-        const double start = now();
+        const double start = cpu_seconds();
         if (kind == STEP)
             OK(mbp_trainer_step(trainer, &batch, &loss, &error));
         else
             OK(mbp_trainer_apply(trainer, &error));
-        seconds[i] = now() - start;
+        seconds[i] = cpu_seconds() - start;
     }
     qsort(seconds, TIMES, sizeof *seconds, by_value);
     mbp_trainer_free(trainer), mbp_net_free(net);
@@ -260,8 +260,8 @@ static double median_seconds(const char *isa, work kind, int lowest, int highest
     return seconds[TIMES / 2];
 }
 
-/* 2^-139 to 2^-126 is 1e-42 to 1e-38. There are three attempts, since other programs run too. The time that is lost
- * without flushing depends on the processor, and may be less than the bound; test_flushing_callers proves that
+/* 2^-139 to 2^-126 is 1e-42 to 1e-38. There are three attempts, because other programs run too. The time that is lost
+ * without flushing depends on the processor, and may be less than the bound; test_flushing_callers shows that
  * subnormals are flushed at all. */
 static void test_speed(const char *isa, work kind) {
     static const char *const names[] = {"step", "update"};

@@ -1,7 +1,7 @@
 /* The kernels of every variant that runs here, compiled for one dtype (MBP_DOUBLE or not).
  *   - Products have the bits of a scalar loop of fused multiply-adds (on SSE2, which has none: of multiplications and
- *     additions), for all patterns, edge sizes, starts and slices of k, with pieces in random order. Operands end at a
- *     page that faults, or start after one: b may be read 63 bytes past its end, a and c may not.
+ *     additions), for all patterns, edge sizes, starts and slices of k, with pieces in random order. Operands end at
+ *     an inaccessible page, or start after one: b may be read 63 bytes past its end, a and c may not.
  *   - Activations, output activations, losses and updates have the same bits on all variants, in place or not, at any
  *     width. NaN in gives NaN out. */
 #include "check.h"
@@ -66,10 +66,22 @@ static T b_at(const mbp_product *p, int64_t k, int64_t j) {
     return ((const T *)p->b.at)[p->pattern == MBP_NT ? j * p->b.ld + k : k * p->b.ld + j];
 }
 
-/* The promised order of additions, as simple loops. */
-static T chain(const mbp_product *p, int64_t i, int64_t j, T start, int fused) {
+#ifdef __x86_64__
+#define WITH_FMA __attribute__((target("fma"))) /* one instruction; without it a call */
+#else
+#define WITH_FMA
+#endif
+
+/* The documented order of additions, as simple loops. */
+WITH_FMA static T fused_chain(const mbp_product *p, int64_t i, int64_t j, T start) {
     for (int64_t k = 0; k < p->k; k++)
-        start = fused ? FMA(a_at(p, i, k), b_at(p, k, j), start) : a_at(p, i, k) * b_at(p, k, j) + start;
+        start = FMA(a_at(p, i, k), b_at(p, k, j), start);
+    return start;
+}
+
+static T chain(const mbp_product *p, int64_t i, int64_t j, T start) {
+    for (int64_t k = 0; k < p->k; k++)
+        start = a_at(p, i, k) * b_at(p, k, j) + start;
     return start;
 }
 
@@ -133,7 +145,7 @@ static void check_product(const mbp_kernels *kernels, mbp_pattern pattern, sizes
             const T start = add         ? before[i * s.n + j]
                             : from_bias ? bias[j]
                                         : 0,
-                    expected = chain(&p, i, j, start, fused);
+                    expected = fused ? fused_chain(&p, i, j, start) : chain(&p, i, j, start);
             CHECK(same(((T *)c.at)[i * s.n + j], expected),
                   "%s pattern %d %lldx%lldx%lld bias %d add %d at (%lld, %lld): %a, expected %a", kernels->isa, pattern,
                   (long long)s.m, (long long)s.n, (long long)s.k, from_bias, add, (long long)i, (long long)j,
@@ -156,6 +168,7 @@ static void check_starts(const mbp_kernels *kernels, sizes s) {
     check_product(kernels, MBP_TN, s, 0, random_below(2), at_end);
 }
 
+/* every: checks one in `every` edge sizes. */
 static void test_products(const mbp_kernels *kernels, int every) {
     static const int edge[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65};
     const int n = sizeof edge / sizeof *edge;
@@ -173,7 +186,7 @@ static void test_products(const mbp_kernels *kernels, int every) {
     check_starts(kernels, (sizes){256, 150, 300});
     check_starts(kernels, (sizes){1, 75, 1041});
     check_starts(kernels, (sizes){9, 6, 2048});
-    check_starts(kernels, (sizes){2, 1100, 601}); /* a W that few rows read once */
+    check_starts(kernels, (sizes){2, 1100, 601}); /* a large W with few rows */
 }
 
 /* A NaN or an infinity anywhere in x or dz is reported with dW. */
@@ -210,7 +223,7 @@ static const T specials_finite[] = {0, (T)-0.0, 90, -90, (T)1e30, 1};
 
 static T map_input(int i) { return i < SPECIALS ? specials[i] : random_value(); }
 
-/* Equal bits, or both NaN: the sign and the payload of a NaN are not promised. */
+/* Equal bits, or both NaN: the sign and the payload of a NaN are not specified. */
 static int same_all(const T *a, const T *b, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         if (!same(a[i], b[i]) && !(isnan(a[i]) && isnan(b[i])))
@@ -390,7 +403,7 @@ static void test_finite(const mbp_kernels *kernels) {
     }
 }
 
-/* The promised order of additions, and the same bits on all variants. */
+/* The documented order of additions, and the same bits on all variants. */
 static void test_sum_squares(const mbp_kernels *kernels) {
     T v[300];
     for (int n = 0; n <= 300; n += 1 + n / 20) {
@@ -407,7 +420,7 @@ static void test_sum_squares(const mbp_kernels *kernels) {
     }
 }
 
-/* Compares with a loop over single columns; memory beside the columns must not change. */
+/* Compares with a loop over single columns; memory next to the columns must not change. */
 static void test_limit_columns(const mbp_kernels *kernels) {
     for (int64_t n = 1; n <= 70; n += n < 36 ? 5 : 17)
         for (int64_t rows = 1; rows <= 12; rows += 4) {
@@ -428,11 +441,10 @@ static void test_limit_columns(const mbp_kernels *kernels) {
         }
 }
 
-/* argument: check every n-th of the edge sizes (default 7; 1: all of them) */
-int main(int count, char **arguments) {
+int main(void) {
     collect_variants();
     for (int v = 0; v < variant_count; v++) {
-        test_products(variants[v], count > 1 ? atoi(arguments[1]) : 7);
+        test_products(variants[v], is_long() ? 1 : 7);
         test_nonfinite(variants[v]);
         test_finite(variants[v]);
         test_sum_squares(variants[v]);

@@ -1,4 +1,4 @@
-/* Graph texts that are wrong, each with a word that the error must have; and sizes at and beyond every limit. */
+/* Wrong graph texts, each with a text that the error must contain; and sizes at and beyond every limit. */
 #include "api.h"
 
 #include <time.h>
@@ -13,9 +13,9 @@ static const struct {
     {"", "no output"},
     {"\n\n# only a comment\n", "no output"},
     {"input 4\n", "no output"},
-    {"output 0\n", "graph line 1: \"0\" is not an earlier node"},
-    {"input\noutput 0\n", "\"\" is not a width"},
-    {"input 0\noutput 0\n", "\"0\" is not a width"},
+    {"output 0\n", "graph line 1: there is no node 0 before this line: start with an input"},
+    {"input\noutput 0\n", "the width of an input must be a whole number from 1 to 2147483647, not \"\""},
+    {"input 0\noutput 0\n", "the width of an input must be a whole number from 1 to 2147483647, not \"0\""},
     {"input -1\noutput 0\n", "\"-1\""},
     {"input 4.0\noutput 0\n", "\"4.0\""},
     {"input 0x10\noutput 0\n", "\"0x10\""},
@@ -23,58 +23,76 @@ static const struct {
     {"input 4294967297\noutput 0\n", "1 to 2147483647"},
     {"input 9223372036854775808\noutput 0\n", "width"},
     {"input 18446744073709551617\noutput 0\n", "width"},
-    {"input 4 5\noutput 0\n", "\"5\" is too much"},
-    {"Input 4\noutput 0\n", "\"Input\" is not a statement"},
-    {"inputs 4\noutput 0\n", "\"inputs\" is not a statement"},
-    {IN "conv 0 units=2\n" OUT, "graph line 2: \"conv\" is not a statement"},
-    {IN "dense 0\n" OUT, "needs units="},
-    {IN "dense units=2\n" OUT, "\"units=2\" is not an earlier node"},
-    {IN "dense 1 units=2\n" OUT, "\"1\" is not an earlier node (0 to 0)"},
-    {IN "dense -1 units=2\n" OUT, "earlier node"},
-    {IN "dense 4294967296 units=2\n" OUT, "earlier node"},
-    {IN "dense 0 units=\n" OUT, "\"units=\""},
-    {IN "dense 0 units=0\n" OUT, "width"},
-    {IN "dense 0 units=2147483648\n" OUT, "width"},
-    {IN "dense 0 units=2 units=3\n" OUT, "units= is given twice"},
-    {IN "dense 0 units=2 width=3\n" OUT, "\"width=3\" is not one of"},
-    {IN "dense 0 units=2 =3\n" OUT, "not one of"},
-    {IN "dense 0 units=2 activation=swish\n" OUT, "unknown activation \"swish\""},
+    {"input 4 5\noutput 0\n", "unexpected \"5\" at the end of the line"},
+    {"Input 4\noutput 0\n", "unknown statement \"Input\"; did you mean \"input\"? valid: input, dense, "},
+    {"inputs 4\noutput 0\n", "unknown statement \"inputs\"; did you mean \"input\"?"},
+    {IN "conv 0 units=2\n" OUT, "graph line 2: unknown statement \"conv\"; valid: input, "},
+    {IN "dense 0\n" OUT, "the new layer dense_0 needs units=N"},
+    {IN "dense units=2\n" OUT, "expected the number of an earlier node, not \"units=2\""},
+    {IN "dense 1 units=2\n" OUT, "there is no node 1 before this line: the last is node 0"},
+    {IN "dense -1 units=2\n" OUT, "not \"-1\""},
+    {IN "dense 4294967296 units=2\n" OUT, "there is no node 4294967296"},
+    {IN "dense 0 units=\n" OUT, "units needs a value: units=VALUE"},
+    {IN "dense 0 units=0\n" OUT, "units must be a whole number from 1 to 2147483647, not \"0\""},
+    {IN "dense 0 units=2147483648\n" OUT, "units must be"},
+    {IN "dense 0 units=2 units=3\n" OUT, "units is given twice"},
+    {IN "dense 0 units=2 width=3\n" OUT,
+     "unknown setting \"width\"; valid: layer, units, activation, init, bias, frozen, lr=1"},
+    {IN "dense 0 units=2 actvation=relu\n" OUT, "unknown setting \"actvation\"; did you mean \"activation\"?"},
+    {IN "dense 0 units=2 maxnorm=1\n" OUT, "did you mean \"max_norm\"?"},
+    {IN "dense 0 units=2 =3\n" OUT, "unknown setting \"\""},
+    {IN "dense 0 units=2 " NAME63 NAME63 NAME63 NAME63 "=1\n" OUT, "67890\"; valid: layer, units"},
+    {IN "dense 0 units=2 activation=swish\n" OUT, "unknown activation \"swish\"; valid: identity, relu, "},
+    {IN "dense 0 units=2 activation=ReLU\n" OUT, "unknown activation \"ReLU\"; did you mean \"relu\"?"},
+    {IN "dense 0 units=2 activation=softmax\n" OUT, "softmax is an output activation, not a layer activation: keep the "
+                                                    "layer linear and use the loss cross_entropy, which includes it, "
+                                                    "or write \"output N activation=softmax\""},
+    {IN "activation 0 exp\n" OUT, "use the loss poisson, which includes it, or write \"output N activation=exp\""},
     {IN "dense 0 units=2 activation=relu(slope=1)\n" OUT, "unknown parameter \"slope\""},
     {IN "dense 0 units=2 activation=leaky_relu(slope=-1)\n" OUT, "[0,inf)"},
-    {IN "dense 0 units=2 activation=elu(alpha=inf)\n" OUT, "alpha=inf"},
-    {IN "dense 0 units=2 activation=elu(alpha=1\n" OUT, "')'"},
+    {IN "dense 0 units=2 activation=elu(alpha=inf)\n" OUT, "alpha must be in [0,inf), not inf"},
+    {IN "dense 0 units=2 activation=elu(alpha=1\n" OUT, "\"elu(alpha=1\" does not end with \")\""},
+    {IN "dense 0 units=2 activation=elu(alpha= 1)\n" OUT,
+     "\"elu(alpha=\" does not end with \")\": add \")\", or remove the blanks before it"},
+    {IN "activation 0 elu( alpha=1)\n" OUT,
+     "\"elu(\" does not end with \")\": add \")\", or remove the blanks before it"},
     {IN "dense 0 units=2 init=orthogonal\n" OUT, "unknown initializer"},
-    {IN "dense 0 units=2 init=normal(std=x)\n" OUT, "no number"},
-    {IN "dense 0 units=2 bias=2\n" OUT, "0 or 1, not \"2\""},
-    {IN "dense 0 units=2 frozen=yes\n" OUT, "0 or 1, not \"yes\""},
-    {IN "dense 0 units=2 lr=-1\n" OUT, "lr=-1 is not in [0,inf)"},
-    {IN "dense 0 units=2 l1=inf\n" OUT, "l1=inf"},
-    {IN "dense 0 units=2 l2=\n" OUT, "no number"},
+    {IN "dense 0 units=2 init=normal(std=x)\n" OUT, "std must be a number, not \"x\""},
+    {IN "dense 0 units=2 bias=2\n" OUT, "bias must be 0 or 1, not \"2\""},
+    {IN "dense 0 units=2 frozen=yes\n" OUT, "frozen must be 0 or 1, not \"yes\""},
+    {IN "dense 0 units=2 lr=-1\n" OUT, "lr must be in [0,inf), not -1"},
+    {IN "dense 0 units=2 l1=inf\n" OUT, "l1 must be in [0,inf), not inf"},
+    {IN "dense 0 units=2 l2=\n" OUT, "l2 must be a number, not \"\""},
     {IN "dense 0 units=2 max_norm=1 max_norm=1\n" OUT, "max_norm is given twice"},
-    {IN "dense 0 units=2 max_norm\n" OUT, "not one of"},
-    {IN "dense 0 units=2 layer=a\ndense 0 layer=a l2=0\noutput 2\n", "takes no settings"},
-    {IN "dense 0 units=2 layer=a.b\n" OUT, "\"a.b\" is no layer name"},
-    {IN "dense 0 units=2 layer=\xc3\xa4\n" OUT, "no layer name"},
-    {IN "dense 0 units=2 layer=" NAME63 "4\n" OUT, "at most 63"},
-    {IN "dense 0 units=3 layer=a\ndense 0 layer=a units=3\noutput 2\n", "takes no units="},
+    {IN "dense 0 units=2 max_norm\n" OUT, "max_norm needs a value: max_norm=VALUE"},
+    {IN "dense 0 units=2 layer=a\ndense 0 layer=a l2=0\noutput 2\n",
+     "layer a already exists: remove l2= to use it again"},
+    {IN "dense 0 units=2 layer=a.b\n" OUT, "\"a.b\" is not a valid layer name: use 1 to 63 letters"},
+    {IN "dense 0 units=2 layer=\xc3\xa4\n" OUT, "not a valid layer name"},
+    {IN "dense 0 units=2 layer=" NAME63 "4\n" OUT, "use 1 to 63 letters"},
+    {IN "dense 0 units=3 layer=a\ndense 0 layer=a units=3\noutput 2\n", "layer a already exists: remove units="},
+    {IN "dense 0 units=4 layer=a\nbatch_norm 1 layer=a\noutput 2\n", "layer a is a dense layer: choose another name"},
+    {IN "input 1\nlayer_norm 1 layer=a\nlayer_norm 0 layer=a\noutput 3\n", "layer a takes 1 column, but node 0 has 4"},
     {IN "dense 0 units=3 layer=a\ndense 1 layer=a\noutput 2\n", "layer a takes 4 columns, but node 1 has 3"},
-    {IN "dense 0 units=4 layer=dense_1\ndense 1 units=4\noutput 2\n", "the name dense_1 is taken"},
+    {IN "dense 0 units=4 layer=dense_1\ndense 1 units=4\noutput 2\n",
+     "the name dense_1 is already used by another layer"},
     {IN "activation 0\n" OUT, "unknown activation \"\""},
-    {IN "activation 0 relu relu\n" OUT, "too much"},
-    {IN "activation relu\n" OUT, "earlier node"},
-    {IN "add 0\n" OUT, "\"\" is not an earlier node"},
-    {IN "add 0 0 0\n" OUT, "too much"},
-    {IN "input 5\nadd 0 1\noutput 2\n", "4 and 5 columns"},
-    {IN "input 5\nmultiply 1 0\noutput 2\n", "5 and 4 columns"},
-    {IN "concat\n" OUT, "earlier node"},
-    {IN "concat 0 x\n" OUT, "\"x\" is not an earlier node"},
-    {"input 2147483647\nconcat 0 0\n" OUT, "wider than 2147483647"},
-    {IN "output 0\noutput 0\n", "node 0 is an output already"},
-    {IN "output 0 exp\n", "not one of activation="},
-    {IN "output 0 activation=\n", "not one of activation="},
-    {IN "output 0 activation=relu\n", "unknown output activation \"relu\""},
-    {IN "output 0 activation=exp more\n", "not one of"},
-    {IN "output\n", "earlier node"},
+    {IN "activation 0 relu relu\n" OUT, "unexpected \"relu\""},
+    {IN "activation relu\n" OUT, "expected the number of an earlier node, not \"relu\""},
+    {IN "add 0\n" OUT, "the number of an earlier node is missing"},
+    {IN "add 0 0 0\n" OUT, "unexpected \"0\""},
+    {IN "input 5\nadd 0 1\noutput 2\n",
+     "add needs operands of the same width, but node 0 has 4 columns and node 1 has 5"},
+    {IN "input 5\nmultiply 1 0\noutput 2\n", "node 1 has 5 columns and node 0 has 4"},
+    {IN "concat\n" OUT, "the number of an earlier node is missing"},
+    {IN "concat 0 x\n" OUT, "not \"x\""},
+    {"input 2147483647\nconcat 0 0\n" OUT, "concat has more than 2147483647 columns"},
+    {IN "output 0\noutput 0\n", "node 0 is already an output"},
+    {IN "output 0 exp\n", "unknown setting \"exp\"; valid: activation"},
+    {IN "output 0 activation=\n", "activation needs a value"},
+    {IN "output 0 activation=relu\n", "unknown output activation \"relu\"; valid: identity, sigmoid, exp, softmax"},
+    {IN "output 0 activation=exp more\n", "unknown setting \"more\""},
+    {IN "output\n", "the number of an earlier node is missing"},
     {"input 2147483647\ndense 0 units=2147483647\n" OUT, "2^48 parameters"},
     {"input 16777216\ndense 0 units=16777217 bias=0\n" OUT, "2^48 parameters"},
 };
@@ -95,7 +113,8 @@ static void test_bad_texts(void) {
     }
 }
 
-/* Any characters between words: all parts agree on what a blank is. The block is as small as the graph may make it. */
+/* Any characters between words: all parts of the reader agree on what a blank is. The block has the least size that the
+ * graph allows. */
 static void test_blanks(void) {
     static const char blanks[] = " \t\r\v\f\n\x7f\x80,;";
     for (size_t b = 0; b < sizeof blanks; b++)
@@ -150,7 +169,8 @@ static void test_good_texts(void) {
 
 /* ---- sizes ---- */
 
-/* Numbers of rows from small to absurd; all rows share one number in memory. What cannot be allocated is refused. */
+/* Numbers of rows from small to absurd; all rows share one number in memory. A batch that cannot be allocated is
+ * refused. */
 static void test_rows(mbp_dtype dtype) {
     static const int64_t sizes[] = {1,
                                     1 << 16,
@@ -205,7 +225,7 @@ static void test_rows(mbp_dtype dtype) {
     CHECK(c.live == 0, "%zu bytes are left", c.live);
 }
 
-/* Networks whose parameters do not fit into memory, up to the limit of 2^48. */
+/* Nets whose parameters do not fit into memory, up to the limit of 2^48. */
 static void test_large_nets(void) {
     static const char *const graphs[] = {"input 16777216\ndense 0 units=16777216 bias=0\n" OUT,
                                          "input 2147483647\ndense 0 units=65536\n" OUT,
@@ -236,7 +256,7 @@ static void test_large_nets(void) {
     free(text);
 }
 
-/* 10,000 nodes one behind the other, or one concat of all: no recursion, and less than a minute. */
+/* A chain of 10,000 nodes, or one concat of 10,000 operands: no recursion, and less than a minute. */
 static void test_deep(void) {
     enum { DEEP = 10000 };
     static const char *const lines[] = {"activation %d tanh\n", "dense %d units=1\n", "dense %d layer=a\n",

@@ -1,5 +1,5 @@
 /* Nodes that differ between training and inference, and layers with running statistics: seeds and modes, buffers among
- * the tensors, files, single rows, and the same bits for any widths of kernels and threads. */
+ * the tensors, files, single rows, and the same bits for any kernel variant and number of threads. */
 #include "api.h"
 
 /* The inputs and outputs of `dag`, so that its problem fits. */
@@ -27,7 +27,7 @@ static double step(mbp_trainer *trainer, problem *p) {
     return loss;
 }
 
-/* Every kernel variant and number of threads, from a fresh net; the caller's rows end where their memory does. */
+/* Every kernel variant and number of threads, each with a new net. */
 static void test_steps(mbp_dtype dtype) {
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 3, NULL, &error));
@@ -53,7 +53,7 @@ static void test_steps(mbp_dtype dtype) {
             if (!params)
                 params = memcpy(malloc(bytes), mbp_net_params(net, NULL), bytes);
             CHECK(strcmp(mbp_isa_name(i), "sse2") == 0 || memcmp(params, mbp_net_params(net, NULL), bytes) == 0,
-                  "%s, %d threads: other bits", mbp_isa_name(i), threads);
+                  "%s, %d threads: different bits", mbp_isa_name(i), threads);
             mbp_trainer_free(trainer);
             mbp_net_free(net);
             CHECK(count.live == 0, "%zu bytes were left", count.live);
@@ -71,7 +71,7 @@ static void test_seed_and_modes(void) {
     const mbp_backward how = {.size = sizeof how, .accumulate = 1};
     OK(mbp_trainer_backward(trainer, &p->batch, NULL, &first, &error));
     OK(mbp_trainer_evaluate(trainer, &p->batch, &evaluated[0], &error));
-    OK(mbp_trainer_set_seed(trainer, 3, &error)); /* the net's, as before */
+    OK(mbp_trainer_set_seed(trainer, 3, &error)); /* the default, the net's seed */
     OK(mbp_trainer_backward(trainer, &p->batch, &how, &again, &error));
     OK(mbp_trainer_set_seed(trainer, 4, &error));
     OK(mbp_trainer_backward(trainer, &p->batch, &how, &other, &error));
@@ -138,7 +138,7 @@ static void test_single_rows(void) {
     REFUSED(mbp_trainer_epoch(trainer, &p->batch, NULL, 9, 4, NULL, NULL, NULL, &loss, &steps, &error));
     REFUSED(mbp_trainer_epoch(trainer, &p->batch, NULL, 9, 1, NULL, NULL, NULL, &loss, &steps, &error));
 #undef REFUSED
-    CHECK(mbp_trainer_steps(trainer) == 0, "a step was done");
+    CHECK(mbp_trainer_steps(trainer) == 0, "a refused call counts as a step");
     OK(mbp_trainer_evaluate(trainer, &part.batch, &loss, &error));
     OK(mbp_trainer_epoch(trainer, &p->batch, NULL, 9, 5, NULL, NULL, NULL, &loss, &steps, &error));
     OK(mbp_net_freeze(net, "norm", 1, &error));

@@ -1,4 +1,4 @@
-/* The number of processors that a process may use: its affinity, and the quotas of control groups, read from a tree of
+/* The number of processors that a process may use: its affinity, and the quotas of control groups, which are read from
  * files made for the test. */
 #define _GNU_SOURCE // sched_setaffinity
 #include "api.h"
@@ -34,7 +34,7 @@ static void run(const char *format, ...) {
         exit(2);
 }
 
-/* group: the text of /proc/self/cgroup; then a file of the tree and its text, NULL: none. */
+/* group: the text of /proc/self/cgroup. Then two files of the tree with their texts; NULL: no file. */
 typedef struct tree {
     const char *group, *file, *text, *second_file, *second_text;
     int quota;
@@ -83,13 +83,12 @@ static void test_quotas(void) {
 static void test_affinity(void) {
     cpu_set_t before, one;
     CHECK(sched_getaffinity(0, sizeof before, &before) == 0 && mbp_cpus() <= CPU_COUNT(&before),
-          "more processors than the affinity has");
+          "more processors than the affinity mask has");
     CPU_ZERO(&one);
     for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
         if (CPU_ISSET(i, &before))
             CPU_SET(i, &one);
-    CHECK(sched_setaffinity(0, sizeof one, &one) == 0 && mbp_cpus() == 1, "%d processors where one is allowed",
-          mbp_cpus());
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0 && mbp_cpus() == 1, "%d processors instead of one", mbp_cpus());
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 0, NULL, &error));
     CHECK(mbp_pool_threads(pool) == 1, "a pool of %d threads on one processor", mbp_pool_threads(pool));

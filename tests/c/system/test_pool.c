@@ -1,4 +1,4 @@
-/* The pool by itself: every item is done exactly once, even if threads are late, busy, preempted or missing. */
+/* The pool alone: every item is done exactly once, even if threads are late, busy, preempted or missing. */
 #include "api.h"
 #include "system/pool.h"
 
@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 enum { ITEMS = 70000, CALLERS = 8 };
-static const double LARGE = 1e12; /* work that is worth any number of threads, and waking them */
+static const double LARGE = 1e12; /* enough work for any number of threads, and to wake them */
 
 /* ---- one region ---- */
 
@@ -73,7 +73,7 @@ static void test_pieces(void) {
             mbp_pool *pool = pool_new(threads[t] > 8 ? 8 : threads[t]);
             r->wait = 1;
             atomic_store(&r->others, 0);
-            CHECK(share(pool, r, threads[t], counts[i]) > 1, "a new pool of %d threads shares", threads[t]);
+            CHECK(share(pool, r, threads[t], counts[i]) > 1, "a new pool does not share with %d threads", threads[t]);
             CHECK(atomic_load(&r->others) > 0, "no other thread took one of %lld pieces", (long long)counts[i]);
             r->wait = 0;
             share(pool, r, threads[t], 1), share(pool, r, threads[t], 0);
@@ -98,7 +98,7 @@ static void test_long_pieces(void) {
     free(r), mbp_pool_free(pool);
 }
 
-/* Tiny regions one after the other, so that threads come late to most of them, and pauses after which they sleep. */
+/* Many tiny regions, so that threads are late for most of them, and pauses in which they go to sleep. */
 static void test_late_threads(void) {
     region *r = calloc(1, sizeof *r);
     mbp_pool *pool = pool_new(4);
@@ -111,27 +111,31 @@ static void test_late_threads(void) {
     free(r);
 }
 
-/* ---- who is refused ---- */
+/* ---- refused calls ---- */
 
 static void test_refusals(void) {
     mbp_pool *pool = pool_new(4), *none = NULL;
-    CHECK(mbp_pool_take(NULL, 4, LARGE) == 1, "no pool");
-    CHECK(mbp_pool_take(pool, 1, LARGE) == 1, "one thread");
-    CHECK(mbp_pool_take(pool, 4, MBP_REGION_WORK - 1) == 1, "little work");
-    CHECK(mbp_pool_create(&none, MBP_THREADS_MAX + 1, NULL, NULL) == MBP_INVALID && !none, "too many threads");
-    CHECK(mbp_pool_create(&none, -1, NULL, NULL) == MBP_INVALID && !none, "a negative number of threads");
-    CHECK(mbp_pool_set_limit(pool, 0, NULL) == MBP_INVALID && mbp_pool_threads(pool) == 4, "limit 0");
+    CHECK(mbp_pool_take(NULL, 4, LARGE) == 1, "work is shared without a pool");
+    CHECK(mbp_pool_take(pool, 1, LARGE) == 1, "work for one thread is shared");
+    CHECK(mbp_pool_take(pool, 4, MBP_REGION_WORK - 1) == 1, "too little work is shared");
+    CHECK(mbp_pool_create(&none, MBP_THREADS_MAX + 1, NULL, NULL) == MBP_INVALID && !none,
+          "too many threads are accepted");
+    CHECK(mbp_pool_create(&none, -1, NULL, NULL) == MBP_INVALID && !none, "a negative number of threads is accepted");
+    mbp_error error;
+    CHECK(mbp_pool_set_limit(pool, 0, &error) == MBP_INVALID && mbp_pool_threads(pool) == 4 &&
+              strstr(error.text, "limit is 0, but must be at least 1"),
+          "limit 0: %s", error.text);
     OK(mbp_pool_set_limit(pool, 1, &error));
-    CHECK(mbp_pool_threads(pool) == 1 && mbp_pool_take(pool, 4, LARGE) == 1, "a pool that is off");
+    CHECK(mbp_pool_threads(pool) == 1 && mbp_pool_take(pool, 4, LARGE) == 1, "a pool with a limit of 1 shares");
     OK(mbp_pool_set_limit(pool, 1000, &error));
-    CHECK(mbp_pool_threads(pool) == 4, "a limit above the pool's threads");
+    CHECK(mbp_pool_threads(pool) == 4, "a limit above the pool's threads is not reduced to them");
     const int taken = mbp_pool_take(pool, 4, LARGE);
-    CHECK(taken > 1 && mbp_pool_take(pool, 4, LARGE) == 1, "a pool in a region serves a second one");
+    CHECK(taken > 1 && mbp_pool_take(pool, 4, LARGE) == 1, "a pool serves two regions at once");
     region *r = calloc(1, sizeof *r);
     begin(r, taken, 100, 1);
     mbp_pool_run(pool, taken, 100, 1, run_region, r);
     check(r);
-    CHECK(mbp_pool_take(pool, 4, 3 * MBP_THREAD_WORK) <= 3, "no more threads than the work is worth");
+    CHECK(mbp_pool_take(pool, 4, 3 * MBP_THREAD_WORK) <= 3, "too many threads for the work");
     free(r), mbp_pool_free(pool), mbp_pool_free(NULL);
 }
 
@@ -140,10 +144,10 @@ static void test_allocator(void) {
     mbp_allocator allocator = {count_allocate, count_release, &c};
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 3, &allocator, &error));
-    CHECK(c.calls == 1 && c.live > 0, "the pool's memory is the allocator's");
+    CHECK(c.calls == 1 && c.live > 0, "the pool does not use the allocator");
     region *r = calloc(1, sizeof *r);
     share(pool, r, 3, 10);
-    allocator.release = NULL; /* the pool has a copy */
+    allocator.release = NULL; /* the pool has a copy of the allocator */
     mbp_pool_free(pool);
     CHECK(c.calls == 1 && c.live == 0, "%zu bytes are left", c.live);
     c.fail_at = c.calls + 1;
@@ -152,9 +156,9 @@ static void test_allocator(void) {
     free(r);
 }
 
-/* ---- what threads must leave alone ---- */
+/* ---- signals ---- */
 
-static void look_at_signals(void *context, int64_t first, int64_t last, int thread) {
+static void check_signals(void *context, int64_t first, int64_t last, int thread) {
     atomic_int *open = context;
     sigset_t set;
     (void)first, (void)last;
@@ -168,8 +172,8 @@ static void test_signals(void) {
     sigset_t set;
     mbp_pool *pool = pool_new(3);
     for (int i = 0; i < 1000; i++)
-        mbp_pool_run(pool, mbp_pool_take(pool, 3, LARGE), 50, 1, look_at_signals, &open);
-    CHECK(atomic_load(&open) == 0, "a thread of the pool takes signals");
+        mbp_pool_run(pool, mbp_pool_take(pool, 3, LARGE), 50, 1, check_signals, &open);
+    CHECK(atomic_load(&open) == 0, "a thread of the pool does not block signals");
     pthread_sigmask(SIG_SETMASK, NULL, &set);
     CHECK(!sigismember(&set, SIGINT), "the caller's signal mask has changed");
     mbp_pool_free(pool);

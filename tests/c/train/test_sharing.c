@@ -1,5 +1,5 @@
-/* A net that threads share has the bits of a net that one thread computes, for any number of threads: training,
- * predictions, evaluations, and the state after them. */
+/* Any number of threads gives the same bits as one thread: training, predictions, evaluations, and the state after
+ * them. */
 #include "api.h"
 #include "train/trainer.h"
 
@@ -8,9 +8,9 @@
 static const int thread_counts[] = {1, 2, 3, 4, 7, 8};
 enum { THREAD_COUNTS = 6, STEPS = 2 };
 
-/* ---- kernels that give other threads a chance ---- */
+/* ---- kernels that leave pieces to other threads ---- */
 
-/* The caller's own pieces are held back, so that slow threads find pieces too; those that others do are counted. */
+/* The caller's pieces are delayed, so that slow threads get pieces too. The pieces of other threads are counted. */
 static const mbp_kernels *kernels_of[2];
 static mbp_kernels slow_kernels[2];
 static _Thread_local int is_caller;
@@ -45,15 +45,15 @@ static void make_slow_kernels(void) {
 
 static void use_slow_kernels(mbp_net *net) { net->kernels = &slow_kernels[net->dtype == MBP_F64]; }
 
-/* ---- what is compared ---- */
+/* ---- nets that are compared ---- */
 
 typedef struct subject {
     const char *name, *graph, *loss, *optimizer;
-    int64_t in, out, rows, more_rows; /* a step's, and a prediction's and evaluation's */
+    int64_t in, out, rows, more_rows; /* rows: of a step; more_rows: of a prediction and an evaluation */
 } subject;
 
-/* Widths and rows that no tile divides; maps in and outside of the products; a large update, with penalties and a
- * largest norm; elementwise passes; one layer used twice. */
+/* Widths and rows that are not multiples of a tile; maps inside and outside of the products; a large update with
+ * penalties and max_norm; elementwise passes; a layer that is used twice. */
 static const subject subjects[] = {
     {"chain",
      "input 131\ndense 0 units=257 activation=tanh\ndense 1 units=300 activation=relu\ndense 2 units=7\noutput 3\n",
@@ -83,8 +83,8 @@ static mbp_array data_new(mbp_dtype dtype, int64_t rows, int64_t cols) {
     return a;
 }
 
-/* Steps with clipping and an average, an epoch in mixed order, an evaluation and a prediction. x has another dtype than
- * the net, so that its rows are gathered. */
+/* Steps with clipping and an average, an epoch in random order, an evaluation and a prediction. x has a different dtype
+ * from the net, so that its rows are gathered. */
 static outcome train(const subject *s, mbp_dtype dtype, mbp_pool *pool, int threads, const mbp_array *x,
                      const mbp_array *y) {
     outcome o = {.net = net_new(s->graph, OPTIONS(.dtype = dtype, .seed = 1, .pool = pool, .threads = threads))};
@@ -128,13 +128,15 @@ static void test_same_bits(const subject *s, mbp_dtype dtype) {
               thread_counts[i]);
         CHECK(same_params(o.net, alone.net) && same_grads(o.net, o.trainer, alone.trainer) &&
                   same_state(o.net, o.trainer, alone.trainer),
-              "%s, dtype %d: %d threads train other parameters than one", s->name, (int)dtype, thread_counts[i]);
-        CHECK(same_average(&o, &alone), "%s, dtype %d: %d threads average otherwise than one", s->name, (int)dtype,
+              "%s, dtype %d: %d threads train different parameters from one thread", s->name, (int)dtype,
               thread_counts[i]);
-        CHECK(memcmp(o.losses, alone.losses, sizeof o.losses) == 0, "%s: %d threads have other losses than one",
-              s->name, thread_counts[i]);
+        CHECK(same_average(&o, &alone), "%s, dtype %d: %d threads have a different average from one thread", s->name,
+              (int)dtype, thread_counts[i]);
+        CHECK(memcmp(o.losses, alone.losses, sizeof o.losses) == 0,
+              "%s: %d threads have different losses from one thread", s->name, thread_counts[i]);
         CHECK(memcmp(o.out.data, alone.out.data, (size_t)(s->more_rows * o.out.row_stride)) == 0,
-              "%s, dtype %d: %d threads predict other values than one", s->name, (int)dtype, thread_counts[i]);
+              "%s, dtype %d: %d threads predict different values from one thread", s->name, (int)dtype,
+              thread_counts[i]);
         outcome_free(&o);
         mbp_pool_free(pool);
     }
@@ -161,20 +163,20 @@ static void test_changing_threads(void) {
         OK(mbp_trainer_step(alone.trainer, &batch, &other, &error));
         CHECK(loss == other && same_params(o.net, alone.net), "step %d with another number of threads", i);
     }
-    CHECK(mbp_net_set_threads(o.net, -1, NULL) == MBP_INVALID, "a negative number of threads");
+    CHECK(mbp_net_set_threads(o.net, -1, NULL) == MBP_INVALID, "a negative number of threads is accepted");
     outcome_free(&o), outcome_free(&alone);
     mbp_pool_free(pool);
     array_free(&x), array_free(&y);
 }
 
-typedef struct learner {
+typedef struct training {
     mbp_pool *pool;
     const mbp_array *x, *y;
     outcome o;
-} learner;
+} training;
 
-static void *learn(void *argument) {
-    learner *l = argument;
+static void *train_in_thread(void *argument) {
+    training *l = argument;
     is_caller = 1;
     for (int i = 0; i < 4; i++) {
         if (l->o.net)
@@ -188,20 +190,20 @@ static void test_two_trainers(void) {
     const subject *s = &subjects[0];
     mbp_array x = data_new(MBP_F64, s->more_rows, s->in), y = data_new(MBP_F32, s->more_rows, s->out);
     outcome alone = train(s, MBP_F32, NULL, 0, &x, &y);
-    learner l[2] = {{.x = &x, .y = &y}, {.x = &x, .y = &y}};
+    training l[2] = {{.x = &x, .y = &y}, {.x = &x, .y = &y}};
     pthread_t threads[2];
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 3, NULL, &error));
     for (int i = 0; i < 2; i++) {
         l[i].pool = pool;
-        if (pthread_create(&threads[i], NULL, learn, &l[i]))
+        if (pthread_create(&threads[i], NULL, train_in_thread, &l[i]))
             exit(2);
     }
     for (int i = 0; i < 2; i++) {
         pthread_join(threads[i], NULL);
         CHECK(same_params(l[i].o.net, alone.net) &&
                   memcmp(l[i].o.out.data, alone.out.data, (size_t)(s->more_rows * alone.out.row_stride)) == 0,
-              "trainer %d of a shared pool learns something else than one alone", i);
+              "trainer %d of a shared pool differs from one without a pool", i);
         outcome_free(&l[i].o);
     }
     outcome_free(&alone);
@@ -209,9 +211,9 @@ static void test_two_trainers(void) {
     array_free(&x), array_free(&y);
 }
 
-/* ---- what the pool must not be used for ---- */
+/* ---- small work, failures and memory ---- */
 
-static void test_small_work_stays(void) {
+static void test_small_work_is_not_shared(void) {
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 8, NULL, &error));
     mbp_net *net = net_new(dag, OPTIONS(.pool = pool));
@@ -228,7 +230,7 @@ static void test_small_work_stays(void) {
     mbp_pool_free(pool);
 }
 
-static void test_failures(void) { /* a gradient that is not finite, found by any thread, changes nothing */
+static void test_failures(void) { /* a step with a gradient that is not finite, in any thread, changes nothing */
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 4, NULL, &error));
     mbp_net *net = net_new("input 520\ndense 0 units=521 init=zeros\noutput 1\n", OPTIONS(.pool = pool));
@@ -253,7 +255,7 @@ static void test_failures(void) { /* a gradient that is not finite, found by any
     array_free(&x), array_free(&y);
 }
 
-static void test_no_memory_for_others(void) { /* a prediction then makes do with fewer threads */
+static void test_no_memory_for_others(void) { /* a prediction then uses fewer threads */
     const subject *s = &subjects[3];
     counter c = {0};
     const mbp_allocator allocator = {count_allocate, count_release, &c};
@@ -266,7 +268,7 @@ static void test_no_memory_for_others(void) { /* a prediction then makes do with
     for (int memory = 0; memory < 8; memory++) {
         mbp_net *net = net_new(s->graph, OPTIONS(.pool = pool, .allocator = &allocator));
         c.fail_at = c.calls + 1 + memory;
-        c.for_ever = 1;
+        c.persistent = 1;
         const mbp_status status = mbp_net_predict(net, &x, 1, &other, 1, 1, -1, NULL);
         c.fail_at = 0;
         CHECK(status == (memory ? MBP_OK : MBP_NO_MEMORY), "with memory for %d threads: status %d", memory,
@@ -310,12 +312,12 @@ int main(void) {
         atomic_store(&by_others, 0);
         test_same_bits(&subjects[i], MBP_F32);
         test_same_bits(&subjects[i], MBP_F64);
-        CHECK(atomic_load(&by_others) > 0, "%s: no other thread ever did a piece, so that nothing is proved",
+        CHECK(atomic_load(&by_others) > 0, "%s: no other thread did a piece, so the test shows nothing",
               subjects[i].name);
     }
     test_changing_threads();
     test_two_trainers();
-    test_small_work_stays();
+    test_small_work_is_not_shared();
     test_failures();
     test_no_memory_for_others();
     test_no_allocation();

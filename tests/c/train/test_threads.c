@@ -1,5 +1,5 @@
-/* Threads: a trainer serves one call at a time, any number of threads predict with one net, and every thread gets the
- * bits that one alone gets. */
+/* Threads: a trainer serves one call at a time; any number of threads can predict with one net; and the results have
+ * the same bits as with one thread. */
 #include "api.h"
 
 #include <pthread.h>
@@ -21,11 +21,11 @@ static void run(void *(*work)(void *), char *arguments, size_t size) {
 typedef struct shared_trainer {
     mbp_trainer *trainer;
     problem *p;
-    atomic_int polled, leave; /* the epoch is at its poll; it may go on */
+    atomic_int polled, leave; /* polled: the epoch is in its poll function; leave: the function may return */
     mbp_status statuses[9];
 } shared_trainer;
 
-/* Every call that takes the trainer. */
+/* Every call that locks the trainer. */
 static void call_all(shared_trainer *s, mbp_error *error) {
     double loss;
     int64_t steps = -1;
@@ -37,7 +37,7 @@ static void call_all(shared_trainer *s, mbp_error *error) {
     *status++ = mbp_trainer_backward_from(s->trainer, s->p->y, 2, NULL, error);
     *status++ = mbp_trainer_evaluate(s->trainer, &s->p->batch, &loss, error);
     *status++ = mbp_trainer_epoch(s->trainer, &s->p->batch, NULL, 4, 4, NULL, NULL, NULL, &loss, &steps, error);
-    CHECK(steps == 0, "a refused epoch says %lld steps", (long long)steps);
+    CHECK(steps == 0, "a refused epoch reports %lld steps", (long long)steps);
     *status++ = mbp_trainer_reset(s->trainer, error);
     *status++ = mbp_trainer_set_steps(s->trainer, 3, error);
 }
@@ -64,9 +64,9 @@ static mbp_status train(shared_trainer *s, mbp_poll poll) {
 
 static void *train_in_thread(void *s) { return (void *)(intptr_t)train(s, wait_at_poll); }
 
-static void check_busy(const shared_trainer *s, const char *whence) {
+static void check_busy(const shared_trainer *s, const char *caller) {
     for (int i = 0; i < 9; i++)
-        CHECK(s->statuses[i] == MBP_BUSY, "call %d from %s while an epoch runs: status %d", i, whence,
+        CHECK(s->statuses[i] == MBP_BUSY, "call %d from %s while an epoch runs: status %d", i, caller,
               (int)s->statuses[i]);
 }
 
@@ -86,14 +86,15 @@ static void test_busy(void) {
     pthread_join(thread, &status);
     CHECK((mbp_status)(intptr_t)status == MBP_OK, "the epoch ends with %d", (int)(intptr_t)status);
     check_busy(&s, "another thread");
-    CHECK(train(&s, call_from_poll) == MBP_OK, "an epoch whose poll calls");
+    CHECK(train(&s, call_from_poll) == MBP_OK, "an epoch fails if its poll function calls the trainer");
     check_busy(&s, "the poll");
     CHECK(train(&s, NULL) == MBP_OK && mbp_trainer_steps(s.trainer) == 3, "%lld steps",
           (long long)mbp_trainer_steps(s.trainer));
     mbp_trainer_free(s.trainer), mbp_net_free(net), problem_free(s.p);
 }
 
-/* Two threads that step whenever they may: each call is done or refused, and all done ones count. */
+/* Threads that step as often as they can: each call succeeds or is refused, and the step count is the number of those
+ * that succeed. */
 typedef struct stepper {
     mbp_trainer *trainer;
     problem *p;
@@ -139,7 +140,8 @@ typedef struct predictor {
 static void *predict_often(void *argument) {
     predictor *q = argument;
     for (int i = 0; i < TIMES; i++) {
-        const int64_t rows = 1 + (i * 7 + q->number * 13) % ROWS; /* so that workspaces grow and change hands */
+        const int64_t rows = 1 +
+                             (i * 7 + q->number * 13) % ROWS; /* so that workspaces grow and go from thread to thread */
         problem part;
         problem_rows(q->p, 0, rows, &part);
         const mbp_array out[2] = {array_rows(&q->out[0], 0, rows), array_rows(&q->out[1], 0, rows)};
@@ -161,7 +163,7 @@ static void test_predictions(mbp_dtype dtype) {
         q[i] = (predictor){net, p, {array_new(dtype, ROWS, 2), array_new(dtype, ROWS, 1)}, i, 0};
     run(predict_often, (char *)q, sizeof *q);
     for (int i = 0; i < THREADS; i++) {
-        CHECK(q[i].wrong == 0, "%d predictions of thread %d are not those of one alone", q[i].wrong, i);
+        CHECK(q[i].wrong == 0, "%d predictions of thread %d differ from those without threads", q[i].wrong, i);
         array_free(&q[i].out[0]), array_free(&q[i].out[1]);
     }
     mbp_net_free(net), problem_free(p);
@@ -169,15 +171,15 @@ static void test_predictions(mbp_dtype dtype) {
 
 /* ---- eight nets, eight trainings ---- */
 
-typedef struct learner {
+typedef struct training {
     mbp_dtype dtype;
     const problem *p;
     mbp_net *net;
     mbp_trainer *trainer;
-} learner;
+} training;
 
-static void *learn(void *argument) {
-    learner *l = argument;
+static void *train_often(void *argument) {
+    training *l = argument;
     problem part;
     double loss;
     if (mbp_net_create(&l->net, dag, OPTIONS(.dtype = l->dtype), NULL) != MBP_OK ||
@@ -191,23 +193,23 @@ static void *learn(void *argument) {
     return NULL;
 }
 
-static void test_learners(mbp_dtype dtype) {
+static void test_trainings(mbp_dtype dtype) {
     problem *p = problem_new(dtype, ROWS);
-    learner alone = {dtype, p, NULL, NULL}, all[THREADS];
-    learn(&alone);
+    training alone = {dtype, p, NULL, NULL}, all[THREADS];
+    train_often(&alone);
     for (int i = 0; i < THREADS; i++)
-        all[i] = (learner){dtype, p, NULL, NULL};
-    run(learn, (char *)all, sizeof *all);
+        all[i] = (training){dtype, p, NULL, NULL};
+    run(train_often, (char *)all, sizeof *all);
     for (int i = 0; i < THREADS; i++) {
         CHECK(same_params(all[i].net, alone.net) && same_state(alone.net, all[i].trainer, alone.trainer) &&
                   mbp_trainer_steps(all[i].trainer) == TIMES,
-              "thread %d learns something else than one alone", i);
+              "the training of thread %d differs from one without threads", i);
         mbp_trainer_free(all[i].trainer), mbp_net_free(all[i].net);
     }
     mbp_trainer_free(alone.trainer), mbp_net_free(alone.net), problem_free(p);
 }
 
-/* ---- make and free, all at once ---- */
+/* ---- creating and freeing at the same time ---- */
 
 static void *make_and_free(void *argument) {
     int *failed = argument;
@@ -221,7 +223,7 @@ static void *make_and_free(void *argument) {
     return NULL;
 }
 
-static void test_storm(void) {
+static void test_create_and_free(void) {
     int failed[THREADS] = {0};
     run(make_and_free, (char *)failed, sizeof *failed);
     for (int i = 0; i < THREADS; i++)
@@ -233,8 +235,8 @@ int main(void) {
     test_race();
     test_predictions(MBP_F32);
     test_predictions(MBP_F64);
-    test_learners(MBP_F32);
-    test_learners(MBP_F64);
-    test_storm();
+    test_trainings(MBP_F32);
+    test_trainings(MBP_F64);
+    test_create_and_free();
     return report("threads");
 }

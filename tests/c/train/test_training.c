@@ -1,9 +1,10 @@
-/* Training through the public functions: it learns, and all ways to the same step or gradient give the same bits. */
+/* Training through the public functions: the loss decreases, and different ways to the same step or gradient give the
+ * same bits. */
 #include "api.h"
 
 static const mbp_dtype dtypes[] = {MBP_F32, MBP_F64};
 
-static void test_learning(mbp_dtype dtype) {
+static void test_loss_decreases(mbp_dtype dtype) {
     mbp_net *net = net_new(dag, OPTIONS(.dtype = dtype, .seed = 1));
     mbp_trainer *trainer = dag_trainer(net, "adam(lr=0.03)");
     problem *p = problem_new(dtype, 40);
@@ -12,11 +13,11 @@ static void test_learning(mbp_dtype dtype) {
     for (int i = 0; i < 400; i++)
         OK(mbp_trainer_step(trainer, &p->batch, &loss, &error));
     OK(mbp_trainer_evaluate(trainer, &p->batch, &evaluated, &error));
-    CHECK(evaluated < first / 3 && evaluated <= loss * 1.5, "400 steps bring the loss from %g to %g only", first,
+    CHECK(evaluated < first / 3 && evaluated <= loss * 1.5, "400 steps reduce the loss from %g only to %g", first,
           evaluated);
     CHECK(mbp_trainer_steps(trainer) == 400, "%lld steps", (long long)mbp_trainer_steps(trainer));
 
-    /* the loss in plain words, from predictions */
+    /* the definition of the loss, from predictions */
     double sum = 0, weights = 0;
     OK(mbp_net_predict(net, p->x, 2, p->out, 2, 1, -1, &error));
     for (int64_t r = 0; r < 40; r++) {
@@ -26,12 +27,12 @@ static void test_learning(mbp_dtype dtype) {
         sum += w * ((d0 * d0 + d1 * d1) / 2 + 0.5 * (d < 0.5 ? d * d / 2 : 0.5 * (d - 0.25)));
         weights += w;
     }
-    CHECK(fabs(sum / weights - evaluated) < 1e-5 * evaluated + 1e-9, "evaluate says %g, the predictions say %g",
+    CHECK(fabs(sum / weights - evaluated) < 1e-5 * evaluated + 1e-9, "evaluate returns %g, but the predictions give %g",
           evaluated, sum / weights);
     mbp_trainer_free(trainer), mbp_net_free(net), problem_free(p);
 }
 
-/* step == backward, then apply. */
+/* A step is the same as backward and apply. */
 static void check_step_parts(const mbp_options *options, const char *optimizer) {
     mbp_net *a = net_new(dag, options), *b = net_new(dag, options);
     mbp_trainer *ta = dag_trainer(a, optimizer), *tb = dag_trainer(b, optimizer);
@@ -56,7 +57,7 @@ static void test_step_parts(mbp_dtype dtype) {
 
 static int count_down(void *user) { return --*(int *)user < 0; }
 
-/* An epoch == its steps on the same rows, with the same rates. */
+/* An epoch is the same as its steps on the same rows, with the same rates. */
 static void test_epoch(mbp_dtype dtype) {
     enum { ROWS = 30, N = 23, BATCH = 8, STEPS = 3 };
     static const double rates[STEPS] = {0.1, 0.01, 0.05};
@@ -92,7 +93,7 @@ static void test_epoch(mbp_dtype dtype) {
             sum += batch_loss * total;
             weights += total;
         }
-        CHECK(same_params(a, b) && same_state(a, ta, tb), "an epoch is not its steps");
+        CHECK(same_params(a, b) && same_state(a, ta, tb), "an epoch differs from its steps");
         CHECK(fabs(loss - sum / weights) <= 1e-12 * loss, "the epoch's loss is %g, that of its steps %g", loss,
               sum / weights);
     }
@@ -102,13 +103,13 @@ static void test_epoch(mbp_dtype dtype) {
     CHECK(mbp_trainer_epoch(ta, &p->batch, NULL, N, BATCH, NULL, count_down, &(int){2}, &loss, &steps, &error) ==
                   MBP_CANCELLED &&
               steps == 2 && error.status == MBP_CANCELLED && mbp_trainer_steps(ta) == before + 2 && loss > 0,
-          "a poll that says stop: %lld steps, loss %g, %s", (long long)steps, loss, error.text);
+          "a poll that cancels: %lld steps, loss %g, %s", (long long)steps, loss, error.text);
     OK(mbp_trainer_epoch(ta, &p->batch, NULL, N, 1000, NULL, NULL, NULL, &loss, &steps, &error));
-    CHECK(steps == 1, "a batch above all rows is one step, not %lld", (long long)steps);
+    CHECK(steps == 1, "a batch larger than all rows is one step, not %lld", (long long)steps);
     mbp_trainer_free(ta), mbp_trainer_free(tb), mbp_net_free(a), mbp_net_free(b), problem_free(p), problem_free(rows);
 }
 
-/* The loss as a network of its own: its input gradients are the loss's gradients by the outputs. */
+/* The loss as a separate net: its input gradients are the gradients of the loss with respect to the outputs. */
 static void loss_gradients(const problem *p, const mbp_array outputs[2], mbp_array gradients[2]) {
     mbp_net *net = net_new("input 2\ninput 1\noutput 0\noutput 1\n", OPTIONS(.dtype = outputs[0].dtype));
     mbp_trainer *trainer = dag_trainer(net, "sgd");
@@ -126,8 +127,8 @@ static void loss_gradients(const problem *p, const mbp_array outputs[2], mbp_arr
     mbp_trainer_free(trainer), mbp_net_free(net);
 }
 
-/* forward, then backward_from the loss's own gradient == backward; also input gradients, and a trainer without
- * losses. */
+/* forward, then backward_from with the gradient of the loss, is the same as backward; also for input gradients, and for
+ * a trainer without losses. */
 static void test_backward_from(mbp_dtype dtype) {
     mbp_net *net = net_new(dag, OPTIONS(.dtype = dtype));
     mbp_trainer *a = dag_trainer(net, "sgd"), *b = trainer_new(net, (const char *[]){NULL, NULL}, NULL, "sgd");
@@ -142,7 +143,7 @@ static void test_backward_from(mbp_dtype dtype) {
             OK(mbp_trainer_output(b, i, &outputs[i], &error));
         loss_gradients(p, outputs, gradients);
         OK(mbp_trainer_backward_from(b, gradients, 2, &how, &error));
-        CHECK(same_grads(net, a, b), "backward_from the loss's gradient is not backward");
+        CHECK(same_grads(net, a, b), "backward_from with the gradient of the loss differs from backward");
         for (int i = 0; i < 2; i++) {
             OK(mbp_trainer_input_grad(a, i, &by_a[i], &error));
             OK(mbp_trainer_input_grad(b, i, &by_b[i], &error));
@@ -161,13 +162,13 @@ static void test_backward_from(mbp_dtype dtype) {
         mbp_error error;
         CHECK(mbp_trainer_backward_from(b, gradients, 2, &how, &error) == MBP_INVALID &&
                   strstr(error.text, "forward again"),
-              "stale values");
+              "outdated values are used");
         array_free(&gradients[0]), array_free(&gradients[1]);
     }
     mbp_trainer_free(a), mbp_trainer_free(b), mbp_net_free(net), problem_free(p);
 }
 
-/* Micro-batches with the whole batch's divisor add up to the whole batch. */
+/* The gradients and losses of micro-batches that are divided by the total weight add up to those of the whole batch. */
 static void test_micro_batches(mbp_dtype dtype) {
     enum { ROWS = 26 };
     mbp_net *net = net_new(dag, OPTIONS(.dtype = dtype));
@@ -190,11 +191,11 @@ static void test_micro_batches(mbp_dtype dtype) {
         const double a = vector_at(net, mbp_trainer_grads(whole), i), b = vector_at(net, mbp_trainer_grads(parts), i);
         CHECK(fabs(a - b) <= tolerance, "gradient %lld: %.17g whole, %.17g in parts", (long long)i, a, b);
     }
-    CHECK(mbp_trainer_steps(parts) == 0, "backward advances no step");
+    CHECK(mbp_trainer_steps(parts) == 0, "backward changes the step count");
     mbp_trainer_free(whole), mbp_trainer_free(parts), mbp_net_free(net), problem_free(p);
 }
 
-/* Whether all elements of a layer are as in `before`, and whether their gradients are all 0. */
+/* Whether the parameters of a layer are the same as in `before`. */
 static int layer_same(mbp_net *net, const char *layer, const char *before) {
     const size_t item = item_of(mbp_net_dtype(net));
     mbp_tensor t;
@@ -205,6 +206,7 @@ static int layer_same(mbp_net *net, const char *layer, const char *before) {
     return 1;
 }
 
+/* Whether all gradients of a layer are 0. */
 static int layer_gradient_is_0(mbp_net *net, mbp_trainer *trainer, const char *layer) {
     mbp_tensor t;
     for (int i = 0; mbp_net_tensor(net, i, &t); i++)
@@ -221,7 +223,7 @@ static void test_freeze(mbp_dtype dtype) {
     static const char *const layers[] = {"a", "b", "c", "out", "side"};
     char *before = malloc(vector_bytes(net));
     double loss;
-    OK(mbp_trainer_step(trainer, &p->batch, &loss, &error)); /* so that there are moments that would move on */
+    OK(mbp_trainer_step(trainer, &p->batch, &loss, &error)); /* so that the moments are not 0 */
     for (int frozen = 0; frozen < 32; frozen++) {
         for (int i = 0; i < 5; i++)
             OK(mbp_net_freeze(net, layers[i], frozen >> i & 1, &error));
@@ -244,12 +246,12 @@ static void test_freeze(mbp_dtype dtype) {
     OK(mbp_net_freeze(net, NULL, 0, &error));
     OK(mbp_trainer_step(trainer, &p->batch, &loss, &error));
     for (int i = 0; i < 5; i++)
-        CHECK(!layer_same(net, layers[i], before), "layer %s is released", layers[i]);
+        CHECK(!layer_same(net, layers[i], before), "layer %s does not change after it is unfrozen", layers[i]);
     free(before);
     mbp_trainer_free(trainer), mbp_net_free(net), problem_free(p);
 }
 
-/* A layer used twice has the sum of the gradients that two layers with the same weights have. */
+/* The gradient of a layer that is used twice is the sum of the gradients of two layers with the same weights. */
 static void test_shared_layer(void) {
     const mbp_options options = {.size = sizeof options, .dtype = MBP_F64};
     mbp_net *shared = net_new(
@@ -257,7 +259,7 @@ static void test_shared_layer(void) {
     mbp_net *apart = net_new("input 4\ndense 0 layer=s units=4 activation=tanh\ndense 1 layer=t units=4 "
                              "activation=tanh\nmultiply 1 2\noutput 3\n",
                              &options);
-    /* s: 16 + 4; s, t: 16 + 16 + 4 + 4 */
+    /* parameters of `shared`: 16 weights, 4 biases of s; of `apart`: 16 weights of s, 16 of t, then 4 biases of each */
     double *w = mbp_net_params(shared, NULL), *v = mbp_net_params(apart, NULL), loss[2];
     w[17] = 0.5;
     for (int i = 0; i < 2; i++) {
@@ -281,7 +283,7 @@ static void test_shared_layer(void) {
     array_free(&x), array_free(&y);
 }
 
-/* Gradients by parameters and by inputs against differences. */
+/* Gradients with respect to parameters and inputs, compared with finite differences. */
 static void test_differences(void) {
     mbp_net *net = net_new(dag, OPTIONS(.dtype = MBP_F64, .seed = 3));
     mbp_trainer *trainer = dag_trainer(net, "sgd");
@@ -321,7 +323,7 @@ static void test_differences(void) {
 
 int main(void) {
     for (int i = 0; i < 2; i++) {
-        test_learning(dtypes[i]);
+        test_loss_decreases(dtypes[i]);
         test_step_parts(dtypes[i]);
         test_epoch(dtypes[i]);
         test_backward_from(dtypes[i]);

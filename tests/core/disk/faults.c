@@ -1,5 +1,6 @@
-/* A library for LD_PRELOAD that knows the system calls of saves and loads, writes them down, and lets the n-th of them go wrong, or all from
- * the n-th on: faults.py arms it. And it tells a watcher what has changed on the disk: that of power_cuts.py. */
+/* A library for LD_PRELOAD that records the system calls of saves and loads. fault_arm, which faults.py calls, makes
+ * the n-th call fail, or the n-th and all later ones. Changes of the disk are reported to the watcher of power_cuts.py.
+ */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,13 +15,13 @@
 
 enum {
     FAIL,
-    FAIL_FOR_EVER,
+    FAIL_FOREVER,
     KILL,
     TEAR,
     SHORTEN
-}; /* tear: half of a write, then kill; shorten: half of a write or read */
+}; /* tear: do half of a write, then kill the process; shorten: do half of a write or read */
 
-/* data: the bytes of a write; or a name, and then there is no file */
+/* data: the bytes of a write, or, if file is -1, the name of a file */
 typedef void watcher(const char *call, int file, const void *data, ssize_t size, const char *to);
 
 static watcher *watch;
@@ -33,7 +34,7 @@ void fault_arm(const char *call, int which, int how, int error) {
     *seen = 0;
 }
 
-/* The names of the calls since then. */
+/* The names of the calls since fault_arm. */
 const char *fault_calls(void) {
     armed = 0;
     return seen;
@@ -41,7 +42,7 @@ const char *fault_calls(void) {
 
 void fault_watch(watcher *w) { watch = w; }
 
-/* Whether this call goes wrong. */
+/* Counts and records a call; returns whether it must fail. */
 static int meets(const char *call) {
     if (!armed)
         return 0;
@@ -52,28 +53,28 @@ static int meets(const char *call) {
     calls++;
     if (calls == nth && mode == KILL)
         kill(getpid(), SIGKILL);
-    return mode == FAIL_FOR_EVER ? calls >= nth : calls == nth;
+    return mode == FAIL_FOREVER ? calls >= nth : calls == nth;
 }
 
 static int fails(const char *call) {
-    if (!meets(call) || mode > FAIL_FOR_EVER)
+    if (!meets(call) || mode > FAIL_FOREVER)
         return 0;
     errno = number;
     return 1;
 }
 
-/* Hands on what the call has answered. */
-static ssize_t tell(ssize_t answer, const char *call, int file, const void *data, const char *to) {
-    if (watch && answer >= 0)
-        watch(call, file, data, answer, to);
-    return answer;
+/* Reports a successful call to the watcher; returns its result. */
+static ssize_t report(ssize_t result, const char *call, int file, const void *data, const char *to) {
+    if (watch && result >= 0)
+        watch(call, file, data, result, to);
+    return result;
 }
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define CALL(type, name, call, parameters, arguments) \
     type name parameters { return fails(call) ? -1 : NEXT(name) arguments; }
 #define CHANGE(name, call, parameters, arguments, file, data, to) \
-    int name parameters { return fails(call) ? -1 : (int)tell(NEXT(name) arguments, call, file, data, to); }
+    int name parameters { return fails(call) ? -1 : (int)report(NEXT(name) arguments, call, file, data, to); }
 
 #define OPEN(name, call, parameters, ...) \
     int name parameters { \
@@ -84,17 +85,17 @@ static ssize_t tell(ssize_t answer, const char *call, int file, const void *data
         if (fails("open")) \
             return -1; \
         const int file = NEXT(name)(__VA_ARGS__, flags, bits); \
-        return flags & O_CREAT ? (int)tell(file, "create", file, NULL, NULL) : file; \
+        return flags & O_CREAT ? (int)report(file, "create", file, NULL, NULL) : file; \
     }
 OPEN(open, "open", (const char *path, int flags, ...), path)
 OPEN(open64, "open", (const char *path, int flags, ...), path)
 OPEN(openat, "open", (int at, const char *path, int flags, ...), at, path)
 OPEN(openat64, "open", (int at, const char *path, int flags, ...), at, path)
 
-/* How much of it is to be read or written; -1 where it fails. */
+/* How many of `size` bytes to read or write; -1 if the call must fail. */
 static ssize_t part(const char *call, size_t size) {
     const int met = meets(call);
-    if (met && mode <= FAIL_FOR_EVER)
+    if (met && mode <= FAIL_FOREVER)
         return errno = number, -1;
     return (ssize_t)(met && size > 1 ? size / 2 : size);
 }
@@ -106,14 +107,14 @@ ssize_t read(int file, void *bytes, size_t size) {
 
 ssize_t write(int file, const void *bytes, size_t size) {
     const ssize_t some = part("write", size);
-    const ssize_t done = some < 0 ? -1 : tell(NEXT(write)(file, bytes, (size_t)some), "write", file, bytes, NULL);
+    const ssize_t done = some < 0 ? -1 : report(NEXT(write)(file, bytes, (size_t)some), "write", file, bytes, NULL);
     if (armed && mode == TEAR && calls == nth)
         kill(getpid(), SIGKILL);
     return done;
 }
 
 CHANGE(fsync, "fsync", (int file), (file), file, NULL, NULL)
-int close(int file) { /* which gives the file up, whatever it answers */
+int close(int file) { /* always closes the file, also if it reports a failure */
     const int failed = fails("close"), error = errno, closed = NEXT(close)(file);
     errno = failed ? error : errno;
     return failed ? -1 : closed;

@@ -1,5 +1,4 @@
-"""Run by test_disk.py in a process with faults.c preloaded: what saves leave behind, and loads answer, when their system
-calls go wrong.
+"""Run by test_disk.py in a process with faults.c preloaded: what saves leave behind, and what loads raise, when their system calls fail.
 
 python faults.py BACKEND FOLDER
 """
@@ -12,8 +11,8 @@ import sys
 from errno import EDQUOT, EINTR, EIO, EMFILE, ENOSPC
 from pathlib import Path
 
-FAIL, FAIL_FOR_EVER, KILL, TEAR, SHORTEN = range(5)
-MUST_FAIL = ("write", "fsync", "rename")  # these are not survived, but for an interruption
+FAIL, FAIL_FOREVER, KILL, TEAR, SHORTEN = range(5)
+MUST_FAIL = ("write", "fsync", "rename")  # if one of these fails, the save fails, except for an interruption
 ERRORS = (ENOSPC, EIO, EDQUOT, EMFILE, EINTR)
 SURVIVED = 99
 
@@ -27,7 +26,7 @@ old, new = module.Net(graph, "float32", 1), module.Net(graph, "float32", 2)
 
 
 def attempt(action, call, nth, mode, error=0):
-    """The errno that the action raised, 0 if none, and the calls it made; whatever goes wrong, it closes its files."""
+    """Returns the errno that the action raised (0: no error), and its calls. It must close its files even after an error."""
     files = len(os.listdir("/proc/self/fd"))
     shim.fault_arm(call.encode(), nth, mode, error)
     failed = 0
@@ -65,7 +64,7 @@ def order_of_calls():
 
 
 def killed():
-    """One SIGKILL at each system call: the file is the old one or the new one, and at most one temporary file is left."""
+    """SIGKILL at each system call in turn: the file is the old one or the new one, and at most one temporary file is left."""
     for mode in (KILL, TEAR):
         nth, status = 0, 0
         while os.waitstatus_to_exitcode(status) != SURVIVED:
@@ -84,7 +83,8 @@ def killed():
 
 
 def failing():
-    """Each call fails in turn: the save raises that, and the old file is there, or it gets by; permissions stay, nothing else is left."""
+    """Each call fails in turn: either the save raises that error and the old file is intact, or it succeeds. Permissions stay, and no other
+    file is left."""
     for error in ERRORS:
         at, hit = 0, ""
         while hit is not None:
@@ -101,11 +101,11 @@ def failing():
         assert at > 9, case
 
 
-def failing_for_ever():
-    """All calls fail from the n-th on, those that tidy up too: then a temporary file may be left, and the next save removes it."""
+def failing_forever():
+    """The n-th call and all later ones fail, including the cleanup. At most one temporary file is left, which the next save removes."""
     for nth in range(1, 30):
         start()
-        failed, calls = save("", nth, FAIL_FOR_EVER, EIO)
+        failed, calls = save("", nth, FAIL_FOREVER, EIO)
         assert generation() == (2 if "rename" in calls[: nth - 1] else 1), (nth, calls)
         assert failed or nth > calls.index("rename"), (nth, calls)
         assert len(os.listdir(folder)) <= 2
@@ -118,7 +118,7 @@ def short_writes():
 
 
 def loads():
-    """Each call of a load fails in turn, or reads less: the load raises that, or an interruption or a short read changes nothing."""
+    """Each call of a load fails in turn, or reads less: the load raises that error. Interruptions and short reads change nothing."""
     start()
     for error in (0, *ERRORS):
         at, hit = 0, ""
@@ -126,12 +126,15 @@ def loads():
             failed, calls = attempt(module.Net.load, "", at + 1, FAIL if error else SHORTEN, error)
             hit, case = calls[at] if at < len(calls) else None, (at, error, calls)
             survived = hit in ("close", None) or not error or error == EINTR
-            assert failed == (0 if survived else error) or (error == EINTR and hit == "stat"), (failed, case)  # which is never interrupted
+            assert failed == (0 if survived else error) or (error == EINTR and hit == "stat"), (
+                failed,
+                case,
+            )  # a real stat is never interrupted, so an EINTR may be reported here
             assert calls.count("read") == 2 or hit != "read" or not survived, case
             at += 1
         assert at > 3, case
 
 
-for test in (order_of_calls, killed, failing, failing_for_ever, short_writes, loads):
+for test in (order_of_calls, killed, failing, failing_forever, short_writes, loads):
     test()
     print(test.__name__, "ok")

@@ -1,10 +1,9 @@
-"""Run by test_disk.py in a process with faults.c preloaded: whatever a power cut during a save leaves on the disk loads, as the old file
-or the new one.
+"""Run by test_disk.py in a process with faults.c preloaded: after a power cut during a save, the old or the new file loads.
 
 python power_cuts.py BACKEND FOLDER
 
-What was synced stays. Of the rest anything may have reached the disk, in any order: some sectors of a write and not others, less or more of
-a file's length; and a name means what it meant when its folder was synced, or anything that it was made to mean since.
+Synced bytes are on the disk. Any part of the others may have reached it, in any order: some sectors of a write and not others, and any part
+of a file's growth. A name refers to the file that it had when its folder was synced, or to any file that it was given since.
 """
 
 import ctypes
@@ -18,18 +17,18 @@ os.environ["MICROBP_BACKEND"] = sys.argv[1]
 import microbp as bp
 
 SECTOR = 512
-STATES = 500  # at least
+STATES = 500 if "MICROBP_LONG" in os.environ else 100  # minimum number of different states
 
 folder = Path(sys.argv[2]).resolve()
 path, temp = folder / "run.safetensors", folder / "run.safetensors.0.tmp"
 shim = ctypes.CDLL(None)
 
 
-# ---- what a save does to the disk ----
+# ---- the changes that a save makes ----
 
 
 def record(save):
-    """The calls of a save that change the disk: (call, name), and of a write where and what, of a rename the new name."""
+    """The calls of a save that change the disk: (call, name); for a write also the offset and the bytes, for a rename the new name."""
     trace = []
 
     @ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_char_p)
@@ -48,11 +47,11 @@ def record(save):
     return trace
 
 
-# ---- what is there after a power cut ----
+# ---- the disk after a power cut ----
 
 
 class File:
-    """What is sure to be on the disk, and what was written since it was synced: (offset, bytes)."""
+    """The bytes that are certainly on the disk, and the writes since the last sync: (offset, bytes)."""
 
     def __init__(self, synced=b""):
         self.synced, self.writes = synced, []
@@ -61,7 +60,7 @@ class File:
         self.synced, self.writes = self.reached(everything), []
 
     def reached(self, part):
-        """What is found after a power cut; sectors that did not reach the disk are zeros."""
+        """The content after a power cut; sectors that did not reach the disk are zeros."""
         sure, size = len(self.synced), max(len(self.synced), *(offset + len(data) for offset, data in self.writes), 0)
         disk = bytearray(self.synced.ljust(size, b"\0"))
         for offset, data in self.writes:
@@ -73,8 +72,8 @@ class File:
 
 
 def power_cut(before, trace, part):
-    """All files, each with its names, after a power cut at the end of the trace. Of n things that are not sure, part(n) reach the disk."""
-    names = defaultdict(lambda: [None])  # all that each has meant since the folder was synced; None: no file
+    """All files, each with its names, after a power cut at the end of the trace. Of n uncertain changes, part(n) reach the disk."""
+    names = defaultdict(lambda: [None])  # all files that each name has had since the folder was synced; None: no file
     names |= {name: [File(data)] for name, data in before.items()}
     for call, name, *rest in trace:
         file = names[name][-1]
@@ -106,7 +105,7 @@ def nothing(n):
 
 
 def something(rng):
-    """Parts as chance will have it, for one power cut: all, or so many bytes or sectors."""
+    """A function part(n) for one power cut: returns n, or a random number up to n, in bytes or sectors."""
     odds = rng.random()
 
     def part(n):
@@ -121,14 +120,14 @@ def power_cuts(before, trace, draws):
     return {power_cut(before, trace, part) for part in (nothing, everything, *(something(rng) for _ in range(draws)))}
 
 
-# ---- what a load says to it ----
+# ---- loading it ----
 
 OLD, NEW, REFUSED = "old", "new", "refused"
 SYNC, RENAME, SYNC_FOLDER = ["fsync", temp.name], ["rename", temp.name, path.name], ["fsync", "."]
 SYNC_RENAMED = ["fsync", path.name]
 
-# Steps that end a save, and what is loaded after a power cut behind each of them. Only the first order is right: the others show that the
-# simulation finds what is wrong with them.
+# The last system calls of a save in several orders, each call with what loads if the power fails right after it. Only the first order is
+# correct; the others test that the simulation detects wrong orders.
 ORDERS = [
     [(SYNC, {OLD}), (RENAME, {OLD, NEW}), (SYNC_FOLDER, {NEW})],
     [(RENAME, {OLD, NEW, REFUSED}), (SYNC_FOLDER, {NEW, REFUSED})],
@@ -139,7 +138,7 @@ ORDERS = [
 
 
 def outcome(state, load, generations):
-    """The generation that is loaded, to the bit, if it is not refused. The next save replaces it, and leaves nothing else in the folder."""
+    """OLD or NEW, whichever generation loads bit for bit, or REFUSED. The next save replaces it and leaves no other file."""
     for entry in folder.iterdir():
         entry.unlink()
     for (name, *others), data in state:
@@ -156,7 +155,7 @@ def outcome(state, load, generations):
 
 
 def check(save, load, change):
-    """One save over another, with power cuts; how many states were seen."""
+    """Saves over an older file, with power cuts; returns the number of states of the disk."""
     save(path)
     old = path.read_bytes()
     change()
@@ -164,7 +163,7 @@ def check(save, load, change):
     before = {path.name: old, temp.name: old[:100]}
     trace = record(save)
     new = path.read_bytes()
-    assert power_cut(before, trace, everything) == {((path.name,), new)}, "the trace is not the whole one"
+    assert power_cut(before, trace, everything) == {((path.name,), new)}, "the trace is incomplete"
 
     def loaded(steps, draws):
         return [outcome(state, load, {old: OLD, new: NEW}) for state in power_cuts(before, steps, draws)]

@@ -1,4 +1,4 @@
-"""Saving and loading: a save is all or nothing whatever happens, and a load touches nothing but its file."""
+"""Saving and loading: a save is always all or nothing, and a load touches only its file."""
 
 import operator
 import os
@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import cases
 import pytest
 from file_cases import GRAPHS, SMALL, make, state
 
@@ -24,7 +25,7 @@ HERE = Path(__file__).parent
 
 
 def generation(net):
-    """The number that all parameters of a writer's net have."""
+    """The number that all parameters of a writer's net are set to."""
     (value,) = set(memoryview(net.params).tolist())
     return int(value)
 
@@ -37,13 +38,13 @@ def set_generation(net, value):
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_killed_writer(module, tmp_path, rng):
-    """A writer saves generation after generation until it is killed: the file is that of the last finished save, or the next one."""
+    """A writer saves one generation after another until it is killed: the file is from the last finished save, or from the next one."""
     path = tmp_path / "net.safetensors"
     net = module.Net("input 60\ndense 0 units=60\noutput 1\n")
     set_generation(net, 0)
     net.save(path)
     last = 0
-    for _ in range(int(os.environ.get("MICROBP_KILLS", "20"))):
+    for _ in range(1000 if cases.LONG else 20):
         progress, report = os.pipe()
         child = os.fork()
         if child == 0:
@@ -55,11 +56,12 @@ def test_killed_writer(module, tmp_path, rng):
             finally:
                 os._exit(1)
         os.close(report)
-        time.sleep(rng.uniform(0.001, 0.04))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        with open(progress, "rb") as file:
-            saved = last + len(file.read())
+        with open(progress, "rb", buffering=0) as file:
+            saved = last + len(file.read(1))  # the first save may take long on a busy disk
+            time.sleep(rng.uniform(0, 0.04))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            saved += len(file.read())
         last = generation(module.Net.load(path))
         assert last in (saved, saved + 1)
         assert len(os.listdir(tmp_path)) <= 2, "stale temporary files pile up"
@@ -68,7 +70,7 @@ def test_killed_writer(module, tmp_path, rng):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_writers_at_once(module, tmp_path):
+def test_threads_that_save_the_same_file(module, tmp_path):
     path = tmp_path / "net.safetensors"
 
     def writer(number):
@@ -85,12 +87,12 @@ def test_writers_at_once(module, tmp_path):
 
 def test_stale_temporary_file_is_removed(module, tmp_path):
     for name in ("net.safetensors.0.tmp", "net.safetensors.1.tmp"):
-        (tmp_path / name).write_text("what a killed process left")
+        (tmp_path / name).write_text("left by a killed process")
     module.Net(SMALL).save(tmp_path / "net.safetensors")
     assert sorted(os.listdir(tmp_path)) == ["net.safetensors", "net.safetensors.1.tmp"]
 
 
-def test_saving_where_it_cannot(module, tmp_path):
+def test_saving_to_paths_that_cannot_be_written(module, tmp_path):
     net, directory = module.Net(SMALL), tmp_path / "directory"
     directory.mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -112,7 +114,7 @@ def test_saving_where_it_cannot(module, tmp_path):
 
 @contextmanager
 def as_anyone():
-    """Root may write anywhere; nobody may not."""
+    """Runs as the user `nobody`, because root may write anywhere."""
     user = os.geteuid()
     os.seteuid(user or 65534)
     try:
@@ -123,7 +125,7 @@ def as_anyone():
 
 def test_saving_into_a_read_only_directory(module):
     old, new = make(module), make(module, seed=1)
-    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which is closed to others
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which other users cannot enter
         path = os.path.join(folder, "net.safetensors")
         old.save(path)
         os.chmod(folder, 0o555)
@@ -146,13 +148,13 @@ def test_saving_over_the_file_that_was_loaded(load, backend, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_loading_what_cannot_be_loaded(module, tmp_path):
+def test_loading_paths_that_cannot_be_read(module, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "missing", tmp_path, tmp_path / "pipe"):
         with pytest.raises(OSError, match=re.escape(str(path)[-100:])):
             module.Net.load(path)
     (tmp_path / "empty").touch()
-    with pytest.raises(ValueError, match="empty: this is not a microbp file"):
+    with pytest.raises(ValueError, match="empty: not a microbp file"):
         module.Net.load(tmp_path / "empty")
 
 
@@ -177,17 +179,17 @@ def test_links_permissions_and_relative_paths(module, tmp_path, monkeypatch):
     assert len(os.listdir()) == 4 and os.listdir("folder") == ["link"]
 
 
-# ---- what the system sees ----
+# ---- system calls ----
 
 
 def run(module, script, path, *prefix):
-    """The script in a new process, with the backend `module`, `net` and `path` at hand."""
+    """Runs the script in a new process, with the variables `module` (the backend), `net` and `path`."""
     begin = f"import importlib, os, sys\nmodule = importlib.import_module({module.__name__!r})\npath = {str(path)!r}\n"
     begin += f"net = module.Net({SMALL!r}, 'float32', 1)\n"
     return subprocess.run([*prefix, sys.executable, "-P", "-c", begin + script], check=False, capture_output=True, text=True, timeout=60)
 
 
-# Seen by Python's own hooks only where Python opens: the system calls below show what C does.
+# Python's audit hooks see only files that Python opens. The system calls below also show what C opens.
 LOADS = ["module.Net.load", "module.Net.load_with", "bp.load", "bp.Trainer.load", "bp.mlp([3, 2]).load_tensors"]
 
 
@@ -218,21 +220,22 @@ print([event for event, _ in seen if event.split(".")[0] in code])
 def strace(tmp_path):
     command = shutil.which("strace")
     if not command or subprocess.run([command, "-o", os.devnull, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("strace is not installed, or may not trace here")
+        pytest.skip("strace is not installed or not allowed")
     return command, "-f", "-o", str(tmp_path / "trace")
 
 
-# Making a network asks how many processors there are.
+# Creating a network reads the number of processors.
 PROCESSORS = ("/proc/self/cgroup", "/sys/fs/cgroup/", "/sys/devices/system/cpu/")
 HARMLESS = re.compile("open|openat|fstat|newfstatat|statx|read|lseek|close|fcntl|ioctl|brk|mmap|munmap|sched_getaffinity|exit_group")
 
 
 def test_system_calls_of_a_load(backend, module, strace, tmp_path, monkeypatch):
-    """The file is opened once, to be read; nothing is written, started or connected."""
+    """The file is opened once, for reading; nothing is written, started or connected."""
     path = tmp_path / "net.safetensors"
     bp.Trainer(bp.mlp([3, 2], seed=0), "mse", bp.Adam()).save(path)
     monkeypatch.setenv("MICROBP_BACKEND", backend)
-    script = f"import microbp as bp\nfor load in [{', '.join(LOADS)}] * 2:\n    load(path)\nos._exit(0)\n"  # the first time, some import
+    # Twice, because the first call of some loads imports modules.
+    script = f"import microbp as bp\nfor load in [{', '.join(LOADS)}] * 2:\n    load(path)\nos._exit(0)\n"
     done = run(module, script, path, *strace)
     assert done.returncode == 0, done.stderr
     calls = re.findall(r"^\d+ +((\w+)\(.*)$", (tmp_path / "trace").read_text(), re.MULTILINE)
@@ -256,10 +259,10 @@ def test_order_of_a_save(module, strace, tmp_path):
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
-    """The library that lets system calls go wrong."""
+    """The library that makes system calls fail."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler or not sys.platform.startswith("linux"):
-        pytest.skip("there is no C compiler here, or no LD_PRELOAD")
+        pytest.skip("no C compiler or no LD_PRELOAD")
     library = tmp_path_factory.mktemp("shim") / "faults.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, HERE / "faults.c", "-ldl"], check=True, timeout=60)
     return library
@@ -277,19 +280,19 @@ def run_preloaded(shim, script, *arguments):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_system_calls_that_go_wrong(module, shim, tmp_path):
-    """Their order; a SIGKILL, a failure, a short write or read at each of them: see faults.py."""
+def test_failing_system_calls(module, shim, tmp_path):
+    """The order of the calls; and SIGKILL, a failure, a short write or read at each call: see faults.py."""
     run_preloaded(shim, "faults.py", module.__name__, tmp_path)
 
 
 def test_power_cuts(backend, shim):
-    """Whatever part of a save has reached the disk: see power_cuts.py. In memory, where the syncs of many hundred saves take no time."""
+    """Any part of a save may have reached the disk: see power_cuts.py. The folder is in memory, where hundreds of saves sync fast."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         run_preloaded(shim, "power_cuts.py", backend, folder)
 
 
 def test_full_disk(module, tmp_path):
-    """A limit on the size of files, like a disk that fills up: the first write is a short one, the second fails."""
+    """A limit on the size of files acts like a full disk: the first write is short, the second fails."""
     path, before = tmp_path / "net.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
     old, new = make(module), make(module, seed=1)
     old.save(path)
@@ -316,7 +319,7 @@ for pages in range(3):
             filler.truncate(filler.tell() - 4096 * pages)
     try:
         big.save(path)
-        raise SystemExit(f"it has saved into {pages} pages")
+        raise SystemExit(f"saving into {pages} pages did not fail")
     except OSError as error:
         assert error.errno == errno.ENOSPC and path in str(error), error
     assert module.Net.load(path).seed == 1
@@ -328,7 +331,7 @@ assert module.Net.load(path).seed == 2
 
 
 def test_full_tmpfs(module, tmp_path):
-    """A file system of 64 KiB, with no page left, one, or two: the old file stays, and the new one is saved when there is room again."""
+    """A file system of 64 KiB with zero, one or two free pages: the old file stays, and the new one is saved when there is space again."""
     mount = "unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs "$0" && exec "$@"', str(tmp_path)
     if not shutil.which("unshare") or subprocess.run([*mount, "true"], check=False, capture_output=True).returncode:
         pytest.skip("tmpfs cannot be mounted here")

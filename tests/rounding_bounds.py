@@ -1,14 +1,14 @@
-"""How large rounding errors may be: one forward and one backward pass in NumPy, each number with the scale of its error.
+"""Bounds of rounding errors: a forward and a backward pass in NumPy, which also compute the scale of each number's error.
 
-First-order error analysis. An error scale E says: the computed number may be off by about eps x E. A sum of products is off by eps times
-the sum of the |products|, and an operation carries errors on by its derivatives:
+First-order error analysis. An error scale E means that the computed number has an error of about eps x E. The error of a sum of products is
+eps times the sum of |products|, and an operation passes errors on by its derivatives:
 
     z = x W + b      E_z = |x| |W| + |b| + E_x |W|
     y = f(z)         E_y = |y| + |f'| E_z
     dz = dy f'(z)    E_dz = |f'| E_dy + |dy| (bound of |f'| + bound of |f''| E_z)
 
-so cancellation, which makes numbers small and leaves their errors as they are, is accounted for where it happens. What is left out, the
-number of terms in a sum, grows like its root when errors are independent: the tests' factor stands for it.
+This includes cancellation, which makes numbers small but not their errors. It does not include the number n of terms in a sum: n
+independent errors add up to about sqrt(n), which the factor DIFFERENTIAL of the tests covers.
 """
 
 from __future__ import annotations
@@ -31,77 +31,77 @@ Array = np.ndarray
 
 
 @dataclass
-class Off:
-    """Numbers and the scales of their errors."""
+class Rounded:
+    """Numbers, and the scales of their errors."""
 
     value: Array
     error: Array
 
-    def __add__(self, other: Off) -> Off:
+    def __add__(self, other: Rounded) -> Rounded:
         value = self.value + other.value
-        return Off(value, self.error + other.error + abs(value))
+        return Rounded(value, self.error + other.error + abs(value))
 
-    def __mul__(self, other: Off) -> Off:
+    def __mul__(self, other: Rounded) -> Rounded:
         value = self.value * other.value
-        return Off(value, self.error * abs(other.value) + abs(self.value) * other.error + abs(value))
+        return Rounded(value, self.error * abs(other.value) + abs(self.value) * other.error + abs(value))
 
-    def __matmul__(self, other: Off) -> Off:
+    def __matmul__(self, other: Rounded) -> Rounded:
         a, b = abs(self.value), abs(other.value)
-        return Off(self.value @ other.value, a @ b + self.error @ b + a @ other.error)
+        return Rounded(self.value @ other.value, a @ b + self.error @ b + a @ other.error)
 
     @property
-    def T(self) -> Off:  # noqa: N802
-        return Off(self.value.T, self.error.T)
+    def T(self) -> Rounded:  # noqa: N802
+        return Rounded(self.value.T, self.error.T)
 
-    def mean(self, axis: int) -> Off:
-        """Over rows (0) or columns (1), kept as one of them."""
+    def mean(self, axis: int) -> Rounded:
+        """The mean over rows (0) or columns (1); the axis is kept, with length 1."""
         size = abs(self.value).mean(axis=axis, keepdims=True)
-        return Off(self.value.mean(axis=axis, keepdims=True), self.error.mean(axis=axis, keepdims=True) + size)
+        return Rounded(self.value.mean(axis=axis, keepdims=True), self.error.mean(axis=axis, keepdims=True) + size)
 
-    def inverse_root(self, eps: float) -> Off:
+    def inverse_root(self, eps: float) -> Rounded:
         """1 / sqrt(self + eps)."""
         value = 1 / np.sqrt(self.value + eps)
-        return Off(value, value**3 / 2 * (self.error + self.value + eps) + value)
+        return Rounded(value, value**3 / 2 * (self.error + self.value + eps) + value)
 
-    def columns(self, first: int, last: int) -> Off:
-        return Off(self.value[:, first:last], self.error[:, first:last])
-
-
-def exact(value: Array) -> Off:
-    return Off(np.asarray(value, dtype=np.float64), np.zeros(np.shape(value)))
+    def columns(self, first: int, last: int) -> Rounded:
+        return Rounded(self.value[:, first:last], self.error[:, first:last])
 
 
-def minus(a: Off) -> Off:
-    return Off(-a.value, a.error)
+def exact(value: Array) -> Rounded:
+    return Rounded(np.asarray(value, dtype=np.float64), np.zeros(np.shape(value)))
+
+
+def minus(a: Rounded) -> Rounded:
+    return Rounded(-a.value, a.error)
 
 
 def _matrix(value: Array, wanted: bool = True) -> Matrix:
     return Matrix(*value.shape, value.ravel().tolist(), wanted=wanted)
 
 
-def _apply(spec: str, z: Off) -> tuple[Off, Array]:
+def _apply(spec: str, z: Rounded) -> tuple[Rounded, Array]:
     """y, and f'(z), by the reference's formula."""
     parsed, argument = Spec.parse("activation", spec), _matrix(z.value)
     y = parsed.entry.y(argument, **parsed.values)
     (slope,) = gradients([(y, [1.0] * z.value.size)], [argument])
     value, slope = np.reshape(y.data, z.value.shape), np.reshape(slope, z.value.shape)
-    return Off(value, abs(value) + abs(slope) * z.error), slope
+    return Rounded(value, abs(value) + abs(slope) * z.error), slope
 
 
 class Passes:
-    """The passes of one batch through a network: `values` and `z` by node, then `loss`, `grads` (flat) and `input_grads`. In training if
-    a trainer is given, with its next step's random numbers."""
+    """The passes of one batch through a network: `values` and `z` by node, then `loss`, `grads` (flat) and `input_grads`. With a trainer,
+    they are passes in training, with the random numbers of the trainer's next step."""
 
     def __init__(self, net: bp.Network, xs: list[Array], trainer: bp.Trainer | None = None) -> None:
         self.net = net
         self.place = Place(trainer.seed, trainer.steps, 0) if trainer else None
         self.masks: dict[int, Array] = {}
-        self.norms: dict[int, tuple[Off, Off]] = {}  # xhat and 1 / sigma, by node
-        self.running: dict[str, Off] = {}  # running statistics that move, by name
+        self.norms: dict[int, tuple[Rounded, Rounded]] = {}  # xhat and 1 / sigma, by node
+        self.running: dict[str, Rounded] = {}  # new running statistics, by name
         self.nodes, self.layers, self.outputs = net.nodes, {layer.name: layer for layer in net.layers}, net.outputs
         self.tensors = {name: exact(view.T if view.ndim == 2 else view) for name, view in net.tensors.items()}
-        self.values: list[Off] = []
-        self.z: dict[int, Off] = {}
+        self.values: list[Rounded] = []
+        self.z: dict[int, Rounded] = {}
         self.slope: dict[int, Array] = {}
         waiting = iter(xs)
         for node in self.nodes:
@@ -109,16 +109,16 @@ class Passes:
             self.values.append(exact(next(waiting)) if node.operation == "input" else self._forward(node, operands))
 
     def activation(self, node: NodeInfo) -> str:
-        """The spec of a node's activation; "" if it has none."""
+        """The spec of a node's activation; "" if it has no activation."""
         return node.activation or ""
 
-    def _forward(self, node: NodeInfo, operands: list[Off]) -> Off:
+    def _forward(self, node: NodeInfo, operands: list[Rounded]) -> Rounded:
         if node.operation == "add":
             return operands[0] + operands[1]
         if node.operation == "multiply":
             return operands[0] * operands[1]
         if node.operation == "concat":
-            return Off(np.hstack([o.value for o in operands]), np.hstack([o.error for o in operands]))
+            return Rounded(np.hstack([o.value for o in operands]), np.hstack([o.error for o in operands]))
         if node.operation in ("dropout", "noise"):
             return self._random(node, operands[0])
         if node.operation in ("batch_norm", "layer_norm"):
@@ -128,12 +128,12 @@ class Passes:
             z = z @ self.tensors[f"{node.layer}.weight"]
             if f"{node.layer}.bias" in self.tensors:
                 bias = self.tensors[f"{node.layer}.bias"].value
-                z = Off(z.value + bias, z.error + abs(bias))
+                z = Rounded(z.value + bias, z.error + abs(bias))
         self.z[node.node] = z
         y, self.slope[node.node] = _apply(self.activation(node), z)
         return y
 
-    def _norm(self, node: NodeInfo, x: Off) -> Off:
+    def _norm(self, node: NodeInfo, x: Rounded) -> Rounded:
         layer, axis = self.layers[node.layer], int(node.operation == "layer_norm")
         if axis == 0 and (self.place is None or layer.frozen):
             mean, variance = (self.tensors[f"{layer.name}.running_{name}"] for name in ("mean", "var"))
@@ -148,14 +148,14 @@ class Passes:
         self.norms[node.node] = (centred * inverse, inverse)
         return self.norms[node.node][0] * self.tensors[f"{layer.name}.weight"] + self.tensors[f"{layer.name}.bias"]
 
-    def _move(self, layer: LayerInfo, rows: int, batch: dict[str, Off]) -> None:
-        """The running statistics, as an update will leave them."""
+    def _move(self, layer: LayerInfo, rows: int, batch: dict[str, Rounded]) -> None:
+        """Computes the running statistics after the next update."""
         for name, factor in (("mean", 1), ("var", rows / (rows - 1))):
             old, new = self.running.get(f"{layer.name}.running_{name}", self.tensors[f"{layer.name}.running_{name}"]), batch[name]
-            moved = exact([1 - layer.momentum]) * old + exact([layer.momentum * factor]) * Off(new.value[0], new.error[0])
+            moved = exact([1 - layer.momentum]) * old + exact([layer.momentum * factor]) * Rounded(new.value[0], new.error[0])
             self.running[f"{layer.name}.running_{name}"] = moved
 
-    def _random(self, node: NodeInfo, x: Off) -> Off:
+    def _random(self, node: NodeInfo, x: Rounded) -> Rounded:
         if self.place is None:
             return x
         amount, rows, cols = node.amount, *x.value.shape
@@ -170,9 +170,9 @@ class Passes:
 
     def backward(self, losses: list[str], ys: list[Array], weight: Array, loss_weights: list[float]) -> None:
         """Fills loss, grads and input_grads."""
-        self.loss = Off(np.zeros(()), np.zeros(()))
-        self._deltas: dict[int, Off] = {}
-        self._sums: dict[str, Off] = {}
+        self.loss = Rounded(np.zeros(()), np.zeros(()))
+        self._deltas: dict[int, Rounded] = {}
+        self._sums: dict[str, Rounded] = {}
         for output, spec, y, factor in zip(self.outputs, losses, ys, loss_weights, strict=True):
             self._reach(output.node, self._lose(self.values[output.node], spec, y, factor * weight / weight.sum()))
         for node in reversed(self.nodes):
@@ -181,25 +181,25 @@ class Passes:
         for layer in self.layers.values():
             w = self.tensors[f"{layer.name}.weight"].value
             if layer.l1 or layer.l2:
-                self._add(f"{layer.name}.weight", Off(layer.l1 * np.sign(w) + layer.l2 * w, 2 * (layer.l1 + layer.l2 * abs(w))))
+                self._add(f"{layer.name}.weight", Rounded(layer.l1 * np.sign(w) + layer.l2 * w, 2 * (layer.l1 + layer.l2 * abs(w))))
         self.grads = self._flat()
         self.input_grads = [self._deltas.get(i.node, exact(np.zeros_like(self.values[i.node].value))) for i in self.net.inputs]
 
-    def _lose(self, o: Off, spec: str, t: Array, share: Array) -> Off:
-        """Adds an output's part to the loss; its gradient by the output."""
+    def _lose(self, o: Rounded, spec: str, t: Array, share: Array) -> Rounded:
+        """Adds an output's part to the loss; returns its gradient with respect to the output."""
         parsed, output = Spec.parse("loss", spec), _matrix(o.value)
         rows = row_losses(parsed.entry, output, _matrix(t, wanted=False), **parsed.values)
         (g,) = gradients([(rows, share.tolist())], [output])
         case, value = cases.LOSSES[parsed.name], np.dot(share, rows.data)
         share = share[:, None] / (o.value.shape[1] if parsed.entry.mean else 1)
         terms, slope = case.terms(o.value, t), case.slope_terms(o.value, t)
-        self.loss += Off(value, (share * (terms + slope * o.error)).sum())
-        return Off(np.reshape(g, o.value.shape), share * (slope + case.bend(o.value) * o.error.max(axis=1, keepdims=True)))
+        self.loss += Rounded(value, (share * (terms + slope * o.error)).sum())
+        return Rounded(np.reshape(g, o.value.shape), share * (slope + case.bend(o.value) * o.error.max(axis=1, keepdims=True)))
 
-    def _reach(self, node: int, delta: Off) -> None:
+    def _reach(self, node: int, delta: Rounded) -> None:
         self._deltas[node] = self._deltas[node] + delta if node in self._deltas else delta
 
-    def _backward(self, node: NodeInfo, dy: Off) -> None:
+    def _backward(self, node: NodeInfo, dy: Rounded) -> None:
         operands = [self.values[i] for i in node.operands]
         if node.operation == "add":
             parts = [dy, dy]
@@ -217,31 +217,31 @@ class Passes:
         for operand, part in zip(node.operands, parts, strict=True):
             self._reach(operand, part)
 
-    def _backward_activated(self, node: NodeInfo, x: Off, dy: Off) -> Off:
+    def _backward_activated(self, node: NodeInfo, x: Rounded, dy: Rounded) -> Rounded:
         case, slope = cases.ACTIVATIONS[self.activation(node).partition("(")[0]], abs(self.slope[node.node])
         error = slope * dy.error + abs(dy.value) * (case.slope + case.bend * self.z[node.node].error)
-        dz = Off(dy.value * self.slope[node.node], error)
+        dz = Rounded(dy.value * self.slope[node.node], error)
         if node.operation == "activation":
             return dz
         self._add(f"{node.layer}.weight", x.T @ dz)
-        self._add(f"{node.layer}.bias", Off(dz.value.sum(axis=0), (abs(dz.value) + dz.error).sum(axis=0)))
+        self._add(f"{node.layer}.bias", Rounded(dz.value.sum(axis=0), (abs(dz.value) + dz.error).sum(axis=0)))
         return dz @ self.tensors[f"{node.layer}.weight"].T
 
-    def _backward_norm(self, node: NodeInfo, dy: Off) -> Off:
+    def _backward_norm(self, node: NodeInfo, dy: Rounded) -> Rounded:
         layer, axis = self.layers[node.layer], int(node.operation == "layer_norm")
         normal, inverse = self.norms[node.node]
         for name, terms in (("weight", dy * normal), ("bias", dy)):
-            self._add(f"{layer.name}.{name}", Off(terms.value.sum(axis=0), (abs(terms.value) + terms.error).sum(axis=0)))
+            self._add(f"{layer.name}.{name}", Rounded(terms.value.sum(axis=0), (abs(terms.value) + terms.error).sum(axis=0)))
         g = dy * self.tensors[f"{layer.name}.weight"]
         if axis == 0 and layer.frozen:
             return g * inverse
         return (g + minus(g.mean(axis)) + minus(normal * (g * normal).mean(axis))) * inverse
 
-    def _add(self, tensor: str, part: Off) -> None:
+    def _add(self, tensor: str, part: Rounded) -> None:
         self._sums[tensor] = self._sums[tensor] + part if tensor in self._sums else part
 
-    def _flat(self) -> Off:
-        """Gradients laid out as the parameters, 0 for frozen layers."""
+    def _flat(self) -> Rounded:
+        """The gradients in the order of the parameters, 0 for frozen layers."""
         flat = exact(np.zeros(len(self.net.params)))
         for layer, name, at, rows, cols in self.net._core.tensors():
             part = self._sums.get(f"{layer}.{name}")
@@ -249,18 +249,18 @@ class Passes:
                 flat.value[at : at + rows * cols], flat.error[at : at + rows * cols] = part.value.ravel(), part.error.ravel()
         return flat
 
-    # ---- where two right answers differ ----
+    # ---- kinks, near which two correct results may differ ----
 
     def clearance(self, losses: list[str], ys: list[Array]) -> float:
-        """The distance to the nearest kink of an activation or a loss, as a multiple of the error scale there; inf without any."""
+        """The distance to the nearest kink of an activation or a loss, as a multiple of the error scale there; inf without kinks."""
         return min((_ratio(distance, error) for distance, error in self._kinks(losses, ys)), default=np.inf)
 
     def nearest_kink(self, losses: list[str], ys: list[Array]) -> float:
-        """The distance to the nearest kink that anything can move to."""
+        """The distance to the nearest kink, among numbers that have an error."""
         return min((float(distance[error > 0].min(initial=np.inf)) for distance, error in self._kinks(losses, ys)), default=np.inf)
 
     def _kinks(self, losses: list[str], ys: list[Array]) -> Iterator[tuple[Array, Array]]:
-        """Distances to kinks, with the error scales of what is that far away."""
+        """Distances to kinks, with the error scales of the numbers at these distances."""
         for node, z in self.z.items():
             for kink in cases.ACTIVATIONS[self.activation(self.nodes[node]).partition("(")[0]].kinks:
                 yield abs(z.value - kink), z.error
@@ -270,10 +270,10 @@ class Passes:
             yield distance, o.error + 1 + abs(o.value)
 
     def largest(self) -> float:
-        """The largest number on the way to the outputs."""
+        """The largest absolute value in the forward pass."""
         return max(float(abs(part.value).max()) for part in [*self.values, *self.z.values()])
 
 
 def _ratio(distance: Array, error: Array) -> float:
-    """The smallest distance / error; a number without error is where it is on both sides."""
+    """The smallest distance / error; numbers without an error are ignored."""
     return float(np.divide(distance, error, out=np.full(np.shape(distance), np.inf), where=error > 0).min())

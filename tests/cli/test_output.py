@@ -1,4 +1,4 @@
-"""What commands leave behind: whole files or the old ones, and what is known is told, however they end."""
+"""Output of the commands: complete or unchanged files, results even after errors and interruptions, numbers and names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -18,6 +20,7 @@ import pytest
 
 import microbp as bp
 from microbp.cli.main import main
+from microbp.cli.parser import parse
 from microbp.core.whole_file import replacing
 from microbp.tables import scores, sources
 from microbp.tables import split as dataset
@@ -41,34 +44,34 @@ def raises(error):
     return function
 
 
-# ---- what is written ----
+# ---- output files ----
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(folder):
+def test_a_file_is_replaced_completely_or_not_at_all(folder):
     path = folder / "x.txt"
     (folder / "link.txt").symlink_to(path)
     path.write_text("old")
     path.chmod(0o640)
 
     def fail():
-        with replacing("link.txt") as beside:
-            beside.write_text("half")
+        with replacing("link.txt") as temporary:
+            temporary.write_text("half")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match=r"link\.txt"):
         fail()
     assert path.read_text() == "old"
-    with replacing("link.txt") as beside:
-        beside.write_text("new")
-        assert path.read_text() == "old" and beside.suffix == ".txt"
+    with replacing("link.txt") as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old" and temporary.suffix == ".txt"
     assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o640
     assert (folder / "link.txt").is_symlink()
     assert sorted(os.listdir(folder)) == ["kinds.csv", "link.txt", "numbers.csv", "x.txt"]
 
 
-def test_predictions_are_written_whole_or_not_at_all(capsys, folder):
+def test_predictions_are_written_completely_or_not_at_all(capsys, folder):
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 0
-    (folder / "bad.csv").write_text(KINDS + "1,red\n" * 3 + "huge,red,a\n")
+    (folder / "bad.csv").write_text(KINDS + "1,red,a\n" * 3 + "huge,red,a\n")
     (folder / "out.csv").write_text("old")
     assert main(["predict", "net", "bad.csv", "--out", "out.csv", "--force"]) == 1
     assert main(["predict", "net", "bad.csv", "--out", "new.csv"]) == 1
@@ -76,8 +79,8 @@ def test_predictions_are_written_whole_or_not_at_all(capsys, folder):
     assert sorted(os.listdir(folder)) == ["bad.csv", "kinds.csv", "net", "numbers.csv", "out.csv"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
-def test_what_is_no_regular_file_is_written_to(capsys, folder):
+@pytest.mark.skipif(os.name != "posix", reason="named pipes need POSIX")
+def test_a_named_pipe_is_written_to(capsys, folder):
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 0
     capsys.readouterr()
     os.mkfifo(folder / "pipe")
@@ -88,10 +91,10 @@ def test_what_is_no_regular_file_is_written_to(capsys, folder):
     assert stat.S_ISFIFO((folder / "pipe").stat().st_mode)
 
 
-# ---- however it ends ----
+# ---- errors and interruptions ----
 
 
-def test_a_model_that_cannot_be_saved_is_still_reported(capsys, monkeypatch):
+def test_results_are_reported_if_the_network_cannot_be_saved(capsys, monkeypatch):
     monkeypatch.setattr("microbp.network.network.Network.save", raises(OSError(28, "No space left on device", "net")))
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net", "--json"]) == 1
     out, err = capsys.readouterr()
@@ -99,15 +102,15 @@ def test_a_model_that_cannot_be_saved_is_still_reported(capsys, monkeypatch):
     assert err.splitlines()[-1] == "microbp: error: net: No space left on device"
 
 
-def test_a_second_interruption_says_what_there_is(capsys, monkeypatch):
+def test_a_second_interruption_reports_the_saved_file(capsys, monkeypatch):
     monkeypatch.setattr(scores, "measure", raises(KeyboardInterrupt()))
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "microbp: error: interrupted after 2 epochs: wrote net"
+    assert capsys.readouterr().err.splitlines()[-1] == "microbp: error: interrupted after 2 epochs; wrote net"
     assert bp.load("net").notes
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "run"), FloatingPointError("the loss is not finite")])
-def test_what_goes_wrong_late_does_not_lose_the_epochs_before(capsys, monkeypatch, error):
+def test_a_late_error_does_not_lose_the_epochs_before_it(capsys, monkeypatch, error):
     calls = []
 
     def fail(self):
@@ -123,23 +126,23 @@ def test_what_goes_wrong_late_does_not_lose_the_epochs_before(capsys, monkeypatc
     assert bp.load("net").notes
 
 
-def test_an_interruption_in_the_first_epoch_saves_the_net_as_it_is(capsys, monkeypatch):
+def test_an_interruption_in_the_first_epoch_saves_the_network(capsys, monkeypatch):
     monkeypatch.setattr("microbp.training.engine.engine.Engine.evaluate", raises(KeyboardInterrupt()))
     monkeypatch.setattr("microbp.training.loop.arrays.end", raises(KeyboardInterrupt()))
     assert main(["train", "kinds.csv", "--out", "net", "--batch", "16"]) == 130
     out, err = capsys.readouterr()
-    assert (out, err.splitlines()[-1]) == ("", "microbp: error: interrupted after 3 updates of the first epoch: wrote net")
+    assert (out, err.splitlines()[-1]) == ("", "microbp: error: interrupted after 3 updates of the first epoch; wrote net")
     assert bp.load("net").notes
 
 
-LONG = [sys.executable, "-P", "-m", "microbp", "train", "numbers.csv", "--epochs", "1000000", "--out", "net"]
+LONG = [sys.executable, "-P", "-m", "microbp", "train", "numbers.csv", "--epochs", "1000000"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_an_ended_training_is_saved(folder, name):
+@pytest.mark.skipif(os.name != "posix", reason="signals need POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_terminated_training_is_saved(folder, name):
     number = getattr(signal, name)
-    before = signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does, and children would too
+    before = signal.signal(number, signal.SIG_DFL)  # the parent may ignore the signal (nohup, &), and a child would inherit that
     with subprocess.Popen(LONG, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         signal.signal(number, before)
         try:
@@ -148,13 +151,13 @@ def test_an_ended_training_is_saved(folder, name):
             _, err = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, err.splitlines()[-1].split(b": ")[-1]) == (130, b"wrote net")
-    assert bp.load(folder / "net").notes
+    assert (process.returncode, err.splitlines()[-1].split(b"; ")[-1]) == (130, b"wrote numbers.safetensors")
+    assert bp.load(folder / "numbers.safetensors").notes
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file descriptors are POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="redirections need POSIX")
 @pytest.mark.parametrize(("closed", "code"), [("1>&-", 1), ("2>&-", 0), ("2>/dev/full", 0)])
-def test_closed_outputs(folder, closed, code):
+def test_closed_stdout_or_stderr(folder, closed, code):
     if "full" in closed and not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
     command = f'"{sys.executable}" -P -m microbp train kinds.csv --epochs 2 --out net {closed}'
@@ -162,13 +165,13 @@ def test_closed_outputs(folder, closed, code):
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     if code:
-        assert done.stderr == "microbp: error: standard output is closed: send it to /dev/null if nobody is to read it\n"
+        assert done.stderr == "microbp: error: standard output is closed; redirect it to /dev/null to discard the output\n"
     else:
         assert bp.load(folder / "net").notes
 
 
 def test_an_interrupted_import_does_not_crash():
-    """Ctrl-C at the worst moment: while the extension loads, and asks for a module of Python's."""
+    """Ctrl-C at the worst moment: while the extension loads and imports a module of the standard library."""
     script = """
 import sys
 class Interruption:
@@ -186,7 +189,7 @@ except KeyboardInterrupt:
     assert subprocess.run([sys.executable, "-P", "-c", script], timeout=60).returncode == 7
 
 
-# ---- what is said ----
+# ---- output ----
 
 
 def predicted(capsys, *arguments):
@@ -214,18 +217,31 @@ def test_scores_are_not_called_probabilities(capsys, loss, name, key):
     assert list(first) == ["kind", key] and list(first[key]) == ["a", "b", "c"]
 
 
-def test_a_target_named_like_the_probabilities_is_told(capsys, folder):
+def test_a_target_named_probabilities_is_printed(capsys, folder):
     (folder / "odd.csv").write_text(KINDS.replace("kind", "probabilities"))
     assert main(["train", "odd.csv", "--epochs", "2", "--out", "net"]) == 0
     capsys.readouterr()
     assert json.loads(predicted(capsys, "net", "odd.csv", "--json").splitlines()[0])["probabilities"] in "abc"
 
 
-def test_the_found_rate_is_told(capsys):
+def test_the_rate_of_lr_auto_is_reported(capsys):
     assert main(["lr-find", "kinds.csv", "--json"]) == 0
     rate = json.loads(capsys.readouterr().out)["suggestion"]
     assert main(["train", "kinds.csv", "--lr", "auto", "--epochs", "2", "--out", "net"]) == 0
     assert f"adam(lr={rate:.3g}," in capsys.readouterr().out
+
+
+def test_suggested_commands_repeat_the_options(capsys, folder):
+    (folder / "two words.csv").write_text(KINDS)
+    given = ["two words.csv", "--target", "size", "--drop", "kind", "--net", "x-9-y", "--activation", "leaky_relu(slope=0.2)", "--stream"]
+    assert main(["lr-find", *given]) == 0
+    program, *suggested = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("to use it: "))
+    rate = suggested[-1]
+    assert program == "microbp" and parse(suggested) == parse(["train", *given, "--lr", rate])
+    assert main([*suggested, "--epochs", "2"]) == 0
+    report = capsys.readouterr().out
+    assert f"adam(lr={rate}," in report
+    assert "to predict: microbp predict 'two words.safetensors' DATA" in report
 
 
 def test_one_row_has_no_r2(capsys):
@@ -235,16 +251,26 @@ def test_one_row_has_no_r2(capsys):
     assert any(line.split()[0] == "test" and line.split()[-1] == "-" for line in capsys.readouterr().out.splitlines() if line)
 
 
-def test_info_tells_of_a_trainer(capsys):
+def test_info_describes_a_trainer(capsys):
     assert main(["train", "kinds.csv", "--epochs", "2", "--checkpoint", "run", "--out", "net"]) == 0
     capsys.readouterr()
     assert main(["info", "run"]) == 0
-    assert "a trainer after 2 epochs, 6 updates: cross_entropy, adam(lr=0.01," in capsys.readouterr().out
+    assert "trainer: 2 epochs, 6 updates, loss cross_entropy, optimizer adam(lr=0.01,weight_decay=0.0233)" in capsys.readouterr().out
     assert main(["info", "net"]) == 0
     assert "trainer" not in capsys.readouterr().out
 
 
-def test_a_stream_validates_on_rows_of_all_pieces(monkeypatch, folder):
+def test_info_describes_the_scaling(capsys, folder):
+    (folder / "cold.csv").write_text("t,price\n" + "".join(f"{i % 5 - 9},{i / 7}\n" for i in range(60)))
+    assert main(["train", "cold.csv", "--epochs", "2", "--out", "net"]) == 0
+    capsys.readouterr()
+    assert main(["info", "net"]) == 0
+    *_, target, column = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"predicts price, a number, scaled to \(y - 4\.2\d*\) / 2\.\d+, from the columns", target)
+    assert re.fullmatch(r"  t: a number, scaled to \(x \+ 6\.\d*\) / 1\.\d+", column)
+
+
+def test_the_validation_rows_of_a_stream_are_from_all_pieces(monkeypatch, folder):
     monkeypatch.setattr(sources, "CHUNK", 100)
     monkeypatch.setattr(dataset, "_KEPT", 20)
     (folder / "long.csv").write_text("a,b\n" + "".join(f"{i},{i}.5\n" for i in range(1000)))
@@ -274,7 +300,7 @@ WRONG_NOTES = [
 
 
 @pytest.mark.parametrize(("place", "value"), WRONG_NOTES)
-def test_notes_that_no_training_writes_are_refused_in_a_line(capsys, place, value):
+def test_invalid_notes_are_refused_in_one_line(capsys, place, value):
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 0
     net = bp.load("net")
     notes = copy.deepcopy(net.notes)
@@ -289,4 +315,4 @@ def test_notes_that_no_training_writes_are_refused_in_a_line(capsys, place, valu
     for command in (["predict", "net", "kinds.csv"], ["info", "net"]):
         assert main(command) == 1
         err = capsys.readouterr().err
-        assert err.startswith("microbp: error: net: its notes on its columns (microbp.table) cannot be read") and err.count("\n") == 1
+        assert err.startswith("microbp: error: net: the notes on the columns (microbp.table) cannot be read") and err.count("\n") == 1

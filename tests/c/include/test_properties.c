@@ -1,9 +1,10 @@
-/* What can be asked of nets, trainers and formulas, at and past its ends; and any step count can be set. */
+/* Properties of nets, trainers and formulas, also for numbers out of range; and setting any step count. */
 #include "api.h"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 
-static void test_questions(void) {
+static void test_properties(void) {
     static const int64_t widths[DAG_NODES] = {5, 3, 7, 7, 7, 7, 10, 3, 3, 3, 2, 1};
     static const char *const layers[] = {"a", "b", "c", "out", "side"};
     mbp_net *net = net_new(dag, OPTIONS(.dtype = MBP_F64, .seed = UINT64_MAX));
@@ -25,7 +26,7 @@ static void test_questions(void) {
         CHECK(mbp_net_node_width(net, k) == 0 && mbp_net_input_width(net, k) == 0 && mbp_net_output_width(net, k) == 0,
               "width of %d", k);
         CHECK(!mbp_net_tensor(net, k, &t) && !mbp_trainer_slot(trainer, k) && !mbp_isa_name(k) && !mbp_isa_runs(k),
-              "what is at %d", k);
+              "index %d is accepted", k);
         for (int kind = -1; kind <= MBP_OUTPUT_ACTIVATION + 1; kind++)
             CHECK(!mbp_formula_name((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
                       !mbp_formula_parameters((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
@@ -51,22 +52,24 @@ static void test_questions(void) {
     /* layer b is used twice */
     CHECK(mbp_net_flops(net) >= 2.0 * (double)(weights + 49), "%g operations", mbp_net_flops(net));
     CHECK(mbp_trainer_slot(trainer, 0) && mbp_trainer_slot(trainer, 1) && !mbp_trainer_slot(trainer, 2),
-          "adam has two slots");
+          "adam does not have two slots");
     double value;
     OK(mbp_trainer_set(trainer, "beta1", 0.5, &error));
     OK(mbp_trainer_get(trainer, "beta1", &value, &error));
     CHECK(value == 0.5, "beta1 is %g", value);
     OK(mbp_trainer_set_steps(trainer, 1000, &error));
     CHECK(mbp_trainer_steps(trainer) == 1000, "steps");
-    OK(mbp_trainer_set(trainer, "beta2", 0.999999999999999, &error)); /* its products would take years to settle */
-    CHECK(mbp_trainer_set_steps(trainer, (int64_t)1 << 50, NULL) == MBP_INVALID && mbp_trainer_steps(trainer) == 1000,
-          "steps without end");
+    OK(mbp_trainer_set(trainer, "beta2", 0.999999999999999,
+                       &error)); /* its powers reach 0 after years of multiplying */
+    CHECK(!is_long() || (mbp_trainer_set_steps(trainer, (int64_t)1 << 50, NULL) == MBP_INVALID &&
+                         mbp_trainer_steps(trainer) == 1000), /* refused after 2^30 multiplications: 8 s */
+          "a step count that takes too long to restore is accepted");
     OK(mbp_trainer_reset(trainer, &error));
     CHECK(mbp_trainer_steps(trainer) == 0, "steps after a reset");
     mbp_trainer_free(trainer), mbp_net_free(net);
 }
 
-static int takes_any_step_count(mbp_net *net) {
+static int accepts_any_step_count(mbp_net *net) {
     for (int i = 0; mbp_formula_name(MBP_OPTIMIZER, i); i++) {
         mbp_trainer *trainer = dag_trainer(net, mbp_formula_name(MBP_OPTIMIZER, i));
         if (mbp_trainer_set_steps(trainer, INT64_MAX, NULL) != MBP_OK || mbp_trainer_steps(trainer) != INT64_MAX)
@@ -76,15 +79,15 @@ static int takes_any_step_count(mbp_net *net) {
     return 1;
 }
 
-/* Any step count is set at once; in a process of its own, which an alarm ends. */
+/* Any step count is set quickly. In a separate process, with a limit of 10 s of processor time. */
 static void test_large_step_count(void) {
     mbp_net *net = net_new(dag, NULL);
     int status;
     fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
-        alarm(10);
-        _exit(!takes_any_step_count(net));
+        setrlimit(RLIMIT_CPU, &(struct rlimit){10, 10});
+        _exit(!accepts_any_step_count(net));
     }
     waitpid(child, &status, 0);
     CHECK(status == 0, "setting INT64_MAX steps: %s", WIFSIGNALED(status) ? "takes more than 10 s" : "refused");
@@ -92,7 +95,7 @@ static void test_large_step_count(void) {
 }
 
 int main(void) {
-    test_questions();
+    test_properties();
     test_large_step_count();
-    return report("questions");
+    return report("properties");
 }

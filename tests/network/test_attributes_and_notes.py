@@ -1,4 +1,4 @@
-"""What a network refuses, what of it is read-only, what is pickled, and what its notes are."""
+"""Attributes, pickles, arguments and notes of networks."""
 
 import copy
 import gc
@@ -27,7 +27,7 @@ def net(backend):
         ("n_thread", "no attribute 'n_thread'; did you mean 'n_threads'"),
         ("note", "did you mean 'notes'"),
         ("parms", "Network has no attribute 'parms'; did you mean 'params'\\?"),
-        ("x", "what can be set: buffers, n_threads, notes, params"),
+        ("x", "writable attributes: buffers, n_threads, notes, params"),
         *((name, f"Network.{name} is read-only") for name in ("tensors", "layers", "nodes", "inputs", "outputs")),
         *((name, f"Network.{name} is read-only") for name in ("dtype", "seed", "backend", "predict", "save")),
     ],
@@ -41,30 +41,46 @@ def test_other_attributes_are_refused(net, name, words):
     np.testing.assert_array_equal(net.params, before)
 
 
-def test_values_can_be_set_as_a_whole(net):
+def test_params_can_be_set_as_a_whole(net):
     view, before = net.params, net.params.copy()
     net.params *= 2
     np.testing.assert_array_equal(view, 2 * before)
     net.params = before
     assert net.params is view
     np.testing.assert_array_equal(view, before)
-    with pytest.raises(ValueError, match="broadcast"):
-        net.params = before[:3]
-    with pytest.raises(TypeError, match="params"):
-        net.params = None
+    for wrong, error, words in (
+        (before[:3], ValueError, r"params has shape \(23,\); it cannot be set to an array of shape \(3,\)"),
+        (None, TypeError, "params is None; it must be an array of numbers"),
+        ("abc", TypeError, "params must contain real numbers, not strings"),
+    ):
+        with pytest.raises(error, match=words):
+            net.params = wrong
+    with pytest.raises(ValueError, match=r"buffers has shape \(0,\)"):
+        net.buffers = before
     np.testing.assert_array_equal(view, before)
+    net.params = 0
+    assert not view.any()
 
 
-def test_an_array_in_the_place_of_raw_is_refused(net):
+def test_raw_must_be_true_or_false(net):
     x, out = np.zeros((2, 4)), np.zeros((2, 2), "f")
-    with pytest.raises(TypeError, match="predict: raw must be True or False"):
-        net.predict(x, out)
+    for wrong, words in ((out, r"an array of shape \(2, 2\)"), ("no", "'no'"), (2, "2"), (None, "None")):
+        for predict in (net.predict, bp.Trainer(net, "mse").predict):
+            with pytest.raises(TypeError, match=f"predict: raw must be True or False, not {words}"):
+                predict(x, wrong)
+    np.testing.assert_array_equal(net.predict(x, np.True_), net.predict(x, True))
     assert net.predict(x, out=out) is out
 
 
-def test_what_is_shown_cannot_be_changed_in_place(net):
-    with pytest.raises(TypeError):
+def test_records_cannot_be_changed(net):
+    with pytest.raises(TypeError, match=r"read-only; to change values: net\.tensors\['dense_0\.weight'\]\[\.\.\.\] = values"):
         net.tensors["dense_0.weight"] = np.zeros((3, 4))
+    for change in (lambda: net.tensors.clear(), lambda: net.tensors.pop("dense_0.weight"), lambda: net.tensors.update({})):
+        with pytest.raises(TypeError, match=r"net\.tensors is read-only; its arrays can be written to"):
+            change()
+    with pytest.raises(KeyError, match=r"unknown name in net\.tensors: 'dense_0\.weigth'; did you mean 'dense_0\.weight'"):
+        net.tensors["dense_0.weigth"]
+    assert "dense_0.weigth" not in net.tensors and net.tensors.get("dense_0.weigth") is None
     with pytest.raises(AttributeError):
         net.outputs[0].activation = "exp"
     net.layers.clear()
@@ -72,7 +88,7 @@ def test_what_is_shown_cannot_be_changed_in_place(net):
 
 
 class Named(bp.Network):
-    """A user's own network, with an attribute of its own."""
+    """A user's subclass with a further attribute."""
 
     label = "?"
 
@@ -80,7 +96,7 @@ class Named(bp.Network):
         return f"{self.label}: {self.predict(np.zeros(4)).shape}"
 
 
-def test_a_subclass_may_have_more(backend, tmp_path):
+def test_a_subclass_may_have_further_attributes(backend, tmp_path):
     x = bp.Input(4)
     net = Named(x, bp.Dense(2)(x), backend=backend)
     net.label = "mine"
@@ -102,7 +118,7 @@ def test_weak_references_do_not_keep_a_network(backend):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_what_is_pickled(backend, protocol):
+def test_a_pickle_has_everything(backend, protocol):
     x = bp.Input(4)
     net = bp.Network(x, bp.Dense(2, init=np.ones((2, 4)))(x), dtype="float64", seed=3, backend=backend, n_threads=2)
     net.params[:] = 5
@@ -126,7 +142,7 @@ def test_settings_of_mlp_are_given_by_name(backend):
         bp.mlp([4, 3, 2], "tanh", "float64")
 
 
-def test_set_output_takes_both_by_position_or_name(net):
+def test_set_output_takes_arguments_by_position_or_name(net):
     for call in (lambda: net.set_output(0, "exp"), lambda: net.set_output(i=0, activation="exp")):
         net.set_output(0, None)
         call()
@@ -139,7 +155,7 @@ NOTES = {"classes": ["a", "b"], "table": {"columns": [{"name": "x", "scale": 0.5
 
 
 def inside(value):
-    """The dicts and lists in a value, itself included."""
+    """The dicts and lists in a value, and the value itself."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [value, *(found for part in parts for found in inside(part))] if isinstance(value, dict | list) else []
 
@@ -178,13 +194,13 @@ def test_notes_are_read_only_all_the_way_down(net):
     assert len(parts) == 7
     for part in parts:
         for change in CHANGES[dict if isinstance(part, dict) else list]:
-            with pytest.raises(TypeError, match=r"set them as a whole: net\.notes"):
+            with pytest.raises(TypeError, match=r"cannot be changed in place; replace them: net\.notes"):
                 change(part)
     assert notes == net.notes == NOTES
 
 
-def test_every_method_that_changes_is_refused():
-    """Those of dict and list that change are the ones that a tuple or a mapping proxy does not have."""
+def test_every_method_that_changes_notes_is_refused():
+    """The methods that change notes are those of dict and list that mapping proxies and tuples do not have."""
     reading = {*dir(tuple), *dir(MappingProxyType), "fromkeys", "copy"}
     for plain, changes in CHANGES.items():
         names = set(dir(plain)) - reading
@@ -198,7 +214,7 @@ def test_notes_are_set_as_a_whole(net):
     assert net.notes | {"other": 2} == NOTES | {"more": 1, "other": 2}
     assert net.notes == NOTES | {"more": 1}
     notes = net.notes
-    notes |= {"here": 3}  # a new dict, as a tuple's += makes a new tuple
+    notes |= {"here": 3}  # a new dict, as += makes a new tuple
     notes["there"] = 4
     assert "here" not in net.notes
     other = net.copy()
@@ -206,7 +222,7 @@ def test_notes_are_set_as_a_whole(net):
     assert other.notes == net.notes
 
 
-def test_notes_are_plain_where_they_are_copied(net):
+def test_copies_of_notes_are_plain_dicts(net):
     net.notes = NOTES
     assert json.loads(json.dumps(net.notes)) == json.loads(json.dumps(dict(net.notes))) == NOTES
     assert repr(net.notes) == repr(NOTES)
@@ -216,7 +232,7 @@ def test_notes_are_plain_where_they_are_copied(net):
     assert net.notes == NOTES
 
 
-def test_notes_of_great_depth_are_refused_or_kept(net):
+def test_deeply_nested_notes_are_kept(net):
     deep = json.loads("[" * 200 + "]" * 200)
     net.notes = {"deep": deep}
     assert net.notes == {"deep": deep}

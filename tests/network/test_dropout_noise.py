@@ -1,4 +1,4 @@
-"""Dropout and noise: what they draw, when, and that nothing but seed, step, node, row and column decides it."""
+"""Dropout and noise: their random numbers, which depend only on seed, step, node, row and column, and when they are used."""
 
 import copy
 
@@ -15,7 +15,7 @@ ROWS, WIDTH, RATE, STD = 64, 500, 0.3, 0.7
 N = ROWS * WIDTH
 LAYERS = {"dropout": bp.Dropout(RATE), "noise": bp.GaussianNoise(STD)}
 each_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-# What the layers make of ones: mean, variance, and the standard errors of a mean of N of them and of their squares about the mean.
+# layer -> (mean, variance) of its outputs for inputs of 1
 MOMENTS = {
     "dropout": (1.0, RATE / (1 - RATE)),
     "noise": (1.0, STD**2),
@@ -23,12 +23,12 @@ MOMENTS = {
 
 
 def layered(layer, width=WIDTH, twice=False, **options):
-    """The layer alone, or two of it side by side."""
+    """A network of the layer alone; twice: the layer is called two times, and the results are concatenated."""
     x = bp.Input(width)
     return bp.Network(x, bp.concat([layer(x), layer(x)]) if twice else layer(x), **{"seed": 3, **options})
 
 
-def in_training(net, x, seed=5, steps=0, own=True):
+def in_training(net, x, seed=5, steps=0):
     """The outputs of a training pass."""
     seen = []
 
@@ -42,7 +42,7 @@ def in_training(net, x, seed=5, steps=0, own=True):
     return seen[0]
 
 
-# ---- the numbers ----
+# ---- random numbers ----
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -78,20 +78,20 @@ def test_nodes_steps_seeds_rows_and_columns_are_independent(layer):
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 23, 24, 25, 47, 48, 49, 95, 96, 97, 200])
 @each_layer
-def test_numbers_are_the_references(isa, dtype, layer, width):
+def test_random_numbers_equal_the_reference(isa, dtype, layer, width):
     x, place = np.zeros((3, width)), Place(5, 2**33 + 7, 0)
     net = layered(layer, width, dtype=dtype)
     if layer is LAYERS["noise"]:
         drawn = np.reshape(matrix_draws(place, 4, 1, 3, width, True, dtype), (3, width))
-        wanted = (STD * drawn).astype(dtype)
+        expected = (STD * drawn).astype(dtype)
     else:
         x += 1
         drawn = np.reshape(matrix_draws(place, 3, 1, 3, width, False, dtype), (3, width))
-        wanted = ((drawn >= RATE) / (1 - RATE)).astype(dtype)
-    np.testing.assert_array_equal(in_training(net, x, steps=place.step), wanted)
+        expected = ((drawn >= RATE) / (1 - RATE)).astype(dtype)
+    np.testing.assert_array_equal(in_training(net, x, steps=place.step), expected)
 
 
-def test_masked_elements_are_zero_whatever_they_were(backend):
+def test_dropped_elements_are_zero_even_if_they_were_not_finite(backend):
     x = np.full((ROWS, WIDTH), np.inf)
     x[:, ::2] = np.nan
     y = in_training(layered(bp.Dropout(0.5), backend=backend), x)
@@ -99,12 +99,12 @@ def test_masked_elements_are_zero_whatever_they_were(backend):
 
 
 @pytest.mark.parametrize("rate", [0.0, 1 - 2.0**-24, 1 - 2.0**-30])
-def test_extreme_rates(backend, dtype, rate):
+def test_dropout_rates_of_0_and_almost_1(backend, dtype, rate):
     y = in_training(layered(bp.Dropout(rate), dtype=dtype, backend=backend), np.ones((ROWS, WIDTH)))
     assert (y == (1 if rate == 0 else 0)).all()
 
 
-# ---- when ----
+# ---- when they are used ----
 
 
 def net_of(kind, **options):
@@ -114,7 +114,7 @@ def net_of(kind, **options):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_predictions_and_evaluations_are_those_without(backend, dtype, kind):
+def test_predict_and_evaluate_ignore_dropout_and_noise(backend, dtype, kind):
     net = net_of(kind, dtype=dtype, backend=backend)
     x = bp.Input(5)
     plain = bp.Network(x, bp.Dense(2)(bp.Dense(33, "tanh")(x)), seed=1, dtype=dtype, backend=backend)
@@ -132,7 +132,7 @@ def test_predictions_and_evaluations_are_those_without(backend, dtype, kind):
 
 
 @each_layer
-def test_an_output_or_an_input_may_be_one(backend, layer):
+def test_dropout_and_noise_may_be_the_first_and_the_last_layer(backend, layer):
     net, x = layered(layer, 4, twice=True, backend=backend), np.arange(12.0).reshape(3, 4)
     np.testing.assert_array_equal(net.predict(x), np.hstack([x, x]))
     np.testing.assert_array_equal(layered(layer, 4, backend=backend).predict(x), x)
@@ -160,12 +160,12 @@ def test_the_same_bits_in_parts_threads_variants_and_epochs(dtype, kind, monkeyp
     whole.backward(x, y)
     for first in range(0, 150, 32):
         parts.backward(x[first : first + 32], y[first : first + 32], accumulate=first > 0, total=150, first_row=first)
-    # Sums of 150 terms in another order.
+    # Tolerance: sums of 150 terms in another order.
     assert abs(parts.grads - whole.grads).max() <= 150 * cases.EPS[dtype] * abs(whole.grads).max()
 
 
-def test_a_large_layer_is_shared_among_threads():
-    """Enough work for several threads in the layer itself."""
+def test_a_layer_has_the_same_bits_in_several_threads():
+    """The layer itself is large enough for several threads."""
     results = [
         in_training(layered(layer, 3000, n_threads=threads), np.ones((300, 3000))) for layer in LAYERS.values() for threads in (1, 4)
     ]
@@ -173,8 +173,8 @@ def test_a_large_layer_is_shared_among_threads():
     np.testing.assert_array_equal(results[2], results[3])
 
 
-def test_backward_after_another_step_has_the_forward_passes_mask(backend):
-    """forward, apply, backward_from: the mask is that of the values which were read."""
+def test_backward_from_uses_the_mask_of_the_forward_pass(backend):
+    """It uses this mask also if an update comes between forward and backward_from."""
     net = layered(bp.Dropout(0.5), 50, backend=backend)
     core = bp.Trainer(net, lambda o, t, w: (0.0, o), seed=2)._engine._core
     x = np.ones((4, 50), "float32")
@@ -184,7 +184,7 @@ def test_backward_after_another_step_has_the_forward_passes_mask(backend):
     np.testing.assert_array_equal(np.asarray(core.input_grads()[0]), output)
 
 
-def test_seed_and_steps_decide(backend):
+def test_masks_depend_on_seed_and_steps(backend):
     def losses(seed, steps=0):
         t = bp.Trainer(net_of("dropout", backend=backend), "mse", seed=seed)
         t.steps = steps
@@ -198,7 +198,7 @@ def test_seed_and_steps_decide(backend):
     assert twin.step(np.ones((4, 5)), np.ones((4, 2))) == t.step(np.ones((4, 5)), np.ones((4, 2)))
 
 
-def test_own_losses_train_with_masks(backend):
+def test_custom_losses_train_with_masks(backend):
     named = bp.Trainer(net_of("dropout", dtype="float64", backend=backend), "mse", bp.SGD(0.1))
     own = bp.Trainer(net_of("dropout", dtype="float64", backend=backend), cases.own_mse, bp.SGD(0.1))
     x, y = np.ones((6, 5)), np.zeros((6, 2))
@@ -207,10 +207,10 @@ def test_own_losses_train_with_masks(backend):
     np.testing.assert_allclose(own.net.params, named.net.params, rtol=1e-12)
 
 
-# ---- how it is written ----
+# ---- text, files, pickles ----
 
 
-def test_text_file_and_pickle_keep_them(backend, tmp_path):
+def test_text_file_and_pickle_keep_dropout_and_noise(backend, tmp_path):
     net = net_of("dropout", backend=backend)
     x = bp.Input(3)
     both = bp.Network(x, bp.GaussianNoise(1e-3)(bp.Dropout(1 / 3)(x)), backend=backend, seed=0)
@@ -221,7 +221,7 @@ def test_text_file_and_pickle_keep_them(backend, tmp_path):
     assert "rate=0.3" in repr(net)
 
 
-def test_mlp_has_it_after_each_hidden_activation():
+def test_mlp_has_dropout_after_each_hidden_activation():
     lines = bp.mlp([3, 4, 5, 2], dropout=0.2).text().splitlines()
     assert [line.split()[0] for line in lines] == ["input", "dense", "dropout", "dense", "dropout", "dense", "output"]
 
@@ -238,16 +238,16 @@ def test_defaults(backend, text):
     [
         ("dropout", ""),
         ("dropout 1", "earlier node|no node 1"),
-        ("dropout 0 rate=1", r"rate=1 is not in \[0,1\)"),
-        ("dropout 0 rate=-0.1", r"rate=-0.1 is not in \[0,1\)"),
-        ("dropout 0 rate=nan", "no number"),
+        ("dropout 0 rate=1", r"rate must be in \[0,1\), not 1"),
+        ("dropout 0 rate=-0.1", r"rate must be in \[0,1\), not -0.1"),
+        ("dropout 0 rate=nan", "rate must be a number"),
         ("dropout 0 rate", ""),
         ("dropout 0 0.5", ""),
         ("dropout 0 rate=0.1 rate=0.1", "twice"),
         ("dropout 0 std=0.1", "std"),
         ("dropout 0 0", ""),
-        ("noise 0 std=inf", r"std=inf is not in \[0,inf\)|no number"),
-        ("noise 0 std=-1", r"std=-1 is not in \[0,inf\)"),
+        ("noise 0 std=inf", r"std must be in \[0,inf\), not inf|std must be a number"),
+        ("noise 0 std=-1", r"std must be in \[0,inf\), not -1"),
     ],
 )
 def test_bad_statements_are_refused(backend, text, words):
@@ -258,14 +258,14 @@ def test_bad_statements_are_refused(backend, text, words):
 
 def test_bad_settings_are_refused():
     for bad in (1, -0.1, float("nan"), 1.5):
-        with pytest.raises(ValueError, match=r"Dropout: rate=.* is outside \[0,1\)"):
+        with pytest.raises(ValueError, match=r"Dropout: rate must be in \[0,1\)"):
             bp.Dropout(bad)
     for bad in (-1, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=r"GaussianNoise: std=.* is outside \[0,inf\)"):
+        with pytest.raises(ValueError, match=r"GaussianNoise: std must be in \[0,inf\)"):
             bp.GaussianNoise(bad)
     with pytest.raises(TypeError, match="Dropout: rate must be a number"):
         bp.Dropout("half")
-    with pytest.raises(TypeError, match="Dropout is applied to a node"):
+    with pytest.raises(TypeError, match="Dropout needs a node"):
         bp.Dropout(0.5)(3)
     t = bp.Trainer(net_of("dropout"), "mse")
     for first_row in (-1, -(2**40)):

@@ -1,4 +1,4 @@
-/* What nodes and layers say of themselves: enough to write the graph again, at any time, whatever was changed. */
+/* Descriptions of nodes and layers: the graph can be written again from them at any time, after any change. */
 #include "api.h"
 
 #include <stdarg.h>
@@ -23,7 +23,7 @@ static const char all_kinds[] =
     "output 4 activation=exp\n";
 enum { ROOM = 4000 };
 
-/* ---- the graph, written from what the net says ---- */
+/* ---- the graph, written from the descriptions ---- */
 
 typedef struct text {
     char at[ROOM];
@@ -69,39 +69,39 @@ static void put_node(text *t, const mbp_net *net, const mbp_node_info *n, int *l
     put(t, "\n");
 }
 
-static void check_told(const mbp_net *net) {
-    text told = {{0}, 0};
+static void check_description(const mbp_net *net) {
+    text described = {{0}, 0};
     int layers = 0;
     char is[ROOM], again[ROOM];
     for (int i = 0; i < mbp_net_nodes(net); i++) {
         mbp_node_info n = {.size = sizeof n};
         OK(mbp_net_node(net, i, &n, &error));
         CHECK(n.width == mbp_net_node_width(net, i), "node %d: width %d", i, (int)n.width);
-        put_node(&told, net, &n, &layers);
+        put_node(&described, net, &n, &layers);
     }
     CHECK(layers == mbp_net_layers(net), "%d layers", layers);
     for (int i = 0; i < mbp_net_outputs(net); i++) {
         const char *activation = mbp_net_output_activation(net, i);
-        put(&told, "output %d%s%s\n", mbp_net_output_node(net, i), activation ? " activation=" : "",
+        put(&described, "output %d%s%s\n", mbp_net_output_node(net, i), activation ? " activation=" : "",
             activation ? activation : "");
     }
-    mbp_net *back = net_new(told.at, NULL);
+    mbp_net *back = net_new(described.at, NULL);
     mbp_net_text(net, is, ROOM), mbp_net_text(back, again, ROOM);
-    CHECK(strcmp(is, again) == 0, "the net is\n%s and says of itself\n%s", is, told.at);
+    CHECK(strcmp(is, again) == 0, "the net is\n%s but its description is\n%s", is, described.at);
     mbp_net_free(back);
 }
 
-static void test_told(void) {
+static void test_descriptions(void) {
     mbp_net *net = net_new(all_kinds, NULL);
-    check_told(net);
+    check_description(net);
     OK(mbp_net_freeze(net, NULL, 1, &error));
-    check_told(net);
+    check_description(net);
     OK(mbp_net_freeze(net, "b", 0, &error));
     OK(mbp_net_set_layer(net, NULL, "eps", 0.125, &error));
     OK(mbp_net_set_layer(net, "a", "max_norm", 2, &error));
     OK(mbp_net_set_output(net, 0, "sigmoid", &error));
     OK(mbp_net_set_output(net, 1, NULL, &error));
-    check_told(net);
+    check_description(net);
     static const int inputs[] = {0, 1, -1, -1, -1}, outputs[] = {13, 4, -1, -1, -1}, asked[] = {0, 1, 2, -1, INT32_MIN};
     for (int i = 0; i < 5; i++)
         CHECK(mbp_net_input_node(net, asked[i]) == inputs[i] && mbp_net_output_node(net, asked[i]) == outputs[i],
@@ -109,7 +109,7 @@ static void test_told(void) {
     mbp_net_free(net);
 }
 
-/* ---- how they are asked ---- */
+/* ---- wrong numbers and sizes ---- */
 
 static void test_refused(void) {
     static const int wrong[] = {-1, 17, INT32_MAX, INT32_MIN};
@@ -129,7 +129,7 @@ static void test_refused(void) {
         CHECK(mbp_net_layer(net, wrong[i], &later.layer, &error) == MBP_INVALID &&
                   strstr(error.text, "there is no layer"),
               "%s", error.text);
-        CHECK(memcmp(&later, &before, sizeof later) == 0, "a refused question writes");
+        CHECK(memcmp(&later, &before, sizeof later) == 0, "a refused call writes");
     }
     for (size_t size = 0; size < sizeof later.layer; size++) {
         mbp_error error = {0};
@@ -141,15 +141,16 @@ static void test_refused(void) {
               "size %zu: %s", size, error.text);
         CHECK(memcmp(&later, &before, sizeof later) == 0, "a refused size writes");
     }
-    later.layer.size = sizeof later.layer + 20; /* a later version's: what this one does not know is 0 */
+    later.layer.size = sizeof later.layer + 20; /* of a later version: unknown fields become 0 */
     OK(mbp_net_layer(net, 0, &later.layer, &error));
-    CHECK(later.layer.size == sizeof later.layer + 20 && strcmp(later.layer.name, "a") == 0, "a larger size");
+    CHECK(later.layer.size == sizeof later.layer + 20 && strcmp(later.layer.name, "a") == 0,
+          "a structure with a larger size");
     for (int i = 0; i < 32; i++)
         CHECK(later.behind[i] == (i < 20 ? 0 : 7), "byte %d behind is %d", i, later.behind[i]);
     mbp_net_free(net);
 }
 
-/* Every activation and initializer, with numbers that are long to write, fits into MBP_SPEC_MAX. */
+/* Every activation and initializer fits into MBP_SPEC_MAX, with the longest numbers. */
 static void test_specs_fit(void) {
     static const struct {
         mbp_kind kind;
@@ -173,15 +174,15 @@ static void test_specs_fit(void) {
             const char *got = k ? l.init : l.activation;
             mbp_net_text(net, whole, ROOM);
             const char *in_text = strstr(whole, k ? " init=" : " activation=") + (k ? 6 : 12);
-            CHECK(strlen(got) == strcspn(in_text, " ") && strncmp(got, in_text, strlen(got)) == 0, "%s is told as %s",
-                  spec, got);
+            CHECK(strlen(got) == strcspn(in_text, " ") && strncmp(got, in_text, strlen(got)) == 0,
+                  "%s is described as %s", spec, got);
             mbp_net_free(net);
         }
 }
 
 int main(void) {
-    test_told();
+    test_descriptions();
     test_refused();
     test_specs_fit();
-    return report("infos");
+    return report("descriptions");
 }

@@ -1,4 +1,4 @@
-"""Around the optimizer's step: what becomes of the gradients before it, of the weights after it, and the average of the parameters."""
+"""Clips gradients before the optimizer's step, limits the norms of weights after it, and averages parameters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .net import Net
 
 
 def clipped(net: Net, grads: array, clip_norm: float, clip_layer_norm: float, clip_value: float) -> list[float]:
-    """The gradients as the optimizer sees them: no layer's norm above clip_layer_norm, then the norm of all not above clip_norm (Pascanu
-    et al. 2013, algorithm 1), then no element beyond clip_value. Those of frozen layers are 0."""
+    """The gradients that the optimizer gets. First the gradient of each layer is clipped to the norm clip_layer_norm, then the whole
+    gradient to the norm clip_norm (Pascanu et al. 2013, algorithm 1), then each element to clip_value. The gradients of frozen layers are
+    0."""
     found = [0.0] * len(grads)
     for name, layer in net.graph.layers.items():
         places = [tensor.place for tensor in net.layout if tensor.layer == name and not layer.frozen]
@@ -25,7 +26,7 @@ def clipped(net: Net, grads: array, clip_norm: float, clip_layer_norm: float, cl
 
 
 def limit_norms(net: Net) -> None:
-    """Scales the incoming weights of units back to at most max_norm (Srivastava et al. 2014, section 5.1)."""
+    """If the norm of a unit's incoming weights exceeds max_norm, scales them down to max_norm (Srivastava et al. 2014, section 5.1)."""
     for tensor in net.layout:
         layer = net.graph.layers[tensor.layer]
         if not tensor.is_matrix or layer.frozen or not layer.settings["max_norm"]:
@@ -40,15 +41,18 @@ def limit_norms(net: Net) -> None:
 
 
 def _shrink(vector: Sequence[float], limit: float) -> float:
-    """The factor that brings a vector down to the limit of its norm."""
+    """The factor that clips a vector to a norm of at most `limit`."""
     norm = math.sqrt(dot(vector, vector))
     return limit / norm if norm > limit else 1.0
 
 
 @dataclass
 class Average:
-    """A running mean of the states after the updates first, first + every, ...: vector += rate (state - vector), where the rate is
-    1 - decay (Polyak & Juditsky 1992), or 1 / count if decay is 1 (Izmailov et al. 2018, equation 2). It begins as a copy."""
+    """A running mean of the states after update number `first`, `first + every`, `first + 2 every`, ...
+
+    Each of these states changes it: vector += rate (state - vector). The rate is 1 - decay (Polyak & Juditsky 1992), or 1 / count if decay
+    is 1 (Izmailov et al. 2018, equation 2). The first state is copied.
+    """
 
     vector: array
     decay: float
@@ -56,11 +60,11 @@ class Average:
     every: int
 
     def count(self, steps: int) -> int:
-        """How many states were seen in so many updates."""
+        """The number of states in the mean after `steps` updates."""
         return (steps - self.first) // self.every + 1 if steps >= self.first else 0
 
-    def see(self, steps: int, state: Sequence[float]) -> None:
-        """Takes in the state after an update, if it is its turn."""
+    def update(self, steps: int, state: Sequence[float]) -> None:
+        """Adds the state after update number `steps` to the mean, if `steps` is one of first, first + every, ..."""
         if steps >= self.first and (steps - self.first) % self.every == 0:
             count = self.count(steps)
             rate = 1 - self.decay if self.decay < 1 else 1 / count

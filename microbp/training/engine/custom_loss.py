@@ -1,4 +1,4 @@
-"""Losses of the caller's own: functions f(outputs, targets, weight) -> (loss, gradient by outputs) on ndarrays."""
+"""Custom losses: functions f(outputs, targets, weight) -> (loss, gradient with respect to outputs) on ndarrays."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Any
 import numpy as np
 
 from ...core.backend import CoreTrainer
+from ...core.checks import floating
 from ...data.arrays import Array
 from ...data.rows import Rows
 
-OwnLoss = Callable[[Array, Array, Array | None], tuple[float, Array]]
+CustomLoss = Callable[[Array, Array, Array | None], tuple[float, Array]]
 
 
-class OwnLosses:
-    """One function per output, run between a backend's forward and its backward."""
+class CustomLosses:
+    """One function per output, called between the backend's forward and backward pass."""
 
-    def __init__(self, core: CoreTrainer, functions: Sequence[OwnLoss], loss_weights: Sequence[float], dtype: np.dtype[Any]) -> None:
+    def __init__(self, core: CoreTrainer, functions: Sequence[CustomLoss], loss_weights: Sequence[float], dtype: np.dtype[Any]) -> None:
         self._core = core
         self._functions = functions
         self._loss_weights = loss_weights
         self._dtype = dtype
 
     def backward(self, rows: Rows, accumulate: bool = False, input_grads: bool = False) -> float:
-        """Fills the backend's gradients; returns the loss."""
+        """Computes the backend's gradients; returns the loss."""
         outputs = [np.asarray(output) for output in self._core.forward(rows.x)]
         loss, gradients = self._call(outputs, rows)
         before = self._core.get("loss") if accumulate else math.nan
@@ -34,13 +35,13 @@ class OwnLosses:
         return loss
 
     def step(self, rows: Rows) -> float:
-        """A training step."""
+        """Does a training step; returns the loss before the update."""
         loss = self.backward(rows)
         self._core.apply()
         return loss
 
     def evaluate(self, outputs: list[Array], rows: Rows) -> float:
-        """The loss of outputs that were predicted already."""
+        """The loss of these outputs."""
         return self._call(outputs, rows)[0]
 
     def _call(self, outputs: list[Array], rows: Rows) -> tuple[float, list[Array]]:
@@ -54,10 +55,10 @@ class OwnLosses:
     def _checked(self, i: int, result: Any, output: Array) -> tuple[float, Array]:
         name = getattr(self._functions[i], "__name__", "the loss")
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"{name} must return (loss, gradient by outputs), not {type(result).__name__}")
-        loss, gradient = float(result[0]), np.asarray(result[1])
+            raise TypeError(f"{name} must return (loss, gradient with respect to outputs), not {type(result).__name__}")
+        loss, gradient = floating(f"{name}: the returned loss", result[0]), np.asarray(result[1])
         if gradient.shape != output.shape:
-            raise ValueError(f"{name}: the gradient has shape {gradient.shape}, the outputs have {output.shape}")
+            raise ValueError(f"{name} returned a gradient of shape {gradient.shape}; it must have the shape of the outputs, {output.shape}")
         if not math.isfinite(loss):
             raise FloatingPointError(f"{name} returned the loss {loss}")
         if not np.isfinite(gradient).all():

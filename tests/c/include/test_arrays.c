@@ -1,5 +1,5 @@
-/* Callers' arrays. One of any strides gives what a dense copy of its elements gives. Strides that make elements share
- * memory are refused, unless MBP_SHARED says that they are meant. */
+/* Callers' arrays. An array of any strides gives the same results as a dense copy of its elements. Strides that make
+ * elements share memory are refused without MBP_SHARED. */
 #include "api.h"
 
 #define GRAPH "input 4\ndense 0 units=4\noutput 1\n"
@@ -7,7 +7,7 @@ enum { ROWS = 5, COLS = 4, POOL = 4000, MIDDLE = POOL / 2 };
 
 /* ---- arrays ---- */
 
-/* In bytes of float32; where the elements are larger, so are the strides. */
+/* Strides in bytes for float32; for larger elements they are multiplied. */
 static const struct layout {
     const char *name;
     int64_t rows, row_stride, col_stride;
@@ -69,9 +69,9 @@ static mbp_array dense_copy(const mbp_array *a) {
     return dense;
 }
 
-/* What an array is for. */
+/* How an array is used. */
 typedef enum role { TO_PREDICT, INPUT, TARGET, WEIGHT, EPOCH_INPUT, EVALUATED, FORWARD, GRADIENT, ROLES } role;
-static const char *const role_names[] = {"input 0", "input 0", "target 0", "row weight",
+static const char *const role_names[] = {"input 0", "input 0", "target 0", "weight",
                                          "input 0", "input 0", "input 0",  "gradient 0"};
 
 typedef struct result {
@@ -116,7 +116,7 @@ static void check_refused(role r, const mbp_array *a, const result *untouched, c
     mbp_error error = {0};
     result got;
     char strides[120];
-    snprintf(strides, sizeof strides, "row_stride is %lld and col_stride %lld", (long long)a->row_stride,
+    snprintf(strides, sizeof strides, "row_stride is %lld and col_stride is %lld", (long long)a->row_stride,
              (long long)a->col_stride);
     const mbp_status status = use(r, a, &got, &error);
     CHECK(status == MBP_INVALID && error.status == MBP_INVALID, "%s as %s: status %d, %s", name, role_names[r],
@@ -159,7 +159,7 @@ static void test_strides(mbp_dtype dtype) {
         }
 }
 
-/* Row weights are one column, whose stride says nothing. */
+/* Row weights are one column, so col_stride has no meaning. */
 static void test_one_column(mbp_dtype dtype) {
     static const struct layout columns[] = {
         {"a column", ROWS, 4, 4, 0},        {"a column of stride 0", ROWS, 4, 0, 0},
@@ -183,19 +183,19 @@ static void test_one_column(mbp_dtype dtype) {
     }
 }
 
-/* An initializer without strides, as it is written by mistake. */
+/* An initializer with forgotten strides. */
 static void test_forgotten_strides(void) {
     float x[2][COLS] = {{1, 2, 3, 4}, {5, 6, 7, 8}}, y[2][COLS];
     const mbp_array a = {.data = x, .dtype = MBP_F32, .rows = 2, .cols = COLS}, out = mbp_f32(y, 2, COLS);
     mbp_net *net = net_new(GRAPH, NULL);
     mbp_error error = {0};
     CHECK(mbp_net_predict(net, &a, 1, &out, 1, 1, -1, &error) == MBP_INVALID &&
-              strstr(error.text, "row_stride is 0 and col_stride 0 bytes"),
+              strstr(error.text, "row_stride is 0 and col_stride is 0 bytes"),
           "%s", error.text);
     mbp_net_free(net);
 }
 
-/* Predictions are never written to elements that share memory, and the text does not advise it. */
+/* Predictions are never written to elements that share memory, and the error does not suggest MBP_SHARED. */
 static void test_shared_outputs(void) {
     mbp_net *net = net_new(GRAPH, NULL);
     const float x[ROWS * COLS] = {1, 2, 3};
@@ -209,10 +209,10 @@ static void test_shared_outputs(void) {
             const mbp_status status = mbp_net_predict(net, &in, 1, &out, 1, 1, -1, &error);
             CHECK(status == MBP_INVALID && strstr(error.text, "output 0"), "%s: status %d, %s", layouts[i].name,
                   (int)status, error.text);
-            advised += strstr(error.text, "set flags") != NULL;
+            advised += strstr(error.text, "MBP_SHARED") != NULL;
             CHECK(memcmp(before, pool, sizeof pool) == 0, "%s: something is written", layouts[i].name);
         }
-    CHECK(advised == 0, "%d refusals of outputs advise MBP_SHARED, which outputs do not take", advised);
+    CHECK(advised == 0, "%d refusals of outputs suggest MBP_SHARED, which outputs do not support", advised);
     mbp_net_free(net);
 }
 
@@ -261,7 +261,7 @@ static void test_helpers(void) {
     }
 }
 
-/* An output over the memory of an input, another output or the parameters is refused; an output beside them in the same
+/* An output that overlaps an input, another output or the parameters is refused; an output next to them in the same
  * matrix is accepted. */
 static void test_outputs_apart(void) {
     enum { ROWS = 5, WIDE = 8 };
@@ -274,29 +274,30 @@ static void test_outputs_apart(void) {
         const mbp_array *x;
         void *first, *second;
         int row_stride;
-        mbp_status expected;
+        const char *word;
     } cases[] = {
-        {&x, m + 3, m + WIDE - 3 + WIDE, WIDE * 4, MBP_INVALID}, /* the second crosses into the next row's input */
-        {&x, m + 3, m + 5, WIDE * 4, MBP_INVALID},
-        {&x, m + 2, m + 5, WIDE * 4, MBP_INVALID},
-        {&x, m, m + 4, WIDE * 4, MBP_INVALID},
-        {&x, params, m + 4, WIDE * 4, MBP_INVALID},
-        {&x, m + 4, m + 12, 3 * 4, MBP_INVALID},
-        {&up, m + 2, m + 5, WIDE * 4, MBP_INVALID},
+        /* the second reaches the input of the next row */
+        {&x, m + 3, m + WIDE - 2, WIDE * 4, "output 1 shares memory with input 0: use separate memory"},
+        {&x, m + 3, m + 5, WIDE * 4, "output 1 shares memory with output 0"},
+        {&x, m + 2, m + 5, WIDE * 4, "output 0 shares memory with input 0"},
+        {&x, m, m + 4, WIDE * 4, "output 0 shares memory with input 0"},
+        {&x, params, m + 4, WIDE * 4, "output 0 shares memory with the net's parameters"},
+        {&x, m + 4, m + 12, 3 * 4, "shares memory"},
+        {&up, m + 2, m + 5, WIDE * 4, "output 0 shares memory with input 0"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mbp_error error;
         const mbp_array out[] = {array_apart(cases[i].first, MBP_F32, ROWS, 3, cases[i].row_stride),
                                  array_apart(cases[i].second, MBP_F32, ROWS, 3, cases[i].row_stride)};
         const mbp_status status = mbp_net_predict(net, cases[i].x, 1, out, 2, 1, -1, &error);
-        CHECK(status == MBP_INVALID && strstr(error.text, "shares memory"), "outputs of case %zu: status %d", i,
-              (int)status);
+        CHECK(status == MBP_INVALID && strstr(error.text, cases[i].word), "outputs of case %zu: status %d, %s", i,
+              (int)status, error.text);
     }
-    const mbp_array beside = array_apart(m + 3, MBP_F32, ROWS, 3, WIDE * 4),
+    const mbp_array next = array_apart(m + 3, MBP_F32, ROWS, 3, WIDE * 4),
                     down = array_apart(m + 5, MBP_F32, ROWS, 3, WIDE * 4);
-    CHECK(mbp_net_predict(net, &x, 1, &beside, 1, 0, 1, NULL) == MBP_OK, "an output beside the input is refused");
+    CHECK(mbp_net_predict(net, &x, 1, &next, 1, 0, 1, NULL) == MBP_OK, "an output next to the input is refused");
     CHECK(mbp_net_predict(net, &up, 1, &down, 1, 0, 1, NULL) == MBP_OK,
-          "an output beside an input upside down is refused");
+          "an output next to an input with negative strides is refused");
     mbp_net_free(net);
 }
 
@@ -311,5 +312,5 @@ int main(void) {
     test_sparse();
     test_helpers();
     test_outputs_apart();
-    return report("structures");
+    return report("arrays");
 }

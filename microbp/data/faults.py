@@ -1,0 +1,75 @@
+"""Finds what is wrong with rows that a backend refuses, with the caller's row numbers. Called only after an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from .arrays import Array
+from .rows import Rows
+
+# The messages of both backends for targets: a label that is not a class, or a value that the loss does not accept.
+_REFUSED = re.compile(r"target (\d+), row \d+(?:: label|, column \d+ is \S+, but (\w+) needs values in (\S+(?: 1})?))")
+
+
+def not_finite(rows: Rows, order: Array | None, dtype: np.dtype[np.generic]) -> str | None:
+    """Where the inputs, else the targets, are not finite in the network's dtype. order: the rows to search; None: all rows."""
+    for what, array in rows.named():
+        with np.errstate(over="ignore"):
+            found = _first(rows, order, array, ~np.isfinite(array.astype(dtype)))
+        if found is not None:
+            value, place = found
+            name = "NaN" if value != value else f"{value:g}"  # only NaN is not equal to itself
+            limit = f", too large for {dtype}" if np.isfinite(value) else ""
+            where = f"row {place[0]}" + (f", column {place[1]}" if array.ndim == 2 and array.shape[1] > 1 else "")
+            return f"{what} contains {name}{limit}, first at {where}"
+    return None
+
+
+def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequence[int]) -> str | None:
+    """The first target that a backend refuses with this message, and what to do; None: the message is about something else."""
+    match = _REFUSED.search(message)
+    if match is None:
+        return None
+    output, loss, valid = int(match[1]), match[2], match[3]
+    what, y = rows.named()[len(rows.xs) + output]
+    wrong = (y < 0) | (y >= widths[output]) if loss is None else _outside(y, valid)
+    found = _first(rows, order, y, wrong)
+    if found is None:
+        return None
+    value, place = found
+    at = f"{what}[{', '.join(map(str, place[:1] if y.size == len(y) else place))}] is {value if isinstance(value, int) else f'{value:.6g}'}"
+    if loss is not None:
+        signs = loss == "hinge" and bool(np.isin(y, (0, 1)).all())
+        return f"{at}, but {loss} needs {'-1 or 1' if loss == 'hinge' else f'values in {valid}'}" + f": use 2*{what} - 1" * signs
+    classes, width = len(np.unique(y)), widths[output]
+    if classes > width:
+        return f"{at}, but with {width} outputs labels must be {_labels(width)}; y has {classes} classes, so it needs {classes} outputs"
+    return (
+        f"{at}, but with {width} outputs labels must be {_labels(width)}; "
+        f"for other labels, use classes, {what} = np.unique({what}, return_inverse=True)"
+    )
+
+
+def _labels(width: int) -> str:
+    return "0 or 1" if width == 2 else f"0 to {width - 1}"
+
+
+def _outside(y: Array, valid: str) -> Array:
+    """Whether values are infinite, outside an interval with closed finite ends, such as [0,inf), or not one of {-1, 1}. False for NaN."""
+    low, high = map(float, valid[1:-1].split(","))
+    wrong = (y < low) | (y > high) | np.isinf(y)
+    return np.asarray(wrong | (abs(y) < 1) if valid[0] == "{" else wrong)
+
+
+def _first(rows: Rows, order: Array | None, array: Array, wrong: Array) -> tuple[float, tuple[int, ...]] | None:
+    """The first element where `wrong` is true, and its place, with the caller's row number."""
+    chosen = np.arange(len(array)) if order is None else np.sort(order)
+    places = np.argwhere(wrong[chosen])
+    if len(places) == 0:
+        return None
+    row, *rest = map(int, places[0])
+    row = int(chosen[row])
+    return array[row, *rest].item(), (row if rows.numbers is None else int(rows.numbers[row]), *rest)
