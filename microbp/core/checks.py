@@ -110,11 +110,12 @@ def file_path(value: Any, what: str = "path") -> str | bytes:
 
 
 def new_file(value: Any, what: str = "path") -> str | bytes:
-    """The value as a path to write a file to, if its folder exists."""
+    """The value as a path to write a file to. FileNotFoundError if its directory does not exist."""
     path = file_path(value, what)
-    folder = os.path.dirname(path)
-    if folder and not os.path.exists(folder):
-        raise FileNotFoundError(errno.ENOENT, f"cannot write {os.fsdecode(path)}: there is no folder {os.fsdecode(folder)}")
+    directory = os.path.dirname(path)
+    if directory and not os.path.exists(directory):
+        what = f"the directory {os.fsdecode(directory)} does not exist; create it first"
+        raise FileNotFoundError(errno.ENOENT, f"cannot write {os.fsdecode(path)}: {what}")
     return path
 
 

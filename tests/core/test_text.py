@@ -103,7 +103,7 @@ def test_whole_numbers(value):
         (lambda: read_call("f(a=1"), ValueError, r"'f\(a=1' must end with '\)'"),
         (lambda: string("n", 1), TypeError, "n must be a string, not 1"),
         (lambda: file_path(3), TypeError, r"path must be a str or os\.PathLike, not int"),
-        (lambda: new_file("/nowhere/x"), FileNotFoundError, "cannot write /nowhere/x: there is no folder /nowhere"),
+        (lambda: new_file("/nowhere/x"), FileNotFoundError, "cannot write /nowhere/x: the directory /nowhere does not exist; create it"),
         (lambda: real("(0,1]")("n", np.ones((2, 3))), TypeError, r"n must be a number, not an array of shape \(2, 3\)"),
         (lambda: string("n", bp.Adam), TypeError, r"n must be a string, not the class Adam \(add parentheses: bp\.Adam\(\.\.\.\)\)"),
         (lambda: string("n", range), TypeError, "n must be a string, not the class range$"),

@@ -446,5 +446,5 @@ def test_a_history_is_read_back_from_its_files(backend, tmp_path):
     with pytest.raises(TypeError, match=r"path must be a str or os\.PathLike, not int"):
         bp.save_history(history, 3)
     for save in (bp.Trainer.save, lambda t, path: t.net.save(path), lambda t, path: bp.save_history(history, f"{path}.csv")):
-        with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        with pytest.raises(FileNotFoundError, match="the directory .*nowhere does not exist; create it first"):
             save(make("compiled"), tmp_path / "nowhere" / "x")
