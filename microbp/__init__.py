@@ -43,12 +43,19 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .settings.averages import EMA as EMA
     from .settings.averages import SWA as SWA
     from .settings.checkpoint import Checkpoint as Checkpoint
-    from .settings.metrics import accuracy as accuracy
-    from .settings.metrics import log_loss as log_loss
-    from .settings.metrics import mae as mae
-    from .settings.metrics import r2 as r2
-    from .settings.metrics import rmse as rmse
-    from .settings.metrics import top_k as top_k
+    from .settings.class_metrics import accuracy as accuracy
+    from .settings.class_metrics import auc as auc
+    from .settings.class_metrics import balanced_accuracy as balanced_accuracy
+    from .settings.class_metrics import brier as brier
+    from .settings.class_metrics import f1 as f1
+    from .settings.class_metrics import log_loss as log_loss
+    from .settings.class_metrics import subset_accuracy as subset_accuracy
+    from .settings.class_metrics import top_k as top_k
+    from .settings.metrics import Metric as Metric
+    from .settings.number_metrics import mae as mae
+    from .settings.number_metrics import pinball as pinball
+    from .settings.number_metrics import r2 as r2
+    from .settings.number_metrics import rmse as rmse
     from .settings.optimizers import ASGD as ASGD
     from .settings.optimizers import SGD as SGD
     from .settings.optimizers import AdaBelief as AdaBelief
@@ -96,7 +103,9 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "network.nodes": "Input Node add concat multiply",
         "settings.averages": "EMA SWA",
         "settings.checkpoint": "Checkpoint",
-        "settings.metrics": "accuracy log_loss mae r2 rmse top_k",
+        "settings.class_metrics": "accuracy auc balanced_accuracy brier f1 log_loss subset_accuracy top_k",
+        "settings.metrics": "Metric",
+        "settings.number_metrics": "mae pinball r2 rmse",
         "settings.optimizers": "ASGD SGD AdaBelief Adadelta Adagrad Adam Adamax AdamW Ftrl Lamb Lion Momentum NAdam Optimizer RAdam "
         "RMSprop Rprop",
         "settings.schedules": "Constant Cosine CosineRestarts Exponential InverseTime MultiStep OneCycle Polynomial ReduceOnPlateau "

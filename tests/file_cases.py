@@ -1,6 +1,13 @@
-"""Networks, notes and extras for the tests of files."""
+"""Networks, notes and extras for the tests of files, and changes of files."""
 
 import random
+import re
+import resource
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from microbp.reference.file import crc32c
 
 BACKENDS = {"compiled": "microbp.core._core", "reference": "microbp.reference"}
 SMALL = "input 3\ndense 0 units=2\noutput 1\n"
@@ -30,3 +37,47 @@ def state(net):
 
 
 EXTRAS = (NOTES, {"trainer.slots.m": bytes(range(256)), "trainer.state.empty": b"", "a.b-_9.c.d": bytes(8)})
+
+
+def fix(data):
+    """The bytes with the correct checksum."""
+    found = re.search(rb'"microbp.crc32c":"(.{8})"', data, re.DOTALL)
+    if not found:
+        return data
+    zeros = data[: found.start(1)] + b"00000000" + data[found.end(1) :]
+    return data[: found.start(1)] + b"%08x" % crc32c(zeros) + data[found.end(1) :]
+
+
+def replace(data, begin, end, new):
+    """Replaces the bytes from begin to end of a header, and corrects its length and the checksum."""
+    length = int.from_bytes(data[:8], "little") + len(new) - (end - begin)
+    return fix(length.to_bytes(8, "little") + data[8:begin] + new + data[end:])
+
+
+def substitute(data, old, new):
+    begin = data.index(old)
+    return replace(data, begin, begin + len(old), new)
+
+
+def verdict(module, data):
+    """What a backend reads from the bytes: the state of a net, and its extras, if any. None if the bytes are refused."""
+    try:
+        net, extras = module.Net.read_with(data)
+        return (*state(net), extras) if extras else state(net)
+    except (ValueError, NotImplementedError):
+        return None
+
+
+@contextmanager
+def little_memory():
+    """Limits the address space to half a GiB more than now, so that allocating a hostile size raises MemoryError."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -168,6 +168,9 @@ t.fit(X, y, epochs=3, schedule=0.1)  # error: arg-type
 bp.Cosine(lr=0.1, final=0.01)  # error: call-arg
 t.fit(X, y, epochs=3, metrics=["rmse", bp.r2, bp.top_k(3)])
 t.fit(X, y, epochs=3, metrics="acuracy")  # error: arg-type
+t.fit(X, y, epochs=3, metrics={"acc": "accuracy", "mine": lambda y, p: 0.0, "f": bp.Metric(bp.f1, on="labels")})
+t.fit(X, y, epochs=3, metrics=bp.Metric(bp.f1, on="label"))  # error: arg-type
+weighted: float = bp.f1(y, net.predict(X), sample_weight=np.ones(len(y)), loss="bce")
 t.fit(X, y, epochs=3, callback=watch, batch_callback=[watch, print])
 t.fit(X, y, epochs=3, callback=early)  # error: arg-type
 t.fit(X, y, epochs=3, checkpoint=bp.Checkpoint("run.safetensors", every=5))

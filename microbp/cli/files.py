@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from ..core.whole_file import replacing
+from ..core.whole_file import check_replaceable, replacing
 from ..tables.errors import Argument, ArgumentError
 from .parser import spell
 
@@ -30,6 +30,7 @@ def check_writable(force: bool, read: Sequence[str | Path | None], written: Mapp
         if path.exists() and not force:
             ways = "--resume to continue its run, or --force to overwrite it" if argument == "checkpoint" else "--force to overwrite it"
             raise ArgumentError(argument, f"{str(path)!r} exists; use {ways}")
+        check_replaceable(path)
         try:
             tempfile.TemporaryFile(dir=path.parent).close()
         except OSError as error:

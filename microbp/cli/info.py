@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.specs import Loss
-from ..core.text import counted
+from ..core.text import counted, printable
 from ..network.network import Network, load
 from ..settings import optimizers
+from ..tables.model import epochs_done
 from ..tables.preparation import Category, Number, Preparation, Target
 from ..training.trainer import Trainer
 from .files import advising
@@ -25,7 +26,7 @@ def run(options: InfoOptions) -> None:
     print(net)
     if trainer:
         losses = ", ".join(loss.text for loss in trainer.losses if isinstance(loss, Loss))
-        progress = f"{counted(trainer.epoch, 'epoch')}, {counted(trainer.steps, 'update')}"
+        progress = f"{counted(epochs_done(trainer), 'epoch')}, {counted(trainer.steps, 'update')}"
         print(f"trainer: {progress}, loss {losses}, optimizer {rounded(optimizers.parse(trainer.optimizer))}")
     preparation = Preparation.of(net, options.file)
     if preparation is not None:
@@ -43,10 +44,10 @@ def _opened(path: Path) -> tuple[Network, Trainer | None]:
 
 def _described(preparation: Preparation) -> Iterator[str]:
     target = preparation.target
-    what = f"one of {', '.join(target.classes)}" if target.classes else f"a number{_scaling('y', target)}"
-    yield f"predicts {target.name}, {what}, from the columns"
+    what = f"one of {', '.join(map(printable, target.classes))}" if target.classes else f"a number{_scaling('y', target)}"
+    yield f"predicts {printable(target.name)}, {what}, from the columns"
     for feature in preparation.features[:_SHOWN]:
-        yield f"  {feature.name}: {_feature(feature)}"
+        yield f"  {printable(feature.name)}: {_feature(feature)}"
     if len(preparation.features) > _SHOWN:
         yield f"  and {len(preparation.features) - _SHOWN} more"
 
@@ -54,7 +55,7 @@ def _described(preparation: Preparation) -> Iterator[str]:
 def _feature(feature: Number | Category) -> str:
     if isinstance(feature, Number):
         return f"a number{', or missing' * feature.missing}{_scaling('x', feature)}"
-    values = ", ".join((repr(value) if "," in value else value) or "missing" for value in feature.levels)
+    values = ", ".join((repr(value) if "," in value else printable(value)) or "missing" for value in feature.levels)
     return f"one of {values}{', or another value' * feature.other}"
 
 

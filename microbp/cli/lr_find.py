@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
+from ..core.text import printable
 from ..tables import model
 from . import files, parser
 from .options import LrFindOptions, NetOptions
@@ -36,4 +37,4 @@ def run(options: LrFindOptions) -> None:
         for name, meaning in _MEANINGS.items():
             print(f"{name:12}{rates[name]:<10.3g}{meaning}")
         same = parser.command_line("train", options, [field.name for field in fields(NetOptions)])
-        print(f"to use it: {same} --lr {rates['suggestion']:.3g}")
+        print(f"to use it: {printable(same)} --lr {rates['suggestion']:.3g}")

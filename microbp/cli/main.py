@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ..core.text import printable
 from ..tables.errors import ArgumentError, TableError
 from . import parser
 
@@ -36,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{'standard output' if error.filename is None else error.filename}: {error.strerror}"
+        is_output = error.filename is None and error.strerror == os.strerror(error.errno or 0)  # the C library names the file in the text
+        where = "standard output" if is_output else error.filename
+        return error.strerror if where is None else f"{where}: {error.strerror}"
     text = error.text(parser.spell) if isinstance(error, TableError) else str(error)
     return " ".join(text.split()) or type(error).__name__
 
@@ -44,5 +47,5 @@ def _one_line(error: Exception) -> str:
 def _fail(text: str, code: int) -> int:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(f"microbp: error: {text}", file=sys.stderr)
+            print(printable(f"microbp: error: {text}"), file=sys.stderr)
     return code

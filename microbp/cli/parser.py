@@ -12,6 +12,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..core.text import printable
 from ..tables.errors import Argument, ArgumentError
 from .options import COMMANDS, Command, Kind, names
 
@@ -103,7 +104,7 @@ class _Parser(argparse.ArgumentParser):
         self._ending = ending
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+        self.exit(2, printable(f"{self.prog}: error: {message}; see {self.prog} --help") + "\n")
 
     def format_help(self) -> str:
         self.epilog = self._ending()
@@ -228,12 +229,17 @@ def _value(option: Field[Any], value: Any, where: Path) -> Any:
 def _read_config(options: type[Any], path: Path) -> dict[str, Any]:
     import tomllib
 
+    from ..tables.opening import opened
+
     valid = {option.name.replace("_", "-"): option.name for option in fields(options) if option.metadata["is_option"]}
     del valid["config"]
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with opened(path) as file:
+            values = tomllib.loads(file.read().decode("utf-8"))
     except OSError as error:
         raise ArgumentError("config", f"{path}: {error.strerror}") from None
+    except RecursionError:
+        raise ArgumentError("config", f"{path}: its values are nested too deeply; they must be strings, numbers or lists") from None
     except ValueError as error:
         raise ArgumentError("config", f"{path}: {error}") from None
     values = {key.replace("_", "-"): value for key, value in values.items()}

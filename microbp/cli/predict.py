@@ -7,6 +7,7 @@ import csv
 import itertools
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from ..tables import sources
 from ..tables.preparation import Preparation, Target
 from .files import advising, check_writable
 from .options import PredictOptions
+
+_CONTROL = re.compile(r"[^\n\t -~\xa0-\U0010ffff]")  # control characters, except the line end and the tab, which are usual in cells
 
 
 def run(options: PredictOptions) -> None:
@@ -74,9 +77,14 @@ class _Results:
 
 def _write_csv(file: TextIO, results: _Results, blocks: Iterator[Any]) -> None:
     rows = csv.writer(file, lineterminator="\n")
-    rows.writerow([results.target.name, *(f"{results.prefix}({name})" for name in results.target.classes)])
+    rows.writerow([_cell(results.target.name), *(f"{results.prefix}({_cell(name)})" for name in results.target.classes)])
     for outputs in blocks:
-        rows.writerows([label, *map(repr, values)] for label, values in results.rows(outputs))
+        rows.writerows([_cell(label), *map(repr, values)] for label, values in results.rows(outputs))
+
+
+def _cell(value: Any) -> Any:
+    """A value for a cell, with control characters escaped as repr does, because a terminal would obey them."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], value) if isinstance(value, str) else value
 
 
 def _write_json(file: TextIO, results: _Results, blocks: Iterator[Any]) -> None:
@@ -86,4 +94,5 @@ def _write_json(file: TextIO, results: _Results, blocks: Iterator[Any]) -> None:
             if values:
                 # setdefault: keeps the label if the target column is named like the key, "probabilities" or "scores"
                 row.setdefault(results.key, dict(zip(results.target.classes, values)))
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            line = json.dumps(row, ensure_ascii=False)
+            file.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")

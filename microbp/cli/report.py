@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..core.specs import OptimizerSpec
-from ..core.text import counted
+from ..core.text import counted, printable
 from ..data.arrays import Array
 from ..settings import optimizers
+from ..tables.model import epochs_done
 from ..tables.preparation import Preparation
 from ..tables.scores import Scores
 from .runs import TableRun
@@ -29,16 +30,16 @@ def facts(run: TableRun, scores: Scores) -> dict[str, Any]:
         "task": run.options.data if run.options.data == "digits" else kind,
         "net": _net(run),
         "parameters": len(trainer.net.params),
-        "epochs": trainer.epoch,
+        "epochs": epochs_done(trainer),
         "seconds": seconds,
-        "rows_per_second": trainer.epoch * run.data.training / seconds if seconds else 0.0,
+        "rows_per_second": epochs_done(trainer) * run.data.training / seconds if seconds else 0.0,
         **scores.parts,
     }
 
 
 def title(run: TableRun) -> str:
     """The title of the report: the data and the network, such as "digits, 64-128-10 relu"."""
-    return f"{run.options.data.rpartition('/')[2]}, {_net(run)} {run.options.activation.text}"
+    return f"{printable(run.options.data.rpartition('/')[2])}, {_net(run)} {run.options.activation.text}"
 
 
 def _net(run: TableRun) -> str:
@@ -48,23 +49,23 @@ def _net(run: TableRun) -> str:
 def text(run: TableRun, scores: Scores, written: Sequence[str]) -> str:
     """The report as text. written: the names of the written files, starting with the network's."""
     options, data, trainer, known = run.options, run.data, run.trainer, facts(run, scores)
-    classes, is_digits = data.preparation.target.classes, options.data == "digits"
+    classes, is_digits = [printable(name) for name in data.preparation.target.classes], options.data == "digits"
     measures = list(scores.parts["train"])
     best = int(np.argmin(trainer.history["val_loss"])) + 1
     optimizer = rounded(optimizers.parse(trainer.optimizer))
     lines = [
         f"{title(run)}: {known['parameters']:,} parameters, {data.loss.text}, {optimizer}, batch {run.batch}, seed {options.seed}",
         *([] if is_digits else [_columns(data.preparation)]),
-        *(f"ignored column {name}: {why}" for name, why in data.preparation.left_out.items()),
+        *(f"ignored column {printable(name)}: {printable(why)}" for name, why in data.preparation.left_out.items()),
         "".join([f"{'':12}", *(f"{column:>10}" for column in ("rows", *measures))]),
         *(_line(part, rows, scores.parts[part]) for part, rows in scores.rows.items() if rows),
         *(_residuals(scores.true - scores.predicted) if scores.confusion is None else _confusion(scores.confusion, classes)),
         f"{counted(known['epochs'], 'epoch')} (best: {best}) in {known['seconds']:.2f} s, {known['rows_per_second']:,.0f} rows per second",
     ]
     if written:
-        lines.append(f"wrote {' and '.join(written)}")
+        lines.append(f"wrote {' and '.join(map(printable, written))}")
     if written and written[0].endswith(".safetensors"):
-        lines.append(f"to predict: microbp predict {shlex.quote(written[0])} {'digits' if is_digits else 'DATA'}")
+        lines.append(f"to predict: microbp predict {printable(shlex.quote(written[0]))} {'digits' if is_digits else 'DATA'}")
     return "\n".join(lines)
 
 
@@ -78,7 +79,7 @@ def _columns(preparation: Preparation) -> str:
     target = preparation.target
     what = f"one of {len(target.classes)} classes" if target.classes else "a number"
     columns, features = counted(len(preparation.features), "column"), counted(preparation.width, "feature")
-    return f"predicts {target.name}, {what}, from {columns} ({features})"
+    return f"predicts {printable(target.name)}, {what}, from {columns} ({features})"
 
 
 def _line(name: str, rows: int, scores: dict[str, float | None]) -> str:

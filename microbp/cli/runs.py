@@ -103,7 +103,7 @@ def resume(options: TrainOptions, checkpoint: Path) -> TableRun:
         original = parser.read(TrainOptions, values, checkpoint)
         batch, epochs, rows = original["batch"], original["epochs"], kept["rows"]
         preparation = Preparation.of(trainer.net, checkpoint)
-        if preparation is None or not isinstance(loss, Loss):
+        if preparation is None or not isinstance(loss, Loss) or epochs < trainer.epoch:
             raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError(f"{checkpoint}: not a microbp train checkpoint; use bp.Trainer.load in Python") from None

@@ -82,7 +82,7 @@ def _fit(run: TableRun) -> BaseException | None:
             progress=True,
         )
         if checkpoint:
-            note(run, run.trainer.epoch)  # no epochs remain
+            note(run, model.epochs_done(run.trainer))  # no epochs remain
             run.trainer.save(checkpoint)
     except (KeyboardInterrupt, OSError, FloatingPointError) as stopped:
         return stopped
@@ -127,7 +127,7 @@ def _finish(run: TableRun, stopped: BaseException | None, out: Path | None, plot
 
 def _interrupted(run: TableRun, out: Path | None, written: list[str]) -> str:
     trainer, checkpoint = run.trainer, run.options.checkpoint
-    progress = counted(trainer.epoch, "epoch") if trainer.epoch else f"{counted(trainer.steps, 'update')} of the first epoch"
+    progress = counted(model.epochs_done(trainer), "epoch") if trainer.epoch else f"{counted(trainer.steps, 'update')} of the first epoch"
     text = f"interrupted after {progress}"
     if written:
         text += f"; wrote {' and '.join(written)}"

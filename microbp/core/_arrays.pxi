@@ -168,10 +168,10 @@ cdef const void *vector(Held *held, mbp_dtype dtype, int64_t n, what) except? NU
     if not held.count:
         return NULL
     if held.array.dtype != dtype:
-        raise ValueError(f"{what} must have dtype {'int64' if dtype == MBP_I64 else 'float64'}")
+        raise ValueError(f"{what} must have dtype {'int64' if dtype == MBP_I64 else 'float64' if dtype == MBP_F64 else 'float32'}")
     if held.array.rows != n or held.array.cols != 1:
         shape = f"({held.array.rows}, {held.array.cols})" if held.view.ndim == 2 else f"({held.array.rows},)"
         raise ValueError(f"{what} must have shape ({n},), not {shape}")
-    if held.array.row_stride != 8:
+    if n > 1 and held.array.row_stride != held.view.itemsize:
         raise ValueError(f"{what} must be contiguous")
     return held.array.data

@@ -2,11 +2,14 @@
 """The compiled backend: calls the C library of microbp.h. Only this module, with its parts *.pxi, uses C pointers."""
 
 import os
+from weakref import WeakSet
 
+cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.string cimport memset
 
 cdef extern from "<time.h>" nogil:
@@ -98,7 +101,7 @@ def isas():
 
 def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n):
     """A permutation of 0 .. n - 1 as a buffer of int64, the same for the same arguments."""
-    order = bytearray(8 * n)
+    order = bytearray(8 * <object>n)  # a Python int, which does not overflow
     cdef Py_buffer view
     PyObject_GetBuffer(order, &view, PyBUF_WRITABLE)
     mbp_permutation(seed, purpose, instance, n, <int64_t *>view.buf)
@@ -148,13 +151,14 @@ cdef inline void fill_batch(mbp_batch *batch, const Held *x, const Held *y, cons
     batch.element_weights = batch.lengths = NULL
 
 
+@cython.no_gc_clear  # the net, which __dealloc__ uses, must not be freed first
 cdef class Trainer:
     """Losses, an optimizer and their state for one net, in C."""
 
     cdef mbp_trainer *trainer
     cdef readonly Net net
     cdef object optimizer
-    cdef object forwarded  # the inputs of the last forward, kept alive because backward_from reads them
+    cdef object forwarded  # views of the inputs of the last forward, which backward_from reads: they keep the memory
 
     def __init__(self, Net net not None, losses, loss_weights, optimizer, seed=None):
         cdef mbp_error error
@@ -219,10 +223,14 @@ cdef class Trainer:
         return mbp_trainer_evaluate(self.trainer, batch, loss, error)
 
     def step(self, x, y, weight=None):
+        if self.net.guests:
+            self.net.refuse_training()
         return self.run(x, y, weight, NULL, 0)
 
     def backward(self, x, y, weight=None, bint accumulate=False, double total=0.0, int64_t first_row=0, bint input_grads=False):
         cdef mbp_backward how
+        if self.net.guests:
+            self.net.refuse_training()
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
         how.accumulate, how.input_grads, how.total, how.first_row = accumulate, input_grads, total, first_row
@@ -233,19 +241,31 @@ cdef class Trainer:
 
     def apply(self):
         cdef mbp_error error
+        if self.net.guests:
+            self.net.refuse_training()
         check(mbp_trainer_apply(self.trainer, &error), &error)
 
     def forward(self, x):
+        cdef mbp_error error
+        if self.net.guests:
+            self.net.refuse_training()
+        check(mbp_net_lock(self.net.net, &error), &error)
+        try:
+            return self.forward_held(x)
+        finally:
+            mbp_net_unlock(self.net.net)
+
+    cdef object forward_held(self, x):
         cdef Held held
         cdef mbp_error error
         cdef mbp_array output
         cdef mbp_status status
+        views = [memoryview(one) for one in (x if type(x) is list else [x])]
         hold(&held, x, 2)
         status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
         release(&held)
-        if status == MBP_OK:
-            self.forwarded = x
         check(status, &error)
+        self.forwarded = views
         outputs = []
         for i in range(mbp_net_outputs(self.net.net)):
             check(mbp_trainer_output(self.trainer, i, &output, &error), &error)
@@ -257,6 +277,8 @@ cdef class Trainer:
         cdef mbp_backward how
         cdef mbp_error error
         cdef mbp_status status
+        if self.net.guests:
+            self.net.refuse_training()
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
         how.accumulate, how.input_grads = accumulate, input_grads
@@ -269,6 +291,8 @@ cdef class Trainer:
         cdef Held hx, hy, hw, hi, hl
         cdef Held *held[5]
         cdef int i, taken = 0
+        if self.net.guests:
+            self.net.refuse_training()
         held[0], held[1], held[2], held[3], held[4] = &hx, &hy, &hw, &hi, &hl
         try:
             for source in (x, y, weight, index, lr):
@@ -321,9 +345,13 @@ cdef class Trainer:
         cdef mbp_array gradient
         cdef mbp_error error
         gradients = []
-        for i in range(mbp_net_inputs(self.net.net)):
-            check(mbp_trainer_input_grad(self.trainer, i, &gradient, &error), &error)
-            gradients.append(copy_of(&gradient))
+        check(mbp_net_lock(self.net.net, &error), &error)
+        try:
+            for i in range(mbp_net_inputs(self.net.net)):
+                check(mbp_trainer_input_grad(self.trainer, i, &gradient, &error), &error)
+                gradients.append(copy_of(&gradient))
+        finally:
+            mbp_net_unlock(self.net.net)
         return gradients
 
     def get(self, name):

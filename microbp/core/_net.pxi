@@ -11,12 +11,63 @@ cdef str word(const char *text):
     return (<bytes>text).decode()
 
 
+nets = WeakSet()  # all of them, for the child after a fork
+
+
+def after_fork():
+    cdef Net net
+    for net in list(nets):
+        mbp_net_after_fork(net.net)
+        if net.guest_of != PyThread_get_thread_ident():
+            net.guests = 0
+
+
+os.register_at_fork(after_in_child=after_fork)
+
+
+cdef class Hold:
+    """`with`: holds a net for this thread, and the calls of other threads that change it or its trainers are refused. trains: as a training,
+    which is refused in a function that a training calls. It may be used again, also inside itself."""
+
+    cdef Net net
+    cdef bint trains
+
+    def __enter__(self):
+        cdef mbp_error error
+        check(mbp_net_lock(self.net.net, &error), &error)
+        if self.trains and self.net.guests:
+            mbp_net_unlock(self.net.net)
+            refuse_guest()
+
+    def __exit__(self, *_):
+        mbp_net_unlock(self.net.net)
+
+
+cdef class Guest:
+    """`with`, in a thread that holds the net: runs a function of the user, which may do everything with the net except training."""
+
+    cdef Net net
+
+    def __enter__(self):
+        self.net.guest_of = PyThread_get_thread_ident()
+        self.net.guests += 1
+
+    def __exit__(self, *_):
+        self.net.guests -= 1
+
+
+cdef int refuse_guest() except -1:
+    raise RuntimeError("training is not possible inside a function that a training call has called: return from it first")
+
+
 cdef class Net:
     """A network in C. text: the graph; dtype: float32 or float64. The environment variable MICROBP_ISA can select a
     kernel variant."""
 
     cdef mbp_net *net
     cdef double flops
+    cdef int guests  # functions of the user that run inside a training; only the thread that holds the net changes it
+    cdef unsigned long guest_of  # that thread
     cdef bytes variant  # the value of MICROBP_ISA, which the options point to
     cdef object __weakref__
 
@@ -45,10 +96,47 @@ cdef class Net:
             options.isa = PyBytes_AsString(self.variant)
         return 0
 
-    cdef void adopt(self, mbp_net *net) noexcept:
+    cdef int adopt(self, mbp_net *net) except -1:
         mbp_net_free(self.net)
         self.net = net
         self.flops = mbp_net_flops(net)
+        nets.add(self)
+
+    def hold(self, bint trains=False):
+        cdef Hold hold = Hold()
+        hold.net, hold.trains = self, trains
+        return hold
+
+    def guest(self):
+        cdef Guest guest = Guest()
+        guest.net = self
+        return guest
+
+    cdef int refuse_training(self) except -1:
+        """For a training while a function runs that a training has called: raises the error for its thread, or for another one."""
+        cdef mbp_error error
+        check(mbp_net_lock(self.net, &error), &error)
+        mbp_net_unlock(self.net)
+        refuse_guest()
+
+    def assign(self, params, buffers):
+        """Copies new values into the parameters and the buffers; a prediction in another thread sees all of them or none."""
+        cdef Held held, other
+        cdef mbp_error error
+        cdef int64_t n_params = 0, n_buffers = 0
+        cdef mbp_dtype dtype = mbp_net_dtype(self.net)
+        mbp_net_params(self.net, &n_params)
+        mbp_net_buffers(self.net, &n_buffers)
+        hold(&held, params, 1)
+        try:
+            hold(&other, buffers, 1)
+            try:
+                check(mbp_net_assign(self.net, vector(&held, dtype, n_params, "params"), vector(&other, dtype, n_buffers, "buffers"),
+                                     &error), &error)
+            finally:
+                release(&other)
+        finally:
+            release(&held)
 
     def __dealloc__(self):
         mbp_net_free(self.net)

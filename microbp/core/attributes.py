@@ -19,7 +19,8 @@ else:
 
 
 class Closed:
-    """Raises AttributeError when a read-only or unknown attribute is set; the error lists the writable attributes.
+    """Raises AttributeError when a read-only or unknown attribute is set; the error lists the writable attributes, or says what to do
+    instead, from the dict `_INSTEAD` of the class: name -> advice.
 
     A subclass lists its attributes in `__slots__` (with "__weakref__", for weak references). A subclass without `__slots__` may have
     further attributes, as usual in Python. If a misspelled attribute is read, Python itself raises the error and suggests a name. A
@@ -53,6 +54,8 @@ def _public(cls: type) -> list[str]:
 
 def _refusal(cls: type, name: str, settable: list[str]) -> str:
     names = ", ".join(settable) or "none"
+    if advice := getattr(cls, "_INSTEAD", {}).get(name):
+        return f"{cls.__name__}.{name} is read-only; {advice}"
     if hasattr(cls, name):
         return f"{cls.__name__}.{name} is read-only; writable attributes: {names}"
     initials = "".join(word[:1] for word in name.split("_"))  # learning_rate means lr

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
+from .checks import one_of
+
 if TYPE_CHECKING:
     from . import _core
 
@@ -42,10 +44,8 @@ class Backend(Protocol):
 def resolve(name: str | None) -> str:
     """The backend's name: the given one, else MICROBP_BACKEND, else "compiled"."""
     chosen = name if name is not None else os.environ.get("MICROBP_BACKEND") or "compiled"
-    if chosen not in _MODULES:
-        where = "backend" if name is not None else "MICROBP_BACKEND"
-        raise ValueError(f"{where} is {chosen!r}; it must be one of {', '.join(map(repr, _MODULES))}")
-    return chosen
+    checked: str = one_of(*_MODULES)("backend" if name is not None else "MICROBP_BACKEND", chosen)
+    return checked
 
 
 def load(name: str | None = None) -> Backend:

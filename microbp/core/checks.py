@@ -15,13 +15,20 @@ from .text import brief
 Check = Callable[[str, Any], Any]  # (what, value) -> the value, converted; TypeError or ValueError if it is not valid
 
 
+def _is_bool(value: Any) -> bool:
+    """Whether the value is True or False, of Python or NumPy."""
+    return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"))
+
+
 def floating(what: str, value: Any) -> float:
-    """The value as a float; TypeError if it is not a number."""
+    """The value as a float; TypeError if it is not a number, ValueError if it is too large for a float. Bools are refused."""
     try:
-        if not isinstance(value, str | bytes):
+        if not (isinstance(value, str | bytes) or _is_bool(value) or getattr(value, "shape", None)):
             return float(value)
     except (TypeError, ValueError):
         pass
+    except OverflowError:
+        raise ValueError(f"{what} is too large for a float: {brief(value)}") from None
     raise TypeError(f"{what} must be a number, not {brief(value)}")
 
 
@@ -50,9 +57,9 @@ def whole_number(value: Any, what: str, least: int = 1, bits: int = 63) -> int:
     if isinstance(value, bool):
         raise TypeError(f"{what} must be a whole number, not {brief(value)}")
     if result < least:
-        raise ValueError(f"{what} must be at least {least}, not {result}")
+        raise ValueError(f"{what} must be at least {least}, not {brief(result)}")
     if result >= 2**bits:
-        raise ValueError(f"{what} must be below 2**{bits}, not {result}")
+        raise ValueError(f"{what} must be below 2**{bits}, not {brief(result)}")
     return result
 
 
@@ -73,22 +80,20 @@ def two(example: tuple[float, float]) -> Check:
     """A check for two numbers. Its errors show the example."""
 
     def check(what: str, value: Any) -> tuple[float, float]:
-        try:
-            first, second = map(float, value)
-        except (TypeError, ValueError):
-            raise ValueError(f"{what} must be two numbers, for example {example}, not {brief(value)}") from None
+        given = [] if isinstance(value, str | bytes) or not hasattr(value, "__iter__") else list(value)
+        if len(given) != 2:
+            raise ValueError(f"{what} must be two numbers, for example {example}, not {brief(value)}")
+        first, second = (floating(f"{what}[{i}]", one) for i, one in enumerate(given))
         return first, second
 
     return check
 
 
 def flag(what: str, value: Any) -> bool:
-    """The value as a bool, if it equals True or False."""
-    try:
-        is_one = value in (0, 1)
-    except ValueError:  # an array has no truth value
-        is_one = False
-    if not is_one:
+    """The value as a bool, if it is True or False, of Python or NumPy."""
+    if value is True or value is False:
+        return value
+    if not _is_bool(value):
         raise TypeError(f"{what} must be True or False, not {brief(value)}")
     return bool(value)
 
@@ -123,8 +128,11 @@ def one_of(*valid: str) -> Check:
     """A check for one of the given words."""
 
     def check(what: str, value: Any) -> Any:
+        wrong = f"{what} is {brief(value)}; it must be one of {', '.join(map(repr, valid))}"
+        if not isinstance(value, str):
+            raise TypeError(wrong)
         if value not in valid:
-            raise ValueError(f"{what} is {brief(value)}; it must be one of {', '.join(map(repr, valid))}")
+            raise ValueError(wrong)
         return value
 
     return check

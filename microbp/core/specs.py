@@ -64,9 +64,9 @@ def _ranges(kind: str, text: str) -> dict[str, Range]:
 def unknown(what: str, name: object, valid: Iterable[str]) -> ValueError:
     """The error for an unknown name: the nearest valid one, and all valid ones."""
     names = list(valid)
-    near = nearest(str(name), names)
+    near = nearest(name if isinstance(name, str) else brief(name), names)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
-    return ValueError(f"unknown {what} {name!r}{hint} valid: {', '.join(names) or 'none'}")
+    return ValueError(f"unknown {what} {brief(name)}{hint} valid: {', '.join(names) or 'none'}")
 
 
 def described(head: str, *lines: str) -> Iterator[str]:
@@ -109,6 +109,7 @@ class Spec(metaclass=Quiet):
     """A formula with its parameters; parameters that are not given have their default values."""
 
     kind: ClassVar[str]
+    aliases: ClassVar[dict[str, str]] = {}  # other names, and the names of their formulas
     name: str
     parameters: dict[str, float]
 
@@ -119,11 +120,15 @@ class Spec(metaclass=Quiet):
     def __init__(self, name: str, **parameters: float) -> None:
         if not isinstance(name, str):
             raise TypeError(f"{self.kind} must be a name or a bp.{type(self).__name__}, not {brief(name)}")
-        rows = table(self.kind)
+        name, in_text = read_call(name)
+        for key in in_text.keys() & parameters.keys():
+            raise ValueError(f"{self.kind} {name!r}: {key} is given twice, in the text and as an argument")
+        given = {key: _number(f"{name}: {key}", text) for key, text in in_text.items()} | parameters
+        name, rows = self.aliases.get(name, name), table(self.kind)
         if name not in rows:
             raise self._unknown(name, rows)
         self.name = name
-        self.parameters = {key: self._value(key, value, rows[name].parameters) for key, value in parameters.items()}
+        self.parameters = {key: self._value(key, value, rows[name].parameters) for key, value in given.items()}
 
     def _unknown(self, name: str, rows: dict[str, Formula]) -> ValueError:
         return unknown(self.kind, name, rows)
@@ -140,12 +145,7 @@ class Spec(metaclass=Quiet):
         >>> bp.Loss.parse("quantile(q=0.9)"), bp.Activation.parse("leaky_relu(slope=0.2)"), bp.Init.parse("normal(std=0.1)")
         (Loss('quantile', q=0.9), Activation('leaky_relu', slope=0.2), Init('normal', std=0.1))
         """
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, str):
-            return cls(value)  # type: ignore[arg-type]  # the constructor raises the error
-        name, parameters = read_call(value)
-        return cls(name, **{key: _number(f"{name}: {key}", text) for key, text in parameters.items()})
+        return value if isinstance(value, cls) else cls(value)  # type: ignore[arg-type]  # the constructor refuses other types
 
     @property
     def text(self) -> str:
@@ -168,7 +168,7 @@ class Spec(metaclass=Quiet):
 
 
 class Loss(Spec):
-    """A loss with parameters: `Loss("quantile", q=0.9)`. A name without parameters uses the defaults.
+    """A loss with parameters: `Loss("quantile", q=0.9)` or `Loss("quantile(q=0.9)")`. A name without parameters uses the defaults.
 
     The list below has every loss, with its parameters and their defaults. Here o is a raw output, before the output activation; t is its
     target, which may be any number unless noted; d = o - t; mean and sum are over the outputs of a row. The loss of a batch is the mean
@@ -221,6 +221,4 @@ class OptimizerSpec(Spec):
     irprop_minus, as in PyTorch."""
 
     kind = "optimizer"
-
-    def __init__(self, name: str, **parameters: float) -> None:
-        super().__init__("irprop_minus" if name == "rprop" else name, **parameters)
+    aliases: ClassVar[dict[str, str]] = {"rprop": "irprop_minus"}

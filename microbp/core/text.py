@@ -3,6 +3,7 @@ errors: the name nearest to a misspelled one, and short texts of values."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -27,9 +28,11 @@ def number(value: float) -> str:
 def read_number(text: str) -> float:
     """Reads what `number` wrote."""
     try:
-        return float.fromhex(text) if "x" in text else float(text)
+        return float.fromhex(text) if "x" in text.lower() else float(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
+    except OverflowError:
+        return -math.inf if text.lstrip().startswith("-") else math.inf
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
@@ -56,7 +59,14 @@ def read_call(text: str) -> tuple[str, dict[str, str]]:
     match = re.fullmatch(r"\s*(\w+)\s*(?:\((.*)\))?\s*", text)
     if not match and "(" in text and not text.rstrip().endswith(")"):
         raise ValueError(f"{text!r} must end with ')'")
-    return (match[1], dict(_setting(part) for part in _parts(match[2] or ""))) if match else (text, {})
+    if not match:
+        return text, {}
+    settings: dict[str, str] = {}
+    for key, value in map(_setting, _parts(match[2] or "")):
+        if key in settings:
+            raise ValueError(f"{text!r}: {key} is given twice")
+        settings[key] = value
+    return match[1], settings
 
 
 def _setting(part: str) -> tuple[str, str]:
@@ -85,8 +95,16 @@ def brief(value: object) -> str:
         return f"the class {value.__name__}" + f" (add parentheses: bp.{value.__name__}(...))" * value.__module__.startswith("microbp.")
     if isinstance(shape, tuple) and shape:
         return f"{'an array' if kind == 'ndarray' else f'a {kind}'} of shape {shape}"
-    text = repr(value).replace("\n", " ")
+    try:
+        text = repr(value).replace("\n", " ")
+    except ValueError:  # Python does not write integers of more than 4300 digits
+        text = f"{kind} of {int(value).bit_length()} bits" if isinstance(value, int) else f"a {kind}"
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def printable(text: str) -> str:
+    """The text with the characters escaped, as repr does, that a terminal would obey or that could hide others; also line ends."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def counted(count: int, noun: str) -> str:

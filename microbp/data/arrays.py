@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
 from ..core.specs import unknown
+from ..core.text import brief
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -21,9 +23,10 @@ def as_array(value: Any, what: str) -> Array:
     if kind in "biuf" and size <= 8:
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     if kind == "f":
-        return array.astype(np.float64)
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64)
     if kind == "O":
-        return _numbers(array, what)
+        return _numbers(array, what, getattr(value, "columns", ()))
     advice = "; pass the real and imaginary parts as separate columns" if kind == "c" else ""
     found = f"strings{_label_advice(what)}" if kind in "US" else f"{array.dtype} values"
     raise TypeError(f"{what} must contain real numbers, not {found}{advice}")
@@ -37,9 +40,12 @@ def _convert(value: Any, what: str) -> Array:
     if value is None:
         raise TypeError(f"{what} is None; it must be an array of numbers")
     if hasattr(value, "toarray"):
-        raise TypeError(f"{what} is a sparse matrix ({type(value).__name__}); convert it with {what}.toarray()")
-    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
-        raise ValueError(f"{what} has masked elements: fill them, as in {what}.filled(0), or remove their rows")
+        raise TypeError(f"{what} is a sparse matrix ({type(value).__name__}), which is not supported: pass {what}.toarray(){_size(value)}")
+    if _is_masked(value) or (isinstance(value, list | tuple) and any(map(_is_masked, value))):
+        raise ValueError(
+            f"{what} has masked elements: fill them, as in {what}.filled(0), or remove their rows; a row of sample_weight 0 is left out, "
+            f"whatever its values"
+        )
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
@@ -47,27 +53,57 @@ def _convert(value: Any, what: str) -> Array:
     except ValueError as error:
         raise ValueError(f"{what} cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError, BufferError, AttributeError) as error:
+        if getattr(value, "requires_grad", False):
+            raise TypeError(f"{what} is a tensor that requires grad: pass {what}.detach()") from error
         raise TypeError(f"{what} ({type(value).__name__}) cannot be read as an array: {error}") from error
 
 
-def _numbers(array: Array, what: str) -> Array:
-    """Converts an array of objects that are real numbers to float64. Raises TypeError for numbers as text: they are usually a mistake."""
+def _is_masked(value: Any) -> bool:
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any())
+
+
+def _size(matrix: Any) -> str:
+    """What a sparse matrix takes as an array, as text."""
+    try:
+        size = math.prod(matrix.shape) * np.dtype(matrix.dtype).itemsize
+    except (AttributeError, TypeError):
+        return ""
+    return f", an array of {max(size / 1e6, 0.1):,.1f} MB"
+
+
+def _numbers(array: Array, what: str, columns: Iterable[Any]) -> Array:
+    """Converts an array of objects that are real numbers to float64. Raises TypeError for numbers as text: they are usually a mistake.
+
+    columns: the names of the columns of a data frame."""
     result = np.empty(array.shape)
     for place, element in np.ndenumerate(array):
         complex_number = isinstance(element, numbers.Complex) and not isinstance(element, numbers.Real)
+        where = _where(place, list(columns))
+        if element is None or type(element).__name__ == "NAType":
+            raise TypeError(f"{what} has a missing value, {element} (first at {where}): fill it, or remove its row or column")
         if complex_number or isinstance(element, str | bytes) or not hasattr(element, "__float__"):
-            advice = _label_advice(what) if isinstance(element, str) else ""
-            raise TypeError(f"{what} must contain real numbers, not {type(element).__name__} (first at index {_index(place)}){advice}")
+            advice = _advice(what, where) if isinstance(element, str) else ""
+            raise TypeError(f"{what} must contain real numbers, not {type(element).__name__} (first at {where}){advice}")
         try:
             result[place] = float(element)
+        except OverflowError:
+            raise ValueError(f"{what} has a number that is too large for a float64, {brief(element)} (first at {where})") from None
         except (TypeError, ValueError) as error:
-            raise TypeError(f"{what} must contain real numbers; at index {_index(place)}: {error}") from error
+            raise TypeError(f"{what} must contain real numbers; at {where}: {error}") from error
     return result
 
 
-def _index(place: tuple[int, ...]) -> str:
-    """The index as text: "3" or "3, 1"."""
-    return ", ".join(map(str, place))
+def _where(place: tuple[int, ...], columns: list[Any]) -> str:
+    """A place as text: index 3, or index 3, 1; in a data frame row 3, column 'age'."""
+    if len(place) == 2 and place[1] < len(columns):
+        return f"row {place[0]}, column {columns[place[1]]!r}"
+    return f"index {', '.join(map(str, place))}"
+
+
+def _advice(what: str, where: str) -> str:
+    if "column" in where:
+        return "; make numbers of the column, for example one column per category with pandas.get_dummies"
+    return _label_advice(what)
 
 
 class Views(dict[str, Array]):
@@ -86,6 +122,10 @@ class Views(dict[str, Array]):
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(f"{self._what} is read-only; its arrays can be written to: {self._what}[name][...] = values")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle is a dict of copies."""
+        return dict, (dict(self),)
+
     __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
 
@@ -94,7 +134,11 @@ def assign(view: Array, values: Any, what: str) -> None:
     array = as_array(values, what)
     if array.shape not in ((), view.shape):
         raise ValueError(f"{what} has shape {view.shape}; it cannot be set to an array of shape {array.shape}")
-    view[...] = array
+    with np.errstate(over="ignore"):
+        converted = array.astype(view.dtype)
+    if (np.isinf(converted) & np.isfinite(array)).any():
+        raise ValueError(f"{what} cannot be set to {np.abs(array).max():g}, which is too large for {view.dtype}")
+    view[...] = converted
 
 
 def as_list(value: Any, count: int, what: str, of: str) -> list[Array]:

@@ -23,7 +23,10 @@ def weighted(rows: Rows, trained: Array, class_weight: ClassWeight, classes: Arr
     weight = np.zeros(rows.count)
     weight[trained] = _by_class(class_weight, index, classes)[index]
     if rows.weight is not None:
-        weight *= rows.weight
+        with np.errstate(over="ignore"):
+            weight *= rows.weight
+    if not np.isfinite(weight).all():
+        raise ValueError("class_weight times sample_weight is too large for a float64; use smaller weights")
     if not weight.any():
         raise ValueError("class_weight gives every training row a weight of 0; give a positive weight to a class that occurs")
     return replace(rows, weight=weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,9 +14,12 @@ from .rows import Rows
 _REFUSED = re.compile(r"target (\d+), row \d+(?:: label|, column \d+ is \S+, but (\w+) needs values in (\S+(?: 1})?))")
 
 
-def not_finite(rows: Rows, order: Array | None, dtype: np.dtype[np.generic]) -> str | None:
-    """Where the inputs, else the targets, are not finite in the network's dtype. order: the rows to search; None: all rows."""
-    for what, array in rows.named():
+def not_finite(rows: Rows, order: Array | None, dtype: np.dtype[np.generic], loss_weights: Sequence[float]) -> str | None:
+    """Where the inputs, else the targets, are not finite in the network's dtype. Skips rows of weight 0, and the targets of outputs whose
+    loss weight is 0. order: the rows to search; None: all rows."""
+    for (what, array), counts in zip(rows.named(), [1.0] * len(rows.xs) + list(loss_weights), strict=True):
+        if not counts:
+            continue
         with np.errstate(over="ignore"):
             found = _first(rows, order, array, ~np.isfinite(array.astype(dtype)))
         if found is not None:
@@ -25,6 +28,14 @@ def not_finite(rows: Rows, order: Array | None, dtype: np.dtype[np.generic]) -> 
             limit = f", too large for {dtype}" if np.isfinite(value) else ""
             where = f"row {place[0]}" + (f", column {place[1]}" if array.ndim == 2 and array.shape[1] > 1 else "")
             return f"{what} contains {name}{limit}, first at {where}"
+    return None
+
+
+def bad_tensor(tensors: Mapping[str, Array]) -> str | None:
+    """Which tensor of a network is not finite, and what to do; None: all are finite."""
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            return f"net.tensors[{name!r}] contains NaN or infinity already: set other values, load a file, or call net.init()"
     return None
 
 
@@ -42,15 +53,24 @@ def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequen
     value, place = found
     at = f"{what}[{', '.join(map(str, place[:1] if y.size == len(y) else place))}] is {value if isinstance(value, int) else f'{value:.6g}'}"
     if loss is not None:
-        signs = loss == "hinge" and bool(np.isin(y, (0, 1)).all())
-        return f"{at}, but {loss} needs {'-1 or 1' if loss == 'hinge' else f'values in {valid}'}" + f": use 2*{what} - 1" * signs
-    classes, width = len(np.unique(y)), widths[output]
-    if classes > width:
-        return f"{at}, but with {width} outputs labels must be {_labels(width)}; y has {classes} classes, so it needs {classes} outputs"
-    return (
-        f"{at}, but with {width} outputs labels must be {_labels(width)}; "
-        f"for other labels, use classes, {what} = np.unique({what}, return_inverse=True)"
-    )
+        two_classes = _two_classes(what, y[rows.active()], loss)
+        return f"{at}, but {loss} needs {'-1 or 1' if loss == 'hinge' else f'values in {valid}'}{two_classes}"
+    classes, width = len(np.unique(y[rows.active()])), widths[output]
+    if classes <= width:
+        advice = f"for other labels, use classes, {what} = np.unique({what}, return_inverse=True)"
+    elif value < 0:
+        advice = "for a row without a label, use a sample_weight of 0"
+    else:
+        advice = f"{what} has {classes} classes, so it needs {classes} outputs"
+    return f"{at}, but with {width} outputs labels must be {_labels(width)}; {advice}"
+
+
+def _two_classes(what: str, y: Array, loss: str) -> str:
+    """Advice for a loss with two classes, if the targets are two other values."""
+    values = np.unique(y)
+    if loss == "hinge" and np.isin(values, (0, 1)).all():
+        return f": use 2*{what} - 1"
+    return f": use ({what} == {values[1].item():g})" if loss == "bce" and len(values) == 2 else ""
 
 
 def _labels(width: int) -> str:
@@ -66,7 +86,7 @@ def _outside(y: Array, valid: str) -> Array:
 
 def _first(rows: Rows, order: Array | None, array: Array, wrong: Array) -> tuple[float, tuple[int, ...]] | None:
     """The first element where `wrong` is true, and its place, with the caller's row number."""
-    chosen = np.arange(len(array)) if order is None else np.sort(order)
+    chosen = rows.active() if order is None else np.intersect1d(order, rows.active())
     places = np.argwhere(wrong[chosen])
     if len(places) == 0:
         return None

@@ -38,6 +38,14 @@ class Rows:
         numbers = index if self.numbers is None else self.numbers[index]
         return Rows([x[index] for x in self.xs], [y[index] for y in self.ys], weight, len(index), numbers)
 
+    def active(self) -> Array:
+        """The indices of the rows that are there: those with a weight above 0."""
+        return np.arange(self.count) if self.weight is None else np.flatnonzero(self.weight)
+
+    def present(self) -> Rows:
+        """The rows that are there: these rows, or a copy without those of weight 0."""
+        return self if self.weight is None or self.weight.all() else self.take(self.active())
+
     def named(self) -> list[tuple[str, Array]]:
         """The inputs, then the targets, with their names in errors."""
         return [(_name(what, i, arrays), array) for what, arrays in (("X", self.xs), ("y", self.ys)) for i, array in enumerate(arrays)]
@@ -52,8 +60,11 @@ class Shape:
     labels: tuple[bool, ...]  # for each output, whether its targets may be integer labels
     own: tuple[bool, ...]  # for each output, whether it has a custom loss, which gets targets of any shape
 
-    def read(self, x: Any, y: Any, weight: Any) -> Rows:
-        """The rows, converted where needed; TypeError or ValueError if they do not match this form."""
+    def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False) -> Rows:
+        """The rows, converted where needed; TypeError or ValueError if they do not match this form.
+
+        may_be_none: whether there may be no rows, or only rows of weight 0.
+        """
         xs = as_list(x, len(self.inputs), "X", "input")
         ys = as_list(y, len(self.outputs), "y", "output")
         for i, (array, width) in enumerate(zip(xs, self.inputs, strict=True)):
@@ -64,10 +75,12 @@ class Shape:
             if array.ndim == 0 or len(array) != count:
                 first = _name("X", 0, xs)
                 raise ValueError(f"{first} and {name} must have the same number of rows, but have shapes {xs[0].shape} and {array.shape}")
-        if count == 0:
+        if count == 0 and not may_be_none:
             raise ValueError(f"X has no rows: its shape is {xs[0].shape}")
         ys = [self._target(i, array, _name("y", i, ys)) for i, array in enumerate(ys)]
-        return Rows(xs, ys, None if weight is None else _check_weight(as_array(weight, "sample_weight"), count), count)
+        if weight is not None:
+            weight = read_weight(weight, count, "X", may_be_none)
+        return Rows(xs, ys, weight, count)
 
     def _target(self, i: int, y: Array, what: str) -> Array:
         width = self.outputs[i]
@@ -98,9 +111,16 @@ def _check_input(x: Array, width: int, what: str) -> None:
     raise ValueError(f"{what} has shape {x.shape}; the network needs shape (rows, {width}){advice}")
 
 
-def _check_weight(weight: Array, count: int) -> Array:
+def read_weight(sample_weight: Any, count: int, of: str, may_be_0: bool = False) -> Array:
+    """One weight for each of `count` rows; TypeError or ValueError if they are none. of: the rows' name. may_be_0: whether all may be 0."""
+    weight = as_array(sample_weight, "sample_weight")
     if weight.shape != (count,):
-        raise ValueError(f"sample_weight has shape {weight.shape}; it must be ({count},), one weight per row of X")
-    if not (np.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
-        raise ValueError("sample_weight must be finite, at least 0, and not all 0")
+        advice = "; use sample_weight.ravel()" if weight.size == count else ""
+        raise ValueError(f"sample_weight has shape {weight.shape}; it must be ({count},), one weight per row of {of}{advice}")
+    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"sample_weight[{row}] is {weight[row]}, but a weight must be finite and at least 0")
+    if not may_be_0 and not weight.any():
+        raise ValueError("sample_weight is 0 for every row, so no row is there; give at least one row a weight above 0")
     return weight

@@ -6,6 +6,7 @@ text, arrays = write([x], [Dense(10)(x)])
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ..core.text import brief
@@ -58,12 +59,14 @@ def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[No
 
 class _Writer:
     """Writes one line per node. The settings of a layer are written at its first use; `names` and `widths` remember the layers already
-    written."""
+    written, `taken` their names, `counts` how many there are of each operation."""
 
     def __init__(self) -> None:
         self.names: dict[TrainedLayer, str] = {}
         self.widths: dict[TrainedLayer, int] = {}
         self.arrays: dict[str, Array] = {}
+        self.taken: set[str] = set()
+        self.counts: Counter[str] = Counter()
 
     def line(self, node: Node, operands: list[int]) -> str:
         start = " ".join([node.operation, *map(str, operands)])
@@ -83,8 +86,8 @@ class _Writer:
         return f"layer={self.names[layer]}"
 
     def _name(self, layer: TrainedLayer, width: int) -> None:
-        name = layer.name or f"{layer.operation}_{sum(other.operation == layer.operation for other in self.names)}"
-        if name in self.names.values():
+        name = layer.name or f"{layer.operation}_{self.counts[layer.operation]}"
+        if name in self.taken:
             raise ValueError(f"Network: two different layers have the name {name!r}; change name= of one")
         if isinstance(layer, Dense) and layer.array is not None:
             if layer.array.shape[1] != width:
@@ -92,3 +95,5 @@ class _Writer:
             self.arrays[name] = layer.array
         self.names[layer] = name
         self.widths[layer] = width
+        self.taken.add(name)
+        self.counts[layer.operation] += 1

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.checks import or_none, real, whole_number
+from ..core.checks import flag, or_none, real, string, whole_number
 from ..core.specs import ActivationName, Formula, Init, InitName, Spec
-from ..core.text import number
+from ..core.text import brief, number
 from ..data.arrays import Array, as_array
-from .nodes import Layer, Node
+from .nodes import WIDTH_BITS, Layer, Node
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _positive, _at_least_0, _below_1, _up_to_1 = map(real, ("(0,inf)", "[0,inf)", "[0,1)", "[0,1]"))
@@ -64,8 +64,8 @@ class TrainedLayer(Layer):
 
     def __init__(self, name: str | None, lr: float) -> None:
         what = type(self).__name__
-        if name is not None and not _NAME.fullmatch(name):
-            raise ValueError(f"{what}: name must be 1 to 63 letters, digits, _ or -, not {name!r}")
+        if name is not None and not _NAME.fullmatch(string(f"{what}: name", name)):
+            raise ValueError(f"{what}: name must be 1 to 63 letters, digits, _ or -, not {brief(name)}")
         self.name = name
         self.lr: float = _at_least_0(f"{what}: lr", lr)
 
@@ -109,16 +109,16 @@ class Dense(TrainedLayer):
         max_norm: float | None = None,
     ) -> None:
         super().__init__(name, lr)
-        self.units = whole_number(units, "Dense: units")
+        self.units = whole_number(units, "Dense: units", bits=WIDTH_BITS)
         self.activation = Activation.parse(activation).text
         self.array: Array | None = None  # init, if it is an array
         self.init = self._parse_init(init)
-        self.bias = bool(bias)
+        self.bias = flag("Dense: bias", bias)
         self.l1, self.l2 = _at_least_0("Dense: l1", l1), _at_least_0("Dense: l2", l2)
         self.max_norm = or_none(_at_least_0)("Dense: max_norm", max_norm)
 
     def _parse_init(self, init: Any) -> str:
-        if isinstance(init, str) and init == "auto":
+        if isinstance(init, str) and init.strip() == "auto":
             return "auto"
         if isinstance(init, str | Init):
             return Init.parse(init).text

@@ -11,7 +11,7 @@ from ..core.specs import ActivationName, Init, InitName
 from ..core.text import brief
 from .layers import Activation, Dense, Dropout
 from .network import DType, Network
-from .nodes import Input, Node
+from .nodes import WIDTH_BITS, Input, Node
 
 
 def mlp(
@@ -39,14 +39,14 @@ def mlp(
     """
     if isinstance(widths, str) or not isinstance(widths, Iterable):
         raise TypeError(f"mlp: widths must be a list such as [64, 128, 10], not {brief(widths)}")
-    widths = [whole_number(width, f"mlp: widths[{i}]") for i, width in enumerate(widths)]
+    widths = [whole_number(width, f"mlp: widths[{i}]", bits=WIDTH_BITS) for i, width in enumerate(widths)]
     if len(widths) < 2:
         needs = "widths needs at least two numbers, the number of inputs and the units of one layer, such as [64, 10]"
         raise ValueError(f"mlp: {needs}, not {brief(widths)}")
-    activation = Activation.parse(activation)
+    activation, drop = Activation.parse(activation), Dropout(dropout)
     x = Input(widths[0])
     node: Node = x
     for width in widths[1:-1]:
         node = Dense(width, activation, init, bias)(node)
-        node = Dropout(dropout)(node) if dropout else node
+        node = drop(node) if drop.rate else node
     return Network(x, Dense(widths[-1], init=init, bias=bias)(node), dtype, seed, backend, n_threads)

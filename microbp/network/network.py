@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import math
-import operator
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -15,9 +14,9 @@ from ..core import backend as backends
 from ..core import threads
 from ..core.attributes import Closed
 from ..core.backend import BackendName
-from ..core.checks import file_path, flag, new_file, whole_number
+from ..core.checks import file_path, flag, new_file, or_none, string, whole_number
 from ..core.specs import OutputActivationName, table, unknown
-from ..core.text import brief
+from ..core.text import brief, counted
 from ..data.arrays import Array, Views, as_list, assign
 from . import graph_text, predicting, records, summary, tensors_file
 from . import notes as json_notes
@@ -37,12 +36,15 @@ def seed_or_new(seed: int | None) -> int:
 
 
 def _dtype_name(dtype: Any) -> str:
+    needs = f'dtype must be "float32" or "float64", not {brief(dtype)}'
+    if not isinstance(dtype, str | type | np.dtype):
+        raise TypeError(needs)
     try:
         name = str(np.dtype(dtype))
     except TypeError:
-        name = str(dtype)
+        name = ""
     if name not in ("float32", "float64"):
-        raise ValueError(f'dtype must be "float32" or "float64", not {name!r}')
+        raise ValueError(needs)
     return name
 
 
@@ -72,7 +74,7 @@ class Network(Closed):
 
     __slots__ = (
         *("__weakref__", "_core", "_backend", "_n_threads", "_arrays", "_dtype", "_params", "_buffers", "_tensors"),
-        *("_input_widths", "_output_widths", "_plain_width"),
+        *("_records", "_input_widths", "_output_widths", "_plain_width"),
     )
 
     def __init__(
@@ -95,10 +97,11 @@ class Network(Closed):
         self._backend = backend
         self.n_threads = n_threads
         self._arrays = arrays  # initial weights given as arrays, by layer name
+        self._records = records.Records(core)
         self._dtype = np.dtype(core.dtype)
         self._params = np.asarray(memoryview(core.params))
         self._buffers = np.asarray(memoryview(core.buffers))
-        self._tensors = Views(self._views(), "net.tensors")
+        self._tensors = Views(self._views(self._params, self._buffers), "net.tensors")
         self._input_widths = tuple(entry.width for entry in self.inputs)
         self._output_widths = tuple(entry.width for entry in self.outputs)
         # With one input and one output, `predict` passes arrays on unchecked, because the compiled backend checks them itself.
@@ -111,11 +114,10 @@ class Network(Closed):
         net._adopt(core, backend, arrays, n_threads)
         return net
 
-    def _views(self) -> dict[str, Array]:
-        layers = self.layers
-        dense = {layer.name for layer in layers if layer.kind == "dense"}
-        views: dict[str, dict[str, Array]] = {layer.name: {} for layer in layers}
-        for vector, rows in ((self._params, self._core.tensors()), (self._buffers, self._core.buffer_tensors())):
+    def _views(self, params: Array, buffers: Array) -> dict[str, Array]:
+        dense = {name for name, nodes in self._records.uses.items() if nodes[0].operation == "dense"}
+        views: dict[str, dict[str, Array]] = {name: {} for name in self._records.layer_names}
+        for vector, rows in ((params, self._core.tensors()), (buffers, self._core.buffer_tensors())):
             for layer, name, offset, inputs, outputs in rows:
                 flat = vector[offset : offset + inputs * outputs]
                 is_matrix = name == "weight" and layer in dense
@@ -123,8 +125,17 @@ class Network(Closed):
         return {name: view for of_layer in views.values() for name, view in of_layer.items()}
 
     def _write_arrays(self) -> None:
-        for layer, array in self._arrays.items():
-            self._tensors[f"{layer}.weight"][...] = array
+        if self._arrays:
+            self._write({f"{layer}.weight": array for layer, array in self._arrays.items()})
+
+    def _write(self, tensors: Mapping[str, Array]) -> None:
+        """Changes tensors; a prediction in another thread sees all of the new values or none."""
+        with self._core.hold():
+            params, buffers = self._params.copy(), self._buffers.copy()
+            views = self._views(params, buffers)
+            for name, values in tensors.items():
+                views[name][...] = values
+            self._core.assign(params, buffers)
 
     # ---- parts of the network ----
 
@@ -189,7 +200,7 @@ class Network(Closed):
         >>> [(node.operation, node.width) for node in net.nodes]
         [('input', 2), ('dense', 3), ('dense', 1)]
         """
-        return records.nodes(self._core)
+        return self._records.nodes.copy()
 
     @property
     def layers(self) -> list[records.LayerInfo]:
@@ -199,17 +210,17 @@ class Network(Closed):
         >>> [(layer.name, layer.activation, layer.parameters) for layer in net.layers]
         [('dense_0', 'relu', 9), ('dense_1', 'identity', 4)]
         """
-        return records.layers(self._core)
+        return self._records.layers.copy()
 
     @property
     def inputs(self) -> list[records.InputInfo]:
         """The inputs, with node and width."""
-        return records.inputs(self._core)
+        return self._records.inputs.copy()
 
     @property
     def outputs(self) -> list[records.OutputInfo]:
         """The outputs, with node, width and activation (None: not set yet)."""
-        return records.outputs(self._core)
+        return self._records.outputs
 
     def text(self) -> str:
         """The graph as text, with all defaults; microbp.h documents it.
@@ -223,11 +234,11 @@ class Network(Closed):
         return self._core.text()
 
     def __repr__(self) -> str:
-        return f"{self._title()}\n{summary.text(self._core)}"
+        return f"{self._title()}\n{summary.text(self._records)}"
 
     def _repr_html_(self) -> str:
         """The network as an HTML table, for notebooks."""
-        return summary.html(self._core, self._title())
+        return summary.html(self._records, self._title())
 
     def _title(self) -> str:
         parameters = "1 parameter" if len(self._params) == 1 else f"{len(self._params):,} parameters"
@@ -272,8 +283,9 @@ class Network(Closed):
         >>> bool((net.params == before).all()), net.seed
         (False, 1)
         """
-        self._core.init(seed_or_new(seed))
-        self._write_arrays()
+        with self._core.hold():
+            self._core.init(seed_or_new(seed))
+            self._write_arrays()
 
     def freeze(self, layer: str | None = None) -> None:
         """Stops training the layer: its parameters and running statistics stay as they are. None: all layers.
@@ -299,6 +311,7 @@ class Network(Closed):
     def _set_frozen(self, layer: str | None, frozen: bool) -> None:
         self._check_layer(layer)
         self._core.freeze(layer, frozen)
+        self._records.changed()
 
     def set_layer(
         self,
@@ -319,8 +332,10 @@ class Network(Closed):
         [(1.0, 0.0001), (0.5, 0.0001)]
         """
         self._check_layer(layer)
-        for name, value in layer_settings("set_layer", lr=lr, l1=l1, l2=l2, max_norm=max_norm).items():
+        # lr is last, because all layers have it: if another setting is refused, nothing has changed
+        for name, value in layer_settings("set_layer", l1=l1, l2=l2, max_norm=max_norm, lr=lr).items():
             self._core.set_layer(layer, name, value)
+        self._records.changed()
 
     def set_output(self, i: int, activation: OutputActivationName | None) -> None:
         """Sets the activation that `predict` applies to output i (the first is 0): "identity", "softmax", "sigmoid" or "exp".
@@ -332,14 +347,17 @@ class Network(Closed):
         >>> round(float(net.predict([1.0, 2.0]).sum()), 3), net.outputs[0].activation
         (1.0, 'softmax')
         """
-        if activation is not None and activation not in table("output_activation"):
+        number = whole_number(i, "set_output: i", least=0)
+        if number >= len(self._output_widths):
+            count = counted(len(self._output_widths), "output")
+            raise ValueError(f"there is no output {brief(number)}: the net has {count}, numbered from 0")
+        if or_none(string)("set_output: activation", activation) not in (None, *table("output_activation")):
             raise unknown("output activation", activation, table("output_activation"))
-        self._core.set_output(operator.index(i), activation)
+        self._core.set_output(number, activation)
 
     def _check_layer(self, layer: str | None) -> None:
-        names = [row[0] for row in self._core.layers()]
-        if layer is not None and layer not in names:
-            raise unknown("layer", layer, names)
+        if layer is not None and string("layer", layer) not in self._records.uses:
+            raise unknown("layer", layer, self._records.layer_names)
 
     # ---- predicting ----
 
@@ -368,10 +386,14 @@ class Network(Closed):
         >>> net.predict(np.zeros((5, 2)), at="dense_0").shape
         (5, 8)
         """
-        if self._plain_width is not None and at is None and type(X) is _ndarray and X.ndim == 2 and (out is None or type(out) is _ndarray):
+        if self._plain_width is not None and type(X) is _ndarray and X.ndim == 2 and (out is None or type(out) is _ndarray):
             try:
-                y = _empty((len(X), self._plain_width), self._dtype) if out is None else out
-                self._core.predict(X, y, raw, -1)
+                number, width = -1, self._plain_width
+                if at is not None:
+                    node = predicting.find_node(self._records, at)
+                    number, width = node.node, node.width
+                y = _empty((len(X), width), self._dtype) if out is None else out
+                self._core.predict(X, y, raw, number)
                 return y
             except (TypeError, ValueError):
                 pass  # the code below converts X, or raises an error that names the shapes
@@ -381,12 +403,14 @@ class Network(Closed):
         """`predict` for anything that contains numbers."""
         xs = as_list(X, len(self._input_widths), "X", "input")
         lead = predicting.leading_axes(xs, self._input_widths)
-        node = None if at is None else predicting.find_node(self._core, at)
+        node = None if at is None else predicting.find_node(self._records, at)
         shapes = [(*lead, width) for width in (self._output_widths if node is None else (node.width,))]
         if out is None:
             outs = [np.empty(shape, self._dtype) for shape in shapes]
         else:
-            outs = predicting.check_outs(out, shapes, self._dtype, [*xs, self._params])
+            outs = predicting.check_outs(out, shapes, self._dtype)
+            if self._backend == "reference":
+                predicting.check_apart(outs, xs, self._params)
         if rows := math.prod(lead):
             read, written = ([one if one.ndim == 2 else one.reshape(rows, -1) for one in arrays] for arrays in (xs, outs))
             self._core.predict(read, written, raw, -1 if node is None else node.node)
@@ -404,20 +428,32 @@ class Network(Closed):
         True
         """
         core = backends.load(self._backend).Net.read(self._core.write())
-        return self._from(core, self._backend, dict(self._arrays), self._n_threads)
+        twin = self._from(core, self._backend, dict(self._arrays), self._n_threads)
+        return twin._with(self._attributes)
+
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        """The attributes of a subclass."""
+        return dict(getattr(self, "__dict__", {}))
+
+    def _with(self, attributes: Mapping[str, Any]) -> Self:
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        return self
 
     def __copy__(self) -> Self:
         return self.copy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.copy()
+        memo[id(self)] = twin = self.copy()
+        return twin._with(copy.deepcopy(self._attributes, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (type(self), self._core.write(), self._backend, self._arrays, self._n_threads)
+        return _unpickle, (type(self), self._core.write(), self._backend, self._arrays, self._n_threads), self._attributes or None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Saves the network to a safetensors file, which bp.load reads. OSError if it cannot be written; an existing file then stays
-        intact.
+        """Saves the network to a safetensors file, which bp.load reads. OSError if it cannot be written or is read-only; an
+        existing file then stays intact.
 
         >>> bp.mlp([2, 1], seed=7).save("net.safetensors")
         >>> bp.load("net.safetensors").seed
@@ -438,22 +474,7 @@ class Network(Closed):
         >>> bool((net.params == other.params).all())
         True
         """
-        found = tensors_file.read(path, {name: view.shape for name, view in self._tensors.items()}, self._dtype)
-        for name, values in found.items():
-            self._tensors[name][...] = values
-
-
-@contextlib.contextmanager
-def without_activations(net: Network) -> Iterator[None]:
-    """Removes the output activations inside the block, so that any loss is accepted, and restores them afterwards."""
-    chosen = [output.activation for output in net.outputs]
-    try:
-        for i in range(len(chosen)):
-            net.set_output(i, None)
-        yield
-    finally:
-        for i, activation in enumerate(chosen):
-            net.set_output(i, activation)
+        self._write(tensors_file.read(path, {name: view.shape for name, view in self._tensors.items()}, self._dtype))
 
 
 def _unpickle(cls: type[Network], data: bytes, backend: str, arrays: dict[str, Array], n_threads: int | None) -> Network:

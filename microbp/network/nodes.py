@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ..core.checks import whole_number
 from ..core.text import brief
 
+WIDTH_BITS = 31  # the backends store widths below 2^31
 _numbers = itertools.count()
 
 
@@ -53,7 +54,7 @@ class Input(Node):
     """
 
     def __init__(self, features: int) -> None:
-        super().__init__("input", (), whole_number(features, "Input: features"))
+        super().__init__("input", (), whole_number(features, "Input: features", bits=WIDTH_BITS))
 
 
 class Layer:

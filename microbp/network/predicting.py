@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..core.backend import CoreNet
+from ..core.checks import whole_number
 from ..core.specs import unknown
 from ..data.arrays import Array
-from . import records
+from .records import NodeInfo, Records
 
 # An array, or a list of arrays for a net with several outputs. The type of a net does not contain its number of outputs, so type checkers
 # treat the result as an array and accept a list too.
@@ -29,25 +28,24 @@ def leading_axes(xs: Sequence[Array], widths: Sequence[int]) -> tuple[int, ...]:
     return tuple(xs[0].shape[:-1])
 
 
-def find_node(core: CoreNet, at: str | int) -> records.NodeInfo:
+def find_node(records: Records, at: str | int) -> NodeInfo:
     """The node with this number, or the node where the layer with this name is used."""
-    nodes = records.nodes(core)
     if not isinstance(at, str):
-        number = operator.index(at)
-        if not 0 <= number < len(nodes):
-            raise ValueError(f"at must be a node number from 0 to {len(nodes) - 1}, not {number}")
-        return nodes[number]
-    found = [node for node in nodes if node.layer == at]
+        number = whole_number(at, "predict: at, unless it is the name of a layer,", least=0)
+        if number >= len(records.nodes):
+            raise ValueError(f"at must be a node number from 0 to {len(records.nodes) - 1}, not {number}")
+        return records.nodes[number]
+    found = records.uses.get(at)
     if not found:
-        raise unknown("layer", at, [layer.name for layer in records.layers(core)])
+        raise unknown("layer", at, records.layer_names)
     if len(found) > 1:
         places = ", ".join(str(node.node) for node in found)
         raise ValueError(f"layer {at!r} is used at nodes {places}; choose one of them, for example at={found[0].node}")
     return found[0]
 
 
-def check_outs(out: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], others: Sequence[Array]) -> list[Array]:
-    """Checks the arrays to write to and returns them; they must not share memory with each other or with `others`."""
+def check_outs(out: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> list[Array]:
+    """Checks the arrays to write to and returns them."""
     expected = f"out must be a list of {len(shapes)} arrays, one per output"
     try:
         outs = [out] if len(shapes) == 1 else list(out)
@@ -57,9 +55,17 @@ def check_outs(out: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]
         raise ValueError(f"{expected}, but its length is {len(outs)}")
     for i, (array, shape) in enumerate(zip(outs, shapes, strict=True)):
         _check_out(array, shape, dtype, "out" if len(outs) == 1 else f"out[{i}]")
-        if any(np.shares_memory(array, other) for other in [*others, *outs[:i]]):
-            raise ValueError("out shares memory with X, another output or the parameters; use a separate array")
     return outs
+
+
+def check_apart(outs: Sequence[Array], xs: Sequence[Array], params: Array) -> None:
+    """Refuses arrays to write to that share memory with each other, an input or the parameters, as the compiled backend does itself."""
+    others = [("the net's parameters", params), *((f"input {i}", x) for i, x in enumerate(xs))]
+    for i, out in enumerate(outs):
+        for name, other in others:
+            if np.shares_memory(out, other):
+                raise ValueError(f"output {i} shares memory with {name}: use separate memory")
+        others.append((f"output {i}", out))
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
@@ -72,3 +78,7 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], what: str
     rows_contiguous = shape[-1] == 1 or out.strides[-1] == out.itemsize
     if not (out.flags.c_contiguous or (out.ndim == 2 and rows_contiguous)):
         raise ValueError(f"{what} must be C-contiguous; in a 2-D array it is enough that each row is contiguous")
+    if out.ndim == 2 and len(out) > 1 and abs(out.strides[0]) < shape[-1] * out.itemsize:
+        raise ValueError(
+            f"{what} has rows that share memory (its strides are {out.strides}); pass an array such as np.empty({shape}, {str(dtype)!r})"
+        )

@@ -1,7 +1,8 @@
-"""Read-only records of a network's nodes, layers, inputs and outputs. They are created on each access, because settings may change."""
+"""Read-only records of a network's nodes, layers, inputs and outputs."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple, cast
 
 from ..core.backend import CoreNet
@@ -61,52 +62,83 @@ class OutputInfo(NamedTuple):
     activation: OutputActivationName | None
 
 
-def nodes(core: CoreNet) -> list[NodeInfo]:
-    """All nodes, in the order of their numbers."""
-    names = [layer[0] for layer in core.layers()]
-    found = []
-    for i, (operation, operands, width, layer, activation, amount) in enumerate(core.nodes()):
-        is_random = operation in ("dropout", "noise")
-        name = names[layer] if layer >= 0 else None
-        found.append(NodeInfo(i, operation, operands, width, name, activation or None, amount if is_random else None))
-    return found
+class Records:
+    """The records of one net. Its graph cannot change, so nodes and inputs are read once. Layers are read again after `changed`. Outputs
+    are read on each access, because a trainer may set their activations."""
 
+    def __init__(self, core: CoreNet) -> None:
+        self._core = core
+        self._changes = 0
+        self._layers: tuple[int, list[LayerInfo]] = (-1, [])  # with the number of changes before they were read
 
-def layers(core: CoreNet) -> list[LayerInfo]:
-    """The layers with parameters, in the order of their first use."""
-    rows = core.layers()
-    uses: list[list[int]] = [[] for _ in rows]
-    for i, (_, _, _, number, _, _) in enumerate(core.nodes()):
-        if number >= 0:
-            uses[number].append(i)
-    return [
-        LayerInfo(
-            name=name,
-            inputs=inputs,
-            units=units,
-            activation=activation or "identity",
-            init=init,
-            bias=bias,
-            frozen=frozen,
-            lr=settings["lr"],
-            l1=settings.get("l1", 0.0),
-            l2=settings.get("l2", 0.0),
-            max_norm=settings.get("max_norm") or None,
-            nodes=tuple(used),
-            kind=kind,
-            eps=settings.get("eps"),
-            momentum=settings.get("momentum"),
-        )
-        for (name, kind, inputs, units, activation, init, bias, frozen, settings), used in zip(rows, uses, strict=True)
-    ]
+    def changed(self) -> None:
+        """Must be called after settings of layers were changed."""
+        self._changes += 1
 
+    @cached_property
+    def nodes(self) -> list[NodeInfo]:
+        """All nodes, in the order of their numbers."""
+        names = self.layer_names
+        found = []
+        for i, (operation, operands, width, layer, activation, amount) in enumerate(self._core.nodes()):
+            is_random = operation in ("dropout", "noise")
+            name = names[layer] if layer >= 0 else None
+            found.append(NodeInfo(i, operation, operands, width, name, activation or None, amount if is_random else None))
+        return found
 
-def inputs(core: CoreNet) -> list[InputInfo]:
-    """The inputs, in the order of X."""
-    return [InputInfo(i, width) for i, (operation, _, width, _, _, _) in enumerate(core.nodes()) if operation == "input"]
+    @cached_property
+    def layer_names(self) -> list[str]:
+        """The names of the layers, in order."""
+        return [row[0] for row in self._core.layers()]
 
+    @cached_property
+    def uses(self) -> dict[str, list[NodeInfo]]:
+        """The nodes where each layer is used, by the layer's name."""
+        found: dict[str, list[NodeInfo]] = {name: [] for name in self.layer_names}
+        for node in self.nodes:
+            if node.layer is not None:
+                found[node.layer].append(node)
+        return found
 
-def outputs(core: CoreNet) -> list[OutputInfo]:
-    """The outputs, in the order of predictions."""
-    widths = [node[2] for node in core.nodes()]
-    return [OutputInfo(node, widths[node], cast("OutputActivationName | None", activation)) for node, activation in core.outputs()]
+    @property
+    def layers(self) -> list[LayerInfo]:
+        """The layers with parameters, in the order of their first use."""
+        changes, found = self._layers
+        if changes != self._changes:
+            changes = self._changes  # before reading: if another thread changes a layer meanwhile, they are read again
+            found = self._read_layers()
+            self._layers = changes, found
+        return found
+
+    def _read_layers(self) -> list[LayerInfo]:
+        return [
+            LayerInfo(
+                name=name,
+                inputs=inputs,
+                units=units,
+                activation=activation or "identity",
+                init=init,
+                bias=bias,
+                frozen=frozen,
+                lr=settings["lr"],
+                l1=settings.get("l1", 0.0),
+                l2=settings.get("l2", 0.0),
+                max_norm=settings.get("max_norm") or None,
+                nodes=tuple(node.node for node in self.uses[name]),
+                kind=kind,
+                eps=settings.get("eps"),
+                momentum=settings.get("momentum"),
+            )
+            for name, kind, inputs, units, activation, init, bias, frozen, settings in self._core.layers()
+        ]
+
+    @cached_property
+    def inputs(self) -> list[InputInfo]:
+        """The inputs, in the order of X."""
+        return [InputInfo(node.node, node.width) for node in self.nodes if node.operation == "input"]
+
+    @property
+    def outputs(self) -> list[OutputInfo]:
+        """The outputs, in the order of predictions."""
+        rows = self._core.outputs()
+        return [OutputInfo(node, self.nodes[node].width, cast("OutputActivationName | None", activation)) for node, activation in rows]

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..core.backend import CoreNet
-from . import records
-from .records import LayerInfo, NodeInfo, OutputInfo
+from .records import LayerInfo, NodeInfo, Records
 
 Row = tuple[str, str, str, str, str, str, str]
 _HEAD: Row = ("node", "operation", "from", "width", "activation", "parameters", "")
+_OPERANDS = 8  # of a node with more, only some are shown: each row is as wide as the widest
 
 
-def text(core: CoreNet) -> str:
+def text(records: Records) -> str:
     """The table as text, in aligned columns."""
-    table = [_HEAD, *_rows(core)]
+    table = [_HEAD, *_rows(records)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
 
 
-def html(core: CoreNet, title: str) -> str:
+def html(records: Records, title: str) -> str:
     """The table as HTML."""
     from html import escape  # only notebooks need it
 
     def line(tag: str, row: Row) -> str:
         return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in row)}</tr>"
 
-    body = "\n".join(line("td", row) for row in _rows(core))
+    body = "\n".join(line("td", row) for row in _rows(records))
     head = line("th", _HEAD)
     return f"<table>\n<caption>{escape(title)}</caption>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def _rows(core: CoreNet) -> list[Row]:
-    layers = {layer.name: layer for layer in records.layers(core)}
-    outputs = records.outputs(core)
-    return [_row(node, layers.get(node.layer or ""), outputs) for node in records.nodes(core)]
+def _rows(records: Records) -> list[Row]:
+    layers = {layer.name: layer for layer in records.layers}
+    roles = {output.node: f"output ({output.activation})" if output.activation else "output" for output in records.outputs}
+    return [_row(node, layers.get(node.layer or ""), roles.get(node.node, "")) for node in records.nodes]
 
 
-def _row(node: NodeInfo, layer: LayerInfo | None, outputs: Sequence[OutputInfo]) -> Row:
-    operands, role = ", ".join(map(str, node.operands)), _role(node, outputs)
+def _row(node: NodeInfo, layer: LayerInfo | None, role: str) -> Row:
+    operands = _operands(node.operands)
     if layer is None:
         return str(node.node), node.operation, operands, str(node.width), _setting(node), "", role
     activation = "" if layer.activation == "identity" else layer.activation
     parameters = f"{layer.parameters:,}" if layer.nodes[0] == node.node else "shared"
     remarks = ", ".join([*_remarks(layer), *([role] if role else [])])
     return str(node.node), layer.name, operands, str(node.width), activation, parameters, remarks
+
+
+def _operands(nodes: tuple[int, ...]) -> str:
+    if len(nodes) <= _OPERANDS:
+        return ", ".join(map(str, nodes))
+    return f"{', '.join(map(str, nodes[: _OPERANDS - 2]))}, ..., {nodes[-1]} ({len(nodes):,} operands)"
 
 
 def _setting(node: NodeInfo) -> str:
@@ -58,7 +61,3 @@ def _remarks(layer: LayerInfo) -> list[str]:
     """The settings that differ from their defaults."""
     settings = [("lr", layer.lr, 1.0), ("l1", layer.l1, 0.0), ("l2", layer.l2, 0.0), ("max norm", layer.max_norm, None)]
     return ["frozen"] * layer.frozen + [f"{name} {value:g}" for name, value, usual in settings if value != usual]
-
-
-def _role(node: NodeInfo, outputs: Sequence[OutputInfo]) -> str:
-    return next((f"output ({output.activation})" if output.activation else "output" for output in outputs if output.node == node.node), "")

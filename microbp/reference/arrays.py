@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
@@ -66,25 +67,91 @@ def read_integers(value: Any, what: str) -> list[int] | None:
     return lists if all(isinstance(number, Integral) and not isinstance(number, bool) for number in lists) else None
 
 
-def one_hot(labels: list[int], rows: int, cols: int, what: str) -> Matrix:
-    """A row of probabilities for each label: 1 for its class, 0 for the others."""
+def read_labels(value: Any, rows: int, cols: int, what: str, chosen: Sequence[int], loss: str) -> Matrix | None:
+    """For each chosen row a row of probabilities: 1 for the class of its label, 0 for the others. None if the values are probabilities."""
+    labels = read_integers(value, what)
+    if labels is None and shape_of(nested_lists(value), what) in ((rows,), (rows, 1)):
+        needed = f"integer labels, or {cols} probabilities per row"
+        raise ValueError(f"{what} has labels that are not integers, but {loss} needs {needed}")
+    if labels is None:
+        return None
     if len(labels) != rows:
         raise ValueError(f"{what} has shape ({len(labels)}, 1), but ({rows}, 1) is expected")
-    for r, label in enumerate(labels):
-        if not 0 <= label < cols:
-            raise ValueError(f"{what}, row {r}: label {label} is not in 0 to {cols - 1}, the classes of the output")
-    return Matrix(rows, cols, [float(j == label) for label in labels for j in range(cols)])
+    for r in chosen:
+        if not 0 <= labels[r] < cols:
+            raise ValueError(f"{what}, row {r}: label {labels[r]} is not in 0 to {cols - 1}, the classes of the output")
+    return Matrix(len(chosen), cols, [float(j == labels[r]) for r in chosen for j in range(cols)])
 
 
-def read_weights(weight: Any, rows: int) -> list[float]:
-    """The weight of each row. weight=None: all weights are 1."""
+# ---- batches ----
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The training rows that are there, which are those with a weight above 0: a matrix for each input, a matrix of targets for each
+    output (without rows if they are not read), and for each row its weight and its number in the caller's arrays. given: how many rows the
+    caller passed."""
+
+    inputs: list[Matrix]
+    targets: list[Matrix]
+    weights: list[float]
+    numbers: Sequence[int]
+    given: int
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights."""
+        return sum(self.weights)
+
+    def checked(self) -> Batch:
+        """This batch; ValueError if it has no row, or if the sum of its weights is not positive or not finite."""
+        if self.given == 0:
+            raise ValueError("the batch has 0 rows, but needs at least 1")
+        if not self.weights:
+            raise ValueError("all row weights are 0, so no row is there: give at least one row a weight above 0")
+        if not 0 < self.total < math.inf:
+            raise ValueError(f"the row weights of a batch sum to {self.total:.8g}, but the sum must be finite and above 0")
+        return self
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Batches of `size` rows; the last one may be smaller."""
+        if size < 1:
+            raise ValueError(f"batch_rows is {size}, but must be at least 1")
+        for first in range(0, len(self.weights), size):
+            weights, numbers = self.weights[first : first + size], self.numbers[first : first + size]
+            inputs, targets = ([_slice(matrix, first, size) for matrix in matrices] for matrices in (self.inputs, self.targets))
+            yield Batch(inputs, targets, weights, numbers, len(weights))
+
+    def spread(self, matrix: Matrix) -> Matrix:
+        """A matrix with a row for each row that the caller passed: those of `matrix` for the rows that are there, otherwise zeros."""
+        rows = dict(zip(self.numbers, matrix.row_list()))
+        zeros = [0.0] * matrix.cols
+        return Matrix(self.given, matrix.cols, [value for r in range(self.given) for value in rows.get(r, zeros)])
+
+
+def _slice(matrix: Matrix, first: int, count: int) -> Matrix:
+    """At most `count` rows from number `first` on."""
+    data = matrix.data[first * matrix.cols : (first + count) * matrix.cols]
+    return Matrix(len(data) // matrix.cols, matrix.cols, data, wanted=matrix.wanted)
+
+
+def rows_of(matrix: Matrix, numbers: Sequence[int]) -> Matrix:
+    """The rows with these numbers."""
+    rows = matrix.row_list()
+    return Matrix(len(numbers), matrix.cols, [value for i in numbers for value in rows[i]], wanted=matrix.wanted)
+
+
+def read_weights(weight: Any, rows: int, index: Sequence[int]) -> tuple[Sequence[int], list[float]]:
+    """Those numbers in `index` whose rows have a weight above 0, and these weights. weight=None: all weights are 1. rows: how many weights
+    there must be."""
     if weight is None:
-        return [1.0] * rows
+        return index, [1.0] * len(index)
     weights = read_matrix(weight, 1, "d", "weight", rows).data
-    for row, value in enumerate(weights):
-        if not math.isfinite(value):
-            raise ValueError(f"the weight of row {row} is {value}, but must be finite")
-    return weights
+    for row in index:
+        if not 0 <= weights[row] < math.inf:
+            raise ValueError(f"the weight of row {row} is {weights[row]:.8g}, but must be finite and at least 0")
+    chosen = [row for row in index if weights[row] > 0]
+    return chosen, [weights[row] for row in chosen]
 
 
 def read_index(index: Any, rows: int) -> Sequence[int]:

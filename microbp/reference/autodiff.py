@@ -223,7 +223,7 @@ def concat(parts: Sequence[Matrix]) -> Matrix:
     data = [value for rows in zip(*(part.row_list() for part in parts)) for row in rows for value in row]
 
     def cut_out(first: int, last: int) -> Pull:
-        return lambda g: [value for row in _cut(g, cols) for value in row[first:last]]
+        return lambda g: [value for row in range(0, len(g), cols) for value in g[row + first : row + last]]
 
     operands, first = [], 0
     for part in parts:

@@ -6,6 +6,8 @@ import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from .autodiff import dot
 from .net import Net
@@ -16,8 +18,8 @@ def clipped(net: Net, grads: array, clip_norm: float, clip_layer_norm: float, cl
     gradient to the norm clip_norm (Pascanu et al. 2013, algorithm 1), then each element to clip_value. The gradients of frozen layers are
     0."""
     found = [0.0] * len(grads)
-    for name, layer in net.graph.layers.items():
-        places = [tensor.place for tensor in net.layout if tensor.layer == name and not layer.frozen]
+    for name, tensors in groupby(net.layout, key=attrgetter("layer")):
+        places = [tensor.place for tensor in tensors if not net.graph.layers[name].frozen]
         factor = _shrink([g for place in places for g in grads[place]], clip_layer_norm)
         for place in places:
             found[place] = [factor * g for g in grads[place]]
@@ -48,7 +50,7 @@ def _shrink(vector: Sequence[float], limit: float) -> float:
 
 @dataclass
 class Average:
-    """A running mean of the states after update number `first`, `first + every`, `first + 2 every`, ...
+    """A running mean of the states after update number `start`, `start + every`, `start + 2 every`, ...
 
     Each of these states changes it: vector += rate (state - vector). The rate is 1 - decay (Polyak & Juditsky 1992), or 1 / count if decay
     is 1 (Izmailov et al. 2018, equation 2). The first state is copied.
@@ -56,16 +58,14 @@ class Average:
 
     vector: array
     decay: float
-    first: int
+    start: int
     every: int
-
-    def count(self, steps: int) -> int:
-        """The number of states in the mean after `steps` updates."""
-        return (steps - self.first) // self.every + 1 if steps >= self.first else 0
+    count: int = 0  # the number of states in the mean
 
     def update(self, steps: int, state: Sequence[float]) -> None:
-        """Adds the state after update number `steps` to the mean, if `steps` is one of first, first + every, ..."""
-        if steps >= self.first and (steps - self.first) % self.every == 0:
-            count = self.count(steps)
-            rate = 1 - self.decay if self.decay < 1 else 1 / count
-            self.vector[:] = array(self.vector.typecode, [s if count == 1 else a + rate * (s - a) for a, s in zip(self.vector, state)])
+        """Adds the state after update number `steps` to the mean, if `steps` is one of start, start + every, ..."""
+        if steps >= self.start and (steps - self.start) % self.every == 0:
+            self.count += 1
+            rate = 1 - self.decay if self.decay < 1 else 1 / self.count
+            mixed = [s if self.count == 1 else a + rate * (s - a) for a, s in zip(self.vector, state)]
+            self.vector[:] = array(self.vector.typecode, mixed)

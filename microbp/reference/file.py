@@ -22,7 +22,7 @@ from array import array
 from typing import Any
 
 from .arrays import FORMATS, counted
-from .disk import read_file, write_file
+from .disk import START, read_file, write_file
 from .graph import NODES_MAX, Graph, Layer, Norm
 from .net import Net, Tensor
 
@@ -36,6 +36,14 @@ _VECTORS_MAX, _TEXT_MAX = 64, 2**24 - 1
 _VECTOR_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}")  # at least two dots; tensors have one
 Extras = tuple[str, dict[str, bytes]]  # a text, and vectors by name
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_OURS = {key.encode() for key in (_KEYS | _MORE_KEYS) - {"format"}}
+# Parts of the metadata in the first bytes of a file: its begin, a key with the comma before it, a value, an unfinished member, the end.
+_SPACE, _QUOTED = r"[ \n\r\t]*", r'"((?:[^"\\\x00-\x1f]|\\.)*)'
+_METADATA = re.compile(rf'\{{{_SPACE}"__metadata__"{_SPACE}:{_SPACE}\{{'.encode())
+_KEY = re.compile(rf'{_SPACE},?{_SPACE}{_QUOTED}"{_SPACE}:'.encode())
+_VALUE = re.compile(rf'{_SPACE}{_QUOTED}"'.encode())
+_MEMBER_BEGUN = re.compile(rf'{_SPACE},?{_SPACE}(?:{_QUOTED}(?:\\|"{_SPACE}(?::{_SPACE}(?:{_QUOTED}\\?)?)?)?)?'.encode())
+_END = re.compile(rf"{_SPACE}\}}".encode())
 _CRC_VALUE = re.compile(rb'"microbp\.crc32c"\s*:\s*"([0-9a-f]{8})"')  # cannot match inside a string, whose quotes are escaped
 
 
@@ -60,22 +68,24 @@ def write_with(net: Net, text: str, vectors: dict[str, bytes]) -> bytes:
 
 def _write(net: Net, extras: Extras | None) -> bytes:
     text, vectors = extras or ("", {})
+    with net.gate:  # one state
+        graph, seed, notes, numbers = net.text(), str(net.seed), net.notes, _data(net)
     if not net.params and not vectors and net.dtype != "float32":
         raise ValueError(f"a {net.dtype} network without parameters cannot be written: a file stores the dtype with the tensors")
     metadata = {
         "format": "microbp",
         "microbp.format": "1",
-        "microbp.graph": net.text(),
-        "microbp.seed": str(net.seed),
+        "microbp.graph": graph,
+        "microbp.seed": seed,
         "microbp.rng": _RNG,
         "microbp.crc32c": _NO_CRC,
     }
-    if net.notes:
-        metadata["microbp.notes"] = net.notes
+    if notes:
+        metadata["microbp.notes"] = notes
     if extras:
         metadata["microbp.trainer"] = text
     header = _json({"__metadata__": metadata, **_entries(net, {name: len(data) for name, data in vectors.items()})}).encode()
-    data = _data(net) + b"".join(vectors.values())
+    data = numbers + b"".join(vectors.values())
     header = header.ljust(_least(metadata["microbp.graph"]) - len(data) - 8)
     header += b" " * (-(8 + len(header)) % _ALIGNMENT)
     whole = len(header).to_bytes(8, "little") + header + data
@@ -148,8 +158,8 @@ def _numbers(layer: Layer | Norm) -> int:
 def _tensors(net: Net) -> list[tuple[Tensor, array]]:
     """Each tensor with its flat vector, layer by layer; in a layer, the buffers are last."""
     both = [(tensor, net.params) for tensor in net.layout] + [(tensor, net.buffers) for tensor in net.buffer_layout]
-    order = list(net.graph.layers)
-    return sorted(both, key=lambda pair: order.index(pair[0].layer))
+    place = {name: i for i, name in enumerate(net.graph.layers)}
+    return sorted(both, key=lambda pair: place[pair[0].layer])
 
 
 def _json(value: Any) -> str:
@@ -225,23 +235,73 @@ def _foreign(why: str) -> ValueError:
     return ValueError(f"not a microbp file: {why}")
 
 
-def _header(data: bytes) -> tuple[bytes, dict[str, str], dict[str, Any]]:
-    """The header's bytes, its metadata and its tensors."""
-    length = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
-    if length < 2 or length > len(data) - 8:
-        raise ValueError(f"not a microbp file, or cut short: it has {counted(len(data), 'byte')}, fewer than its header needs")
-    header = data[8 : 8 + length]
+def _not_json() -> ValueError:
+    return _damaged("its header is not valid safetensors JSON")
+
+
+def _not_first() -> ValueError:
+    return _foreign("its header does not start with a microbp.graph" + _TENSORS)
+
+
+def _no_graph() -> ValueError:
+    return _foreign("its metadata has no microbp.graph" + _TENSORS)
+
+
+def _shown(value: str) -> str:
+    """The start of a value, without characters that a terminal would obey."""
+    data = value.encode("utf-8", "surrogatepass")
+    return re.sub(rb"[^ -~]", b"?", data[:40]).decode() if len(data) < 80 else ""
+
+
+def _check_start(start: bytes, size: int) -> None:
+    """Refuses a file of this size if its first bytes show that it is not microbp's."""
+    length = int.from_bytes(start[:8], "little") if size >= 8 else 0
+    if length < 2 or length > size - 8:
+        raise ValueError(f"not a microbp file, or cut short: it has {counted(size, 'byte')}, fewer than its header needs")
+    header, goes_on = start[8 : 8 + length], length > len(start) - 8
     if not header.startswith(b"{"):
         raise _foreign("it does not start like a safetensors file")
+    begin = _METADATA.match(header)
+    if not begin:
+        if goes_on and b'{"__metadata__":{'.startswith(re.sub(rb"[ \n\r\t]", b"", header)):
+            return
+        raise _not_first()
+    keys, at = set(), begin.end()
+    while found := _KEY.match(header, at):
+        keys.add(found[1])
+        value = _VALUE.match(header, found.end())
+        if not value:
+            break
+        at = value.end()
+    if _END.match(header, at):
+        if not keys & {b"microbp.graph", b"microbp.crc32c"}:
+            raise _no_graph()
+    elif goes_on and not _MEMBER_BEGUN.fullmatch(header, at):
+        raise _not_json()
+    elif goes_on and not keys & _OURS and keys - {b"format"}:
+        raise _no_graph()
+
+
+def _is_begun(start: bytes) -> bool:
+    """Whether these can be the first bytes of a file that `_write` began. Some may be zero instead, because a power cut leaves zeros."""
+    first = b"\0\0\0\0" + b'{"__metadata__":{"format":"microbp"'  # after the header's length, which is 8 less than a multiple of 64
+    has_length = start[:1] in (b"", b"\0") or start[0] % _ALIGNMENT == _ALIGNMENT - 8
+    return has_length and all(byte in (0, expected) for byte, expected in zip(start[4:], first))
+
+
+def _header(data: bytes) -> tuple[bytes, dict[str, str], dict[str, Any]]:
+    """The header's bytes, its metadata and its tensors."""
+    _check_start(data[:START], len(data))
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
     try:
         tensors = json.loads(header.decode(), object_pairs_hook=_unique, parse_int=_natural, parse_float=_natural, parse_constant=_natural)
     except (ValueError, RecursionError):
-        raise _damaged("its header is not valid safetensors JSON") from None
+        raise _not_json() from None
     if next(iter(tensors), None) != "__metadata__":
-        raise _foreign("its header does not start with a microbp.graph" + _TENSORS)
+        raise _not_first()
     metadata = tensors.pop("__metadata__")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _damaged("its header is not valid safetensors JSON")
+        raise _not_json()
     return header, metadata, tensors
 
 
@@ -262,14 +322,14 @@ def _check_metadata(data: bytes, header: bytes, metadata: dict[str, str]) -> Non
     if "microbp.crc32c" in metadata and not _checksum_holds(data, header):
         raise _damaged("its checksum does not match")
     if "microbp.graph" not in metadata:
-        raise _foreign("its metadata has no microbp.graph" + _TENSORS)
+        raise _no_graph()
     for key in _KEYS - metadata.keys():
         raise _damaged(f"its metadata has no {key}")
     if metadata["microbp.format"] != "1":
-        found = metadata["microbp.format"]
-        raise ValueError(f"the file has the format {found:.40}, but this version of microbp reads only format 1; use a newer version")
+        found = _shown(metadata["microbp.format"])
+        raise ValueError(f"the file has the format {found}, but this version of microbp reads only format 1; use a newer version")
     if metadata["microbp.rng"] != _RNG:
-        found = f"the file uses the random number generator {metadata['microbp.rng']:.40}"
+        found = f"the file uses the random number generator {_shown(metadata['microbp.rng'])}"
         raise ValueError(f"{found}, but this version of microbp only has {_RNG}; use a newer version")
     given = {metadata[key] for key in _MORE_KEYS & metadata.keys()}
     if metadata["format"] != "microbp" or metadata.keys() - _KEYS - _MORE_KEYS or "" in given:
@@ -325,16 +385,15 @@ def save_with(net: Net, path: str | os.PathLike[str], text: str, vectors: dict[s
 def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
     """Writes the bytes that `write` or `write_with` returned."""
     try:
-        write_file(os.fsdecode(path), data)
+        write_file(os.fsdecode(path), data, _is_begun)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
 
 
 def load_with(path: str | os.PathLike[str]) -> tuple[SavedNet, Extras | None]:
     """The net of a file, and its extras; ValueError if the file is damaged or not a microbp file."""
-    data = read_file(os.fsdecode(path))
     try:
-        return read_with(data)
+        return read_with(read_file(os.fsdecode(path), _check_start))
     except ValueError as error:
         raise ValueError(f"{os.fsdecode(path)}: {error}") from None
 

@@ -17,12 +17,14 @@ Operands (A, B) are nodes of earlier lines, so there are no cycles and the order
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .spec import Spec, check_parameter, number_text, parameters, parse_number, unknown
+from .spec import BLANKS, Spec, check_parameter, number_text, parameters, parse_number, unknown
 
 NODES_MAX = 2**14
+_TERM = re.compile(r"(?:\([^)]*(?:\)|$)|[^ \t\r(])+")  # a word; blanks between "(" and ")" are part of it
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _LARGEST_WIDTH = 2**31 - 1
@@ -92,6 +94,7 @@ class Node:
     layer: Layer | Norm | None = None
     activation: Spec | None = None
     settings: dict[str, float] = field(default_factory=dict)
+    is_output: bool = False
 
 
 @dataclass
@@ -102,17 +105,18 @@ class Output:
 
 @dataclass
 class Graph:
-    """Nodes in order, layers by name in the order of their first use, outputs."""
+    """Nodes in order, layers by name in the order of their first use, outputs. counts: the number of layers of each kind."""
 
     nodes: list[Node] = field(default_factory=list)
     layers: dict[str, Layer | Norm] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def parse(cls, text: str) -> Graph:
         graph = cls()
         for number, line in enumerate(text.split("\n"), 1):
-            words = line.split()
+            words = [word.rstrip(BLANKS) for word in _TERM.findall(line)]
             if words and not words[0].startswith("#"):
                 try:
                     graph._statement(*words)
@@ -196,12 +200,16 @@ class Graph:
             _flag("frozen", given.get("frozen", "0")),
             _values("dense", given),
         )
-        self.layers[name] = layer
+        self._add_layer(layer)
         return layer
+
+    def _add_layer(self, layer: Layer | Norm) -> None:
+        self.layers[layer.name] = layer
+        self.counts[layer.kind] += 1
 
     def _new_name(self, given: dict[str, str], kind: str) -> str:
         """The given name; without one, the kind and the number of layers of this kind so far."""
-        name = given.get("layer", f"{kind}_{sum(layer.kind == kind for layer in self.layers.values())}")
+        name = given.get("layer", f"{kind}_{self.counts[kind]}")
         if not _NAME.fullmatch(name):
             raise ValueError(f'"{name}" is not a valid layer name: use 1 to 63 letters, digits, _ and -')
         if name in self.layers:
@@ -253,7 +261,7 @@ class Graph:
             layer = self._same_layer(given, a, word)
         else:
             layer = Norm(word, self._new_name(given, word), width, _values(word, given), _flag("frozen", given.get("frozen", "0")))
-            self.layers[layer.name] = layer
+            self._add_layer(layer)
         self.nodes.append(Node(word, width, [a], layer=layer))
 
     def _settings(self, word: str, arguments: tuple[str, ...], *more: str) -> tuple[int, dict[str, str]]:
@@ -264,8 +272,9 @@ class Graph:
     def _output(self, word: str, *arguments: str) -> None:
         first, *rest = arguments or [""]
         node = self._node(first)
-        if any(output.node == node for output in self.outputs):
+        if self.nodes[node].is_output:
             raise ValueError(f"node {node} is already an output")
+        self.nodes[node].is_output = True
         activation = _read_settings(rest, ("activation",)).get("activation")
         self.outputs.append(Output(node, None if activation is None else Spec.parse("output_activation", activation).name))
 
@@ -307,7 +316,7 @@ def _read_settings(words: Sequence[str], known: tuple[str, ...]) -> dict[str, st
         if not equals or not (value or numbers[key]):
             raise ValueError(f"{key} needs a value: {key}=VALUE")
         if not numbers[key] and "(" in value and not value.endswith(")"):
-            raise ValueError(f'"{value}" does not end with ")": add ")", or remove the blanks before it')
+            raise ValueError(f'"{value}" does not end with ")": add ")"')
         if key in found:
             raise ValueError(f"{key} is given twice")
         found[key] = value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from .formulas import OUTPUT_ACTIVATIONS
 from .graph import SETTINGS, Graph, Layer, Norm
 from .nodes import Batch, Run
 from .random import Place, draws
+from .sharing.lock import Lock, locked
 from .spec import Spec, check_parameter, unknown
 
 _INITIALIZATION = 1  # the purpose of the random numbers for initial weights
@@ -47,6 +49,7 @@ class Pass:
     batches: list[Batch]  # the statistics of the batch_norm nodes, in order
 
 
+@locked(holds="init freeze set_layer set_output notes assign")
 class Net:
     """A network from its graph text. `params` is its flat parameter vector: the weights of dense layers in layer order, each (inputs,
     units) row-major, then all biases and scales; `buffers` has the running statistics."""
@@ -55,6 +58,8 @@ class Net:
         if dtype not in FORMATS:
             raise unknown("unknown dtype", dtype, list(FORMATS))
         self.graph = Graph.parse(text)
+        self._lock = Lock()  # of this net and all its trainers
+        self.hold, self.guest = self._lock.hold, self._lock.guest
         self.dtype = dtype
         self.threads = 1  # may be set, but has no effect
         self._notes = ""
@@ -67,9 +72,15 @@ class Net:
         )
         self.init(seed)
 
+    @property
+    def gate(self) -> AbstractContextManager[Any]:
+        """What reads or writes parameters, buffers or settings holds this for a moment."""
+        return self._lock.gate
+
     def text(self) -> str:
         """The canonical graph text."""
-        return self.graph.text()
+        with self.gate:
+            return self.graph.text()
 
     def nodes(self) -> list[tuple[str, tuple[int, ...], int, int, str, float]]:
         """(operation, operands, width, layer's number or -1, activation or "", rate or std) of each node."""
@@ -108,28 +119,40 @@ class Net:
         """Draws new initial weights, and resets biases, scales and running statistics. Layers with init=array keep their weights."""
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}, but must be from 0 to 2^64 - 1")
+        with self.gate:
+            self._draw(seed)
+
+    def assign(self, params: Any, buffers: Any) -> None:
+        """Copies new values into the parameters and the buffers."""
+        with self.gate:
+            for vector, values in ((memoryview(self.params), params), (memoryview(self.buffers), buffers)):
+                vector[:] = memoryview(values).cast("B").cast(self.format)
+
+    def _draw(self, seed: int) -> None:
         self.seed = seed
         for tensor in self.buffer_layout:
             self.buffers[tensor.place] = array(self.format, [float(tensor.name == "running_var")] * tensor.cols)
+        numbers = {name: i for i, name in enumerate(self.graph.layers)}
         for tensor in self.layout:
             if tensor.name == "bias":
                 self.params[tensor.place] = array(self.format, [0.0] * tensor.cols)
             elif self.graph.layers[tensor.layer].kind != "dense":
                 self.params[tensor.place] = array(self.format, [1.0] * tensor.cols)
             elif self.graph.layers[tensor.layer].init.entry.distribution != "keep":
-                self.params[tensor.place] = array(self.format, self._initial_weight(tensor))
+                self.params[tensor.place] = array(self.format, self._initial_weight(tensor, numbers[tensor.layer]))
 
-    def _initial_weight(self, tensor: Tensor) -> list[float]:
+    def _initial_weight(self, tensor: Tensor, layer: int) -> list[float]:
         init = self.graph.layers[tensor.layer].init
         normal, scale = init.entry.distribution == "normal", init.entry.scale(tensor.rows, tensor.cols, **init.values)
-        layer = list(self.graph.layers).index(tensor.layer)
         drawn = draws(self.seed, _INITIALIZATION, layer, tensor.rows * tensor.cols, normal, self.dtype)
         return [scale * n for n in drawn] if normal else [scale * (2 * u - 1) for u in drawn]
 
     def freeze(self, layer: str | None, frozen: bool) -> None:
         """Freezes or unfreezes a layer, or all layers (None). Training does not change the parameters of a frozen layer."""
-        for found in self._layers(layer):
-            found.frozen = bool(frozen)
+        layers = self._layers(layer)
+        with self.gate:
+            for found in layers:
+                found.frozen = bool(frozen)
 
     def set_layer(self, layer: str | None, name: str, value: float) -> None:
         """Changes a setting of a layer, or of all layers that have it (None)."""
@@ -140,8 +163,9 @@ class Net:
             raise unknown("no layer has a setting", name, SETTINGS["dense"].split())
         for found in layers:
             check_parameter(SETTINGS[found.kind], name, float(value))
-        for found in layers:
-            found.settings[name] = float(value)
+        with self.gate:
+            for found in layers:
+                found.settings[name] = float(value)
 
     def _layers(self, name: str | None) -> list[Layer | Norm]:
         if name is not None and name not in self.graph.layers:
@@ -198,10 +222,12 @@ class Net:
         """Writes the outputs, or the values of a node (node >= 0), to the arrays `outs`. raw: without the output activations."""
         if node >= len(self.graph.nodes):
             raise _no_index("node", node, len(self.graph.nodes))
-        result = self.forward(self.read_inputs(xs))
+        inputs = self.read_inputs(xs)
+        with self.gate:
+            result = self.forward(inputs)
+            activations = [OUTPUT_ACTIVATIONS[output.activation or "identity"] for output in self.graph.outputs]
         matrices = [result.values[node]] if node >= 0 else result.outputs
         if not raw and node < 0:
-            activations = [OUTPUT_ACTIVATIONS[output.activation or "identity"] for output in self.graph.outputs]
             matrices = [activation.y(matrix) for activation, matrix in zip(activations, matrices)]
         if len(outs) != len(matrices):
             raise ValueError(f"out has {counted(len(outs), 'array')}, but the net has {counted(len(matrices), 'output')}")

@@ -146,7 +146,7 @@ def _adam_amsgrad(p, g, s, t, lr, beta1, beta2, eps):
 def _adamax(p, g, s, t, lr, beta1, beta2, eps):
     """Kingma & Ba 2015, algorithm 2, with eps as in PyTorch."""
     m = beta1 * s[0] + (1 - beta1) * g
-    u = max(beta2 * s[1], abs(g) + eps)
+    u = max(abs(g) + eps, beta2 * s[1])
     return p - lr / (1 - beta1**t) * m / u, [m, u]
 
 
@@ -154,9 +154,17 @@ def _nadam_momentum(t: int, beta1: float, momentum_decay: float) -> float:
     return beta1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
 
 
+_SETTLED = 2**20  # after so many steps, the momentum is taken as constant
+
+
 @functools.lru_cache(maxsize=4)
-def _nadam_product(t: int, beta1: float, momentum_decay: float) -> float:
+def _nadam_first_product(t: int, beta1: float, momentum_decay: float) -> float:
     return math.prod(_nadam_momentum(i, beta1, momentum_decay) for i in range(1, t + 1))
+
+
+def _nadam_product(t: int, beta1: float, momentum_decay: float) -> float:
+    first = _nadam_first_product(min(t, _SETTLED), beta1, momentum_decay)
+    return first * _nadam_momentum(_SETTLED + 1, beta1, momentum_decay) ** max(0, t - _SETTLED)
 
 
 def _nadam(p, g, s, t, lr, beta1, beta2, eps, momentum_decay):
@@ -185,7 +193,7 @@ def _radam(p, g, s, t, lr, beta1, beta2, eps):
 def _adabelief(p, g, s, t, lr, beta1, beta2, eps, eps_root):
     """Zhuang et al. 2020: the variance around the mean instead of the second moment."""
     m = beta1 * s[0] + (1 - beta1) * g
-    v = beta2 * s[1] + (1 - beta2) * (g - m) ** 2 + eps_root
+    v = beta2 * s[1] + (1 - beta2) * ((g - m) * (g - m)) + eps_root
     return p - lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps), [m, v]
 
 
@@ -398,3 +406,10 @@ OPTIMIZERS = {
         decay="trust",
     ),
 }
+
+
+def trusted(params: list[float], direction: list[float], lr: float) -> list[float]:
+    """p - lr |p| / |d| d for a tensor p and its direction d; p - lr d if one of the norms is 0."""
+    norm, direction_norm = math.hypot(*params), math.hypot(*direction)
+    ratio = norm / direction_norm if norm and direction_norm else 1.0
+    return [p - lr * ratio * d for p, d in zip(params, direction)]

@@ -10,9 +10,10 @@ from typing import Any
 
 from .formulas import EVERY_OPTIMIZER, TABLES
 
-_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII)
-_HEXADECIMAL = re.compile(r"[+-]?0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(p[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_DIGITS = 15  # a decimal with at most 15 digits is the same after a conversion to double and back
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,18})?", re.ASCII | re.IGNORECASE)
+_HEXADECIMAL = re.compile(r"[+-]?0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(p[+-]?\d{1,18})?", re.ASCII | re.IGNORECASE)
+_DIGITS, _HEXADECIMAL_DIGITS = 15, 14  # a decimal with at most 15 digits is the same after a conversion to double and back
+BLANKS = " \t\r"
 _PARAMETER = re.compile(r"(\w+)=([^\[(]+)([\[(][^\])]+[\])])")
 
 
@@ -71,12 +72,14 @@ def _distance(a: str, b: str) -> int:
 
 def parse_number(text: str, key: str) -> float:
     """A decimal with at most 15 significant digits, or a hexadecimal number as float.hex() writes it. key: its name for errors."""
-    if _HEXADECIMAL.fullmatch(text):
+    if text in ("inf", "+inf", "-inf"):
+        return float(text)
+    if (match := _HEXADECIMAL.fullmatch(text)) and len(match[1].replace(".", "").lstrip("0")) <= _HEXADECIMAL_DIGITS:
         try:
             return float.fromhex(text)
         except OverflowError:
-            return math.inf
-    if _DECIMAL.fullmatch(text) and len(re.sub(r"e.*|\D", "", text).lstrip("0")) <= _DIGITS:
+            return math.copysign(math.inf, -1 if text.startswith("-") else 1)
+    if (match := _DECIMAL.fullmatch(text)) and len(match[1].replace(".", "").lstrip("0")) <= _DIGITS:
         return float(text)
     raise ValueError(f'{key} must be a number, not "{text}": a decimal with at most {_DIGITS} digits, or hexadecimal (0x1.8p-3)')
 
@@ -106,17 +109,19 @@ class Spec:
 
     @classmethod
     def parse(cls, kind: str, text: str) -> Spec:
+        if kind != "output_activation":  # a plain name, without blanks around it
+            text = text.strip(BLANKS)
         name, bracket, inside = text.partition("(")
-        if set(text) & set(" \t\r"):
-            raise ValueError(f'remove the blanks in "{text}"')
+        name = name if kind == "output_activation" else name.strip(BLANKS)
         if name not in TABLES[kind]:
             raise _unknown_formula(kind, name)
         if bracket and not inside.endswith(")"):
-            raise ValueError(f'"{text}" does not end with ")": add ")", or remove the blanks before it')
+            raise ValueError(f'"{text}" does not end with ")": add ")"')
         accepted = accepted_parameters(kind, name)
         known, given = parameters(accepted), dict[str, float]()
-        for pair in inside[:-1].split(",") if inside[:-1] else ():
-            key, _, number = pair.partition("=")
+        pairs = [pair.strip(BLANKS) for pair in inside[:-1].split(",")]
+        for pair in pairs if pairs[-1] else pairs[:-1]:
+            key, number = (part.strip(BLANKS) for part in pair.partition("=")[::2])
             if key not in known:
                 raise unknown("unknown parameter", key, accepted.split())
             value = parse_number(number, key)

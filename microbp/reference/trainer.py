@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
 from operator import add
 from typing import Any
 
-from .arrays import buffer, counted, nested_lists, one_hot, read_index, read_integers, read_matrix, read_weights, several, shape_of
+from .arrays import Batch, buffer, counted, read_index, read_labels, read_matrix, read_weights, rows_of, several
 from .autodiff import Matrix, dot, gradients, reachable
 from .clipping import Average, clipped, limit_norms
 from .formulas import TRAINER_SETTINGS, penalty, row_losses
 from .net import Net, Pass, Tensor
+from .optimizers import trusted
 from .random import Place
+from .sharing.lock import locked
 from .spec import Interval, Spec, check_parameter, number_text, parameters, unknown
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attribute
+_STEPS_MAX = 9 * 10**18  # leaves room for more updates than anyone can make
 
 Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss with respect to it)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Training rows: a matrix for each input, a matrix of targets for each output, and a weight for each row."""
-
-    inputs: list[Matrix]
-    targets: list[Matrix]
-    weights: list[float]
-
-    def rows(self, index: Sequence[int]) -> Batch:
-        """The rows with these numbers."""
-        return Batch([_rows(x, index) for x in self.inputs], [_rows(t, index) for t in self.targets], [self.weights[i] for i in index])
-
-
-def _rows(matrix: Matrix, index: Sequence[int]) -> Matrix:
-    rows = matrix.row_list()
-    return Matrix(len(index), matrix.cols, [value for i in index for value in rows[i]], wanted=matrix.wanted)
-
-
+@locked(holds="evaluate input_grads set steps reset set_average", trains="step backward apply forward backward_from epoch")
 class Trainer:
     """The losses of the outputs, an optimizer, and their state for one net. A loss is None if the caller passes its gradient to
     backward_from.
@@ -53,7 +39,7 @@ class Trainer:
         for what, given in (("losses", losses), ("loss_weights", loss_weights)):
             if len(given) != len(net.graph.outputs):
                 raise ValueError(f"{what} has {counted(len(given), 'item')}, but the net has {counted(len(net.graph.outputs), 'output')}")
-        self.net = net
+        self.net, self.hold = net, net.hold
         self.seed = net.seed if seed is None else seed
         self._losses = [None if text is None else Spec.parse("loss", text) for text in losses]
         self._loss_weights = [_finite(weight, f"loss_weights[{i}]") for i, weight in enumerate(loss_weights)]
@@ -72,15 +58,16 @@ class Trainer:
                 raise ValueError(f"output {i} has 1 column, but {loss.name} needs at least 2, one per class; for 1 column use bce")
             if loss:
                 _check_activation(i, output.activation, loss)
-        for loss, output in zip(self._losses, net.graph.outputs):  # last, so that a failed check changes nothing
-            if loss:
-                output.activation = loss.entry.detail
+        with net.hold(), net.gate:  # last, so that a failed check changes nothing
+            for loss, output in zip(self._losses, net.graph.outputs):
+                if loss:
+                    output.activation = loss.entry.detail
 
     # ---- the three parts of a step ----
 
     def step(self, x: Any, y: Any, weight: Any = None) -> float:
         """Forward, loss, backward, update; returns the batch loss."""
-        batch = self._read_batch(x, y, weight)
+        batch = self._read_batch(x, y, weight).checked()
         self._check_statistics(len(batch.weights))
         return self._train(batch)
 
@@ -95,18 +82,24 @@ class Trainer:
         input_grads: bool = False,
     ) -> float:
         """Computes the gradient without an update; returns the loss. total: the sum of the row weights of the whole logical batch (0: of
-        this batch)."""
-        if not 0 <= total < math.inf:
-            raise ValueError("total must be positive and finite (the sum of all row weights), or 0 (to use the sum of this batch)")
+        this batch). With `total`, no row need be there: the sum over no rows is 0."""
+        if not (total == 0 or sys.float_info.min <= total < math.inf):
+            needs = "finite and at least 2.3e-308, or 0 (to use the sum of this batch)"
+            raise ValueError(f"total must be the sum of all row weights, {needs}")
         if first_row < 0:
             raise ValueError(f"first_row is {first_row}, but must be at least 0")
         batch = self._read_batch(x, y, weight, input_grads)
+        if first_row >= 2**63 - len(batch.weights):
+            rows = counted(len(batch.weights), "row")
+            raise ValueError(f"first_row is {first_row}: with {rows}, row numbers would exceed 2^63 - 1")
         self._check_statistics(len(batch.weights))
-        divisor = total or _total(batch)
+        divisor = total or batch.checked().total
         losses, result, ends = self._forward_loss(batch, divisor, self._place(first_row))
         self._check_losses(losses)
-        found = self._gradients(result, ends, accumulate, _total(batch) / divisor)
+        found = self._gradients(result, ends, accumulate, batch.total / divisor)
         self._store_gradients(result, found, input_grads)
+        if self._input_grads is not None:
+            self._input_grads = [batch.spread(gradient) for gradient in self._input_grads]
         self._prepare_statistics(result, accumulate)
         self._loss = sum(losses) + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
         return sum(losses)
@@ -121,7 +114,9 @@ class Trainer:
     def forward(self, x: Any) -> list[memoryview]:
         """Runs a forward pass in training; returns the raw outputs."""
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
-        self._check_statistics(_check_rows(inputs))
+        if inputs[0].rows == 0:
+            raise ValueError("the batch has 0 rows, but needs at least 1")
+        self._check_statistics(inputs[0].rows)
         self._pass = self.net.forward(inputs, self._place(0))
         return [buffer(output, self.net.format) for output in self._pass.outputs]
 
@@ -143,37 +138,36 @@ class Trainer:
 
     def evaluate(self, x: Any, y: Any, weight: Any = None) -> float:
         """The loss of a batch of any size, in inference."""
-        batch = self._read_batch(x, y, weight)
-        losses, _, _ = self._forward_loss(batch, _total(batch), None)
+        batch = self._read_batch(x, y, weight).checked()
+        losses, _, _ = self._forward_loss(batch, batch.total, None)
         return sum(losses)
 
     def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None) -> float:
-        """One step for each `batch_rows` rows of `index` (None: all rows, in order). lr: a learning rate for each step; None: the trainer's
-        "lr" for all steps. "lr" itself does not change. stop: a function that is called after each step; the epoch ends if it returns True.
+        """One step for each `batch_rows` rows of `index` (None: all rows, in order); rows of weight 0 are passed over. lr: a learning rate
+        for each step, and any for steps that there are not because of such rows; None: the trainer's "lr" for all steps. "lr" itself does
+        not change. stop: a function that is called after each step; the epoch ends if it returns True.
 
         Returns the weighted mean of the row losses, each computed in the step that trains on the row.
         """
-        data = self._read_batch(x, y, weight)
-        batches = list(_batches(read_index(index, len(data.weights)), batch_rows))
-        self._check_statistics(len(batches[-1]))
-        rates = self._read_rates(lr, len(batches))
+        data = self._read_batch(x, y, weight, index=index).checked()
+        batches = [batch.checked() for batch in data.split(batch_rows)]
+        self._check_statistics(len(batches[-1].weights))
+        rates = self._read_rates(lr, -(-data.given // batch_rows))
         own_lr = self._values["lr"]
         try:
-            return self._run_epoch((data.rows(rows) for rows in batches), rates, stop or (lambda: False))
+            return self._run_epoch(batches, rates, stop or (lambda: False))
         finally:
             self._values["lr"] = own_lr
 
-    def _run_epoch(self, batches: Iterator[Batch], rates: list[float], stop: Callable[[], bool]) -> float:
+    def _run_epoch(self, batches: list[Batch], rates: list[float], stop: Callable[[], bool]) -> float:
         loss, total = 0.0, 0.0
-        for step, (batch, rate) in enumerate(zip(batches, rates)):
+        for batch, rate in zip(batches, rates):
             self._values["lr"] = rate
-            try:
-                loss += self._train(batch) * _total(batch)
-            except (FloatingPointError, ValueError) as error:
-                raise type(error)(f"step {step}: {error}") from None
-            total += _total(batch)
-            if stop():
-                break
+            loss += self._train(batch) * batch.total
+            total += batch.total
+            with self.net.guest():
+                if stop():
+                    break
         return loss / total
 
     def input_grads(self) -> list[memoryview]:
@@ -189,13 +183,15 @@ class Trainer:
         the loss of the gradients of the last update; both are NaN if unknown."""
         if name in _LOSSES:
             return getattr(self, _LOSSES[name])
+        if name == "average_count":
+            return float(self.average_count)
         values = self._values | self._settings
         if name not in values:
             raise self._unknown(name)
         return values[name]
 
     def _unknown(self, name: str) -> ValueError:
-        valid = f"{self._optimizer.entry.parameters} {TRAINER_SETTINGS} loss last_loss"
+        valid = f"{self._optimizer.entry.parameters} {TRAINER_SETTINGS} loss last_loss average_count"
         return unknown(f"a trainer with {self._optimizer.name} has no parameter", name, valid.split())
 
     def set(self, name: str, value: float) -> None:
@@ -203,6 +199,8 @@ class Trainer:
         if name in _LOSSES:
             setattr(self, _LOSSES[name], float(value))
             return
+        if name == "average_count":
+            return self._set_average_count(float(value))
         if name in self._settings:
             self._settings[name] = check_parameter(TRAINER_SETTINGS, name, float(value))
             return
@@ -219,8 +217,8 @@ class Trainer:
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        if steps < 0:
-            raise ValueError(f"steps is {steps}, but must be at least 0")
+        if not 0 <= steps <= _STEPS_MAX:
+            raise ValueError(f"steps is {steps}, but must be {'at least 0' if steps < 0 else f'at most {_STEPS_MAX}'}")
         self._steps = int(steps)
         self._loss = self._last_loss = math.nan
 
@@ -229,6 +227,7 @@ class Trainer:
         _copy(self.grads, self._zeros())
         if self._average:
             _copy(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
+            self._average.count = 0
         self._pending = None
         self._start_optimizer()
 
@@ -246,9 +245,8 @@ class Trainer:
         for name, value, least in (("start", start, 0), ("every", every, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}")
-        first = start if start > self._steps else self._steps - (self._steps - start) % every + every
         size = len(self.net.params) + len(self.net.buffers)
-        self._average = Average(array(self.net.format, [0.0] * size), float(decay), first, every)
+        self._average = Average(array(self.net.format, [0.0] * size), float(decay), start, every)
 
     @property
     def average(self) -> array | None:
@@ -258,35 +256,44 @@ class Trainer:
     @property
     def average_count(self) -> int:
         """The number of states in the average."""
-        return self._average.count(self._steps) if self._average else 0
+        return self._average.count if self._average else 0
+
+    def _set_average_count(self, count: float) -> None:
+        if not (0 <= count <= 2**53 and count.is_integer()):
+            raise ValueError(f"average_count must be a whole number of at least 0, not {number_text(count)}")
+        if count and not self._average:
+            raise ValueError(f"average_count cannot be {number_text(count)}: the trainer has no average")
+        if self._average:
+            self._average.count = int(count)
 
     # ---- reading ----
 
     def _zeros(self) -> array:
         return array(self.net.format, bytes(self.net.params.itemsize * len(self.net.params)))
 
-    def _read_batch(self, x: Any, y: Any, weight: Any, wanted: bool = False) -> Batch:
+    def _read_batch(self, x: Any, y: Any, weight: Any, wanted: bool = False, index: Any = None) -> Batch:
+        """The rows of `index` (None: all) that are there. Of the others, no value is read."""
         if None in self._losses:
             hint = "use forward, and backward_from with a gradient that you compute"
             raise ValueError(f"output {self._losses.index(None)} has no loss: {hint}")
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted)
-        rows = _check_rows(inputs)
+        rows = inputs[0].rows
         ys = several(y, len(self._losses), "y")
-        targets = [self._read_targets(i, target, rows) for i, target in enumerate(ys)]
-        return Batch(inputs, targets, read_weights(weight, rows))
+        asked = read_index(index, rows)
+        chosen, weights = read_weights(weight, rows, asked)
+        targets = [self._read_targets(i, target, rows, chosen if self._loss_weights[i] else []) for i, target in enumerate(ys)]
+        return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, chosen, len(asked))
 
-    def _read_targets(self, i: int, y: Any, rows: int) -> Matrix:
+    def _read_targets(self, i: int, y: Any, rows: int, chosen: Sequence[int]) -> Matrix:
+        """The targets of the chosen rows, of `rows` in total."""
         loss, cols = self._losses[i], self.net.graph.nodes[self.net.graph.outputs[i].node].width
         what = f"target {i}"
         if loss.entry.targets == "LABELS":
-            labels = read_integers(y, what)
+            labels = read_labels(y, rows, cols, what, chosen, loss.name)
             if labels is not None:
-                return one_hot(labels, rows, cols, what)
-            if shape_of(nested_lists(y), what) in ((rows,), (rows, 1)):
-                needed = f"integer labels, or {cols} probabilities per row"
-                raise ValueError(f"{what} has labels that are not integers, but {loss.name} needs {needed}")
-        targets = read_matrix(y, cols, self.net.format, what, rows)
-        _check_targets(targets, loss, what)
+                return labels
+        targets = rows_of(read_matrix(y, cols, self.net.format, what, rows), chosen)
+        _check_targets(targets, loss, what, chosen)
         return targets
 
     def _read_rates(self, lr: Any, steps: int) -> list[float]:
@@ -303,9 +310,16 @@ class Trainer:
     def _forward_loss(self, batch: Batch, total: float, training: Place | None) -> tuple[list[float], Pass, Ends]:
         """The loss of each output, the forward pass, and where the backward pass starts: the row losses, with the derivatives
         loss weight x row weight / total."""
+        if not batch.weights:  # no row is there, and the sum over no rows is 0
+            tensors = [Matrix(tensor.rows, tensor.cols, self.net.params[tensor.place].tolist()) for tensor in self.net.layout]
+            return [0.0] * len(self._losses), Pass(batch.inputs, tensors, [], [], []), []
         result = self.net.forward(batch.inputs, training)
         losses, ends = [], []
         for loss, loss_weight, output, target in zip(self._losses, self._loss_weights, result.outputs, batch.targets):
+            if loss_weight == 0:  # there are no targets; only the penalties of the output's layers remain
+                losses.append(0.0)
+                ends.append((output, [0.0] * len(output.data)))
+                continue
             of_rows = row_losses(loss.entry, output, target, **loss.values)
             shares = [loss_weight * weight / total for weight in batch.weights]
             losses.append(dot(shares, of_rows.data))
@@ -313,7 +327,7 @@ class Trainer:
         return losses, result, ends
 
     def _train(self, batch: Batch) -> float:
-        losses, result, ends = self._forward_loss(batch, _total(batch), self._place(0))
+        losses, result, ends = self._forward_loss(batch, batch.total, self._place(0))
         self._check_losses(losses)
         found = self._gradients(result, ends, accumulate=False, share=1.0)
         self._check_gradients(found[0])
@@ -376,11 +390,12 @@ class Trainer:
             if factor and not self._is_frozen(tensor):
                 tensor_decay = decay if tensor.is_matrix or decay_bias else 0.0
                 found[tensor] = self._updated(tensor, grads[tensor.place], tensor_decay, hyper | {"lr": factor * hyper["lr"]})
-        for tensor, (params, *slots) in found.items():
-            for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
-                vector[tensor.place] = array(self.net.format, values)
-        limit_norms(self.net)
-        self._commit_statistics()
+        with self.net.gate:
+            for tensor, (params, *slots) in found.items():
+                for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
+                    vector[tensor.place] = array(self.net.format, values)
+            limit_norms(self.net)
+            self._commit_statistics()
         self._steps += 1
         self._last_loss, self._loss = self._loss, math.nan
         if self._average:
@@ -426,13 +441,6 @@ class Trainer:
                 self.net.buffers[tensor.place] = pending[tensor.place]
 
 
-def trusted(params: list[float], direction: list[float], lr: float) -> list[float]:
-    """p - lr |p| / |d| d for a tensor p and its direction d; p - lr d if one of the norms is 0."""
-    norm, direction_norm = math.hypot(*params), math.hypot(*direction)
-    ratio = norm / direction_norm if norm and direction_norm else 1.0
-    return [p - lr * ratio * d for p, d in zip(params, direction)]
-
-
 def _copy(vector: array, values: array) -> None:
     """Copies the values into the vector. Skips empty vectors: a slice assignment to one counts as a resize, which a view of it forbids."""
     if values:
@@ -458,36 +466,16 @@ def _finite(value: float, what: str) -> float:
     return float(value)
 
 
-def _check_rows(inputs: list[Matrix]) -> int:
-    if inputs[0].rows == 0:
-        raise ValueError("the batch has 0 rows, but needs at least 1")
-    return inputs[0].rows
-
-
-def _check_targets(targets: Matrix, loss: Spec, what: str) -> None:
-    """Raises ValueError for targets that the loss does not accept. Targets of a "LABELS" loss are probabilities here. NaN passes: it makes
-    the loss NaN, which raises FloatingPointError."""
+def _check_targets(targets: Matrix, loss: Spec, what: str, numbers: Sequence[int]) -> None:
+    """Raises ValueError for targets that the loss does not accept. numbers: the caller's row numbers. Targets of a "LABELS" loss are
+    probabilities here. NaN passes: it makes the loss NaN, which raises FloatingPointError."""
     signs = loss.entry.targets == "SIGNS"
     interval = Interval.parse({"SIGNS": "[-1,1]", "LABELS": "[0,1]"}.get(loss.entry.targets, loss.entry.targets))
     if (interval.low, interval.high) == (-math.inf, math.inf):  # infinite targets pass too: they make the loss infinite
         return
     valid = "{-1, 1}" if signs else interval.text
-    for r, row in enumerate(targets.row_list()):
+    for r, row in zip(numbers, targets.row_list()):
         for j, value in enumerate(row):
             wrong = value not in interval or (signs and abs(value) != 1)
             if wrong and not math.isnan(value):
                 raise ValueError(f"{what}, row {r}, column {j} is {value:.8g}, but {loss.name} needs values in {valid}")
-
-
-def _total(batch: Batch) -> float:
-    total = sum(batch.weights)
-    if not 0 < total < math.inf:
-        raise ValueError(f"the row weights of a batch sum to {total:.8g}, but the sum must be finite and above 0")
-    return total
-
-
-def _batches(index: Sequence[int], batch_rows: int) -> Iterator[Sequence[int]]:
-    if batch_rows < 1:
-        raise ValueError(f"batch_rows is {batch_rows}, but must be at least 1")
-    for first in range(0, len(index), batch_rows):
-        yield index[first : first + batch_rows]

@@ -47,7 +47,8 @@ class SWA(Average):
     An epoch of n rows in batches of b has s = ceil(n / b) updates. SWA(start=10 * s, every=s) averages the parameters at the end of each
     epoch from the 10th on. `Trainer.averaged()` is the network with the averaged parameters, `Trainer.average_params` their flat view.
 
-    start: the first update to average, as counted by `Trainer.steps`, at least 0; 0 by default.
+    start: the first update to average, as counted by `Trainer.steps`, at least 0; 0 by default. The first averaged state is copied, also if
+    `Trainer.steps` was set to a larger number before.
     every: the number of updates between two averaged states, at least 1; 1 by default.
 
     PyTorch: torch.optim.swa_utils.AveragedModel, where the user calls update_parameters after each epoch to average.

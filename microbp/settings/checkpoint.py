@@ -32,8 +32,8 @@ class Checkpoint(Settings):
     every: the number of epochs between saves, at least 1; or a positive datetime.timedelta: then fit saves after the first epoch that
     ends at least this time after the last save.
 
-    After a crash, load the trainer and fit it for the remaining epochs, with the same arguments and `schedule=t.schedule`: the result is
-    the same, bit for bit, as without the crash.
+    After a crash, load the trainer and fit it for the remaining epochs, `epochs - t.epoch`, with the same arguments and
+    `schedule=t.schedule`: the result is the same, bit for bit, as without the crash. A run that has ended trains nothing.
 
     >>> bp.Checkpoint("run.safetensors", every=5)
     Checkpoint(path='run.safetensors', every=5)

@@ -1,198 +1,249 @@
-"""Metrics: functions f(y, outputs) -> float. outputs are predictions, after the output activations (probabilities, rates).
+"""The metrics of fit: names, functions, and functions with settings. Each is bound to the losses, and then computed from what a net gives.
 
 >>> t = bp.Trainer(bp.mlp([2, 8, 3], seed=0), loss="cross_entropy", optimizer="adam")
 >>> sorted(t.fit(np.eye(6, 2), np.arange(6) % 3, epochs=2, metrics=["accuracy", bp.top_k(2)]))
 ['accuracy', 'loss', 'lr', 'seconds', 'top_2']
-
-The metrics below agree with scikit-learn's. fit also accepts scikit-learn's functions, if they work with the trainer's targets and
-outputs: for one column, mean_absolute_error, r2_score, roc_auc_score, ...; for labels, log_loss, top_k_accuracy_score, ...
 """
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Annotated, Any, Literal, TypeAlias
 
-import numpy as np
-
-from ..core.checks import whole_number
-from ..core.specs import unknown
+from ..core.checks import string
+from ..core.specs import Loss, unknown
 from ..core.text import brief
-from ..data.arrays import as_array
-
-Metric = Callable[[Any, Any], float]
-
-
-def _pair(y: Any, outputs: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Targets and outputs as 2-D float64 arrays of equal shapes. Unequal shapes are an error: broadcasting would give wrong results."""
-    targets = as_array(y, "y").astype(np.float64)
-    predictions = as_array(outputs, "outputs").astype(np.float64)
-    if targets.ndim == 1:
-        targets = targets.reshape(-1, 1)
-    if predictions.ndim == 1:
-        predictions = predictions.reshape(-1, 1)
-    if targets.shape != predictions.shape:
-        swapped = "; y and outputs may be swapped" if targets.shape[1:] > (1,) == predictions.shape[1:] else ""
-        raise ValueError(f"y and outputs must have equal shapes, not {np.shape(y)} and {np.shape(outputs)}{swapped}")
-    return targets, predictions
+from ..data.arrays import Array
+from . import class_metrics, number_metrics
+from .base import Settings
+from .decisions import Case, activated, read
 
 
-def accuracy(y: Any, outputs: Any) -> float:
-    """The fraction of rows classified correctly, from 0 to 1; `metrics="accuracy"` in fit.
+def _function(what: str, value: Any) -> Callable[..., Any]:
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{what} must be a function f(targets, outputs), not {brief(value)}")
+    return value  # type: ignore[no-any-return]
 
-    outputs of shape (rows, classes): the class is the index of the largest. y: labels, (rows,), or probabilities, (rows, classes).
-    outputs of shape (rows,) or (rows, 1): the class is 1 if the output is above 1/2, else 0. If y has negative values, the classes are 1
-    and -1, and the threshold is 0.
-    y: (rows,) or (rows, 1). ValueError: the shapes of y and outputs do not match. scikit-learn: accuracy_score.
 
-    >>> bp.accuracy([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
-    0.6666666666666666
-    >>> bp.accuracy([0, 1, 1, 0], [0.2, 0.9, 0.6, 0.1])
-    1.0
+def _name(what: str, value: Any) -> str | None:
+    if isinstance(value, str) and not value:
+        raise ValueError(f"{what} must not be empty")
+    return None if value is None else string(what, value)
+
+
+class Metric(Settings):
+    """A function as a metric of `Trainer.fit`, with what it gets and its name.
+
+    function: f(targets, outputs) -> number. If it has a parameter `sample_weight`, it gets the rows' weights by that name, if there are
+    weights. Rows of weight 0 are left out.
+    on: what it gets. "predictions", the default: the targets as they are, and what `predict` gives. "raw": the outputs before the output
+    activation. "labels": targets and outputs as labels: class numbers of shape (rows,) for "cross_entropy"; for "bce" 0 or 1, for "hinge"
+    -1 or 1, of shape (rows,) for one column, else (rows, columns). For a loss of your own, the rule of bp.accuracy with loss=None. An
+    output of NaN has the label -1, for "hinge" 0.
+    name: of the entry in the records; by default the function's.
+
+    For several outputs, the function gets lists. ValueError: "labels" with a loss that has none, such as "mse".
+
+    >>> def rows_of_class_1(y, labels):
+    ...     return labels.sum()
+    >>> t = bp.Trainer(bp.mlp([2, 1], seed=0), loss="bce")
+    >>> t.fit(np.ones((4, 2)), np.ones(4), epochs=1, metrics=bp.Metric(rows_of_class_1, on="labels", name="ones"))["ones"]
+    [4.0]
     """
-    outputs = as_array(outputs, "outputs")
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
-        targets = as_array(y, "y")
-        labels = targets.argmax(axis=1) if targets.shape == outputs.shape else targets.reshape(-1)
-        if len(labels) != len(outputs):
-            raise ValueError(f"y and outputs must have the same number of rows, but have shapes {targets.shape} and {outputs.shape}")
-        return float(np.mean(outputs.argmax(axis=1) == labels))
-    targets, predictions = _pair(y, outputs)
-    threshold = 0.0 if targets.min() < 0 else 0.5
-    return float(np.mean((predictions > threshold) == (targets > threshold)))
+
+    function: Annotated[Callable[..., Any], _function]
+    on: Literal["predictions", "labels", "raw"] = "predictions"
+    name: Annotated[str | None, _name] = None
 
 
-def top_k(k: int) -> Metric:
-    """Returns a metric: the fraction of rows whose class is among the k largest outputs. `metrics="top_3"` in fit means `top_k(3)`.
+MetricName = Literal[
+    "accuracy", "subset_accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "brier", "rmse", "mae", "r2", "pinball"
+]  # fmt: skip
+OneMetric: TypeAlias = MetricName | Metric | Callable[..., Any]
+Metrics: TypeAlias = OneMetric | Sequence[OneMetric] | Mapping[str, OneMetric]
 
-    k: a whole number of at least 1.
-    The metric accepts outputs of shape (rows, classes) with 2 or more classes, and y: labels of shape (rows,), or probabilities of shape
-    (rows, classes), where the largest is the class. Among equal outputs the last counts as the largest, as in scikit-learn's
-    top_k_accuracy_score.
-
-    >>> bp.top_k(2)([0, 1], [[0.3, 0.1, 0.6], [0.5, 0.1, 0.4]])
-    0.5
-    """
-    count = whole_number(k, "top_k: k")
-
-    def metric(y: Any, outputs: Any) -> float:
-        outputs = as_array(outputs, "outputs")
-        labels = _labels(y, outputs)
-        own = np.take_along_axis(outputs, labels[:, None], axis=1)
-        behind = (outputs < own) | ((outputs == own) & (np.arange(outputs.shape[1]) <= labels[:, None]))  # False for NaN
-        return float(np.mean(outputs.shape[1] - behind.sum(axis=1) < count))
-
-    metric.__name__ = f"top_{count}"
-    return metric
+RESERVED = ("epoch", "loss", "val_loss", "lr", "steps", "seconds")  # the other entries of records
 
 
-def _labels(y: Any, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The class of each row, for outputs with one column per class."""
-    targets = as_array(y, "y")
-    if outputs.ndim != 2 or outputs.shape[1] < 2 or len(targets) != len(outputs):
-        shapes = f"y has shape {targets.shape} and outputs have shape {outputs.shape}"
-        swapped = "; they may be swapped" if targets.ndim == 2 and targets.shape[1] > 1 and len(targets) == len(outputs) else ""
-        raise ValueError(f"{shapes}; they must have the same number of rows, and outputs at least 2 columns{swapped}")
-    labels = targets.argmax(axis=1) if targets.shape == outputs.shape else targets.reshape(-1).astype(np.int64)
-    if labels.shape != (len(outputs),) or labels.min() < 0 or labels.max() >= outputs.shape[1]:
-        raise ValueError(f"y must have one label per row, from 0 to {outputs.shape[1] - 1}")
-    return labels
+# ---- metrics with a name ----
 
 
-def log_loss(y: Any, outputs: Any) -> float:
-    """The mean of -log(probability of the row's class), at least 0; `metrics="log_loss"` in fit.
+@dataclass(frozen=True)
+class Named:
+    """A metric that follows the rule of the loss. function: the public function."""
 
-    outputs of shape (rows, classes): a probability per class. y: labels, (rows,), or probabilities, (rows, classes).
-    outputs of shape (rows,) or (rows, 1): the probability of 1. y: 0 or 1.
-    Probabilities are clipped to [eps, 1 - eps], with the eps of their dtype. ValueError: the shapes of y and outputs do not match.
-    scikit-learn: log_loss.
+    function: Callable[..., float]
+    needs: Literal["classes", "labels", "probabilities", "numbers"]
+    of: Callable[[Case], float] | None = None  # for numbers None: the function itself
 
-    >>> round(bp.log_loss([0, 1], [[0.9, 0.1], [0.5, 0.5]]), 3)
-    0.399
-    """
-    probabilities = as_array(outputs, "outputs")
-    eps = np.finfo(probabilities.dtype if probabilities.dtype.kind == "f" else np.float64).eps
-    targets = as_array(y, "y")
-    if probabilities.ndim == 2 and probabilities.shape[1] > 1 and targets.shape != probabilities.shape:
-        targets = _labels(y, probabilities)[:, None] == np.arange(probabilities.shape[1])
-    targets, chances = _pair(targets, probabilities)
-    chances = np.clip(chances, eps, 1 - eps)
-    if chances.shape[1] == 1:
-        targets, chances = np.hstack([1 - targets, targets]), np.hstack([1 - chances, chances])
-    return float(-np.mean((targets * np.log(chances)).sum(axis=1)))
+    def fits(self, loss: Loss) -> bool:
+        """Whether the metric makes sense for a loss."""
+        by_detail = {"softmax": ("classes", "labels", "probabilities"), "sigmoid": ("labels", "probabilities", "numbers")}
+        return self.needs in by_detail.get(loss.detail, ("labels",) if loss.name == "hinge" else ("numbers",))
 
-
-def rmse(y: Any, outputs: Any) -> float:
-    """The root mean squared error over all rows and outputs, in the unit of y; `metrics="rmse"` in fit.
-
-    y and outputs have equal shapes, (rows,) or (rows, outputs), where (rows,) counts as (rows, 1); ValueError otherwise. scikit-learn:
-    root_mean_squared_error, which for several outputs takes the root for each output and then the mean.
-
-    >>> bp.rmse([1.0, 2.0], [1.0, 4.0])
-    1.4142135623730951
-    """
-    targets, predictions = _pair(y, outputs)
-    return float(np.sqrt(np.mean((predictions - targets) ** 2)))
+    def __call__(self, loss: Any, seen: Outputs) -> float:
+        """The metric of a net with one output. loss: a Loss, or a loss of your own, which has no rule: the function guesses it."""
+        y, weight = seen.targets[0], seen.weight
+        if not isinstance(loss, Loss):
+            return self.function(y, seen.predictions[0], sample_weight=weight)
+        if self.of is None:
+            return self.function(y, activated(seen.raw[0], loss.detail), sample_weight=weight, loss=loss)
+        return self.of(seen.case)
 
 
-def mae(y: Any, outputs: Any) -> float:
-    """The mean absolute error over all rows and outputs, in the unit of y; `metrics="mae"` in fit.
-
-    y and outputs have equal shapes, (rows,) or (rows, outputs), where (rows,) counts as (rows, 1); ValueError otherwise. scikit-learn:
-    mean_absolute_error.
-
-    >>> bp.mae([1.0, 2.0], [1.0, 4.0])
-    1.0
-    """
-    targets, predictions = _pair(y, outputs)
-    return float(np.mean(np.abs(predictions - targets)))
-
-
-def r2(y: Any, outputs: Any) -> float:
-    """The coefficient of determination, 1 - sum (y - outputs)^2 / sum (y - mean of y)^2; `metrics="r2"` in fit.
-
-    1 is perfect; 0 is as good as predicting the mean of y; less is worse. For several outputs it is the mean over them. An output with
-    constant targets counts as 1 if all its predictions are exact, else 0. y and outputs have equal shapes, (rows,) or (rows, outputs),
-    where (rows,) counts as (rows, 1); ValueError otherwise. scikit-learn: r2_score.
-
-    >>> bp.r2([1.0, 2.0, 3.0], [1.0, 2.0, 2.0])
-    0.5
-    """
-    targets, predictions = _pair(y, outputs)
-    residual = ((targets - predictions) ** 2).sum(axis=0)
-    total = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    constant = np.where(residual == 0, 1.0, 0.0)
-    return float(np.mean(np.where(total == 0, constant, 1 - residual / np.where(total == 0, 1, total))))
+NAMED: dict[str, Named] = {
+    "accuracy": Named(class_metrics.accuracy, "labels", class_metrics.accuracy_of),
+    "subset_accuracy": Named(class_metrics.subset_accuracy, "labels", class_metrics.subset_accuracy_of),
+    "balanced_accuracy": Named(class_metrics.balanced_accuracy, "labels", class_metrics.balanced_accuracy_of),
+    "f1": Named(class_metrics.f1, "labels", class_metrics.f1_of),
+    "auc": Named(class_metrics.auc, "labels", class_metrics.auc_of),
+    "log_loss": Named(class_metrics.log_loss, "probabilities", class_metrics.log_loss_of),
+    "brier": Named(class_metrics.brier, "probabilities", class_metrics.brier_of),
+    "rmse": Named(number_metrics.rmse, "numbers"),
+    "mae": Named(number_metrics.mae, "numbers"),
+    "r2": Named(number_metrics.r2, "numbers"),
+    "pinball": Named(number_metrics.pinball, "numbers"),
+}
 
 
-MetricName = Literal["accuracy", "log_loss", "rmse", "mae", "r2"]
-NAMED: dict[str, Metric] = {"accuracy": accuracy, "log_loss": log_loss, "rmse": rmse, "mae": mae, "r2": r2}
+def find(name: str) -> Named | None:
+    """The metric with this name, if there is one."""
+    top = re.fullmatch(r"top_(\d+)", name)
+    if not top:
+        return NAMED.get(name)
+    function = class_metrics.top_k(int(top[1]))
+    return Named(function, "classes", partial(class_metrics.top_k_of, k=int(top[1])))
 
 
-def resolve(metrics: str | Metric | Sequence[str | Metric], outputs: int) -> dict[str, Metric]:
-    """The metrics by name. The name of a function is its __name__."""
-    chosen: dict[str, Metric] = {}
-    if not isinstance(metrics, str | list | tuple) and not callable(metrics):
-        raise TypeError(f"metrics must be a name, a function f(y, outputs), or a list of these, not {brief(metrics)}")
-    for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
-        name, function = _named(metric, outputs)
-        if name in chosen or name in ("epoch", "loss", "val_loss", "lr", "steps", "seconds"):
-            raise ValueError(f"metrics: the name {name!r} is already in use; give the function another __name__")
-        chosen[name] = function
+# ---- the argument of fit ----
+
+
+def resolve(metrics: Metrics, outputs: int) -> dict[str, Metric | Named]:
+    """The metrics by their names in the records. The name of a function is its __name__."""
+    chosen: dict[str, Metric | Named] = {}
+    is_one = isinstance(metrics, str | Metric) or callable(metrics)
+    if not is_one and not isinstance(metrics, list | tuple | Mapping):
+        raise TypeError(f"metrics must be a name, a function f(y, outputs), a bp.Metric, a dict or a list of these, not {brief(metrics)}")
+    given: Any = [metrics] if is_one else metrics
+    for name, one in given.items() if isinstance(given, Mapping) else [(None, one) for one in given]:
+        if not isinstance(name, str | None):
+            raise TypeError(f"metrics: the keys must be names, not {brief(name)}")
+        _name("metrics: a key", name)
+        metric, entry = _metric(one, outputs), name or _name_of(one)
+        if entry in chosen or entry in RESERVED:
+            raise ValueError(f"metrics: the name {entry!r} is already in use; choose another with metrics={{'other': metric}}")
+        chosen[entry] = metric
     return chosen
 
 
-def _named(metric: str | Metric, outputs: int) -> tuple[str, Metric]:
-    if callable(metric):
-        return getattr(metric, "__name__", type(metric).__name__), metric
-    if not isinstance(metric, str):
-        raise TypeError(f"metrics: a metric is a name or a function f(y, outputs), not {brief(metric)}")
-    top = re.fullmatch(r"top_(\d+)", metric)
-    if metric not in NAMED and not top:
+def _metric(metric: Any, outputs: int) -> Metric | Named:
+    if metric is class_metrics.top_k:
+        raise TypeError("metrics: top_k needs a number: pass bp.top_k(3), or its name 'top_3'")
+    if isinstance(metric, Metric):
+        return metric
+    found = find(metric) if isinstance(metric, str) else None
+    if isinstance(metric, str) and found is None:
         raise unknown("metric", metric, [*NAMED, "top_3"])
-    if outputs > 1:
-        raise ValueError(
-            f"metric {metric!r} works with one output only; for {outputs} outputs, use a function f(list of targets, list of outputs)"
-        )
-    return metric, top_k(int(top[1])) if top else NAMED[metric]
+    if found is None and not callable(metric):
+        raise TypeError(f"metrics: a metric is a name or a function f(y, outputs), not {brief(metric)}")
+    if outputs > 1 and (found or any(named.function is metric for named in NAMED.values())):
+        advice = f"for {outputs} outputs, use a function f(list of targets, list of outputs)"
+        raise ValueError(f"metric {_name_of(metric)!r} works with one output only; {advice}")
+    return found or Metric(metric)
+
+
+def _name_of(metric: Any) -> str:
+    if isinstance(metric, Metric):
+        return metric.name or _name_of(metric.function)
+    return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
+
+
+# ---- computing them ----
+
+
+class Outputs:
+    """Targets and outputs of a net on the rows of weight above 0: one array per output. Each kind of outputs is computed when first needed.
+
+    losses: one per output. predict: returns the predictions, or with raw=True the raw outputs. is_raw: whether these are the same.
+    """
+
+    def __init__(
+        self, targets: list[Array], weight: Array | None, losses: Sequence[Any], predict: Callable[..., list[Array]], is_raw: bool
+    ) -> None:
+        self.targets, self.weight, self.losses, self._predict, self._is_raw = targets, weight, losses, predict, is_raw
+
+    @cached_property
+    def raw(self) -> list[Array]:
+        """The outputs that the losses get."""
+        return self.predictions if self._is_raw else self._predict(raw=True)
+
+    @cached_property
+    def predictions(self) -> list[Array]:
+        """What `predict` gives."""
+        return self._predict()
+
+    @cached_property
+    def case(self) -> Case:
+        """What metrics of classes read, of a net with one output and a named loss."""
+        return read(self.targets[0], self.raw[0], self.weight, self.losses[0], is_raw=True)
+
+    @cached_property
+    def labels(self) -> list[tuple[Array, Array]]:
+        """The labels of targets and outputs, as users write them."""
+        cases = []
+        for i, loss in enumerate(self.losses):
+            known = loss if isinstance(loss, Loss) else None
+            outputs = self.predictions[i] if known is None else self.raw[i]
+            cases.append(read(self.targets[i], outputs, None, known, is_raw=known is not None))
+        return [(case.written(case.true), case.written(case.decided)) for case in cases]
+
+
+def bind(metrics: Mapping[str, Metric | Named], losses: Sequence[Any]) -> dict[str, Callable[[Outputs], Any]]:
+    """The metrics as functions of outputs; ValueError if one makes no sense for the losses."""
+    bound: dict[str, Callable[[Outputs], Any]] = {}
+    for name, metric in metrics.items():
+        if isinstance(metric, Named):
+            _check(name, metric, losses[0])
+            bound[name] = partial(metric, losses[0])
+        else:
+            bound[name] = _bound(name, metric, losses)
+    return bound
+
+
+def _check(name: str, metric: Named, loss: Any) -> None:
+    if isinstance(loss, Loss) and not metric.fits(loss):
+        fitting = [known for known, named in NAMED.items() if named.fits(loss)] + ["top_3"] * (loss.detail == "softmax")
+        advice = f"; choose among {', '.join(fitting)}, or pass a function"
+        raise ValueError(f"metrics: {name!r} makes no sense for the loss {loss.text}{advice}")
+
+
+def _bound(name: str, metric: Metric, losses: Sequence[Any]) -> Callable[[Outputs], Any]:
+    """A function as a metric. If it is ours, it is the metric of its name where that makes sense for the loss."""
+    ours = next((named for named in NAMED.values() if named.function is metric.function), None)
+    if ours and len(losses) == 1 and metric.on == "predictions" and (not isinstance(losses[0], Loss) or ours.fits(losses[0])):
+        return partial(ours, losses[0])
+    without = [loss.text for loss in losses if isinstance(loss, Loss) and not NAMED["accuracy"].fits(loss)]
+    if metric.on == "labels" and without:
+        raise ValueError(f'metrics: {name!r} is on="labels", which the loss {without[0]} does not have; use on="predictions"')
+    return partial(_call, metric, _takes_weight(metric.function))
+
+
+def _call(metric: Metric, takes_weight: bool, seen: Outputs) -> Any:
+    if metric.on == "labels":
+        targets, outputs = map(list, zip(*seen.labels, strict=True))
+    else:
+        targets, outputs = seen.targets, seen.raw if metric.on == "raw" else seen.predictions
+    if len(outputs) == 1:
+        targets, outputs = targets[0], outputs[0]
+    return metric.function(targets, outputs, **({"sample_weight": seen.weight} if takes_weight and seen.weight is not None else {}))
+
+
+def _takes_weight(function: Callable[..., Any]) -> bool:
+    try:
+        return "sample_weight" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some functions of C have no signature
+        return False

@@ -71,7 +71,7 @@ class Optimizer(Settings):
         """The settings, named like the parameters of the table. Also contains the settings that choose the row."""
         numbers: dict[str, float] = {}
         for name, value in vars(self).items():
-            numbers |= zip(_PAIRS[name], value, strict=True) if name in _PAIRS else {name: value}
+            numbers |= zip(_PAIRS[name], value, strict=True) if name in _PAIRS else {name: int(value) if isinstance(value, bool) else value}
         return numbers
 
     def __post_init__(self) -> None:
@@ -430,7 +430,8 @@ class Ftrl(Optimizer):
     p <- -(z - sign(z) l1) / ((beta + sqrt(n)) / lr + l2); z starts at 0. p depends only on the gradients, so the initial values are lost in
     the first steps.
 
-    lr: the learning rate, in (0, inf); 0.001 by default. `Trainer.lr` and a schedule of fit can change it at any time.
+    lr: the learning rate, in (0, inf); 0.001 by default. `Trainer.lr` and a schedule of fit can change it at any time; a schedule must not
+    reach 0: give it an end_lr.
     initial_accumulator_value: the initial value of n, in [0, inf); 0.1 by default.
     l1: the factor of the penalty |p|, which makes weights 0, in [0, inf); 0.0 by default.
     l2: the factor of the penalty p^2 / 2, in [0, inf); 0.0 by default.

@@ -9,8 +9,8 @@ from ..core.checks import real, whole
 from ..core.specs import unknown
 from .base import Settings
 
-_HIGHER = re.compile(r"accuracy|r2|top_\d+|\w+_score")
-_LOWER = re.compile(r"(val_)?loss|rmse|mae|\w+_(loss|error)")
+_HIGHER = re.compile(r"(\w+_)?accuracy|(val_)?(r2|f1|auc|top_\d+)|\w+_score")
+_LOWER = re.compile(r"(\w+_)?loss|(val_)?(rmse|mae|brier|pinball)|\w+_error")
 
 
 def higher_is_better(name: str, mode: str | None) -> bool:
@@ -29,12 +29,14 @@ def higher_is_better(name: str, mode: str | None) -> bool:
 class EarlyStopping(Settings):
     """Stops `Trainer.fit` after `patience` epochs in which `monitor` did not improve on its best value.
 
-    At the end, the parameters, the optimizer's state and the learning rate of the best epoch are restored.
+    At the end, the state of the best epoch is restored: parameters, optimizer, average, and the trainer's lr, schedule, steps and epoch.
 
     patience: the number of epochs to wait for an improvement, at least 1.
-    monitor: the entry of the records to watch: "val_loss", "loss", or the name of a metric of this fit.
-    mode: "min" if lower is better, "max" if higher is better. None, the default: "max" for "accuracy", "r2", "top_3" and names that end in
-    _score; "min" for "loss", "val_loss", "log_loss", "rmse", "mae" and names that end in _loss or _error; other names need a mode.
+    monitor: the entry of the records to watch: "val_loss", "loss", or the name of a metric of this fit. With validation rows,
+    "val_accuracy" means "accuracy", which remains the name of the entry, and so on.
+    mode: "min" if lower is better, "max" if higher is better. None, the default: "max" for "r2", "f1", "auc", "top_3", "accuracy" and names
+    that end in _accuracy or _score; "min" for "loss", "rmse", "mae", "brier", "pinball" and names that end in _loss or _error; other names
+    need a mode.
     min_delta: the smallest improvement that counts, at least 0, in the unit of `monitor`.
 
     Same rule as Keras' EarlyStopping(restore_best_weights=True).

@@ -11,8 +11,9 @@ from ..core.text import counted
 from ..data.arrays import Array
 from ..network.layers import Activation
 from ..network.mlp import mlp
-from ..settings import metrics
 from ..settings.checkpoint import Checkpoint
+from ..settings.class_metrics import accuracy
+from ..settings.number_metrics import rmse
 from ..settings.schedules import Cosine, Schedule
 from ..training.lr_find import RangeTest, lr_find
 from ..training.trainer import Trainer
@@ -83,6 +84,11 @@ def find_rate(trainer: Trainer, data: Data, batch: int) -> RangeTest:
     return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=batch)
 
 
+def epochs_done(trainer: Trainer) -> int:
+    """The number of epochs trained, including those after the best one, whose state was restored."""
+    return len(trainer.history.get("loss", ()))
+
+
 def fit(
     trainer: Trainer,
     data: Data,
@@ -100,18 +106,21 @@ def fit(
     """
     target = data.preparation.target
 
-    def rmse(y: Array, outputs: Array) -> float:
-        return metrics.rmse(y, outputs) * target.scale  # in the unit of the target
+    def one_class(y: Array, outputs: Array) -> float:
+        return accuracy(y, outputs, loss="cross_entropy")  # with each loss, a row of a table has one class
+
+    def error(y: Array, outputs: Array) -> float:
+        return rmse(y, outputs) * target.scale  # in the unit of the target
 
     rows: Sequence[Any] = (data.parts["train"],) if data.is_stream else data.part("train")
     trainer.fit(
         *rows,
-        epochs=epochs - trainer.epoch,
+        epochs=epochs - epochs_done(trainer),
         batch_size=batch,
         validation=tuple(data.part("validation")),
         patience=patience or epochs,
         schedule=schedule,
-        metrics="accuracy" if target.classes else rmse,
+        metrics={"accuracy": one_class} if target.classes else {"rmse": error},
         progress=progress,
         checkpoint=checkpoint,
     )

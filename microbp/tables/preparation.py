@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Target:
-    """What to predict: one of the classes, or a number; the network is trained on (value - centre) / scale."""
+    """What to predict: one of the classes, or a number; the network is trained on (value - centre) / scale, see `prepare`."""
 
     name: str
     classes: tuple[str, ...] = ()
@@ -163,19 +162,26 @@ class Preparation:
             for row in map(_checked, saved["features"])
         ]
         target = Target(**_checked(saved["target"]) | {"classes": tuple(saved["target"]["classes"])})
-        return cls(tuple(features), target, saved["positions"], saved["left_out"])
+        positions, left_out = saved["positions"], saved["left_out"]
+        if not isinstance(positions, int | None) or not isinstance(left_out, Mapping):
+            raise TypeError("positions or left_out is invalid")
+        return cls(tuple(features), target, positions, {name: str(why) for name, why in left_out.items()})
 
     @classmethod
     def of(cls, net: Network, where: object) -> Preparation | None:
         """The preparation in a network's notes, or None if there is none. where: the network's name in errors."""
-        saved = net.notes.get(NOTE)
+        try:
+            saved = net.notes.get(NOTE)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
         if saved is None:
             return None
         try:
             preparation = cls.from_dict(saved)
-            if (preparation.width, preparation.outputs) != (net.inputs[0].width, net.outputs[0].width):
+            widths = [*(entry.width for entry in net.inputs), *(entry.width for entry in net.outputs)]
+            if [preparation.width, preparation.outputs] != widths:
                 raise ValueError("it does not match the network")
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise ValueError(
                 f"{where}: the notes on the columns ({NOTE}) cannot be read; use the microbp version that wrote them, or train again"
             ) from None
@@ -191,17 +197,18 @@ def _checked(row: Mapping[str, Any]) -> dict[str, Any]:
     """Checks a feature or target from a file; TypeError or ValueError if a value is invalid."""
     for key, value in row.items():
         if not isinstance(value, _KINDS[key]) or (isinstance(value, list) and not all(isinstance(text, str) for text in value)):
-            raise TypeError(f"{key} is {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{key} is {value!r}")
+            raise TypeError(f"{key} is invalid")
+        if key in ("centre", "scale") and (isinstance(value, bool) or not abs(float(value)) <= 2 * LARGEST):  # cells are at most LARGEST
+            raise ValueError(f"{key} is invalid")
     if not row.get("scale", 1) > 0:
         raise ValueError("scale is not above 0")
     return dict(row)
 
 
 def find_target(tables: Iterable[Table], name: str, classify: bool | None = None) -> Target:
-    """Determines the target from all rows. tables: one table, or the pieces of a stream. classify: True for classes, False for numbers,
-    None to decide from the values.
+    """Determines the target from all rows; `prepare` scales it. tables: one table, or the pieces of a stream.
+
+    classify: True for classes, False for numbers, None to decide from the values.
     """
     known, where = None, ""
     for table in tables:
@@ -213,17 +220,21 @@ def find_target(tables: Iterable[Table], name: str, classify: bool | None = None
     return _target(where, name, known, classify)
 
 
-def prepare(tables: Iterable[Table], target: Target, drop: Sequence[str] = ()) -> Preparation:
-    """Determines the preparation from the training rows. tables: one table, or the pieces of a stream."""
+def prepare(tables: Iterable[Table], target: Target, drop: Sequence[str] = (), scales: bool = True) -> Preparation:
+    """Determines the preparation from the training rows. tables: one table, or the pieces of a stream. scales: whether to scale a numeric
+    target."""
     known: dict[str, Summary] = {}
     first: Table | None = None
     for table in tables:
         first = first or table
         names = _feature_names(first, target, drop)
-        found = {name: summarize(table, name) for name in names}
+        found = {name: summarize(table, name) for name in ([*names, target.name] if scales and not target.classes else names)}
         known = {name: known[name] + summary for name, summary in found.items()} if known else found
     if first is None:
         raise ValueError("there are no rows to train on")
+    if target.name in known:
+        centre, scale = _scaling(known.pop(target.name))
+        target = replace(target, centre=centre, scale=scale)
     for name, summary in known.items():
         refuse_mistakes(name, summary)
     left_out: dict[str, str] = {}
@@ -270,7 +281,7 @@ def _target(where: str, name: str, known: Summary, classify: bool | None) -> Tar
     if not known.is_text and not (bool(classes) and len(classes) <= CLASSES if classify is None else classify):
         if not known.varies:
             raise TableError(f"{what} is constant: there is nothing to predict; ", *another)
-        return Target(name, (), known.mean, known.std)
+        return Target(name)
     if len(classes) == 1:
         raise TableError(f"{what} has only one class, {classes[0]!r}: there is nothing to predict; ", *another)
     if not classes or 2 * len(classes) > known.rows:
@@ -299,11 +310,17 @@ def _feature(name: str, known: Summary, left_out: dict[str, str]) -> Number | Ca
         return _category(name, known, left_out)
     elif not known.varies and not known.missing:
         left_out[name] = "constant"
-    elif not known.varies or (known.numbers and {to_number(text) for text in known.numbers} <= {0.0, 1.0}):
+    elif known.varies and known.numbers and {to_number(text) for text in known.numbers} <= {0.0, 1.0}:
         return Number(name, 0.0, 1.0, known.missing > 0)  # 0 and 1 are not scaled
     else:
-        return Number(name, known.mean, known.std, known.missing > 0)
+        return Number(name, *_scaling(known), known.missing > 0)
     return None
+
+
+def _scaling(known: Summary) -> tuple[float, float]:
+    """Centre and scale of numbers: mean and standard deviation. Of a constant: the constant, and its magnitude, so that another value later
+    is about as far away as it looks."""
+    return (known.mean, known.std) if known.varies else (known.low, abs(known.low) or 1.0)
 
 
 def _category(name: str, known: Summary, left_out: dict[str, str]) -> Category | None:

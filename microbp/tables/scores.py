@@ -10,6 +10,8 @@ import numpy as np
 
 from ..core.specs import Loss
 from ..data.arrays import Array
+from ..settings.decisions import NO_LABEL, read
+from ..settings.number_metrics import explained
 from ..training.trainer import Trainer
 from .preparation import Target
 from .split import Data, Part
@@ -51,26 +53,31 @@ class _Tally:
         self.confusion = np.zeros((outputs, outputs), np.int64)
         self.kept: list[Array] = [np.empty((0, 2))]
         self._loss = 0.0
-        self._residual = np.zeros(outputs)
-        self._sum = np.zeros(outputs)
-        self._squares = np.zeros(outputs)
+        self._residual = np.zeros(outputs)  # the sums of the squared differences from the predictions
+        self._total = np.zeros(outputs)  # the same from the mean
+        self._mean = np.zeros(outputs)
         for piece in pieces:
             self._add(trainer, piece)
 
     def _add(self, trainer: Trainer, part: Part) -> None:
-        outputs = trainer.predict(part.x)
-        self._loss += trainer.evaluate(*part) * len(part.x)
-        self.count += len(part.x)
-        if len(self._sum) > 1:
-            labels = part.y if part.y.ndim == 1 else part.y.argmax(axis=1)
-            np.add.at(self.confusion, (labels, outputs.argmax(axis=1)), 1)
-        if part.y.ndim == 1 and len(self._sum) > 1:
-            return
-        targets = part.y.reshape(len(part.y), -1)
+        outputs, rows = trainer.predict(part.x), len(part.x)
+        self._loss += trainer.evaluate(*part) * rows
+        if len(self.confusion) > 1:
+            case = read(part.y, outputs, loss=Loss("cross_entropy"))  # with each loss, a row has one class
+            known = case.decided[:, 0] != NO_LABEL
+            np.add.at(self.confusion, (case.true[known, 0], case.decided[known, 0]), 1)
+        if part.y.size == outputs.size:
+            self._add_numbers(part.y.reshape(outputs.shape), outputs)
+        self.count += rows
+
+    def _add_numbers(self, targets: Array, outputs: Array) -> None:
+        """Updates the sums of squares as `Summary` does."""
+        mean = targets.mean(axis=0)
+        gap, share = mean - self._mean, len(targets) / (self.count + len(targets))
         self._residual += ((targets - outputs) ** 2).sum(axis=0)
-        self._sum += targets.sum(axis=0)
-        self._squares += (targets**2).sum(axis=0)
-        if len(self._sum) == 1 and sum(map(len, self.kept)) < _KEPT:
+        self._total += ((targets - mean) ** 2).sum(axis=0) + gap * gap * self.count * share
+        self._mean += gap * share
+        if len(mean) == 1 and sum(map(len, self.kept)) < _KEPT:
             self.kept.append(np.column_stack([targets, outputs]))
 
     def scores(self, loss: Loss, target: Target) -> dict[str, Any]:
@@ -81,8 +88,7 @@ class _Tally:
         if target.classes:
             scores["accuracy"] = float(np.trace(self.confusion) / self.count)
         if loss.name not in ("cross_entropy", "bce", "hinge"):
-            total = self._squares - self._sum**2 / self.count
-            explained = np.where(total > 0, 1 - self._residual / np.where(total > 0, total, 1), self._residual == 0)
             scores["rmse"] = float(np.sqrt(self._residual.mean() / self.count) * target.scale)
-            scores["r2"] = float(explained.mean()) if self.count > 1 else None  # one row has no variance to explain
+            # one row has no variance to explain
+            scores["r2"] = float(explained(self._residual, self._total).mean()) if self.count > 1 else None
         return scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -111,9 +111,8 @@ def gather(split: Split, *, target: str | None = None, drop: Sequence[str] = (),
     name = target or (default_target(first) if first else "")
     found = find_target(split.look(), name, None if loss is None else loss.name not in _NUMBERS)
     loss = loss or Loss("cross_entropy" if found.classes else "mse")
-    if loss.detail != "identity":
-        found = replace(found, centre=0.0, scale=1.0)  # probabilities and rates are not scaled
-    return prepared(split, prepare(split.pieces("train"), found, drop), loss)
+    scales = loss.detail == "identity"  # probabilities and rates are not scaled
+    return prepared(split, prepare(split.pieces("train"), found, drop, scales), loss)
 
 
 def prepared(split: Split, preparation: Preparation, loss: Loss) -> Data:

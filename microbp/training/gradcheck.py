@@ -10,7 +10,8 @@ from ..core import backend as backends
 from ..core.text import counted
 from ..data.arrays import Array
 from ..data.rows import Rows
-from ..network.network import Network, without_activations
+from ..network.network import Network
+from .engine import losses as loss_reader
 from .engine.engine import Engine
 
 _ALL = 2000  # up to this many parameters, all are checked
@@ -71,7 +72,7 @@ def _twin(engine: Engine) -> Engine:
     copy = Network._from(core, net.backend, {}, net.n_threads)
     copy.params[...] = net.params
     copy.buffers[...] = net.buffers
-    with without_activations(copy):
+    with loss_reader.accepted(copy, engine.losses):
         return Engine(copy, engine.losses, "sgd", engine.loss_weights, engine.seed)
 
 

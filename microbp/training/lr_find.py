@@ -12,9 +12,10 @@ import numpy as np
 
 from .._doors import door
 from ..core.checks import flag, floating, whole_number
+from ..data import faults
 from ..data.arrays import Array
 from ..data.rows import Rows
-from .loop.arrays import active, shuffled
+from .loop.arrays import shuffled
 from .loop.epoch import Batching, updates
 from .loop.run import Run
 from .trainer import Trainer
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _BETA = 0.98  # decay of the running mean of the losses
 _DIVERGED = 4  # the test stops when the smoothed loss exceeds this many times its minimum
+_MOST = 1_000_000  # rates: more would need much memory, and hours
 _TAIL = 5  # the suggestions ignore this many last points, where the loss is about to diverge
 
 
@@ -125,8 +127,8 @@ def lr_find(
     """Searches for a learning rate: trains on `num_it` batches at rates that grow by equal factors from start_lr to end_lr.
 
     X, y, sample_weight, batch_size: as in `Trainer.fit`. start_lr, end_lr: 0 < start_lr < end_lr, else ValueError; the last rate is end_lr
-    divided by the factor. num_it: the number of rates, at least 10. stop_div: stop when the smoothed loss exceeds 4 times its minimum. The
-    test always stops when the loss is not finite.
+    divided by the factor. num_it: the number of rates, 10 to 1,000,000. stop_div: stop when the smoothed loss exceeds 4 times its minimum.
+    The test always stops when the loss is not finite; FloatingPointError if that is because X or y contains NaN or infinity.
 
     Afterwards the trainer and its network are as before, bit for bit, even after an error or Ctrl-C. `t.lr` does not change either.
     This is the range test of Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3, with fastai's defaults.
@@ -139,19 +141,24 @@ def lr_find(
     """
     if not isinstance(trainer, Trainer):
         raise TypeError(f"lr_find: the first argument must be a bp.Trainer, not {type(trainer).__name__}")
-    if not 0 < floating("lr_find: start_lr", start_lr) < floating("lr_find: end_lr", end_lr) < math.inf:
-        raise ValueError(f"lr_find: the rates must satisfy 0 < start_lr < end_lr, not start_lr={start_lr!r} and end_lr={end_lr!r}")
+    start, end = floating("lr_find: start_lr", start_lr), floating("lr_find: end_lr", end_lr)
+    if not (0 < start < end < math.inf and end / start < math.inf):
+        raise ValueError(f"lr_find: the rates must satisfy 0 < start_lr < end_lr, not start_lr={start} and end_lr={end}")
     batching = Batching(whole_number(batch_size, "batch_size"))
-    lrs = start_lr * (end_lr / start_lr) ** (np.arange(whole_number(num_it, "num_it", least=10)) / num_it)
+    count = whole_number(num_it, "num_it", least=10)
+    if count > _MOST:
+        raise ValueError(f"num_it must be at most {_MOST}, not {count}")
+    lrs = start * (end / start) ** (np.arange(count) / count)
     run = trainer._run
     rows = run.engine.shape.read(X, y, sample_weight)
     ends_early = flag("lr_find: stop_div", stop_div)
-    before = run.engine.snapshot()
-    try:
-        losses, smoothed = _test(run, rows, batching, lrs, ends_early)
-    finally:
-        run.engine.restore(before)
-    return RangeTest(lrs[: len(losses)], np.array(losses), np.array(smoothed), num_it)
+    with run.engine.training():
+        before = run.engine.snapshot()
+        try:
+            losses, smoothed = _test(run, rows, batching, lrs, ends_early)
+        finally:
+            run.engine.restore(before)
+    return RangeTest(lrs[: len(losses)], np.array(losses), np.array(smoothed), count)
 
 
 def _test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool) -> tuple[list[float], list[float]]:
@@ -164,7 +171,9 @@ def _test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool) 
         run.engine.lr = lr
         try:
             losses.append(next(stream))
-        except FloatingPointError:
+        except FloatingPointError as error:
+            if cause := faults.not_finite(rows, rows.active(), run.engine.net.dtype, run.engine.loss_weights):
+                raise FloatingPointError(f"lr_find: {cause}: the loss is not finite at any rate") from error
             break
         mean += (1 - _BETA) * (losses[-1] - mean)
         smoothed.append(mean / (1 - _BETA ** len(losses)))
@@ -176,5 +185,5 @@ def _test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool) 
 def _endless_losses(run: Run, rows: Rows, batching: Batching) -> Iterator[float]:
     """Trains like fit, epoch after epoch, and yields the loss of each update."""
     for epoch in itertools.count(run.epoch):
-        for loss, _ in updates(run.engine, rows, shuffled(run.engine, active(rows), epoch), batching, None):
+        for loss, _ in updates(run.engine, rows, shuffled(run.engine, rows.active(), epoch), batching, None):
             yield loss

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 
 from ..core.specs import Loss
+from ..core.text import counted
+from .engine.custom_loss import name_of
 from .loop.run import Run
 
 
@@ -24,10 +26,12 @@ def as_html(run: Run) -> str:
 def _facts(run: Run) -> dict[str, str]:
     engine, net = run.engine, run.engine.net
     inputs, outputs = (" + ".join(str(entry.width) for entry in entries) for entries in (net.inputs, net.outputs))
-    losses = [loss.text if isinstance(loss, Loss) else getattr(loss, "__name__", repr(loss)) for loss in engine.losses]
+    losses = [loss.text if isinstance(loss, Loss) else name_of(loss) for loss in engine.losses]
     weights = {"loss_weights": ", ".join(f"{weight:g}" for weight in engine.loss_weights)} if set(engine.loss_weights) != {1.0} else {}
     limits = {name: f"{limit:g}" for name, limit in engine.limits.items() if limit is not None}
     average = {} if engine.averaging is None else {"average": repr(engine.averaging)}
+    stopped = run.stopped
+    finished = {} if stopped is None or not stopped.is_over else {"finished": f"{stopped.rule}, after {counted(stopped.tried, 'epoch')}"}
     return {
         "net": f"{inputs} to {outputs}, {len(net.params):,} parameters, {net.dtype}",
         "loss": ", ".join(losses),
@@ -37,4 +41,5 @@ def _facts(run: Run) -> dict[str, str]:
         **average,
         "steps": f"{engine.steps:,}",
         "epoch": f"{run.epoch:,}",
+        **finished,
     }

@@ -12,6 +12,7 @@ What t.step(X, y) does, with the file of each step:
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -22,13 +23,14 @@ import numpy as np
 from ..core.specs import Loss, LossName, OptimizerName, OptimizerSpec
 from ..core.text import brief
 from ..data.class_weight import ClassWeight
-from ..network.network import Network, seed_or_new, without_activations
+from ..network.network import Network, seed_or_new
 from ..network.predicting import Prediction
 from ..settings import metrics as metric_functions
 from ..settings import optimizers
 from ..settings.averages import Average
+from ..settings.base import Settings
 from ..settings.checkpoint import Checkpoint
-from ..settings.metrics import Metric, MetricName
+from ..settings.metrics import Metrics
 from ..settings.stopping import EarlyStopping
 from . import gradcheck, trainer_file
 from .engine import losses as loss_reader
@@ -40,6 +42,7 @@ from .loop import options as fit_options
 from .loop.callbacks import Callback, Callbacks, StopCheck
 from .loop.epoch import Batching
 from .loop.history import Record
+from .loop.rates import read_schedule
 from .loop.run import Run
 from .loop.watch import Entries
 from .view import View
@@ -51,7 +54,8 @@ if TYPE_CHECKING:
 class Trainer(View):
     """Trains one network: a loss, an optimizer and their state.
 
-    net: the Network to train. A network may have several trainers; use one of them at a time.
+    net: the Network to train. A network may have several trainers. One thread at a time may use them: a call of a second thread raises
+    RuntimeError.
     loss: a name, a bp.Loss, or a custom function f(outputs, targets, weight) -> (loss, gradient with respect to outputs) on arrays. For
     several outputs, a list of these, either all named or all functions. A named loss determines the activation of its output: softmax,
     sigmoid, exp or identity. The trainer sets this activation in `net` if none is set yet. ValueError: a different one is set.
@@ -107,7 +111,9 @@ class Trainer(View):
 
         X: shape (rows, features); a list of such arrays for several inputs. y: shape (rows, outputs), or (rows,) for a single output or
         for integer labels with "cross_entropy"; a list for several outputs. sample_weight: shape (rows,), at least 0 and not all 0, by
-        default all 1. The batch loss is the sum of weight x row loss, divided by the sum of weights.
+        default all 1. The batch loss is the sum of weight x row loss, divided by the sum of weights. A row of weight 0 is not there: the
+        result is the same as without it, and its values, which may be NaN, are not read. The same is true of the targets of an output whose
+        loss weight is 0.
 
         ValueError or TypeError: the arrays do not fit the network. FloatingPointError: the loss or a gradient is not finite. After an
         error, nothing has changed.
@@ -118,7 +124,9 @@ class Trainer(View):
         True
         """
         try:
-            if type(X) is type(y) is self._plain:
+            if type(X) is type(y) is self._plain and (
+                sample_weight is None or (type(sample_weight) is self._plain and sample_weight.ndim == 1)
+            ):
                 return self._step(X, y, sample_weight)
         except (TypeError, ValueError, FloatingPointError):
             pass  # the code below converts the arrays, or raises an error that names the cause
@@ -141,8 +149,10 @@ class Trainer(View):
         """Computes the gradient of the loss and of the layers' l1 and l2 penalties into `grads`. Returns the loss; changes no parameter.
 
         X, y, sample_weight: as in `step`. accumulate: add to `grads` instead of overwriting them. total: for a part of a larger batch, the
-        sum of weights of the whole batch; first_row: the position in the batch of the part's first row. The losses and gradients of the
-        parts then add up to those of the batch. input_grads: also compute `input_grads`.
+        sum of weights of the whole batch; first_row: the position in the batch of the part's first row, not counting rows of weight 0. The
+        losses and gradients of the parts, also of those on other machines, then add up to those of the batch, except with batch_norm, which
+        normalizes each part by its own rows, as in PyTorch. A part without rows, or whose weights are all 0, adds nothing. A custom loss
+        that raises an error or returns an invalid result changes nothing. input_grads: also compute `input_grads`, 0 for rows of weight 0.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 1], seed=0), loss="mse")
         >>> X, y = np.ones((8, 3)), np.ones(8)
@@ -150,7 +160,7 @@ class Trainer(View):
         >>> abs(loss - t.evaluate(X, y)) < 1e-6
         True
         """
-        rows = self._engine.shape.read(X, y, sample_weight)
+        rows = self._engine.shape.read(X, y, sample_weight, may_be_none=total is not None)
         try:
             return self._engine.backward(rows, accumulate, total, first_row, input_grads)
         except FloatingPointError as error:
@@ -174,6 +184,8 @@ class Trainer(View):
 
     def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
         """The loss on any number of rows, without dropout and noise. Changes nothing. X, y, sample_weight: as in `step`.
+
+        If X or y contains NaN in a row with a weight above 0, the loss is NaN.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 2], seed=0), loss="mse")
         >>> t.evaluate(np.zeros((5, 3)), np.zeros((5, 2)))
@@ -199,7 +211,12 @@ class Trainer(View):
         >>> t.check_gradients(np.ones((5, 3)), np.ones((5, 2))).error < 1e-6
         True
         """
-        return gradcheck.check(self._engine, self._engine.shape.read(X, y, sample_weight))
+        rows = self._engine.shape.read(X, y, sample_weight).present()
+        try:
+            with self._engine.hold():
+                return gradcheck.check(self._engine, rows)
+        except FloatingPointError as error:
+            raise self._run.diverged(error, rows) from error
 
     # ---- copies and files ----
 
@@ -212,22 +229,42 @@ class Trainer(View):
         >>> t.steps, bool(t.state["m"].any())
         (0, False)
         """
-        self._engine.reset()
-        self._run.reset()
+        with self._engine.hold():
+            self._engine.reset()
+            self._run.reset()
 
     def __getstate__(self) -> dict[str, Any]:
         """The whole state, for pickles and copies. Files contain the entries named in trainer_file.SAVED, and the network."""
         engine = self._engine
-        settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
-        settings |= {"seed": engine.seed, "averaging": engine.averaging, "limits": engine.limits}
-        attributes = dict(getattr(self, "__dict__", {}))  # of a subclass
-        return {"net": engine.net, **settings, "engine": engine.state(), **self._run.state(), "attributes": attributes}
+        with engine.hold():
+            settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
+            settings |= {"seed": engine.seed, "averaging": engine.averaging, "limits": engine.limits}
+            attributes = dict(getattr(self, "__dict__", {}))  # of a subclass
+            state = {"net": engine.net, **settings, "engine": engine.state(), **self._run.state(), "attributes": attributes}
+            # The parameters are of the same step as the rest; the net is pickled later, when another thread may have trained it.
+            return state | {"values": {"params": engine.net.params.copy(), "buffers": engine.net.buffers.copy()}}
+
+    def __copy__(self) -> Self:
+        """A trainer of the same network, with a state of its own."""
+        with self._engine.hold():
+            twin = type(self).__new__(type(self))
+            twin.__setstate__(self.__getstate__())
+            return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """An independent trainer of a copy of the network."""
+        with self._engine.hold():
+            twin = type(self).__new__(type(self))
+            memo[id(self)] = twin
+            twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+            return twin
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         losses, weights = tuple(state["losses"]), tuple(state["loss_weights"])
-        with without_activations(state["net"]):  # the output activations may have changed since the trainer was created
+        with loss_reader.accepted(state["net"], losses):  # the output activations may have changed since the trainer was created
             self._attach(Engine(state["net"], losses, state["optimizer"], weights, state["seed"], state["averaging"], state["limits"]))
         self._engine.set_state(state["engine"])
+        state["net"]._core.assign(**state["values"])
         self._run.set_state(state)
         for name, value in state["attributes"].items():
             setattr(self, name, value)
@@ -236,25 +273,29 @@ class Trainer(View):
         """Saves the trainer and its network to a safetensors file, completely or not at all.
 
         Training continues from `Trainer.load(path)` bit for bit as if never interrupted. `bp.load(path)` loads the network alone.
-        ValueError: a custom loss, which cannot be saved. OSError: the file cannot be written.
+        Of a loss of your own, the file contains the name only; pass the function to `load`. TypeError: a schedule class of your own, which
+        cannot be saved. OSError: the file cannot be written.
 
         >>> bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse").save("run.safetensors")
         >>> len(bp.load("run.safetensors").params)
         4
         """
-        trainer_file.save(path, self.net, self.__getstate__())
+        with self._engine.hold():
+            trainer_file.save(path, self.net, self.__getstate__())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None) -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None, loss: Any = None) -> Self:
         """Loads a trainer that `save` wrote; its network is `net`. backend, n_threads: as in bp.load.
 
-        ValueError: the file contains no trainer, or is damaged.
+        loss: the loss of your own that the trainer had, which files do not contain: a function, or a list of functions for several outputs.
+
+        ValueError: the file contains no trainer, or is damaged; or loss= is missing, or given for a trainer with named losses.
 
         >>> bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse", optimizer=bp.SGD(lr=0.5)).save("run.safetensors")
         >>> bp.Trainer.load("run.safetensors").lr
         0.5
         """
-        return trainer_file.load(cls, path, backend, n_threads)
+        return trainer_file.load(cls, path, backend, n_threads, loss)
 
     # ---- epochs ----
 
@@ -271,8 +312,8 @@ class Trainer(View):
     ) -> Iterator[Record]:
         """An endless iterator: each iteration trains one epoch and yields its record. Stop with `break`.
 
-        order: the indices of the rows that each epoch trains on, in this order; if None, each epoch shuffles all rows. Other arguments: as
-        in `fit`.
+        order: the indices of the rows that each epoch trains on, in this order; if None, each epoch shuffles all rows. Rows of weight 0 are
+        passed over. Other arguments: as in `fit`.
 
         >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
         >>> for record in t.epochs(np.ones((40, 3)), np.ones(40)):
@@ -282,9 +323,9 @@ class Trainer(View):
         (5, 10)
         """
         rows = self._engine.shape.read(X, y, sample_weight)
-        rows, trained = arrays.weigh(self._engine, rows, arrays.active(rows), class_weight)
+        rows, trained = arrays.weigh(self._engine, rows, rows.active(), class_weight)
         if order is not None:
-            trained = arrays.check_order(order, rows.count)
+            trained = arrays.check_order(order, rows)
         return arrays.Arrays(rows, trained, order is None, Batching(batch_size, accumulate)).endless(self._run)
 
     def fit(
@@ -304,7 +345,7 @@ class Trainer(View):
         min_delta: float = 0.0,
         stop: EarlyStopping | None = None,
         schedule: str | Schedule | Callable[[int], float] | None = None,
-        metrics: MetricName | Metric | Sequence[MetricName | Metric] = (),
+        metrics: Metrics = (),
         callback: Callback | Sequence[Callback] | None = None,
         batch_callback: Callback | Sequence[Callback] | None = None,
         accumulate: int = 1,
@@ -318,41 +359,53 @@ class Trainer(View):
         X, y, sample_weight: as in `step`, with any number of rows. X without y is a stream: an iterable of chunks (X, y) or (X, y, weight),
         or a function that returns one for each epoch, such as a generator function. One chunk is in memory at a time. Rows are shuffled
         within their chunk; a batch may span two chunks. For a schedule without a length, fit first reads the whole stream to count its
-        rows. An invalid chunk raises an error after the chunks before it have been trained on.
+        rows. An invalid chunk raises an error after the chunks before it have been trained on. A chunk without rows, or whose weights are
+        all 0, is passed over.
 
         batch_size: rows per update; the last batch of an epoch may be smaller. shuffle: a new order for each epoch.
         class_weight: multiplies each training row's weight by a factor for its class: {label: weight} (1 for missing labels), a list with a
         weight per class, or "balanced", rows / (classes x rows of the class). For labels with "cross_entropy", or a single output with
         "bce" or "hinge".
 
-        validation: (X, y), (X, y, weight), or the fraction of rows to hold out.
-        patience: stop after this many epochs in which `monitor` ("val_loss", "loss" or a metric) has not improved on its best by more than
-        `min_delta`; then restore the best epoch's parameters, optimizer state and learning rate. mode: "min" or "max"; if None, determined
-        by the metric's name. stop: a bp.EarlyStopping(patience, ...), instead of patience, monitor, mode and min_delta.
+        validation: (X, y), (X, y, weight), or the fraction of rows to hold out, of those with a weight above 0.
+        patience: stop after this many epochs in which `monitor` ("val_loss", "loss" or a metric; "val_accuracy" means "accuracy" of the
+        validation rows, the name of the entry remains "accuracy") has not improved on its best by more than `min_delta`; then restore the
+        best epoch's state: parameters, optimizer, average, `lr`, `schedule`, `steps` and `epoch`. `history` keeps the epochs after it.
+        mode: "min" or "max"; if None, determined by the metric's name. stop: a bp.EarlyStopping(patience, ...), instead of patience,
+        monitor, mode and min_delta.
         schedule: a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", or a function that takes the number of updates so far and
-        returns the learning rate. `t.lr` keeps the last rate. `t.schedule` keeps a schedule, not a function; pass it to a later fit to
-        continue it.
+        returns the learning rate. It is called for all updates of an epoch (or chunk) before the first of them, even if `max_time` or a
+        callback ends the epoch early. The rates overwrite `t.lr`, which keeps the last one. `t.schedule` keeps a schedule, not a function;
+        pass it to a later fit to continue it.
 
-        metrics: names or functions f(y, outputs), computed on the validation rows if there are any, else on the training rows.
+        metrics: a name, a function, a bp.Metric, a list of these, or a dict of them by the name of their entry. They are computed on the
+        validation rows if there are any, else on the training rows, with these rows' weights (without class_weight). Names use the rule
+        of the loss. For "cross_entropy": "accuracy", "subset_accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "brier", "top_3"; for
+        "bce" the same without "top_3"; for "hinge" the first five; for "bce" and losses of numbers "rmse", "mae", "r2", "pinball". Each
+        has a function with an explanation: help(bp.f1). A function f(y, predictions) gets sample_weight= too if it has this parameter, as
+        scikit-learn's have; for labels instead of predictions, pass bp.Metric(f, on="labels"). For several outputs, a function gets lists.
 
         callback: a function or a list of functions, called with the record of each epoch; if one returns True, fit stops.
         batch_callback: the same after each update, with a record of epoch, loss, lr and steps; if one returns True, the epoch and fit stop.
         accumulate: the number of micro-batches of batch_size rows per update. The update is the same as with one large batch, up to
-        rounding, and needs less memory. With accumulate or batch_callback, fit loops over batches in Python, which is slower for
-        small networks.
+        rounding, and needs less memory; not with batch_norm, which normalizes each micro-batch by its own rows, as in PyTorch. With
+        accumulate or batch_callback, fit loops over batches in Python, which is slower for small networks.
 
         max_time: seconds, or a datetime.timedelta. When this time has passed, fit stops after an update, within about 50 ms. The incomplete
         epoch has a record too.
 
         checkpoint: a file to `save` to at the end and after every `checkpoint_every` epochs; if checkpoint_every is a datetime.timedelta,
-        after an epoch when this time has passed since the last save. Or a bp.Checkpoint(path, every=...). After a crash or Ctrl-C,
-        `t = Trainer.load(path)` and `t.fit` for the remaining epochs, with the same arguments and schedule=t.schedule, give the result of
-        one uninterrupted fit, early stopping included.
+        after an epoch when this time has passed since the last save. Or a bp.Checkpoint(path, every=...). This program gives the result of
+        one uninterrupted fit, however often it is started again after a crash, Ctrl-C or its end, with early stopping too (`finished`):
+
+            t = Trainer.load(path) if os.path.exists(path) else Trainer(...)
+            t.fit(X, y, epochs=100 - t.epoch, schedule=t.schedule or bp.Cosine(lr=0.01), checkpoint=path, ...)
 
         progress: whether to print a progress line to stderr; by default, only to a terminal or in a notebook.
 
-        ValueError or TypeError: an argument is invalid; nothing has changed. FloatingPointError: the loss or a gradient is not finite.
-        After Ctrl-C, network and history are valid.
+        ValueError, TypeError or OSError: an argument is invalid; nothing has changed. If a metric or the validation raises an error, the
+        epoch does not count: `epoch` and `history` do not contain it, `steps` does. FloatingPointError: the loss or a gradient is not
+        finite. After Ctrl-C, network and history are valid.
 
         >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
         >>> t = bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse", optimizer=bp.Adam(lr=0.02))
@@ -374,7 +427,9 @@ class Trainer(View):
             checkpoint=fit_options.checkpoint_rule(checkpoint, checkpoint_every),
             progress=progress,
         )
-        if options.checkpoint is not None:
-            trainer_file.encode(self.net, self.__getstate__())  # if the trainer cannot be saved, raises an error now, not after hours
-        fitting.fit(self._run, X, y, options, self.save, sample_weight=sample_weight, class_weight=class_weight, validation=validation)
-        return self.history
+        with self._engine.training():
+            if options.checkpoint is not None:  # if the trainer cannot be saved, raises an error now, not after hours
+                kept = self.schedule if schedule is None else read_schedule(schedule) if isinstance(schedule, str | Settings) else None
+                trainer_file.check({"optimizer": self.optimizer, "averaging": self.averaging, "schedule": kept, "stop": options.stop})
+            fitting.fit(self._run, X, y, options, self.save, sample_weight=sample_weight, class_weight=class_weight, validation=validation)
+            return self.history

@@ -3,14 +3,19 @@
 A file contains the entries of `Trainer.__getstate__` named in SAVED. Arrays become vectors of the file, the rest is JSON. For types that
 JSON does not have, there are objects with one key that starts with $: {"$array": name of the vector}, {"$tuple": [...]}, {"$float": "nan"},
 {"$Loss": "quantile(q=0.9)"}, {"$Adam": {"lr": 0.001, ...}}. A new settings class that a trainer can contain needs an entry in `_SETTINGS`.
+
+Of a custom loss the file contains the name, {"$function": "my_loss"}. Of the history the JSON lists the names; the values are one vector of
+float64 numbers, one entry after another, so that a save costs the same after many epochs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,20 +24,25 @@ from ..core import backend as backends
 from ..core import threads
 from ..core.checks import file_path, new_file
 from ..core.specs import Loss, OptimizerSpec, Spec
-from ..network.network import Network, without_activations
-from ..settings import averages, optimizers, schedules
+from ..core.text import brief, counted, printable
+from ..network.network import Network
+from ..settings import averages, optimizers, schedules, stopping
 from ..settings.base import Settings
+from .engine import losses as loss_reader
+from .engine.custom_loss import CustomLoss, name_of
 
 T = TypeVar("T")
-SAVED = ("losses", "loss_weights", "optimizer", "seed", "averaging", "limits", "engine", "epoch", "schedule", "records", "best")
-_VERSION = 1
+SAVED = ("losses", "loss_weights", "optimizer", "seed", "averaging", "limits", "engine", "epoch", "schedule", "history", "best", "stopped")
+_VERSION = 2
+_HISTORY = "trainer.state.history"  # the vector
 _SPECS: dict[str, type[Spec]] = {kind.__name__: kind for kind in (Loss, OptimizerSpec)}
 _SETTINGS: dict[str, type[Settings]] = {
     kind.__name__: kind
     for kind in (
         optimizers.AdaBelief, optimizers.Adadelta, optimizers.Adagrad, optimizers.Adam, optimizers.Adamax, optimizers.AdamW,
         optimizers.ASGD, optimizers.Ftrl, optimizers.Lamb, optimizers.Lion, optimizers.Momentum, optimizers.NAdam, optimizers.RAdam,
-        optimizers.RMSprop, optimizers.Rprop, optimizers.SGD, averages.EMA, averages.SWA, *schedules.KINDS,
+        optimizers.RMSprop, optimizers.Rprop, optimizers.SGD, averages.EMA, averages.SWA, stopping.EarlyStopping,
+        *schedules.KINDS,
     )
 }  # fmt: skip
 
@@ -42,53 +52,116 @@ def save(path: str | os.PathLike[str], net: Network, state: dict[str, Any]) -> N
     net._core.save_with(new_file(path), *encode(net, state))
 
 
-def load(cls: type[T], path: str | os.PathLike[str], backend: str | None, n_threads: int | None) -> T:
-    """Reads a file that `save` wrote. Returns a trainer of class `cls`, with a new network."""
+def load(cls: type[T], path: str | os.PathLike[str], backend: str | None, n_threads: int | None, loss: Any) -> T:
+    """Reads a file that `save` wrote. Returns a trainer of class `cls`, with a new network. loss: for its custom losses."""
     limit = threads.check(n_threads)
     core, extras = backends.load(backend).Net.load_with(file_path(path))
     if extras is None:
         raise ValueError(f"{os.fspath(path)}: contains a network but no trainer; load it with bp.load and create a bp.Trainer for it")
     net = Network._from(core, backends.resolve(backend), {}, limit)
-    try:
-        trainer: T = _restore(cls, net, *extras)
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        where = f"{os.fspath(path)}: the trainer's state is invalid"
-        what = " ".join(f"{type(error).__name__}: {error}"[:200].split())
-        raise ValueError(f"{where} ({what}); bp.load loads the network alone") from error
+    with _errors_of(path):
+        read, vectors = _read(*extras)
+        state = _decoded(read, net.dtype, vectors)
+    losses = _with_functions(path, state["losses"], loss)
+    with _errors_of(path):
+        trainer: T = _restore(cls, net, state, losses, read, vectors)
     return trainer
 
 
+@contextlib.contextmanager
+def _errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raises errors about a trainer's state as a ValueError that names the file."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        where = f"{os.fspath(path)}: the trainer's state is invalid"
+        what = printable(" ".join(f"{type(error).__name__}: {error}"[:200].split()))
+        raise ValueError(f"{where} ({what}); bp.load loads the network alone") from error
+
+
 def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
-    """The contents of a file besides the network: JSON text and vectors. ValueError or TypeError names a value that cannot be saved."""
-    for loss in state["losses"]:
-        if not isinstance(loss, Spec):
-            raise ValueError(
-                f"save: the loss {getattr(loss, '__name__', loss)!r} is a custom function, and files contain no code; save the network "
-                "alone with t.net.save(path), or pickle the trainer, which stores the function's name"
-            )
+    """The contents of a file besides the network: JSON text and vectors. TypeError names a value that cannot be saved."""
     vectors: dict[str, bytes] = {}
-    encoded = _encode({key: state[key] for key in SAVED}, ("trainer", "state"), net.dtype, vectors)
+    losses = [loss if isinstance(loss, Spec | _Function) else _Function(name_of(loss)) for loss in state["losses"]]
+    saved = {key: state[key] for key in SAVED} | {"losses": losses, "history": list(state["history"])}
+    encoded = _encode(saved, ("trainer", "state"), net.dtype, vectors)
+    if state["history"]:
+        vectors[_HISTORY] = np.array(list(state["history"].values()), np.float64).tobytes()
     return json.dumps({"version": _VERSION, "state": encoded}, allow_nan=False, ensure_ascii=False, separators=(",", ":")), vectors
 
 
-def _restore(cls: Any, net: Network, text: str, vectors: dict[str, bytes]) -> Any:
-    """Creates a trainer with this state; the constructor checks the settings. ValueError if saving it would not give the same data."""
+def check(settings: Mapping[str, Any]) -> None:
+    """Raises TypeError if one of a trainer's settings cannot be saved."""
+    _encode(dict(settings), ("trainer", "state"), np.dtype("float32"), {})
+
+
+def _read(text: str, vectors: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The state as JSON, and the vectors, in the form of the current version."""
     read = json.loads(text)
+    if read["version"] == 1:
+        return _from_version_1(read["state"], vectors)
     if read["version"] != _VERSION:
-        raise ValueError(f"the state has version {read['version']!r}, but this microbp only reads version {_VERSION}; use a newer microbp")
-    if other := read["state"].keys() ^ set(SAVED):
+        raise ValueError(f"the state has version {read['version']!r}, but this microbp only reads up to {_VERSION}; use a newer microbp")
+    return read["state"], vectors
+
+
+def _decoded(read: dict[str, Any], dtype: np.dtype[Any], vectors: dict[str, bytes]) -> dict[str, Any]:
+    if other := read.keys() ^ set(SAVED):
         raise ValueError(f"missing or unknown entries: {', '.join(map(repr, sorted(other)))}")
-    state = {key: _decode(value, net.dtype, vectors) for key, value in read["state"].items()}
-    with without_activations(net):
-        trainer = cls(net, list(state["losses"]), state["optimizer"], state["loss_weights"], state["seed"])
-    trainer.__setstate__(trainer.__getstate__() | state)
-    again, same_vectors = encode(net, trainer.__getstate__())
+    state = {key: _decode(value, dtype, vectors) for key, value in read.items()}
+    names = [str(name) for name in state["history"]]
+    values = np.frombuffer(vectors[_HISTORY], np.float64).reshape(len(names), -1).tolist() if names else []
+    return state | {"history": dict(zip(names, values, strict=True)), "losses": list(state["losses"])}
+
+
+def _restore(
+    cls: Any, net: Network, state: dict[str, Any], losses: list[Loss | CustomLoss], read: dict[str, Any], vectors: dict[str, bytes]
+) -> Any:
+    """Creates a trainer with this state; the constructor checks the settings. ValueError if saving it would not give the same data."""
+    with loss_reader.accepted(net, losses):
+        trainer = cls(net, losses, state["optimizer"], state["loss_weights"], state["seed"])
+    with np.errstate(all="ignore"):  # a value that the net's dtype cannot hold is found below
+        trainer.__setstate__(trainer.__getstate__() | state | {"losses": losses})
+    again, same_vectors = encode(net, trainer.__getstate__() | {"losses": state["losses"]})
     for key, value in json.loads(again)["state"].items():
-        if read["state"][key] != value:
+        if read[key] != value:
             raise ValueError(f"{key!r} has invalid values or sizes")
     if same_vectors != vectors:
         raise ValueError("its vectors do not match the network")
     return trainer
+
+
+# ---- custom losses ----
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A custom loss in a file: its name."""
+
+    name: str
+
+
+def _with_functions(path: str | os.PathLike[str], saved: Sequence[Any], given: Any) -> list[Loss | CustomLoss]:
+    """The losses of a trainer: those in the file, or, if those are functions, the given ones, a function or a list with one per output."""
+    own = [loss.name for loss in saved if isinstance(loss, _Function)]
+    if given is None and not own:
+        return list(saved)
+    if not own:
+        texts = ", ".join(loss.text for loss in saved)
+        raise ValueError(f"{os.fspath(path)}: the trainer has no custom loss, but {texts}; omit loss=")
+    names = [name if name.isidentifier() else "f" for name in own]
+    example = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
+    line = f"write Trainer.load({os.fspath(path)!r}, loss={example})"
+    if given is None:
+        what = f"the function {own[0]}" if len(own) == 1 else f"the functions {', '.join(own)}"
+        raise ValueError(f"{os.fspath(path)}: the trainer's loss is {what}, which files do not contain; {line}")
+    losses = list(given) if isinstance(given, list | tuple) else [given]
+    if len(losses) != len(saved):
+        raise ValueError(f"loss has {counted(len(losses), 'item')}, but the trainer has {counted(len(saved), 'output')}; {line}")
+    for one, name in zip(losses, own, strict=True):
+        if isinstance(one, type | Spec) or not callable(one):
+            raise TypeError(f"loss must be a function where the trainer had {name}, not {brief(one)}; {line}")
+    return losses
 
 
 # ---- values ----
@@ -114,6 +187,8 @@ def _encode(value: Any, place: tuple[str, ...], dtype: np.dtype[Any], vectors: d
     name = type(value).__name__
     if _SPECS.get(name) is type(value):
         return {f"${name}": value.text}
+    if isinstance(value, _Function):
+        return {"$function": value.name}
     if isinstance(value, Settings) and _SETTINGS.get(name) is type(value):
         settings = {field.name: getattr(value, field.name) for field in fields(value)}
         return {f"${name}": _encode(settings, place, dtype, vectors)}
@@ -135,9 +210,38 @@ def _decode(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
         return tuple(_decode(inside, dtype, vectors))
     if tag == "$float":
         return float(inside)
+    if tag == "$function":
+        return _Function(str(inside))
     if tag[1:] in _SPECS:
         return _SPECS[tag[1:]].parse(inside)
     kind = _SETTINGS.get(tag[1:])
     if kind is None:
         raise ValueError(f"unknown type {tag}")
     return kind(**_decode(inside, dtype, vectors))
+
+
+# ---- earlier versions ----
+
+
+def _from_version_1(state: dict[str, Any], vectors: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Version 1 had a list of records instead of the history, and the number of averaged states followed from the steps."""
+    records = [_decode(record, np.dtype("float64"), {}) for record in state["records"]]
+    names = list(dict.fromkeys(name for record in records for name in record if name not in ("epoch", "steps")))
+    new = {key: value for key, value in state.items() if key != "records"} | {"history": names, "stopped": None}
+    for engine in (new["engine"], (new["best"] or {}).get("snapshot")):
+        if engine is not None:
+            engine["average_count"] = _count_in_version_1(state["averaging"], engine["steps"])
+    if new["best"] is not None:
+        new["best"]["schedule"] = state["schedule"]
+    if not names:
+        return new, vectors
+    values = np.array([[record.get(name, math.nan) for record in records] for name in names], np.float64)
+    return new, vectors | {_HISTORY: values.tobytes()}
+
+
+def _count_in_version_1(averaging: Any, steps: int) -> int:
+    if averaging is None:
+        return 0
+    rule = averaging.get("$SWA", {"start": 0, "every": 1})
+    first = rule["start"] or rule["every"]
+    return int(max(0, (steps - first) // rule["every"] + 1))

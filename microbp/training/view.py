@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..core.attributes import Closed
-from ..core.checks import real, whole_number
+from ..core.checks import flag, real, whole_number
 from ..core.specs import Loss, OptimizerSpec
 from ..core.text import counted
 from ..data.arrays import Array, assign
@@ -43,6 +43,19 @@ class View(Closed):
     """The attributes of a Trainer. Each is stored in its engine or its run."""
 
     __slots__ = ("_engine", "_run")
+
+    _INSTEAD: ClassVar = {  # for attributes that cannot be set
+        "net": "create a new trainer: bp.Trainer(net, ...)",
+        "losses": "create a new trainer: bp.Trainer(t.net, loss=...)",
+        "loss_weights": "create a new trainer: bp.Trainer(t.net, ..., loss_weights=...)",
+        "optimizer": "set t.lr, or create a new trainer: bp.Trainer(t.net, ..., optimizer=...)",
+        "seed": "create a new trainer: bp.Trainer(t.net, ..., seed=...)",
+        "averaging": "create a new trainer: bp.Trainer(t.net, ..., average=...)",
+        "average_params": "change its values: t.average_params[:] = values",
+        "state": "change its values: t.state[name][:] = values",
+        "input_grads": "t.backward(..., input_grads=True) computes it",
+        "history": "fit and epochs append to it, and t.reset() empties it",
+    }
 
     _engine: Engine
     _run: Run
@@ -111,7 +124,7 @@ class View(Closed):
 
     @property
     def lr(self) -> float:
-        """The learning rate; can be set at any time to a number of at least 0."""
+        """The learning rate; can be set at any time to a number of at least 0. An update whose rate comes from a schedule sets it."""
         return self._engine.lr
 
     @lr.setter
@@ -120,28 +133,51 @@ class View(Closed):
 
     @property
     def steps(self) -> int:
-        """The number of updates so far; can be set. After early stopping, steps and parameters are those of the best epoch."""
+        """The number of updates so far; can be set to a number below 2**62. After early stopping, it is that of the best epoch.
+
+        Setting it does not change the average: this keeps the states averaged so far, and goes on with the updates that have the numbers of
+        its bp.SWA.
+        """
         return self._engine.steps
 
     @steps.setter
     def steps(self, value: int) -> None:
-        self._engine.steps = whole_number(value, "steps", least=0)
+        self._engine.steps = whole_number(value, "steps", least=0, bits=62)
 
     @property
     def epoch(self) -> int:
-        """The number of epochs so far; can be set. With the seed, it determines the row order of the next epoch.
+        """The number of epochs so far; can be set to a number below 2**62. With the seed, it determines the row order of the next epoch.
 
-        After early stopping, it includes the epochs after the best one, although `steps` and the parameters are those of the best epoch.
+        After early stopping, it is the number of the best epoch, whose state has been restored; `history` also has the epochs after it.
         """
         return self._run.epoch
 
     @epoch.setter
     def epoch(self, value: int) -> None:
-        self._run.epoch = whole_number(value, "epoch", least=0)
+        with self._engine.hold():
+            self._run.epoch = whole_number(value, "epoch", least=0, bits=62)
+
+    @property
+    def finished(self) -> bool:
+        """Whether early stopping ended the latest fit. A fit with `checkpoint` and the same early stopping then trains nothing.
+
+        Other fits train on and set it to False, as does t.finished = False.
+        """
+        stopped = self._run.stopped
+        return stopped is not None and stopped.is_over
+
+    @finished.setter
+    def finished(self, value: bool) -> None:
+        if flag("finished", value):
+            raise ValueError("finished can only be set to False, to train on; early stopping sets it to True")
+        with self._engine.hold():
+            self._run.stopped = None
 
     @property
     def schedule(self) -> Schedule | None:
         """The schedule of the latest fit that had one, in its current state, to pass to a later fit; None after a fit with a function.
+
+        After early stopping, its state is that of the best epoch.
 
         Can be set.
         """
@@ -149,7 +185,8 @@ class View(Closed):
 
     @schedule.setter
     def schedule(self, schedule: str | Schedule | None) -> None:
-        self._run.schedule = read_schedule(schedule)
+        with self._engine.hold():
+            self._run.schedule = read_schedule(schedule)
 
     @property
     def average_params(self) -> Array | None:
@@ -172,13 +209,17 @@ class View(Closed):
             raise ValueError("averaged: this trainer has no average; create it with Trainer(..., average=bp.EMA()) or average=bp.SWA()")
         if self._engine.average_count == 0:
             raise ValueError(f"averaged: the average has not started after {counted(self.steps, 'update')} ({self.averaging})")
-        net = self.net.copy()
-        net.params[...], net.buffers[...] = np.split(average, [len(net.params)])
-        return net
+        with self._engine.hold():
+            net = self.net.copy()
+            net.params[...], net.buffers[...] = np.split(average, [len(net.params)])
+            return net
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """Lists of equal length with a value per epoch: loss, lr, seconds, val_loss and metrics; NaN where an epoch had no such value."""
+        """Lists of equal length with a value per epoch: loss, lr, seconds, val_loss and metrics; NaN where an epoch had no such value.
+
+        It is one dict, to which each epoch appends; `copy.deepcopy(t.history)` stays as it is. `reset` starts a new one.
+        """
         return self._run.history
 
     # ---- printing ----

@@ -60,6 +60,9 @@ char *mbp_file_tensor(const mbp_net *net, const mbp_tensor *tensor);
 /* Transposes `from` (rows, cols) into `to` (cols, rows). Neither needs to be aligned. */
 void mbp_file_transpose(char *to, const char *from, size_t rows, size_t cols, size_t item);
 
+/* Whether these first bytes can be those of a file that put_header began (mbp_disk_begun). */
+int mbp_file_begun(const char *bytes, size_t count);
+
 /* ---- shared by the files that read ---- */
 
 /* Room for every string of a file except the graph, the notes and the trainer's text. */

@@ -21,10 +21,10 @@ static const char *const keys[KEYS] = {"format",      "microbp.format", "microbp
 /* A file in memory, and where its parts are. */
 typedef struct source {
     const char *bytes;
-    size_t size;
-    json values[KEYS]; /* at each value of the metadata; at = NULL: the file does not have it */
-    int unknown;       /* whether the metadata has other keys */
-    json tensors;      /* the rest of the header after the metadata */
+    size_t count, size; /* the bytes in memory and in the file; they differ only in check_start */
+    json values[KEYS];  /* at each value of the metadata; at = NULL: the file does not have it */
+    int unknown;        /* whether the metadata has other keys */
+    json tensors;       /* the rest of the header after the metadata */
     size_t data_at;
 } source;
 
@@ -64,28 +64,55 @@ static mbp_status find_values(source *s, json *j, mbp_error *error) {
 
 static mbp_status find_header(source *s, mbp_error *error) {
     uint64_t length = 0;
-    if (s->size >= MBP_LENGTH_BYTES)
+    if (s->count >= MBP_LENGTH_BYTES)
         memcpy(&length, s->bytes, MBP_LENGTH_BYTES);
     if (length < 2 || length > s->size - MBP_LENGTH_BYTES)
         return mbp_fail(error, MBP_CORRUPT,
                         "not a microbp file, or cut short: it has %zu byte%s, fewer than its header needs", s->size,
                         mbp_plural((int64_t)s->size));
     s->data_at = MBP_LENGTH_BYTES + (size_t)length;
-    json j = {s->bytes + MBP_LENGTH_BYTES, s->bytes + s->data_at};
-    if (*j.at != '{')
+    s->tensors = (json){s->bytes + MBP_LENGTH_BYTES, s->bytes + (s->data_at < s->count ? s->data_at : s->count)};
+    json *j = &s->tensors;
+    if (*j->at != '{')
         return mbp_fail(error, MBP_CORRUPT, FOREIGN("it does not start like a safetensors file"));
-    json_take(&j, '{');
-    if (!json_key(&j, "__metadata__") || !json_take(&j, '{'))
+    json_take(j, '{');
+    if (!json_key(j, "__metadata__") || !json_take(j, '{'))
         return mbp_fail(error, MBP_CORRUPT, FOREIGN("its header does not start with a microbp.graph" TENSORS));
-    mbp_status status = find_values(s, &j, error);
-    s->tensors = j;
-    return status;
+    return find_values(s, j, error);
+}
+
+static mbp_status no_graph(mbp_error *error) {
+    return mbp_fail(error, MBP_CORRUPT, FOREIGN("its metadata has no microbp.graph" TENSORS));
+}
+
+/* Refuses a file whose first bytes show that it is not microbp's, before the rest is read (mbp_disk_check). */
+static mbp_status check_start(const char *bytes, size_t count, size_t size, mbp_error *error) {
+    source s = {.bytes = bytes, .count = count, .size = size};
+    mbp_error inner;
+    const mbp_status status = find_header(&s, &inner);
+    const int goes_on = count < s.data_at && s.tensors.at == s.tensors.end; /* the first bytes end in the metadata */
+    int ours = 0;
+    for (int k = VERSION; k < KEYS; k++)
+        ours |= s.values[k].at != NULL;
+    if (goes_on)
+        return ours || !s.unknown ? MBP_OK : no_graph(error);
+    if (status != MBP_OK)
+        return mbp_fail(error, status, "%s", inner.text);
+    return s.values[GRAPH].at || s.values[CRC].at ? MBP_OK : no_graph(error);
 }
 
 /* A short metadata value as text; "" if it does not fit. */
 static const char *value_text(const source *s, int k, char text[MBP_FILE_TEXT]) {
     json j = s->values[k];
     json_string(&j, text, MBP_FILE_TEXT);
+    return text;
+}
+
+/* A short metadata value for an error, without characters that a terminal would obey. */
+static const char *shown_value(const source *s, int k, char text[MBP_FILE_TEXT]) {
+    value_text(s, k, text);
+    for (char *c = text; *c; c++)
+        *c = *c < ' ' || *c > '~' ? '?' : *c;
     return text;
 }
 
@@ -119,16 +146,16 @@ static mbp_status check_metadata(const source *s, mbp_error *error) {
     if (s->values[CRC].at && !checksum_holds(s))
         return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its checksum does not match"));
     if (!s->values[GRAPH].at)
-        return mbp_fail(error, MBP_CORRUPT, FOREIGN("its metadata has no microbp.graph" TENSORS));
+        return no_graph(error);
     for (int k = CRC; k >= 0; k--)
         if (!s->values[k].at)
             return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its metadata has no %s"), keys[k]);
-    if (strcmp(value_text(s, VERSION, text), "1") != 0)
+    if (strcmp(shown_value(s, VERSION, text), "1") != 0)
         return mbp_fail(error, MBP_UNSUPPORTED,
                         "the file has the format %.40s, but this version of microbp reads only format 1; use a newer "
                         "version",
                         text);
-    if (strcmp(value_text(s, GENERATOR, text), MBP_RNG) != 0)
+    if (strcmp(shown_value(s, GENERATOR, text), MBP_RNG) != 0)
         return mbp_fail(error, MBP_UNSUPPORTED,
                         "the file uses the random number generator %.40s, but this version of microbp only has " MBP_RNG
                         "; use a newer version",
@@ -304,7 +331,7 @@ mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *byt
         return mbp_fail_null(error, net ? "extras" : "net", net ? MBP_GETS_EXTRAS : MBP_GETS_NET);
     if (!bytes && size)
         return mbp_fail_null(error, "bytes", "the bytes of a file");
-    source s = {.bytes = bytes, .size = size};
+    source s = {.bytes = bytes, .count = size, .size = size};
     mbp_options own;
     mbp_status status = read_options(&own, options, error);
     if (status == MBP_OK)
@@ -345,17 +372,13 @@ mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *pat
     mbp_options own;
     mbp_status status = read_options(&own, options, error);
     if (status == MBP_OK)
-        status = mbp_disk_read(path, own.allocator, &bytes, &size, error);
+        status = mbp_disk_read(path, own.allocator, check_start, &bytes, &size, error);
     if (status != MBP_OK)
         return status;
     mbp_error inner;
     status = mbp_net_read_with(net, extras, bytes, size, options, &inner);
     mbp_release(own.allocator, bytes, size);
-    if (status == MBP_OK)
-        return MBP_OK;
-    size_t used = strlen(inner.text) + sizeof ": ";
-    return mbp_fail(error, status, "%s: %s", mbp_disk_name(path, used < 200 ? sizeof inner.text - used : 56),
-                    inner.text);
+    return status == MBP_OK ? MBP_OK : mbp_disk_refuse(error, path, &inner);
 }
 
 mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error) {

@@ -75,6 +75,18 @@ size_t mbp_file_least(const char *graph) {
 
 /* ---- writing ---- */
 
+int mbp_file_begun(const char *bytes, size_t count) {
+    /* The header's length, which is 8 less than a multiple of 64 and below 2^32, and its first characters. */
+    static const char first[] = "????\0\0\0\0{\"__metadata__\":{\"format\":\"microbp\"";
+    const int length = count ? (unsigned char)*bytes : 0;
+    if (length && length % 64 != 64 - MBP_LENGTH_BYTES)
+        return 0;
+    for (size_t i = MBP_LENGTH_BYTES / 2; i < count && i < sizeof first - 1; i++)
+        if (bytes[i] && bytes[i] != first[i])
+            return 0;
+    return 1;
+}
+
 /* bytes NULL: nothing is written, only `length` is counted. */
 typedef struct output {
     char *bytes;
@@ -221,9 +233,12 @@ static mbp_status check_extras(const mbp_extras *extras, mbp_error *error) {
     return status;
 }
 
+/* From here to draft_end the net is entered, also if this fails: the file is of one state. */
 static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *extras, mbp_error *error) {
     int64_t count = net->params + net->buffers;
     mbp_dtype dtype = mbp_net_dtype(net);
+    *d = (draft){.net = net, .extras = extras};
+    mbp_net_enter(net);
     mbp_status status = check_extras(extras, error);
     if (status != MBP_OK)
         return status;
@@ -231,11 +246,11 @@ static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *ex
         return mbp_fail(
             error, MBP_UNSUPPORTED,
             "a float64 network without parameters cannot be written: a file stores the dtype with the tensors");
-    *d = (draft){.net = net, .extras = extras, .graph_size = mbp_net_text(net, NULL, 0)};
+    d->graph_size = mbp_graph_write(net, NULL, 0);
     d->graph = mbp_allocate(mbp_net_allocator(net), d->graph_size);
     if (!d->graph)
         return mbp_file_no_memory(error, d->graph_size);
-    mbp_net_text(net, d->graph, d->graph_size);
+    mbp_graph_write(net, d->graph, d->graph_size);
     output counted = {0};
     put_header(&counted, net, extras, d->graph);
     for (int i = 0; extras && i < extras->count; i++)
@@ -272,7 +287,10 @@ static void draft_write(const draft *d, char *bytes) {
     memcpy(bytes + digits, crc, MBP_CRC_DIGITS);
 }
 
-static void draft_end(draft *d) { mbp_release(mbp_net_allocator(d->net), d->graph, d->graph_size); }
+static void draft_end(draft *d) {
+    mbp_net_leave(d->net);
+    mbp_release(mbp_net_allocator(d->net), d->graph, d->graph_size);
+}
 
 mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void *bytes, size_t *size,
                               mbp_error *error) {
@@ -283,13 +301,12 @@ mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void
                              net ? "a size_t, the size of the buffer in bytes" : MBP_A_NET);
     draft d;
     mbp_status status = draft_begin(&d, net, extras, error);
-    if (status != MBP_OK)
-        return status;
     size_t room = bytes ? *size : 0;
-    *size = d.size;
-    if (room >= d.size)
+    if (status == MBP_OK)
+        *size = d.size;
+    if (status == MBP_OK && room >= d.size)
         draft_write(&d, bytes);
-    else
+    else if (status == MBP_OK)
         status = mbp_fail(error, MBP_INVALID, "the file needs %zu bytes, but the buffer has %zu", d.size, room);
     draft_end(&d);
     return status;
@@ -308,15 +325,13 @@ mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const
         return mbp_fail_null(error, net ? "path" : "net", net ? "the path of a file" : MBP_A_NET);
     draft d;
     mbp_status status = draft_begin(&d, net, extras, error);
-    if (status != MBP_OK)
-        return status;
-    char *bytes = mbp_allocate(mbp_net_allocator(net), d.size);
+    char *bytes = status == MBP_OK ? mbp_allocate(mbp_net_allocator(net), d.size) : NULL;
     if (bytes)
         draft_write(&d, bytes);
     draft_end(&d);
     if (!bytes)
-        return mbp_file_no_memory(error, d.size);
-    status = mbp_disk_write(path, bytes, d.size, error);
+        return status == MBP_OK ? mbp_file_no_memory(error, d.size) : status;
+    status = mbp_disk_write(path, bytes, d.size, mbp_file_begun, error);
     mbp_release(mbp_net_allocator(net), bytes, d.size);
     return status;
 }

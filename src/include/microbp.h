@@ -28,15 +28,13 @@
  *     activation A SPEC           Applies the activation to each element.
  *     add A B  |  multiply A B    Element by element. A and B have the same width, and may be the same node.
  *     concat A B ...              The columns of all operands side by side.
- *     dropout A rate=0.5
- *         In training, each element is set to 0 with this probability, and divided by 1 - rate otherwise (Srivastava
- *         et al. 2014). In inference, the values are passed on unchanged.
- *     noise A std=0.1
- *         In training, adds normal noise with this standard deviation. In inference, passes the values on unchanged.
+ *     dropout A rate=0.5          In training, each element is set to 0 with this probability, and divided by 1 - rate
+ *         otherwise (Srivastava et al. 2014). In inference, the values are passed on unchanged.
+ *     noise A std=0.1             In training, adds normal noise with this standard deviation; in inference, nothing.
  *     batch_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05 momentum=0.1
  *         gamma (x - mean) / sqrt(variance + eps) + beta with the statistics of each column (Ioffe & Szegedy 2015). In
- *         training, they are the mean and the biased variance of the batch's rows (at least 2; row weights are
- *         ignored). In inference, or if the layer is frozen, they are the running statistics. Each update changes
+ *         training, they are the mean and the biased variance of the batch's rows (at least 2; all weights above 0
+ *         count alike). In inference, or if the layer is frozen, they are the running statistics. Each update changes
  *         each running value r to (1 - momentum) r + momentum s, where s is the batch's mean or unbiased variance.
  *     layer_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05
  *         gamma (x - mean) / sqrt(variance + eps) + beta with the mean and the biased variance of each row (Ba et al.
@@ -46,9 +44,9 @@
  *         sigmoid or exp. Without activation=, none is chosen yet: predictions are raw values, and
  *         mbp_trainer_create chooses the activation that the loss implies.
  *
- * A SPEC is the name of a formula with its parameters, without blanks: relu, leaky_relu(slope=0.2), adam(lr=0.01).
- * Numbers are decimal (at most 15 digits) or hexadecimal (0x1.8p-3). mbp_formula_parameters returns the parameters of
- * each name with their defaults and ranges, and mbp_formula_meaning returns its formula and source. The names are:
+ * A SPEC is the name of a formula with its parameters: relu, adam(lr=1e-3, eps=1e-12). In graph text, blanks may only
+ * be between its parentheses. Numbers are decimal (at most 15 digits) or hexadecimal (0x1.8p-3). mbp_formula_parameters
+ * gives the parameters, defaults and ranges, mbp_formula_meaning the formula and source. The names are:
  *
  *     activations   identity relu leaky_relu elu selu gelu silu mish softplus softsign sigmoid hard_sigmoid tanh
  *                   scaled_tanh
@@ -62,9 +60,12 @@
  * Conventions. Every function that can fail returns an mbp_status and, if it fails, fills the caller's mbp_error (which
  * may be NULL). A call that fails changes no network, no optimizer state and no array of the caller; a step that fails
  * may leave its gradients in mbp_trainer_grads, and an epoch keeps the steps that it completed. Each create has its
- * free, which accepts NULL. Any number of threads may predict with a net at the same time, as long as no thread changes
- * it. A trainer serves one call at a time; a second call at the same time returns MBP_BUSY. The library never prints,
- * exits, reads the environment or the locale, and has no global state.
+ * free, which accepts NULL. The library never prints, exits, reads the environment or the locale, or has global state.
+ *
+ * Threads. One thread at a time may change a net or use its trainers: such a call holds the net until it returns, and
+ * one of a second thread returns MBP_BUSY. An epoch's poll function may do everything but train (step, backward, apply,
+ * forward, backward_from, epoch): MBP_BUSY. Any number of threads may predict, save and describe a net at a time, also
+ * while one trains: they see the state between two steps. mbp_trainer_steps and mbp_trainer_get never wait.
  *
  * Memory. A net's parameters are allocated when it is created, a trainer's gradients and slots when that is created.
  * Memory for the rows of a batch is allocated by the first call, and again only by a call with more rows than any
@@ -108,7 +109,7 @@ typedef enum mbp_status {
     MBP_UNSUPPORTED = 20, /* the request is valid, but this build cannot serve it */
     MBP_NO_MEMORY = 30,
     MBP_NONFINITE = 40, /* a loss or a gradient is NaN or infinite */
-    MBP_BUSY = 50,      /* another call is using this trainer */
+    MBP_BUSY = 50,      /* another thread is using the net or a trainer of it */
     MBP_CANCELLED = 60, /* the poll function asked to stop */
     MBP_IO = 70,        /* the operating system refused a file operation */
     MBP_CORRUPT = 80    /* the bytes are not a microbp file, or are damaged */
@@ -181,8 +182,7 @@ MBP_INLINE mbp_array mbp_f64(const void *data, int64_t rows, int64_t cols) {
 }
 /* One class label per row, as int64_t. */
 MBP_INLINE mbp_array mbp_labels(const int64_t *data, int64_t rows) { return mbp_contiguous(data, MBP_I64, 8, rows, 1); }
-/* One row of floats. */
-MBP_INLINE mbp_array mbp_row(const float *data, int64_t cols) { return mbp_f32(data, 1, cols); }
+MBP_INLINE mbp_array mbp_row(const float *data, int64_t cols) { return mbp_f32(data, 1, cols); } /* one row of floats */
 
 /* ---- options ---- */
 
@@ -213,18 +213,16 @@ typedef enum mbp_kind { MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER
 
 /* The version of the linked library, such as "0.1.0". MBP_VERSION is the version of this header. */
 MBP_API const char *mbp_version(void);
-/* The name of the i-th formula of a kind; NULL after the last. */
+/* Of the i-th formula of a kind; NULL after the last. Its parameters with default and range: "lr=0.001[0,inf)
+ * beta1=0.9[0,1)", or "". Its meaning, what it computes: "z if z > 0, else slope z; Maas et al. 2013". */
 MBP_API const char *mbp_formula_name(mbp_kind kind, int i);
-/* The formula's parameters with default and range: "lr=0.001[0,inf) beta1=0.9[0,1)", or "". NULL after the last. */
 MBP_API const char *mbp_formula_parameters(mbp_kind kind, int i);
-/* What the formula computes, as a text, like "z if z > 0, else slope z; Maas et al. 2013". NULL after the last. */
 MBP_API const char *mbp_formula_meaning(mbp_kind kind, int i);
 /* For an optimizer: the names of its slots (state per parameter), like "m v" or "prev step_size=lr". `name=parameter`:
  * the slot starts at that value; otherwise at 0. For a loss: the output activation that it implies. Otherwise "". */
 MBP_API const char *mbp_formula_detail(mbp_kind kind, int i);
-/* The i-th kernel variant of this build, best first; NULL after the last. */
+/* The i-th kernel variant of this build, best first, NULL after the last; whether it runs on this machine. */
 MBP_API const char *mbp_isa_name(int i);
-/* Whether this processor and operating system can run the i-th kernel variant. */
 MBP_API int mbp_isa_runs(int i);
 
 /* ---- threads ---- */
@@ -235,14 +233,12 @@ MBP_API int mbp_isa_runs(int i);
  * alone. After fork, the child may use the pool too; its threads are started again there. threads: the number of
  * threads, the calling one included, at most 255; 0: mbp_cpus(). allocator NULL: malloc. */
 MBP_API mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_allocator *allocator, mbp_error *error);
-/* Stops the pool's threads and frees the pool. No net may use it any more. */
-MBP_API void mbp_pool_free(mbp_pool *pool);
+MBP_API void mbp_pool_free(mbp_pool *pool); /* also stops its threads; no net may use it any more */
 /* How many threads may share work: the number that the pool was made with, or its limit if lower. pool NULL: 1. */
 MBP_API int mbp_pool_threads(const mbp_pool *pool);
 /* Limits the threads of later work. Any thread may call it at any time. 1: no help; a large number: no limit. */
 MBP_API mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error);
-/* How many processors this process may use: those of its affinity mask, or a control group's quota if it is lower. */
-MBP_API int mbp_cpus(void);
+MBP_API int mbp_cpus(void); /* how many processors this process may use, by affinity mask and control group's quota */
 
 /* ---- networks ---- */
 
@@ -270,8 +266,7 @@ MBP_API int mbp_net_output_node(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_input_width(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_output_width(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_node_width(const mbp_net *net, int node);
-/* The number of floating-point operations to predict one row. */
-MBP_API double mbp_net_flops(const mbp_net *net);
+MBP_API double mbp_net_flops(const mbp_net *net); /* the number of floating-point operations to predict one row */
 
 /* Descriptions of a node and a layer. Pointers are valid as long as the net exists. */
 enum { MBP_SPEC_MAX = 128 }; /* bytes of a SPEC, including the terminating zero */
@@ -313,14 +308,21 @@ typedef struct mbp_tensor {
     int buffer;        /* 0: it is in mbp_net_params; 1: it is in mbp_net_buffers */
 } mbp_tensor;
 
-/* Fills *tensor with the i-th tensor and returns 1; returns 0 after the last. Tensors are in layer order, in a layer in
- * the order weight, bias, running_mean, running_var. */
+/* Fills in the i-th tensor and returns 1; 0 after the last. By layer: weight, bias, running_mean, running_var. */
 MBP_API int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor);
 
-/* Draws new initial parameters. */
-MBP_API mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error);
-/* Freezes (1) or unfreezes (0) the layer of this name, or every layer (NULL). Training does not change the parameters
- * and running statistics of a frozen layer. */
+/* Holds the net over several calls of this thread, such as a step in parts. It may lock again, and unlocks as often. */
+MBP_API mbp_status mbp_net_lock(mbp_net *net, mbp_error *error);
+MBP_API void mbp_net_unlock(mbp_net *net);
+/* For the child after a fork: forgets the parent's other threads, which may have been using the net. Without it the net
+ * may stay busy, and predictions may wait for ever. */
+MBP_API void mbp_net_after_fork(mbp_net *net);
+
+/* Copies new values into the parameters and the buffers (NULL: unchanged); predictions see all of them or none. */
+MBP_API mbp_status mbp_net_assign(mbp_net *net, const void *params, const void *buffers, mbp_error *error);
+MBP_API mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error); /* draws new initial parameters */
+/* Freezes (1) or unfreezes (0) the layer of this name, or all (NULL). Training does not change parameters and running
+ * statistics of a frozen layer. */
 MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error);
 /* Changes a setting ("lr", "l2", ...) of the layer of this name, or of every layer that has it (NULL). */
 MBP_API mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error);
@@ -338,8 +340,7 @@ MBP_API const char *mbp_net_notes(const mbp_net *net);
 /* Predicts the rows of x and writes the results to `out`. node = -1: one array per output. node >= 0: one array, for
  * the values of that node; raw is then ignored. Each array of `out` must have the net's dtype, be aligned for it, have
  * adjacent columns (col_stride of one element), and not overlap another array of `out`, the inputs or the parameters.
- * raw = 0: the output activations are applied (probabilities, rates). raw = 1: they are not; the loss takes these
- * values. Several threads may predict at the same time. */
+ * raw = 0: the output activations are applied (probabilities, rates). raw = 1: they are not (what the loss takes). */
 MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw,
                                    int node, mbp_error *error);
 
@@ -384,20 +385,19 @@ MBP_API void mbp_extras_free(mbp_extras *extras);
 
 /* ---- training ---- */
 
-/* Training data. */
 typedef struct mbp_batch {
     size_t size;        /* sizeof(mbp_batch) */
     const mbp_array *x; /* one array per input, (rows, width) */
     int n_x;
     const mbp_array *y; /* one array per output: (rows, width), or for cross_entropy integer labels (rows, 1) */
     int n_y;
-    const mbp_array *weight;          /* the weight of each row, (rows, 1); NULL: all 1 */
+    const mbp_array *weight;          /* of each row, (rows, 1), at least 0 (0: the row is not read); NULL: all 1 */
     const mbp_array *element_weights; /* per output, (rows, 1) or (rows, width); not supported yet: NULL */
     const mbp_array *lengths;         /* the number of valid positions of each row; not supported yet: NULL */
 } mbp_batch;
 
 /* losses: one SPEC per output; NULL for an output whose gradient the caller passes to mbp_trainer_backward_from.
- * loss_weights: one factor per output; NULL: all 1. The net must outlive the trainer.
+ * loss_weights: one factor per output (0: its targets are not read); NULL: all 1. The net must outlive the trainer.
  * A loss implies an output activation (mbp_formula_detail). If none is chosen for the output yet, this call sets it in
  * the net. If a different one is chosen, the call fails; mbp_net_set_output changes it. */
 MBP_API mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses,
@@ -412,15 +412,15 @@ MBP_API mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch
 typedef struct mbp_backward {
     size_t size;          /* sizeof(mbp_backward) */
     int accumulate;       /* 1: add to the gradients; 0: replace them */
-    int input_grads;      /* 1: also compute the gradients with respect to the inputs */
+    int input_grads;      /* 1: also compute the gradients with respect to the inputs; 0 for rows of weight 0 */
     double total;         /* the divisor: the sum of the row weights of the whole logical batch; 0: of this batch */
     const double *totals; /* instead, one divisor per output; NULL: `total` for all. For now MBP_UNSUPPORTED */
-    int64_t first_row;    /* the number of this batch's first row in the logical batch */
+    int64_t first_row;    /* how many rows of the logical batch are before this part; rows of weight 0 do not count */
 } mbp_backward;
 
 /* Computes the gradient of loss and penalties, without the update. A logical batch may be given in several parts, all
  * but the first with `accumulate`. So that the parts add up to the whole, the penalties are multiplied by this batch's
- * sum of row weights / total. how = NULL means that all fields are 0. */
+ * sum of row weights / total. If total is set, a part may have no rows. how = NULL means that all fields are 0. */
 MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how,
                                         double *loss, mbp_error *error);
 /* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if a gradient is not finite. */
@@ -428,8 +428,8 @@ MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 
 /* The step in parts, for a custom loss of the caller; mbp_trainer_apply is the last part.
  * mbp_trainer_forward: the forward pass as in training, with x as the first rows of the logical batch.
- * mbp_trainer_output: *output becomes the raw values of the i-th output. They are valid until the next forward,
- * backward, step, evaluate or epoch of this trainer.
+ * mbp_trainer_output: *output becomes a view of the i-th output's raw values, valid until the next forward, backward,
+ * step, evaluate or epoch of this trainer that is not refused. With several threads, read it under mbp_net_lock.
  * mbp_trainer_backward_from: the backward pass. gradients: one array per output, (rows, width), the gradient of the
  * loss (all weights included) with respect to the output's raw values. The gradient of the penalties is added unless
  * `accumulate` is set. x must still be valid, and the layers unchanged since mbp_trainer_forward. */
@@ -443,11 +443,11 @@ MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *b
 
 typedef int (*mbp_poll)(void *user); /* called before each step of an epoch; a non-zero result cancels the epoch */
 
-/* Trains on n rows of the data, one step for each `batch_rows` of them; the last batch may be smaller. index: the n row
- * numbers, in the order of training; NULL: 0, 1, ..., n - 1. lr: one learning rate per step; NULL: the trainer's "lr".
- * The trainer's "lr" does not change. poll may be NULL. *loss: the weighted mean of the losses of the rows trained,
- * each row's loss at its own step; it is set on MBP_CANCELLED too if there was a step. *steps: the number of steps
- * completed, even on failure; they are not undone. All targets and row weights are checked before the first step. */
+/* Trains on n rows of the data, one step for each `batch_rows` of them, without counting rows of weight 0; the last
+ * batch may be smaller. index: the n row numbers, in the order of training; NULL: 0, 1, ..., n - 1. lr: one learning
+ * rate per step; NULL: the trainer's "lr", which does not change. poll may be NULL. *loss: the weighted mean of the
+ * losses of the rows, each at its own step; set on MBP_CANCELLED too if there was a step. *steps: the number of steps
+ * completed, even on failure; they are not undone. All is checked before the first step, and again when it is used. */
 MBP_API mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n,
                                      int64_t batch_rows, const double *lr, mbp_poll poll, void *user, double *loss,
                                      int64_t *steps, mbp_error *error);
@@ -456,8 +456,8 @@ MBP_API mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data
 MBP_API void *mbp_trainer_grads(mbp_trainer *trainer);
 /* The optimizer's i-th slot (state per parameter), in the same order; NULL after the last. See mbp_formula_detail. */
 MBP_API void *mbp_trainer_slot(mbp_trainer *trainer, int i);
-/* The gradient with respect to the i-th input, from a backward or backward_from with input_grads. Valid until the next
- * forward, backward, backward_from, step, evaluate or epoch of this trainer. */
+/* The gradient with respect to the i-th input, from a backward or backward_from with input_grads. Valid as those of
+ * mbp_trainer_output, and until the next backward_from. */
 MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error);
 
 /* Numbers of the trainer, by name. A value out of range is refused.
@@ -467,11 +467,11 @@ MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array
  * together; "clip_norm" limits the norm of the whole gradient, of all layers that are not frozen (Pascanu et al. 2013);
  * "clip_value" limits the absolute value of each element.
  * State: "loss" is the loss of the current gradients (with `accumulate` the parts' losses are added), "last_loss" that
- * of the gradients of the last update. NaN: unknown, as after mbp_trainer_backward_from. Both may be set. */
+ * of the last update; NaN: unknown, as after mbp_trainer_backward_from. "average_count": the states in the average. */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);
 MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error);
-/* The step count: the number of updates so far. To restore an earlier state of the optimizer, set the step count and
- * write the slots. mbp_trainer_set_steps also resets "loss" and "last_loss" to NaN; set them afterwards. */
+/* The number of updates so far, up to 9e18. To restore an earlier state of the optimizer, set it and write the slots.
+ * mbp_trainer_set_steps also resets "loss" and "last_loss" to NaN, and keeps the average. */
 MBP_API int64_t mbp_trainer_steps(const mbp_trainer *trainer);
 MBP_API mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error);
 /* Sets the seed of dropout and noise; the default is the net's. Each number depends only on seed, step count, node, row
@@ -479,8 +479,8 @@ MBP_API mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mb
 MBP_API mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error);
 /* Keeps an average of [parameters, buffers] over the states after updates number start, start + every, ..., as counted
  * by mbp_trainer_steps. decay < 1: a running average, in which a new state has the weight 1 - decay (Polyak & Juditsky
- * 1992). decay = 1: the mean of all these states (Izmailov et al. 2018, equation 2). The average starts as a copy of
- * the first such state from now on. The first call allocates memory; each further call starts a new average. */
+ * 1992). decay = 1: the mean of all these states (Izmailov et al. 2018, equation 2). It starts as a copy of the first
+ * such state from now on. The first call allocates memory; each further call, and a reset, starts a new average. */
 MBP_API mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t start, int64_t every,
                                            mbp_error *error);
 /* The average: parameters, then buffers; NULL: none. *count (may be NULL): its number of states; 0: not started. */

@@ -1,28 +1,22 @@
 /* Floor 2: which kernel tables this build has and which of them can run here. Only this file and vector.h name
- * instruction sets. MBP_HAVE_AVX2 and MBP_HAVE_AVX512 come from the build. */
+ * instruction sets. */
 #include "kernels/kernels.h"
 
 #include <string.h>
 
-#if defined(__x86_64__)
-#define BASELINE sse2
-#else
-#define BASELINE neon
-#endif
+/* What the compiler may use for a variant is what the processor must have: CMakeLists.txt makes a flag (-mavx2, ...)
+ * from each HAS of a line. __builtin_cpu_supports also asks the operating system (xgetbv) whether it saves the
+ * registers. */
+#define HAS(feature) __builtin_cpu_supports(#feature)
+#define AVX2_NEEDS HAS(avx2) && HAS(fma)
+#define AVX512_NEEDS HAS(avx2) && HAS(fma) && HAS(avx512f) && HAS(avx512vl) && HAS(avx512dq) && HAS(avx512bw)
 
-/* VARIANT(isa, runs), best first. runs: an expression that tests the processor and the operating system. */
-#if MBP_HAVE_AVX512
-#define AVX512_VARIANT VARIANT(avx512, __builtin_cpu_supports("avx512f"))
+/* VARIANT(isa, runs), best first. */
+#if defined(__x86_64__)
+#define VARIANTS VARIANT(avx512, AVX512_NEEDS) VARIANT(avx2, AVX2_NEEDS) VARIANT(sse2, 1)
 #else
-#define AVX512_VARIANT
+#define VARIANTS VARIANT(neon, 1)
 #endif
-#if MBP_HAVE_AVX2
-#define AVX2_VARIANT VARIANT(avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-#else
-#define AVX2_VARIANT
-#endif
-#define BASELINE_VARIANT(name) VARIANT(name, 1)
-#define VARIANTS AVX512_VARIANT AVX2_VARIANT BASELINE_VARIANT(BASELINE)
 
 #define TABLE_(isa, dtype) mbp_kernels_##isa##_##dtype
 #define TABLE(isa, dtype) TABLE_(isa, dtype)

@@ -111,13 +111,6 @@ static mbp_status unknown_formula(mbp_kind kind, mbp_slice name, mbp_error *erro
     return mbp_unknown_fail(&unknown, what, error);
 }
 
-static int has_blank(mbp_slice spec) {
-    for (size_t i = 0; i < spec.length; i++)
-        if (mbp_is_blank(spec.at[i]))
-            return 1;
-    return 0;
-}
-
 /* The parameters of the row and, for an optimizer, decay_bias. */
 static const char *all_parameters(mbp_kind kind, int i, char text[512]) {
     strcpy(text, kinds[kind].rows[i].parameters);
@@ -126,10 +119,8 @@ static const char *all_parameters(mbp_kind kind, int i, char text[512]) {
 
 mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_error *error) {
     char text[512];
-    mbp_slice name = mbp_spec_name(spec);
-    if (has_blank(spec))
-        return mbp_fail(error, MBP_INVALID, "remove the blanks in \"%.*s\"", (int)(spec.length > 60 ? 60 : spec.length),
-                        spec.at);
+    mbp_slice rest = spec; /* an output activation is a plain name, without blanks around it */
+    const mbp_slice name = kind == MBP_OUTPUT_ACTIVATION ? mbp_take_until(&rest, '(') : mbp_spec_name(spec);
     *formula = (mbp_formula){find_name(kind, name), {0}};
     if (formula->row < 0)
         return unknown_formula(kind, name, error);

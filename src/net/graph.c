@@ -11,7 +11,7 @@ enum { TEXT_MAX = 1 << 24 };
 /* ---- reading ---- */
 
 static mbp_status read_line(mbp_cursor *c) {
-    const mbp_slice word = mbp_take_word(&c->rest);
+    const mbp_slice word = mbp_take_term(&c->rest);
     return !word.length || *word.at == '#' ? MBP_OK : mbp_statement_read(c, word);
 }
 
@@ -29,11 +29,9 @@ static mbp_status read_text(mbp_net *net, mbp_slice text, mbp_error *error) {
     return status;
 }
 
-/* Sets the uses of each node. Operands have smaller numbers than their node, so one pass from the last node to the
- * first finds all nodes that an output depends on. */
+/* Completes the uses of each node, which are 1 for outputs and 0 for others after reading. Operands have smaller
+ * numbers than their node, so one pass from the last node to the first finds all nodes that an output depends on. */
 static void count_uses(mbp_net *net) {
-    for (int i = 0; i < net->outputs; i++)
-        net->node[net->output[i].node].uses++;
     for (int id = net->nodes - 1; id >= 0; id--)
         for (int i = 0; net->node[id].uses && i < net->node[id].operands; i++)
             net->node[net->operands[net->node[id].first_operand + i]].uses++;
@@ -211,9 +209,7 @@ mbp_status mbp_graph_count(const char *graph, int64_t *numbers, const mbp_alloca
 
 /* ---- writing ---- */
 
-size_t mbp_net_text(const mbp_net *net, char *text, size_t size) {
-    if (!net)
-        return 0;
+size_t mbp_graph_write(const mbp_net *net, char *text, size_t size) {
     mbp_writer w = {text, text ? size : 0, 0};
     int layers = 0;
     for (int id = 0; id < net->nodes; id++) {

@@ -1,4 +1,4 @@
-/* Creates networks, draws their initial parameters, and frees them. */
+/* Creates networks, draws their initial parameters, holds them for one thread, and frees them. */
 #include "net/net.h"
 
 #include <string.h>
@@ -62,11 +62,58 @@ static MBP_APART void init(mbp_net *net) {
 mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
-    net->seed = seed;
+    mbp_status status = mbp_net_open(net, error);
+    if (status != MBP_OK)
+        return status;
+    MBP_PUT(&net->seed, seed);
     const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
     init(net);
     mbp_float_leave(before);
+    mbp_net_close(net);
     return MBP_OK;
+}
+
+mbp_status mbp_net_assign(mbp_net *net, const void *params, const void *buffers, mbp_error *error) {
+    if (!net)
+        return mbp_fail_null(error, "net", MBP_A_NET);
+    mbp_status status = mbp_net_open(net, error);
+    if (status != MBP_OK)
+        return status;
+    if (params)
+        memcpy(net->block, params, (size_t)net->params * net->item);
+    if (buffers)
+        memcpy(mbp_net_running(net), buffers, (size_t)net->buffers * net->item);
+    mbp_net_close(net);
+    return MBP_OK;
+}
+
+/* ---- one thread at a time ---- */
+
+mbp_status mbp_net_lock(mbp_net *net, mbp_error *error) {
+    return net ? mbp_net_take(net, error) : mbp_fail_null(error, "net", MBP_A_NET);
+}
+
+void mbp_net_unlock(mbp_net *net) {
+    if (net && atomic_load_explicit(&net->lock.owner, memory_order_relaxed) == mbp_this_thread())
+        mbp_net_give(net);
+}
+
+void mbp_net_after_fork(mbp_net *net) {
+    if (!net)
+        return;
+    mbp_lock_after_fork(&net->lock);
+    mbp_workspace_after_fork(net);
+}
+
+/* ---- the graph text ---- */
+
+size_t mbp_net_text(const mbp_net *net, char *text, size_t size) {
+    if (!net)
+        return 0;
+    mbp_net_enter(net);
+    size = mbp_graph_write(net, text, size);
+    mbp_net_leave(net);
+    return size;
 }
 
 /* ---- create and free ---- */

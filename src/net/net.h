@@ -13,6 +13,7 @@
 
 #include "kernels/kernels.h"
 #include "net/catalog.h"
+#include "net/lock/lock.h"
 #include "system/memory.h"
 #include "system/pool.h"
 
@@ -97,9 +98,10 @@ struct mbp_net {
     unsigned layers_version; /* goes up when layers are frozen, unfrozen or changed: trainers then make a new plan */
     mbp_pool *pool;
     atomic_int threads; /* the limit; 0: no limit */
-    /* Workspaces of finished predictions, to be used again. Taking one is a single atomic exchange, which a fork cannot
-     * interrupt half-way. */
+    /* Workspaces of finished predictions, to be used again. Taking one is a single atomic exchange and giving it back a
+     * store, which a fork cannot interrupt half-way. */
     _Atomic(mbp_workspace *) idle[MBP_IDLE_MAX];
+    mbp_lock lock; /* of this net and all its trainers */
 };
 
 /* For mbp_fail_null: what an argument `net` must point to, to be used or to be set. */
@@ -113,10 +115,32 @@ static inline void mbp_net_share(const mbp_net *net, double work, int64_t end, i
     mbp_share(net->pool, mbp_net_threads(net), work, end, piece, run, job);
 }
 
+/* Holds the net for a call; fails if another thread holds it. */
+static inline mbp_status mbp_net_take(mbp_net *net, mbp_error *error) {
+    return mbp_lock_take(&net->lock) ? MBP_OK : mbp_lock_fail_busy(error);
+}
+static inline void mbp_net_give(mbp_net *net) { mbp_lock_give(&net->lock); }
+
+/* Around a change of parameters, buffers, settings or notes: holds the net, and passes the gate alone. */
+static inline mbp_status mbp_net_open(mbp_net *net, mbp_error *error) {
+    mbp_status status = mbp_net_take(net, error);
+    if (status == MBP_OK)
+        mbp_gate_enter_alone(&net->lock);
+    return status;
+}
+static inline void mbp_net_close(mbp_net *net) {
+    mbp_gate_leave_alone(&net->lock);
+    mbp_net_give(net);
+}
+
+/* Around a call that only reads them. Must not be nested: a writer that waits in between would wait for ever. */
+static inline void mbp_net_enter(const mbp_net *net) { mbp_gate_enter((mbp_lock *)&net->lock); }
+static inline void mbp_net_leave(const mbp_net *net) { mbp_gate_leave((mbp_lock *)&net->lock); }
+
 /* The buffers (running statistics). They follow the parameters in the same block. */
 static inline char *mbp_net_running(const mbp_net *net) { return net->block + (size_t)net->params * net->item; }
 
-/* Replaces the net's notes. They must have passed mbp_notes_check and be in a block of `bytes` bytes from the net's
+/* Replaces the notes of a new net. They must have passed mbp_notes_check and be in a block of `bytes` bytes from its
  * allocator, which the net then owns. NULL: no notes. */
 void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes);
 /* Refuses a negative number of threads. */

@@ -11,8 +11,8 @@
 /* ---- reading ---- */
 
 mbp_dtype mbp_net_dtype(const mbp_net *net) { return net ? net->dtype : MBP_F32; }
-uint64_t mbp_net_seed(const mbp_net *net) { return net ? net->seed : 0; }
-const char *mbp_net_notes(const mbp_net *net) { return net ? net->notes : NULL; }
+uint64_t mbp_net_seed(const mbp_net *net) { return net ? MBP_SEE(&net->seed) : 0; }
+const char *mbp_net_notes(const mbp_net *net) { return net ? MBP_SEE(&net->notes) : NULL; }
 const char *mbp_net_isa(const mbp_net *net) { return net ? net->kernels->isa : NULL; }
 int mbp_net_inputs(const mbp_net *net) { return net ? net->inputs : 0; }
 int mbp_net_outputs(const mbp_net *net) { return net ? net->outputs : 0; }
@@ -85,6 +85,7 @@ mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_er
     if (i < 0 || i >= net->layers)
         return mbp_fail_index(error, "layer", i, net->layers);
     const mbp_layer *layer = &net->layer[i];
+    mbp_net_enter(net);
     mbp_layer_info found = {.name = layer->name,
                             .operation = mbp_statement_word(layer->kind),
                             .out = layer->out,
@@ -92,6 +93,7 @@ mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_er
                             .frozen = layer->frozen,
                             .lr = layer->setting[MBP_LAYER_LR]};
     (layer->kind == MBP_NODE_DENSE ? put_dense : put_norm)(&found, layer);
+    mbp_net_leave(net);
     return mbp_sized_write(info, &found, sizeof found, "mbp_layer_info", error);
 }
 
@@ -186,11 +188,14 @@ static mbp_status find_layers(const mbp_net *net, const char *name, int *first, 
 mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error) {
     int i = 0, end = 0;
     mbp_status status = find_layers(net, layer, &i, &end, error);
+    if (status == MBP_OK)
+        status = mbp_net_open(net, error);
     if (status != MBP_OK)
         return status;
     for (; i < end; i++)
         net->layer[i].frozen = frozen != 0;
     net->layers_version++;
+    mbp_net_close(net);
     return MBP_OK;
 }
 
@@ -228,10 +233,14 @@ mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, 
         return status;
     if (!found)
         return unknown_setting(layer ? &net->layer[first] : NULL, name, error);
+    status = mbp_net_open(net, error);
+    if (status != MBP_OK)
+        return status;
     for (int i = first; i < end; i++)
         if (setting_index(&net->layer[i], name) >= 0)
             net->layer[i].setting[setting_index(&net->layer[i], name)] = value;
     net->layers_version++;
+    mbp_net_close(net);
     return MBP_OK;
 }
 
@@ -245,13 +254,18 @@ mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_e
     if (activation)
         status = mbp_formula_parse(MBP_OUTPUT_ACTIVATION, mbp_slice_of(activation), &formula, error);
     if (status == MBP_OK)
-        net->output[i].activation = formula.row;
-    return status;
+        status = mbp_net_open(net, error);
+    if (status != MBP_OK)
+        return status;
+    MBP_PUT(&net->output[i].activation, formula.row);
+    mbp_net_close(net);
+    return MBP_OK;
 }
 
 const char *mbp_net_output_activation(const mbp_net *net, int i) {
-    return net && i >= 0 && i < net->outputs ? mbp_formula_name(MBP_OUTPUT_ACTIVATION, net->output[i].activation)
-                                             : NULL;
+    return net && i >= 0 && i < net->outputs
+               ? mbp_formula_name(MBP_OUTPUT_ACTIVATION, MBP_SEE(&net->output[i].activation))
+               : NULL;
 }
 
 mbp_status mbp_notes_check(const char *notes, mbp_error *error) {
@@ -262,24 +276,37 @@ mbp_status mbp_notes_check(const char *notes, mbp_error *error) {
     return mbp_is_utf8(notes) ? MBP_OK : mbp_fail(error, MBP_INVALID, "the notes are not valid UTF-8");
 }
 
+/* Replaces the notes; *notes and *bytes become those before. */
+static void swap_notes(mbp_net *net, char **notes, size_t *bytes) {
+    char *old = net->notes;
+    const size_t old_bytes = net->notes_bytes;
+    MBP_PUT(&net->notes, *notes);
+    net->notes_bytes = *bytes;
+    *notes = old, *bytes = old_bytes;
+}
+
 void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes) {
-    mbp_release(net->allocator, net->notes, net->notes_bytes);
-    net->notes = notes;
-    net->notes_bytes = bytes;
+    swap_notes(net, &notes, &bytes);
+    mbp_release(net->allocator, notes, bytes);
 }
 
 mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) {
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
-    if (!notes || !*notes)
-        return mbp_net_keep_notes(net, NULL, 0), MBP_OK;
-    mbp_status status = mbp_notes_check(notes, error);
+    mbp_status status = notes ? mbp_notes_check(notes, error) : MBP_OK;
     if (status != MBP_OK)
         return status;
-    const size_t bytes = strlen(notes) + 1;
-    char *kept = mbp_allocate(net->allocator, bytes);
-    if (!kept)
+    size_t bytes = notes && *notes ? strlen(notes) + 1 : 0;
+    char *kept = bytes ? mbp_allocate(net->allocator, bytes) : NULL;
+    if (bytes && !kept)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", bytes);
-    mbp_net_keep_notes(net, memcpy(kept, notes, bytes), bytes);
-    return MBP_OK;
+    if (bytes)
+        memcpy(kept, notes, bytes);
+    status = mbp_net_open(net, error);
+    if (status == MBP_OK) {
+        swap_notes(net, &kept, &bytes);
+        mbp_net_close(net);
+    }
+    mbp_release(net->allocator, kept, bytes);
+    return status;
 }

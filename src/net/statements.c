@@ -57,7 +57,7 @@ static mbp_status read_settings(mbp_cursor *c, mbp_node_kind kind, mbp_settings 
 static mbp_status read_input(mbp_cursor *c, mbp_node *node) {
     node->input = c->net->inputs;
     c->net->input_nodes[c->net->inputs++] = c->net->nodes;
-    return mbp_read_width(c, "the width of an input", mbp_take_word(&c->rest), &node->width);
+    return mbp_read_width(c, "the width of an input", mbp_take_term(&c->rest), &node->width);
 }
 
 /* Reads one operand and gives the node its width. */
@@ -70,7 +70,7 @@ static mbp_status read_operand(mbp_cursor *c, mbp_node *node) {
 
 static mbp_status read_activation(mbp_cursor *c, mbp_node *node) {
     mbp_status status = read_operand(c, node);
-    return status == MBP_OK ? mbp_read_formula(c, MBP_ACTIVATION, mbp_take_word(&c->rest), &node->activation) : status;
+    return status == MBP_OK ? mbp_read_formula(c, MBP_ACTIVATION, mbp_take_term(&c->rest), &node->activation) : status;
 }
 
 static mbp_status read_pair(mbp_cursor *c, mbp_node *node) { /* add, multiply */
@@ -248,9 +248,8 @@ static mbp_status read_output(mbp_cursor *c) {
     if (status != MBP_OK)
         return status;
     const int id = net->operands[--net->operand_count];
-    for (int i = 0; i < net->outputs; i++)
-        if (net->output[i].node == id)
-            return MBP_FAIL_LINE(c, "node %d is already an output", id);
+    if (net->node[id].uses++)
+        return MBP_FAIL_LINE(c, "node %d is already an output", id);
     status = mbp_read_settings(c, "activation", "", &found);
     if (status == MBP_OK && found.text[0].length)
         status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[0], &activation);
@@ -288,7 +287,7 @@ static mbp_status read_node(mbp_cursor *c, mbp_slice word) {
 
 mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word) {
     mbp_status status = mbp_slice_is(word, "output") ? read_output(c) : read_node(c, word);
-    const mbp_slice extra = mbp_take_word(&c->rest);
+    const mbp_slice extra = mbp_take_term(&c->rest);
     if (status == MBP_OK && extra.length)
         return MBP_FAIL_LINE(c, "unexpected \"%.*s\" at the end of the line", mbp_shown(extra), extra.at);
     return status;

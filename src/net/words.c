@@ -39,7 +39,7 @@ mbp_status mbp_read_switch(mbp_cursor *c, const char *key, mbp_slice word, int *
 mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count) {
     mbp_net *net = c->net;
     for (; count; count--, node->operands++) {
-        const mbp_slice word = mbp_take_word(&c->rest);
+        const mbp_slice word = mbp_take_term(&c->rest);
         int64_t id;
         if (!word.length)
             return MBP_FAIL_LINE(c, "the number of an earlier node is missing");
@@ -128,7 +128,7 @@ static mbp_status fail_setting(mbp_cursor *c, mbp_slice word, const char *keys, 
 mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *numbers, mbp_settings *found) {
     *found = (mbp_settings){0};
     mbp_parameter_defaults(numbers, found->number);
-    for (mbp_slice word = mbp_take_word(&c->rest); word.length; word = mbp_take_word(&c->rest)) {
+    for (mbp_slice word = mbp_take_term(&c->rest); word.length; word = mbp_take_term(&c->rest)) {
         mbp_slice value = word;
         const mbp_slice key = mbp_take_until(&value, '=');
         const int is_pair = key.length < word.length, text = key_index(keys, key);
@@ -139,8 +139,7 @@ mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *number
             continue;
         }
         if (text >= 0 && value.length && memchr(value.at, '(', value.length) && value.at[value.length - 1] != ')')
-            return MBP_FAIL_LINE(c, "\"%.*s\" does not end with \")\": add \")\", or remove the blanks before it",
-                                 mbp_shown(value), value.at);
+            return MBP_FAIL_LINE(c, "\"%.*s\" does not end with \")\": add \")\"", mbp_shown(value), value.at);
         if (text < 0 || !value.length)
             return fail_setting(c, word, keys, numbers);
         if (found->text[text].length)

@@ -104,6 +104,7 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     w->target = take(l, net->outputs, sizeof(mbp_view));
     w->labels = take(l, net->outputs, sizeof(int64_t *));
     w->weight = take(l, w->needs & MBP_TARGETS ? l->rows : 0, sizeof(double));
+    w->chosen = take(l, w->needs & MBP_TARGETS ? l->rows : 0, sizeof(int64_t));
     w->pack = take(l, l->threads, net->kernels->pack);
     for (int id = net->nodes - 1; id >= 0; id--)
         if (net->node[id].uses) {
@@ -115,11 +116,10 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     take(l, MBP_READABLE, 1);
 }
 
-mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads,
-                                 mbp_error *error) {
-    mbp_workspace *old = *workspace;
+mbp_status mbp_workspace_grow(const mbp_net *net, mbp_workspace *old, int64_t rows, int needs, int threads,
+                              mbp_workspace **grown, mbp_error *error) {
     if (old && old->rows >= rows && (old->needs & needs) == needs && old->threads >= threads)
-        return MBP_OK;
+        return *grown = old, MBP_OK;
     rows = old && old->rows > rows ? old->rows : rows;
     threads = old && old->threads > threads ? old->threads : threads;
     needs |= old ? old->needs : 0;
@@ -131,13 +131,25 @@ mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, 
     if (!made)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch of %lld row%s; use a smaller batch",
                         (long long)rows, mbp_plural(rows));
-    *made = (mbp_workspace){
-        .bytes = l.used, .rows = rows, .needs = needs, .pack_bytes = net->kernels->pack, .threads = threads};
+    *made = (mbp_workspace){.bytes = l.used,
+                            .rows = rows,
+                            .needs = needs,
+                            .pack_bytes = net->kernels->pack,
+                            .threads = threads,
+                            .slot = old ? old->slot : -1};
     l = (layout){.net = net, .rows = rows, .threads = threads, .base = (char *)made};
     lay_workspace(&l, made);
-    *workspace = made;
-    mbp_workspace_free(net, old);
+    *grown = made;
     return MBP_OK;
+}
+
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads,
+                                 mbp_error *error) {
+    mbp_workspace *old = *workspace;
+    mbp_status status = mbp_workspace_grow(net, old, rows, needs, threads, workspace, error);
+    if (*workspace != old)
+        mbp_workspace_free(net, old);
+    return status;
 }
 
 void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace) {
@@ -161,15 +173,29 @@ int64_t mbp_slice_rows(const mbp_net *net) {
 
 /* ---- idle workspaces ---- */
 
+/* Stands in a slot while its workspace is in use. So the slot stays the workspace's, and giving it back is a store. */
+static mbp_workspace *in_use(const mbp_net *net) { return (mbp_workspace *)net; }
+
+static int is_idle(const mbp_net *net, const mbp_workspace *workspace) { return workspace && workspace != in_use(net); }
+
 mbp_workspace *mbp_workspace_take_idle(mbp_net *net) {
-    mbp_workspace *workspace = NULL;
-    for (int i = 0; i < MBP_IDLE_MAX && !workspace; i++)
-        if (atomic_load_explicit(&net->idle[i], memory_order_relaxed))
-            workspace = atomic_exchange_explicit(&net->idle[i], NULL, memory_order_acquire);
-    return workspace;
+    for (int i = 0; i < MBP_IDLE_MAX; i++) {
+        mbp_workspace *workspace = atomic_load_explicit(&net->idle[i], memory_order_relaxed);
+        if (is_idle(net, workspace))
+            workspace = atomic_exchange_explicit(&net->idle[i], in_use(net), memory_order_acquire);
+        if (is_idle(net, workspace)) {
+            workspace->slot = i;
+            return workspace;
+        }
+    }
+    return NULL;
 }
 
 void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace) {
+    if (workspace->slot >= 0) {
+        atomic_store_explicit(&net->idle[workspace->slot], workspace, memory_order_release);
+        return;
+    }
     for (int i = 0; i < MBP_IDLE_MAX; i++) {
         mbp_workspace *none = NULL;
         if (atomic_compare_exchange_strong_explicit(&net->idle[i], &none, workspace, memory_order_release,
@@ -180,6 +206,16 @@ void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace) {
 }
 
 void mbp_workspace_free_idle(mbp_net *net) {
-    for (int i = 0; i < MBP_IDLE_MAX; i++)
-        mbp_workspace_free(net, atomic_load(&net->idle[i]));
+    for (int i = 0; i < MBP_IDLE_MAX; i++) {
+        mbp_workspace *workspace = atomic_load(&net->idle[i]);
+        if (is_idle(net, workspace))
+            mbp_workspace_free(net, workspace);
+    }
+}
+
+void mbp_workspace_after_fork(mbp_net *net) {
+    for (int i = 0; i < MBP_IDLE_MAX; i++) {
+        mbp_workspace *lost = in_use(net);
+        atomic_compare_exchange_strong(&net->idle[i], &lost, NULL);
+    }
 }

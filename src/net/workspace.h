@@ -30,13 +30,18 @@ struct mbp_workspace {
     mbp_view *target_home, *target; /* per output; target.at NULL: the targets are labels */
     int64_t **labels;               /* per output */
     double *weight;                 /* per row */
-    char *pack;                     /* scratch of the kernels, pack_bytes for each of `threads` */
+    int64_t *chosen; /* per row: the caller's number of the row, if the rows are not consecutive ones of the caller's */
+    char *pack;      /* scratch of the kernels, pack_bytes for each of `threads` */
     size_t pack_bytes;
     int threads;
+    int slot; /* its place among the net's idle workspaces; -1: none yet */
 };
 
-/* Makes sure that *workspace is large enough for these rows, needs and threads; makes one if *workspace is NULL. If
- * this fails, *workspace is unchanged. */
+/* *grown becomes `old` if that is large enough for these rows, needs and threads; otherwise a new workspace, which is
+ * large enough also for all that `old` (may be NULL) is for. */
+mbp_status mbp_workspace_grow(const mbp_net *net, mbp_workspace *old, int64_t rows, int needs, int threads,
+                              mbp_workspace **grown, mbp_error *error);
+/* The same, and frees the old one. If this fails, *workspace is unchanged. */
 mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads,
                                  mbp_error *error);
 void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace);
@@ -51,5 +56,7 @@ int64_t mbp_slice_rows(const mbp_net *net);
 mbp_workspace *mbp_workspace_take_idle(mbp_net *net);
 void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace);
 void mbp_workspace_free_idle(mbp_net *net);
+/* After fork, in the child: frees the places of the workspaces that the parent's other threads were using. */
+void mbp_workspace_after_fork(mbp_net *net);
 
 #endif

@@ -61,6 +61,12 @@ static mbp_status check_strides(const mbp_array *array, int is_written, const ch
                       is_written ? "" : "; if it is intended, set flags = MBP_SHARED");
 }
 
+/* Whether the last row would be more than half of all addresses away from the first. */
+static int is_too_large(const mbp_array *array) {
+    int64_t apart;
+    return array->rows > 1 && __builtin_mul_overflow(array->rows - 1, array->row_stride, &apart);
+}
+
 static mbp_status check_array(const mbp_array *array, int is_written, const char *what, int which, int64_t rows,
                               int64_t cols, mbp_error *error) {
     if (!array)
@@ -83,6 +89,10 @@ static mbp_status check_array(const mbp_array *array, int is_written, const char
     if (!array->data && array->rows > 0)
         return fail_array(error, MBP_INVALID, what, which, ": data is NULL, but must point to %lld row%s",
                           (long long)array->rows, mbp_plural(array->rows));
+    if (is_too_large(array))
+        return fail_array(error, MBP_INVALID, what, which,
+                          ": %lld rows that are %lld bytes apart do not fit in memory: correct rows and row_stride",
+                          (long long)array->rows, (long long)array->row_stride);
     return check_strides(array, is_written, what, which, error);
 }
 
@@ -96,32 +106,33 @@ mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int
     return check_array(array, 1, what, which, rows, cols, error);
 }
 
-/* The extent in bytes of n elements of `size` bytes that are `stride` bytes apart. Moves *first, the address of the
- * first element, to the lowest one. */
-static wide extent(int64_t n, wide stride, wide size, wide *first) {
+/* The bytes of n elements of `size` bytes that are `stride` bytes apart. Moves *first, the address of the first
+ * element, to the lowest one. */
+static wide length_of(int64_t n, wide stride, wide size, wide *first) {
     *first += stride < 0 ? (n - 1) * stride : 0;
-    return (n - 1) * (stride < 0 ? -stride : stride) + size;
+    return (n - 1) * magnitude(stride) + size;
+}
+
+mbp_extent mbp_array_extent(const mbp_array *array) {
+    mbp_extent e = {.first = (intptr_t)array->data, .step = magnitude(array->row_stride)};
+    if (array->rows == 0 || array->cols == 0)
+        return e.end = e.first, e;
+    e.row = length_of(array->cols, array->col_stride, item_size(array->dtype), &e.first);
+    e.end = length_of(array->rows, array->row_stride, e.row, &e.first);
+    e.end += e.first;
+    return e;
 }
 
 /* Matrices with the same row stride may be column blocks of one matrix: then their address ranges overlap, but not
  * their elements. */
 int mbp_array_overlap(const mbp_array *a, const mbp_array *b) {
-    const mbp_array *const array[2] = {a, b};
-    wide first[2], row[2], all[2];
-    for (int i = 0; i < 2; i++) {
-        if (array[i]->rows == 0 || array[i]->cols == 0)
-            return 0;
-        first[i] = (intptr_t)array[i]->data;
-        row[i] = extent(array[i]->cols, array[i]->col_stride, item_size(array[i]->dtype), &first[i]);
-        all[i] = extent(array[i]->rows, array[i]->row_stride, row[i], &first[i]);
-    }
-    if (first[0] + all[0] <= first[1] || first[1] + all[1] <= first[0])
+    const mbp_extent x = mbp_array_extent(a), y = mbp_array_extent(b);
+    if (x.first == x.end || y.first == y.end || x.end <= y.first || y.end <= x.first)
         return 0;
-    const wide step = a->row_stride < 0 ? -(wide)a->row_stride : a->row_stride;
-    if (step == 0 || (b->row_stride != step && b->row_stride != -step))
+    if (x.step == 0 || x.step != y.step)
         return 1;
-    const wide apart = ((first[1] - first[0]) % step + step) % step;
-    return apart < row[0] || apart + row[1] > step;
+    const wide apart = ((y.first - x.first) % x.step + x.step) % x.step;
+    return apart < x.row || apart + y.row > x.step;
 }
 
 mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const char *what, int which,
@@ -208,7 +219,9 @@ static void row_to_f64(double *to, const char *from, int64_t n, int64_t stride, 
 }
 #undef TO
 
-/* Labels, so only integer dtypes. */
+static inline int64_t at_most_i64(uint64_t label) { return label > INT64_MAX ? INT64_MAX : (int64_t)label; }
+
+/* Labels, so only integer dtypes. A label above INT64_MAX becomes INT64_MAX, which is no class either. */
 static void row_to_i64(int64_t *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) {
 #define TO int64_t
     switch (dtype) {
@@ -219,7 +232,7 @@ static void row_to_i64(int64_t *to, const char *from, int64_t n, int64_t stride,
         CASE(MBP_I32, int32_t, )
         CASE(MBP_U32, uint32_t, )
         CASE(MBP_I64, int64_t, )
-        CASE(MBP_U64, uint64_t, )
+        CASE(MBP_U64, uint64_t, at_most_i64)
     case MBP_F16:
     case MBP_F32:
     case MBP_F64: break;

@@ -29,6 +29,13 @@ mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const
 const char *mbp_array_dtype_name(mbp_dtype dtype);
 /* Whether the selected rows can be used in place as a matrix of this dtype; *view is then set to them. */
 int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view);
+/* Where a checked array is in memory: its bytes are from `first` to `end` - 1 (none if these are equal), in rows of
+ * `row` bytes that are `step` bytes apart. */
+typedef struct mbp_extent {
+    __int128 first, end, row, step;
+} mbp_extent;
+
+mbp_extent mbp_array_extent(const mbp_array *array);
 /* Whether two checked arrays may have a byte in common: exact for equal row strides; otherwise compares address
  * ranges. */
 int mbp_array_overlap(const mbp_array *a, const mbp_array *b);

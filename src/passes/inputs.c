@@ -53,3 +53,24 @@ void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, m
             mbp_gather(net, &x[i], rows, w->home[id]);
     }
 }
+
+/* From the last row to the first, because a row never moves towards the first. */
+static void spread_rows(mbp_view view, size_t item, int64_t width, mbp_selection selected, int64_t rows) {
+    const size_t apart = (size_t)view.ld * item, bytes = (size_t)width * item;
+    int64_t left = selected.count;
+    for (int64_t r = rows - 1; r >= left; r--) {
+        char *to = (char *)view.at + (size_t)r * apart;
+        if (left > 0 && mbp_row_number(selected, left - 1) == r)
+            memcpy(to, (char *)view.at + (size_t)--left * apart, bytes);
+        else
+            memset(to, 0, bytes);
+    }
+}
+
+void mbp_input_grads_spread(const mbp_net *net, const mbp_workspace *w, mbp_selection selected, int64_t rows) {
+    for (int i = 0; i < net->inputs; i++) {
+        const int id = net->input_nodes[i];
+        if (net->node[id].uses)
+            spread_rows(w->delta[id], net->item, net->node[id].width, selected, rows);
+    }
+}

@@ -12,6 +12,9 @@ mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int
 /* Sets where the workspace's values are: an input in the caller's array if it can be used in place, otherwise copied to
  * its home; all other nodes at home. */
 void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, mbp_selection rows);
+/* Moves the gradients of the inputs from the selected rows, whose numbers are in ascending order, to the places of
+ * these rows among all `rows`; those of the other rows are 0. */
+void mbp_input_grads_spread(const mbp_net *net, const mbp_workspace *w, mbp_selection selected, int64_t rows);
 /* mbp_array_gather in the net's dtype, shared among threads. */
 void mbp_gather(const mbp_net *net, const mbp_array *array, mbp_selection rows, mbp_view to);
 

@@ -1,6 +1,5 @@
 /* Predictions for any number of rows, in slices. A row's result does not depend on the slice that it is in. */
-#include <stdio.h>
-
+#include "passes/apart.h"
 #include "passes/inputs.h"
 #include "passes/pass.h"
 #include "system/floats.h"
@@ -92,28 +91,6 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     return MBP_OK;
 }
 
-static mbp_status check_overlap(const prediction *p, int i, const mbp_array *other, const char *name, int k,
-                                mbp_error *error) {
-    if (!mbp_array_overlap(&p->out[i], other))
-        return MBP_OK;
-    char number[16] = "";
-    if (k >= 0)
-        snprintf(number, sizeof number, " %d", k);
-    return mbp_fail(error, MBP_INVALID, "output %d shares memory with %s%s: use separate memory", i, name, number);
-}
-
-/* Outputs must not overlap inputs: the inputs of a slice are read after the outputs of other slices were written. */
-static mbp_status check_apart(const prediction *p, int i, mbp_error *error) {
-    const mbp_net *net = p->net;
-    const mbp_array params = mbp_contiguous(net->block, net->dtype, (int64_t)net->item, 1, net->params + net->buffers);
-    mbp_status status = net->params ? check_overlap(p, i, &params, "the net's parameters", -1, error) : MBP_OK;
-    for (int k = 0; k < net->inputs && status == MBP_OK; k++)
-        status = check_overlap(p, i, &p->x[k], "input", k, error);
-    for (int k = 0; k < i && status == MBP_OK; k++)
-        status = check_overlap(p, i, &p->out[k], "output", k, error);
-    return status;
-}
-
 static mbp_status check_outputs(const prediction *p, mbp_error *error) {
     const mbp_net *net = p->net;
     if (p->raw != 0 && p->raw != 1)
@@ -135,17 +112,18 @@ static mbp_status check_outputs(const prediction *p, mbp_error *error) {
         status = mbp_array_check_written(&p->out[i], "output", i, p->rows, width, error);
         if (status == MBP_OK)
             status = mbp_array_check_layout(&p->out[i], net->dtype, "output", i, error);
-        if (status == MBP_OK)
-            status = check_apart(p, i, error);
     }
-    return status;
+    return status == MBP_OK ? mbp_outputs_apart(net, p->x, p->out, p->n_out, error) : status;
 }
 
 static MBP_APART mbp_status predict(prediction *p, mbp_error *error) {
     plan_slices(p);
     const mbp_status status = take_workspaces(p, error);
-    if (status == MBP_OK)
+    if (status == MBP_OK) {
+        mbp_net_enter(p->net);
         mbp_share(p->net->pool, p->threads, prediction_work(p), p->rows, p->slice_rows, run_slices, p);
+        mbp_net_leave(p->net);
+    }
     for (int i = 0; i < p->threads; i++)
         mbp_workspace_give_idle(p->net, p->w[i]);
     return status;

@@ -22,7 +22,8 @@
 
 enum { CHUNK = 1 << 30 }; /* macOS refuses to read or write 2 GiB at once */
 
-const char *mbp_disk_name(const char *path, size_t room) {
+/* The path for an error text: its last `room` bytes if it is longer. */
+static const char *shown_name(const char *path, size_t room) {
     size_t length = strlen(path);
     const char *shown = length > room ? path + length - room : path;
     /* Do not start in the middle of a UTF-8 character. */
@@ -31,12 +32,21 @@ const char *mbp_disk_name(const char *path, size_t room) {
     return shown;
 }
 
+mbp_status mbp_disk_refuse(mbp_error *error, const char *path, const mbp_error *inner) {
+    const size_t used = strlen(inner->text) + sizeof ": ";
+    return mbp_fail(error, inner->status, "%s: %s", shown_name(path, used < 200 ? sizeof inner->text - used : 56),
+                    inner->text);
+}
+
+enum { READ_ONLY = -1 }; /* a reason besides the errnos */
+
 /* Instead of strerror, which is not thread-safe and depends on the locale. */
 static const char *reason(int number) {
     static const struct {
         int number;
         const char *text;
     } reasons[] = {
+        {READ_ONLY, "it is read-only; make it writable (chmod u+w) or remove it first"},
         {EACCES, "permission denied"},
         {EPERM, "operation not permitted"},
         {ENOENT, "no such file or directory"},
@@ -54,6 +64,7 @@ static const char *reason(int number) {
         {ENOMEM, "the system is out of memory"},
         {EBUSY, "busy"},
         {ENODEV, "not a regular file"},
+        {ENXIO, "not a regular file"}, /* a socket */
         {EEXIST, "all temporary names for it are in use"},
     };
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
@@ -63,7 +74,9 @@ static const char *reason(int number) {
 }
 
 static mbp_status disk_failed(mbp_error *error, const char *action, const char *path, int number) {
-    mbp_fail(error, MBP_IO, "cannot %s %s: %s (errno %d)", action, mbp_disk_name(path, 150), reason(number), number);
+    const char *why = reason(number);
+    number = number == READ_ONLY ? EACCES : number;
+    mbp_fail(error, MBP_IO, "cannot %s %s: %s (errno %d)", action, shown_name(path, 150), why, number);
     if (error)
         error->number = number;
     return MBP_IO;
@@ -83,9 +96,21 @@ static int read_all(int file, char *bytes, size_t size) {
     return 0;
 }
 
-static mbp_status read_open(int file, const char *path, const mbp_allocator *allocator, char **bytes, size_t *size,
-                            mbp_error *error) {
+/* Reads the first bytes and checks them. */
+static mbp_status read_start(int file, const char *path, mbp_disk_check *check, char *start, size_t size,
+                             mbp_error *error) {
+    mbp_error inner;
+    const size_t count = size < MBP_DISK_START ? size : MBP_DISK_START;
+    const int number = read_all(file, start, count);
+    if (number)
+        return disk_failed(error, "read", path, number);
+    return check(start, count, size, &inner) == MBP_OK ? MBP_OK : mbp_disk_refuse(error, path, &inner);
+}
+
+static mbp_status read_open(int file, const char *path, const mbp_allocator *allocator, mbp_disk_check *check,
+                            char **bytes, size_t *size, mbp_error *error) {
     struct stat status;
+    char start[MBP_DISK_START];
     if (fstat(file, &status) < 0)
         return disk_failed(error, "read", path, errno);
     if (!S_ISREG(status.st_mode))
@@ -93,10 +118,16 @@ static mbp_status read_open(int file, const char *path, const mbp_allocator *all
     if ((uint64_t)status.st_size > SIZE_MAX / 4)
         return disk_failed(error, "read", path, EFBIG);
     *size = (size_t)status.st_size;
+    const mbp_status checked = read_start(file, path, check, start, *size, error);
+    if (checked != MBP_OK)
+        return checked;
     *bytes = *size ? mbp_allocate(allocator, *size) : NULL;
-    if (*size && !*bytes)
-        return mbp_fail(error, MBP_NO_MEMORY, "no memory for the %zu bytes of %s", *size, mbp_disk_name(path, 160));
-    int number = read_all(file, *bytes, *size);
+    if (!*bytes)
+        return *size ? mbp_fail(error, MBP_NO_MEMORY, "no memory for the %zu bytes of %s", *size, shown_name(path, 160))
+                     : MBP_OK;
+    const size_t done = *size < MBP_DISK_START ? *size : MBP_DISK_START;
+    memcpy(*bytes, start, done);
+    int number = read_all(file, *bytes + done, *size - done);
     if (number) {
         mbp_release(allocator, *bytes, *size);
         return disk_failed(error, "read", path, number);
@@ -104,14 +135,14 @@ static mbp_status read_open(int file, const char *path, const mbp_allocator *all
     return MBP_OK;
 }
 
-mbp_status mbp_disk_read(const char *path, const mbp_allocator *allocator, char **bytes, size_t *size,
-                         mbp_error *error) {
+mbp_status mbp_disk_read(const char *path, const mbp_allocator *allocator, mbp_disk_check *check, char **bytes,
+                         size_t *size, mbp_error *error) {
     int file;
     /* O_NONBLOCK: opening a pipe would wait for a writer. */
     UNINTERRUPTED(file, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     if (file < 0)
         return disk_failed(error, "read", path, errno);
-    mbp_status status = read_open(file, path, allocator, bytes, size, error);
+    mbp_status status = read_open(file, path, allocator, check, bytes, size, error);
     close(file);
     return status;
 }
@@ -120,19 +151,33 @@ mbp_status mbp_disk_read(const char *path, const mbp_allocator *allocator, char 
 
 enum {
     NAMES = 32, /* temporary names of one target, so this many processes or threads can write it at the same time */
-    SUFFIX = 8  /* of ".31.tmp" with its final zero */
+    AROUND = 16 /* the bytes that ".%s.microbp-31.tmp" adds to the name */
 };
 
 /* Where the file goes: an open directory, and the names of the file and the temporary file in it. */
 typedef struct place {
     char path[PATH_MAX], temp[NAME_MAX + 1];
     const char *name;
-    int directory;
-    mode_t mode;
-    int exists;
+    int directory, exists;
+    mode_t mode; /* these three: of the file that will be replaced, if it exists */
+    uid_t owner;
+    gid_t group;
+    mbp_disk_begun *begun;
 } place;
 
-/* Fills everything except temp. Returns 0, or an errno. The directory is open only if it returns 0. */
+/* Why the file may not be replaced: 0, an errno or READ_ONLY. The directory alone decides what a rename may do, so the
+ * permissions of the file are checked here. Root may write a file without write permission, but its owner took that
+ * permission away to keep the file. */
+static int check_replaceable(const place *p) {
+    if (S_ISDIR(p->mode) || !S_ISREG(p->mode))
+        return S_ISDIR(p->mode) ? EISDIR : ENODEV;
+    const int same = getuid() == geteuid() && getgid() == getegid();
+    const int denied = faccessat(p->directory, p->name, W_OK, same ? 0 : AT_EACCESS) < 0 && errno == EACCES;
+    return denied || !(p->mode & 0222) ? READ_ONLY : 0;
+}
+
+/* Fills everything except temp and begun. Returns 0, an errno or READ_ONLY. The directory is open only if it returns
+ * 0. */
 static int find_place(place *p, const char *path) {
     /* realpath follows links, so that the rename replaces the file and not the link to it. */
     if (!realpath(path, p->path)) {
@@ -151,9 +196,12 @@ static int find_place(place *p, const char *path) {
     struct stat status;
     p->exists = fstatat(p->directory, p->name, &status, AT_SYMLINK_NOFOLLOW) == 0;
     int number = errno == ENOENT ? 0 : errno;
-    if (p->exists)
-        number = S_ISREG(status.st_mode) ? 0 : S_ISDIR(status.st_mode) ? EISDIR : ENODEV;
-    p->mode = p->exists ? status.st_mode & 0777 : 0666;
+    p->mode = 0666;
+    if (p->exists) {
+        p->mode = status.st_mode, p->owner = status.st_uid, p->group = status.st_gid;
+        number = check_replaceable(p);
+    }
+    p->mode &= 0777;
     if (number)
         close(p->directory);
     return number;
@@ -166,13 +214,23 @@ static int is_temp(const place *p, int file) {
            mine.st_dev == named.st_dev && mine.st_ino == named.st_ino;
 }
 
+/* Whether the file is one that a writer began: not another file that happens to have the temporary name. */
+static int is_begun(const place *p, int file) {
+    struct stat status;
+    char start[MBP_DISK_START];
+    if (fstat(file, &status) < 0 || !S_ISREG(status.st_mode))
+        return 0;
+    const size_t count = status.st_size < MBP_DISK_START ? (size_t)status.st_size : MBP_DISK_START;
+    return read_all(file, start, count) == 0 && p->begun(start, count);
+}
+
 /* Removes the file that a killed writer left under the temporary name. A lock ends with its process: if we get it,
  * no process is writing the file. Only the owner of the lock removes the file. */
 static void remove_stale(const place *p) {
     int file = openat(p->directory, p->temp, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (file < 0)
         return;
-    if (flock(file, LOCK_EX | LOCK_NB) == 0 && is_temp(p, file))
+    if (flock(file, LOCK_EX | LOCK_NB) == 0 && is_temp(p, file) && is_begun(p, file))
         unlinkat(p->directory, p->temp, 0);
     close(file);
 }
@@ -181,7 +239,7 @@ static void remove_stale(const place *p) {
  * try may find and remove a stale file, and the second then creates a new one. */
 static int create_temp(place *p) {
     for (int i = 0; i < 2 * NAMES; i++) {
-        snprintf(p->temp, sizeof p->temp, "%.*s.%d.tmp", NAME_MAX - SUFFIX, p->name, i / 2);
+        snprintf(p->temp, sizeof p->temp, ".%.*s.microbp-%d.tmp", NAME_MAX - AROUND, p->name, i / 2);
         int file;
         UNINTERRUPTED(file, openat(p->directory, p->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, p->mode));
         if (file < 0 && errno != EEXIST)
@@ -217,8 +275,13 @@ static int write_place(place *p, const char *bytes, size_t size) {
     int file = create_temp(p);
     if (file < 0)
         return errno;
-    if (p->exists)
-        (void)fchmod(file, p->mode); /* may fail on a file system without permissions */
+    if (p->exists) {
+        /* These may fail: only root may give a file away, and a file system may have no owners or permissions. fchown
+         * comes first, because it may take permissions away. */
+        if (fchown(file, p->owner, p->group) < 0 && fchown(file, (uid_t)-1, p->group) < 0)
+            errno = 0;
+        (void)fchmod(file, p->mode);
+    }
     int number = write_all(file, bytes, size);
     if (!number && renameat(p->directory, p->temp, p->directory, p->name) < 0)
         number = errno;
@@ -229,8 +292,8 @@ static int write_place(place *p, const char *bytes, size_t size) {
     return number;
 }
 
-mbp_status mbp_disk_write(const char *path, const char *bytes, size_t size, mbp_error *error) {
-    place p;
+mbp_status mbp_disk_write(const char *path, const char *bytes, size_t size, mbp_disk_begun *begun, mbp_error *error) {
+    place p = {.begun = begun};
     int number = find_place(&p, path);
     if (number)
         return disk_failed(error, "write", path, number);

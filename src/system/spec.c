@@ -78,7 +78,7 @@ mbp_status mbp_parameter_check(const char *parameters, int i, double value, mbp_
                     (int)strcspn(range, " "), range, number);
 }
 
-mbp_slice mbp_spec_name(mbp_slice spec) { return mbp_take_until(&spec, '('); }
+mbp_slice mbp_spec_name(mbp_slice spec) { return mbp_trimmed(mbp_take_until(&spec, '(')); }
 
 void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS_MAX]) {
     mbp_slice name;
@@ -90,7 +90,8 @@ void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS
 mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given,
                               mbp_error *error) {
     mbp_slice value = pair;
-    mbp_slice key = mbp_take_until(&value, '=');
+    const mbp_slice key = mbp_trimmed(mbp_take_until(&value, '='));
+    value = mbp_trimmed(value);
     int i = mbp_parameter_index(parameters, key);
     if (i < 0)
         return unknown_parameter(key, parameters, error);
@@ -111,18 +112,17 @@ mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *va
 
 mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX],
                            mbp_error *error) {
-    const mbp_slice whole = spec;
+    const mbp_slice whole = spec = mbp_trimmed(spec);
     mbp_slice name = mbp_take_until(&spec, '(');
     mbp_parameter_defaults(parameters, values);
     if (name.length == whole.length)
         return MBP_OK;
     if (!spec.length || spec.at[spec.length - 1] != ')')
-        return mbp_fail(error, MBP_INVALID,
-                        "\"%.*s\" does not end with \")\": add \")\", or remove the blanks before it",
+        return mbp_fail(error, MBP_INVALID, "\"%.*s\" does not end with \")\": add \")\"",
                         (int)(whole.length > 60 ? 60 : whole.length), whole.at);
     spec.length--;
     unsigned given = 0;
-    while (spec.length) {
+    while (mbp_trimmed(spec).length) {
         mbp_status status = mbp_parameter_read(mbp_take_until(&spec, ','), parameters, values, &given, error);
         if (status != MBP_OK)
             return status;

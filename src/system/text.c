@@ -113,6 +113,26 @@ mbp_slice mbp_take_word(mbp_slice *rest) {
     return word;
 }
 
+mbp_slice mbp_trimmed(mbp_slice slice) {
+    while (slice.length && mbp_is_blank(*slice.at))
+        slice.at++, slice.length--;
+    while (slice.length && mbp_is_blank(slice.at[slice.length - 1]))
+        slice.length--;
+    return slice;
+}
+
+mbp_slice mbp_take_term(mbp_slice *rest) {
+    int inside = 0;
+    while (rest->length && mbp_is_blank(*rest->at))
+        rest->at++, rest->length--;
+    mbp_slice term = {rest->at, 0};
+    while (rest->length && (inside || !mbp_is_blank(*rest->at))) {
+        inside = *rest->at == '(' || (inside && *rest->at != ')');
+        rest->at++, rest->length--, term.length++;
+    }
+    return mbp_trimmed(term);
+}
+
 mbp_slice mbp_take_until(mbp_slice *rest, char separator) {
     const char *end = rest->length ? memchr(rest->at, separator, rest->length) : NULL;
     mbp_slice before = {rest->at, end ? (size_t)(end - rest->at) : rest->length};
@@ -144,15 +164,18 @@ int mbp_parse_integer(mbp_slice slice, int64_t *value) {
     return 1;
 }
 
+enum { EXPONENT_MAX = 100000 }; /* numbers with larger exponents are 0 or infinite anyway */
+
 /* The exponent after 'e' or 'p', with or without a sign. */
 static int parse_exponent(mbp_slice slice, int *exponent) {
     int negative = slice.length && *slice.at == '-';
     if (slice.length && (*slice.at == '-' || *slice.at == '+'))
         slice.at++, slice.length--;
     int64_t value;
-    if (slice.length > 5 || !mbp_parse_integer(slice, &value))
+    if (!mbp_parse_integer(slice, &value))
         return 0;
-    *exponent = (int)(negative ? -value : value);
+    const int size = (int)(value < EXPONENT_MAX ? value : EXPONENT_MAX);
+    *exponent = negative ? -size : size;
     return 1;
 }
 
@@ -178,16 +201,85 @@ static int parse_mantissa(mbp_slice slice, int base, int64_t *mantissa, int *pla
     return any;
 }
 
-/* value = mantissa x 10^exponent, correctly rounded: mantissa < 10^15 < 2^53 and 10^22 are exact, so the one
- * multiplication or division is the only rounding (Clinger 1990). Returns 0 for exponents beyond 22. */
-static int scale_decimal(double mantissa, int exponent, double *value) {
+/* mantissa x 10^exponent, correctly rounded: mantissa < 10^15 < 2^53 and 10^22 are exact, so the one multiplication or
+ * division is the only rounding (Clinger 1990). Only for exponents from -22 to 22. */
+static double scale_decimal(double mantissa, int exponent) {
     double power = 1;
-    if (exponent < -22 || exponent > 22)
-        return mantissa == 0 ? (*value = 0, 1) : 0;
     for (int i = 0; i < (exponent < 0 ? -exponent : exponent); i++)
         power *= 10;
-    *value = exponent < 0 ? mantissa / power : mantissa * power;
-    return 1;
+    return exponent < 0 ? mantissa / power : mantissa * power;
+}
+
+/* A number of any size: the whole number in `limb`, base 2^32 from the lowest, times 2^exponent. */
+enum { LIMBS = 80, FRACTION_LIMBS = 40 };
+typedef struct big {
+    uint32_t limb[LIMBS];
+    int exponent, cut; /* cut: whether a part below 2^exponent was cut off */
+} big;
+
+static int bit(const big *b, int i) { return i >= 0 && b->limb[i / 32] >> i % 32 & 1; }
+
+/* The number as a double, rounded once, to the nearest, and to even if two are equally near. */
+static double round_big(const big *b) {
+    int top = 32 * LIMBS - 1;
+    while (top >= 0 && !bit(b, top))
+        top--;
+    if (top < 0)
+        return 0;
+    const int lowest = -1074 - b->exponent; /* the bit of the smallest subnormal number */
+    const int last = top - 52 > lowest ? top - 52 : lowest;
+    uint64_t mantissa = 0;
+    for (int i = top; i >= last; i--)
+        mantissa = mantissa << 1 | (uint64_t)bit(b, i);
+    int more = b->cut; /* whether there is a part below half of the last bit */
+    for (int i = 0; i < last - 1 && i <= top; i++)
+        more |= bit(b, i);
+    if (last - 1 <= top && bit(b, last - 1) && (more || mantissa & 1))
+        mantissa++;
+    return ldexp((double)mantissa, b->exponent + last);
+}
+
+static void multiply_by_10(big *b) {
+    uint64_t carry = 0;
+    for (int i = 0; i < LIMBS; i++, carry >>= 32) {
+        carry += (uint64_t)b->limb[i] * 10;
+        b->limb[i] = (uint32_t)carry;
+    }
+}
+
+static void divide_by_10(big *b) {
+    uint64_t rest = 0;
+    for (int i = LIMBS - 1; i >= 0; i--, rest %= 10) {
+        rest = rest << 32 | b->limb[i];
+        b->limb[i] = (uint32_t)(rest / 10);
+    }
+    b->cut |= rest != 0;
+}
+
+/* mantissa x base^exponent, correctly rounded, for a mantissa below 2^56. base: 10 or 2. */
+static double scale_exactly(int64_t mantissa, int base, int exponent) {
+    const int powers = base == 10 ? exponent : 0;
+    big b = {.exponent = (base == 2 ? exponent : 0) - 32 * FRACTION_LIMBS};
+    if (mantissa == 0 || powers < -345) /* 10^17 x 10^-345 is less than half of the smallest subnormal number */
+        return 0;
+    if (powers > 308)
+        return INFINITY;
+    b.limb[FRACTION_LIMBS] = (uint32_t)mantissa;
+    b.limb[FRACTION_LIMBS + 1] = (uint32_t)(mantissa >> 32);
+    for (int i = 0; i < powers; i++)
+        multiply_by_10(&b);
+    for (int i = 0; i > powers; i--)
+        divide_by_10(&b);
+    return round_big(&b);
+}
+
+/* The part before the exponent's letter, a small or a capital one. *slice becomes the part after it. */
+static mbp_slice take_digits(mbp_slice *slice, char letter) {
+    mbp_slice rest = *slice, digits = mbp_take_until(&rest, letter);
+    if (digits.length == slice->length)
+        rest = *slice, digits = mbp_take_until(&rest, (char)(letter - 32));
+    *slice = rest;
+    return digits;
 }
 
 static MBP_APART int parse_number(mbp_slice slice, double *value) {
@@ -195,21 +287,22 @@ static MBP_APART int parse_number(mbp_slice slice, double *value) {
     int64_t mantissa;
     if (slice.length && (*slice.at == '-' || *slice.at == '+'))
         slice.at++, slice.length--;
+    if (mbp_slice_is(slice, "inf"))
+        return *value = negative ? -INFINITY : INFINITY, 1;
     int hexadecimal = slice.length > 2 && slice.at[0] == '0' && (slice.at[1] | 32) == 'x';
     if (hexadecimal)
         slice.at += 2, slice.length -= 2;
-    if (mbp_slice_is(slice, "inf"))
-        return *value = negative ? -INFINITY : INFINITY, 1;
     size_t whole = slice.length;
-    mbp_slice digits = mbp_take_until(&slice, hexadecimal ? 'p' : 'e');
+    mbp_slice digits = take_digits(&slice, hexadecimal ? 'p' : 'e');
     if (digits.length < whole && !parse_exponent(slice, &exponent))
         return 0;
     if (!parse_mantissa(digits, hexadecimal ? 16 : 10, &mantissa, &places))
         return 0;
-    if (hexadecimal)
-        *value = ldexp((double)mantissa, exponent - 4 * places);
-    else if (!scale_decimal((double)mantissa, exponent - places, value))
-        return 0;
+    exponent -= (hexadecimal ? 4 : 1) * places;
+    if (hexadecimal || exponent < -22 || exponent > 22)
+        *value = scale_exactly(mantissa, hexadecimal ? 2 : 10, exponent);
+    else
+        *value = scale_decimal((double)mantissa, exponent);
     if (negative)
         *value = -*value;
     return 1;
@@ -231,7 +324,8 @@ static size_t print_decimal(char *text, double value, int as_float) {
         if (mantissa >= 1e15)
             return 0;
         long long whole = (long long)mantissa, unit = (long long)power;
-        if (scale_decimal((double)whole, -places, &back) && (as_float ? (float)back == (float)value : back == value))
+        back = scale_decimal((double)whole, -places);
+        if (as_float ? (float)back == (float)value : back == value)
             return (size_t)(places ? sprintf(text, "%lld.%0*lld", whole / unit, places, whole % unit)
                                    : sprintf(text, "%lld", whole));
     }

@@ -36,6 +36,10 @@ int mbp_slice_is(mbp_slice slice, const char *text);
 int mbp_is_blank(char c);
 /* Removes the first word from *rest and returns it; an empty slice if there is none. Words are separated by blanks. */
 mbp_slice mbp_take_word(mbp_slice *rest);
+/* Like mbp_take_word, but blanks between "(" and ")" are part of the word. */
+mbp_slice mbp_take_term(mbp_slice *rest);
+/* The slice without blanks at its ends. */
+mbp_slice mbp_trimmed(mbp_slice slice);
 /* Cuts *rest at the first `separator`: returns the part before it, and *rest becomes the part after it. Without a
  * separator it returns all of *rest, which becomes empty. */
 mbp_slice mbp_take_until(mbp_slice *rest, char separator);
@@ -44,7 +48,7 @@ mbp_slice mbp_take_until(mbp_slice *rest, char separator);
 int mbp_is_utf8(const char *text);
 
 /* Reads the whole slice as a number; returns 0 if it is not one. A decimal number has at most 15 digits and a
- * hexadecimal one (0x1.8p-3) at most 14, so that one operation rounds it to the nearest double. */
+ * hexadecimal one (0x1.8p-3) at most 14; it is rounded once, to the nearest double. */
 int mbp_parse_number(mbp_slice slice, double *value);
 /* Reads the whole slice as an integer: at most 18 digits, without a sign. Returns 0 if it is not one. */
 int mbp_parse_integer(mbp_slice slice, int64_t *value);

@@ -1,5 +1,6 @@
 #include "train/batch.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -33,8 +34,6 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, m
                         batch->lengths ? "lengths" : "element_weights");
     if (status == MBP_OK)
         status = mbp_inputs_check(net, batch->x, batch->n_x, rows, error);
-    if (status == MBP_OK && *rows == 0)
-        status = mbp_fail(error, MBP_INVALID, "the batch has 0 rows, but needs at least 1");
     if (status == MBP_OK)
         status = mbp_count_check("y", batch->y, batch->n_y, "output", net->outputs, error);
     for (int i = 0; i < net->outputs && status == MBP_OK; i++) {
@@ -55,17 +54,24 @@ static mbp_status fail_row(mbp_error *error, int64_t row, mbp_status status) {
     return status;
 }
 
+/* A label above INT64_MAX is read again, because `label` cannot hold it. */
+static mbp_status fail_label(const mbp_array *y, int i, int64_t row, int64_t label, int64_t classes, mbp_error *error) {
+    uint64_t size = label < 0 ? -(uint64_t)label : (uint64_t)label;
+    if (y->dtype == MBP_U64)
+        memcpy(&size, (const char *)y->data + row * y->row_stride, sizeof size);
+    return fail_row(error, row,
+                    mbp_fail(error, MBP_INVALID,
+                             "target %d, row %lld: label %s%llu is not in 0 to %lld, the classes of the output", i,
+                             (long long)row, label < 0 ? "-" : "", (unsigned long long)size, (long long)classes - 1));
+}
+
 static mbp_status load_labels(mbp_workspace *w, int i, const mbp_array *y, int64_t classes, mbp_selection rows,
                               mbp_error *error) {
     w->target[i].at = NULL;
     mbp_array_gather(y, rows, MBP_I64, (mbp_view){w->labels[i], 1});
     for (int64_t r = 0; r < rows.count; r++)
         if (w->labels[i][r] < 0 || w->labels[i][r] >= classes)
-            return fail_row(error, mbp_row_number(rows, r),
-                            mbp_fail(error, MBP_INVALID,
-                                     "target %d, row %lld: label %lld is not in 0 to %lld, the classes of the output",
-                                     i, (long long)mbp_row_number(rows, r), (long long)w->labels[i][r],
-                                     (long long)classes - 1));
+            return fail_label(y, i, mbp_row_number(rows, r), w->labels[i][r], classes, error);
     return MBP_OK;
 }
 
@@ -105,49 +111,129 @@ static mbp_status check_targets(const mbp_trainer *trainer, int i, mbp_selection
     return MBP_OK;
 }
 
-static double load_weights(mbp_workspace *w, const mbp_array *weight, mbp_selection rows) {
-    double total = 0;
-    if (weight)
-        mbp_array_gather(weight, rows, MBP_F64, (mbp_view){w->weight, 1});
-    for (int64_t r = 0; r < rows.count; r++) {
-        if (!weight)
-            w->weight[r] = 1;
-        total += w->weight[r];
-    }
-    return total;
+/* ---- which rows are there ---- */
+
+static uint64_t bits_of(double weight) {
+    uint64_t bits;
+    memcpy(&bits, &weight, sizeof bits);
+    return bits;
 }
 
-/* If `total`, the sum of the weights, is not finite: refuses the first weight that is not finite. */
-static mbp_status check_weights(const mbp_workspace *w, mbp_selection rows, double total, mbp_error *error) {
+/* By its bits: a comparison would take a subnormal weight for 0, because they are flushed. */
+static int is_zero(double weight) { return bits_of(weight) << 1 == 0; }
+static int is_weight(double weight) { return weight >= 0 && weight <= DBL_MAX; }
+/* Whether a weight is above 0 and finite, in a single comparison of its bits. */
+static int is_usual(double weight) { return bits_of(weight) - 1 < bits_of(DBL_MAX); }
+
+/* Fails with the first of these weights that is not one. */
+static mbp_status fail_weight(const double *weight, mbp_selection rows, mbp_error *error) {
     char number[MBP_NUMBER_SIZE];
-    for (int64_t r = 0; r < rows.count && !isfinite(total); r++)
-        if (!isfinite(w->weight[r])) {
-            const int64_t row = mbp_row_number(rows, r);
-            mbp_print_number(number, w->weight[r]);
-            return fail_row(error, row,
-                            mbp_fail(error, MBP_INVALID, "the weight of row %lld is %s, but must be finite",
-                                     (long long)row, number));
+    int64_t r = 0;
+    while (is_weight(weight[r]))
+        r++;
+    mbp_print_number(number, weight[r]);
+    return fail_row(error, mbp_row_number(rows, r),
+                    mbp_fail(error, MBP_INVALID, "the weight of row %lld is %s, but must be finite and at least 0",
+                             (long long)mbp_row_number(rows, r), number));
+}
+
+/* Copies the numbers of the next rows to `to` and checks the copies. */
+static mbp_status copy_numbers(const mbp_cursor *from, int64_t *to, int64_t count, int64_t rows, mbp_error *error) {
+    int wrong = 0;
+    int64_t i = 0;
+    memcpy(to, from->index + from->at, (size_t)count * sizeof *to);
+    for (int64_t k = 0; k < count; k++)
+        wrong |= (uint64_t)to[k] >= (uint64_t)rows; /* or below 0 */
+    if (!wrong)
+        return MBP_OK;
+    while (to[i] >= 0 && to[i] < rows)
+        i++;
+    return mbp_fail(error, MBP_INVALID, "index[%lld] is %lld, but must be a row number from 0 to %lld",
+                    (long long)(from->at + i), (long long)to[i], (long long)rows - 1);
+}
+
+/* Loads the weights of some rows to `weight` and checks them. *zeros: whether one of them is 0. */
+static mbp_status load_weights(const mbp_array *given, mbp_selection rows, double *weight, int *zeros,
+                               mbp_error *error) {
+    int usual = 1, wrong = 0;
+    *zeros = 0;
+    if (given)
+        mbp_array_gather(given, rows, MBP_F64, (mbp_view){weight, 1});
+    for (int64_t r = 0; r < rows.count; r++)
+        if (given)
+            usual &= is_usual(weight[r]);
+        else
+            weight[r] = 1;
+    for (int64_t r = 0; r < rows.count && !usual; r++) {
+        *zeros |= is_zero(weight[r]);
+        wrong |= !is_weight(weight[r]);
+    }
+    return wrong ? fail_weight(weight, rows, error) : MBP_OK;
+}
+
+/* Appends those of the rows that have a weight above 0 to the `count` rows that the workspace lists, and returns how
+ * many it lists then. The weights of the rows follow those of the listed ones. */
+static int64_t list_rows(mbp_workspace *w, mbp_selection rows, int64_t count) {
+    const double *weight = w->weight + count;
+    for (int64_t r = 0; r < rows.count; r++)
+        if (!is_zero(weight[r])) {
+            w->chosen[count] = mbp_row_number(rows, r);
+            w->weight[count++] = weight[r];
         }
+    return count;
+}
+
+mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t limit,
+                         mbp_chosen *chosen, mbp_error *error) {
+    mbp_workspace *w = t->workspace;
+    const int64_t first = from->at;
+    int64_t count = 0;
+    int listed = from->index != NULL, zeros;
+    while (count < limit && from->at < from->end) {
+        const int64_t left = from->end - from->at, n = left < limit - count ? left : limit - count;
+        const mbp_selection next = {from->index ? w->chosen : NULL, from->index ? count : from->at, n};
+        mbp_status status = from->index ? copy_numbers(from, w->chosen + count, n, batch->x[0].rows, error) : MBP_OK;
+        if (status == MBP_OK)
+            status = load_weights(batch->weight, next, w->weight + count, &zeros, error);
+        if (status != MBP_OK)
+            return status;
+        for (int64_t i = 0; i < count && zeros && !listed; i++)
+            w->chosen[i] = first + i;
+        listed |= zeros;
+        /* Row numbers from an index are in their place already, if all these rows are there. */
+        count = zeros || (listed && !from->index) ? list_rows(w, next, count) : count + n;
+        from->at += n;
+    }
+    *chosen = (mbp_chosen){{listed ? w->chosen : NULL, listed ? 0 : first, count}, 0};
+    for (int64_t r = 0; r < count && batch->weight; r++)
+        chosen->total += w->weight[r];
+    if (!batch->weight)
+        chosen->total = (double)count;
     return MBP_OK;
 }
 
-mbp_status mbp_total_check(double total, mbp_error *error) {
+mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error *error) {
     if (total > 0 && !isinf(total))
         return MBP_OK;
+    if (given == 0)
+        return mbp_fail(error, MBP_INVALID, "the batch has 0 rows, but needs at least 1");
+    if (rows == 0)
+        return mbp_fail(error, MBP_INVALID,
+                        "all row weights are 0, so no row is there: give at least one row a weight above 0");
     char number[MBP_NUMBER_SIZE];
     mbp_print_float(number, total);
     return mbp_fail(error, MBP_INVALID, "the row weights of a batch sum to %s, but the sum must be finite and above 0",
                     number);
 }
 
-mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *total,
-                            mbp_error *error) {
+mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, mbp_error *error) {
     const mbp_net *net = trainer->net;
     mbp_workspace *w = trainer->workspace;
-    *total = load_weights(w, batch->weight, rows);
-    mbp_status status = check_weights(w, rows, *total, error);
+    mbp_status status = MBP_OK;
     for (int i = 0; i < net->outputs && status == MBP_OK; i++) {
         const mbp_array *y = &batch->y[i];
+        if (trainer->objective[i].weight == 0)
+            continue;
         w->target[i] = w->target_home[i];
         if (are_labels(trainer, i, y)) {
             status = load_labels(w, i, y, mbp_net_output_width(net, i), rows, error);

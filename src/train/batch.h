@@ -5,14 +5,32 @@
 #include "passes/array.h"
 #include "train/trainer.h"
 
-/* Reads the caller's structure into *batch and checks it. *rows: the number of rows. */
+/* Reads the caller's structure into *batch and checks it. *rows: the number of rows, which may be 0. */
 mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, mbp_batch *batch, int64_t *rows,
                            mbp_error *error);
-/* Loads the targets or labels, and the row weights, of the selected rows, and checks their values. *total: the sum of
- * the weights. */
-mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, double *total,
-                            mbp_error *error);
-/* Refuses a sum of row weights that is not positive or not finite. */
-mbp_status mbp_total_check(double total, mbp_error *error);
+
+/* The rows that are still to be read: the numbers index[at] to index[end - 1]; if index is NULL, at to end - 1. */
+typedef struct mbp_cursor {
+    const int64_t *index;
+    int64_t at, end;
+} mbp_cursor;
+
+/* Rows of a batch, and the sum of their weights, which are in the workspace. */
+typedef struct mbp_chosen {
+    mbp_selection rows;
+    double total;
+} mbp_chosen;
+
+/* Chooses the next rows that are there, which are those with a weight above 0: at most `limit`, for which the workspace
+ * must have room. Reads each row number and each weight once, checks it, and keeps it in the workspace, because another
+ * thread may change the caller's arrays at any time. */
+mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t limit,
+                         mbp_chosen *chosen, mbp_error *error);
+/* Refuses to go on with no rows, or if the sum of their weights is not positive or not finite. given: the number of
+ * rows before those of weight 0 were left out. */
+mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error *error);
+/* Loads the targets or labels of the selected rows, and checks their values. Those of an output whose loss weight is 0
+ * are not read. */
+mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, mbp_error *error);
 
 #endif

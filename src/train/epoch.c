@@ -1,4 +1,6 @@
 /* An epoch: one step after the other on mini-batches, whose rows are given by an array of row numbers. */
+#include <float.h>
+
 #include "formulas/random.h"
 #include "passes/pass.h"
 #include "system/text.h"
@@ -9,7 +11,7 @@ typedef struct epoch {
     mbp_trainer *trainer;
     mbp_batch data;
     const int64_t *index;
-    int64_t n, batch_rows;
+    int64_t n, batch_rows, steps; /* steps: how many there will be; rows of weight 0 are passed over */
     const double *lr;
     mbp_poll poll;
     void *user;
@@ -27,27 +29,26 @@ static mbp_status check_index(const epoch *e, int64_t rows) {
     return MBP_OK;
 }
 
+static mbp_status check_rate(const epoch *e, double rate) {
+    return mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, e->trainer->optimizer.row), 0, rate, e->error);
+}
+
 static mbp_status check_rates(const epoch *e) {
-    const char *parameters = mbp_formula_parameters(MBP_OPTIMIZER, e->trainer->optimizer.row);
     mbp_status status = MBP_OK;
-    for (int64_t first = 0, s = 0; e->lr && first < e->n && status == MBP_OK; first += e->batch_rows, s++)
-        status = mbp_parameter_check(parameters, 0, e->lr[s], e->error);
+    for (int64_t s = 0; e->lr && s < e->steps && status == MBP_OK; s++)
+        status = check_rate(e, e->lr[s]);
     return status;
 }
 
-static mbp_selection batch_rows_at(const epoch *e, int64_t first) {
-    const int64_t left = e->n - first;
-    return (mbp_selection){e->index, first, left < e->batch_rows ? left : e->batch_rows};
-}
-
-/* Checks every batch's targets and row weights, so that a bad one is refused before the first step. */
-static mbp_status check_targets(const epoch *e) {
+/* Checks every batch's row weights and targets, so that a bad one is refused before the first step. Counts the
+ * steps. */
+static mbp_status check_batches(epoch *e) {
+    mbp_cursor from = {e->index, 0, e->n};
+    mbp_chosen chosen;
     mbp_status status = MBP_OK;
-    double total;
-    for (int64_t first = 0; first < e->n && status == MBP_OK; first += e->batch_rows) {
-        status = mbp_targets_load(e->trainer, &e->data, batch_rows_at(e, first), &total, e->error);
-        if (status == MBP_OK)
-            status = mbp_total_check(total, e->error);
+    while (status == MBP_OK && from.at < e->n) {
+        status = mbp_step_load(e->trainer, &e->data, &from, e->batch_rows, e->steps > 0, &chosen, e->error);
+        e->steps += status == MBP_OK && chosen.rows.count > 0;
     }
     return status;
 }
@@ -56,46 +57,64 @@ static mbp_status check_targets(const epoch *e) {
 static mbp_status check(epoch *e, const mbp_batch *given) {
     int64_t rows;
     mbp_status status = mbp_batch_check(e->trainer, given, &e->data, &rows, e->error);
+    if (status == MBP_OK && rows == 0)
+        status = mbp_total_check(0, 0, 0, e->error);
     if (status != MBP_OK)
         return status;
     if (e->n < 1 || e->batch_rows < 1)
         return mbp_fail(e->error, MBP_INVALID, "%s is %lld, but must be at least 1", e->n < 1 ? "n" : "batch_rows",
                         (long long)(e->n < 1 ? e->n : e->batch_rows));
-    const int64_t last = e->n % e->batch_rows, largest = e->n < e->batch_rows ? e->n : e->batch_rows;
-    status = mbp_statistics_check(e->trainer->net, last ? last : e->batch_rows, e->error);
+    status = check_index(e, rows);
     if (status == MBP_OK)
-        status = check_index(e, rows);
+        status = mbp_trainer_reserve(e->trainer, e->n < e->batch_rows ? e->n : e->batch_rows, MBP_TARGETS | MBP_DELTAS,
+                                     e->error);
     if (status == MBP_OK)
-        status = check_rates(e);
-    if (status == MBP_OK)
-        status = mbp_trainer_reserve(e->trainer, largest, MBP_TARGETS | MBP_DELTAS, e->error);
-    return status == MBP_OK ? check_targets(e) : status;
+        status = check_batches(e);
+    return status == MBP_OK ? check_rates(e) : status;
 }
 
-/* poll runs in the caller's floating-point state. */
+/* poll runs in the caller's floating-point state. It may call everything for this net, except training. */
 static int is_cancelled(const epoch *e) {
     if (!e->poll)
         return 0;
+    mbp_lock *lock = &e->trainer->net->lock;
     mbp_float_leave(e->trainer->floats);
+    lock->guests++;
     const int cancelled = e->poll(e->user) != 0;
+    lock->guests--;
     e->trainer->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
     return cancelled;
 }
 
+/* Reads the step's learning rate once, and checks it again: another thread may change the caller's array. */
+static mbp_status read_rate(const epoch *e, int64_t step, double *rate) {
+    e->trainer->rate = NULL;
+    if (!e->lr)
+        return MBP_OK;
+    __atomic_load(&e->lr[step], rate, __ATOMIC_RELAXED);
+    e->trainer->rate = rate;
+    return *rate >= 0 && *rate <= DBL_MAX ? MBP_OK : check_rate(e, *rate); /* the range that every optimizer has */
+}
+
 static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {
-    double loss, total;
-    for (int64_t first = 0; first < e->n; first += e->batch_rows, ++*steps) {
+    mbp_cursor from = {e->index, 0, e->n};
+    mbp_chosen chosen;
+    double loss, rate;
+    for (; *steps < e->steps; ++*steps) {
         if (is_cancelled(e))
             return mbp_fail(e->error, MBP_CANCELLED, "cancelled after %lld step%s of the epoch", (long long)*steps,
                             mbp_plural(*steps));
-        e->trainer->rate = e->lr ? &e->lr[*steps] : NULL;
-        mbp_status status = mbp_step_rows(e->trainer, &e->data, batch_rows_at(e, first), &loss, &total, e->error);
+        mbp_status status = read_rate(e, *steps, &rate);
+        if (status == MBP_OK)
+            status = mbp_step_load(e->trainer, &e->data, &from, e->batch_rows, 0, &chosen, e->error);
+        if (status == MBP_OK)
+            status = mbp_step_rows(e->trainer, &e->data, &chosen, &loss, e->error);
         if (status != MBP_OK) {
             if (e->error)
                 e->error->step = *steps;
             return status;
         }
-        mbp_mean_add(mean, loss * total, total);
+        mbp_mean_add(mean, chosen.rows.count, loss * chosen.total, chosen.total);
     }
     return MBP_OK;
 }
@@ -103,8 +122,10 @@ static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {
 static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss, int64_t *steps) {
     mbp_mean mean = {0};
     mbp_status status = check(e, given);
-    if (status == MBP_OK)
+    if (status == MBP_OK) {
+        mbp_trainer_forget(e->trainer);
         status = run(e, &mean, steps);
+    }
     e->trainer->rate = NULL;
     if (status == MBP_OK || (status == MBP_CANCELLED && *steps > 0))
         *loss = mean.value;
@@ -114,7 +135,7 @@ static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss
 mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n,
                              int64_t batch_rows, const double *lr, mbp_poll poll, void *user, double *loss,
                              int64_t *steps, mbp_error *error) {
-    epoch e = {trainer, {0}, index, n, batch_rows, lr, poll, user, error};
+    epoch e = {trainer, {0}, index, n, batch_rows, 0, lr, poll, user, error};
     if (!data)
         return mbp_fail_null(error, "data", MBP_A_BATCH);
     if (!loss)
@@ -122,7 +143,7 @@ mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const 
     if (!steps)
         return mbp_fail_null(error, "steps", "an int64_t, where the number of steps is stored");
     *steps = 0;
-    mbp_status status = mbp_trainer_enter(trainer, error);
+    mbp_status status = mbp_trainer_enter_training(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, train(&e, data, loss, steps)) : status;
 }
 

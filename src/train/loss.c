@@ -1,36 +1,53 @@
 #include "train/loss.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "passes/inputs.h"
 #include "passes/pass.h"
 #include "system/text.h"
 #include "train/batch.h"
 
-/* The loss of one output. The sums of chunks of MBP_LOSS_CHUNK rows are added in order. */
-static double output_loss(mbp_trainer *t, int i, int64_t rows, double total, int gradients) {
+/* For an output whose loss weight is 0: its targets are not read. */
+static double no_loss(const mbp_trainer *t, int i, int64_t rows, int gradients) {
+    const int id = t->net->output[i].node;
+    const mbp_view g = t->workspace->delta[id];
+    const size_t item = t->net->item;
+    for (int64_t r = 0; r < rows && gradients && t->plan.wanted[id]; r++)
+        memset((char *)g.at + (size_t)(r * g.ld) * item, 0, (size_t)t->net->node[id].width * item);
+    return 0;
+}
+
+/* The sum of the weighted losses of `count` rows of one output, from row r on. */
+static double chunk_loss(mbp_trainer *t, int i, int64_t r, int64_t count, double total, int gradients) {
     const mbp_objective *objective = &t->objective[i];
     const int id = t->net->output[i].node;
     const mbp_workspace *w = t->workspace;
     const mbp_view o = w->value[id], target = w->target[i],
                    g = gradients && t->plan.wanted[id] ? w->delta[id] : (mbp_view){0};
+    const size_t item = t->net->item;
+    const mbp_loss_rows chunk = {
+        .rows = count,
+        .n = t->net->node[id].width,
+        .output = {(char *)o.at + r * o.ld * (int64_t)item, o.ld},
+        .target = {target.at ? (char *)target.at + r * target.ld * (int64_t)item : NULL, target.ld},
+        .gradient = {g.at ? (char *)g.at + r * g.ld * (int64_t)item : NULL, g.ld},
+        .labels = w->labels[i] + r,
+        .weight = w->weight + r,
+        .scale = objective->weight / total,
+        .parameters = objective->loss.parameters,
+    };
+    return t->net->kernels->loss[objective->loss.row](&chunk);
+}
+
+/* The loss of one output. The sums of chunks of MBP_LOSS_CHUNK rows are added in order. */
+static double output_loss(mbp_trainer *t, int i, int64_t rows, double total, int gradients) {
     double sum = 0;
-    for (int64_t r = 0; r < rows; r += MBP_LOSS_CHUNK) {
-        const size_t item = t->net->item;
-        const mbp_loss_rows chunk = {
-            .rows = rows - r < MBP_LOSS_CHUNK ? rows - r : MBP_LOSS_CHUNK,
-            .n = t->net->node[id].width,
-            .output = {(char *)o.at + r * o.ld * (int64_t)item, o.ld},
-            .target = {target.at ? (char *)target.at + r * target.ld * (int64_t)item : NULL, target.ld},
-            .gradient = {g.at ? (char *)g.at + r * g.ld * (int64_t)item : NULL, g.ld},
-            .labels = w->labels[i] + r,
-            .weight = w->weight + r,
-            .scale = objective->weight / total,
-            .parameters = objective->loss.parameters,
-        };
-        sum += t->net->kernels->loss[objective->loss.row](&chunk);
-    }
-    return objective->weight * (sum / total);
+    if (t->objective[i].weight == 0)
+        return no_loss(t, i, rows, gradients);
+    for (int64_t r = 0; r < rows; r += MBP_LOSS_CHUNK)
+        sum += chunk_loss(t, i, r, rows - r < MBP_LOSS_CHUNK ? rows - r : MBP_LOSS_CHUNK, total, gradients);
+    return t->objective[i].weight * (sum / total);
 }
 
 double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradients) {
@@ -40,20 +57,57 @@ double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradi
     return loss;
 }
 
-mbp_status mbp_loss_fail(mbp_trainer *t, int64_t rows, double total, mbp_error *error) {
+/* The first of these rows with an element that is not finite; -1: none. */
+static int64_t nonfinite_row(const mbp_net *net, mbp_view view, int64_t width, int64_t rows) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < width; j++) {
+            const int64_t at = r * view.ld + j;
+            if (!isfinite(net->dtype == MBP_F64 ? ((const double *)view.at)[at] : ((const float *)view.at)[at]))
+                return r;
+        }
+    return -1;
+}
+
+/* The first row that makes the loss of output i not finite: one with an input that is not finite; else one with such a
+ * target; else one whose own loss is not finite; -1: none. The inputs come first, because with batch_norm such a row
+ * spoils the losses of all others. */
+static int64_t row_at_fault(mbp_trainer *t, int i, int64_t rows) {
+    const mbp_net *net = t->net;
+    const mbp_workspace *w = t->workspace;
+    int64_t found = -1;
+    for (int k = 0; k < net->inputs && found < 0; k++) {
+        const int id = net->input_nodes[k];
+        if (net->node[id].uses)
+            found = nonfinite_row(net, w->value[id], net->node[id].width, rows);
+    }
+    if (found < 0 && w->target[i].at)
+        found = nonfinite_row(net, w->target[i], mbp_net_output_width(net, i), rows);
+    for (int64_t r = 0; r < rows && found < 0; r++)
+        if (!isfinite(chunk_loss(t, i, r, 1, 1, 0)))
+            found = r;
+    return found;
+}
+
+mbp_status mbp_loss_fail(mbp_trainer *t, mbp_selection rows, double total, mbp_error *error) {
     char spec[MBP_SPEC_SIZE], number[MBP_NUMBER_SIZE];
     for (int i = 0; i < t->net->outputs; i++) {
-        const double loss = output_loss(t, i, rows, total, 0);
+        const double loss = output_loss(t, i, rows.count, total, 0);
         mbp_print_float(number, loss);
         mbp_formula_print(MBP_LOSS, &t->objective[i].loss, spec);
-        if (!isfinite(loss))
-            return mbp_fail(error, MBP_NONFINITE, "the loss of output %d (%s) is %s, not a finite number", i, spec,
-                            number);
+        if (isfinite(loss))
+            continue;
+        mbp_status status = mbp_fail(error, MBP_NONFINITE, "the loss of output %d (%s) is %s, not a finite number", i,
+                                     spec, number);
+        const int64_t row = error ? row_at_fault(t, i, rows.count) : -1;
+        if (row >= 0)
+            error->row = mbp_row_number(rows, row);
+        return status;
     }
     return mbp_fail(error, MBP_NONFINITE, "the sum of the losses of the outputs is not finite");
 }
 
-void mbp_mean_add(mbp_mean *mean, double sum, double total) {
+void mbp_mean_add(mbp_mean *mean, int64_t rows, double sum, double total) {
+    mean->rows += rows;
     mean->sum += sum;
     mean->total += total;
     mean->value = mean->sum / mean->total;
@@ -61,16 +115,37 @@ void mbp_mean_add(mbp_mean *mean, double sum, double total) {
 
 /* ---- the loss of any number of rows in inference, in slices ---- */
 
-static mbp_status add_slice(mbp_trainer *t, const mbp_batch *batch, mbp_selection rows, mbp_mean *mean,
+/* Adds the loss of the next rows that are there. Slices have the same rows as if the others were left out, so the sums
+ * are the same. */
+static mbp_status add_slice(mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t slice, mbp_mean *mean,
                             mbp_error *error) {
-    double total;
-    mbp_inputs_load(t->net, t->workspace, batch->x, rows);
-    mbp_status status = mbp_targets_load(t, batch, rows, &total, error);
-    if (status != MBP_OK)
+    mbp_chosen chosen;
+    mbp_status status = mbp_rows_next(t, batch, from, slice, &chosen, error);
+    if (status == MBP_OK)
+        status = mbp_targets_load(t, batch, chosen.rows, error);
+    if (status != MBP_OK || chosen.rows.count == 0)
         return status;
-    mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = rows.count}, t->net->nodes - 1);
-    mbp_mean_add(mean, mbp_loss_pass(t, rows.count, 1, 0), total);
+    const int64_t rows = chosen.rows.count;
+    mbp_inputs_load(t->net, t->workspace, batch->x, chosen.rows);
+    mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = rows}, t->net->nodes - 1);
+    mbp_mean_add(mean, rows, mbp_loss_pass(t, rows, 1, 0), chosen.total);
     return MBP_OK;
+}
+
+/* Checks all targets and weights, so that a refused call leaves the values of an earlier forward as they are. */
+static mbp_status check_slices(mbp_trainer *t, const mbp_batch *batch, int64_t rows, int64_t slice, mbp_error *error) {
+    mbp_cursor from = {NULL, 0, rows};
+    mbp_chosen chosen;
+    mbp_mean mean = {0};
+    mbp_status status = MBP_OK;
+    while (status == MBP_OK && from.at < rows) {
+        status = mbp_rows_next(t, batch, &from, slice, &chosen, error);
+        if (status == MBP_OK)
+            status = mbp_targets_load(t, batch, chosen.rows, error);
+        if (status == MBP_OK)
+            mbp_mean_add(&mean, chosen.rows.count, 0, chosen.total);
+    }
+    return status == MBP_OK ? mbp_total_check(rows, mean.rows, mean.total, error) : status;
 }
 
 static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, double *loss, mbp_error *error) {
@@ -81,15 +156,16 @@ static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, dou
     mbp_status status = mbp_batch_check(t, given, &batch, &rows, error);
     if (status == MBP_OK)
         status = mbp_trainer_reserve(t, rows < slice ? rows : slice, MBP_TARGETS, error);
+    if (status == MBP_OK && (t->forward_rows || t->input_grad_rows))
+        status = check_slices(t, &batch, rows, slice, error);
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);
-    for (int64_t first = 0; status == MBP_OK && first < rows; first += slice) {
-        const int64_t left = rows - first;
-        status = add_slice(t, &batch, (mbp_selection){NULL, first, left < slice ? left : slice}, &mean, error);
-    }
+    mbp_cursor from = {NULL, 0, rows};
+    while (status == MBP_OK && from.at < rows)
+        status = add_slice(t, &batch, &from, slice, &mean, error);
     if (status == MBP_OK)
-        status = mbp_total_check(mean.total, error);
+        status = mbp_total_check(rows, mean.rows, mean.total, error);
     if (status == MBP_OK)
         *loss = mean.value;
     return status;

@@ -2,20 +2,23 @@
 #ifndef MBP_LOSS_H
 #define MBP_LOSS_H
 
+#include "passes/array.h"
 #include "train/trainer.h"
 
 /* Returns the sum over the outputs of loss weight * sum(row weight * row loss) / total. gradients 1: also writes its
  * derivatives to the deltas of the outputs. */
 double mbp_loss_pass(mbp_trainer *t, int64_t rows, double total, int gradients);
 
-/* Fails with MBP_NONFINITE after a pass whose loss is not finite; the error names the first output with such a loss. */
-mbp_status mbp_loss_fail(mbp_trainer *t, int64_t rows, double total, mbp_error *error);
+/* Fails with MBP_NONFINITE after a pass whose loss is not finite; the error names the first output with such a loss,
+ * and the row at fault. */
+mbp_status mbp_loss_fail(mbp_trainer *t, mbp_selection rows, double total, mbp_error *error);
 
 /* The mean loss of several batches, each weighted by the sum of its row weights. */
 typedef struct mbp_mean {
+    int64_t rows;
     double sum, total, value;
 } mbp_mean;
 /* Adds a batch. sum: the sum of row weight * row loss; total: the sum of the row weights. */
-void mbp_mean_add(mbp_mean *mean, double sum, double total);
+void mbp_mean_add(mbp_mean *mean, int64_t rows, double sum, double total);
 
 #endif

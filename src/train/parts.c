@@ -11,6 +11,8 @@
 static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x, mbp_error *error) {
     int64_t rows = 0;
     mbp_status status = mbp_inputs_check(t->net, x, n_x, &rows, error);
+    if (status == MBP_OK && rows == 0)
+        status = mbp_total_check(0, 0, 0, error);
     if (status == MBP_OK)
         status = mbp_statistics_check(t->net, rows, error);
     if (status == MBP_OK)
@@ -26,7 +28,7 @@ static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x,
 }
 
 mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error) {
-    mbp_status status = mbp_trainer_enter(trainer, error);
+    mbp_status status = mbp_trainer_enter_training(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, forward(trainer, x, n_x, error)) : status;
 }
 
@@ -37,18 +39,29 @@ static mbp_array array_of(const mbp_net *net, mbp_view view, int64_t rows, int64
     return array;
 }
 
-mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error) {
-    if (!trainer || !output)
-        return mbp_fail_null(error, trainer ? "output" : "trainer",
-                             trainer ? "an mbp_array, which this call fills in" : MBP_A_TRAINER);
-    if (i < 0 || i >= trainer->net->outputs)
-        return mbp_fail_index(error, "output", i, trainer->net->outputs);
-    if (!trainer->forward_rows)
+static mbp_status get_output(const mbp_trainer *t, int i, mbp_array *output, mbp_error *error) {
+    if (i < 0 || i >= t->net->outputs)
+        return mbp_fail_index(error, "output", i, t->net->outputs);
+    if (!t->forward_rows)
         return mbp_fail(error, MBP_INVALID, "output %d has no values: call forward first", i);
-    const int id = trainer->net->output[i].node;
-    *output = array_of(trainer->net, trainer->workspace->value[id], trainer->forward_rows,
-                       trainer->net->node[id].width);
+    const int id = t->net->output[i].node;
+    *output = array_of(t->net, t->workspace->value[id], t->forward_rows, t->net->node[id].width);
     return MBP_OK;
+}
+
+static mbp_status check_arguments(const mbp_trainer *trainer, const mbp_array *array, const char *name,
+                                  mbp_error *error) {
+    if (trainer && array)
+        return MBP_OK;
+    return mbp_fail_null(error, trainer ? name : "trainer",
+                         trainer ? "an mbp_array, which this call fills in" : MBP_A_TRAINER);
+}
+
+mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error) {
+    mbp_status status = check_arguments(trainer, output, "output", error);
+    if (status == MBP_OK)
+        status = mbp_trainer_enter(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, get_output(trainer, i, output, error)) : status;
 }
 
 static mbp_status check_gradients(const mbp_trainer *t, const mbp_array *gradients, int n, mbp_error *error) {
@@ -79,29 +92,32 @@ static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradi
             mbp_array_gather(&gradients[i], rows, t->net->dtype, t->workspace->delta[id]);
     }
     mbp_train_backward(t, rows.count, how.accumulate, how.accumulate ? 0 : 1);
-    t->running.loss = NAN;
+    mbp_put_number(&t->running.loss, NAN);
     t->input_grad_rows = how.input_grads ? rows.count : 0;
     return MBP_OK;
 }
 
 mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how,
                                      mbp_error *error) {
-    mbp_status status = mbp_trainer_enter(trainer, error);
+    mbp_status status = mbp_trainer_enter_training(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, backward_from(trainer, gradients, n, how, error)) : status;
 }
 
-mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error) {
-    if (!trainer || !gradient)
-        return mbp_fail_null(error, trainer ? "gradient" : "trainer",
-                             trainer ? "an mbp_array, which this call fills in" : MBP_A_TRAINER);
-    if (i < 0 || i >= trainer->net->inputs)
-        return mbp_fail_index(error, "input", i, trainer->net->inputs);
-    if (!trainer->input_grad_rows)
+static mbp_status get_input_grad(const mbp_trainer *t, int i, mbp_array *gradient, mbp_error *error) {
+    if (i < 0 || i >= t->net->inputs)
+        return mbp_fail_index(error, "input", i, t->net->inputs);
+    if (!t->input_grad_rows)
         return mbp_fail(error, MBP_INVALID, "input %d has no gradient: call backward with input_grads=1 first", i);
-    const int id = trainer->net->input_nodes[i];
-    if (!trainer->net->node[id].uses)
+    const int id = t->net->input_nodes[i];
+    if (!t->net->node[id].uses)
         return mbp_fail(error, MBP_INVALID, "input %d has no gradient, because no output depends on it", i);
-    *gradient = array_of(trainer->net, trainer->workspace->delta[id], trainer->input_grad_rows,
-                         trainer->net->node[id].width);
+    *gradient = array_of(t->net, t->workspace->delta[id], t->input_grad_rows, t->net->node[id].width);
     return MBP_OK;
+}
+
+mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error) {
+    mbp_status status = check_arguments(trainer, gradient, "gradient", error);
+    if (status == MBP_OK)
+        status = mbp_trainer_enter(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, get_input_grad(trainer, i, gradient, error)) : status;
 }

@@ -28,7 +28,7 @@ static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, i
     char what[60];
     mbp_unknown unknown = {.word = mbp_slice_of(name)};
     mbp_parameters_list(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), &unknown);
-    mbp_parameters_list(MBP_TRAINER_SETTINGS " loss last_loss", &unknown);
+    mbp_parameters_list(MBP_TRAINER_SETTINGS " loss last_loss average_count", &unknown);
     snprintf(what, sizeof what, "a trainer with %s has no parameter",
              mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row));
     return mbp_unknown_fail(&unknown, what, error);
@@ -38,7 +38,7 @@ static int setting_index(const mbp_trainer *trainer, const char *name) {
     return trainer && name ? mbp_parameter_index(MBP_TRAINER_SETTINGS, mbp_slice_of(name)) : -1;
 }
 
-/* "loss" and "last_loss" are read and set by name, like parameters. */
+/* "loss" and "last_loss" are read and set by name, like parameters, and so is "average_count". */
 static double *running_loss(mbp_trainer *trainer, const char *name) {
     if (!trainer || !name)
         return NULL;
@@ -47,34 +47,54 @@ static double *running_loss(mbp_trainer *trainer, const char *name) {
                                             : NULL;
 }
 
+static int is_average_count(const mbp_trainer *trainer, const char *name) {
+    return trainer && name && strcmp(name, "average_count") == 0;
+}
+
+static mbp_status set_average_count(mbp_trainer *trainer, double count, mbp_error *error) {
+    const double most = (double)((int64_t)1 << 53); /* up to here a double holds every whole number */
+    char number[MBP_NUMBER_SIZE];
+    mbp_print_number(number, count);
+    if (!(count >= 0 && count <= most) || (double)(int64_t)count != count)
+        return mbp_fail(error, MBP_INVALID, "average_count must be a whole number of at least 0, not %s", number);
+    if (count > 0 && !trainer->average.at)
+        return mbp_fail(error, MBP_INVALID, "average_count cannot be %s: the trainer has no average", number);
+    MBP_PUT(&trainer->average.count, (int64_t)count);
+    return MBP_OK;
+}
+
 mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error) {
     const int setting = setting_index(trainer, name);
     int i = -1;
     const double *loss = running_loss((mbp_trainer *)trainer, name);
     if (value && loss)
-        return *value = *loss, MBP_OK;
+        return *value = mbp_see_number(loss), MBP_OK;
+    if (value && is_average_count(trainer, name))
+        return *value = (double)MBP_SEE(&trainer->average.count), MBP_OK;
     if (value && setting >= 0)
-        return *value = trainer->setting[setting], MBP_OK;
+        return *value = mbp_see_number(&trainer->setting[setting]), MBP_OK;
     mbp_status status = value ? find_parameter(trainer, name, &i, error)
                               : mbp_fail_null(error, "value", "a double, where the value is stored");
     if (status == MBP_OK)
-        *value = trainer->optimizer.parameters[i];
+        *value = mbp_see_number(&trainer->optimizer.parameters[i]);
     return status;
 }
 
 static mbp_status set_setting(mbp_trainer *trainer, int setting, double value, mbp_error *error) {
     mbp_status status = mbp_parameter_check(MBP_TRAINER_SETTINGS, setting, value, error);
     if (status == MBP_OK)
-        trainer->setting[setting] = value;
+        mbp_put_number(&trainer->setting[setting], value);
     return status;
 }
 
-mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
+static mbp_status set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
     const int setting = setting_index(trainer, name);
     int i = -1;
     double *loss = running_loss(trainer, name);
     if (loss)
-        return *loss = value, MBP_OK;
+        return mbp_put_number(loss, value), MBP_OK;
+    if (is_average_count(trainer, name))
+        return set_average_count(trainer, value, error);
     if (setting >= 0)
         return set_setting(trainer, setting, value, error);
     mbp_status status = find_parameter(trainer, name, &i, error);
@@ -85,40 +105,75 @@ mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value,
                         "decay_bias cannot be changed: create a trainer with it, such as \"adam(decay_bias=1)\"");
     status = mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), i, value, error);
     if (status == MBP_OK)
-        trainer->optimizer.parameters[i] = value;
+        mbp_put_number(&trainer->optimizer.parameters[i], value);
     return status;
 }
 
-int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? trainer->running.steps : 0; }
+mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
+    if (!trainer)
+        return mbp_fail_null(error, "trainer", MBP_A_TRAINER);
+    mbp_status status = mbp_net_take(trainer->net, error);
+    if (status != MBP_OK)
+        return status;
+    status = set(trainer, name, value, error); /* in the caller's floating-point state: a value may be subnormal */
+    mbp_net_give(trainer->net);
+    return status;
+}
 
-enum { REPLAY_MAX = 1 << 30 }; /* updates: one or two seconds. With a beta of 1 - 1e-6 the products reach 0 earlier. */
+int64_t mbp_trainer_steps(const mbp_trainer *trainer) { return trainer ? MBP_SEE(&trainer->running.steps) : 0; }
 
-/* Sets the running values to what `steps` updates would have left. The running products are computed step by step,
- * because each step rounds them, until they reach 0 or 1 and stop changing. If that takes more than REPLAY_MAX steps,
- * the call fails. */
-static MBP_APART mbp_status set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
+/* After SETTLED updates each further one multiplies the running products by constants. Up to REPLAY_MAX updates they
+ * are multiplied one by one, which takes less than 0.1 s. */
+enum { SETTLED = 1 << 20, REPLAY_MAX = 1 << 24 };
+
+/* product x factor^times. The first multiplications are done one by one, each with its rounding, the rest by
+ * squaring. */
+static double multiplied(double product, double factor, int64_t times) {
+    int64_t single = times < REPLAY_MAX - SETTLED ? times : REPLAY_MAX - SETTLED;
+    for (times -= single; single > 0; single--)
+        product *= factor;
+    for (; times > 0; times /= 2, factor *= factor)
+        if (times % 2)
+            product *= factor;
+    return product;
+}
+
+/* Sets the running values to what `steps` updates would have left: the running products are computed update by update,
+ * because each one rounds them, until they reach 0 or 1 and stop changing. After REPLAY_MAX updates they differ by
+ * rounding; with betas up to 1 - 4e-6 no result of an update depends on this difference. */
+static MBP_APART void set_steps(mbp_trainer *trainer, int64_t steps) {
+    const double *parameters = trainer->optimizer.parameters;
+    const int row = trainer->optimizer.row;
     mbp_running run = {.power = {1, 1}, .loss = NAN, .last_loss = NAN};
     double before[2] = {0, 0};
-    while (run.steps < steps && memcmp(before, run.power, sizeof before) != 0) {
+    while (run.steps < steps && run.steps < SETTLED && memcmp(before, run.power, sizeof before) != 0) {
         memcpy(before, run.power, sizeof before);
-        mbp_optimizer_advance(trainer->optimizer.row, trainer->optimizer.parameters, &run);
-        if (run.steps == REPLAY_MAX && steps > REPLAY_MAX)
-            return mbp_fail(error, MBP_INVALID,
-                            "steps is %lld: with betas this close to 1, restoring so many steps takes too long",
-                            (long long)steps);
+        mbp_optimizer_advance(row, parameters, &run);
+    }
+    if (run.steps == SETTLED) {
+        mbp_running factor = {.steps = SETTLED, .power = {1, 1}};
+        mbp_optimizer_advance(row, parameters, &factor);
+        for (int i = 0; i < 2; i++)
+            run.power[i] = multiplied(run.power[i], factor.power[i], steps - SETTLED);
     }
     run.steps = steps;
-    trainer->running = run;
-    return MBP_OK;
+    mbp_trainer_run(trainer, &run);
 }
+
+/* Leaves room for more updates than anyone can make. */
+static const int64_t steps_max = 9000000000000000000;
 
 mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
     if (steps < 0)
         return mbp_fail(error, MBP_INVALID, "steps is %lld, but must be at least 0", (long long)steps);
+    if (steps > steps_max)
+        return mbp_fail(error, MBP_INVALID, "steps is %lld, but must be at most %lld", (long long)steps,
+                        (long long)steps_max);
     mbp_status status = mbp_trainer_enter(trainer, error);
     if (status != MBP_OK)
         return status;
-    return mbp_trainer_leave(trainer, set_steps(trainer, steps, error));
+    set_steps(trainer, steps);
+    return mbp_trainer_leave(trainer, MBP_OK);
 }
 
 mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error) {
@@ -136,18 +191,13 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
     if (trainer->average.at)
         memset(trainer->average.at, 0, trainer->average.bytes);
+    MBP_PUT(&trainer->average.count, 0);
     trainer->is_pending = 0;
     mbp_trainer_start(trainer);
     return mbp_trainer_leave(trainer, MBP_OK);
 }
 
 /* ---- the average ---- */
-
-int64_t mbp_average_count(const mbp_trainer *t) {
-    return t->average.at && t->running.steps >= t->average.first
-               ? (t->running.steps - t->average.first) / t->average.every + 1
-               : 0;
-}
 
 static mbp_status check_average(double decay, int64_t start, int64_t every, mbp_error *error) {
     char number[MBP_NUMBER_SIZE];
@@ -161,13 +211,6 @@ static mbp_status check_average(double decay, int64_t start, int64_t every, mbp_
     return MBP_OK;
 }
 
-/* Returns the first of start, start + every, ... that comes after `steps` updates. */
-static int64_t next_of(int64_t start, int64_t every, int64_t steps) {
-    if (steps < start)
-        return start;
-    return every > INT64_MAX - steps ? INT64_MAX : steps - (steps - start) % every + every;
-}
-
 static MBP_APART mbp_status set_average(mbp_trainer *t, double decay, int64_t start, int64_t every, mbp_error *error) {
     const size_t bytes = (size_t)(t->net->params + t->net->buffers) * t->net->item + MBP_READABLE;
     mbp_status status = check_average(decay, start, every, error);
@@ -177,7 +220,12 @@ static MBP_APART mbp_status set_average(mbp_trainer *t, double decay, int64_t st
     if (!at)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for an average of %lld parameters", (long long)t->net->params);
     memset(at, 0, bytes);
-    t->average = (mbp_average){at, bytes, decay, next_of(start, every, t->running.steps), every};
+    t->average.bytes = bytes;
+    t->average.decay = decay;
+    t->average.start = start;
+    t->average.every = every;
+    MBP_PUT(&t->average.count, 0);
+    MBP_PUT(&t->average.at, at);
     return MBP_OK;
 }
 
@@ -188,8 +236,8 @@ mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, int64_t s
 
 void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count) {
     if (count)
-        *count = trainer ? mbp_average_count(trainer) : 0;
-    return trainer ? trainer->average.at : NULL;
+        *count = trainer ? MBP_SEE(&trainer->average.count) : 0;
+    return trainer ? MBP_SEE(&trainer->average.at) : NULL;
 }
 
 typedef struct average_job {
@@ -207,12 +255,13 @@ static void run_average(void *context, int64_t first, int64_t last, int thread) 
     job->map(1, n, (mbp_view){job->trainer->average.at + at, n}, (mbp_view){net->block + at, n}, &job->rate);
 }
 
-void mbp_average_update(const mbp_trainer *t) {
+void mbp_average_update(mbp_trainer *t) {
     const mbp_net *net = t->net;
-    const mbp_average *average = &t->average;
-    if (!average->at || t->running.steps < average->first || (t->running.steps - average->first) % average->every)
+    mbp_average *average = &t->average;
+    if (!average->at || t->running.steps < average->start || (t->running.steps - average->start) % average->every)
         return;
-    const int64_t count = mbp_average_count(t), length = net->params + net->buffers;
+    const int64_t length = net->params + net->buffers, count = average->count + 1;
+    MBP_PUT(&average->count, count);
     average_job job = {t, count == 1 ? net->kernels->copy : net->kernels->mix,
                        average->decay < 1 ? 1 - average->decay : 1 / (double)count};
     mbp_net_share(net, (double)MBP_ELEMENT_WORK * (double)length, length, MBP_UPDATE_RUN, run_average, &job);

@@ -1,12 +1,14 @@
 /* One training step. It calls these functions:
  *
- *     mbp_trainer_step            locks the trainer and sets the floating-point state (trainer.c)
+ *     mbp_trainer_step            holds the net and sets the floating-point state (trainer.c)
  *       mbp_batch_check           compares the caller's arrays with the net (batch.c, passes/inputs.c, passes/array.c)
  *       mbp_trainer_reserve       makes room if this batch is the largest so far (net/workspace.c)
- *       mbp_step_rows
+ *       mbp_step_load
+ *         mbp_rows_next           chooses the rows with a weight above 0; the others are never read (batch.c)
  *         mbp_targets_load        uses targets in the caller's memory if possible, otherwise copies the rows; also
- *                                 labels and row weights. Nothing is refused after it, so from here on the
- *                                 values of an earlier forward may be overwritten
+ *                                 labels. Nothing is refused after it, so from here on the values of an earlier
+ *                                 forward may be overwritten
+ *       mbp_step_rows
  *         mbp_inputs_load         the same for the inputs
  *         mbp_forward_pass        nodes from first to last: z = x W + b, then y = activation(z) (passes/passes.c)
  *         mbp_loss_pass           per output: the loss, and its derivative with respect to the raw outputs, which are
@@ -21,6 +23,7 @@
  * (system/pool.c). Parameters, buffers and slots do not change before the update, and the update cannot fail. */
 #include "train/step.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -30,16 +33,23 @@
 #include "train/loss.h"
 #include "train/update.h"
 
+/* 0 or a positive number that is not subnormal. Compares bits, because a comparison takes subnormal numbers for 0. */
+static int is_total(double total) {
+    uint64_t bits;
+    memcpy(&bits, &total, sizeof bits);
+    return bits << 1 == 0 || (total >= DBL_MIN && total <= DBL_MAX);
+}
+
 mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_error *error) {
     mbp_status status = mbp_sized_read(how, sizeof *how, given, "mbp_backward", error);
     if (status != MBP_OK)
         return status;
     if (how->totals)
         return mbp_fail(error, MBP_UNSUPPORTED, "how.totals is not supported yet: set it to NULL and use total");
-    if (!(how->total >= 0 && isfinite(how->total)))
-        return mbp_fail(
-            error, MBP_INVALID,
-            "total must be positive and finite (the sum of all row weights), or 0 (to use the sum of this batch)");
+    if (!is_total(how->total))
+        return mbp_fail(error, MBP_INVALID,
+                        "total must be the sum of all row weights, finite and at least 2.3e-308, or 0 (to use the sum "
+                        "of this batch)");
     if (how->first_row < 0)
         return mbp_fail(error, MBP_INVALID, "first_row is %lld, but must be at least 0", (long long)how->first_row);
     return MBP_OK;
@@ -59,7 +69,8 @@ static void follow_statistics(mbp_trainer *t, int64_t rows, int accumulate) {
     if (!accumulate || !t->is_pending)
         memcpy(t->pending, mbp_net_running(net), (size_t)net->buffers * net->item);
     t->is_pending = 1;
-    mbp_statistics_follow(net, t->workspace, rows, t->pending);
+    if (rows > 0)
+        mbp_statistics_follow(net, t->workspace, rows, t->pending);
 }
 
 void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double share) {
@@ -76,31 +87,49 @@ void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double sha
     follow_statistics(t, rows, accumulate);
 }
 
-/* Computes the gradients of the selected rows of a checked batch. *loss: the loss with the divisor of `how`; *total:
- * the sum of the row weights. */
-static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, mbp_selection rows, const mbp_backward *how,
-                            double *loss, double *total, mbp_error *error) {
-    mbp_status status = mbp_targets_load(t, batch, rows, total, error);
+mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t limit, int may_be_none,
+                         mbp_chosen *chosen, mbp_error *error) {
+    const int64_t given = from->end - from->at;
+    mbp_status status = mbp_rows_next(t, batch, from, limit, chosen, error);
+    if (status == MBP_OK && !(chosen->rows.count == 0 && may_be_none))
+        status = mbp_total_check(given, chosen->rows.count, chosen->total, error);
     if (status == MBP_OK)
-        status = mbp_total_check(*total, error);
-    if (status != MBP_OK)
-        return status;
+        status = mbp_statistics_check(t->net, chosen->rows.count, error);
+    return status == MBP_OK ? mbp_targets_load(t, batch, chosen->rows, error) : status;
+}
+
+/* The gradients of a part of a logical batch in which no row is there. */
+static void no_gradients(mbp_trainer *t, int accumulate) {
+    if (!accumulate)
+        memset(t->grads, 0, (size_t)t->net->params * t->net->item);
+    follow_statistics(t, 0, accumulate);
+}
+
+/* Computes the gradients of rows that mbp_step_load has chosen. *loss: the loss with the divisor of `how`. */
+static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_backward *how,
+                            double *loss, mbp_error *error) {
+    const int64_t rows = chosen->rows.count;
+    const double divisor = how->total > 0 ? how->total : chosen->total;
+    *loss = 0;
     mbp_trainer_forget(t);
     mbp_trainer_plan(t, how->input_grads != 0);
-    mbp_inputs_load(t->net, t->workspace, batch->x, rows);
-    mbp_train_forward(t, rows.count, how->first_row);
-    const double divisor = how->total > 0 ? how->total : *total;
-    *loss = mbp_loss_pass(t, rows.count, divisor, 1);
-    if (!isfinite(*loss))
-        return mbp_loss_fail(t, rows.count, divisor, error);
-    mbp_train_backward(t, rows.count, how->accumulate, *total / divisor);
-    t->running.loss = how->accumulate && !isnan(t->running.loss) ? t->running.loss + *loss : *loss;
+    if (rows > 0) {
+        mbp_inputs_load(t->net, t->workspace, batch->x, chosen->rows);
+        mbp_train_forward(t, rows, how->first_row);
+        *loss = mbp_loss_pass(t, rows, divisor, 1);
+        if (!isfinite(*loss))
+            return mbp_loss_fail(t, chosen->rows, divisor, error);
+        mbp_train_backward(t, rows, how->accumulate, chosen->total / divisor);
+    } else
+        no_gradients(t, how->accumulate);
+    const double before = how->accumulate && !isnan(t->running.loss) ? t->running.loss : 0;
+    mbp_put_number(&t->running.loss, before + *loss);
     return MBP_OK;
 }
 
-mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, mbp_selection rows, double *loss, double *total,
+mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double *loss,
                          mbp_error *error) {
-    mbp_status status = gradients(t, batch, rows, &(mbp_backward){0}, loss, total, error);
+    mbp_status status = gradients(t, batch, chosen, &(mbp_backward){0}, loss, error);
     if (status == MBP_OK && t->nonfinite)
         status = mbp_nonfinite_fail(t, error);
     if (status == MBP_OK)
@@ -108,22 +137,25 @@ mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, mbp_selection r
     return status;
 }
 
-/* Reads and checks the caller's batch, and makes room for it. */
-static mbp_status open_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *batch, int64_t *rows, int needs,
-                             mbp_error *error) {
+/* Reads and checks the caller's batch, makes room for it, and loads its rows. *rows: how many it has, those of weight 0
+ * included. */
+static mbp_status open_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *batch, int needs, int may_be_none,
+                             int64_t *rows, mbp_chosen *chosen, mbp_error *error) {
     mbp_status status = mbp_batch_check(t, given, batch, rows, error);
     if (status == MBP_OK)
-        status = mbp_statistics_check(t->net, *rows, error);
-    return status == MBP_OK ? mbp_trainer_reserve(t, *rows, needs, error) : status;
+        status = mbp_trainer_reserve(t, *rows, needs, error);
+    mbp_cursor from = {NULL, 0, *rows};
+    return status == MBP_OK ? mbp_step_load(t, batch, &from, *rows, may_be_none, chosen, error) : status;
 }
 
 static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double *loss, mbp_error *error) {
     mbp_batch batch;
-    int64_t rows;
-    double result = 0, total;
-    mbp_status status = open_batch(t, given, &batch, &rows, MBP_TARGETS | MBP_DELTAS, error);
+    mbp_chosen chosen;
+    int64_t rows = 0;
+    double result = 0;
+    mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, 0, &rows, &chosen, error);
     if (status == MBP_OK)
-        status = mbp_step_rows(t, &batch, (mbp_selection){NULL, 0, rows}, &result, &total, error);
+        status = mbp_step_rows(t, &batch, &chosen, &result, error);
     if (status == MBP_OK)
         *loss = result;
     return status;
@@ -138,7 +170,7 @@ static mbp_status check_arguments(const mbp_batch *batch, const double *loss, mb
 mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error) {
     mbp_status status = check_arguments(batch, loss, error);
     if (status == MBP_OK)
-        status = mbp_trainer_enter(trainer, error);
+        status = mbp_trainer_enter_training(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, step(trainer, batch, loss, error)) : status;
 }
 
@@ -146,16 +178,22 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
                                      double *loss, mbp_error *error) {
     mbp_batch batch;
     mbp_backward how;
-    int64_t rows;
-    double result = 0, total;
+    mbp_chosen chosen;
+    int64_t rows = 0;
+    double result = 0;
     mbp_status status = mbp_backward_check(&how, given_how, error);
     const int needs = MBP_TARGETS | MBP_DELTAS | (how.input_grads ? MBP_INPUT_DELTAS : 0);
     if (status == MBP_OK)
-        status = open_batch(t, given, &batch, &rows, needs, error);
+        status = open_batch(t, given, &batch, needs, how.total > 0, &rows, &chosen, error);
+    if (status == MBP_OK && how.first_row > INT64_MAX - chosen.rows.count)
+        status = mbp_fail(error, MBP_INVALID, "first_row is %lld: with %lld row%s, row numbers would exceed 2^63 - 1",
+                          (long long)how.first_row, (long long)chosen.rows.count, mbp_plural(chosen.rows.count));
     if (status == MBP_OK)
-        status = gradients(t, &batch, (mbp_selection){NULL, 0, rows}, &how, &result, &total, error);
+        status = gradients(t, &batch, &chosen, &how, &result, error);
     if (status != MBP_OK)
         return status;
+    if (how.input_grads)
+        mbp_input_grads_spread(t->net, t->workspace, chosen.rows, rows);
     t->input_grad_rows = how.input_grads ? rows : 0;
     *loss = result;
     return MBP_OK;
@@ -165,6 +203,6 @@ mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, co
                                 mbp_error *error) {
     mbp_status status = check_arguments(batch, loss, error);
     if (status == MBP_OK)
-        status = mbp_trainer_enter(trainer, error);
+        status = mbp_trainer_enter_training(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, backward(trainer, batch, how, loss, error)) : status;
 }

@@ -4,9 +4,12 @@
 
 #include "train/batch.h"
 
-/* Forward, loss, backward and update with the selected rows; the workspace must have room for them. *loss: their
- * weighted mean loss; *total: the sum of their weights. */
-mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, mbp_selection rows, double *loss, double *total,
+/* Chooses at most `limit` of the next rows, to train on them, and loads their targets. All that can be refused is
+ * refused here; the workspace must have room for `limit` rows. may_be_none: 1: no row need be there. */
+mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t limit, int may_be_none,
+                         mbp_chosen *chosen, mbp_error *error);
+/* Forward, loss, backward and update with these rows. *loss: their weighted mean loss. */
+mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double *loss,
                          mbp_error *error);
 
 /* ---- functions that parts.c uses too ---- */

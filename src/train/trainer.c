@@ -1,4 +1,4 @@
-/* Creates and frees trainers, and locks them for calls. */
+/* Creates and frees trainers, and holds their net for calls. */
 #include "train/trainer.h"
 
 #include <math.h>
@@ -9,25 +9,43 @@
 mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error) {
     if (!trainer)
         return mbp_fail_null(error, "trainer", MBP_A_TRAINER);
-    if (atomic_flag_test_and_set(&trainer->busy))
-        return mbp_fail(error, MBP_BUSY,
-                        "the trainer is in use by another call: wait for it, or use one trainer per thread");
-    trainer->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
-    return MBP_OK;
+    mbp_status status = mbp_net_take(trainer->net, error);
+    if (status == MBP_OK)
+        trainer->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
+    return status;
+}
+
+mbp_status mbp_trainer_enter_training(mbp_trainer *trainer, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK || !trainer->net->lock.guests)
+        return status;
+    return mbp_trainer_leave(trainer, mbp_lock_fail_guest(error));
+}
+
+static void take_back(mbp_trainer *t) {
+    mbp_workspace_free(t->net, t->workspace);
+    t->workspace = t->before;
+    t->before = NULL;
 }
 
 mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status) {
+    if (trainer->before)
+        take_back(trainer);
     mbp_float_leave(trainer->floats);
-    atomic_flag_clear(&trainer->busy);
+    mbp_net_give(trainer->net);
     return status;
 }
 
 mbp_status mbp_trainer_reserve(mbp_trainer *t, int64_t rows, int needs, mbp_error *error) {
-    const mbp_workspace *before = t->workspace;
+    mbp_workspace *old = t->workspace;
     const int threads = mbp_product_threads(t->net, rows);
-    mbp_status status = mbp_workspace_reserve(t->net, &t->workspace, rows, needs, threads, error);
-    if (t->workspace != before)
-        mbp_trainer_forget(t);
+    mbp_status status = mbp_workspace_grow(t->net, old, rows, needs, threads, &t->workspace, error);
+    if (t->workspace == old)
+        return status;
+    if (t->forward_rows || t->input_grad_rows)
+        t->before = old;
+    else
+        mbp_workspace_free(t->net, old);
     return status;
 }
 
@@ -89,7 +107,6 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     trainer->slot_count = slots;
     for (int i = 0; i < slots; i++)
         trainer->slots[i] = at += vector;
-    atomic_flag_clear(&trainer->busy);
     return trainer;
 }
 
@@ -105,7 +122,7 @@ static void fill_slot(const mbp_trainer *trainer, int i) {
 static MBP_APART void start(mbp_trainer *trainer) {
     for (int i = 0; i < trainer->slot_count; i++)
         fill_slot(trainer, i);
-    trainer->running = (mbp_running){.power = {1, 1}, .loss = NAN, .last_loss = NAN};
+    mbp_trainer_run(trainer, &(mbp_running){.power = {1, 1}, .loss = NAN, .last_loss = NAN});
 }
 
 void mbp_trainer_start(mbp_trainer *trainer) {
@@ -134,6 +151,36 @@ static mbp_status check_activation(const mbp_net *net, int i, const mbp_objectiv
                     i, mbp_net_output_activation(net, i), loss, implied, i, implied);
 }
 
+/* Sets the output activations that the losses imply where none is chosen. */
+static void choose_activations(const mbp_trainer *trainer) {
+    mbp_net *net = trainer->net;
+    mbp_gate_enter_alone(&net->lock);
+    for (int i = 0; i < net->outputs; i++)
+        if (trainer->objective[i].loss.row >= 0 && net->output[i].activation < 0)
+            MBP_PUT(&net->output[i].activation, mbp_loss_activation(trainer->objective[i].loss.row));
+    mbp_gate_leave_alone(&net->lock);
+}
+
+static mbp_status set_up(mbp_trainer *made, const char *const *losses, const double *loss_weights,
+                         const mbp_formula *optimizer, mbp_error *error) {
+    mbp_status status = MBP_OK;
+    made->seed = made->net->seed;
+    set_optimizer(made, optimizer);
+    mbp_parameter_defaults(MBP_TRAINER_SETTINGS, made->setting);
+    for (int i = 0; i < made->net->outputs && status == MBP_OK; i++) {
+        made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
+        if (!isfinite(made->objective[i].weight))
+            status = mbp_fail(error, MBP_INVALID, "loss_weights[%d] is not finite", i);
+        else
+            status = read_objective(&made->objective[i], i, losses[i], mbp_net_output_width(made->net, i), error);
+        if (status == MBP_OK)
+            status = check_activation(made->net, i, &made->objective[i], error);
+    }
+    if (status == MBP_OK) /* last, because nothing can fail after this */
+        choose_activations(made);
+    return status;
+}
+
 mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses,
                               const double *loss_weights, int n_losses, const char *optimizer, mbp_error *error) {
     mbp_formula formula;
@@ -151,30 +198,20 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     mbp_status status = mbp_formula_parse(MBP_OPTIMIZER, mbp_slice_of(optimizer), &formula, error);
     if (status != MBP_OK)
         return status;
-    mbp_trainer *made = allocate_trainer(net, mbp_optimizer_slots(formula.row));
-    if (!made)
-        return mbp_fail(error, MBP_NO_MEMORY, "no memory for a trainer of %lld parameters", (long long)net->params);
-    made->seed = net->seed;
-    set_optimizer(made, &formula);
-    mbp_parameter_defaults(MBP_TRAINER_SETTINGS, made->setting);
-    for (int i = 0; i < n_losses && status == MBP_OK; i++) {
-        made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
-        if (!isfinite(made->objective[i].weight))
-            status = mbp_fail(error, MBP_INVALID, "loss_weights[%d] is not finite", i);
-        else
-            status = read_objective(&made->objective[i], i, losses[i], mbp_net_output_width(net, i), error);
-        if (status == MBP_OK)
-            status = check_activation(net, i, &made->objective[i], error);
-    }
-    if (status != MBP_OK) {
-        mbp_trainer_free(made);
+    status = mbp_net_take(net, error);
+    if (status != MBP_OK)
         return status;
-    }
-    for (int i = 0; i < n_losses; i++) /* last, because nothing can fail after this */
-        if (losses[i] && net->output[i].activation < 0)
-            net->output[i].activation = mbp_loss_activation(made->objective[i].loss.row);
-    *trainer = made;
-    return MBP_OK;
+    mbp_trainer *made = allocate_trainer(net, mbp_optimizer_slots(formula.row));
+    if (made)
+        status = set_up(made, losses, loss_weights, &formula, error);
+    else
+        status = mbp_fail(error, MBP_NO_MEMORY, "no memory for a trainer of %lld parameters", (long long)net->params);
+    if (status == MBP_OK)
+        *trainer = made;
+    else
+        mbp_trainer_free(made);
+    mbp_net_give(net);
+    return status;
 }
 
 void mbp_trainer_free(mbp_trainer *trainer) {

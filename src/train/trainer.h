@@ -9,6 +9,8 @@
 #ifndef MBP_TRAINER_H
 #define MBP_TRAINER_H
 
+#include <string.h>
+
 #include "formulas/running.h"
 #include "net/workspace.h"
 #include "passes/plan.h"
@@ -34,19 +36,20 @@ enum { MBP_CLIP_NORM, MBP_CLIP_LAYER_NORM, MBP_CLIP_VALUE };
 
 enum { MBP_UPDATE_RUN = 32 << 10 }; /* elements that a thread takes at a time in passes over flat vectors */
 
-/* A running average of [parameters, buffers] over the states after the updates first, first + every, ... */
+/* A running average of [parameters, buffers] over the states after the updates number start, start + every, ... Only
+ * `count` tells how many of them it includes: the step count may be set to any number. */
 typedef struct mbp_average {
     char *at; /* NULL: none */
     size_t bytes;
     double decay; /* 1: all states have the same weight */
-    int64_t first, every;
+    int64_t start, every;
+    int64_t count; /* the first state is copied */
 } mbp_average;
 
 struct mbp_trainer {
     mbp_net *net;
     size_t bytes;
-    atomic_flag busy;
-    mbp_float_state floats; /* the caller's state, while busy */
+    mbp_float_state floats; /* the caller's state, during a call */
     mbp_formula optimizer;
     int decay, decay_bias; /* positions among the optimizer's parameters */
     const double *rate;    /* the next update's learning rate, in an epoch with its own; NULL: the optimizer's lr */
@@ -60,6 +63,9 @@ struct mbp_trainer {
     char *pending;  /* the buffers after the next update */
     int is_pending; /* whether a backward pass since the last update set `pending` */
     mbp_workspace *workspace;
+    /* The workspace that a larger one has replaced in this call, as long as its values may be needed again:
+     * mbp_trainer_leave takes it back if the call is refused. NULL: none. */
+    mbp_workspace *before;
     mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
     unsigned forward_layers; /* the net's layers_version when these values were computed */
@@ -69,27 +75,39 @@ struct mbp_trainer {
     mbp_average average;
 };
 
-/* Locks the trainer for one call and sets the library's floating-point state, with subnormals flushed. Fails if the
- * trainer is locked. The computation between enter and leave must be in a function marked MBP_APART (floats.h). */
+/* Holds the trainer's net for one call and sets the library's floating-point state, with subnormals flushed. Fails if
+ * another thread holds the net; enter_training also in a function that a training call has called. The computation
+ * between enter and leave must be in a function marked MBP_APART (floats.h). */
 mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error);
-/* Restores the floating-point state and unlocks the trainer; returns status. */
+mbp_status mbp_trainer_enter_training(mbp_trainer *trainer, mbp_error *error);
+/* Restores the floating-point state and gives the net back; returns status. */
 mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status);
 
-/* Makes room for a batch in the trainer's workspace. */
+/* Makes room for a batch in the trainer's workspace. The values that are in it are lost only by mbp_trainer_forget. */
 mbp_status mbp_trainer_reserve(mbp_trainer *t, int64_t rows, int needs, mbp_error *error);
 /* Plans the backward pass again if layers were changed, or if input gradients or clipping by layer were turned on or
  * off. If so, it also sets the gradients of frozen layers to 0. */
 void mbp_trainer_plan(mbp_trainer *t, int input_grads);
-/* Marks the values and input gradients in the workspace as invalid; called before they are overwritten. */
-static inline void mbp_trainer_forget(mbp_trainer *t) { t->forward_rows = t->input_grad_rows = 0; }
+/* Marks the values and input gradients in the workspace as invalid; called before they are overwritten, when nothing is
+ * refused any more. */
+static inline void mbp_trainer_forget(mbp_trainer *t) {
+    t->forward_rows = t->input_grad_rows = 0;
+    mbp_workspace_free(t->net, t->before);
+    t->before = NULL;
+}
+/* Sets the running values. Any thread may read steps and losses meanwhile. */
+static inline void mbp_trainer_run(mbp_trainer *t, const mbp_running *running) {
+    MBP_PUT(&t->running.steps, running->steps);
+    memcpy(t->running.power, running->power, sizeof running->power);
+    mbp_put_number(&t->running.loss, running->loss);
+    mbp_put_number(&t->running.last_loss, running->last_loss);
+}
 /* Resets the slots and the running values to their state before the first step. */
 void mbp_trainer_start(mbp_trainer *trainer);
 
 /* ---- the average (state.c) ---- */
 
-/* The number of states that the average includes. */
-int64_t mbp_average_count(const mbp_trainer *t);
 /* Adds the state after the latest update to the average if it is to include this state: a += rate (p - a). */
-void mbp_average_update(const mbp_trainer *t);
+void mbp_average_update(mbp_trainer *t);
 
 #endif

@@ -160,7 +160,9 @@ static void update_groups(mbp_trainer *t) {
     const double lr = t->rate ? *t->rate : t->optimizer.parameters[0];
     double h[MBP_PARAMETERS_MAX];
     memcpy(h, t->optimizer.parameters, sizeof h);
-    mbp_optimizer_advance(row, h, &t->running);
+    mbp_running next = t->running;
+    mbp_optimizer_advance(row, h, &next);
+    mbp_trainer_run(t, &next);
     if (by_norm)
         set_scales(t);
     for (int i = 0; i < t->plan.groups; i++) {
@@ -178,8 +180,8 @@ static void update_groups(mbp_trainer *t) {
         mbp_net_share(t->net, (double)MBP_UPDATE_WORK * (double)job.group.length, job.group.length, MBP_UPDATE_RUN,
                       run_update, &job);
     }
-    t->running.last_loss = t->running.loss;
-    t->running.loss = NAN;
+    mbp_put_number(&t->running.last_loss, t->running.loss);
+    mbp_put_number(&t->running.loss, NAN);
 }
 
 /* ---- max_norm of a unit's incoming weights (Srivastava et al. 2014, section 5.1), in blocks of columns ---- */
@@ -207,10 +209,12 @@ static void limit_weights(const mbp_net *net) {
 }
 
 void mbp_update_pass(mbp_trainer *t) {
+    mbp_gate_enter_alone(&t->net->lock); /* predictions of other threads see the state before or after */
     update_groups(t);
     limit_weights(t->net);
     if (t->is_pending)
         mbp_statistics_commit(t->net, t->pending);
+    mbp_gate_leave_alone(&t->net->lock);
     t->is_pending = 0;
     mbp_average_update(t);
 }
@@ -228,6 +232,6 @@ static MBP_APART mbp_status apply(mbp_trainer *t, mbp_error *error) {
 }
 
 mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error) {
-    mbp_status status = mbp_trainer_enter(trainer, error);
+    mbp_status status = mbp_trainer_enter_training(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, apply(trainer, error)) : status;
 }

@@ -266,7 +266,7 @@ def test_info_describes_the_scaling(capsys, folder):
     capsys.readouterr()
     assert main(["info", "net"]) == 0
     *_, target, column = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"predicts price, a number, scaled to \(y - 4\.2\d*\) / 2\.\d+, from the columns", target)
+    assert re.fullmatch(r"predicts price, a number, scaled to \(y - 4\.4\d*\) / 2\.\d+, from the columns", target)
     assert re.fullmatch(r"  t: a number, scaled to \(x \+ 6\.\d*\) / 1\.\d+", column)
 
 

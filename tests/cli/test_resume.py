@@ -87,7 +87,7 @@ def test_a_stopped_and_resumed_run_gives_the_same_result(capsys, monkeypatch, fo
     for _ in range(2):  # the second time, no epochs remain
         assert scores(capsys, *resume[:-1])[0] == whole
         assert (folder / "cut.safetensors").read_bytes() == (folder / "whole.safetensors").read_bytes()
-    assert bp.Trainer.load("run.safetensors").epoch == whole["epochs"]
+    assert len(bp.Trainer.load("run.safetensors").history["loss"]) == whole["epochs"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals need POSIX")

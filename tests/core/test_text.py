@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import microbp as bp
+from microbp.core import _core
 from microbp.core.checks import file_path, floating, increasing, new_file, real, string, two, whole_number
-from microbp.core.specs import unknown
+from microbp.core.specs import OptimizerSpec, unknown
 from microbp.core.text import call, number, read_call, read_number
+
+NET = _core.Net("input 1\ndense 0 units=1\noutput 1\n")
 
 
 @given(st.floats(allow_nan=False))
@@ -34,10 +37,60 @@ def test_call_and_read_call_are_inverse(name, settings):
         ("f(a = 1, b=2,)", "f", {"a": "1", "b": "2"}),
         ("f(a=g(b=1,c=2),d=h(e=3))", "f", {"a": "g(b=1,c=2)", "d": "h(e=3)"}),
         ("two words", "two words", {}),
+        (" adam ( lr = 1E-3, eps=1e-30 ) ", "adam", {"lr": "1E-3", "eps": "1e-30"}),
     ],
 )
 def test_a_call_is_a_name_with_settings(text, name, settings):
     assert read_call(text) == (name, settings)
+
+
+def test_a_setting_is_given_once():
+    with pytest.raises(ValueError, match="a is given twice"):
+        read_call("f(a=1,b=2,a=1)")
+    with pytest.raises(ValueError, match="loss 'quantile': q is given twice, in the text and as an argument"):
+        bp.Loss("quantile(q=0.5)", q=0.5)
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (lambda: bp.Init("normal(std=1)"), "normal(std=1.0)"),
+        (lambda: bp.Loss("quantile( q = 9E-1 )"), "quantile(q=0.9)"),
+        (lambda: bp.Activation(" leaky_relu(slope=0.2) "), "leaky_relu(slope=0.2)"),
+        (lambda: OptimizerSpec("rprop(lr=0.5)"), "irprop_minus(lr=0.5)"),
+        (lambda: OptimizerSpec("adam(lr=1E-2, eps=1e-30)"), f"adam(lr=0.01,eps={(1e-30).hex()})"),
+        (lambda: bp.Init("normal"), "normal"),
+    ],
+)
+def test_a_formula_is_made_from_text_with_parameters(made, text):
+    assert made().text == text and type(made()).parse(text) == made()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-30", 1e-30),
+        ("1E-3", 1e-3),
+        ("5e-324", 5e-324),
+        ("123456789012345e-330", 123456789012345e-330),
+        ("1e23", 1e23),
+        ("0X1P-3", 0.125),
+    ],
+)
+def test_both_backends_read_the_same_numbers(module, text, value):
+    net = module.Net("input 1\ndense 0 units=1 activation=elu( alpha = 1E0 )\noutput 1\n")
+    t = module.Trainer(net, [" mse "], [1.0], f" sgd ( lr = {text} ) ")
+    assert t.get("lr") == value
+    with pytest.raises(ValueError, match=r"lr must be in \[0,inf\), not inf"):
+        module.Trainer(net, ["mse"], [1.0], "sgd(lr=1e400)")
+
+
+@given(st.integers(0, 10**15 - 1), st.integers(-345, 308))
+def test_decimals_are_the_nearest_doubles(mantissa, exponent):
+    text = f"{mantissa}e{exponent}"
+    value = float(text)
+    if value < math.inf:
+        assert _core.Trainer(NET, ["mse"], [1.0], f"sgd(lr={text})").get("lr") == value
 
 
 @pytest.mark.parametrize("text", ["leaky_relu(0.2)", "f(a=1,b)"])

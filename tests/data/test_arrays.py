@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import microbp as bp
+from microbp.data.arrays import as_array
 
 WIDTH, OUT = 3, 2
 bounded = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -258,3 +259,38 @@ def test_no_reference_is_kept():
         with pytest.raises(ValueError, match="X"):
             call(t, x[:, :1], y)
     assert (sys.getrefcount(x), sys.getrefcount(y)) == before
+
+
+class Frame:
+    """Like a data frame of pandas or polars: its array has objects, and its columns have names."""
+
+    columns = ("age", "city")
+
+    def __init__(self, *rows):
+        self.rows = rows
+
+    def __array__(self, *_, **__):
+        return np.array(self.rows, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (
+            Frame([1, 2.0], [3, "Bonn"]),
+            TypeError,
+            r"^X must contain real numbers, not str \(first at row 1, column 'city'\); make numbers of",
+        ),
+        (
+            Frame([1, 2.0], [None, 4]),
+            TypeError,
+            r"^X has a missing value, None \(first at row 1, column 'age'\): fill it, or remove its row",
+        ),
+        (Frame([1, 10**400]), ValueError, r"^X has a number that is too large for a float64, 1000.* \(first at row 0, column 'city'\)"),
+        (np.array([[1, None]], object), TypeError, r"^X has a missing value, None \(first at index 0, 1\)"),
+        ([10**400, 1.0], ValueError, "^X has a number that is too large for a float64"),
+    ],
+)
+def test_a_wrong_element_is_named_by_row_and_column(value, error, words):
+    with pytest.raises(error, match=words):
+        as_array(value, "X")

@@ -93,3 +93,10 @@ def test_invalid_class_weights_are_refused(backend, loss, y, given, words):
             call()
     np.testing.assert_array_equal(t.net.params, before)
     assert t.steps == 0
+
+
+def test_weights_whose_product_is_too_large_are_refused(backend):
+    t = make(backend, "cross_entropy")
+    with pytest.raises(ValueError, match="class_weight times sample_weight is too large for a float64"):
+        t.fit(X, LABELS, epochs=1, class_weight={1: 1e200}, sample_weight=np.full(60, 1e200))
+    assert t.steps == 0

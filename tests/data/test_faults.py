@@ -72,6 +72,12 @@ UNIQUE = r"; for other labels, use classes, y = np\.unique\(y, return_inverse=Tr
         ("cross_entropy", 2, LABELS + 1, rf"y\[1\] is 2, but with 2 outputs labels must be 0 or 1{UNIQUE}"),
         ("cross_entropy", 3, 2 * LABELS - 1, rf"y\[0\] is -1, but with 3 outputs labels must be 0 to 2{UNIQUE}"),
         ("cross_entropy", 2, np.arange(40) % 5, r"y\[2\] is 2, but .* 0 or 1; y has 5 classes, so it needs 5 outputs"),
+        (
+            "cross_entropy",
+            2,
+            changed(LABELS, 31, -100),
+            r"y\[31\] is -100, but .* 0 or 1; for a row without a label, use a sample_weight of 0",
+        ),
         ("cross_entropy", 2, changed(np.full((40, 2), 0.5), (9, 1), 2.5), r"y\[9, 1\] is 2\.5, but cross_entropy needs values in \[0,1\]"),
         ("bce", 1, 3 * LABELS, r"y\[1\] is 3, but bce needs values in \[0,1\]"),
         ("bce", 2, changed(np.full((40, 2), 0.5), (9, 1), 2.5), r"y\[9, 1\] is 2\.5, but bce needs values in \[0,1\]"),
@@ -102,18 +108,70 @@ def test_wrong_validation_targets_are_refused_before_the_first_step(backend, val
     assert t.steps == 0
 
 
+@pytest.mark.parametrize(
+    ("loss", "y", "words"),
+    [
+        ("bce", LABELS + 1, r"y\[1\] is 2, but bce needs values in \[0,1\]: use \(y == 2\)$"),
+        ("bce", 2.0 * LABELS - 1, r"y\[0\] is -1, but bce needs values in \[0,1\]: use \(y == 1\)$"),
+    ],
+)
+def test_two_other_classes_get_the_line_that_converts_them(backend, loss, y, words):
+    t = trainer(backend, loss, 1)
+    with pytest.raises(ValueError, match=words):
+        t.fit(X, y, epochs=1)
+    t.step(X, eval(words.partition(": use ")[2].replace("\\", "").rstrip("$"), {"y": y}).astype(float))
+
+
+def test_a_label_beyond_int64_is_told_as_it_is(backend):
+    y = LABELS.astype(np.uint64)
+    y[5] = 2**63
+    t = trainer(backend, "cross_entropy", 2)
+    for call in (t.step, t._engine.array_step):  # the second is the backend's own
+        with pytest.raises(ValueError, match="9223372036854775808"):
+            call(X, y)
+
+
+def test_gradient_check_and_lr_find_name_the_row(backend):
+    t, x = trainer(backend, "mse", 2), changed(X, (3, 2), np.nan)
+    before = t.net.params.tobytes()
+    for call in (t.check_gradients, lambda x, y: bp.lr_find(t, x, y)):
+        with pytest.raises(FloatingPointError, match="X contains NaN, first at row 3, column 2"):
+            call(x, Y)
+    assert bp.lr_find(t, x, Y, sample_weight=(np.arange(40) != 3).astype(float)).losses.size
+    assert t.net.params.tobytes() == before
+
+
+def test_parameters_that_are_nan_are_named(backend):
+    t = trainer(backend, "mse", 2)
+    t.net.tensors["dense_1.weight"][0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=r"net\.tensors\['dense_1\.weight'\] contains NaN or infinity already"):
+        t.step(X, Y)
+
+
 class Sparse:
     """Like a sparse matrix of SciPy."""
 
+    shape, dtype = (100_000, 3_000), np.dtype(np.float32)
+
     def toarray(self):
         return X
+
+
+class Tensor:
+    """Like a tensor of PyTorch that requires grad."""
+
+    requires_grad = True
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
 
 
 @pytest.mark.parametrize("way", ["step", "fit", "predict"])
 @pytest.mark.parametrize(
     ("x", "words"),
     [
-        (Sparse(), r"X is a sparse matrix \(Sparse\); convert it with X\.toarray\(\)"),
+        (Sparse(), r"X is a sparse matrix \(Sparse\), which is not supported: pass X\.toarray\(\), an array of 1,200\.0 MB$"),
+        (Tensor(), r"X is a tensor that requires grad: pass X\.detach\(\)$"),
         (None, "X is None; it must be an array of numbers"),
     ],
 )

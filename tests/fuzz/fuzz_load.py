@@ -12,9 +12,11 @@ from types import FunctionType
 import numpy as np
 
 import microbp as bp
-from microbp.network import tensors_file
+from microbp.network import notes, tensors_file
 from microbp.reference import file as reference_file
 from microbp.reference import graph as reference_graph
+from microbp.tables import preparation
+from microbp.tables.preparation import Preparation
 from microbp.training import trainer_file
 
 PATH = Path(tempfile.mkdtemp()) / "file"
@@ -49,6 +51,8 @@ def one(data: bytes) -> None:
         assert read_again(load, "compiled") == read_again(load, "reference")
     with suppress(ValueError):
         bp.mlp([3, 2], seed=0).load_tensors(PATH)
+    with suppress(ValueError):
+        Preparation.of(bp.load(PATH), PATH)  # reads the notes
 
 
 def main() -> None:
@@ -62,7 +66,7 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is not installed: pip install atheris, or give files to run")
     np.seterr(all="ignore")
-    for module in (tensors_file, trainer_file, reference_file, reference_graph):
+    for module in (tensors_file, trainer_file, notes, preparation, reference_file, reference_graph):
         for name, value in vars(module).items():
             if isinstance(value, FunctionType) and value.__module__ == module.__name__ and name != "crc32c":
                 setattr(module, name, atheris.instrument_func(value))

@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import math
 import pickle
 import weakref
 from types import MappingProxyType
@@ -99,12 +100,14 @@ class Named(bp.Network):
 def test_a_subclass_may_have_further_attributes(backend, tmp_path):
     x = bp.Input(4)
     net = Named(x, bp.Dense(2)(x), backend=backend)
-    net.label = "mine"
+    net.label, net.extra, net.itself = "mine", [1, 2], net
     assert net.name() == "mine: (2,)"
     for other in (net.copy(), copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert type(other) is Named
-        assert other.name().endswith("(2,)")
+        assert other.name() == "mine: (2,)" and other.extra == [1, 2]
         np.testing.assert_array_equal(other.params, net.params)
+    assert copy.deepcopy(net).extra is not net.extra and copy.deepcopy(net).itself is not net
+    del net.itself
 
 
 def test_weak_references_do_not_keep_a_network(backend):
@@ -205,6 +208,35 @@ def test_every_method_that_changes_notes_is_refused():
     for plain, changes in CHANGES.items():
         names = set(dir(plain)) - reading
         assert len(names) == len(changes), names
+
+
+@pytest.mark.parametrize(
+    ("notes", "error", "words"),
+    [
+        ({"a": 10**400}, ValueError, r"notes\['a'\] must be a finite number"),
+        ({"a": 10**5000}, ValueError, r"notes\['a'\] must be a finite number .*, not int of 16610 bits"),
+        ({"a": [1, {"b": math.nan}]}, ValueError, r"notes\['a'\]\[1\]\['b'\] must be a finite number .*, not nan"),
+        ({"a": (math.inf,)}, ValueError, r"notes\['a'\]\[0\] must be a finite number"),
+        ({1: 2}, TypeError, "the names in notes must be strings, not 1"),
+        ({"a": [{None: 2}]}, TypeError, r"the names in notes\['a'\]\[0\] must be strings, not None"),
+        ({"a": np.int64(3)}, TypeError, r"notes\['a'\] must be .*, not np\.int64\(3\); use \.tolist\(\)"),
+        ({"a": np.ones(3)}, TypeError, r"notes\['a'\] must be .*, not an array of shape \(3,\); use \.tolist\(\)"),
+        ({"a": {1, 2}}, TypeError, r"notes\['a'\] must be a dict, list, string, number, bool or None"),
+        ([], TypeError, "notes must be a dict, not list"),
+    ],
+)
+def test_notes_that_json_cannot_hold_are_refused(net, notes, error, words):
+    net.notes = NOTES
+    with pytest.raises(error, match=words):
+        net.notes = notes
+    assert net.notes == NOTES
+
+
+def test_notes_that_contain_themselves_are_refused(net):
+    notes = {}
+    notes["a"] = notes
+    with pytest.raises(ValueError, match="notes are nested too deeply, or contain themselves"):
+        net.notes = notes
 
 
 def test_notes_are_set_as_a_whole(net):

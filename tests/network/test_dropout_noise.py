@@ -273,3 +273,35 @@ def test_bad_settings_are_refused():
             t.backward(np.ones((4, 5)), np.ones((4, 2)), first_row=first_row)
     with pytest.raises(OverflowError):
         _core.Trainer(t.net._core, ["mse"], [1.0], "sgd", -1)
+
+
+ALIASES = {
+    "dropout": bp.Dropout(0.5),
+    "noise": bp.GaussianNoise(0.5),
+    "both": lambda node: bp.GaussianNoise(0.5)(bp.Dropout(0.5)(node)),
+    "dropout of an identity": lambda node: bp.Dropout(0.5)(bp.Activation("identity")(node)),
+}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 2), (2, 1, 0)])
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_output_that_is_the_operand_of_another_is_activated_once(alias, order, backend):
+    """In inference, dropout and noise have the values of their operands. Each output has its own activation."""
+    x = bp.Input(4)
+    h = bp.Dense(3)(x)
+    nodes = [h, ALIASES[alias](h), ALIASES[alias](ALIASES[alias](h))]
+    net = bp.Network(x, [nodes[i] for i in order], seed=1, dtype="float64", backend=backend)
+    rows = np.random.default_rng(0).normal(size=(5, 4))
+    t = bp.Trainer(net, ["cross_entropy"] * len(order))
+    raw, labels = net.predict(rows, raw=True), np.arange(5) % 3
+    softmax = np.exp(raw[0]) / np.exp(raw[0]).sum(axis=1, keepdims=True)
+    for outputs in (net.predict(rows), t.predict(rows)):
+        for output in outputs:
+            np.testing.assert_allclose(output, softmax, rtol=1e-13)
+    for output in raw:
+        np.testing.assert_array_equal(output, raw[0])
+    loss = -np.log(softmax[np.arange(5), labels]).mean()
+    assert t.evaluate(rows, [labels] * len(order)) == pytest.approx(len(order) * loss, rel=1e-12)
+    net.set_output(0, "exp")
+    np.testing.assert_allclose(net.predict(rows)[0], np.exp(raw[0]), rtol=1e-13)
+    np.testing.assert_allclose(net.predict(rows)[1], softmax, rtol=1e-13)

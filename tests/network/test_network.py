@@ -358,3 +358,12 @@ def test_values_of_wrong_types_are_refused(make, words):
 def test_mlp_checks_an_activation_that_no_layer_uses():
     with pytest.raises(ValueError, match="softmax is not a layer activation"):
         bp.mlp([4, 3], activation="softmax")
+
+
+@pytest.mark.parametrize("stride", [0, 4, -4])
+def test_rows_of_out_do_not_share_memory(backend, stride):
+    net = bp.mlp([3, 2], backend=backend, seed=0)
+    out = np.lib.stride_tricks.as_strided(np.zeros(20, np.float32)[8:], (6, 2), (stride, 4))
+    with pytest.raises(ValueError, match=r"out has rows that share memory .*; pass an array such as np\.empty\(\(6, 2\), 'float32'\)"):
+        net.predict(np.ones((6, 3)), out=out)
+    assert not out.any()

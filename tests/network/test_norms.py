@@ -60,7 +60,7 @@ def test_norms_have_their_own_learning_rate(backend):
     with pytest.raises(ValueError, match="lr"):
         net.set_layer("batch_norm_0", lr=-1.0)
     net._core.set_layer(None, "momentum", 0.5)  # dense layers have no momentum
-    assert [layer.momentum for layer in net.layers] == [None, 0.5, None, None]
+    assert [layer.momentum for layer in net.copy().layers] == [None, 0.5, None, None]
     before = net.text()
     for layer, name, words in (
         (None, "l3", 'no layer has a setting "l3"; valid: lr=1'),

@@ -149,7 +149,7 @@ def test_text_and_html_show_the_same(backend):
 
 
 def test_html_is_escaped():
-    assert "<caption>a &lt;b&gt; &amp; &quot;c&quot;</caption>" in summary.html(all_kinds()._core, 'a <b> & "c"')
+    assert "<caption>a &lt;b&gt; &amp; &quot;c&quot;</caption>" in summary.html(all_kinds()._records, 'a <b> & "c"')
 
 
 def test_a_table_by_hand():
@@ -168,6 +168,14 @@ node  operation  from  width  activation  parameters
 4     last       3     2                  16          frozen, output (exp)"""
     assert str(net) == repr(net) == expected
     assert str(bp.mlp([1, 1], bias=False)).startswith("microbp.Network: 1 parameter, float32, ")
+
+
+def test_a_table_shows_at_most_eight_operands_of_a_node():
+    x = bp.Input(1)
+    nodes = [bp.Dense(1)(x) for _ in range(1000)]
+    assert "9     concat     1, 2, 3, 4, 5, 6, 7, 8  8" in str(bp.Network(x, bp.concat(nodes[:8])))
+    whole = str(bp.Network(x, bp.concat(nodes)))
+    assert "1001  concat     1, 2, 3, 4, 5, 6, ..., 1000 (1,000 operands)  1000" in whole
 
 
 # ---- layers and nodes ----

@@ -233,6 +233,27 @@ def test_a_loss_is_used_for_one_update(backend):
     assert np.isnan(t._engine._core.get("last_loss"))
 
 
+# ---- extremes ----
+
+
+@pytest.mark.parametrize("extreme", ["a parameter of -inf", "gradients of 1e200"])
+@pytest.mark.parametrize("row", cases.OPTIMIZERS)
+def test_extremes_have_the_same_effect_in_both_backends(row, extreme):
+    found = {}
+    for backend in ("compiled", "reference"):
+        net = bp.mlp([2, 3, 1], dtype="float64", seed=1, backend=backend)
+        t = bp.Trainer(net, "mse", cases.OPTIMIZERS[row].spec)
+        if extreme == "a parameter of -inf":
+            net.tensors["dense_0.bias"][1] = -np.inf  # relu makes 0 of it, so loss and gradients are finite
+        t.backward(np.eye(2), np.zeros((2, 1)))
+        if extreme == "gradients of 1e200":
+            t.grads[::2] = 1e200
+        t.apply()
+        t.apply()
+        found[backend] = net.params
+    np.testing.assert_allclose(found["compiled"], found["reference"], rtol=1e-9)
+
+
 # ---- minimizing functions of two parameters, with the gradient written into t.grads ----
 
 

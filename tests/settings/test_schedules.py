@@ -166,6 +166,37 @@ def test_wrong_settings_are_refused(make_it, error, words):
         make_it()
 
 
+# ---- many rates at once ----
+
+
+class Halved(bp.Cosine):
+    """A schedule of one's own, derived from another one."""
+
+    def __call__(self, step):
+        assert type(step) is int
+        return super().__call__(step) / 2
+
+
+@pytest.mark.parametrize(
+    "schedule", [*SCHEDULES.values(), bp.OneCycle(LR, 1), bp.OneCycle(LR, 20, 1.0), Halved(LR, 60), bp.Warmup(Halved(LR, 50), 10)], ids=repr
+)
+def test_many_rates_are_those_of_one_call_each_bit_for_bit(schedule):
+    for steps in (range(100), range(7, 90, 3), [0, 10**6, 2**40, 2**53 + 1, 2**62], [5, 5, 0], []):
+        rates = schedule.rates(steps)
+        assert rates.dtype == np.float64 and rates.tolist() == [schedule(step) for step in steps]
+    if type(schedule) is not Halved:
+        assert bp.Warmup(schedule, 3).rates(range(50)).tolist() == [bp.Warmup(schedule, 3)(step) for step in range(50)]
+
+
+def test_fit_uses_the_schedule_of_a_subclass_and_calls_functions_one_by_one(backend):
+    seen, calls = [], []
+    t = make(backend)
+    t.fit(X, Y, epochs=1, batch_size=len(X) // 3, schedule=Halved(LR, 60), batch_callback=lambda record: seen.append(record.lr))
+    assert seen == [Halved(LR, 60)(step) for step in range(len(seen))]
+    t.fit(X, Y, epochs=1, batch_size=len(X) // 3, schedule=lambda step: calls.append(step) or 0.01)
+    assert calls == list(range(len(seen), 2 * len(seen)))
+
+
 # ---- reduction on a plateau ----
 
 

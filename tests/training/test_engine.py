@@ -1,5 +1,8 @@
 """The engine: losses and gradients at given parameters, snapshots, epochs that stop early."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from cases import own_mse
@@ -82,3 +85,24 @@ def test_an_error_in_the_stop_function_ends_the_epoch(backend):
     with pytest.raises(ZeroDivisionError):
         engine.epoch(data, np.arange(rows), 1, None, lambda: 1 / 0)
     assert 0 < engine.steps < rows
+
+
+def test_a_forward_of_no_rows_is_refused(backend):
+    with pytest.raises(ValueError, match="the batch has 0 rows, but needs at least 1"):
+        make(backend)._core.forward(np.zeros((0, 3)))
+
+
+_COLLECT = """
+import gc
+import microbp as bp
+for _ in range(20):
+    kept = [bp.Trainer(bp.mlp([300, 64, 300]), "mse")._engine._core.step]
+    kept.append(kept)
+    del kept
+    gc.collect()
+"""
+
+
+def test_a_trainer_in_a_cycle_is_freed_before_its_network():
+    """It frees its memory with the network's allocator. In a process of its own, because a fault is a crash."""
+    subprocess.run([sys.executable, "-P", "-c", _COLLECT], check=True, timeout=60)

@@ -90,6 +90,20 @@ def test_a_schedule_sets_the_rate_of_each_step(backend):
         t.fit(X, Y, epochs=1, schedule=lambda step: -1)
 
 
+def test_an_epoch_raises_the_error_of_its_step(backend):
+    t, by_hand = make(backend), make(backend)
+    y = Y.copy()
+    y[20] = np.nan
+    by_hand.step(X[:16], y[:16])
+    with pytest.raises(FloatingPointError) as of_step:
+        by_hand.step(X[16:32], y[16:32])
+    with pytest.raises(FloatingPointError) as of_epoch:
+        t.fit(X, y, epochs=1, batch_size=16, shuffle=False)
+    what, _, cause = str(of_step.value).partition("; ")
+    assert str(of_epoch.value) == f"{what}; {cause.replace('row 4', 'row 20')}"  # rows are numbered as the caller does
+    np.testing.assert_array_equal(t.net.params, by_hand.net.params)
+
+
 def test_a_custom_loss_fits_like_the_named_loss(backend):
     weight = np.linspace(0.1, 1, 40)
     options = {"epochs": 2, "batch_size": 7, "sample_weight": weight, "validation": 0.2, "schedule": lambda step: 0.01 / (1 + step)}
@@ -115,7 +129,7 @@ def test_validation_arrays_are_evaluated(backend):
     t = make(backend)
     history = t.fit(X[:30], Y[:30], epochs=2, validation=(X[30:], Y[30:], np.arange(10)), metrics=["rmse", "r2"])
     assert history["val_loss"][-1] == t.evaluate(X[30:], Y[30:], np.arange(10))
-    assert history["rmse"][-1] == bp.rmse(Y[30:], t.predict(X[30:]))
+    assert history["rmse"][-1] == bp.rmse(Y[30:], t.predict(X[30:]), np.arange(10))
 
 
 def test_patience_stops_and_restores_the_best(backend):

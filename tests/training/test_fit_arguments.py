@@ -85,6 +85,12 @@ def test_a_checkpoint_saves_like_separate_arguments(backend, tmp_path):
         ({"max_time": -1.5}, ValueError, "max_time"),
         ({"max_time": float("nan")}, ValueError, "max_time"),
         ({"max_time": timedelta()}, ValueError, "max_time"),
+        ({"monitor": X}, ValueError, "monitor, mode and min_delta need patience="),
+        ({"mode": X}, ValueError, "monitor, mode and min_delta need patience="),
+        ({"min_delta": X}, ValueError, "monitor, mode and min_delta need patience="),
+        ({"checkpoint_every": X}, ValueError, "checkpoint_every=.* needs checkpoint="),
+        ({"metrics": {"": "rmse"}}, ValueError, "metrics: a key must not be empty"),
+        ({"metrics": bp.top_k}, TypeError, r"pass bp\.top_k\(3\), or its name 'top_3'"),
         ({"max_time": "1 h"}, TypeError, "max_time must be a number"),
     ],
 )

@@ -309,6 +309,18 @@ def test_a_loss_that_contradicts_the_output_activation_is_refused(backend):
     assert activations(net) == ["sigmoid", "identity"]
 
 
+@pytest.mark.parametrize("other", ["mse", "bce", "poisson"])
+def test_a_second_trainer_does_not_change_what_predictions_mean(backend, other, tmp_path):
+    t = make(backend, "cross_entropy")
+    before = t.predict(X)
+    with pytest.raises(ValueError, match=r"call net.set_output\(0, "):
+        bp.Trainer(t.net, other)
+    bp.Trainer(t.net, own_mse)
+    t.net.save(tmp_path / "net")
+    for predictions in (t.predict(X), t.net.predict(X), bp.load(tmp_path / "net", backend=backend).predict(X)):
+        np.testing.assert_array_equal(predictions, before)
+
+
 def test_a_refused_trainer_sets_no_activation(backend):
     module = backends.load(backend)
     net = module.Net("input 2\noutput 0")

@@ -27,7 +27,8 @@ READ_ONLY = {
 @pytest.mark.parametrize("name", READ_ONLY)
 def test_attributes_that_cannot_change_are_read_only(name):
     t = make()
-    with pytest.raises(AttributeError, match=rf"Trainer\.{name} is read-only; writable attributes: clip_layer_norm, .*lr, schedule, steps"):
+    advice = "writable attributes: clip_layer_norm, .*lr, schedule, steps" if name in ("step", "fit") else "t\\.|bp\\."
+    with pytest.raises(AttributeError, match=rf"Trainer\.{name} is read-only; .*({advice})"):
         setattr(t, name, READ_ONLY[name])
 
 
@@ -41,6 +42,10 @@ def test_gradients_can_be_assigned(backend):
     assert t.grads is view
     with pytest.raises(ValueError, match=r"grads has shape \(26,\); it cannot be set to an array of shape \(2,\)"):
         t.grads = [1, 2]
+    for large in (1e308, [1e39] * 26, -(10**300)):
+        with pytest.raises(ValueError, match=r"grads cannot be set to 1e\+\d+, which is too large for float32"):
+            t.grads = large
+    np.testing.assert_array_equal(t.grads, before)
     with pytest.raises(TypeError, match=r"t\.state is read-only; to change values: t\.state\['m'\]"):
         t.state["m"] = before
     with pytest.raises(KeyError, match=r"unknown name in t\.state: 'M'; did you mean 'm'"):
@@ -57,10 +62,53 @@ def test_unknown_attributes_are_refused_with_the_nearest_name(name, nearest):
         setattr(make(), name, 1)
 
 
+def test_every_attribute_works_when_assigned_or_is_refused(backend):
+    """Refused attributes keep their value; what is accepted is used: the table SETTABLE, and grads."""
+    t = make(backend, average=bp.EMA(0.5))
+    t.fit(X, Y, epochs=1)
+    t.backward(X, Y, input_grads=True)
+    names, accepted = [name for name in dir(bp.Trainer) if not name.startswith("_")], set()
+    for name in names:
+        before = getattr(t, name)
+        error = refusal(t, name, before)
+        accepted |= set() if error else {name}
+        assert error == "" or f"Trainer.{name} is read-only; " in error
+        after = getattr(t, name)
+        assert after is before or np.array_equal(after, before)
+    assert accepted == {*SETTABLE, "grads"}
+    assert set(names) - accepted == {name for name in names if name in READ_ONLY or callable(getattr(bp.Trainer, name))}
+
+
+def refusal(t, name, value):
+    try:
+        setattr(t, name, value)
+    except AttributeError as error:
+        return str(error)
+    return ""
+
+
+def test_accepted_values_are_used(backend):
+    """One update with the value differs from one without it, or the next one has its number."""
+
+    def after(**values):
+        t = make(backend)
+        for name, value in values.items():
+            setattr(t, name, value)
+        t.fit(X, Y, epochs=1, batch_size=4)
+        return t
+
+    plain = after()
+    for name, value in {"lr": 0.5, "clip_norm": 1e-9, "clip_layer_norm": 1e-9, "clip_value": 1e-12, "steps": 7}.items():
+        assert (after(**{name: value}).net.params != plain.net.params).any(), name
+    assert (after(steps=7).steps, after(epoch=7).epoch) == (9, 8)
+    assert after(schedule=bp.Constant(0.1)).schedule == bp.Constant(0.1)
+
+
 SETTABLE = {
+    "finished": (False, [True, "a", None]),
     "lr": (0.5, [-1, "fast", None, float("nan"), float("inf")]),
-    "steps": (7, [-1, 1.5, "7", None]),
-    "epoch": (7, [-1, 1.5, "7", None]),
+    "steps": (7, [-1, 1.5, "7", None, 2**62, 2**63]),
+    "epoch": (7, [-1, 1.5, "7", None, 2**62, 2**63]),
     "clip_norm": (0.5, [0, -1, float("nan"), "a"]),
     "clip_layer_norm": (2, [[1, 2]]),
     "clip_value": (None, [0, "a"]),
@@ -158,3 +206,20 @@ def test_copies_have_everything(backend, twin, kind):
 def test_weak_references(backend):
     t = make(backend)
     assert weakref.ref(t)() is t
+
+
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda views: pickle.loads(pickle.dumps(views))])
+def test_copies_of_named_views_are_dicts(backend, twin):
+    t = make(backend)
+    t.step(X, Y)
+    for views in (t.state, t.net.tensors):
+        copied = twin(views)
+        assert type(copied) is dict
+        assert copied.keys() == views.keys()
+        assert all(np.array_equal(copied[name], views[name]) for name in views)
+
+
+@pytest.mark.parametrize("wrong", [b"x", {1.0: 0}, {1.0}, np.ma.array([1.0], mask=[True])])
+def test_loss_weights_are_a_list(wrong):
+    with pytest.raises(TypeError, match="loss_weights must be a list of 1 number"):
+        bp.Trainer(bp.mlp([3, 1]), "mse", loss_weights=wrong)

@@ -13,7 +13,7 @@ import pytest
 
 import microbp as bp
 from microbp.core.specs import OptimizerSpec
-from microbp.settings import averages, optimizers, schedules
+from microbp.settings import averages, curves, optimizers, schedules
 from microbp.training import trainer_file
 from microbp.training.loop import checkpoint as checkpoints
 from microbp.training.loop.history import Record
@@ -51,8 +51,8 @@ def everything(t):
     """The whole state of a trainer and its network, except the durations of epochs."""
     text, vectors = encoded(t)
     state = json.loads(text)["state"]
-    for record in state["records"]:
-        del record["seconds"]
+    seconds = [value for name, values in t.history.items() for value in ([0.0] * len(values) if name == "seconds" else values)]
+    vectors = vectors | {trainer_file._HISTORY: np.array(seconds).tobytes()}
     return t.net.text(), t.net.seed, t.net.params.tobytes(), t.net.buffers.tobytes(), state, vectors
 
 
@@ -128,7 +128,7 @@ def test_a_file_contains_everything(backend, optimizer, tmp_path):
 
 def test_a_diverged_history_is_kept(tmp_path):
     t = trainer(graphs.network("chain"))
-    t._run.records = [Record(epoch=1, loss=float("nan"), val_loss=float("-inf"), metric=np.float64(0.1))]
+    t._run.add(Record(epoch=1, loss=float("nan"), val_loss=float("-inf"), metric=np.float64(0.1)))
     t.save(tmp_path / "run")
     assert str(bp.Trainer.load(tmp_path / "run").history) == "{'loss': [nan], 'val_loss': [-inf], 'metric': [0.1]}"
 
@@ -152,11 +152,34 @@ def test_a_network_with_running_statistics(backend, reader, tmp_path):
     np.testing.assert_array_equal(again.state["m"], t.state["m"])
 
 
-def test_custom_losses_are_refused(tmp_path):
-    t = bp.Trainer(graphs.network("chain"), cases.own_mse)
-    with pytest.raises(ValueError, match=r"own_mse.*custom function.*t\.net\.save.*pickle"):
-        t.save(tmp_path / "run")
-    assert os.listdir(tmp_path) == []
+@pytest.mark.parametrize("shape", ["chain", "heads"])
+def test_a_custom_loss_is_passed_to_load(backend, shape, tmp_path):
+    """Everything else is saved: training continues bit for bit."""
+    net, path = graphs.network(shape, backend=backend), tmp_path / "run"
+    own = [cases.own_mse] * len(net.outputs)
+    t = bp.Trainer(net, own, "adam", seed=7)
+    x, y = arrays_for(net)
+    t.fit(x, y, epochs=2, batch_size=BATCH, checkpoint=path)
+    given = own if shape == "heads" else cases.own_mse
+    again = bp.Trainer.load(path, backend=backend, loss=given)
+    assert again.losses == t.losses and everything(again) == everything(t)
+    for one in (t, again):
+        one.fit(x, y, epochs=1, batch_size=BATCH)
+    assert everything(again) == everything(t)
+    line = r"write Trainer\.load\(.*run', loss=" + ("own_mse" if shape == "chain" else r"\[own_mse, own_mse, own_mse\]")
+    with pytest.raises(ValueError, match=rf"run: the trainer's loss is the function.* own_mse, which files do not contain; {line}"):
+        bp.Trainer.load(path)
+    with pytest.raises(ValueError, match=rf"loss has 2 items, but the trainer has . outputs?; {line}"):
+        bp.Trainer.load(path, loss=[cases.own_mse] * 2)
+    with pytest.raises(TypeError, match="loss must be a function where the trainer had own_mse, not 'mse'"):
+        bp.Trainer.load(path, loss=["mse"] * len(own))
+    bp.load(path)
+
+
+def test_a_function_is_refused_for_a_file_with_named_losses(tmp_path):
+    trainer(graphs.network("chain")).save(tmp_path / "run")
+    with pytest.raises(ValueError, match="run: the trainer has no custom loss, but mse; omit loss="):
+        bp.Trainer.load(tmp_path / "run", loss=cases.own_mse)
 
 
 def test_a_file_without_a_trainer(tmp_path):
@@ -167,6 +190,10 @@ def test_a_file_without_a_trainer(tmp_path):
 
 class Mine(bp.Constant):
     """A custom schedule."""
+
+
+class MyRule(bp.EarlyStopping):
+    """A custom rule."""
 
 
 def test_values_that_cannot_be_saved_are_refused(tmp_path):
@@ -181,7 +208,8 @@ def test_values_that_cannot_be_saved_are_refused(tmp_path):
 # ---- valid files with an invalid trainer state ----
 
 EDITS = [
-    ("version", 2),
+    ("version", 3),
+    ("version", 1),
     ("state.epoch", -1),
     ("state.epoch", 1.5),
     ("state.epoch", True),
@@ -219,10 +247,20 @@ EDITS = [
     ("state._core", 1),
     ("state.net", 1),
     ("state.attributes", {"more": 1}),
-    ("state.records", 1),
-    ("state.records", [1]),
-    ("state.records", [{"loss": "x"}]),
-    ("state.records", [{"loss": {"$float": []}}]),
+    ("state.history", 1),
+    ("state.history", [1]),
+    ("state.history", []),
+    ("state.history", ["loss"] * 4),
+    ("state.history", ["loss", "lr", "seconds", "val_loss", "more"]),
+    ("state.stopped", 1),
+    ("state.stopped", {}),
+    ("state.stopped", {"rule": "x", "value": 1.5, "epoch": 1, "tried": 2, "is_over": True}),
+    ("state.stopped", {"rule": {"$EarlyStopping": {"patience": 0}}, "value": 1.5, "epoch": 1, "tried": 2, "is_over": True}),
+    ("state.engine.average_count", -1),
+    ("state.engine.average_count", 1.5),
+    ("state.engine.average_count", 1),
+    ("state.engine.steps", 2**63 - 1),
+    ("state.epoch", 2**63),
     ("state.best", 1),
     ("state.best", {}),
     ("state.best.monitor", 1),
@@ -351,7 +389,7 @@ def test_early_stopping_continues_from_a_checkpoint(backend, pause, tmp_path):
     assert resumed.epoch == pause
     assert (resumed.net.params.tobytes() == broken.net.params.tobytes()) == (pause <= 8), "the trainer in memory has the best epoch"
     stop_early(resumed, 30 - pause, schedule=resumed.schedule, checkpoint=path)
-    assert once.epoch == 11 and once.steps == 40
+    assert once.epoch == 8 and once.steps == 40 and len(once.history["loss"]) == 11
     assert everything(resumed) == everything(once)
     assert everything(bp.Trainer.load(path, backend=backend)) == everything(once), "the state at the end of fit, not of its last epoch"
 
@@ -393,9 +431,8 @@ def test_checkpoint_by_time(tmp_path, monkeypatch):
 
 def test_invalid_checkpoints_are_refused(tmp_path):
     t = trainer(graphs.network("chain"))
-    own = bp.Trainer(graphs.network("chain"), cases.own_mse)
 
-    def refused(error, words, t=t, **options):
+    def refused(error, words, **options):
         with pytest.raises(error, match=words):
             t.fit(*arrays_for(t.net), epochs=1, **options)
         assert (t.steps, t.history) == (0, {})
@@ -406,7 +443,16 @@ def test_invalid_checkpoints_are_refused(tmp_path):
     refused(ValueError, "needs checkpoint=", checkpoint_every=5)
     refused(ValueError, "omit checkpoint_every", checkpoint=bp.Checkpoint(tmp_path / "run", every=2), checkpoint_every=5)
     refused(OSError, "nowhere does not exist; create it first", checkpoint=tmp_path / "nowhere" / "run")
-    refused(ValueError, "own_mse", own, checkpoint=tmp_path / "run")
+    refused(OSError, "is a directory; pass the path of a file", checkpoint=tmp_path)
+    refused(TypeError, "schedule is Mine", checkpoint=tmp_path / "run", schedule=Mine(0.1))
+    refused(TypeError, "stop is MyRule", checkpoint=tmp_path / "run", stop=MyRule(3, "loss"))
+    (tmp_path / "locked").write_bytes(b"")
+    (tmp_path / "locked").chmod(0o444)
+    refused(OSError, "is read-only; make it writable", checkpoint=tmp_path / "locked")
+    os.mkfifo(tmp_path / "fifo")
+    refused(OSError, "is not a regular file", checkpoint=tmp_path / "fifo")
+    for name in ("locked", "fifo"):
+        (tmp_path / name).unlink()
     assert os.listdir(tmp_path) == []
 
 
@@ -416,11 +462,12 @@ def test_invalid_checkpoints_are_refused(tmp_path):
 def settings_in(module):
     """The settings classes of a module, except base classes."""
     named = (kind for name, kind in vars(module).items() if getattr(bp, name, None) is kind and isinstance(kind, type))
-    return {kind for kind in named if kind.__module__ == module.__name__ and kind not in (bp.Optimizer, bp.Schedule)}
+    homes = (module.__name__, curves.__name__) if module is schedules else (module.__name__,)
+    return {kind for kind in named if kind.__module__ in homes and kind not in (bp.Optimizer, bp.Schedule)}
 
 
 def test_every_settings_class_of_a_trainer_has_a_name_in_files():
-    kinds = set.union(*map(settings_in, (optimizers, averages, schedules))) | {schedules.Delay, bp.Loss, OptimizerSpec}
+    kinds = set.union(*map(settings_in, (optimizers, averages, schedules))) | {schedules.Delay, bp.EarlyStopping, bp.Loss, OptimizerSpec}
     assert len(kinds) > 25
     for kind in kinds:
         name = kind.__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ...core import backend as backends
-from ...core.checks import floating
+from ...core.checks import flag, floating, whole_number
 from ...core.specs import Loss, OptimizerSpec
-from ...core.text import brief
+from ...core.text import brief, counted
 from ...data import faults
 from ...data.arrays import Array, Views
 from ...data.rows import Rows, Shape
@@ -23,6 +24,7 @@ from ...settings.averages import Average
 from .custom_loss import CustomLoss, CustomLosses
 
 LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
+_SMALLEST = float(np.finfo(np.float64).tiny)  # the backends treat smaller numbers as 0
 
 
 class Engine:
@@ -48,8 +50,13 @@ class Engine:
         self.seed, self.averaging = seed, averaging
         named = [loss if isinstance(loss, Loss) else None for loss in losses]
         texts = [loss.text if loss else None for loss in named]
-        self._core = backends.load(net.backend).Trainer(net._core, texts, list(loss_weights), optimizers.parse(optimizer).text, seed)
         functions = [loss for loss in losses if not isinstance(loss, Loss)]
+        with self.hold():  # so that no other thread's call makes the constructor fail when it has set the output activations
+            self._core = backends.load(net.backend).Trainer(net._core, texts, list(loss_weights), optimizers.parse(optimizer).text, seed)
+            if averaging is not None:
+                self._core.set_average(*averaging.rule)
+            for name, value in values.items():
+                self._core.set(name, value)
         self._custom = CustomLosses(self._core, functions, loss_weights, net.dtype) if functions else None
         self._losses_alone: backends.CoreTrainer | None = None  # for check_targets
         self.shape = Shape(
@@ -58,15 +65,25 @@ class Engine:
             labels=tuple(loss is not None and loss.detail == "softmax" for loss in named),
             own=tuple(loss is None for loss in named),
         )
-        if averaging is not None:
-            self._core.set_average(*averaging.rule)
-        for name, value in values.items():
-            self._core.set(name, value)
         self.grads: Array = np.asarray(memoryview(self._core.grads))
         self.slots = Views({name: np.asarray(memoryview(slot)) for name, slot in self._core.slots.items()}, "t.state")
         average = self._core.average
         self.average: Array | None = None if average is None else np.asarray(memoryview(average))
         self.input_grads: list[Array] | None = None  # of the last backward(input_grads=True)
+
+    # ---- one thread at a time ----
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Holds the network for this thread. Calls of other threads that change it or its trainers are refused (RuntimeError)."""
+        return self.net._core.hold()
+
+    def training(self) -> AbstractContextManager[None]:
+        """`hold` for a training: RuntimeError inside a function of the user that a training calls."""
+        return self.net._core.hold(True)
+
+    def guest(self) -> AbstractContextManager[None]:
+        """Runs a function of the user while this thread trains: it may do everything with the network except training."""
+        return self.net._core.guest()
 
     # ---- steps ----
 
@@ -82,22 +99,46 @@ class Engine:
 
     def step(self, rows: Rows) -> float:
         """Forward, backward, update. Returns the loss before the update."""
-        return self._custom.step(rows) if self._custom else self._named(rows, self._core.step)
+        if self._custom is None:
+            return self._named(rows, self._core.step)
+        with self.training():
+            return self._custom.step(rows.present())
 
     def backward(
         self, rows: Rows, accumulate: bool = False, total: float | None = None, first_row: int = 0, input_grads: bool = False
     ) -> float:
         """Computes `grads`, changes no parameter, and returns the loss. The arguments are those of Trainer.backward."""
-        if total is not None and not 0 < floating("backward: total", total) < math.inf:
-            raise ValueError(f"backward: total must be positive and finite, not {brief(total)}")
-        if self._custom is None:
-            loss = self._named(rows, self._core.backward, accumulate, total or 0.0, first_row, input_grads)
-        elif total is not None:
+        accumulate, input_grads = flag("backward: accumulate", accumulate), flag("backward: input_grads", input_grads)
+        if type(first_row) is not int or first_row:
+            first_row = whole_number(first_row, "backward: first_row", least=0)
+            if first_row + rows.count >= 2**63:
+                raise ValueError(f"backward: first_row + {counted(rows.count, 'row')} must be below 2**63, but first_row is {first_row}")
+        if total is not None:
+            total = floating("backward: total", total)
+            if not _SMALLEST <= total < math.inf:
+                raise ValueError(f"backward: total must be finite and at least {_SMALLEST:.3g}, not {brief(total)}")
+        if self._custom is not None and total is not None:
             raise ValueError("backward: total= works with named losses only, because a custom loss does its own averaging")
-        else:
-            loss = self._custom.backward(rows, accumulate, input_grads)
-        self.input_grads = [np.array(gradient) for gradient in self._core.input_grads()] if input_grads else None
-        return loss
+        with self.training():
+            if self._custom is None:
+                loss = self._named(rows, self._core.backward, accumulate, total or 0.0, first_row, input_grads)
+            else:
+                loss = self._custom.backward(rows.present(), accumulate, input_grads)
+            self.input_grads = self._read_input_grads(rows) if input_grads else None
+            return loss
+
+    def _read_input_grads(self, rows: Rows) -> list[Array]:
+        """The gradients with respect to the inputs of these rows: 0 for rows of weight 0."""
+        if rows.count == 0:
+            return [np.zeros((0, width), self.net.dtype) for width in self.shape.inputs]
+        found = [np.array(gradient) for gradient in self._core.input_grads()]
+        if self._custom is None or len(found[0]) == rows.count:
+            return found
+        # the backend got only the rows that are there
+        spread = [np.zeros((rows.count, width), self.net.dtype) for width in self.shape.inputs]
+        for array, gradient in zip(spread, found, strict=True):
+            array[rows.active()] = gradient
+        return spread
 
     def _named(self, rows: Rows, call: Callable[..., float], *arguments: Any, chosen: Array | None = None) -> float:
         """Calls the backend. If it refuses a target, the error names the first such row by its index in the caller's arrays.
@@ -124,17 +165,16 @@ class Engine:
         rates: the learning rate of each step (`lr` keeps the last); None: `lr` for all steps.
         stop: called every 50 ms; if it returns True, the epoch ends after a step.
         """
-        first = self.steps
-        stops = None if stop is None else lambda: self.steps > first and stop()
-        try:
-            loss = self._named(rows, self._core.epoch, order, batch_size, rates, stops, chosen=order)
-        except RuntimeError:  # another call is using the trainer: the steps since `first` are that call's
-            raise
-        except BaseException as error:
-            self._keep_rate(rates, self.steps - first + isinstance(error, FloatingPointError))  # a failed step has used its rate too
-            raise
-        self._keep_rate(rates, self.steps - first)
-        return loss, min((self.steps - first) * batch_size, len(order))
+        with self.training():
+            first = self.steps
+            stops = None if stop is None else lambda: self.steps > first and stop()
+            try:
+                loss = self._named(rows, self._core.epoch, order, batch_size, rates, stops, chosen=order)
+            except BaseException as error:
+                self._keep_rate(rates, self.steps - first + isinstance(error, FloatingPointError))  # a failed step has used its rate too
+                raise
+            self._keep_rate(rates, self.steps - first)
+            return loss, min((self.steps - first) * batch_size, len(order))
 
     def _keep_rate(self, rates: Array | None, used: int) -> None:
         if rates is not None and used:
@@ -146,8 +186,10 @@ class Engine:
         """The loss without dropout and noise; changes nothing."""
         if self._custom is None:
             return self._named(rows, self._core.evaluate)
-        outputs = self.net.predict(rows.x, raw=True)
-        return self._custom.evaluate(outputs if isinstance(outputs, list) else [outputs], rows)
+        rows = rows.present()
+        with self.hold():
+            outputs = self.net.predict(rows.x, raw=True)
+            return self._custom.evaluate(outputs if isinstance(outputs, list) else [outputs], rows)
 
     def check_batch(self, rows: Rows) -> None:
         """Raises an error for too few rows to train on: batch_norm needs two."""
@@ -165,8 +207,7 @@ class Engine:
         if chosen is not None:
             rows = replace(rows, xs=[]).take(chosen)
         outputs = [np.zeros((rows.count, width), self.net.dtype) for width in self.shape.outputs]
-        targets = Rows(outputs, rows.ys, rows.weight, rows.count, rows.numbers)
-        self._named(targets, self._losses_alone.evaluate)
+        self._named(replace(rows, xs=outputs), self._losses_alone.evaluate)
 
     def _without_net(self) -> backends.CoreTrainer:
         """A trainer with the same losses, of a network whose inputs are its outputs."""
@@ -178,14 +219,16 @@ class Engine:
     def loss_and_gradient(self, params: Array, rows: Rows) -> tuple[float, Array]:
         """Returns the training objective (loss in training mode plus the layers' penalties) at these parameters, and `grads`, its gradient.
 
-        The net's parameters do not change. Dropout and noise are the same in each call until the next update.
+        The net's parameters do not change, but predictions of other threads meanwhile use `params`. Dropout and noise are the same in each
+        call until the next update.
         """
-        before = self.net.params.copy()
-        self.net.params[...] = params
-        try:
-            return self.backward(rows) + _penalty(self.net), self.grads
-        finally:
-            self.net.params[...] = before
+        with self.training():
+            before, buffers = self.net.params.copy(), self.net.buffers
+            self.net._core.assign(np.ascontiguousarray(params, dtype=self.net.dtype), buffers)
+            try:
+                return self.backward(rows) + _penalty(self.net), self.grads
+            finally:
+                self.net._core.assign(before, buffers)
 
     def permutation(self, purpose: int, instance: int, count: int) -> Array:
         """A permutation of 0 to count - 1, determined by the seed and the arguments. purpose: backend.SHUFFLE or backend.SPLIT."""
@@ -201,6 +244,11 @@ class Engine:
     @lr.setter
     def lr(self, value: float) -> None:
         self._core.set("lr", value)
+
+    @property
+    def accepts_lr_0(self) -> bool:
+        """Whether the learning rate may be 0: Ftrl divides by it."""
+        return not optimizers.parse(self.optimizer).text.startswith("ftrl")
 
     @property
     def steps(self) -> int:
@@ -232,40 +280,46 @@ class Engine:
 
     def reset(self) -> None:
         """Resets gradients, optimizer state, average and steps; the network's parameters stay."""
-        self._core.reset()
-        self.input_grads = None
+        with self.hold():
+            self._core.reset()
+            self.input_grads = None
 
     def state(self) -> dict[str, Any]:
         """A copy of everything that steps change, except the network."""
-        return {
-            "lr": self.lr,
-            "steps": self.steps,
-            "losses": {name: self._core.get(name) for name in ("loss", "last_loss")},
-            "grads": self.grads.copy(),
-            "slots": {name: view.copy() for name, view in self.slots.items()},
-            "average": None if self.average is None else self.average.copy(),
-        }
+        with self.hold():
+            return {
+                "lr": self.lr,
+                "steps": self.steps,
+                "losses": {name: self._core.get(name) for name in ("loss", "last_loss")},
+                "grads": self.grads.copy(),
+                "slots": {name: view.copy() for name, view in self.slots.items()},
+                "average": None if self.average is None else self.average.copy(),
+                "average_count": self.average_count,
+            }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores a state, bit for bit."""
-        self.lr, self.steps = state["lr"], state["steps"]
-        for name, loss in state["losses"].items():
-            self._core.set(name, loss)
-        self.grads[...] = state["grads"]
-        for name, values in state["slots"].items():
-            self.slots[name][...] = values
-        if self.average is not None:
-            self.average[...] = state["average"]
+        with self.hold():
+            self.lr, self.steps = state["lr"], state["steps"]
+            for name, loss in state["losses"].items():
+                self._core.set(name, loss)
+            self.grads[...] = state["grads"]
+            for name, values in state["slots"].items():
+                self.slots[name][...] = values
+            if self.average is not None:
+                self.average[...] = state["average"]
+            self._core.set("average_count", state["average_count"])
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of everything that steps change, including the network's parameters and buffers."""
-        return self.state() | {"params": self.net.params.copy(), "buffers": self.net.buffers.copy()}
+        with self.hold():
+            return self.state() | {"params": self.net.params.copy(), "buffers": self.net.buffers.copy()}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Restores a snapshot, bit for bit."""
-        self.set_state(snapshot)
-        self.net.params[...] = snapshot["params"]
-        self.net.buffers[...] = snapshot["buffers"]
+        with self.hold():
+            self.set_state(snapshot)
+            self.net._core.assign(snapshot["params"], snapshot["buffers"])
 
 
 def _limit(name: str, limit: float | None) -> float:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+import numpy as np
+
+from ...core.checks import floating
 from ...core.specs import Loss
 from ...core.text import brief, counted
 from ...network.network import Network
@@ -41,12 +45,31 @@ def parse_weights(loss_weights: Sequence[float] | None, count: int) -> tuple[flo
         return (1.0,) * count
     what = f"a list of {counted(count, 'number')}, one per output, each finite and at least 0"
     try:
-        weights = tuple(float(weight) for weight in loss_weights)
-    except (TypeError, ValueError):
+        if isinstance(loss_weights, bytes | bytearray | Mapping | Set | np.ma.MaskedArray):
+            raise TypeError
+        weights = tuple(floating("Trainer: loss_weights", weight) for weight in loss_weights)
+    except TypeError:
         raise TypeError(f"Trainer: loss_weights must be {what}, not {brief(loss_weights)}") from None
     if len(weights) != count or not all(0 <= weight < math.inf for weight in weights):
         raise ValueError(f"Trainer: loss_weights must be {what}, not {brief(loss_weights)}")
     return weights
+
+
+@contextlib.contextmanager
+def accepted(net: Network, losses: Sequence[Loss | CustomLoss]) -> Iterator[None]:
+    """Inside the block, the network accepts these losses: output activations that they do not imply are removed, and restored afterwards.
+
+    Predictions of other threads see this; they do not if each output has the activation that its loss implies, as is usual.
+    """
+    pairs = zip(net.outputs, losses, strict=False)  # the constructor refuses another number of losses
+    others = {i: output.activation for i, (output, loss) in enumerate(pairs) if isinstance(loss, Loss) and output.activation != loss.detail}
+    try:
+        for i in others:
+            net.set_output(i, None)
+        yield
+    finally:
+        for i, activation in others.items():
+            net.set_output(i, activation)
 
 
 def _refuse_other_activation(i: int, output: OutputInfo, loss: Loss) -> None:

@@ -47,16 +47,13 @@ class Arrays:
 
     def endless(self, run: Run) -> Iterator[Record]:
         """Trains epoch after epoch; yields their records, which the run keeps too."""
-        self.check(run.engine)
+        with run.engine.training():
+            self.check(run.engine)
         while True:
-            record = self.train(run, None)
-            run.records.append(record)
+            with run.engine.training():  # not while the iterator waits: one that is kept would hold the network for ever
+                record = self.train(run, None)
+                run.add(record)
             yield Record(record)
-
-
-def active(rows: Rows) -> Array:
-    """The indices of the rows to train on: those with a weight above 0."""
-    return np.arange(rows.count) if rows.weight is None else np.flatnonzero(rows.weight > 0)
 
 
 def shuffled(engine: Engine, trained: Array, epoch: int) -> Array:
@@ -64,42 +61,43 @@ def shuffled(engine: Engine, trained: Array, epoch: int) -> Array:
     return np.asarray(trained[engine.permutation(SHUFFLE, epoch, len(trained))])
 
 
-def check_order(order: Any, rows: int) -> Array:
-    """Checks row indices and converts them to contiguous int64."""
+def check_order(order: Any, rows: Rows) -> Array:
+    """The row indices, checked and copied to contiguous int64, without those of rows of weight 0."""
     index = as_array(order, "order")
     if index.ndim != 1 or index.dtype.kind not in "iu" or len(index) == 0:
         raise ValueError(f"order must be a 1-D array of row indices, not {index.dtype} of shape {index.shape}")
-    if index.min() < 0 or index.max() >= rows:
-        raise ValueError(f"order: row indices must be from 0 to {rows - 1}, but they are from {index.min()} to {index.max()}")
+    index = index.copy()  # checked once, and then trusted
+    if index.min() < 0 or index.max() >= rows.count:
+        raise ValueError(f"order: row indices must be from 0 to {rows.count - 1}, but they are from {index.min()} to {index.max()}")
+    if rows.weight is not None:
+        index = index[rows.weight[index] > 0]
+    if len(index) == 0:
+        raise ValueError("order contains only rows of weight 0, so no row is there; add a row with a weight above 0")
     return np.ascontiguousarray(index, dtype=np.int64)
 
 
 def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight | None) -> tuple[Rows, Array]:
-    """The rows with their class weights, and the indices of those with a weight above 0."""
+    """The rows with their class weights, and the indices of those that are there."""
     if class_weight is None:
         return rows, trained
     classes = class_weights.classes_of(list(engine.losses), engine.shape.outputs)
     rows = class_weights.weighted(rows, trained, class_weight, classes)
-    return rows, active(rows)
+    return rows, rows.active()
 
 
 # ---- validation rows ----
 
 
 def split(engine: Engine, rows: Rows, validation: Any) -> tuple[Rows | None, Array]:
-    """The validation rows, if any, and the indices of the rows to train on."""
+    """The validation rows, if any, and the indices of the rows to train on. Rows of weight 0 are in neither."""
     if validation is None or isinstance(validation, tuple | list):
-        return read_validation(engine, validation), active(rows)
-    held_out = _held_out(validation, rows.count)
-    order = engine.permutation(SPLIT, 0, rows.count)
-    trained = np.sort(order[held_out:])
-    if rows.weight is not None:
-        trained = trained[rows.weight[trained] > 0]
-    if len(trained) == 0:
-        raise ValueError(f"validation={validation!r} leaves no training row with a weight above 0")
+        return read_validation(engine, validation), rows.active()
+    active = rows.active()
+    held_out = _held_out(validation, len(active), rows.count)
+    order = active[engine.permutation(SPLIT, 0, len(active))]
     validation_rows = rows.take(np.sort(order[:held_out]))
     engine.check_targets(validation_rows)
-    return validation_rows, trained
+    return validation_rows, np.sort(order[held_out:])
 
 
 def read_validation(engine: Engine, validation: Sequence[Any] | None) -> Rows | None:
@@ -114,12 +112,14 @@ def read_validation(engine: Engine, validation: Sequence[Any] | None) -> Rows | 
         engine.check_targets(rows)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation: {error}") from error
-    return rows
+    return rows.present()
 
 
-def _held_out(fraction: Any, count: int) -> int:
+def _held_out(fraction: Any, count: int, given: int) -> int:
+    """How many of `count` rows to hold out. given: the number of rows of X, those of weight 0 included."""
     if isinstance(fraction, bool) or not isinstance(fraction, float | np.floating) or not 0 < fraction < 1:
         raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction between 0 and 1, not {brief(fraction)}")
     if count < 2:
-        raise ValueError(f"validation={fraction!r} needs at least 2 rows; X has {count}")
+        of_weight = "" if count == given else " with a weight above 0"
+        raise ValueError(f"validation={fraction!r} needs at least 2 rows{of_weight}; X has {count}")
     return min(max(1, round(fraction * count)), count - 1)

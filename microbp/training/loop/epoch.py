@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...core.checks import floating, whole_number
+from ...core.checks import whole_number
 from ...data.arrays import Array
 from ...data.rows import Rows
+from ...settings.curves import Schedule, rates_of
 from ..engine.engine import Engine
 from .callbacks import StopCheck
 from .history import Record
@@ -45,7 +46,11 @@ class Batching:
 def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFunction | None) -> tuple[float, int]:
     """Trains on the rows of `order`, a whole epoch or a part. Returns the mean loss, and the number of rows trained on."""
     engine = run.engine
-    lrs = _rates_of(rates, engine.steps, batching.updates(len(order)))
+    with engine.guest():
+        lrs = _rates_of(rates, engine.steps, batching.updates(len(order)))
+    if lrs is not None and not engine.accepts_lr_0 and not lrs.all():
+        step = engine.steps + int((lrs == 0).argmax())
+        raise ValueError(f"schedule: the learning rate of step {step} is 0, by which Ftrl divides; set end_lr above 0")
     try:
         if _is_looped(engine, batching):
             return _loop(run, rows, order, batching, lrs)
@@ -55,9 +60,8 @@ def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFun
 
 
 def end(run: Run, loss: float, start: float) -> Record:
-    """Increments the number of epochs and returns the record of the epoch. start: time.perf_counter() at its start."""
-    run.epoch += 1
-    return Record(epoch=run.epoch, loss=loss, lr=run.engine.lr, steps=run.engine.steps, seconds=time.perf_counter() - start)
+    """The record of an epoch, which counts once the record is complete (Run.add). start: time.perf_counter() at its start."""
+    return Record(epoch=run.epoch + 1, loss=loss, lr=run.engine.lr, steps=run.engine.steps, seconds=time.perf_counter() - start)
 
 
 def weight_of(rows: Rows, chosen: Array) -> float:
@@ -86,7 +90,8 @@ def _rates_of(rates: RateFunction | None, first: int, count: int) -> Array | Non
     """The learning rates of `count` updates, starting with number `first`; None if `rates` is None."""
     if rates is None:
         return None
-    lrs = np.array([floating(f"schedule: the learning rate of step {step}", rates(step)) for step in range(first, first + count)])
+    steps = range(first, first + count)
+    lrs = rates.rates(steps) if isinstance(rates, Schedule) else rates_of(rates, steps)
     wrong = ~((lrs >= 0) & np.isfinite(lrs))
     if wrong.any():
         step = int(wrong.argmax())
@@ -109,8 +114,9 @@ def _loop(run: Run, rows: Rows, order: Array, batching: Batching, lrs: Array | N
         loss += step_loss * weight
         total += weight
         done += len(chosen)
-        if batching.stop_check.after_update(Record(epoch=run.epoch + 1, loss=step_loss, lr=engine.lr, steps=engine.steps)):
-            break
+        with engine.guest():
+            if batching.stop_check.after_update(Record(epoch=run.epoch + 1, loss=step_loss, lr=engine.lr, steps=engine.steps)):
+                break
     return loss / total, done
 
 

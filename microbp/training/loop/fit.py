@@ -9,10 +9,12 @@ What t.fit(X, y, epochs=...) does, with the file of each step:
 5. For each epoch: an order of the rows (arrays.py, shuffled), a learning rate for each update (epoch.py), and the updates. The backend
    does them in one call (engine/engine.py, Engine.epoch; src/train/epoch.c). With batch callbacks, micro-batches or custom losses,
    Python loops over the updates (epoch.py, _loop).
-6. Add validation loss and metrics to the record of the epoch (watch.py), and append the record to the run (run.py).
-7. Pass the record on, in this order, to the schedule (rates.py), early stopping (stopping.py), checkpoints (checkpoint.py), the progress
-   line (progress.py), callbacks (callbacks.py).
-8. At the end, also after an error, restore the best epoch's state (stopping.py). Then, unless there was an error, save a last checkpoint.
+6. Add validation loss and metrics to the record of the epoch (watch.py), pass it to the schedule (rates.py), and append it to the run
+   (run.py). From then on the epoch counts.
+7. Pass the record on, in this order, to early stopping (stopping.py), checkpoints (checkpoint.py), the progress line (progress.py),
+   callbacks (callbacks.py).
+8. After an error that is not about numbers, save a checkpoint of the last complete epoch. At the end, also after an error, restore the best
+   epoch's state (stopping.py). Then, unless there was an error, save a last checkpoint.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def fit(
         data, watch = _in_memory(run.engine, run.engine.shape.read(X, y, sample_weight), class_weight, validation, options)
     data.check(run.engine)
     rates = Rates(run, options.schedule, lambda: options.epochs * data.updates(), watch)
-    _loop(run, data, watch, rates, options, Checkpoints(run, options.checkpoint, save))
+    checkpoints = Checkpoints(run, options.checkpoint, save)
+    stopping = Stopping(run, options.stop, options.checkpoint is not None)
+    _loop(run, data, watch, rates, options, stopping, checkpoints)
 
 
 def _in_memory(
@@ -77,26 +81,30 @@ def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, *
     return Stream(engine, chunks, options.shuffle, options.batching, options.epochs), watch
 
 
-def _loop(run: Run, data: Arrays | Stream, watch: Watch, rates: Rates, options: Options, checkpoints: Checkpoints) -> None:
+def _loop(
+    run: Run, data: Arrays | Stream, watch: Watch, rates: Rates, options: Options, stopping: Stopping, checkpoints: Checkpoints
+) -> None:
     """Trains epoch after epoch, until there is a reason to stop."""
-    line, stopping = ProgressLine(options.progress, options.epochs), Stopping(run, options.stop)
+    line = ProgressLine(options.progress, options.epochs)
     try:
         for done in range(1, options.epochs + 1):
-            if stopping.is_over:
+            if stopping.is_over or stopping.is_done(options.epochs - done + 1):
                 break
             record = data.train(run, rates.function)
             watch.complete(record)
-            run.records.append(record)
             rates.after_epoch(record)
+            run.add(record)
             stopping.after_epoch(record)
             checkpoints.after_epoch()
             line.show(record, done)
-            if options.callbacks(record) or options.batching.stop_check.must_stop():
+            with run.engine.guest():
+                stops = options.callbacks(record)
+            if stops or options.batching.stop_check.must_stop():
                 break
-    except FloatingPointError:  # do not overwrite a good checkpoint
-        raise
-    except BaseException:
-        checkpoints.interrupted()
+    except BaseException as error:
+        if not isinstance(error, FloatingPointError):  # after one, a good checkpoint is not overwritten
+            checkpoints.interrupted()
+        stopping.undo()
         raise
     finally:
         line.close()

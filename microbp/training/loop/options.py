@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ...core.checks import flag, or_none, real, whole_number
+from ...core.checks import flag, or_none, real, string, whole_number
 from ...core.text import brief
 from ...settings.checkpoint import Checkpoint
-from ...settings.metrics import Metric
+from ...settings.metrics import Metric, Named
 from ...settings.stopping import EarlyStopping
 from .callbacks import Callbacks
 from .epoch import Batching
@@ -30,7 +30,7 @@ class Options:
     shuffle: bool
     stop: EarlyStopping | None
     schedule: str | Schedule | Callable[[int], float] | None
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Metric | Named]
     callbacks: Callbacks
     checkpoint: Checkpoint | None
     progress: bool | None
@@ -47,10 +47,10 @@ class Options:
 
 def early_stopping(stop: Any, patience: int | None, monitor: str, mode: Any, min_delta: float, entries: Entries) -> EarlyStopping | None:
     """The early-stopping rule, from stop= or from patience, monitor, mode and min_delta; None if there is none."""
-    has_arguments = (patience, monitor, mode, min_delta) != (None, "val_loss", None, 0)
     if stop is None and patience is not None:
-        entries.check("early stopping", monitor)
+        entries.check("early stopping", string("fit: monitor", monitor))
         return EarlyStopping(patience, monitor, mode, min_delta)
+    has_arguments = patience is not None or mode is not None or _differs(monitor, "val_loss") or _differs(min_delta, 0)
     if stop is None and has_arguments:
         raise ValueError("fit: monitor, mode and min_delta need patience=, the number of epochs to wait for an improvement")
     if stop is not None and has_arguments:
@@ -62,11 +62,16 @@ def early_stopping(stop: Any, patience: int | None, monitor: str, mode: Any, min
     return stop
 
 
+def _differs(value: Any, default: str | int) -> bool:
+    """Whether an argument, of any type, differs from its default."""
+    return not (isinstance(value, str | int | float) and value == default)
+
+
 def checkpoint_rule(checkpoint: str | os.PathLike[str] | Checkpoint | None, every: int | timedelta) -> Checkpoint | None:
     """When to save, from checkpoint= and checkpoint_every=; None: never."""
-    if checkpoint is None and every != 1:
-        raise ValueError(f"fit: checkpoint_every={every!r} needs checkpoint=, the file to save to")
-    if isinstance(checkpoint, Checkpoint) and every != 1:
+    if checkpoint is None and _differs(every, 1):
+        raise ValueError(f"fit: checkpoint_every={brief(every)} needs checkpoint=, the file to save to")
+    if isinstance(checkpoint, Checkpoint) and _differs(every, 1):
         raise ValueError(f"fit: {checkpoint} already has every=; omit checkpoint_every")
     return checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint, every)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...data import faults
 from ...data.arrays import Array
 from ...data.rows import Rows
+from ...settings.stopping import EarlyStopping
 from ..engine.engine import Engine
 from .history import Record
 
@@ -25,12 +28,24 @@ class Best:
     value: float  # lower is better: the negated entry if `rises`
     epoch: int
     snapshot: dict[str, Any] | None = None  # of the engine; None: before the first improvement
+    schedule: Schedule | None = None  # the run's schedule after this epoch
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """How the latest fit with early stopping ended. The state of its best epoch has been restored."""
+
+    rule: EarlyStopping
+    value: float  # Best.value and Best.epoch
+    epoch: int
+    tried: int  # the number of the last epoch trained
+    is_over: bool  # whether the rule ended it; otherwise its epochs were used up, or it was interrupted
 
 
 class Run:
     """An engine and its progress: number of epochs, their records, the current state of the schedule, and the best epoch."""
 
-    __slots__ = ("best", "engine", "epoch", "records", "schedule")
+    __slots__ = ("best", "engine", "epoch", "history", "schedule", "stopped")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -39,48 +54,66 @@ class Run:
     def reset(self) -> None:
         """Removes all progress; the engine does not change."""
         self.epoch = 0
-        self.records: list[Record] = []
+        self.history: dict[str, list[float]] = {}  # the records as lists of equal length, with NaN for an epoch without the entry
         self.schedule: Schedule | None = None  # of the latest fit
         self.best: Best | None = None  # during fit only
+        self.stopped: Stopped | None = None  # after a fit with early stopping
 
     @property
-    def history(self) -> dict[str, list[float]]:
-        """The records as lists of equal length, with NaN for an epoch without the entry."""
-        names = dict.fromkeys(name for record in self.records for name in record if name not in ("epoch", "steps"))
-        return {name: [record.get(name, float("nan")) for record in self.records] for name in names}
+    def length(self) -> int:
+        """The number of records."""
+        return len(next(iter(self.history.values()), ()))
+
+    def add(self, record: Record) -> None:
+        """Counts an epoch and appends its record, which is complete, to the history."""
+        before, self.stopped = self.length, None
+        self.epoch += 1
+        for name in record:
+            if name not in ("epoch", "steps") and name not in self.history:
+                self.history[name] = [math.nan] * before
+        for name, values in self.history.items():
+            values.append(record.get(name, math.nan))
 
     def diverged(self, error: FloatingPointError, rows: Rows | None = None, order: Array | None = None) -> FloatingPointError:
         """The error with epoch, step, and the cause or advice added. rows, order: the rows trained on and their order, if known."""
         where = f"epoch {self.epoch + 1}, step {self.engine.steps + 1}"
-        cause = None if rows is None else faults.not_finite(rows, order, self.engine.net.dtype)
+        cause = None if rows is None else faults.not_finite(rows, order, self.engine.net.dtype, self.engine.loss_weights)
+        cause = cause or faults.bad_tensor(self.engine.net.tensors)
         advice = f"use a lower lr (now {self.engine.lr:g}), and scale inputs and targets to about -1 to 1"
         return FloatingPointError(f"{error} ({where}); {cause or advice}")
 
     def state(self) -> dict[str, Any]:
         """A copy of everything that epochs change, in types that can be saved."""
-        now = self.best  # read once: a fit in another thread may change it
-        best = None if now is None else {field.name: getattr(now, field.name) for field in dataclasses.fields(now)}
-        records = [dict(record) for record in self.records]
-        return {"epoch": self.epoch, "schedule": self.schedule, "records": records, "best": best}
+        now = {"best": self.best, "stopped": self.stopped}  # read once: a fit in another thread may change them
+        history = {name: list(values) for name, values in self.history.items()}
+        return {"epoch": self.epoch, "schedule": self.schedule, "history": history} | {name: _fields(one) for name, one in now.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores a state; ValueError or TypeError if it is invalid."""
         best = None if state["best"] is None else Best(**state["best"])
-        if type(state["epoch"]) is not int or state["epoch"] < 0:
-            raise ValueError(f"its epoch must be a whole number of at least 0, not {state['epoch']!r}")
-        if not all(isinstance(value, int | float) for record in state["records"] for value in record.values()):
-            raise ValueError("its history has an entry that is not a number")
+        stopped = None if state["stopped"] is None else Stopped(**state["stopped"])
+        if type(state["epoch"]) is not int or not 0 <= state["epoch"] < 2**63:
+            raise ValueError(f"its epoch must be a whole number from 0 to 2**63 - 1, not {state['epoch']!r}")
         if best is not None:
             self._check_best(best)
-        self.epoch, self.schedule, self.best = state["epoch"], state["schedule"], best
-        self.records = [Record(record) for record in state["records"]]
+        if stopped is not None:
+            _check_kinds(stopped, {"rule": EarlyStopping, "value": float, "epoch": int, "tried": int, "is_over": bool})
+        self.epoch, self.schedule, self.best, self.stopped = state["epoch"], state["schedule"], best, stopped
+        self.history = {name: list(values) for name, values in state["history"].items()}
 
     def _check_best(self, best: Best) -> None:
-        kinds = {"monitor": str, "rises": bool, "value": float, "epoch": int, "snapshot": dict | None}
-        if not all(isinstance(getattr(best, name), kind) for name, kind in kinds.items()):
-            raise ValueError("its best epoch has invalid values")
+        _check_kinds(best, {"monitor": str, "rises": bool, "value": float, "epoch": int, "snapshot": dict | None})
         if best.snapshot is not None and _form(best.snapshot) != _form(self.engine.snapshot()):
             raise ValueError("its best epoch does not match the network")
+
+
+def _fields(value: Best | Stopped | None) -> dict[str, Any] | None:
+    return None if value is None else {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+def _check_kinds(value: Best | Stopped, kinds: Mapping[str, Any]) -> None:
+    if not all(isinstance(getattr(value, name), kind) for name, kind in kinds.items()):
+        raise ValueError("its best epoch has invalid values")
 
 
 def _form(value: Any) -> Any:

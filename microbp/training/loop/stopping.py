@@ -7,23 +7,41 @@ from dataclasses import replace
 
 from ...settings.stopping import EarlyStopping, higher_is_better
 from .history import Record
-from .run import Best, Run
+from .run import Best, Run, Stopped
 
 
 class Stopping:
     """Stops as `rule` specifies; without a rule, never.
 
-    The run keeps the best epoch, so that files saved during fit contain it and a later fit continues with it.
+    The run keeps the best epoch, so that files saved during fit contain it and a later fit continues with it. At the end, the run keeps how
+    the fit ended. resumes: whether a fit with the same rule continues the fit that ended, if the run is in the state that it left.
     """
 
-    def __init__(self, run: Run, rule: EarlyStopping | None) -> None:
+    def __init__(self, run: Run, rule: EarlyStopping | None, resumes: bool) -> None:
         self._run = run
         self._rule = rule
-        before, run.best = run.best, None
+        self._start = run.epoch, run.engine.steps, run.engine.lr
+        self._before = run.best  # of a fit that was interrupted
+        self._ended = _to_resume(run, rule) if resumes else None
+        run.best = None
         if rule is not None:
             none = Best(rule.monitor, higher_is_better(rule.monitor, rule.mode), math.inf, run.epoch)
-            is_same = before is not None and (before.monitor, before.rises) == (none.monitor, none.rises)
-            run.best = before if is_same else none
+            before, ended = self._before, self._ended
+            if before is not None and (before.monitor, before.rises) == (none.monitor, none.rises):
+                run.best = before
+            elif ended is not None and ended.value < math.inf:
+                run.best = replace(none, value=ended.value, snapshot=run.engine.snapshot(), schedule=run.schedule)
+            else:
+                run.best = none
+
+    @property
+    def _has_trained(self) -> bool:
+        return (self._run.epoch, self._run.engine.steps) != self._start[:2]
+
+    def is_done(self, epochs: int) -> bool:
+        """Whether the fit to resume has ended early, or has already tried this many further epochs."""
+        ended = self._ended
+        return ended is not None and (ended.is_over or self._run.epoch + epochs <= ended.tried)
 
     def after_epoch(self, record: Record) -> None:
         """Updates the best epoch."""
@@ -32,7 +50,8 @@ class Stopping:
             return
         value = -record[best.monitor] if best.rises else record[best.monitor]
         if value < best.value - self._rule.min_delta:
-            self._run.best = replace(best, value=value, epoch=self._run.epoch, snapshot=self._run.engine.snapshot())
+            run = self._run
+            run.best = replace(best, value=value, epoch=run.epoch, snapshot=run.engine.snapshot(), schedule=run.schedule)
 
     @property
     def is_over(self) -> bool:
@@ -40,8 +59,27 @@ class Stopping:
         best = self._run.best
         return self._rule is not None and best is not None and self._run.epoch - best.epoch >= self._rule.patience
 
+    def undo(self) -> None:
+        """After an error: if there was no update, restores the state before the fit."""
+        if not self._has_trained:
+            self._run.best, self._run.engine.lr, self._rule = self._before, self._start[2], None
+
     def restore(self) -> None:
-        """Restores the best state."""
-        best, self._run.best = self._run.best, None
-        if best is not None and best.snapshot is not None:
-            self._run.engine.restore(best.snapshot)
+        """Restores the best state: of the engine, the schedule, and the number of epochs. The history keeps all records."""
+        run, rule, best, is_over = self._run, self._rule, self._run.best, self.is_over
+        if rule is None or best is None:
+            return
+        run.best = None
+        if not self._has_trained and best is not self._before:
+            return
+        tried = run.epoch
+        if best.snapshot is not None:
+            run.engine.restore(best.snapshot)
+            run.epoch, run.schedule = best.epoch, best.schedule
+        run.stopped = Stopped(rule, best.value, run.epoch, tried, is_over)
+
+
+def _to_resume(run: Run, rule: EarlyStopping | None) -> Stopped | None:
+    """How the latest fit with this rule ended, if it is over or the run is still in the state that it left."""
+    ended = run.stopped
+    return ended if ended is not None and ended.rule == rule and (ended.is_over or ended.epoch == run.epoch) else None

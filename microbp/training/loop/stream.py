@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ...core.text import brief
 from ...data.arrays import Array
 from ...data.rows import Rows
 from ..engine.engine import Engine
-from .arrays import active, shuffled
+from .arrays import shuffled
 from .epoch import Batching, RateFunction, check_batching, end, train, weight_of
 from .history import Record
 from .run import Run
@@ -21,7 +22,8 @@ from .run import Run
 class Stream:
     """An iterable of chunks (X, y) or (X, y, weight), or a function that returns one for each epoch.
 
-    A batch may span two chunks: the updates are those of the concatenated rows. Rows are shuffled within their chunk.
+    A batch may span two chunks: the updates are those of the concatenated rows. Rows are shuffled within their chunk. Rows of weight 0 are
+    passed over, and so are chunks without other rows.
     """
 
     def __init__(self, engine: Engine, chunks: Any, is_shuffled: bool, batching: Batching, epochs: int) -> None:
@@ -42,42 +44,63 @@ class Stream:
     def updates(self) -> int:
         """The number of updates in an epoch. Reads all rows to count them."""
         self._refuse_iterator()
-        return self._batching.updates(sum(len(active(rows)) for rows in self._read()))
+        return self._batching.updates(sum(len(order) for _, order in self._read()))
 
     def train(self, run: Run, rates: RateFunction | None) -> Record:
         """Trains for an epoch."""
         start = time.perf_counter()
         loss = total = 0.0
         for rows, order in self._whole_updates(run.epoch):
-            part_loss, done = train(run, rows, order, self._batching, rates)
+            try:
+                part_loss, done = train(run, rows, order, self._batching, rates)
+            except (ValueError, FloatingPointError) as error:
+                raise type(error)(f"fit: stream, rows counted over all chunks: {error}") from error
             weight = weight_of(rows, order[:done])
             loss += part_loss * weight
             total += weight
             if self._batching.stop_check.must_stop():
                 break
         if total == 0:
-            raise ValueError("fit: the stream has no rows to train on")
+            raise ValueError("fit: the stream has no rows to train on; it needs at least one row with a weight above 0")
         return end(run, loss / total, start)
 
     def _refuse_iterator(self) -> None:
         if self._is_iterator:
             raise ValueError("fit: an iterator can be read only once; pass a list of chunks, or a function that returns an iterator")
 
-    def _read(self) -> Iterator[Rows]:
-        for i, chunk in enumerate(self._chunks()):
+    def _guests(self) -> Iterator[Any]:
+        """The chunks, from the user's function or iterator."""
+        with self._engine.guest():
+            chunks = iter(self._chunks())
+        end = object()
+        while True:
+            with self._engine.guest():
+                chunk = next(chunks, end)
+            if chunk is end:
+                return
+            yield chunk
+
+    def _read(self) -> Iterator[tuple[Rows, Array]]:
+        """The chunks, and the indices of their rows that are there. Passes over chunks without such rows."""
+        start = 0  # the number of the chunk's first row
+        for i, chunk in enumerate(self._guests()):
             if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
                 advice = "; for arrays, write fit(X, y, ...), or a list of chunks: [(X, y)]" if hasattr(chunk, "shape") else ""
                 raise TypeError(f"fit: chunk {i} must be (X, y) or (X, y, weight), not {brief(chunk)}{advice}")
             try:
-                yield self._engine.shape.read(*chunk, *[None] * (3 - len(chunk)))
+                x, y, weight = (*chunk, None)[:3]
+                rows = self._engine.shape.read(x, y, weight, may_be_none=True)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"fit: chunk {i}: {error}") from error
+            order = rows.active()
+            if len(order) > 0:
+                yield replace(rows, numbers=np.arange(start, start + rows.count)), order
+            start += rows.count
 
     def _whole_updates(self, epoch: int) -> Iterator[tuple[Rows, Array]]:
         """Yields rows and an order of them that contains complete batches only; at the end, yields the remaining rows."""
         rest: Rows | None = None
-        for i, rows in enumerate(self._read()):
-            order = active(rows)
+        for i, (rows, order) in enumerate(self._read()):
             if self._is_shuffled:
                 order = shuffled(self._engine, order, epoch + i)
             if rest is not None:

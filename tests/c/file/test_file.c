@@ -1,4 +1,5 @@
 /* Files: reading gives back the net that was written, and refuses everything else; also if an allocation fails. */
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -346,6 +347,25 @@ static void check_io(mbp_status status, const mbp_error *error, const char *path
           (int)status, error->text);
 }
 
+/* A file of 1 TiB that is no net: refused by its first bytes, with no memory for the rest. */
+static void check_large(const char *path) {
+    static const char *const starts[] = {"", "PK", "\x40\0\0\0\0\0\0\0{\"w\":{\"dtype\"",
+                                         "\0\1\0\0\0\0\0\0{\"__metadata__\":{\"format\":\"pt\"}"};
+    static const size_t sizes[] = {0, 2, 20, 40};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unlink(path);
+        FILE *file = fopen(path, "wb");
+        CHECK(file && fwrite(starts[i], 1, sizes[i], file) == sizes[i] && fclose(file) == 0, "%s", path);
+        CHECK(truncate(path, (off_t)1 << 40) == 0, "truncate");
+        counter c = {0};
+        mbp_allocator allocator = {count_allocate, count_release, &c};
+        const mbp_options options = {.size = sizeof options, .allocator = &allocator};
+        mbp_error error = {0};
+        mbp_net *net = NULL;
+        CHECK(mbp_net_load(&net, path, &options, &error) == MBP_CORRUPT && c.peak == 0, "%zu: %s", i, error.text);
+    }
+}
+
 static void test_io(const char *directory) {
     char path[200], missing[200], pipe[200], empty[200], link[200];
     snprintf(path, sizeof path, "%s/net.safetensors", directory);
@@ -372,6 +392,10 @@ static void test_io(const char *directory) {
     CHECK(lstat(link, &status) == 0 && S_ISLNK(status.st_mode), "a save replaces a symbolic link");
     CHECK(lstat(path, &status) == 0 && S_ISREG(status.st_mode) && (status.st_mode & 0777) == 0604,
           "a save changes the permissions");
+    CHECK(chmod(path, 0444) == 0, "chmod");
+    check_io(mbp_net_save(net, link, &error), &error, "link", "read-only; make it writable");
+    CHECK(error.number == EACCES, "errno %d", error.number);
+    check_large(path);
     unlink(link), unlink(empty), unlink(pipe), unlink(path);
     mbp_net_free(net);
 }

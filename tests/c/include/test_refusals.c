@@ -1,12 +1,9 @@
 /* Wrong counts, shapes, names and values: each is refused with a text that names it, and nothing changes. */
 #include "api.h"
 
-static mbp_net *net;
-static mbp_trainer *trainer;
+static mbp_net *net, *made;
+static mbp_trainer *trainer, *made_trainer;
 static problem *p;
-
-static mbp_net *made;
-static mbp_trainer *made_trainer;
 static mbp_array array;
 
 /* ---- wrong arguments ---- */
@@ -193,19 +190,20 @@ static void test_labels(void) {
 }
 
 static void test_weights(void) {
-    static const double bad[] = {NAN, INFINITY, -INFINITY};
-    static const char *const words[] = {"the weight of row 5 is nan, but must be finite", "the weight of row 5 is inf",
-                                        "the weight of row 5 is -inf"};
+    static const double bad[] = {NAN, INFINITY, -INFINITY, -1};
+    static const char *const words[] = {"the weight of row 5 is nan, but must be finite and at least 0",
+                                        "the weight of row 5 is inf", "the weight of row 5 is -inf",
+                                        "the weight of row 5 is -1, but must be finite and at least 0"};
     mbp_array weight = array_new(MBP_F64, 8, 1);
     mbp_batch batch = p->batch;
     batch.weight = &weight;
-    refuse_batch(&batch, MBP_INVALID, "weights of a batch sum to 0, but the sum must be finite and above 0", -1);
-    array_fill(&weight, -1, -1);
-    refuse_batch(&batch, MBP_INVALID, "weights of a batch sum to -8", -1);
+    refuse_batch(&batch, MBP_INVALID,
+                 "all row weights are 0, so no row is there: give at least one row a weight above 0", -1);
     array_fill(&weight, 1e308, 1e308);
     refuse_batch(&batch, MBP_INVALID, "weights of a batch sum to inf", -1);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         array_fill(&weight, 1, 1);
+        array_set(&weight, 3, 0, 0); /* the row's number is the caller's */
         array_set(&weight, 5, 0, bad[i]);
         refuse_batch(&batch, MBP_INVALID, words[i], 5);
     }
@@ -222,7 +220,7 @@ static void test_zero_weights(void) {
         array_set(&many->weight, r, 0, 0);
     OK(mbp_trainer_evaluate(trainer, &part.batch, &some, &error));
     OK(mbp_trainer_evaluate(trainer, &many->batch, &all, &error));
-    CHECK(fabs(all - some) <= 1e-12 * some, "rows of weight 0 make the loss %g instead of %g", all, some);
+    CHECK(all == some, "rows of weight 0 make the loss %g instead of %g", all, some);
     problem_free(many);
 }
 
@@ -316,6 +314,8 @@ static void test_names(void) {
            "every is 0, but must be at least 1");
     CHECK(!mbp_trainer_average(trainer, NULL), "a refused call starts an average");
     refuse(mbp_trainer_set_steps(trainer, -1, &error), &error, MBP_INVALID, "steps is -1, but must be at least 0");
+    refuse(mbp_trainer_set_steps(trainer, INT64_MAX, &error), &error, MBP_INVALID,
+           "steps is 9223372036854775807, but must be at most 9000000000000000000");
     OK(mbp_trainer_get(trainer, "decay_bias", &value, &error));
     CHECK(value == 0 && !made, "decay_bias=%g", value);
     OK(mbp_trainer_get(trainer, "clip_norm", &value, &error));
@@ -344,15 +344,16 @@ static void test_trainers(void) {
         {{"mse", "mse"}, 1, "", "unknown optimizer"},
         {{"mse", "mse"}, 1, "sgd(lr=-1)", "lr must be in [0,inf), not -1"},
         {{"mse", "mse"}, 1, "sgd(lr=nan)", "lr must be a number, not \"nan\""},
-        {{"mse", "mse"}, 1, "sgd(lr=1e400)", "lr must be a number, not \"1e400\""},
+        {{"mse", "mse"}, 1, "sgd(lr=1e400)", "lr must be in [0,inf), not inf"},
         {{"mse", "mse"}, 1, "sgd(lr=0.1234567890123456789)", "15 digits"},
         {{"mse", "mse"}, 1, "sgd(momentum=0.5)", "unknown parameter \"momentum\""},
         {{"mse", "mse"}, 1, "sgd(lr=0.1,lr=0.2)", "twice"},
         {{"mse", "mse"}, 1, "sgd(lr=)", "lr must be a number, not \"\""},
         {{"mse", "mse"}, 1, "sgd(,)", "unknown parameter"},
-        {{"mse", "mse"}, 1, "sgd (lr=0.1)", "remove the blanks in \"sgd (lr=0.1)\""},
-        {{"mse", "mse"}, 1, "adam(lr=0.1, beta1=0.5)", "remove the blanks in \"adam(lr=0.1, beta1=0.5)\""},
-        {{"mse ", "mse"}, 1, "sgd", "remove the blanks in \"mse \""},
+        {{"mse", "mse"}, 1, "sg d(lr=0.1)", "unknown optimizer \"sg d\"; did you mean \"sgd\"?"},
+        {{"mse", "mse"}, 1, "sgd(lr=0. 1)", "lr must be a number, not \"0. 1\""},
+        {{"mse", "mse"}, 1, "sgd(lr=1e)", "lr must be a number, not \"1e\""},
+        {{"mse", "mse"}, 1, "sgd(lr=0x1.23456789abcdefp1)", "lr must be a number"},
         {{"mse", "mse"}, 1, "adam(beta2=1)", "[0,1)"},
         {{"mse", "mse"}, 1, "adam(decay_bias=2)", "[0,1]"},
         {{"mse", "mse"}, NAN, "sgd", "loss_weights[1] is not finite"},
@@ -405,7 +406,7 @@ static void test_order(void) {
     static const double totals[] = {-1, NAN, INFINITY};
     for (int i = 0; i < 3; i++)
         refuse(mbp_trainer_backward(trainer, &p->batch, HOW(.total = totals[i]), &loss, &error), &error, MBP_INVALID,
-               "total must be positive and finite");
+               "total must be the sum of all row weights, finite and at least");
     refuse(mbp_trainer_backward(trainer, &p->batch, HOW(.first_row = -1), &loss, &error), &error, MBP_INVALID,
            "first_row is -1, but must be at least 0");
 }
@@ -433,8 +434,8 @@ static void test_epochs(void) {
 #undef EPOCH
 }
 
-/* A refused step, backward or epoch does not change the values of an earlier forward. If an epoch made the workspace
- * larger before it was refused, these values are lost, and backward_from refuses. */
+/* A refused call does not change the values and input gradients of an earlier forward and backward_from, even if it has
+ * more rows than any call before. */
 static void test_forward_before_refusals(void) {
     problem part, *larger = problem_new(MBP_F32, 64);
     double zeros[64] = {0}, loss = 7;
@@ -445,25 +446,31 @@ static void test_forward_before_refusals(void) {
     batch.weight = &none, large.weight = &none_larger;
     mbp_trainer *other = dag_trainer(net, "adam");
     OK(mbp_trainer_forward(other, p->x, 2, &error));
-    OK(mbp_trainer_backward_from(other, p->y, 2, NULL, &error));
-    for (int call = 0; call < 3; call++) {
+    OK(mbp_trainer_backward_from(other, p->y, 2, HOW(.input_grads = 1), &error));
+    for (int call = 0; call < 2; call++) {
         mbp_trainer *t = dag_trainer(net, "adam");
+        const mbp_batch *given = call ? &large : &batch;
+        const int64_t rows = call ? 64 : 8;
+        mbp_array gradients[2];
         mbp_error error;
         OK(mbp_trainer_forward(t, p->x, 2, &error));
-        if (call == 0)
-            refuse(mbp_trainer_step(t, &batch, &loss, &error), &error, MBP_INVALID, "weights");
-        else if (call == 1)
-            refuse(mbp_trainer_backward(t, &batch, NULL, &loss, &error), &error, MBP_INVALID, "weights");
-        else
-            refuse(mbp_trainer_epoch(t, &batch, NULL, 8, 8, NULL, NULL, NULL, &loss, &steps, &error), &error,
-                   MBP_INVALID, "weights");
-        OK(mbp_trainer_backward_from(t, p->y, 2, NULL, &error));
-        CHECK(same_grads(net, t, other), "call %d: different gradients after a refusal", call);
-        OK(mbp_trainer_forward(t, p->x, 2, &error));
-        refuse(mbp_trainer_epoch(t, &large, NULL, 64, 64, NULL, NULL, NULL, &loss, &steps, &error), &error, MBP_INVALID,
-               "weights");
-        refuse(mbp_trainer_backward_from(t, p->y, 2, NULL, &error), &error, MBP_INVALID, "call forward first");
-        refuse(mbp_trainer_output(t, 0, &array, &error), &error, MBP_INVALID, "call forward first");
+        for (int time = 0; time < 2; time++) {
+            const mbp_status status[] = {
+                mbp_trainer_step(t, given, &loss, &error),
+                mbp_trainer_backward(t, given, HOW(.input_grads = 1), &loss, &error),
+                mbp_trainer_evaluate(t, given, &loss, &error),
+                mbp_trainer_epoch(t, given, NULL, rows, rows, NULL, NULL, NULL, &loss, &steps, &error)};
+            for (int i = 0; i < 4; i++)
+                CHECK(status[i] == MBP_INVALID && strstr(error.text, "weights"), "call %d: %s", i, error.text);
+            if (time == 0)
+                OK(mbp_trainer_backward_from(t, p->y, 2, HOW(.input_grads = 1), &error));
+        }
+        CHECK(same_grads(net, t, other), "%d rows: different gradients after refusals", (int)rows);
+        OK(mbp_trainer_input_grad(t, 0, &gradients[0], &error));
+        OK(mbp_trainer_input_grad(other, 0, &gradients[1], &error));
+        for (int r = 0; r < 8; r++)
+            CHECK(memcmp(array_element(&gradients[0], r, 0), array_element(&gradients[1], r, 0), 20) == 0,
+                  "%d rows: different input gradients after refusals", (int)rows);
         mbp_trainer_free(t);
     }
     mbp_trainer_free(other), problem_free(larger);

@@ -52,10 +52,9 @@ static const struct {
     {IN "dense 0 units=2 activation=leaky_relu(slope=-1)\n" OUT, "[0,inf)"},
     {IN "dense 0 units=2 activation=elu(alpha=inf)\n" OUT, "alpha must be in [0,inf), not inf"},
     {IN "dense 0 units=2 activation=elu(alpha=1\n" OUT, "\"elu(alpha=1\" does not end with \")\""},
-    {IN "dense 0 units=2 activation=elu(alpha= 1)\n" OUT,
-     "\"elu(alpha=\" does not end with \")\": add \")\", or remove the blanks before it"},
-    {IN "activation 0 elu( alpha=1)\n" OUT,
-     "\"elu(\" does not end with \")\": add \")\", or remove the blanks before it"},
+    {IN "dense 0 units=2 activation=elu( alpha=1 \n" OUT, "\"elu( alpha=1\" does not end with \")\": add \")\""},
+    {IN "activation 0 elu( alpha\n" OUT, "\"elu( alpha\" does not end with \")\": add \")\""},
+    {IN "activation 0 elu (alpha=1)\n" OUT, "unexpected \"(alpha=1)\" at the end of the line"},
     {IN "dense 0 units=2 init=orthogonal\n" OUT, "unknown initializer"},
     {IN "dense 0 units=2 init=normal(std=x)\n" OUT, "std must be a number, not \"x\""},
     {IN "dense 0 units=2 bias=2\n" OUT, "bias must be 0 or 1, not \"2\""},
@@ -145,6 +144,7 @@ static void test_good_texts(void) {
         IN "concat 0 0 0\n" OUT,
         IN "add 0 0\nmultiply 1 1\noutput 2\noutput 0\n",
         "input 2147483647\noutput 0\n",
+        "input 2147483646\ninput 1\nconcat 0 1\noutput 2\n",
         IN "dense 0 units=2\ndense 0 units=3\n" OUT, /* the second reaches no output */
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -164,6 +164,36 @@ static void test_good_texts(void) {
                   "room of %zu", room);
         }
         mbp_net_free(net), mbp_net_free(again);
+    }
+}
+
+/* The table of names has room for a name that no layer has, whatever the number of layers. */
+static void test_unknown_names(void) {
+    for (int layers = 1; layers <= 17; layers++) {
+        char text[600] = IN, *end = text + strlen(text);
+        for (int i = 0; i < layers; i++)
+            end += sprintf(end, "dense %d units=1\n", i);
+        sprintf(end, "output %d\n", layers);
+        mbp_net *net = net_new(text, NULL);
+        CHECK(mbp_net_freeze(net, "dense_17", 1, NULL) == MBP_INVALID, "%d layers", layers);
+        CHECK(mbp_net_freeze(net, "dense_0", 1, NULL) == MBP_OK, "%d layers", layers);
+        mbp_net_free(net);
+    }
+}
+
+static void test_most_nodes(void) {
+    enum { MOST = 1 << 14 };
+    for (int more = 0; more < 2; more++) {
+        char *text = malloc(MOST * 24), *end = text + sprintf(text, "input 1\n");
+        mbp_net *net = NULL;
+        mbp_error error = {0};
+        for (int i = 1; i < MOST + more; i++)
+            end += sprintf(end, "dense 0 units=1\n");
+        sprintf(end, "output %d\n", MOST - 1);
+        const mbp_status status = mbp_net_create(&net, text, NULL, &error);
+        CHECK(status == (more ? MBP_INVALID : MBP_OK), "%d more: status %d, %s", more, (int)status, error.text);
+        CHECK(!more || strstr(error.text, "a graph has at most 16384 nodes"), "%s", error.text);
+        mbp_net_free(net), free(text);
     }
 }
 
@@ -296,6 +326,8 @@ int main(void) {
     test_bad_texts();
     test_blanks();
     test_good_texts();
+    test_unknown_names();
+    test_most_nodes();
     test_rows(MBP_F32);
     test_rows(MBP_F64);
     test_large_nets();

@@ -86,6 +86,8 @@ static void test_child_frees(void) {
     world_free(&w);
 }
 
+static void *lock_in_thread(void *net) { return mbp_net_lock(net, NULL) == MBP_BUSY ? net : NULL; }
+
 static atomic_int stop;
 
 static void *train_until_stopped(void *w) {
@@ -94,15 +96,39 @@ static void *train_until_stopped(void *w) {
     return NULL;
 }
 
-/* In the child, the trainer of another thread may remain busy. The pool and the idle workspaces of the net must not. */
+/* In the child, nothing remains busy with the parent's other threads: not the nets, their gates, their idle workspaces,
+ * or the pool. The parameters of w may be those in the middle of an update. */
 static int child_works(world *w, mbp_net *shared, const mbp_array *expected) {
+    mbp_net_after_fork(w->net), mbp_net_after_fork(shared);
     mbp_array out = array_new(MBP_F32, ROWS, WIDTH);
     mbp_trainer *own = trainer_new(shared, (const char *[]){"mse"}, NULL, "adam");
     const mbp_batch batch = batch_of(&w->x, &w->x);
     double loss;
     return mbp_net_predict(shared, &w->x, 1, &out, 1, 1, -1, NULL) == MBP_OK &&
            memcmp(out.data, expected->data, (size_t)(ROWS * out.row_stride)) == 0 &&
-           mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK && mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK;
+           mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK &&
+           mbp_trainer_step(own, &batch, &loss, NULL) == MBP_OK && train(w, 2) &&
+           mbp_net_predict(w->net, &w->x, 1, &out, 1, 1, -1, NULL) == MBP_OK;
+}
+
+/* A child of the thread that holds a net holds it too. */
+static void test_fork_of_the_holder(void) {
+    world w = world_new(2);
+    OK(mbp_net_lock(w.net, &error));
+    const pid_t child = fork();
+    if (child == 0) {
+        pthread_t other;
+        void *refused = NULL;
+        mbp_net_after_fork(w.net);
+        if (pthread_create(&other, NULL, lock_in_thread, w.net))
+            _exit(2);
+        pthread_join(other, &refused);
+        mbp_net_unlock(w.net);
+        _exit(!(refused && train(&w, 1) && mbp_net_lock(w.net, NULL) == MBP_OK));
+    }
+    CHECK(wait_for(child), "the child of a thread that holds a net");
+    mbp_net_unlock(w.net);
+    world_free(&w);
 }
 
 typedef struct predictor {
@@ -157,6 +183,7 @@ int main(void) {
     test_child_trains();
     test_child_frees();
     test_fork_during_regions();
+    test_fork_of_the_holder();
     test_many_forks();
     return report("fork");
 }

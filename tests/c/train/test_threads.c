@@ -1,5 +1,5 @@
-/* Threads: a trainer serves one call at a time; any number of threads can predict with one net; and the results have
- * the same bits as with one thread. */
+/* Threads: a net and its trainers serve one thread at a time; any number of threads can predict with one net; and the
+ * results have the same bits as with one thread. */
 #include "api.h"
 
 #include <pthread.h>
@@ -25,7 +25,7 @@ typedef struct shared_trainer {
     mbp_status statuses[9];
 } shared_trainer;
 
-/* Every call that locks the trainer. */
+/* Calls that hold the net. Numbers 5, 7 and 8 do not train. */
 static void call_all(shared_trainer *s, mbp_error *error) {
     double loss;
     int64_t steps = -1;
@@ -64,9 +64,12 @@ static mbp_status train(shared_trainer *s, mbp_poll poll) {
 
 static void *train_in_thread(void *s) { return (void *)(intptr_t)train(s, wait_at_poll); }
 
-static void check_busy(const shared_trainer *s, const char *caller) {
+static int trains(int call) { return call != 5 && call < 7; }
+
+static void check_busy(const shared_trainer *s, int is_poll) {
     for (int i = 0; i < 9; i++)
-        CHECK(s->statuses[i] == MBP_BUSY, "call %d from %s while an epoch runs: status %d", i, caller,
+        CHECK(s->statuses[i] == (is_poll && !trains(i) ? MBP_OK : MBP_BUSY),
+              "call %d from %s while an epoch runs: status %d", i, is_poll ? "the poll" : "another thread",
               (int)s->statuses[i]);
 }
 
@@ -85,10 +88,10 @@ static void test_busy(void) {
     atomic_store(&s.leave, 1);
     pthread_join(thread, &status);
     CHECK((mbp_status)(intptr_t)status == MBP_OK, "the epoch ends with %d", (int)(intptr_t)status);
-    check_busy(&s, "another thread");
+    check_busy(&s, 0);
     CHECK(train(&s, call_from_poll) == MBP_OK, "an epoch fails if its poll function calls the trainer");
-    check_busy(&s, "the poll");
-    CHECK(train(&s, NULL) == MBP_OK && mbp_trainer_steps(s.trainer) == 3, "%lld steps",
+    check_busy(&s, 1);
+    CHECK(train(&s, NULL) == MBP_OK && mbp_trainer_steps(s.trainer) == 5, "%lld steps",
           (long long)mbp_trainer_steps(s.trainer));
     mbp_trainer_free(s.trainer), mbp_net_free(net), problem_free(s.p);
 }

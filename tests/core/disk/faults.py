@@ -130,7 +130,7 @@ def loads():
                 failed,
                 case,
             )  # a real stat is never interrupted, so an EINTR may be reported here
-            assert calls.count("read") == 2 or hit != "read" or not survived, case
+            assert calls.count("read") == 3 or hit != "read" or not survived, case
             at += 1
         assert at > 3, case
 

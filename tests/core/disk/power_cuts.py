@@ -20,7 +20,7 @@ SECTOR = 512
 STATES = 500 if "MICROBP_LONG" in os.environ else 100  # minimum number of different states
 
 folder = Path(sys.argv[2]).resolve()
-path, temp = folder / "run.safetensors", folder / "run.safetensors.0.tmp"
+path, temp = folder / "run.safetensors", folder / ".run.safetensors.microbp-0.tmp"
 shim = ctypes.CDLL(None)
 
 

@@ -20,6 +20,7 @@ import pytest
 from file_cases import GRAPHS, SMALL, make, state
 
 import microbp as bp
+from microbp.core.whole_file import replacing
 
 HERE = Path(__file__).parent
 
@@ -85,11 +86,41 @@ def test_threads_that_save_the_same_file(module, tmp_path):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_stale_temporary_file_is_removed(module, tmp_path):
-    for name in ("net.safetensors.0.tmp", "net.safetensors.1.tmp"):
-        (tmp_path / name).write_text("left by a killed process")
-    module.Net(SMALL).save(tmp_path / "net.safetensors")
-    assert sorted(os.listdir(tmp_path)) == ["net.safetensors", "net.safetensors.1.tmp"]
+def test_an_interrupt_after_the_rename_is_raised(tmp_path, monkeypatch):
+    rename = os.rename
+
+    def interrupted(*paths):
+        rename(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bp.mlp([2, 1], backend="reference").save(tmp_path / "net.safetensors")
+    assert os.listdir(tmp_path) == ["net.safetensors"]
+
+
+def temporary(name, number):
+    return f".{name}.microbp-{number}.tmp"
+
+
+def test_stale_temporary_files_are_removed_and_no_others(module, tmp_path):
+    """A killed writer leaves the start of a file, in which a power cut may leave zeros. Whatever else has a temporary name stays."""
+    net, path = module.Net(SMALL), tmp_path / "net.safetensors"
+    data = net.write()
+    torn = [bytes(8) + data[8:60], data[:8] + bytes(60), data[:20] + bytes(5) + data[25:]]
+    for left in (b"", data, data[:1], data[:100], bytes(100), *torn):
+        (tmp_path / temporary(path.name, 0)).write_bytes(left)
+        net.save(path)
+        assert os.listdir(tmp_path) == [path.name], left
+    user = [*(f"{path.name}.{i}.tmp" for i in range(32)), f".{path.name}", temporary(path.name, 0), temporary(path.name, 2)]
+    for name in user:
+        (tmp_path / name).write_text("mine" if "microbp" not in name else "my only copy, 20 years old")
+    os.mkfifo(tmp_path / temporary(path.name, 1))
+    (tmp_path / temporary(path.name, 3)).symlink_to(f".{path.name}")
+    before = sorted([*os.listdir(tmp_path)])
+    net.save(path)
+    assert sorted(os.listdir(tmp_path)) == before
+    assert all((tmp_path / name).read_text().startswith("m") for name in user)
 
 
 def test_saving_to_paths_that_cannot_be_written(module, tmp_path):
@@ -133,6 +164,70 @@ def test_saving_into_a_read_only_directory(module):
             new.save(path)
         assert os.listdir(folder) == ["net.safetensors"]
         assert state(module.Net.load(path)) == state(old)
+
+
+def savers(backend):
+    """Everything that writes a file: what writes it, and its name."""
+    net = bp.mlp([3, 2], seed=0, backend=backend)
+    trainer = bp.Trainer(net, "mse", bp.Adam())
+
+    def fit(path):
+        trainer.fit([[1, 2, 3]], [[4, 5]], epochs=1, checkpoint=path)
+
+    def history(path):
+        bp.save_history({"loss": [0.5]}, path)
+
+    def write(path):
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+
+    return {"net.safetensors": net.save, "run": trainer.save, "checkpoint": fit, "h.csv": history, "h.json": history, "text": write}
+
+
+SAVERS = ["net.safetensors", "run", "checkpoint", "h.csv", "h.json", "text"]
+
+
+@pytest.mark.parametrize("name", SAVERS)
+def test_a_read_only_file_is_refused_and_kept(backend, name, tmp_path):
+    """Also for root. A link to it does not help."""
+    path, save = tmp_path / name, savers(backend)[name]
+    path.write_text("the only copy")
+    path.chmod(0o444)
+    (tmp_path / f"link{path.suffix}").symlink_to(name)
+    for target in (path, tmp_path / f"link{path.suffix}"):
+        with pytest.raises(PermissionError, match=r"read-only; make it writable \(chmod u\+w\) or remove it first") as raised:
+            save(target)
+        assert str(target) in str(raised.value)
+    assert path.read_text() == "the only copy" and path.stat().st_mode & 0o777 == 0o444 and len(os.listdir(tmp_path)) == 2
+    path.unlink()
+    save(path)
+    path.chmod(0o640)
+    save(path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make files of other users")
+@pytest.mark.parametrize("name", SAVERS)
+def test_owner_and_group(backend, name):
+    """Root saves over files of others, which stay theirs. Others cannot replace a file that they may not write, though they may write
+    the folder; a file that they may write becomes theirs, because only root may give files away."""
+    with tempfile.TemporaryDirectory() as folder:  # not tmp_path, which other users cannot enter
+        os.chmod(folder, 0o777)
+        path, save = Path(folder, name), savers(backend)[name]
+        path.write_text("old")
+        path.chmod(0o604)
+        os.chown(path, 12345, 54321)
+        save(path)
+        status = path.stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (12345, 54321, 0o604)
+        saved = path.read_bytes()
+        with as_anyone(), pytest.raises(PermissionError, match="read-only"):
+            save(path)
+        assert path.read_bytes() == saved and os.listdir(folder) == [name]
+        path.chmod(0o666)
+        with as_anyone():
+            save(path)
+        assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (65534, 0o666) and os.listdir(folder) == [name]
 
 
 @pytest.mark.parametrize("load", ["load", "Trainer.load"])

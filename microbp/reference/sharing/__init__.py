@@ -1,0 +1,1 @@
+"""Who may use a network of the reference backend at a time."""

@@ -1,0 +1,87 @@
+/* Floor 2: who may use a net at a time.
+ *
+ * The lock: calls that change a net or a trainer of it, or need a steady state, hold the net from beginning to end. It
+ * remembers its thread, which may hold it several times; another thread is refused.
+ *
+ * The gate: predictions and saves only read parameters, buffers, settings and notes. They pass it together, beside a
+ * training too. What writes these values holds the lock and passes the gate alone, so readers see the state between two
+ * steps. Behind the gate no function of the user runs. */
+#ifndef MBP_LOCK_H
+#define MBP_LOCK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "microbp.h"
+
+typedef struct mbp_lock {
+    _Atomic uintptr_t owner; /* the thread that holds it; 0: none */
+    int depth;               /* how many times; only the owner uses it */
+    int guests;              /* how many functions of the user run inside training calls; only the owner uses it */
+    atomic_uint gate;        /* the number of readers, and MBP_GATE_ALONE: a writer is inside or waits */
+} mbp_lock;
+
+enum { MBP_GATE_ALONE = 1 << 30 };
+
+/* Never 0: the address of the thread's structure in glibc, musl and macOS. */
+static inline uintptr_t mbp_this_thread(void) { return (uintptr_t)pthread_self(); }
+
+/* Returns 0 if another thread holds the lock. */
+static inline int mbp_lock_take(mbp_lock *lock) {
+    const uintptr_t self = mbp_this_thread();
+    uintptr_t owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
+    if (owner == self)
+        return ++lock->depth;
+    if (owner || !atomic_compare_exchange_strong_explicit(&lock->owner, &owner, self, memory_order_acquire,
+                                                          memory_order_relaxed))
+        return 0;
+    return lock->depth = 1;
+}
+
+static inline void mbp_lock_give(mbp_lock *lock) {
+    if (--lock->depth == 0)
+        atomic_store_explicit(&lock->owner, 0, memory_order_release);
+}
+
+/* Fails with MBP_BUSY. busy: another thread holds the net. guest: training inside a function that a training calls. */
+mbp_status mbp_lock_fail_busy(mbp_error *error);
+mbp_status mbp_lock_fail_guest(mbp_error *error);
+/* After fork, in the child: forgets the threads of the parent, except the one that called fork. */
+void mbp_lock_after_fork(mbp_lock *lock);
+
+/* ---- the gate ---- */
+
+/* The slow parts: wait until no writer, or no reader, is inside. */
+void mbp_gate_wait_shared(mbp_lock *lock);
+void mbp_gate_wait_alone(mbp_lock *lock);
+
+static inline void mbp_gate_enter(mbp_lock *lock) {
+    unsigned gate = atomic_load_explicit(&lock->gate, memory_order_relaxed);
+    if (gate & MBP_GATE_ALONE || !atomic_compare_exchange_strong_explicit(&lock->gate, &gate, gate + 1,
+                                                                          memory_order_acquire, memory_order_relaxed))
+        mbp_gate_wait_shared(lock);
+}
+static inline void mbp_gate_leave(mbp_lock *lock) { atomic_fetch_sub_explicit(&lock->gate, 1, memory_order_release); }
+
+/* Only for the thread that holds the lock, and once at a time. */
+static inline void mbp_gate_enter_alone(mbp_lock *lock) {
+    unsigned none = 0;
+    if (!atomic_compare_exchange_strong_explicit(&lock->gate, &none, MBP_GATE_ALONE, memory_order_acquire,
+                                                 memory_order_relaxed))
+        mbp_gate_wait_alone(lock);
+}
+/* No reader changes the gate while a writer is inside. */
+static inline void mbp_gate_leave_alone(mbp_lock *lock) { atomic_store_explicit(&lock->gate, 0, memory_order_release); }
+
+/* ---- single numbers that any thread may read at any time, while the owner of the lock changes them ---- */
+
+static inline void mbp_put_number(double *at, double value) { __atomic_store(at, &value, __ATOMIC_RELAXED); }
+static inline double mbp_see_number(const double *at) {
+    double value;
+    __atomic_load(at, &value, __ATOMIC_RELAXED);
+    return value;
+}
+#define MBP_PUT(at, value) __atomic_store_n(at, value, __ATOMIC_RELAXED)
+#define MBP_SEE(at) __atomic_load_n(at, __ATOMIC_RELAXED)
+
+#endif

@@ -1,0 +1,57 @@
+/* A workspace that is reserved again keeps what it had room for, and gets room for what is new; a node that no output
+ * depends on has no room, so it cannot be predicted. */
+#include "api.h"
+
+#include <string.h>
+
+#include "net/workspace.h"
+
+typedef struct wish {
+    int64_t rows;
+    int needs, threads;
+} wish;
+
+static void test_reserve(void) {
+    static const wish wishes[] = {{4, MBP_PREDICT, 1},
+                                  {100, MBP_PREDICT, 1},
+                                  {10, MBP_DELTAS, 1},
+                                  {10, MBP_PREDICT, 3},
+                                  {10, MBP_TARGETS, 2},
+                                  {200, MBP_PREDICT, 4},
+                                  {1, MBP_DELTAS | MBP_INPUT_DELTAS, 1}};
+    mbp_net *net = net_new(dag, NULL);
+    mbp_workspace *workspace = NULL;
+    wish most = {0};
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++) {
+        const wish w = wishes[i];
+        mbp_workspace *before = workspace;
+        const int fits = before && w.rows <= most.rows && (most.needs & w.needs) == w.needs &&
+                         w.threads <= most.threads;
+        OK(mbp_workspace_reserve(net, &workspace, w.rows, w.needs, w.threads, &error));
+        most.rows = w.rows > most.rows ? w.rows : most.rows;
+        most.needs |= w.needs;
+        most.threads = w.threads > most.threads ? w.threads : most.threads;
+        CHECK(workspace->rows == most.rows && workspace->needs == most.needs && workspace->threads == most.threads,
+              "wish %zu: %lld rows, needs %d, %d threads", i, (long long)workspace->rows, workspace->needs,
+              workspace->threads);
+        CHECK(!fits || workspace == before, "wish %zu: a new block, although the old one has room", i);
+    }
+    mbp_workspace_free(net, workspace);
+    mbp_net_free(net);
+}
+
+static void test_unused_node(void) {
+    mbp_net *net = net_new("input 2\ndense 0 units=3\ndense 0 units=1\noutput 2\n", NULL);
+    mbp_array x = array_new(MBP_F32, 4, 2), out = array_new(MBP_F32, 4, 3);
+    mbp_error error = {0};
+    CHECK(mbp_net_predict(net, &x, 1, &out, 1, 0, 1, &error) == MBP_INVALID &&
+              strstr(error.text, "node 1 is not computed, because no output depends on it"),
+          "%s", error.text);
+    array_free(&x), array_free(&out), mbp_net_free(net);
+}
+
+int main(void) {
+    test_reserve();
+    test_unused_node();
+    return report("workspace");
+}

@@ -1,0 +1,178 @@
+/* The plan of backward: gradients of graphs in which several nodes write to a delta, compared with finite differences;
+ * and the groups of the update, by the formula of each parameter. */
+#include "api.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { ROWS = 3, OUTPUTS_MAX = 3 };
+
+static const char *const graphs[] = {
+    /* an output is an operand of another, and of a node that no output depends on */
+    "input 2\ndense 0 units=2 activation=tanh\ndense 1 units=2 activation=tanh\ndense 2 units=3\noutput 1\noutput 2\n",
+    /* a node in two concats, and twice in one */
+    "input 2\ndense 0 units=2 activation=tanh\nconcat 1 0 1\nconcat 0 1\nadd 1 1\nconcat 2 3 4\ndense 5 units=2\n"
+    "output 6\noutput 5\n",
+    /* inputs in a concat, an input that is an output, a layer used twice */
+    "input 2\ninput 2\nconcat 0 1\ndense 0 units=2 layer=a activation=sigmoid\ndense 1 layer=a\nmultiply 3 4\noutput "
+    "5\n"
+    "output 2\noutput 1\n",
+    /* an activation of a dense node that another node also reads */
+    "input 2\ndense 0 units=2 activation=elu\nactivation 1 tanh\nmultiply 1 2\nlayer_norm 3\noutput 4\noutput 1\n",
+};
+
+typedef struct task {
+    mbp_net *net;
+    mbp_trainer *trainer;
+    mbp_array x[2], y[OUTPUTS_MAX];
+} task;
+
+static task task_new(const char *graph, const char *optimizer) {
+    static const char *const losses[OUTPUTS_MAX] = {"mse", "mse", "mse"};
+    task t = {.net = net_new(graph, OPTIONS(.dtype = MBP_F64, .seed = 3))};
+    t.trainer = trainer_new(t.net, losses, NULL, optimizer);
+    for (int i = 0; i < mbp_net_inputs(t.net); i++) {
+        t.x[i] = array_new(MBP_F64, ROWS, mbp_net_input_width(t.net, i));
+        array_fill(&t.x[i], -1, 1);
+    }
+    for (int i = 0; i < mbp_net_outputs(t.net); i++) {
+        t.y[i] = array_new(MBP_F64, ROWS, mbp_net_output_width(t.net, i));
+        array_fill(&t.y[i], -1, 1);
+    }
+    return t;
+}
+
+static mbp_batch batch_for(const task *t) {
+    mbp_batch batch = batch_of(t->x, t->y);
+    batch.n_x = mbp_net_inputs(t->net), batch.n_y = mbp_net_outputs(t->net);
+    return batch;
+}
+
+static void task_free(task *t) {
+    for (int i = 0; i < 2; i++)
+        array_free(&t->x[i]);
+    for (int i = 0; i < OUTPUTS_MAX; i++)
+        array_free(&t->y[i]);
+    mbp_trainer_free(t->trainer), mbp_net_free(t->net);
+}
+
+static double slope(task *t, double *at) {
+    const mbp_batch batch = batch_for(t);
+    const double value = *at, h = 1e-5;
+    double up = 0, down = 0;
+    *at = value + h;
+    OK(mbp_trainer_evaluate(t->trainer, &batch, &up, &error));
+    *at = value - h;
+    OK(mbp_trainer_evaluate(t->trainer, &batch, &down, &error));
+    *at = value;
+    return (up - down) / (2 * h);
+}
+
+/* Twice, because the second pass finds the deltas of the first in the workspace. */
+static void test_gradients(void) {
+    for (size_t g = 0; g < sizeof graphs / sizeof *graphs; g++) {
+        task t = task_new(graphs[g], "sgd");
+        const mbp_batch batch = batch_for(&t);
+        double loss;
+        int64_t count;
+        double *params = mbp_net_params(t.net, &count);
+        for (int repeat = 0; repeat < 2; repeat++) {
+            OK(mbp_trainer_backward(t.trainer, &batch, HOW(.input_grads = 1), &loss, &error));
+            const double *grads = mbp_trainer_grads(t.trainer);
+            double *analytic = malloc((size_t)count * sizeof *analytic);
+            memcpy(analytic, grads, (size_t)count * sizeof *analytic);
+            for (int64_t i = 0; i < count; i++) {
+                const double expected = slope(&t, &params[i]);
+                CHECK(fabs(analytic[i] - expected) < 1e-7, "graph %zu, parameter %lld: %g, not %g", g, (long long)i,
+                      analytic[i], expected);
+            }
+            free(analytic);
+        }
+        task_free(&t);
+    }
+}
+
+/* Layers of different learning rates. The weights of the last end where the biases of the first, which has the same
+ * rate, begin: only the weight decay tells them apart. w - lr factor (g + decay w). */
+static void test_groups(void) {
+    static const char graph[] = "input 2\ndense 0 units=3 layer=a lr=2 activation=tanh\ndense 1 units=3 layer=b\n"
+                                "dense 2 units=2 layer=c lr=2\noutput 3\n";
+    for (int decays = 0; decays < 2; decays++) {
+        task t = task_new(graph,
+                          decays ? "sgd(lr=0.1,weight_decay=0.25,decay_bias=1)" : "sgd(lr=0.1,weight_decay=0.25)");
+        const mbp_batch batch = batch_for(&t);
+        double loss, before[64];
+        int64_t count;
+        mbp_tensor tensor;
+        double *params = mbp_net_params(t.net, &count);
+        for (int64_t i = 0; i < count; i++)
+            before[i] = params[i] += 0.5; /* biases start at 0, where decay would not show */
+        OK(mbp_trainer_step(t.trainer, &batch, &loss, &error));
+        const double *grads = mbp_trainer_grads(t.trainer);
+        for (int n = 0; mbp_net_tensor(t.net, n, &tensor); n++) {
+            const double factor = *tensor.layer == 'b' ? 1 : 2;
+            const double decay = decays || strcmp(tensor.name, "weight") == 0 ? 0.25 : 0;
+            for (int64_t i = tensor.offset; i < tensor.offset + tensor.in * tensor.out; i++) {
+                const double expected = before[i] - 0.1 * factor * (grads[i] + decay * before[i]);
+                CHECK(fabs(params[i] - expected) < 1e-14, "%s.%s: %g, not %g", tensor.layer, tensor.name, params[i],
+                      expected);
+            }
+        }
+        task_free(&t);
+    }
+}
+
+/* The derivative of the penalty, l1 sign(w) + l2 w, is added once for a layer, in the share that the rows have of the
+ * total. */
+static void test_penalty(void) {
+    static const char *const settings[] = {"", "l1=0.25", "l2=0.5", "l1=0.25 l2=0.5"};
+    double plain[2][64];
+    for (int k = 0; k < 4; k++)
+        for (int half = 0; half < 2; half++) {
+            char graph[200];
+            snprintf(graph, sizeof graph, "input 2\ndense 0 units=2 bias=0 layer=a %s\ndense 1 layer=a\noutput 2\n",
+                     settings[k]);
+            task t = task_new(graph, "sgd");
+            for (int64_t i = 0; i < ROWS; i++)
+                for (int64_t j = 0; j < 2; j++)
+                    array_set(&t.x[0], i, j, 0.1 * (double)(i + 2 * j)),
+                        array_set(&t.y[0], i, j, 0.2 * (double)(i - j));
+            const mbp_batch batch = batch_for(&t);
+            double loss;
+            int64_t count;
+            const double *params = mbp_net_params(t.net, &count), *grads = mbp_trainer_grads(t.trainer);
+            OK(mbp_trainer_backward(t.trainer, &batch, HOW(.total = half ? 2 * ROWS : 0), &loss, &error));
+            for (int64_t i = 0; i < count; i++) {
+                if (k == 0)
+                    plain[half][i] = grads[i];
+                const double penalty = (k & 1 ? copysign(0.25, params[i]) : 0) + (k & 2 ? 0.5 * params[i] : 0);
+                const double expected = plain[half][i] + penalty / (half ? 2 : 1);
+                CHECK(fabs(grads[i] - expected) < 1e-14, "\"%s\", half %d, parameter %lld: %g, not %g", settings[k],
+                      half, (long long)i, grads[i], expected);
+            }
+            task_free(&t);
+        }
+}
+
+/* An update limits the norms of a layer that trains, and leaves a frozen one as it is. */
+static void test_frozen_limit(void) {
+    for (int frozen = 0; frozen < 2; frozen++) {
+        task t = task_new("input 2\ndense 0 units=1 bias=0 layer=a max_norm=0.5\noutput 1\n", "sgd(lr=1e-9)");
+        const mbp_batch batch = batch_for(&t);
+        double loss, *params = mbp_net_params(t.net, NULL);
+        params[0] = 3, params[1] = 4;
+        OK(mbp_net_freeze(t.net, "a", frozen, &error));
+        OK(mbp_trainer_step(t.trainer, &batch, &loss, &error));
+        const double norm = hypot(params[0], params[1]);
+        CHECK(fabs(norm - (frozen ? 5 : 0.5)) < 1e-12, "frozen %d: the norm is %g", frozen, norm);
+        task_free(&t);
+    }
+}
+
+int main(void) {
+    test_frozen_limit();
+    test_penalty();
+    test_gradients();
+    test_groups();
+    return report("plan");
+}
