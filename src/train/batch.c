@@ -139,12 +139,13 @@ static mbp_status fail_weight(const double *weight, mbp_selection rows, mbp_erro
 
 /* Copies the numbers of the next rows to `to` and checks the copies. */
 static mbp_status copy_numbers(const mbp_cursor *from, int64_t *to, int64_t count, int64_t rows, mbp_error *error) {
-    int wrong = 0;
+    const uint64_t last = (uint64_t)rows - 1;
+    uint64_t wrong = 0; /* its top bit: a number is below 0, or above the last one */
     int64_t i = 0;
     memcpy(to, from->index + from->at, (size_t)count * sizeof *to);
     for (int64_t k = 0; k < count; k++)
-        wrong |= (uint64_t)to[k] >= (uint64_t)rows; /* or below 0 */
-    if (!wrong)
+        wrong |= (uint64_t)to[k] | (last - (uint64_t)to[k]);
+    if (wrong >> 63 == 0)
         return MBP_OK;
     while (to[i] >= 0 && to[i] < rows)
         i++;
