@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     peers = libraries(options.dtype)
     if not peers:
-        sys.exit("there is no library to compare with: NumPy's BLAS is not OpenBLAS, and MKL is not installed (pip install mkl)")
+        sys.exit("found no library to compare with: NumPy's BLAS is not OpenBLAS, and MKL is not installed (pip install mkl)")
     print(machine.describe(f"NumPy {np.__version__}"))
     print(f"{options.dtype}, one CPU, GFLOP/s, median of {options.rounds} rounds")
     print(f"{'shape':<14} {'':<2} {options.isa:>7}", *(f"{name:>8}" for name in peers), "ratio", sep=" ")

@@ -93,5 +93,5 @@ def _read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        sys.exit(f"there is no file {path}: use --data DIR with the folder that contains the data sets")
+        sys.exit(f"the file {path} does not exist: use --data DIR with the folder that contains the data sets")
     return gzip.decompress(content) if path.suffix == ".gz" else content

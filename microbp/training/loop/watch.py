@@ -46,7 +46,8 @@ class Watch:
         self._engine = engine
         self._held_out = held_out
         self._metrics = bind(metrics, engine.losses)
-        self._rows = _present(held_out or trained) if metrics else None
+        rows = held_out or trained
+        self._rows = rows.present() if metrics and rows is not None else None
         self.entries = Entries(tuple(metrics), held_out is not None)
 
     def complete(self, record: Record) -> None:
@@ -63,8 +64,3 @@ class Watch:
     def _predict(self, rows: Rows, **raw: Any) -> list[Array]:
         outputs = self._engine.net.predict(rows.x, **raw)
         return outputs if isinstance(outputs, list) else [outputs]
-
-
-def _present(rows: Rows | None) -> Rows | None:
-    """The rows with a weight above 0."""
-    return None if rows is None else rows.present()
