@@ -144,6 +144,15 @@ cdef int poll_signals(void *user) noexcept nogil:
     return look(user) if now() >= (<Poll>user).next_look else 0
 
 
+cdef int hold_weight(Held *held, object source) except -1:
+    """`hold` for row weights, which are a vector, or None."""
+    hold(held, source, 1)
+    if held.count and held.view.ndim != 1:
+        release(held)
+        raise ValueError("weight must have 1 dimension, not 2")
+    return 0
+
+
 cdef inline void fill_batch(mbp_batch *batch, const Held *x, const Held *y, const Held *weight) noexcept nogil:
     batch.size = sizeof(mbp_batch)
     batch.x, batch.n_x, batch.y, batch.n_y = x.array, x.count, y.array, y.count
@@ -200,7 +209,7 @@ cdef class Trainer:
         try:
             hold(&hy, y, 1)
             try:
-                hold(&hw, weight, 1)
+                hold_weight(&hw, weight)
                 fill_batch(&batch, &hx, &hy, &hw)
                 if hx.count and 3 * self.net.flops * hx.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
@@ -293,11 +302,13 @@ cdef class Trainer:
         cdef int i, taken = 0
         if self.net.guests:
             self.net.refuse_training()
-        held[0], held[1], held[2], held[3], held[4] = &hx, &hy, &hw, &hi, &hl
+        held[0], held[1], held[2], held[3], held[4] = &hx, &hy, &hi, &hl, &hw
         try:
-            for source in (x, y, weight, index, lr):
+            for source in (x, y, index, lr):
                 hold(held[taken], source, 2 if taken == 0 else 1)
                 taken += 1
+            hold_weight(&hw, weight)
+            taken += 1
             return self.run_epoch(&hx, &hy, &hw, &hi, batch_rows, &hl, stop)
         finally:
             for i in range(taken):

@@ -146,6 +146,8 @@ def read_weights(weight: Any, rows: int, index: Sequence[int]) -> tuple[Sequence
     there must be."""
     if weight is None:
         return index, [1.0] * len(index)
+    if len(shape_of(nested_lists(weight), "weight")) == 2:
+        raise ValueError("weight must have 1 dimension, not 2")
     weights = read_matrix(weight, 1, "d", "weight", rows).data
     for row in index:
         if not 0 <= weights[row] < math.inf:

@@ -104,6 +104,3 @@ def _check(hint: Any) -> Check:
     if type(None) in get_args(hint):
         return or_none(_check(get_args(hint)[0]))
     return lambda what, value: value
-
-
-_with_fields(Settings)

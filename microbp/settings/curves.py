@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from ..core.checks import floating, increasing, real, whole
-from ..core.text import call, number
+from ..core.text import call
 from .base import Settings
 
 if TYPE_CHECKING:
@@ -355,4 +355,4 @@ def _write(value: Any) -> str:
         return value.text
     if isinstance(value, tuple):
         return ";".join(map(str, value))
-    return number(value) if isinstance(value, float) else str(value)
+    return str(value)

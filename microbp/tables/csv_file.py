@@ -43,7 +43,7 @@ def pieces(path: Path, most: int) -> Iterator[Table]:
         first, count, before = 0, most, header
         while count == most:
             columns, count = [_Column(where, name, separator) for name in names], 0
-            while count < most and (block := _block(where, rows, first + count, min(_BLOCK, most - count))):
+            while block := _block(where, rows, first + count, min(_BLOCK, most - count)):
                 before = header if reader.line_num == first + count + len(block) else 0
                 _require_width(where, block, len(names), first + count, before)
                 for column, cells in zip(columns, zip(*block)):

@@ -124,9 +124,7 @@ class Trainer(View):
         True
         """
         try:
-            if type(X) is type(y) is self._plain and (
-                sample_weight is None or (type(sample_weight) is self._plain and sample_weight.ndim == 1)
-            ):
+            if type(X) is type(y) is self._plain and (sample_weight is None or type(sample_weight) is self._plain):
                 return self._step(X, y, sample_weight)
         except (TypeError, ValueError, FloatingPointError):
             pass  # the code below converts the arrays, or raises an error that names the cause

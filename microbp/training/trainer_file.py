@@ -201,7 +201,7 @@ def _decode(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
     if not isinstance(value, dict):
         return value
     tag = next(iter(value), "")
-    if len(value) != 1 or not tag.startswith("$"):
+    if not tag.startswith("$"):
         return {key: _decode(part, dtype, vectors) for key, part in value.items()}
     inside = value[tag]
     if tag == "$array":

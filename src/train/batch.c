@@ -137,20 +137,24 @@ static mbp_status fail_weight(const double *weight, mbp_selection rows, mbp_erro
                              (long long)mbp_row_number(rows, r), number));
 }
 
-/* Copies the numbers of the next rows to `to` and checks the copies. */
-static mbp_status copy_numbers(const mbp_cursor *from, int64_t *to, int64_t count, int64_t rows, mbp_error *error) {
+mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, int64_t rows, mbp_error *error) {
     const uint64_t last = (uint64_t)rows - 1;
     uint64_t wrong = 0; /* its top bit: a number is below 0, or above the last one */
     int64_t i = 0;
-    memcpy(to, from->index + from->at, (size_t)count * sizeof *to);
     for (int64_t k = 0; k < count; k++)
-        wrong |= (uint64_t)to[k] | (last - (uint64_t)to[k]);
+        wrong |= (uint64_t)index[k] | (last - (uint64_t)index[k]);
     if (wrong >> 63 == 0)
         return MBP_OK;
-    while (to[i] >= 0 && to[i] < rows)
+    while (i < count - 1 && index[i] >= 0 && index[i] < rows) /* another thread may have mended the wrong one */
         i++;
     return mbp_fail(error, MBP_INVALID, "index[%lld] is %lld, but must be a row number from 0 to %lld",
-                    (long long)(from->at + i), (long long)to[i], (long long)rows - 1);
+                    (long long)(first + i), (long long)index[i], (long long)rows - 1);
+}
+
+/* Copies the numbers of the next rows to `to` and checks the copies. */
+static mbp_status copy_numbers(const mbp_cursor *from, int64_t *to, int64_t count, int64_t rows, mbp_error *error) {
+    memcpy(to, from->index + from->at, (size_t)count * sizeof *to);
+    return mbp_index_check(to, count, from->at, rows, error);
 }
 
 /* Loads the weights of some rows to `weight` and checks them. *zeros: whether one of them is 0. */

@@ -21,6 +21,9 @@ typedef struct mbp_chosen {
     double total;
 } mbp_chosen;
 
+/* Checks row numbers. first: the place of the first of them in the caller's index, for the error. */
+mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, int64_t rows, mbp_error *error);
+
 /* Chooses the next rows that are there, which are those with a weight above 0: at most `limit`, for which the workspace
  * must have room. Reads each row number and each weight once, checks it, and keeps it in the workspace, because another
  * thread may change the caller's arrays at any time. */

@@ -22,14 +22,12 @@ static mbp_status check_index(const epoch *e, int64_t rows) {
     if (!e->index && e->n > rows)
         return mbp_fail(e->error, MBP_INVALID, "n is %lld, but the data has %lld row%s", (long long)e->n,
                         (long long)rows, mbp_plural(rows));
-    for (int64_t i = 0; e->index && i < e->n; i++)
-        if (e->index[i] < 0 || e->index[i] >= rows)
-            return mbp_fail(e->error, MBP_INVALID, "index[%lld] is %lld, but must be a row number from 0 to %lld",
-                            (long long)i, (long long)e->index[i], (long long)rows - 1);
-    return MBP_OK;
+    return e->index ? mbp_index_check(e->index, e->n, 0, rows, e->error) : MBP_OK;
 }
 
 static mbp_status check_rate(const epoch *e, double rate) {
+    if (rate > 0 && rate <= DBL_MAX) /* what every optimizer accepts */
+        return MBP_OK;
     return mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, e->trainer->optimizer.row), 0, rate, e->error);
 }
 
@@ -93,7 +91,7 @@ static mbp_status read_rate(const epoch *e, int64_t step, double *rate) {
         return MBP_OK;
     __atomic_load(&e->lr[step], rate, __ATOMIC_RELAXED);
     e->trainer->rate = rate;
-    return *rate >= 0 && *rate <= DBL_MAX ? MBP_OK : check_rate(e, *rate); /* the range that every optimizer has */
+    return check_rate(e, *rate);
 }
 
 static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {

@@ -140,10 +140,15 @@ def test_arrays_that_do_not_fit_are_refused(capsys, folder):
     for arrays, expected in (
         ({"a": [1]}, "contains a;"),
         ({"x": [[1.0]], "y": [1, 2]}, "one value per row"),
+        ({"x": [[1.0]], "y": [[1, 2]]}, "y has shape (1, 2); it must have one value per row of x, shape (1,)"),
         ({"x": [["a"]], "y": [1]}, "not numbers"),
+        ({"x": [[1.0]], "y": [1j]}, "y contains complex128 values, which are neither numbers nor strings"),
     ):
         np.savez(folder / "x.npz", **{name: np.array(values) for name, values in arrays.items()})
         assert expected in fails(capsys, 1, "train", "x.npz")
+    for array in ([1.0, 2.0], [["a", "b"]], [[[1.0]]]):
+        np.save(folder / "x.npy", np.array(array))
+        assert "it must be a 2-D array of numbers, one row per example" in fails(capsys, 1, "train", "x.npy")
 
 
 @pytest.mark.parametrize(

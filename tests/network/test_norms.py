@@ -332,8 +332,9 @@ def test_values_at_a_norm(backend, kind):
 def test_single_rows_are_refused_before_anything_changes(backend):
     net = random_net("batch", backend)
     t, (x, y) = bp.Trainer(net, "mse"), batch(9)
-    before = net.params.copy(), net.buffers.copy()
     own = bp.Trainer(random_net("batch", backend), cases.own_mse)
+    before, lr = (net.params.copy(), net.buffers.copy()), t.lr
+    looped = {"schedule": bp.Constant(0.5), "batch_callback": lambda record: None}
     for call in (
         lambda: t.step(x[:1], y[:1]),
         lambda: t.backward(x[:1], y[:1]),
@@ -341,15 +342,30 @@ def test_single_rows_are_refused_before_anything_changes(backend):
         lambda: own.fit(x, y, epochs=1, batch_size=4),
         lambda: t.fit(x, y, epochs=1, batch_size=4),
         lambda: t.fit(x, y, epochs=1, batch_size=1),
+        *(lambda one=one, size=size: one.fit(x, y, epochs=1, batch_size=size, **looped) for one in (t, own) for size in (1, 2, 4, 8)),
+        *(lambda size=size: t.fit(x, y, epochs=1, batch_size=size, accumulate=2) for size in (1, 2, 4, 8)),
     ):
         with pytest.raises(ValueError, match=r"batch_norm .*needs at least 2 rows.*choose a batch size that leaves no single row"):
             call()
     np.testing.assert_array_equal(net.params, before[0])
     np.testing.assert_array_equal(net.buffers, before[1])
     assert t.steps == own.steps == 0
-    t.fit(x, y, epochs=1, batch_size=5)
+    assert t.lr == own.lr == lr
+    for options in ({}, looped):
+        t.fit(x, y, epochs=1, batch_size=5, **options)
     net.predict(x[0])
     t.evaluate(x[:1], y[:1])
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_each_micro_batch_is_normalized_by_its_own_rows(backend, accumulate):
+    x, y = batch(4 * accumulate)
+    t, by_hand = (bp.Trainer(random_net("batch", backend), "mse") for _ in range(2))
+    t.fit(x, y, epochs=1, batch_size=4, accumulate=accumulate, shuffle=False)
+    for first in range(0, len(x), 4):
+        by_hand.backward(x[first : first + 4], y[first : first + 4], accumulate=first > 0, total=len(x), first_row=first)
+    by_hand.apply()
+    np.testing.assert_array_equal(t.net.params, by_hand.net.params)
 
 
 def test_a_gradient_that_is_not_finite_is_refused(backend):

@@ -90,8 +90,15 @@ def test_shapes_and_labels_that_do_not_fit_are_refused(metric, y, outputs):
 def test_swapped_arguments_get_a_hint(metric):
     with pytest.raises(ValueError, match="may be swapped$"):
         metric(np.full((3, 2), 0.5), [0, 1, 1])
-    with pytest.raises(ValueError, match=r"\)$|columns$"):
-        metric([0, 1], np.ones((3, 1)))
+    for y, outputs in (([0, 1], np.ones((3, 1))), ([[0], [1]], [0.5, 0.5, 0.5])):
+        with pytest.raises(ValueError, match=r"\)$|columns$"):
+            metric(y, outputs)
+
+
+def test_the_largest_outputs_need_two_columns():
+    assert bp.top_k(1)([0, 1], np.eye(2)) == 1 and bp.top_k(1).__name__ == "top_1"
+    with pytest.raises(ValueError, match="outputs at least 2 columns$"):
+        bp.top_k(1)([[0], [1]], np.ones((2, 1)))
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, True])

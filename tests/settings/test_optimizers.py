@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import re
 from collections.abc import Callable
@@ -75,6 +76,8 @@ def test_every_row_has_settings_and_every_class_its_name():
     assert {row for _, row in CHOICES} == set(cases.OPTIMIZERS)
     for one in CLASSES:
         trainer(optimizer=one.__name__.lower()).step(X, Y)
+        assert re.search(rf"^{one.__name__}\(", inspect.getdoc(bp.Optimizer), re.MULTILINE)
+        assert not getattr(one(), "decay_bias", False)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +225,11 @@ def test_every_way_to_step_uses_the_loss_of_the_step(backend):
     assert np.isnan(whole._engine._core.get("last_loss"))
 
 
-def test_a_loss_is_used_for_one_update(backend):
-    t = trainer(backend)
+@pytest.mark.parametrize("loss_of", ["mse", cases.own_mse], ids=["named", "own"])
+def test_a_loss_is_used_for_one_update(backend, loss_of):
+    t = trainer(backend, loss=loss_of)
     assert np.isnan(t._engine._core.get("loss"))
-    loss = t.backward(X, Y)
+    loss = t.backward(X, Y) + t.backward(X[:3], Y[:3], accumulate=True)
     assert t._engine._core.get("loss") == loss
     t.apply()
     assert (t._engine._core.get("last_loss"), np.isnan(t._engine._core.get("loss"))) == (loss, True)

@@ -1,9 +1,11 @@
 """Schedules: compared with PyTorch's and with values by hand, their properties and their text; and in fit, for both backends."""
 
+import inspect
 import math
 import pickle
+import re
 import signal
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
@@ -217,6 +219,15 @@ def test_plateaus_equal_pytorch(mode, options):
     assert schedule(0) < LR
 
 
+@pytest.mark.parametrize("kind", schedules.KINDS)
+def test_help_has_the_default_of_each_setting(kind):
+    for setting in fields(kind):
+        if setting.default is not MISSING and setting.name not in ("best", "bad", "rest"):
+            (text,) = re.findall(rf"^{setting.name}: (.+(?:\n(?!\w+: ).+)*)", inspect.getdoc(kind), re.MULTILINE)
+            ((plain, none),) = re.findall(r'([^\s"]+)"? (?:by default|\(the default\))|(None), the default', text)
+            assert str(setting.default) == (plain or none) or setting.default == float(plain)
+
+
 def test_the_threshold_of_a_plateau_holds_for_negative_values():
     """An improvement of -1 by a thousandth is -1.001, not -0.999."""
     schedule = bp.ReduceOnPlateau(LR, patience=0, threshold=1e-3, best=-1, monitor="loss")
@@ -282,10 +293,11 @@ def test_the_rate_of_a_diverging_step_is_kept_and_reported(backend):
     """The failed step has used its rate too. All rates differ from the trainer's rate before fit."""
     t, x = make(backend), X.copy()
     x[20] = 1e300
-    rates = [0.5, 0.25, 0.125]
-    with pytest.raises(FloatingPointError, match=r"epoch 1, step 2\).*now 0\.25\)"):
+    t.step(X, Y)
+    rates = [1.0, 0.5, 0.25, 0.125]
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step 3\).*now 0\.25\)"):
         t.fit(x, Y, epochs=1, batch_size=16, shuffle=False, schedule=rates.__getitem__)
-    assert (t.lr, t.steps) == (0.25, 1)
+    assert (t.lr, t.steps) == (0.25, 2)
 
 
 def interrupt_by_signal(t):

@@ -80,6 +80,25 @@ def test_fit_trains_up_to_a_total_number_of_epochs():
     assert model.epochs_done(trainer) == 5
 
 
+def test_fit_stops_early_and_restores_the_best_epoch():
+    """The rmse of epochs is in the unit of the target, as in the report."""
+    for patience in (None, 2):
+        data = gather(Split(sources.find("t.csv")), target="price")
+        trainer = model.build(data, choose(data.training, False), optimizer=OptimizerSpec("adam"), lr=0.3)
+        model.fit(trainer, data, epochs=40, batch=16, patience=patience)
+        best = int(np.argmin(trainer.history["val_loss"]))
+        assert trainer.lr == 0.3
+        assert model.epochs_done(trainer) == (40 if patience is None else best + 1 + patience)
+        assert trainer.history["rmse"][best] == pytest.approx(scores.measure(trainer, data).parts["validation"]["rmse"])
+
+
+def test_a_schedule_is_the_given_one():
+    trainer, _ = trained("price", epochs=1)
+    mine = bp.StepDecay(lr=0.1, step_size=3)
+    found = [model.schedule(given, trainer, 7) for given in (None, "cosine", "constant", mine)]
+    assert found == [bp.Cosine(trainer.lr, 7), bp.Cosine(trainer.lr, 7), None, mine]
+
+
 WRONG = [
     (lambda: sources.find("no.csv"), "data: there is no file 'no.csv'; the only built-in data set is digits"),
     (lambda: sources.find("t.csv", test_file="."), "test_file: '.' is a directory; name a file"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from microbp.cli.main import main
-from microbp.tables import frames, sources
+from microbp.tables import csv_file, frames, sources
 from microbp.tables.preparation import Category, Number, find_target, prepare
 
 RANDOM = np.random.default_rng(3)
@@ -29,8 +29,9 @@ def engine(request, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty current directory; the pieces of streams are small."""
+    """An empty current directory; the blocks of CSV files and the pieces of streams are small."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(csv_file, "_BLOCK", 5)
     monkeypatch.setattr(sources, "CHUNK", 13)
     return tmp_path
 
@@ -82,7 +83,7 @@ def both(name):
     [(["007", "010"], ["A12", "B3"]), (["True", "False"], ["Unsure"]), (["1.0", "2.50"], ["2.5x"]), (["1e3", "1000"], ["1_000"])],
 )
 def test_levels_of_a_category_are_as_written(capsys, levels, wider):
-    code = [*levels * 10, *(wider * COUNT)[: COUNT - 20]]  # the first pieces of a stream contain only numbers
+    code = [*levels * 10, *(wider * COUNT)[: COUNT - 30], *levels * 5]  # the first and last pieces of a stream contain only numbers
     y = RANDOM.normal(size=COUNT).round(3)
     write("train.csv", {"code": code, "y": y})
     write("new.csv", {"code": levels * 5})
@@ -179,7 +180,7 @@ def test_the_first_line_names_the_columns(folder, header, names):
         assert [table.numbers(name).tolist() for name in names] == [[1], [2], [3]]
 
 
-@pytest.mark.parametrize("name", ["wine.txt", "wine", "wine.data"])
+@pytest.mark.parametrize("name", ["wine.txt", "wine", "wine.data", "wine.json.csv"])
 def test_a_csv_file_may_have_any_name(name):
     write(name, {"a": [1, 2], "b": [3, 4], "y": [5, 6]})
     assert list(sources.read(name).train.columns) == ["a", "b", "y"]
@@ -192,6 +193,7 @@ GOOD = "a,b,y\n" + "1,2,3.5\n" * 30
     ("content", "expected"),
     [
         (GOOD.encode() + b"1,caf\xe9,2\n", ["row 31 (line 32), column 'b'", "save the file as UTF-8"]),
+        (GOOD.encode() + b"1,,2\n1,caf\xe9,2\n", ["row 32 (line 33), column 'b'", "save the file as UTF-8"]),
         (GOOD + "1,2,3,4\n", ["row 31 (line 32)", "has 4 cells, but the first line names 3 columns"]),
         (GOOD + '1,"yes,4\n' + "1,2,3\n" * 9, ["row 31", "a quoted cell must end with a quote"]),
         (GOOD + "1,\0,3\n", ["row 31 (line 32), column 'b'", "zero byte"]),

@@ -15,7 +15,7 @@ import microbp as bp
 from microbp.cli.main import main
 from microbp.tables import frames, sources
 from microbp.tables.defaults import choose
-from microbp.tables.preparation import RARE, Category, Number, Preparation, find_target, prepare
+from microbp.tables.preparation import LEVELS, RARE, Category, Number, Preparation, find_target, prepare
 from microbp.tables.table import Table
 
 RANDOM = np.random.default_rng(7)
@@ -116,11 +116,15 @@ def test_a_quoted_line_break_does_not_end_a_piece(files, monkeypatch):
 
 def test_arrays_in_the_format_of_mnist_are_read(tmp_path):
     x, y = RANDOM.choice([0, 30, 250, 255], (50, 4, 5)).astype(np.uint8), RANDOM.integers(0, 3, 50).astype(np.uint8)
+    x[:, 0] = 0  # as at the edge of most images
     np.savez(tmp_path / "m.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
     train, test = sources.read(str(tmp_path / "m.npz"))
     preparation = prepare([train], find_target([train], "y"))
     np.testing.assert_array_equal(preparation.matrix(test), x[40:].reshape(10, 20).astype(np.float32) / np.float32(255))
     assert preparation.target.values(test).tolist() == y[40:].tolist()
+    np.savez(tmp_path / "train.npz", x_train=x[:40], y_train=y[:40])
+    alone = sources.read(str(tmp_path / "train.npz"))
+    assert alone.test is None and alone.train.numbers("y").tolist() == y[:40].tolist()
     np.save(tmp_path / "m.npy", np.column_stack([x.reshape(50, 20), y]))
     for table in (sources.read(str(tmp_path / "m.npy")).train, *sources.pieces(str(tmp_path / "m.npy"))()):
         np.testing.assert_array_equal(np.column_stack(list(table.columns.values())), np.load(tmp_path / "m.npy"))
@@ -186,6 +190,38 @@ def texts(*values):
     return np.array(values, dtype=object)
 
 
+LEFT_OUT = "text with too many different values"
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([None, 1.0, 3.0], Number("c", 2.0, 1.0, True)),  # one missing value is enough for an indicator
+        ([None, 0.0, 1.0], Number("c", 0.0, 1.0, True)),
+        ([2.0] * 9, "constant"),
+        (["red"] * 9, "constant"),
+        (["red"] * 9 + [None] * RARE, Category("c", ("", "red"), False)),
+        ([None] * 9, "empty"),
+        ([f"n{i}" for i in range(15)] * RARE, Category("c", tuple(sorted(f"n{i}" for i in range(15))), False)),
+        ([f"n{i:02}" for i in range(30)] * RARE, Category("c", tuple(f"n{i:02}" for i in range(30)), False)),
+        ([f"n{i}" for i in range(15)], Category("c", (), True)),
+        ([f"n{i}" for i in range(30)], LEFT_OUT),
+        ([f"n{i:03}" for i in range(LEVELS + 1)] * RARE, Category("c", tuple(f"n{i:03}" for i in range(LEVELS)), True)),
+    ],
+)
+def test_the_features_of_a_column(cells, expected):
+    """A category has at most 20 different values, or as many as half the number of rows."""
+    numeric = any(isinstance(cell, float) for cell in cells)
+    column = np.array([np.nan if cell is None else cell for cell in cells]) if numeric else texts(*cells)
+    table = Table("t", {"c": column, "other": np.arange(len(cells)) / 3, "y": np.arange(len(cells)) / 2}, len(cells))
+    preparation = prepare([table], find_target([table], "y"))
+    if isinstance(expected, str):
+        assert preparation.left_out == {"c": expected}
+        assert [feature.name for feature in preparation.features] == ["other"]
+    else:
+        assert preparation.features[0] == expected and not preparation.left_out
+
+
 def test_levels_that_are_rare_missing_or_new():
     colours = texts(*["red"] * 9, *["blue"] * 5, *[None] * RARE, *["pink"] * (RARE - 1))
     table = Table("t", {"colour": colours, "y": np.arange(len(colours)) / 2}, len(colours))
@@ -213,13 +249,16 @@ def test_a_missing_number_is_0_if_none_was_missing_in_training():
         ([True, False] * 30, ("false", "true")),
         ([10, 2, 1] * 20, ("1", "2", "10")),
         (list(range(60)), ()),
+        ([f"n{i}" for i in range(10, 40)] * 2, tuple(f"n{i}" for i in range(10, 40))),  # half as many classes as rows
         ([0.5, 1.0] * 30, ()),
     ],
 )
 def test_classes_or_numbers(values, classes):
-    table = Table("t", {"y": np.array(values)}, 60)
+    column = np.array(values, dtype=object if isinstance(values[0], str) else None)
+    table = Table("t", {"y": column}, 60)
     assert find_target([table], "y").classes == classes
-    assert find_target([table], "y", False).classes == ()
+    if column.dtype != object:
+        assert find_target([table], "y", False).classes == ()
     if classes:
         assert [classes[label] for label in find_target([table], "y").values(table)] == table.texts("y").tolist()
 

@@ -49,14 +49,15 @@ def test_an_interrupted_checkpoint_leaves_the_trainer_where_it_was(backend, tmp_
 
 @pytest.mark.parametrize("patience", [0, 1, 2])
 @pytest.mark.parametrize("cooldown", [0, 1, 3])
-def test_a_plateau_rests_as_many_epochs_as_its_cooldown(patience, cooldown):
+@pytest.mark.parametrize("best", [None, 1.0])
+def test_a_plateau_rests_as_many_epochs_as_its_cooldown(patience, cooldown, best):
     """With a loss that never improves, the first reduction is after patience + 1 epochs, and each later one `cooldown` epochs later
-    than that."""
-    schedule, found = bp.ReduceOnPlateau(1.0, factor=0.5, patience=patience, cooldown=cooldown, monitor="loss"), []
+    than that. The first epoch counts only if there is a best value to compare it with."""
+    schedule, found = bp.ReduceOnPlateau(1.0, factor=0.5, patience=patience, cooldown=cooldown, monitor="loss", best=best), []
     for epoch in range(30):
         before, schedule = schedule.lr, schedule.after({"loss": 1.0})
         found += [epoch] * (schedule.lr < before)
-    assert found == list(range(patience + 1, 30, cooldown + patience + 1))
+    assert found == list(range(patience + (best is None), 30, cooldown + patience + 1))
 
 
 def test_a_trainer_tells_its_loss_weights_and_refuses_other_ones(backend):
@@ -68,6 +69,8 @@ def test_a_trainer_tells_its_loss_weights_and_refuses_other_ones(backend):
             bp.Trainer(net, ["mse", "mae"], loss_weights=wrong)
     with pytest.raises(TypeError, match="net must be a bp.Network"):
         bp.Trainer(3, "mse")
+    with pytest.raises(ValueError, match="the losses must be all named or all custom functions, not a mix"):
+        bp.Trainer(net, ["mse", lambda outputs, targets, weight: (0.0, np.zeros_like(outputs))])
     custom = bp.Trainer(bp.mlp([2, 1], backend=backend), lambda outputs, targets: (0.0, np.zeros_like(outputs)))
     with pytest.raises(ValueError, match="total= works with named losses only"):
         custom.backward(np.ones((2, 2)), np.ones((2, 1)), total=2.0)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import time
 
 import numpy as np
 import pytest
@@ -391,6 +393,20 @@ def test_a_batch_callback_can_set_the_rate(backend):
     t.fit(X, Y, epochs=1, batch_size=16, batch_callback=halve)
     by_hand.fit(X, Y, epochs=1, batch_size=16, schedule=lambda step: 0.01 * 0.5**step)
     np.testing.assert_array_equal(t.net.params, by_hand.net.params)
+
+
+@pytest.mark.parametrize("rows", [31, 32, 33])
+def test_a_batch_has_32_rows_by_default(backend, rows):
+    t, x, y = make(backend), np.resize(X, (rows, 3)), np.resize(Y, (rows, 2))
+    t.fit(x, y, epochs=1)
+    next(t.epochs(x, y))
+    assert t.steps == 2 * math.ceil(rows / 32)
+
+
+def test_the_seconds_of_the_epochs_are_a_part_of_the_time_of_fit(backend):
+    start = time.perf_counter()
+    seconds = make(backend).fit([(X, Y)], epochs=3)["seconds"] + make(backend).fit(X, Y, epochs=3)["seconds"]
+    assert min(seconds) >= 0 and sum(seconds) <= time.perf_counter() - start
 
 
 # ---- micro-batches ----

@@ -132,8 +132,11 @@ def test_an_error_of_one_percent_in_one_element_is_found(monkeypatch):
     x, y = random.normal(size=(ROWS, 20)), random.normal(size=(ROWS, 12))
     t = bp.Trainer(net, "mse", "sgd")
     assert len(net.params) > 1000
-    for place in random.choice(len(net.params), 30 if cases.LONG else 10, replace=False):
+    for place in (*random.choice(len(net.params), 30 if cases.LONG else 10, replace=False), len(net.params) - 1):  # the last is a bias
         places.append(place)
         check = t.check_gradients(x, y)
+        net.params[place] += 1.0
+        assert check.checked == len(net.params) and net.tensors[check.tensor][check.index] == net.params[place]
+        net.params[place] -= 1.0
         assert check.error > 1e-6
         assert check.analytic == pytest.approx(1.01 * check.numeric, rel=1e-3)

@@ -109,11 +109,13 @@ def test_the_suggestion_trains(backend):
 
 
 def test_lr_find_stops_when_the_loss_diverges(backend):
-    found = bp.lr_find(make(backend), X, Y, start_lr=1e-3, end_lr=1e6, num_it=100)
-    assert 10 < len(found.lrs) < 100
+    found = bp.lr_find(make(backend), X, Y, start_lr=1e-3, end_lr=1e6, num_it=300)  # slow enough to see a loss between 4 and 5 times it
+    further = bp.lr_find(make(backend), X, Y, start_lr=1e-3, end_lr=1e6, num_it=300, batch_size=32, stop_div=False)
+    assert found.losses.tolist() == further.losses[: len(found.losses)].tolist()
+    assert 10 < len(found.lrs) < 300
     assert found.smoothed[-1] > 4 * found.smoothed.min()
     assert (found.smoothed[:-1] <= 4 * np.minimum.accumulate(found.smoothed)[:-1]).all()
-    assert str(found) == f"RangeTest(suggestion {found.suggestion:.2g}, {len(found.lrs)} of 100 rates)"
+    assert str(found) == f"RangeTest(suggestion {found.suggestion:.2g}, {len(found.lrs)} of 300 rates)"
     assert str(bp.RangeTest(found.lrs[:9], found.losses[:9], found.smoothed[:9], 90)).startswith(
         "RangeTest(no suggestion: the loss diverged"
     )

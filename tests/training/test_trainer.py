@@ -81,19 +81,19 @@ def test_a_custom_loss_trains_like_the_named_loss(backend):
 
 
 @pytest.mark.parametrize(
-    ("result", "error"),
+    ("result", "error", "words"),
     [
-        (lambda o: 1.0, TypeError),
-        (lambda o: (None, o), TypeError),
-        (lambda o: (1.0, o[:1]), ValueError),
-        (lambda o: (np.nan, o), FloatingPointError),
-        (lambda o: (1.0, o * np.inf), FloatingPointError),
+        (lambda o: 1.0, TypeError, "must return"),
+        (lambda o: (None, o), TypeError, "the returned loss must be a number"),
+        (lambda o: (1.0, o[:1]), ValueError, "must have the shape of the outputs"),
+        (lambda o: (np.nan, o), FloatingPointError, "returned the loss nan"),
+        (lambda o: (1.0, o * np.inf), FloatingPointError, "returned a gradient that is not finite"),
     ],
 )
-def test_a_custom_loss_with_an_invalid_result_changes_nothing(backend, result, error):
+def test_a_custom_loss_with_an_invalid_result_changes_nothing(backend, result, error, words):
     t = make(backend, lambda outputs, targets, weight: result(outputs))
     before = t.net.params.copy()
-    with pytest.raises(error):
+    with pytest.raises(error, match=words):
         t.step(X, Y)
     np.testing.assert_array_equal(t.net.params, before)
     assert t.steps == 0

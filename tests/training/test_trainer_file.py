@@ -240,6 +240,7 @@ EDITS = [
     ("state.optimizer", {"$array": "trainer.state.engine.grads"}),
     ("state.averaging", {"$Adam": {}}),
     ("state.averaging", {"$EMA": {"decay": 2}}),
+    ("state.optimizer", {"$Adam": {}, "more": 1}),
     ("state.schedule", {"$Cosine": {}}),
     ("state.limits", {"clip_norm": -1}),
     ("state.limits", {}),

@@ -108,17 +108,11 @@ class Engine:
         self, rows: Rows, accumulate: bool = False, total: float | None = None, first_row: int = 0, input_grads: bool = False
     ) -> float:
         """Computes `grads`, changes no parameter, and returns the loss. The arguments are those of Trainer.backward."""
-        accumulate, input_grads = flag("backward: accumulate", accumulate), flag("backward: input_grads", input_grads)
-        if type(first_row) is not int or first_row:
-            first_row = whole_number(first_row, "backward: first_row", least=0)
-            if first_row + rows.count >= 2**63:
-                raise ValueError(f"backward: first_row + {counted(rows.count, 'row')} must be below 2**63, but first_row is {first_row}")
-        if total is not None:
-            total = floating("backward: total", total)
-            if not _SMALLEST <= total < math.inf:
-                raise ValueError(f"backward: total must be finite and at least {_SMALLEST:.3g}, not {brief(total)}")
-        if self._custom is not None and total is not None:
-            raise ValueError("backward: total= works with named losses only, because a custom loss does its own averaging")
+        if not (accumulate is input_grads is False and total is None and type(first_row) is int and first_row == 0):
+            accumulate, input_grads = flag("backward: accumulate", accumulate), flag("backward: input_grads", input_grads)
+            total, first_row = self._part(rows, total, first_row)
+        if self._custom is None and not input_grads and self.input_grads is None:
+            return self._named(rows, self._core.backward, accumulate, total or 0.0, first_row)  # holds the network itself
         with self.training():
             if self._custom is None:
                 loss = self._named(rows, self._core.backward, accumulate, total or 0.0, first_row, input_grads)
@@ -126,6 +120,20 @@ class Engine:
                 loss = self._custom.backward(rows.present(), accumulate, input_grads)
             self.input_grads = self._read_input_grads(rows) if input_grads else None
             return loss
+
+    def _part(self, rows: Rows, total: Any, first_row: Any) -> tuple[float | None, int]:
+        """The checked arguments of `backward` that place a part in its batch."""
+        first_row = whole_number(first_row, "backward: first_row", least=0)
+        if first_row + rows.count >= 2**63:
+            raise ValueError(f"backward: first_row + {counted(rows.count, 'row')} must be below 2**63, but first_row is {first_row}")
+        if total is None:
+            return None, first_row
+        total = floating("backward: total", total)
+        if not _SMALLEST <= total < math.inf:
+            raise ValueError(f"backward: total must be finite and at least {_SMALLEST:.3g}, not {brief(total)}")
+        if self._custom is not None:
+            raise ValueError("backward: total= works with named losses only, because a custom loss does its own averaging")
+        return total, first_row
 
     def _read_input_grads(self, rows: Rows) -> list[Array]:
         """The gradients with respect to the inputs of these rows: 0 for rows of weight 0."""

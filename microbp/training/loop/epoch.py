@@ -81,7 +81,7 @@ def check(engine: Engine, rows: Rows, trained: Array, batching: Batching) -> Non
     check_batching(engine, batching)
     if not _is_looped(engine, batching):
         return
-    if batching.batch_size == 1 or len(trained) % batching.batch_size == 1:
+    if len(trained) % batching.batch_size == 1:  # of batches of one row, the first update refuses itself
         engine.check_batch(rows.take(trained[-1:]))
     engine.check_targets(rows, trained)
 

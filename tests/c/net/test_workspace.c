@@ -1,5 +1,5 @@
-/* A workspace that is reserved again keeps what it had room for, and gets room for what is new; a node that no output
- * depends on has no room, so it cannot be predicted. */
+/* A workspace that is reserved again keeps what it had room for, and gets room for what is new, and for each
+ * thread; a node that no output depends on has no room, so it cannot be predicted. */
 #include "api.h"
 
 #include <string.h>
@@ -50,8 +50,23 @@ static void test_unused_node(void) {
     array_free(&x), array_free(&out), mbp_net_free(net);
 }
 
+/* Each thread that shares a product has a pack of its own, so the largest product decides, wherever in the net it is. */
+static void test_packs(void) {
+    static const char *const graphs[] = {"input 900\ndense 0 units=900\ndense 1 units=1\noutput 2\n",
+                                         "input 1\ndense 0 units=900\ndense 1 units=900\noutput 2\n"};
+    mbp_pool *pool = NULL;
+    OK(mbp_pool_create(&pool, 4, NULL, &error));
+    for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++) {
+        mbp_net *net = net_new(graphs[i], OPTIONS(.pool = pool, .threads = 4));
+        CHECK(mbp_product_threads(net, 256) == 4, "graph %zu: %d threads", i, mbp_product_threads(net, 256));
+        mbp_net_free(net);
+    }
+    mbp_pool_free(pool);
+}
+
 int main(void) {
     test_reserve();
+    test_packs();
     test_unused_node();
     return report("workspace");
 }

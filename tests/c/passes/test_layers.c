@@ -1,5 +1,5 @@
-/* Nodes that differ between training and inference, and layers with running statistics: seeds and modes, buffers among
- * the tensors, files, single rows, and the same bits for any kernel variant and number of threads. */
+/* Nodes that differ between training and inference, and layers with running statistics: seeds and modes, parts of a
+ * batch, buffers among the tensors, files, single rows, and the same bits for any kernel variant and number of threads. */
 #include "api.h"
 
 /* The inputs and outputs of `dag`, so that its problem fits. */
@@ -83,6 +83,38 @@ static void test_seed_and_modes(void) {
     problem_free(p);
 }
 
+/* If there is nothing to add to, backward with `accumulate` is backward: on a new trainer, and after an update if the
+ * caller sets the gradients to 0. */
+static void test_first_part(void) {
+    problem *p = problem_new(MBP_F64, ROWS);
+    double loss, last[2];
+    int64_t count;
+    mbp_net *nets[2];
+    mbp_trainer *trainers[2];
+    for (int i = 0; i < 2; i++) {
+        nets[i] = net_new(graph, OPTIONS(.dtype = MBP_F64, .seed = 3));
+        trainers[i] = dag_trainer(nets[i], "sgd");
+    }
+    for (int update = 0; update < 2; update++) {
+        for (int i = 0; i < 2; i++) {
+            double *buffers = mbp_net_buffers(nets[i], &count);
+            for (int64_t j = 0; j < count; j++)
+                buffers[j] = 2;
+            memset(mbp_trainer_grads(trainers[i]), 0, vector_bytes(nets[i]));
+            OK(mbp_trainer_backward(trainers[i], &p->batch, HOW(.accumulate = i), &loss, &error));
+            OK(mbp_trainer_apply(trainers[i], &error));
+            OK(mbp_trainer_get(trainers[i], "last_loss", &last[i], &error));
+        }
+        CHECK(last[0] == loss && last[1] == loss && same_params(nets[0], nets[1]) &&
+                  memcmp(mbp_net_buffers(nets[0], NULL), mbp_net_buffers(nets[1], NULL),
+                         (size_t)count * sizeof(double)) == 0,
+              "update %d: losses %g and %g", update, last[0], last[1]);
+    }
+    for (int i = 0; i < 2; i++)
+        mbp_trainer_free(trainers[i]), mbp_net_free(nets[i]);
+    problem_free(p);
+}
+
 static void test_tensors_and_files(void) {
     static const char *const names[] = {"dense_0.weight", "dense_0.bias",      "norm.weight",
                                         "norm.bias",      "norm.running_mean", "norm.running_var"};
@@ -152,6 +184,7 @@ int main(void) {
     test_steps(MBP_F32);
     test_steps(MBP_F64);
     test_seed_and_modes();
+    test_first_part();
     test_tensors_and_files();
     test_single_rows();
     return report("layers");

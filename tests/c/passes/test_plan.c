@@ -93,33 +93,41 @@ static void test_gradients(void) {
 }
 
 /* Layers of different learning rates. The weights of the last end where the biases of the first, which has the same
- * rate, begin: only the weight decay tells them apart. w - lr factor (g + decay w). */
-static void test_groups(void) {
+ * rate, begin: only the weight decay tells them apart, or nothing, if layers are not clipped on their own. w - lr factor
+ * (clipped g + decay w). */
+static void check_groups(int decays, double clip) {
     static const char graph[] = "input 2\ndense 0 units=3 layer=a lr=2 activation=tanh\ndense 1 units=3 layer=b\n"
                                 "dense 2 units=2 layer=c lr=2\noutput 3\n";
-    for (int decays = 0; decays < 2; decays++) {
-        task t = task_new(graph,
-                          decays ? "sgd(lr=0.1,weight_decay=0.25,decay_bias=1)" : "sgd(lr=0.1,weight_decay=0.25)");
-        const mbp_batch batch = batch_for(&t);
-        double loss, before[64];
-        int64_t count;
-        mbp_tensor tensor;
-        double *params = mbp_net_params(t.net, &count);
-        for (int64_t i = 0; i < count; i++)
-            before[i] = params[i] += 0.5; /* biases start at 0, where decay would not show */
-        OK(mbp_trainer_step(t.trainer, &batch, &loss, &error));
-        const double *grads = mbp_trainer_grads(t.trainer);
-        for (int n = 0; mbp_net_tensor(t.net, n, &tensor); n++) {
-            const double factor = *tensor.layer == 'b' ? 1 : 2;
-            const double decay = decays || strcmp(tensor.name, "weight") == 0 ? 0.25 : 0;
-            for (int64_t i = tensor.offset; i < tensor.offset + tensor.in * tensor.out; i++) {
-                const double expected = before[i] - 0.1 * factor * (grads[i] + decay * before[i]);
-                CHECK(fabs(params[i] - expected) < 1e-14, "%s.%s: %g, not %g", tensor.layer, tensor.name, params[i],
-                      expected);
-            }
+    task t = task_new(graph, decays ? "sgd(lr=0.1,weight_decay=0.25,decay_bias=1)" : "sgd(lr=0.1,weight_decay=0.25)");
+    const mbp_batch batch = batch_for(&t);
+    double loss, before[64], squares[3] = {0};
+    int64_t count;
+    mbp_tensor tensor;
+    double *params = mbp_net_params(t.net, &count);
+    for (int64_t i = 0; i < count; i++)
+        before[i] = params[i] += 0.5; /* biases start at 0, where decay would not show */
+    OK(mbp_trainer_set(t.trainer, "clip_layer_norm", clip, &error));
+    OK(mbp_trainer_step(t.trainer, &batch, &loss, &error));
+    const double *grads = mbp_trainer_grads(t.trainer);
+    for (int n = 0; mbp_net_tensor(t.net, n, &tensor); n++)
+        for (int64_t i = tensor.offset; i < tensor.offset + tensor.in * tensor.out; i++)
+            squares[*tensor.layer - 'a'] += grads[i] * grads[i];
+    for (int n = 0; mbp_net_tensor(t.net, n, &tensor); n++) {
+        const double factor = *tensor.layer == 'b' ? 1 : 2, norm = sqrt(squares[*tensor.layer - 'a']);
+        const double decay = decays || strcmp(tensor.name, "weight") == 0 ? 0.25 : 0, scale = fmin(1, clip / norm);
+        for (int64_t i = tensor.offset; i < tensor.offset + tensor.in * tensor.out; i++) {
+            const double expected = before[i] - 0.1 * factor * (scale * grads[i] + decay * before[i]);
+            CHECK(fabs(params[i] - expected) < 1e-14, "%s.%s, decay_bias %d, clip %g: %g, not %g", tensor.layer,
+                  tensor.name, decays, clip, params[i], expected);
         }
-        task_free(&t);
     }
+    task_free(&t);
+}
+
+static void test_groups(void) {
+    for (int decays = 0; decays < 2; decays++)
+        for (int clips = 0; clips < 2; clips++)
+            check_groups(decays, clips ? 0.05 : INFINITY);
 }
 
 /* The derivative of the penalty, l1 sign(w) + l2 w, is added once for a layer, in the share that the rows have of the
