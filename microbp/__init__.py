@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .network.layers import Dropout as Dropout
     from .network.layers import GaussianNoise as GaussianNoise
     from .network.layers import LayerNorm as LayerNorm
+    from .network.layers import Scale as Scale
     from .network.mlp import mlp as mlp
     from .network.network import Network as Network
     from .network.network import load as load
@@ -76,6 +77,7 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .settings.schedules import Constant as Constant
     from .settings.schedules import Cosine as Cosine
     from .settings.schedules import CosineRestarts as CosineRestarts
+    from .settings.schedules import CosLog as CosLog
     from .settings.schedules import Exponential as Exponential
     from .settings.schedules import InverseTime as InverseTime
     from .settings.schedules import MultiStep as MultiStep
@@ -97,7 +99,7 @@ else:  # the same names at run time, each imported on first use: `microbp --help
     _NAMES = {
         "core.backend": "get_include get_library_dir",
         "core.specs": "Init Loss",
-        "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm",
+        "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm Scale",
         "network.mlp": "mlp",
         "network.network": "Network load",
         "network.nodes": "Input Node add concat multiply",
@@ -108,8 +110,8 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "settings.number_metrics": "mae pinball r2 rmse",
         "settings.optimizers": "ASGD SGD AdaBelief Adadelta Adagrad Adam Adamax AdamW Ftrl Lamb Lion Momentum NAdam Optimizer RAdam "
         "RMSprop Rprop",
-        "settings.schedules": "Constant Cosine CosineRestarts Exponential InverseTime MultiStep OneCycle Polynomial ReduceOnPlateau "
-        "Schedule StepDecay Warmup",
+        "settings.schedules": "Constant CosLog Cosine CosineRestarts Exponential InverseTime MultiStep OneCycle Polynomial "
+        "ReduceOnPlateau Schedule StepDecay Warmup",
         "settings.stopping": "EarlyStopping",
         "training.gradcheck": "GradientCheck",
         "training.loop.history": "Record save_history",

@@ -87,9 +87,16 @@ def normal_often(a: str) -> Ends:
     return [x], [bp.Dense(3)(bp.concat([rows(g), h, columns(g)])), rows(columns(h))]
 
 
+def scaled(a: str) -> Ends:
+    x = bp.Input(5)
+    both, gain, bias = bp.Scale(), bp.Scale(bias=False, lr=3), bp.Scale(gain=False)
+    h = gain(both(bp.Dense(5, a)(both(x))))
+    return [x], [bp.Dense(3)(bp.concat([bias(h), bias(x), h])), gain(bp.Dropout(0.2)(x))]
+
+
 SHAPES: dict[str, Callable[[str], Ends]] = {
     shape.__name__: shape
-    for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads, random_ways, normal, normal_often)
+    for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads, random_ways, normal, normal_often, scaled)
 }
 
 
@@ -120,7 +127,7 @@ class Drawing:
         self.widths = random.choice(WIDTHS, size=3, replace=False)
         self.nodes: list[bp.Node] = [bp.Input(int(random.choice(self.widths))) for _ in range(random.integers(1, 4))]
         self.layers: list[tuple[bp.Dense, int]] = []
-        self.norms: list[tuple[bp.BatchNorm | bp.LayerNorm, int]] = []
+        self.columnwise: list[tuple[bp.BatchNorm | bp.LayerNorm | bp.Scale, int]] = []  # layers, with the widths of their nodes
         self.rows = rows
 
     def pick(self, options: list):
@@ -141,16 +148,20 @@ class Drawing:
 
     def settings(self) -> dict[str, float]:
         """Random settings of a layer; most stay at their defaults."""
-        return {name: value for name, value in (("lr", 0.5), ("l1", 0.01), ("l2", 0.1), ("max_norm", 0.8)) if self.random.random() < 0.15}
+        settings = {"lr": 0.5, "bias_lr": 3, "l1": 0.01, "l2": 0.1, "max_norm": 0.8}
+        return {name: value for name, value in settings.items() if self.random.random() < 0.15}
 
-    def norm(self, node: bp.Node) -> bp.Node:
-        """A norm on top of a node; sometimes of an existing layer. Batches of one row get no batch_norm, which needs two rows."""
-        fitting = [layer for layer, wide in self.norms if wide == node.width]
+    def of_columns(self, node: bp.Node) -> bp.Node:
+        """A norm or a scale on top of a node; sometimes of an existing layer. Batches of one row get no batch_norm: it needs two."""
+        fitting = [layer for layer, wide in self.columnwise if wide == node.width]
         if fitting and self.random.random() < 0.3:
             return self.pick(fitting)(node)
-        eps = float(self.random.choice([0.1, 0.01]))
-        layer = bp.BatchNorm(0.2, eps) if self.rows > 1 and self.random.random() < 0.5 else bp.LayerNorm(eps)
-        self.norms.append((layer, node.width))
+        eps, kind = float(self.random.choice([0.1, 0.01])), self.random.choice(["batch", "layer", "both", "gain", "bias"])
+        if kind in ("both", "gain", "bias"):
+            layer = bp.Scale(kind != "bias", kind != "gain", lr=2)
+        else:
+            layer = bp.BatchNorm(0.2, eps) if self.rows > 1 and kind == "batch" else bp.LayerNorm(eps)
+        self.columnwise.append((layer, node.width))
         return layer(node)
 
     def grow(self) -> None:
@@ -158,14 +169,14 @@ class Drawing:
         activation = ACTIVATIONS[str(self.random.choice(list(ACTIVATIONS)))].spec
         node = self.pick(self.nodes)
         equal = [other for other in self.nodes if other.width == node.width]
-        kinds = ["dense", "activation", "add", "multiply", "concat", "dropout", "noise", "norm"]
+        kinds = ["dense", "activation", "add", "multiply", "concat", "dropout", "noise", "of columns"]
         kind = self.random.choice(kinds, p=[0.35, 0.1, 0.13, 0.09, 0.13, 0.05, 0.05, 0.1])
         if kind == "dense":
             self.nodes.append(self.dense(node, activation))
         elif kind == "activation":
             self.nodes.append(bp.Activation.parse(activation)(node))
-        elif kind == "norm":
-            self.nodes.append(self.norm(node))
+        elif kind == "of columns":
+            self.nodes.append(self.of_columns(node))
         elif kind == "dropout":
             self.nodes.append(bp.Dropout(round(self.random.uniform(0, 0.8), 2))(node))
         elif kind == "noise":

@@ -123,6 +123,8 @@ class Passes:
             return self._random(node, operands[0])
         if node.operation in ("batch_norm", "layer_norm"):
             return self._norm(node, operands[0])
+        if node.operation == "scale":
+            return self._scale(node, operands[0])
         z = operands[0]
         if node.operation == "dense":
             z = z @ self.tensors[f"{node.layer}.weight"]
@@ -147,6 +149,11 @@ class Passes:
         inverse = variance.inverse_root(layer.eps)
         self.norms[node.node] = (centred * inverse, inverse)
         return self.norms[node.node][0] * self.tensors[f"{layer.name}.weight"] + self.tensors[f"{layer.name}.bias"]
+
+    def _scale(self, node: NodeInfo, x: Rounded) -> Rounded:
+        layer = self.layers[node.layer]
+        y = x * self.tensors[f"{layer.name}.weight"] if layer.gain else x
+        return y + self.tensors[f"{layer.name}.bias"] if layer.bias else y
 
     def _move(self, layer: LayerInfo, rows: int, batch: dict[str, Rounded]) -> None:
         """Computes the running statistics after the next update."""
@@ -179,8 +186,8 @@ class Passes:
             if node.node in self._deltas and node.operands:
                 self._backward(node, self._deltas[node.node])
         for layer in self.layers.values():
-            w = self.tensors[f"{layer.name}.weight"].value
             if layer.l1 or layer.l2:
+                w = self.tensors[f"{layer.name}.weight"].value
                 self._add(f"{layer.name}.weight", Rounded(layer.l1 * np.sign(w) + layer.l2 * w, 2 * (layer.l1 + layer.l2 * abs(w))))
         self.grads = self._flat()
         self.input_grads = [self._deltas.get(i.node, exact(np.zeros_like(self.values[i.node].value))) for i in self.net.inputs]
@@ -210,6 +217,8 @@ class Passes:
             parts = [dy.columns(first, last) for first, last in pairwise(ends)]
         elif node.operation in ("batch_norm", "layer_norm"):
             parts = [self._backward_norm(node, dy)]
+        elif node.operation == "scale":
+            parts = [self._backward_scale(node, operands[0], dy)]
         elif node.operation in ("dropout", "noise"):
             parts = [dy * exact(self.masks[node.node]) if node.node in self.masks else dy]
         else:
@@ -227,11 +236,19 @@ class Passes:
         self._add(f"{node.layer}.bias", Rounded(dz.value.sum(axis=0), (abs(dz.value) + dz.error).sum(axis=0)))
         return dz @ self.tensors[f"{node.layer}.weight"].T
 
+    def _backward_scale(self, node: NodeInfo, x: Rounded, dy: Rounded) -> Rounded:
+        self._add_sums(node, dy * x, dy)
+        return dy * self.tensors[f"{node.layer}.weight"] if self.layers[node.layer].gain else dy
+
+    def _add_sums(self, node: NodeInfo, weight: Rounded, bias: Rounded) -> None:
+        """Adds the sums of these terms over the rows to the gradients of the node's layer."""
+        for name, terms in (("weight", weight), ("bias", bias)):
+            self._add(f"{node.layer}.{name}", Rounded(terms.value.sum(axis=0), (abs(terms.value) + terms.error).sum(axis=0)))
+
     def _backward_norm(self, node: NodeInfo, dy: Rounded) -> Rounded:
         layer, axis = self.layers[node.layer], int(node.operation == "layer_norm")
         normal, inverse = self.norms[node.node]
-        for name, terms in (("weight", dy * normal), ("bias", dy)):
-            self._add(f"{layer.name}.{name}", Rounded(terms.value.sum(axis=0), (abs(terms.value) + terms.error).sum(axis=0)))
+        self._add_sums(node, dy * normal, dy)
         g = dy * self.tensors[f"{layer.name}.weight"]
         if axis == 0 and layer.frozen:
             return g * inverse

@@ -47,7 +47,7 @@ bp.mlp([4, 8, 1], activation=bp.Activation.parse("leaky_relu(slope=0.2)"))
 bp.mlp([4, 8, 1], activation="leaky_relu(slope=0.2)")  # error: arg-type
 
 a, b = bp.Input(4), bp.Input(4)
-h = bp.Dense(8, activation="tanh", init=bp.Init("normal", std=0.1), name="hidden")(a)
+h = bp.Dense(8, activation="tanh", init=bp.Init("normal", std=0.1), name="hidden", bias_lr=0.1)(bp.Scale(bias=False, lr=6)(a))
 bp.Dense(8, activation="rleu")  # error: arg-type
 bp.Dense(8, init="he_nromal")  # error: arg-type
 bp.Dense(8, init=np.zeros((8, 4)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..core.whole_file import check_replaceable, replacing
-from ..tables.errors import Argument, ArgumentError
+from ..tables.readers.errors import Argument, ArgumentError
 from .parser import spell
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ..core.text import printable
-from ..tables.errors import ArgumentError, TableError
+from ..tables.readers.errors import ArgumentError, TableError
 from . import parser
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.text import printable
-from ..tables.errors import Argument, ArgumentError
+from ..tables.readers.errors import Argument, ArgumentError
 from .options import COMMANDS, Command, Kind, names
 
 _WIDTH = 100  # the maximum width of help
@@ -229,7 +229,7 @@ def _value(option: Field[Any], value: Any, where: Path) -> Any:
 def _read_config(options: type[Any], path: Path) -> dict[str, Any]:
     import tomllib
 
-    from ..tables.opening import opened
+    from ..tables.readers.opening import opened
 
     valid = {option.name.replace("_", "-"): option.name for option in fields(options) if option.metadata["is_option"]}
     del valid["config"]

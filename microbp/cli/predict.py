@@ -15,8 +15,8 @@ from typing import Any, TextIO
 
 from ..core.whole_file import replacing
 from ..network.network import Network, load
-from ..tables import sources
 from ..tables.preparation import Preparation, Target
+from ..tables.readers import sources
 from .files import advising, check_writable
 from .options import PredictOptions
 

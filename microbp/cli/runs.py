@@ -8,10 +8,11 @@ from pathlib import Path
 from ..core.specs import Loss
 from ..core.text import counted
 from ..settings.schedules import Schedule
-from ..tables import model, sources
+from ..tables import model
 from ..tables.defaults import Choices, choose
-from ..tables.errors import ArgumentError
 from ..tables.preparation import Preparation
+from ..tables.readers import sources
+from ..tables.readers.errors import ArgumentError
 from ..tables.split import Data, Split, gather, prepared
 from ..training.trainer import Trainer
 from . import files, parser

@@ -2,7 +2,7 @@
 
  1. parse    main.py, parser.py, options.py     the command line becomes TrainOptions
  2. check    files.py                           output files are writable, before hours of work
- 3. read     ../tables/sources.py               the reader of the file format (csv_file.py, frames.py, array_files.py) returns tables
+ 3. read     ../tables/readers/sources.py       the reader of the file format (csv_file.py, frames.py, array_files.py) returns tables
  4. look     ../tables/preparation.py           decide from all rows if the target is a class or a number (statistics: summary.py)
  5. split    ../tables/split.py                 rows for training, validation and test
  6. prepare  ../tables/preparation.py           decide from the training rows how columns become features; convert rows to matrices

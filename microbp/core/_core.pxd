@@ -56,8 +56,8 @@ cdef extern from "microbp.h" nogil:
         const char *name
         const char *operation
         int64_t in_ "in", out
-        int bias, frozen
-        double lr, l1, l2, max_norm, eps, momentum
+        int gain, bias, frozen
+        double lr, l1, l2, max_norm, eps, momentum, bias_lr
         const char *activation
         const char *init
     ctypedef struct mbp_batch:

@@ -161,7 +161,8 @@ cdef class Net:
         return found
 
     def layers(self):
-        """(name, operation, inputs, units, activation, init, bias, frozen, settings) of each layer; a norm's activation and init are ""."""
+        """(name, operation, inputs, units, activation, init, gain, bias, frozen, settings) of each layer. Activation and init are "" if it
+        is not dense. gain: False only for a scale without it."""
         cdef mbp_layer_info layer
         cdef mbp_error error
         cdef int i
@@ -171,13 +172,15 @@ cdef class Net:
             check(mbp_net_layer(self.net, i, &layer, &error), &error)
             operation = word(layer.operation)
             if operation == "dense":
-                settings = {"lr": layer.lr, "l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm}
+                settings = {"lr": layer.lr, "l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm, "bias_lr": layer.bias_lr}
             else:
-                settings = {"lr": layer.lr, "eps": layer.eps}
+                settings = {"lr": layer.lr}
+            if operation in ("batch_norm", "layer_norm"):
+                settings["eps"] = layer.eps
             if operation == "batch_norm":
                 settings["momentum"] = layer.momentum
-            found.append((word(layer.name), operation, layer.in_, layer.out, word(layer.activation), word(layer.init), bool(layer.bias),
-                          bool(layer.frozen), settings))
+            found.append((word(layer.name), operation, layer.in_, layer.out, word(layer.activation), word(layer.init), bool(layer.gain),
+                          bool(layer.bias), bool(layer.frozen), settings))
         return found
 
     def outputs(self):

@@ -63,9 +63,9 @@ def whole_number(value: Any, what: str, least: int = 1, bits: int = 63) -> int:
     return result
 
 
-def whole(least: int) -> Check:
-    """A check for a whole number of at least `least`."""
-    return lambda what, value: whole_number(value, what, least)
+def whole(least: int, bits: int = 63) -> Check:
+    """A check for a whole number of at least `least` and below 2**bits."""
+    return lambda what, value: whole_number(value, what, least, bits)
 
 
 def increasing(what: str, value: Any) -> tuple[int, ...]:

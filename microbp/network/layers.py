@@ -19,7 +19,7 @@ _positive, _at_least_0, _below_1, _up_to_1 = map(real, ("(0,inf)", "[0,inf)", "[
 
 
 def layer_settings(what: str, **given: float | None) -> dict[str, float]:
-    """The given settings (lr, l1, l2, max_norm) that are not None, checked."""
+    """The given settings (lr, l1, l2, max_norm, bias_lr) that are not None, checked."""
     return {key: _at_least_0(f"{what}: {key}", value) for key, value in given.items() if value is not None}
 
 
@@ -80,6 +80,7 @@ class Dense(TrainedLayer):
     bias: whether to add b, which starts at 0.
     name: of its tensors, "name.weight" and "name.bias", and in `net.layers`. None: dense_0, dense_1, ..., in the order of their first use.
     lr: multiplies the optimizer's learning rate, for weight and bias.
+    bias_lr: instead of lr, multiplies the learning rate for the bias. None: the same as lr.
     l1, l2: the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias). It is part of the gradients, but not of the reported
     loss.
     max_norm: if the Euclidean norm of a unit's incoming weights exceeds max_norm after an update, they are scaled down to it (Srivastava
@@ -107,6 +108,7 @@ class Dense(TrainedLayer):
         l1: float = 0.0,
         l2: float = 0.0,
         max_norm: float | None = None,
+        bias_lr: float | None = None,
     ) -> None:
         super().__init__(name, lr)
         self.units = whole_number(units, "Dense: units", bits=WIDTH_BITS)
@@ -116,6 +118,7 @@ class Dense(TrainedLayer):
         self.bias = flag("Dense: bias", bias)
         self.l1, self.l2 = _at_least_0("Dense: l1", l1), _at_least_0("Dense: l2", l2)
         self.max_norm = or_none(_at_least_0)("Dense: max_norm", max_norm)
+        self.bias_lr = or_none(_at_least_0)("Dense: bias_lr", bias_lr)
 
     def _parse_init(self, init: Any) -> str:
         if isinstance(init, str) and init.strip() == "auto":
@@ -133,7 +136,7 @@ class Dense(TrainedLayer):
     @property
     def text(self) -> str:
         """The settings of this layer as graph text."""
-        settings = _text(lr=self.lr, l1=self.l1, l2=self.l2, max_norm=self.max_norm)
+        settings = _text(lr=self.lr, l1=self.l1, l2=self.l2, max_norm=self.max_norm, bias_lr=self.bias_lr)
         return f"units={self.units} activation={self.activation} init={self.init} bias={int(self.bias)} {settings}"
 
 
@@ -230,3 +233,33 @@ class LayerNorm(TrainedLayer):
     def text(self) -> str:
         """The settings of this layer as graph text."""
         return _text(eps=self.eps, lr=self.lr)
+
+
+class Scale(TrainedLayer):
+    """A learnt factor and a learnt addend of each column: y = x gain + bias. A layer that is called several times shares both between
+    the calls.
+
+    gain: whether there is a factor (tensor "name.weight", shape (columns,), starts at 1).
+    bias: whether there is an addend (tensor "name.bias", shape (columns,), starts at 0). One of the two must be there.
+    name: of its tensors, and in `net.layers`. None: scale_0, scale_1, ..., in the order of their first use.
+    lr: multiplies the optimizer's learning rate. Holzmueller, Grinsztajn & Steinwart 2024 (RealMLP) scale the inputs with lr=6.
+
+    >>> x = bp.Input(2)
+    >>> net = bp.Network(x, bp.Scale(name="scale", lr=6)(x))
+    >>> net.tensors["scale.weight"][:] = [10, -1]
+    >>> net.predict([1.0, 2.0])
+    array([10., -2.], dtype=float32)
+    """
+
+    operation = "scale"
+
+    def __init__(self, gain: bool = True, bias: bool = True, name: str | None = None, *, lr: float = 1.0) -> None:
+        super().__init__(name, lr)
+        self.gain, self.bias = flag("Scale: gain", gain), flag("Scale: bias", bias)
+        if not gain and not bias:
+            raise ValueError("Scale: gain and bias are both False, but one of them must be True")
+
+    @property
+    def text(self) -> str:
+        """The settings of this layer as graph text."""
+        return f"gain={int(self.gain)} bias={int(self.bias)} {_text(lr=self.lr)}"

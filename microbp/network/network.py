@@ -321,9 +321,10 @@ class Network(Closed):
         l1: float | None = None,
         l2: float | None = None,
         max_norm: float | None = None,
+        bias_lr: float | None = None,
     ) -> None:
         """Changes the given settings of a layer; help(bp.Dense) explains them. layer=None: changes all layers that have the setting (norms
-        have only lr). max_norm=0 removes the limit.
+        and scales have only lr). max_norm=0 removes the limit.
 
         >>> net = bp.mlp([2, 3, 1])
         >>> net.set_layer(l2=1e-4)
@@ -333,7 +334,7 @@ class Network(Closed):
         """
         self._check_layer(layer)
         # lr is last, because all layers have it: if another setting is refused, nothing has changed
-        for name, value in layer_settings("set_layer", l1=l1, l2=l2, max_norm=max_norm, lr=lr).items():
+        for name, value in layer_settings("set_layer", l1=l1, l2=l2, max_norm=max_norm, bias_lr=bias_lr, lr=lr).items():
             self._core.set_layer(layer, name, value)
         self._records.changed()
 

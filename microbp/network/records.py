@@ -22,8 +22,9 @@ class NodeInfo(NamedTuple):
 
 
 class LayerInfo(NamedTuple):
-    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm or layer_norm. For a normalization
-    layer, `inputs` and `units` both equal its width, and its settings are `lr`, `eps` and (batch_norm only) `momentum`."""
+    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm, layer_norm or scale. For a normalization
+    layer, `inputs` and `units` both equal its width, and its settings are `lr`, `eps` and (batch_norm only) `momentum`. So do they for a
+    scale, whose only setting is `lr`."""
 
     name: str
     inputs: int
@@ -40,11 +41,13 @@ class LayerInfo(NamedTuple):
     kind: str = "dense"
     eps: float | None = None
     momentum: float | None = None
+    gain: bool = True  # False: a scale without a factor
+    bias_lr: float | None = None  # multiplies the optimizer's learning rate for the bias; None: lr does
 
     @property
     def parameters(self) -> int:
         """The number of trained parameters."""
-        return self.units * ((self.inputs if self.kind == "dense" else 1) + self.bias)
+        return self.units * ((self.inputs if self.kind == "dense" else self.gain) + self.bias)
 
 
 class InputInfo(NamedTuple):
@@ -128,8 +131,10 @@ class Records:
                 kind=kind,
                 eps=settings.get("eps"),
                 momentum=settings.get("momentum"),
+                gain=gain,
+                bias_lr=own if (own := settings.get("bias_lr", -1.0)) >= 0 else None,
             )
-            for name, kind, inputs, units, activation, init, bias, frozen, settings in self._core.layers()
+            for name, kind, inputs, units, activation, init, gain, bias, frozen, settings in self._core.layers()
         ]
 
     @cached_property

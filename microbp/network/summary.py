@@ -59,5 +59,11 @@ def _setting(node: NodeInfo) -> str:
 
 def _remarks(layer: LayerInfo) -> list[str]:
     """The settings that differ from their defaults."""
-    settings = [("lr", layer.lr, 1.0), ("l1", layer.l1, 0.0), ("l2", layer.l2, 0.0), ("max norm", layer.max_norm, None)]
+    settings = [
+        ("lr", layer.lr, 1.0),
+        ("bias lr", layer.bias_lr, None),
+        ("l1", layer.l1, 0.0),
+        ("l2", layer.l2, 0.0),
+        ("max norm", layer.max_norm, None),
+    ]
     return ["frozen"] * layer.frozen + [f"{name} {value:g}" for name, value, usual in settings if value != usual]

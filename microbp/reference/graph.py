@@ -1,7 +1,7 @@
 """Reads and writes the graph text. One statement per line; nodes are numbered in the order of their lines:
 
     input WIDTH
-    dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
+    dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=...
                                                                   (or: dense A layer=NAME, to use a layer again)
     activation A SPEC
     add A B  |  multiply A B
@@ -9,6 +9,7 @@
     dropout A rate=0.5  |  noise A std=0.1
     batch_norm A layer=NAME momentum=0.1 eps=1e-05 frozen=0|1
     layer_norm A layer=NAME eps=1e-05 frozen=0|1
+    scale A layer=NAME gain=0|1 bias=0|1 frozen=0|1 lr=1
     output A activation=NAME                                      (or: output A, if no activation is chosen yet)
 
 Operands (A, B) are nodes of earlier lines, so there are no cycles and the order of the lines is a topological order.
@@ -29,13 +30,15 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _LARGEST_WIDTH = 2**31 - 1
 # The settings of layers, dropout and noise, as parameter texts. A dense layer: lr is a factor of the learning rate, l1 and l2 are penalties
-# of the weights, max_norm is the largest norm of a unit's weights (0: no limit).
+# of the weights, max_norm is the largest norm of a unit's weights (0: no limit), bias_lr is lr for the bias. A default out of its
+# interval means that the setting is not given (bias_lr: the same as lr). It is not written then.
 SETTINGS = {
-    "dense": "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)",
+    "dense": "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)",
     "dropout": "rate=0.5[0,1)",
     "noise": "std=0.1[0,inf)",
     "batch_norm": "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]",
     "layer_norm": "lr=1[0,inf) eps=1e-05(0,inf)",
+    "scale": "lr=1[0,inf)",
 }
 
 
@@ -44,6 +47,7 @@ class Layer:
     """A dense layer: a weight (inputs, units), a bias unless bias is False, an activation and settings."""
 
     kind = "dense"
+    gain = True  # it has a weight
 
     name: str
     inputs: int
@@ -61,13 +65,20 @@ class Layer:
             "init": str(self.init),
             "bias": str(int(self.bias)),
             "frozen": str(int(self.frozen)),
-            **{key: number_text(value) for key, value in self.settings.items()},
+            **_numbers(self.kind, self.settings),
         }
+
+    def rate(self, tensor: str) -> float:
+        """The factor of the learning rate for "weight" or "bias"."""
+        own = tensor == "bias" and self.settings["bias_lr"] >= 0
+        return self.settings["bias_lr" if own else "lr"]
 
 
 @dataclass
 class Norm:
     """A batch_norm or layer_norm: a scale and a shift for each of `units` columns. batch_norm also has running statistics."""
+
+    gain = bias = True
 
     kind: str
     name: str
@@ -80,12 +91,26 @@ class Norm:
         return self.units
 
     def attributes(self) -> dict[str, str]:
-        return {"frozen": str(int(self.frozen)), **{key: number_text(value) for key, value in self.settings.items()}}
+        return {"frozen": str(int(self.frozen)), **_numbers(self.kind, self.settings)}
+
+    def rate(self, tensor: str) -> float:
+        return self.settings["lr"]
+
+
+@dataclass
+class Scale(Norm):
+    """A factor and an addend for each of `units` columns, or one of the two."""
+
+    gain: bool = True
+    bias: bool = True
+
+    def attributes(self) -> dict[str, str]:
+        return {"gain": str(int(self.gain)), "bias": str(int(self.bias)), **super().attributes()}
 
 
 @dataclass
 class Node:
-    """kind: the first word of the statement. operands: the numbers of earlier nodes. layer: of dense and norms. activation: of an
+    """kind: the first word of the statement. operands: the numbers of earlier nodes. layer: of dense, norms and scale. activation: of an
     activation node. settings: of dropout and noise."""
 
     kind: str
@@ -147,7 +172,7 @@ class Graph:
                 known.add(node.layer.name)
             elif node.activation:
                 words.append(str(node.activation))
-            words.extend(f"{key}={number_text(value)}" for key, value in node.settings.items())
+            words.extend(f"{key}={value}" for key, value in _numbers(node.kind, node.settings).items())
             yield " ".join(words)
         for output in self.outputs:
             yield f"output {output.node}" if output.activation is None else f"output {output.node} activation={output.activation}"
@@ -166,6 +191,7 @@ class Graph:
             "noise": self._setting,
             "batch_norm": self._norm,
             "layer_norm": self._norm,
+            "scale": self._norm,
             "output": self._output,
         }
         if word not in statements:
@@ -255,14 +281,21 @@ class Graph:
         self.nodes.append(Node(word, self.nodes[a].width, [a], settings=_values(word, given)))
 
     def _norm(self, word: str, *arguments: str) -> None:
-        a, given = self._settings(word, arguments, "layer", "frozen")
+        a, given = self._settings(word, arguments, "layer", *(["gain", "bias"] if word == "scale" else []), "frozen")
         width = self.nodes[a].width
-        if given.get("layer") in self.layers:
-            layer = self._same_layer(given, a, word)
-        else:
-            layer = Norm(word, self._new_name(given, word), width, _values(word, given), _flag("frozen", given.get("frozen", "0")))
-            self._add_layer(layer)
+        exists = given.get("layer") in self.layers
+        layer = self._same_layer(given, a, word) if exists else self._new_norm(word, given, width)
         self.nodes.append(Node(word, width, [a], layer=layer))
+
+    def _new_norm(self, word: str, given: dict[str, str], width: int) -> Norm:
+        name = self._new_name(given, word)
+        flags = {key: _flag(key, given.get(key, "1")) for key in ("gain", "bias") if word == "scale"}
+        frozen = _flag("frozen", given.get("frozen", "0"))
+        if flags and not any(flags.values()):
+            raise ValueError(f"layer {name} has neither a gain nor a bias: set gain=1 or bias=1")
+        layer = (Scale if flags else Norm)(word, name, width, _values(word, given), frozen, **flags)
+        self._add_layer(layer)
+        return layer
 
     def _settings(self, word: str, arguments: tuple[str, ...], *more: str) -> tuple[int, dict[str, str]]:
         """The operand, and the settings after it. more: keys with a text value."""
@@ -296,6 +329,12 @@ def _values(word: str, given: dict[str, str]) -> dict[str, float]:
         key: check_parameter(text, key, parse_number(given[key], key)) if key in given else default
         for key, (default, _) in parameters(text).items()
     }
+
+
+def _numbers(word: str, values: dict[str, float]) -> dict[str, str]:
+    """The numeric settings as text, without those that are not given."""
+    known = parameters(SETTINGS[word]) if values else {}
+    return {key: number_text(value) for key, value in values.items() if value in known[key][1]}
 
 
 def _exactly(arguments: tuple[str, ...], count: int) -> tuple[str, ...]:

@@ -93,12 +93,14 @@ class Net:
             found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount))
         return found
 
-    def layers(self) -> list[tuple[str, str, int, int, str, str, bool, bool, dict[str, float]]]:
-        """(name, kind, inputs, units, activation, init, bias, frozen, settings) of each layer; a norm's activation and init are ""."""
+    def layers(self) -> list[tuple[str, str, int, int, str, str, bool, bool, bool, dict[str, float]]]:
+        """(name, kind, inputs, units, activation, init, gain, bias, frozen, settings) of each layer. Activation and init are "" if it is
+        not dense. gain: False only for a scale without it."""
         found = []
         for layer in self.graph.layers.values():
-            activation, init, bias = (str(layer.activation), str(layer.init), layer.bias) if isinstance(layer, Layer) else ("", "", True)
-            found.append((layer.name, layer.kind, layer.inputs, layer.units, activation, init, bias, layer.frozen, dict(layer.settings)))
+            formulas = (str(layer.activation), str(layer.init)) if isinstance(layer, Layer) else ("", "")
+            flags = layer.gain, layer.bias, layer.frozen
+            found.append((layer.name, layer.kind, layer.inputs, layer.units, *formulas, *flags, dict(layer.settings)))
         return found
 
     def outputs(self) -> list[tuple[int, str | None]]:
@@ -256,9 +258,9 @@ def _layout(graph: Graph) -> list[Tensor]:
         if layer.kind == "dense":
             place(layer.name, "weight", layer.inputs, layer.units, is_matrix=True)
     for layer in graph.layers.values():
-        if layer.kind != "dense":
+        if layer.kind != "dense" and layer.gain:
             place(layer.name, "weight", 1, layer.units)
-        if layer.kind != "dense" or layer.bias:
+        if layer.bias:
             place(layer.name, "bias", 1, layer.units)
     return [tensor for tensors in found.values() for tensor in tensors]
 

@@ -92,6 +92,11 @@ class Run:
         self.batches.append(Batch(layer, x.rows, mean.data, variance.data))
         return self._normalized(layer, centred, variance)
 
+    def _scale(self, node: Node, number: int, x: Matrix) -> Matrix:
+        layer = node.layer
+        y = x * self.tensors[layer.name, "weight"] if layer.gain else x
+        return y + self.tensors[layer.name, "bias"] if layer.bias else y
+
     def _normalized(self, layer: Layer | Norm, centred: Matrix, variance: Matrix) -> Matrix:
         normal = centred / sqrt(variance + layer.settings["eps"])
         return normal * self.tensors[layer.name, "weight"] + self.tensors[layer.name, "bias"]

@@ -386,7 +386,7 @@ class Trainer:
             hyper["loss_rose"] = self._loss > self._last_loss
         grads, found = clipped(self.net, self.grads, **self._settings), {}
         for tensor in self.net.layout:
-            factor = self.net.graph.layers[tensor.layer].settings["lr"]
+            factor = self.net.graph.layers[tensor.layer].rate(tensor.name)
             if factor and not self._is_frozen(tensor):
                 tensor_decay = decay if tensor.is_matrix or decay_bias else 0.0
                 found[tensor] = self._updated(tensor, grads[tensor.place], tensor_decay, hyper | {"lr": factor * hyper["lr"]})

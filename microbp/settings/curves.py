@@ -301,6 +301,28 @@ class CosineRestarts(Curve):
         return step / period
 
 
+class CosLog(Lasting):
+    """lr (1 - cos(2 pi log2(1 + (2^cycles - 1) t / steps))) / 2, then 0: waves from 0 to lr and back to 0, each twice as long as the one
+    before (RealMLP: Holzmueller, Grinsztajn & Steinwart 2024, arXiv 2407.04491; theirs, coslog4, has 4 cycles).
+
+    lr: the highest rate, in [0, inf).
+    steps: the number of updates until the end, at least 1; None, the default: as many updates as the fit has.
+    cycles: the number of waves, from 1 to 63; 4 by default.
+
+    PyTorch has no equivalent.
+
+    >>> schedule = bp.CosLog(lr=0.1, steps=150)
+    >>> [round(schedule(t), 3) for t in (0, 4, 10, 18, 30, 150)]
+    [0.0, 0.1, 0.0, 0.1, 0.0, 0.0]
+    """
+
+    cycles: Annotated[int, whole(1, bits=6)] = 4
+
+    def at(self, steps: Array) -> Array:
+        growth = 1 + (2**self.cycles - 1) * (steps / self._length).clip(max=1.0)
+        return _cosine(0.0, self.lr, 2 * _each(math.log2, growth))
+
+
 class OneCycle(Lasting):
     """Half a cosine up from lr / div_factor to lr, then half a cosine down to lr / (div_factor final_div_factor) (Smith & Topin 2018).
 
@@ -339,7 +361,7 @@ def _each(function: Callable[[Any], float], values: Array) -> Array:
 
 
 def _cosine(start: float, end: float, share: Array) -> Array:
-    """Half a cosine from start to end."""
+    """Half a cosine from start to end, where the share is 1; and back to start, where it is 2."""
     return end + (start - end) * (1 + _each(math.cos, math.pi * share)) / 2
 
 

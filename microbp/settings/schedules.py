@@ -21,6 +21,7 @@ from ..core.text import brief, call, read_call, read_number
 from .curves import Constant as Constant
 from .curves import Cosine as Cosine
 from .curves import CosineRestarts as CosineRestarts
+from .curves import CosLog as CosLog
 from .curves import Count, Curve, Rate, name_of
 from .curves import Exponential as Exponential
 from .curves import InverseTime as InverseTime
@@ -173,7 +174,7 @@ def begin(schedule: Schedule, first: int, total: int) -> Schedule:
 
 KINDS: tuple[type[Schedule], ...] = (
     Constant, StepDecay, MultiStep, Exponential, InverseTime, Polynomial, Cosine,
-    CosineRestarts, OneCycle, Warmup, Delay, ReduceOnPlateau,
+    CosineRestarts, CosLog, OneCycle, Warmup, Delay, ReduceOnPlateau,
 )  # fmt: skip
 NAMED = {name_of(kind): kind for kind in KINDS}
 _EXAMPLES = {  # values of the parameters without a default

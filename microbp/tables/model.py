@@ -18,8 +18,8 @@ from ..settings.schedules import Cosine, Schedule
 from ..training.lr_find import RangeTest, lr_find
 from ..training.trainer import Trainer
 from .defaults import Choices
-from .errors import Argument, ArgumentError, TableError
 from .preparation import NOTE
+from .readers.errors import Argument, ArgumentError, TableError
 from .split import Data
 
 

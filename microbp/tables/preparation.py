@@ -16,9 +16,9 @@ from ..core.specs import unknown
 from ..core.text import counted
 from ..data.arrays import Array
 from ..network.network import Network
-from .errors import Argument, ArgumentError, TableError
+from .readers.errors import Argument, ArgumentError, TableError
+from .readers.table import LARGEST, Table, name_of, to_number
 from .summary import CLASSES, Summary, refuse_mistakes, summarize
-from .table import LARGEST, Table, name_of, to_number
 
 LEVELS = 100  # maximum number of levels: the most frequent values of a category column, with a feature each; other values share one
 RARE = 3  # a value in fewer rows than this is not a level: too few examples to train a weight

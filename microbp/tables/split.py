@@ -12,10 +12,10 @@ from ..core import backend
 from ..core.specs import Loss
 from ..core.text import counted
 from ..data.arrays import Array
-from .errors import ArgumentError
 from .preparation import Preparation, Target, find_target, prepare
-from .sources import Source, default_target
-from .table import Table
+from .readers.errors import ArgumentError
+from .readers.sources import Source, default_target
+from .readers.table import Table
 
 _PARTS = ("train", "validation", "test")
 _KEPT = 10_000  # at most about this many validation rows of a stream are used, all kept in memory

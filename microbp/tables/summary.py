@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..data.arrays import Array
-from .errors import Argument, TableError
-from .table import Table, Written, name_of, to_number
+from .readers.errors import Argument, TableError
+from .readers.table import Table, Written, name_of, to_number
 
 CLASSES = 20  # a target with at most this many different whole numbers is treated as classes
 COUNTED = 100_000  # if a column has more different strings, their counts are dropped

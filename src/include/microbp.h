@@ -11,38 +11,38 @@
  *     mbp_trainer_create(&trainer, net, (const char *[]){"bce"}, NULL, 1, "adam(lr=0.05)", &error);
  *     mbp_trainer_step(trainer, &batch, &loss, &error);
  *
- * Graph text. One statement per line. Blank lines and lines that start with '#' are skipped. Nodes are numbered 0, 1,
- * ... in the order of their lines. A node takes only earlier nodes as operands (A, B below), so a graph cannot have a
- * cycle. A graph has at most 16384 nodes of at most 2^31 - 1 columns each.
+ * Graph text. One statement per line; blank lines and lines that start with '#' are skipped. Nodes are numbered from 0
+ * in the order of their lines, and take only earlier nodes as operands (A, B below). A graph has at most 16384 nodes of
+ * at most 2^31 - 1 columns each.
  *
  *     input WIDTH                 An input of WIDTH features per row.
- *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
+ *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=...
  *         y = activation(x W + b). If the named layer exists, only `dense A layer=NAME` is allowed: the layer is used
  *         again, with the same weights. If not, a new layer is made. Then units is required; the other defaults are
  *         layer=dense_K (K counts the dense layers, from 0), activation=identity, init=auto, bias=1, frozen=0, and
  *         the numbers above. init=auto is the initializer that suits the activation. frozen: see mbp_net_freeze.
- *         lr: the optimizer's learning rate is multiplied by this; 0: the layer does not change. l1, l2: the penalty
- *         l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias). It is part of the gradients, but not of the
- *         losses that the functions report. max_norm: after each update, the incoming weights of each unit are scaled
- *         down to this Euclidean norm if theirs is larger; 0: no limit.
+ *         lr: the optimizer's learning rate is multiplied by this; 0: no change. bias_lr: the same for the bias alone,
+ *         by default lr. l1, l2: the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias). It is part of
+ *         the gradients, but not of the losses that the functions report. max_norm: after each update, the weights of
+ *         each unit are scaled down to this Euclidean norm if theirs is larger; 0: no limit.
  *     activation A SPEC           Applies the activation to each element.
  *     add A B  |  multiply A B    Element by element. A and B have the same width, and may be the same node.
  *     concat A B ...              The columns of all operands side by side.
- *     dropout A rate=0.5          In training, each element is set to 0 with this probability, and divided by 1 - rate
- *         otherwise (Srivastava et al. 2014). In inference, the values are passed on unchanged.
- *     noise A std=0.1             In training, adds normal noise with this standard deviation; in inference, nothing.
+ *     dropout A rate=0.5          In training, sets elements to 0 with this probability, divides others by 1 - rate.
+ *     noise A std=0.1             In training, adds normal noise with this standard deviation.
  *     batch_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05 momentum=0.1
- *         gamma (x - mean) / sqrt(variance + eps) + beta with the statistics of each column (Ioffe & Szegedy 2015). In
- *         training, they are the mean and the biased variance of the batch's rows (at least 2; all weights above 0
- *         count alike). In inference, or if the layer is frozen, they are the running statistics. Each update changes
- *         each running value r to (1 - momentum) r + momentum s, where s is the batch's mean or unbiased variance.
+ *         gamma (x - mean) / sqrt(variance + eps) + beta with the statistics of each column (Ioffe & Szegedy 2015): in
+ *         training, the mean and the biased variance of the batch's rows (at least 2; all weights above 0 count alike);
+ *         in inference, or if the layer is frozen, the running statistics. Each update changes a running value r to
+ *         (1 - momentum) r + momentum s, where s is the batch's mean or unbiased variance.
  *     layer_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05
- *         gamma (x - mean) / sqrt(variance + eps) + beta with the mean and the biased variance of each row (Ba et al.
- *         2016). gamma ("weight") starts at 1, beta ("bias") at 0.
+ *         The same with the mean and the biased variance of each row (Ba et al. 2016).
+ *     scale A layer=NAME gain=0|1 bias=0|1 frozen=0|1 lr=1
+ *         x gain + bias, with a learnt gain and bias of each column. One of the two may be left out (gain=0, bias=0).
+ *         The gain, like gamma, is the layer's tensor "weight" and starts at 1; the bias, like beta, starts at 0.
  *     output A activation=NAME
- *         Makes node A an output of the network. mbp_net_predict applies the activation to it: identity, softmax,
- *         sigmoid or exp. Without activation=, none is chosen yet: predictions are raw values, and
- *         mbp_trainer_create chooses the activation that the loss implies.
+ *         Makes node A an output. mbp_net_predict applies the activation to it: identity, softmax, sigmoid or exp. If
+ *         none is chosen yet, predictions are raw values; mbp_trainer_create chooses the one that the loss implies.
  *
  * A SPEC is the name of a formula with its parameters: relu, adam(lr=1e-3, eps=1e-12). In graph text, blanks may only
  * be between its parentheses. Numbers are decimal (at most 15 digits) or hexadecimal (0x1.8p-3). mbp_formula_parameters
@@ -283,18 +283,18 @@ typedef struct mbp_node_info {
 typedef struct mbp_layer_info {
     size_t size; /* sizeof(mbp_layer_info) */
     const char *name, *operation;
-    int64_t in, out;                                   /* columns; of a norm, both are its width */
-    int bias, frozen;                                  /* 0 or 1; a norm's beta is its bias */
-    double lr, l1, l2, max_norm, eps, momentum;        /* 0 if the layer has no such setting */
-    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX]; /* SPECs; "" for a norm */
+    int64_t in, out;                                     /* columns; of a norm or a scale, both are its width */
+    int gain, bias, frozen;                              /* 0 or 1; gain: of a scale, otherwise 1; beta is a bias */
+    double lr, l1, l2, max_norm, eps, momentum, bias_lr; /* 0 if there is no such setting; bias_lr: -1 if not given */
+    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX];   /* SPECs of a dense layer; otherwise "" */
 } mbp_layer_info;
 /* Fill in *info for the i-th node or layer; info->size must be set. Layers are in the order of their first use. */
 MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);
 MBP_API mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error);
 
 /* The flat parameter vector, in the net's dtype: first the weights of dense layers in layer order, each (in, out)
- * row-major; then, in layer order, the bias of a dense layer, and gamma and beta of a norm. You may write to it. The
- * pointer is valid as long as the net exists. */
+ * row-major; then, in layer order, all biases and the weights of norms and scales. You may write to it. The pointer is
+ * valid as long as the net exists. */
 MBP_API void *mbp_net_params(mbp_net *net, int64_t *count);
 /* The flat vector of the buffers, the values that are saved but not trained: running statistics. */
 MBP_API void *mbp_net_buffers(mbp_net *net, int64_t *count);

@@ -47,7 +47,7 @@ typedef struct mbp_view {
  * or z, whichever the activation keeps. parameters: those of the formula, in order. */
 typedef void (*mbp_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
 
-/* out (rows, n) from a and b (rows, n). */
+/* out (rows, n) from a and b (rows, n); out may be a, and b may be one row for all (ld 0). */
 typedef void (*mbp_binary)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
 
 /* The position of a matrix in the streams of random.h: element (row, column) uses the random number
@@ -71,11 +71,11 @@ typedef struct mbp_norm {
     mbp_view x, y, dy, dx;
     const void *gamma, *beta;
     double eps;
-    double *mean;          /* of each row or column */
+    double *mean;          /* of each row or column; for norm_sums NULL if xhat is x */
     double *variance;      /* of each column, biased; not used for rows */
     double *inverse;       /* 1 / sqrt(variance + eps) of each row or column */
     double *sum, *product; /* n each: the sums of dy and of dy xhat over the rows */
-    void *dgamma, *dbeta;  /* the gradients of gamma and beta; dgamma NULL: not wanted */
+    void *dgamma, *dbeta;  /* the gradients of gamma and beta; NULL: not wanted */
     int add_gradients;     /* 1: add to dgamma and dbeta; 0: overwrite them */
     int fixed;             /* 1: the statistics of columns do not depend on x */
     int add;               /* 1: add to dx; 0: overwrite it */

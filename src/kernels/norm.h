@@ -70,15 +70,17 @@ static void norm_follow(const mbp_norm *p, int64_t first, int64_t last) {
 /* The sums of dy and of dy xhat; they are the gradients of beta and gamma. */
 static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
     COLUMN_SUMS(p->sum, (double)dy[j])
-    if (p->by_row)
+    if (!p->mean)
+        COLUMN_SUMS(p->product, (double)dy[j] * (double)x[j])
+    else if (p->by_row)
         COLUMN_SUMS(p->product, (double)dy[j] * (((double)x[j] - p->mean[r]) * p->inverse[r]))
     else
         COLUMN_SUMS(p->product, (double)dy[j] * (((double)x[j] - p->mean[c + j]) * p->inverse[c + j]))
     T *dgamma = p->dgamma, *dbeta = p->dbeta;
-    for (int64_t j = first; dgamma && j < last; j++) {
+    for (int64_t j = first; dgamma && j < last; j++)
         dgamma[j] = (p->add_gradients ? dgamma[j] : 0) + (T)p->product[j];
+    for (int64_t j = first; dbeta && j < last; j++)
         dbeta[j] = (p->add_gradients ? dbeta[j] : 0) + (T)p->sum[j];
-    }
 }
 #undef COLUMN_SUMS
 

@@ -54,8 +54,8 @@ static void find_homes(mbp_net *net) {
 static void count_work(mbp_net *net) {
     static const int each[MBP_NODE_KINDS] = {
         /* operations per element; dropout and noise do nothing in inference */
-        [MBP_NODE_INPUT] = 1,  [MBP_NODE_ACTIVATION] = 1, [MBP_NODE_ADD] = 1,       [MBP_NODE_MULTIPLY] = 1,
-        [MBP_NODE_CONCAT] = 1, [MBP_NODE_BATCH_NORM] = 4, [MBP_NODE_LAYER_NORM] = 8};
+        [MBP_NODE_INPUT] = 1,  [MBP_NODE_ACTIVATION] = 1, [MBP_NODE_ADD] = 1,        [MBP_NODE_MULTIPLY] = 1,
+        [MBP_NODE_CONCAT] = 1, [MBP_NODE_BATCH_NORM] = 4, [MBP_NODE_LAYER_NORM] = 8, [MBP_NODE_SCALE] = 2};
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
         const int is_dense = node->kind == MBP_NODE_DENSE;
@@ -86,7 +86,7 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
     }
     for (int i = 0; i < net->layers; i++) {
         mbp_layer *layer = &net->layer[i];
-        if (layer->kind != MBP_NODE_DENSE) {
+        if (layer->kind != MBP_NODE_DENSE && layer->weight >= 0) {
             layer->weight = count;
             count += layer->out;
         }
@@ -99,7 +99,7 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
             net->buffers += 2 * layer->out;
         }
         layer->tensor = tensors;
-        tensors += 1 + (layer->bias >= 0) + 2 * (layer->running >= 0);
+        tensors += (layer->weight >= 0) + (layer->bias >= 0) + 2 * (layer->running >= 0);
     }
     net->params = count;
     return MBP_OK;

@@ -48,7 +48,7 @@ static MBP_APART void init(mbp_net *net) {
         const mbp_layer *layer = &net->layer[i];
         if (layer->kind == MBP_NODE_DENSE)
             init_weight(net, i);
-        else
+        else if (layer->weight >= 0)
             fill(net, layer->weight, layer->out, 1);
         if (layer->bias >= 0)
             fill(net, layer->bias, layer->out, 0);

@@ -30,6 +30,7 @@ typedef enum mbp_node_kind {
     MBP_NODE_NOISE,
     MBP_NODE_BATCH_NORM,
     MBP_NODE_LAYER_NORM,
+    MBP_NODE_SCALE,
     MBP_NODE_KINDS
 } mbp_node_kind;
 
@@ -50,20 +51,26 @@ typedef struct mbp_node {
 
 /* Positions in mbp_layer.setting: for all kinds of layers, for dense layers, for norms. */
 enum { MBP_LAYER_LR };
-enum { MBP_LAYER_L1 = 1, MBP_LAYER_L2, MBP_LAYER_MAX_NORM };
+enum { MBP_LAYER_L1 = 1, MBP_LAYER_L2, MBP_LAYER_MAX_NORM, MBP_LAYER_BIAS_LR };
 enum { MBP_NORM_EPS = 1, MBP_NORM_MOMENTUM };
 
 typedef struct mbp_layer {
     char name[MBP_NAME_SIZE];
-    mbp_node_kind kind; /* a norm has in = 1, gamma as weight and beta as bias */
+    mbp_node_kind kind; /* a norm or a scale has in = 1, gamma or the gain as weight, beta or the addend as bias */
     int64_t in, out;
-    int64_t weight, bias; /* offsets in the flat vector; bias -1: none */
+    int64_t weight, bias; /* offsets in the flat vector; -1: none */
     int tensor;           /* the number of its first tensor */
     int64_t running;      /* batch_norm: offset of the running means in the buffers; the variances follow; -1: none */
     int frozen;
     double setting[MBP_PARAMETERS_MAX];  /* in the order of mbp_layer_settings */
     mbp_formula activation, initializer; /* only of MBP_NODE_DENSE */
 } mbp_layer;
+
+/* The factor of the learning rate for a layer's bias. */
+static inline double mbp_bias_lr(const mbp_layer *layer) {
+    const int own = layer->kind == MBP_NODE_DENSE && layer->setting[MBP_LAYER_BIAS_LR] >= 0;
+    return layer->setting[own ? MBP_LAYER_BIAS_LR : MBP_LAYER_LR];
+}
 
 typedef struct mbp_output {
     int node;

@@ -68,13 +68,15 @@ static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
     info->l1 = layer->setting[MBP_LAYER_L1];
     info->l2 = layer->setting[MBP_LAYER_L2];
     info->max_norm = layer->setting[MBP_LAYER_MAX_NORM];
+    info->bias_lr = layer->setting[MBP_LAYER_BIAS_LR];
     put_spec(info->activation, MBP_ACTIVATION, &layer->activation);
     put_spec(info->init, MBP_INITIALIZER, &layer->initializer);
 }
 
-static void put_norm(mbp_layer_info *info, const mbp_layer *layer) {
+static void put_columnwise(mbp_layer_info *info, const mbp_layer *layer) { /* norms and scales */
     info->in = layer->out;
-    info->eps = layer->setting[MBP_NORM_EPS];
+    if (layer->kind != MBP_NODE_SCALE)
+        info->eps = layer->setting[MBP_NORM_EPS];
     if (layer->kind == MBP_NODE_BATCH_NORM)
         info->momentum = layer->setting[MBP_NORM_MOMENTUM];
 }
@@ -89,10 +91,11 @@ mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_er
     mbp_layer_info found = {.name = layer->name,
                             .operation = mbp_statement_word(layer->kind),
                             .out = layer->out,
+                            .gain = layer->weight >= 0,
                             .bias = layer->bias >= 0,
                             .frozen = layer->frozen,
                             .lr = layer->setting[MBP_LAYER_LR]};
-    (layer->kind == MBP_NODE_DENSE ? put_dense : put_norm)(&found, layer);
+    (layer->kind == MBP_NODE_DENSE ? put_dense : put_columnwise)(&found, layer);
     mbp_net_leave(net);
     return mbp_sized_write(info, &found, sizeof found, "mbp_layer_info", error);
 }
@@ -121,7 +124,7 @@ int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
     }
     const mbp_layer *layer = &net->layer[low];
     i -= layer->tensor;
-    if (i-- == 0)
+    if (layer->weight >= 0 && i-- == 0)
         return *tensor = (mbp_tensor){layer->name,
                                       "weight",
                                       layer->weight,

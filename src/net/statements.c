@@ -12,29 +12,34 @@ static mbp_status read_activation(mbp_cursor *c, mbp_node *node);
 static mbp_status read_pair(mbp_cursor *c, mbp_node *node);
 static mbp_status read_concat(mbp_cursor *c, mbp_node *node);
 static mbp_status read_random(mbp_cursor *c, mbp_node *node);
-static mbp_status read_norm(mbp_cursor *c, mbp_node *node);
+static mbp_status read_columns(mbp_cursor *c, mbp_node *node);
 
-/* Positions of the keys in DENSE_TEXTS and NORM_TEXTS, the keys with a text value. LAYER is the first in both. */
+/* Positions of the keys in DENSE_TEXTS, NORM_TEXTS and SCALE_TEXTS, the keys with a text value. LAYER is the first. */
 enum { LAYER, UNITS, ACTIVATION, INIT, BIAS, DENSE_FROZEN, DENSE_KEYS };
 enum { NORM_FROZEN = 1 };
+enum { GAIN = 1, ADDEND, SCALE_FROZEN };
 #define DENSE_TEXTS "layer units activation init bias frozen"
+#define DENSE_NUMBERS "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)"
 #define NORM_TEXTS "layer frozen"
+#define SCALE_TEXTS "layer gain bias frozen"
 
-/* The statement of each kind of node: its first word, the keys with a text value, those with a number. */
+/* The statement of each kind of node: its first word, the keys with a text value, those with a number. A default out of
+ * its interval means that the setting is not given. It is not written then. */
 static const struct {
     const char *word, *texts, *numbers;
     reader read;
 } statements[MBP_NODE_KINDS] = {
     [MBP_NODE_INPUT] = {"input", "", "", read_input},
-    [MBP_NODE_DENSE] = {"dense", DENSE_TEXTS, "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf)", read_dense},
+    [MBP_NODE_DENSE] = {"dense", DENSE_TEXTS, DENSE_NUMBERS, read_dense},
     [MBP_NODE_ACTIVATION] = {"activation", "", "", read_activation},
     [MBP_NODE_ADD] = {"add", "", "", read_pair},
     [MBP_NODE_MULTIPLY] = {"multiply", "", "", read_pair},
     [MBP_NODE_CONCAT] = {"concat", "", "", read_concat},
     [MBP_NODE_DROPOUT] = {"dropout", "", "rate=0.5[0,1)", read_random},
     [MBP_NODE_NOISE] = {"noise", "", "std=0.1[0,inf)", read_random},
-    [MBP_NODE_BATCH_NORM] = {"batch_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]", read_norm},
-    [MBP_NODE_LAYER_NORM] = {"layer_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf)", read_norm},
+    [MBP_NODE_BATCH_NORM] = {"batch_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]", read_columns},
+    [MBP_NODE_LAYER_NORM] = {"layer_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf)", read_columns},
+    [MBP_NODE_SCALE] = {"scale", SCALE_TEXTS, "lr=1[0,inf)", read_columns},
 };
 
 const char *mbp_layer_settings(mbp_node_kind kind) { return statements[kind].numbers; }
@@ -229,12 +234,33 @@ static mbp_status new_norm(mbp_cursor *c, mbp_node *node, const mbp_settings *fo
     return status;
 }
 
-static mbp_status read_norm(mbp_cursor *c, mbp_node *node) {
+static mbp_status new_scale(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
+    mbp_layer *layer = next_layer(c, node, found);
+    int gain = 1, bias = 1;
+    layer->out = node->width;
+    mbp_status status = name_layer(c, layer, found->text[LAYER]);
+    if (status == MBP_OK)
+        status = mbp_read_switch(c, "gain", found->text[GAIN], &gain);
+    if (status == MBP_OK)
+        status = mbp_read_switch(c, "bias", found->text[ADDEND], &bias);
+    if (status == MBP_OK)
+        status = mbp_read_switch(c, "frozen", found->text[SCALE_FROZEN], &layer->frozen);
+    if (status == MBP_OK && !gain && !bias)
+        status = MBP_FAIL_LINE(c, "layer %s has neither a gain nor a bias: set gain=1 or bias=1", layer->name);
+    layer->weight = gain ? 0 : -1;
+    layer->bias = bias ? 0 : -1;
+    c->net->layers += status == MBP_OK;
+    return status;
+}
+
+static mbp_status read_columns(mbp_cursor *c, mbp_node *node) { /* batch_norm, layer_norm, scale */
     mbp_settings found;
     mbp_status status = read_layer(c, node, &found);
     if (status != MBP_OK)
         return status;
-    return node->layer < 0 ? new_norm(c, node, &found) : use_layer(c, node, c->net->layer[node->layer].out);
+    if (node->layer >= 0)
+        return use_layer(c, node, c->net->layer[node->layer].out);
+    return node->kind == MBP_NODE_SCALE ? new_scale(c, node, &found) : new_norm(c, node, &found);
 }
 
 /* ---- outputs ---- */
@@ -315,6 +341,8 @@ static void put_numbers(mbp_writer *w, mbp_node_kind kind, const double *values)
     mbp_interval interval;
     double standard;
     for (int i = 0; mbp_parameter(statements[kind].numbers, i, &name, &standard, &interval); i++) {
+        if (values[i] == standard && !mbp_interval_has(interval, standard)) /* not given */
+            continue;
         number[mbp_print_number(number, values[i])] = 0;
         put(w, " %.*s=%s", (int)name.length, name.at, number);
     }
@@ -327,6 +355,8 @@ static void put_layer(mbp_writer *w, const mbp_layer *layer) {
         put_formula(w, " init=", MBP_INITIALIZER, &layer->initializer);
         put(w, " bias=%d", layer->bias >= 0);
     }
+    if (layer->kind == MBP_NODE_SCALE)
+        put(w, " gain=%d bias=%d", layer->weight >= 0, layer->bias >= 0);
     put(w, " frozen=%d", layer->frozen);
     put_numbers(w, layer->kind, layer->setting);
 }

@@ -63,12 +63,12 @@ static void lay_node(layout *l, mbp_workspace *w, int id) {
     }
 }
 
-/* batch_norm has statistics of columns, layer_norm of rows. */
+/* batch_norm has statistics of columns, layer_norm of rows; a scale only has the sums of its gradients. */
 static void lay_statistics(layout *l, mbp_workspace *w, int id) {
     const mbp_node *node = &l->net->node[id];
     const int columns = node->kind == MBP_NODE_BATCH_NORM, trains = w->needs & MBP_DELTAS;
-    const int64_t count = columns ? node->width : l->rows;
-    if (!columns && node->kind != MBP_NODE_LAYER_NORM)
+    const int64_t count = columns ? node->width : node->kind == MBP_NODE_LAYER_NORM ? l->rows : 0;
+    if (!count && node->kind != MBP_NODE_SCALE)
         return;
     mbp_statistics s;
     s.mean = take(l, count, sizeof(double));

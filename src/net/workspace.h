@@ -13,7 +13,7 @@
 /* What a call needs besides the values of nodes. */
 typedef enum mbp_need { MBP_PREDICT = 0, MBP_TARGETS = 1, MBP_DELTAS = 2, MBP_INPUT_DELTAS = 4 } mbp_need;
 
-/* The statistics of a norm node: see mbp_norm (kernels.h). */
+/* The statistics of a norm or a scale node: see mbp_norm (kernels.h). */
 typedef struct mbp_statistics {
     double *mean, *variance, *inverse, *sum, *product;
 } mbp_statistics;

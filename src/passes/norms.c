@@ -1,5 +1,5 @@
-/* batch_norm and layer_norm: y = gamma xhat + beta with xhat = (x - mean) / sqrt(variance + eps); and the running
- * statistics of batch_norm. */
+/* batch_norm and layer_norm: y = gamma xhat + beta with xhat = (x - mean) / sqrt(variance + eps); the running
+ * statistics of batch_norm; and the gradients of a scale, a norm whose xhat is x. */
 #include "passes/pass.h"
 
 #include <string.h>
@@ -62,20 +62,40 @@ static void by_columns(const pass *p, const mbp_norm *norm, mbp_norm_part part) 
     run_norm(p, norm, part, norm->n, COLUMNS);
 }
 
-/* ---- backward, for both ---- */
+/* ---- backward ---- */
+
+static int is_finite(const pass *p, int64_t n, const void *gradient) {
+    return !gradient || p->net->kernels->finite(n, gradient);
+}
+
+/* The gradients of gamma and beta. */
+static void backward_layer(const pass *p, int id, mbp_norm *norm) {
+    const mbp_layer *layer = layer_of(p, id);
+    if (p->plan->grads[id] == MBP_SKIP)
+        return;
+    norm->dgamma = layer->weight >= 0 ? element(p, p->grads, layer->weight) : NULL;
+    norm->dbeta = layer->bias >= 0 ? element(p, p->grads, layer->bias) : NULL;
+    norm->add_gradients = p->accumulate || p->plan->grads[id] == MBP_ACCUMULATE;
+    by_columns(p, norm, p->net->kernels->norm_sums);
+    *p->nonfinite |= !is_finite(p, norm->n, norm->dgamma) || !is_finite(p, norm->n, norm->dbeta);
+}
+
+void mbp_backward_scale_layer(const pass *p, int id) {
+    const mbp_statistics *s = &p->w->statistics[id];
+    backward_layer(p, id,
+                   &(mbp_norm){.rows = p->rows,
+                               .n = p->net->node[id].width,
+                               .x = p->w->value[operand(p, &p->net->node[id], 0)],
+                               .dy = p->w->delta[id],
+                               .sum = s->sum,
+                               .product = s->product});
+}
 
 /* norm.fixed: the statistics do not depend on x. */
 static void backward_norm(const pass *p, int id, mbp_norm norm) {
     const mbp_node *node = &p->net->node[id];
-    const mbp_layer *layer = layer_of(p, id);
     norm.dy = p->w->delta[id];
-    if (p->plan->grads[id] != MBP_SKIP) {
-        norm.dgamma = element(p, p->grads, layer->weight);
-        norm.dbeta = element(p, p->grads, layer->bias);
-        norm.add_gradients = p->accumulate || p->plan->grads[id] == MBP_ACCUMULATE;
-        by_columns(p, &norm, p->net->kernels->norm_sums);
-        *p->nonfinite |= !p->net->kernels->finite(norm.n, norm.dgamma) || !p->net->kernels->finite(norm.n, norm.dbeta);
-    }
+    backward_layer(p, id, &norm);
     if (edge(p, node, 0) == MBP_SKIP)
         return;
     norm.dx = p->w->delta[operand(p, node, 0)];

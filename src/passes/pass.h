@@ -52,5 +52,7 @@ void mbp_forward_batch_norm(const pass *p, int id);
 void mbp_backward_batch_norm(const pass *p, int id);
 void mbp_forward_layer_norm(const pass *p, int id);
 void mbp_backward_layer_norm(const pass *p, int id);
+/* The gradients of a scale's gain and bias. */
+void mbp_backward_scale_layer(const pass *p, int id);
 
 #endif

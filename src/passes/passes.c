@@ -95,6 +95,15 @@ static void write_delta(const pass *p, const mbp_node *node, int i, mbp_view fro
         run_map(p, write, p->net->node[operand(p, node, i)].width, p->w->delta[operand(p, node, i)], from, NULL);
 }
 
+/* The same with the product of the node's delta and `factor`. */
+static void write_product(const pass *p, int id, int i, mbp_view factor) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_binary write = edge(p, node, i) == MBP_STORE ? p->net->kernels->multiply
+                                                           : p->net->kernels->accumulate_product;
+    if (edge(p, node, i) != MBP_SKIP)
+        run_binary(p, write, node->width, p->w->delta[operand(p, node, i)], p->w->delta[id], factor);
+}
+
 /* ---- dense: z = x W + b, y = activation(z) ---- */
 
 static void forward_dense(const pass *p, int id) {
@@ -215,13 +224,8 @@ static void forward_multiply(const pass *p, int id) {
 
 static void backward_multiply(const pass *p, int id) {
     const mbp_node *node = &p->net->node[id];
-    for (int i = 0; i < 2; i++) {
-        const mbp_binary write = edge(p, node, i) == MBP_STORE ? p->net->kernels->multiply
-                                                               : p->net->kernels->accumulate_product;
-        if (edge(p, node, i) != MBP_SKIP)
-            run_binary(p, write, node->width, p->w->delta[operand(p, node, i)], p->w->delta[id],
-                       p->w->value[operand(p, node, 1 - i)]);
-    }
+    for (int i = 0; i < 2; i++)
+        write_product(p, id, i, p->w->value[operand(p, node, 1 - i)]);
 }
 
 /* ---- concat: y = [a b ...]; most operands are in its columns already (mbp_node.home) ---- */
@@ -289,6 +293,33 @@ static void forward_noise(const pass *p, int id) {
 
 static void backward_noise(const pass *p, int id) { write_delta(p, &p->net->node[id], 0, p->w->delta[id]); }
 
+/* ---- scale: y = x gain + bias, dx = dy gain; gain and bias are rows, the same for each row of x (ld 0) ---- */
+
+static mbp_view each_row(const pass *p, int64_t offset) { return (mbp_view){element(p, p->net->block, offset), 0}; }
+
+static void forward_scale(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    mbp_view x = p->w->value[operand(p, node, 0)];
+    const mbp_view y = p->w->value[id];
+    if (layer->weight >= 0) {
+        run_binary(p, p->net->kernels->multiply, node->width, y, x, each_row(p, layer->weight));
+        x = y;
+    }
+    if (layer->bias >= 0)
+        run_binary(p, p->net->kernels->add, node->width, y, x, each_row(p, layer->bias));
+}
+
+static void backward_scale(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    mbp_backward_scale_layer(p, id);
+    if (layer->weight >= 0)
+        write_product(p, id, 0, each_row(p, layer->weight));
+    else
+        write_delta(p, node, 0, p->w->delta[id]);
+}
+
 /* ---- the passes ---- */
 
 typedef void (*node_pass)(const pass *p, int id);
@@ -304,6 +335,7 @@ void mbp_forward_pass(const pass *p, int last) {
         [MBP_NODE_NOISE] = forward_noise,
         [MBP_NODE_BATCH_NORM] = mbp_forward_batch_norm,
         [MBP_NODE_LAYER_NORM] = mbp_forward_layer_norm,
+        [MBP_NODE_SCALE] = forward_scale,
     };
     const mbp_node *node = p->net->node;
     for (int id = 0; id <= last; id++)
@@ -322,6 +354,7 @@ void mbp_backward_pass(const pass *p) {
         [MBP_NODE_NOISE] = backward_noise,
         [MBP_NODE_BATCH_NORM] = mbp_backward_batch_norm,
         [MBP_NODE_LAYER_NORM] = mbp_backward_layer_norm,
+        [MBP_NODE_SCALE] = backward_scale,
     };
     const mbp_node *node = p->net->node;
     for (int id = p->net->nodes - 1; id >= 0; id--)

@@ -82,10 +82,10 @@ static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias) {
     }
     for (int i = 0; i < net->layers; i++) {
         const mbp_layer *layer = &net->layer[i];
-        if (!layer->frozen && layer->kind != MBP_NODE_DENSE)
+        if (!layer->frozen && layer->kind != MBP_NODE_DENSE && layer->weight >= 0)
             add_group(plan, (mbp_group){layer->weight, layer->out, layer->setting[MBP_LAYER_LR], decay_bias, i});
         if (!layer->frozen && layer->bias >= 0)
-            add_group(plan, (mbp_group){layer->bias, layer->out, layer->setting[MBP_LAYER_LR], decay_bias, i});
+            add_group(plan, (mbp_group){layer->bias, layer->out, mbp_bias_lr(layer), decay_bias, i});
     }
 }
 

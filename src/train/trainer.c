@@ -58,7 +58,7 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
     mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[t->decay_bias] != 0, per_tensor);
     for (int i = 0; i < t->net->layers; i++) {
         const mbp_layer *layer = &t->net->layer[i];
-        if (layer->frozen)
+        if (layer->frozen && layer->weight >= 0)
             memset(t->grads + (size_t)layer->weight * item, 0, (size_t)(layer->in * layer->out) * item);
         if (layer->frozen && layer->bias >= 0)
             memset(t->grads + (size_t)layer->bias * item, 0, (size_t)layer->out * item);

@@ -11,7 +11,8 @@
 /* The first tensor of a layer with a gradient that is not finite; NULL if there is none. */
 static const char *nonfinite_tensor(const mbp_trainer *t, const mbp_layer *layer) {
     const mbp_net *net = t->net;
-    if (!net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item))
+    if (layer->weight >= 0 &&
+        !net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item))
         return "weight";
     if (layer->bias >= 0 && !net->kernels->finite(layer->out, t->grads + (size_t)layer->bias * net->item))
         return "bias";

@@ -18,7 +18,7 @@ from microbp.cli.parser import parse, spell
 from microbp.core.specs import OptimizerSpec, table
 from microbp.settings import schedules
 from microbp.tables.defaults import choose
-from microbp.tables.errors import Argument
+from microbp.tables.readers.errors import Argument
 from microbp.tables.summary import CLASSES
 
 PACKAGE = Path(cli.__file__).parents[1]

@@ -22,8 +22,9 @@ import microbp as bp
 from microbp.cli.main import main
 from microbp.cli.parser import parse
 from microbp.core.whole_file import replacing
-from microbp.tables import scores, sources
+from microbp.tables import scores
 from microbp.tables import split as dataset
+from microbp.tables.readers import sources
 
 NUMBERS = "size,price\n" + "".join(f"{i},{1.7e9 + 10 * i}\n" for i in range(60))
 KINDS = "size,colour,kind\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{'abc'[i % 3]}\n" for i in range(60))

@@ -16,10 +16,12 @@ def all_kinds(backend="compiled", name="a"):
     """Every kind of node, a layer of each kind used twice, settings of all kinds."""
     x, z = bp.Input(4), bp.Input(3)
     h = bp.Dense(3, bp.Activation("leaky_relu", slope=1 / 3), bp.Init("normal", std=0.2), name=name)(x)
-    shared = bp.Dense(3, bias=False, lr=0.5, l1=0.25, l2=1e-5, max_norm=3)
+    shared = bp.Dense(3, bias=False, lr=0.5, l1=0.25, l2=1e-5, max_norm=3, bias_lr=0.125)
     h = bp.multiply(shared(shared(h)) + z, h)
     norm = bp.LayerNorm(eps=1e-3, lr=0)
     h = norm(norm(bp.BatchNorm(momentum=0.3)(bp.concat([h, x]))))
+    gain = bp.Scale(bias=False, lr=6)
+    h = bp.Scale(gain=False)(gain(gain(bp.Scale()(h))))
     h = bp.GaussianNoise(1 / 3)(bp.Dropout(0.3)(h))
     return bp.Network([x, z], [bp.Activation("elu", alpha=0.7)(h), bp.Dense(2)(h)], seed=0, backend=backend)
 
@@ -28,7 +30,7 @@ def changed(net):
     net.freeze()
     net.unfreeze(net.layers[0].name)
     net.set_layer(lr=1 / 7)
-    net.set_layer(net.layers[0].name, l2=1e-10, max_norm=2)
+    net.set_layer(net.layers[0].name, l2=1e-10, max_norm=2, bias_lr=1 / 3)
     net.set_output(0, "softmax")
     return net
 
@@ -51,9 +53,11 @@ def statement(node, layers):
         return " ".join(words)
     settings = {"lr": layer.lr, "eps": layer.eps, "momentum": layer.momentum}
     words.append(f"frozen={layer.frozen:d}")
+    if layer.kind == "scale":
+        words.append(f"gain={layer.gain:d} bias={layer.bias:d}")
     if layer.kind == "dense":
         words.append(f"units={layer.units} activation={layer.activation} init={layer.init} bias={layer.bias:d}")
-        settings |= {"l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm or 0.0}
+        settings |= {"l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm or 0.0, "bias_lr": layer.bias_lr}
     return " ".join([*words, *(f"{key}={value.hex()}" for key, value in settings.items() if value is not None)])
 
 

@@ -36,6 +36,11 @@ TABLE = {
         lambda t, o: t.CosineAnnealingWarmRestarts(o, 8, 2, 0.01),
         {0: 0.1, 4: 0.055, 8: 0.1, 16: 0.055, 24: 0.1, 56: 0.1},
     ),
+    "cos_log": (
+        bp.CosLog(LR, 150),
+        lambda t, o: t.LambdaLR(o, lambda step: (1 - math.cos(2 * math.pi * math.log2(1 + step / 10))) / 2),
+        {0: 0, 10: 0, 20: 0.1 * math.sin(math.pi * math.log2(3)) ** 2, 30: 0, 70: 0, 150: 0, 999: 0},
+    ),
     "one_cycle": (bp.OneCycle(LR, 60), lambda t, o: t.OneCycleLR(o, LR, 60, cycle_momentum=False), {0: 0.004, 17: 0.1, 59: 4e-7, 99: 4e-7}),
     "warmup": (
         bp.Warmup(bp.Cosine(LR, 50), 10, 0.02),
@@ -95,10 +100,21 @@ def test_rates_stay_in_their_bounds_and_reach_their_final_value(lr, steps, end_l
     for schedule in [*falling, bp.CosineRestarts(lr, period, growth, end_lr)]:
         assert end_lr - slack <= schedule(step) <= lr + slack
     assert bp.CosineRestarts(lr, period, growth, end_lr)(period) == pytest.approx(lr)
+    waves = bp.CosLog(lr, steps, growth)
+    assert -slack <= waves(step) <= lr + slack and waves(0) == 0
+    assert waves(steps) == waves(steps + step) == pytest.approx(0, abs=slack)
     cycle = bp.OneCycle(lr, steps, share)
     assert 0 < cycle(step) <= lr + slack
     if steps - 1 > max(share * steps - 1, 0):
         assert cycle(steps - 1) == cycle(steps + step) == pytest.approx(lr / 25e4)
+
+
+@pytest.mark.parametrize("cycles", [1, 2, 4, 7, 63])
+def test_each_wave_of_cos_log_is_twice_as_long_as_the_one_before(cycles):
+    schedule = bp.CosLog(LR, 2**cycles - 1, cycles)  # log2(1 + t)
+    for wave in range(cycles):
+        begin, top, end = (2.0 ** (wave + part) - 1 for part in (0, 0.5, 1))
+        assert schedule.at(np.array([begin, top, end])) == pytest.approx([0, LR, 0], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -145,6 +161,9 @@ def test_text_needs_only_settings_without_defaults():
         (lambda: bp.Constant("much"), TypeError, "lr must be a number"),
         (lambda: bp.Cosine(0.1, 0), ValueError, "steps must be at least 1"),
         (lambda: bp.Cosine(0.1, 2.5), TypeError, "steps must be a whole number"),
+        (lambda: bp.CosLog(0.1, 9, 0), ValueError, "CosLog: cycles must be at least 1, not 0"),
+        (lambda: bp.CosLog(0.1, 9, 64), ValueError, r"CosLog: cycles must be below 2\*\*6, not 64"),
+        (lambda: bp.CosLog(0.1, 9, 2.0), TypeError, "CosLog: cycles must be a whole number"),
         (lambda: bp.Cosine(0.1)(3), ValueError, "Cosine has no length: pass steps="),
         (lambda: bp.StepDecay(0.1, 5, 2), ValueError, "gamma"),
         (lambda: bp.MultiStep(0.1, (5, 5)), ValueError, "increasing"),

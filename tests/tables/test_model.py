@@ -11,10 +11,11 @@ import pytest
 import microbp as bp
 from microbp.cli.main import main
 from microbp.core.specs import OptimizerSpec
-from microbp.tables import model, scores, sources
+from microbp.tables import model, scores
 from microbp.tables.defaults import choose
-from microbp.tables.errors import Argument, ArgumentError, TableError
 from microbp.tables.preparation import Preparation
+from microbp.tables.readers import sources
+from microbp.tables.readers.errors import Argument, ArgumentError, TableError
 from microbp.tables.split import Split, gather
 
 ROWS = "size,colour,price\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i * i % 17}.5\n" for i in range(200))

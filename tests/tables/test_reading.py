@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from microbp.cli.main import main
-from microbp.tables import csv_file, frames, sources
 from microbp.tables.preparation import Category, Number, find_target, prepare
+from microbp.tables.readers import csv_file, frames, sources
 
 RANDOM = np.random.default_rng(3)
 COUNT = 60

@@ -10,11 +10,12 @@ import pytest
 
 from microbp.cli.main import main
 from microbp.core.specs import Loss, OptimizerSpec
-from microbp.tables import model, scores, sources
+from microbp.tables import model, scores
 from microbp.tables.defaults import choose
 from microbp.tables.preparation import Number, find_target, prepare
+from microbp.tables.readers import sources
+from microbp.tables.readers.table import Table
 from microbp.tables.split import Split, gather
-from microbp.tables.table import Table
 
 COUNT = 300
 RNG = np.random.default_rng(5)

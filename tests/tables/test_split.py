@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from microbp.tables import sources, split
-from microbp.tables.errors import ArgumentError
-from microbp.tables.sources import Source
+from microbp.tables import split
+from microbp.tables.readers import sources
+from microbp.tables.readers.errors import ArgumentError
+from microbp.tables.readers.sources import Source
 from microbp.tables.split import Split, gather
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from microbp.tables import summary
-from microbp.tables.errors import TableError
+from microbp.tables.readers.errors import TableError
+from microbp.tables.readers.table import Table
 from microbp.tables.summary import CLASSES, Summary, refuse_mistakes, summarize
-from microbp.tables.table import Table
 
 RANDOM = np.random.default_rng(3)
 WHOLE = RANDOM.choice([-4.0, 0.0, 3.0, 9.0], 60)

@@ -13,10 +13,10 @@ import pytest
 
 import microbp as bp
 from microbp.cli.main import main
-from microbp.tables import frames, sources
 from microbp.tables.defaults import choose
 from microbp.tables.preparation import LEVELS, RARE, Category, Number, Preparation, find_target, prepare
-from microbp.tables.table import Table
+from microbp.tables.readers import frames, sources
+from microbp.tables.readers.table import Table
 
 RANDOM = np.random.default_rng(7)
 COUNT = 120

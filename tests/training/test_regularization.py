@@ -15,7 +15,7 @@ from microbp.training.engine.engine import Engine
 RANDOM = np.random.default_rng(cases.SEED)
 X, Y = RANDOM.normal(size=(12, 4)), RANDOM.normal(size=(12, 2))
 WEIGHT = np.linspace(0, 2, 12)
-SETTINGS = {"lr": 0.5, "l1": 0.03, "l2": 0.2, "max_norm": 0.9}
+SETTINGS = {"lr": 0.5, "bias_lr": 0.25, "l1": 0.03, "l2": 0.2, "max_norm": 0.9}
 LIMITS = {"clip_norm": 0.4, "clip_layer_norm": 0.3, "clip_value": 0.1}
 
 
@@ -112,11 +112,12 @@ def test_settings_are_shown_saved_and_set_by_name(backend, tmp_path):
     net = network(backend, first=SETTINGS)
     net.save(tmp_path / "net.safetensors")
     for one in (net, net.copy(), bp.load(tmp_path / "net.safetensors", backend=backend)):
-        shown = [(layer.lr, layer.l1, layer.l2, layer.max_norm) for layer in one.layers]
-        assert shown == [(0.5, 0.03, 0.2, 0.9), (1, 0, 0, None)]
-        assert "lr 0.5, l1 0.03, l2 0.2, max norm 0.9" in str(one)
+        shown = [(layer.lr, layer.bias_lr, layer.l1, layer.l2, layer.max_norm) for layer in one.layers]
+        assert shown == [(0.5, 0.25, 0.03, 0.2, 0.9), (1, None, 0, 0, None)]
+        assert "lr 0.5, bias lr 0.25, l1 0.03, l2 0.2, max norm 0.9" in str(one)
     net.set_layer("top", l2=1 / 3, lr=2)
-    net.set_layer(max_norm=0)
+    net.set_layer(max_norm=0, bias_lr=0)
+    assert [layer.bias_lr for layer in net.layers] == [0, 0]
     assert [(layer.lr, layer.l2, layer.max_norm) for layer in net.layers] == [(0.5, 0.2, None), (2, 1 / 3, None)]
     assert bp.Network._from(type(net._core).read(net._core.write()), backend, {}, None).text() == net.text()
 
@@ -142,7 +143,19 @@ def test_both_backends_read_the_same_settings(backend):
     line = "input 2\ndense 0 units=3 {}\noutput 1\n"
     assert " frozen=0 lr=0.5 l1=0.001 l2=0 max_norm=2\n" in module(line.format("max_norm=2 lr=0x1p-1 l1=1e-3")).text()
     assert " frozen=0 lr=1 l1=0 l2=0 max_norm=0\n" in module(line.format("")).text()
-    for bad in ("lr=-1", "l2=inf", "l1=x", "max_norm=nan", "lr=1 lr=1", "decay=1"):
+    assert " frozen=0 lr=2 l1=0 l2=0 max_norm=0 bias_lr=0\n" in module(line.format("bias_lr=0 lr=2")).text()
+    for bad in (
+        "bias_lr=-1",
+        "bias_lr=inf",
+        "bias_lr=",
+        "bias_lr=1 bias_lr=2",
+        "lr=-1",
+        "l2=inf",
+        "l1=x",
+        "max_norm=nan",
+        "lr=1 lr=1",
+        "decay=1",
+    ):
         with pytest.raises(ValueError, match="line 2"):
             module(line.format(bad))
     with pytest.raises(ValueError, match="already exists"):

@@ -342,6 +342,7 @@ def _penalty(net: Network) -> float:
     """The layers' l1 and l2 penalties. `backward` adds their gradient to that of the loss."""
     total = 0.0
     for layer in net.layers:
-        weight = net.tensors[f"{layer.name}.weight"]
-        total += float(layer.l1 * np.abs(weight).sum() + layer.l2 / 2 * (weight**2).sum())
+        if layer.l1 or layer.l2:
+            weight = net.tensors[f"{layer.name}.weight"]
+            total += float(layer.l1 * np.abs(weight).sum() + layer.l2 / 2 * (weight**2).sum())
     return total

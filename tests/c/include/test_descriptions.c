@@ -7,7 +7,7 @@ static const char all_kinds[] =
     "input 4\n"
     "input 3\n"
     "dense 0 layer=a units=3 activation=leaky_relu(slope=0x1.999999999999bp-4) init=normal\n"
-    "dense 2 layer=b units=3 bias=0 lr=0.5 l1=0.25 l2=1e-5 max_norm=3 frozen=1\n"
+    "dense 2 layer=b units=3 bias=0 lr=0.5 l1=0.25 l2=1e-5 max_norm=3 bias_lr=0.125 frozen=1\n"
     "dense 3 layer=b\n"
     "add 3 1\n"
     "multiply 5 5\n"
@@ -19,6 +19,9 @@ static const char all_kinds[] =
     "noise 11 std=0x1.555p-3\n"
     "activation 12 elu(alpha=0.7)\n"
     "dense 0 layer=unused units=2\n"
+    "scale 13 layer=s lr=6 bias=0\n"
+    "scale 15 gain=0 frozen=1\n"
+    "scale 16 layer=s\n"
     "output 13\n"
     "output 4 activation=exp\n";
 enum { ROOM = 4000 };
@@ -45,8 +48,13 @@ static void put_layer(text *t, const mbp_net *net, int layer, const char *operat
     if (strcmp(l.operation, "dense") == 0)
         put(t, " units=%d bias=%d activation=%s init=%s l1=%a l2=%a max_norm=%a", (int)l.out, l.bias, l.activation,
             l.init, l.l1, l.l2, l.max_norm);
+    else if (strcmp(l.operation, "scale") == 0)
+        put(t, " gain=%d bias=%d", l.gain, l.bias);
     else
         put(t, " eps=%a", l.eps);
+    if (strcmp(l.operation, "dense") == 0 && l.bias_lr >= 0)
+        put(t, " bias_lr=%a", l.bias_lr);
+    CHECK(l.gain || strcmp(l.operation, "scale") == 0, "layer %s has no gain", l.name);
     if (strcmp(l.operation, "batch_norm") == 0)
         put(t, " momentum=%a", l.momentum);
 }
@@ -112,7 +120,7 @@ static void test_descriptions(void) {
 /* ---- wrong numbers and sizes ---- */
 
 static void test_refused(void) {
-    static const int wrong[] = {-1, 17, INT32_MAX, INT32_MIN};
+    static const int wrong[] = {-1, 20, INT32_MAX, INT32_MIN};
     mbp_net *net = net_new(all_kinds, NULL);
     struct {
         mbp_node_info node;

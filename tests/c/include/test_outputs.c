@@ -149,6 +149,7 @@ static const struct {
     {"input 3\ndense 0 units=2\ndropout 1\nconcat 2 1 0\ndropout 3\n", 4, {4, 2, 1, 3}},
     {"input 3\ndense 0 layer=a units=3\ndense 1 layer=a\nadd 2 1\n", 3, {1, 2, 3}},
     {"input 3\ndense 0 units=3\nbatch_norm 1\nlayer_norm 2\n", 3, {1, 2, 3}},
+    {"input 3\nscale 0 layer=s\nscale 1 layer=s\nscale 2 gain=0\n", 3, {2, 1, 3}},
     {"input 3\nlayer_norm 0\ndropout 1\nadd 2 0\n", 4, {1, 0, 2, 3}},
 };
 enum { GRAPHS = sizeof graphs / sizeof *graphs, OUTPUTS = 4, WIDEST = 8, ROWS = 300 };

@@ -9,8 +9,9 @@ static const char all_kinds[] = "input 4\n"
                                 "layer_norm 2 layer=c\n"
                                 "dense 3 layer=d units=2\n"
                                 "dense 2 layer=d\n"
+                                "scale 5 layer=e\n"
                                 "output 4\n"
-                                "output 5\n";
+                                "output 6\n";
 static const char only_dense[] = "input 4\ndense 0 layer=a units=5\noutput 1\n";
 static const char only_norms[] = "input 4\nlayer_norm 0 layer=c\noutput 1\n";
 static const char no_layer[] = "input 4\nactivation 0 tanh\noutput 1\n";
@@ -19,9 +20,10 @@ static const struct {
     const char *name, *layers; /* the layers of all_kinds with this setting */
     double good, bad;
 } settings[] = {
-    {"lr", "abcd", 0.5, -1},   {"l1", "ad", 0.25, -1e-9},     {"l2", "ad", 0.125, INFINITY},
-    {"max_norm", "ad", 3, -2}, {"eps", "bc", 1e-3, 0},        {"momentum", "b", 0.75, 1.5},
-    {"lr", "abcd", 0, NAN},    {"eps", "bc", 0x1p-20, -1e-3}, {"max_norm", "ad", 0, INFINITY},
+    {"lr", "abcde", 0.5, -1},    {"l1", "ad", 0.25, -1e-9},     {"l2", "ad", 0.125, INFINITY},
+    {"max_norm", "ad", 3, -2},   {"eps", "bc", 1e-3, 0},        {"momentum", "b", 0.75, 1.5},
+    {"lr", "abcde", 0, NAN},     {"eps", "bc", 0x1p-20, -1e-3}, {"max_norm", "ad", 0, INFINITY},
+    {"bias_lr", "ad", 0.25, -1}, {"bias_lr", "ad", 0, NAN},
 };
 enum { SETTINGS = sizeof settings / sizeof *settings, ROOM = 1000 };
 
@@ -34,13 +36,13 @@ static int count_of(const char *text, const char *word) {
 
 /* Setting all layers at once is the same as setting each layer that has the setting; and the text has it that often. */
 static void test_all_layers(void) {
-    static const char *const layers[] = {"a", "b", "c", "d"};
+    static const char *const layers[] = {"a", "b", "c", "d", "e"};
     for (int i = 0; i < SETTINGS; i++) {
         mbp_net *all = net_new(all_kinds, NULL), *each = net_new(all_kinds, NULL);
         char text[2][ROOM], initial[ROOM], word[60];
         mbp_net_text(all, initial, ROOM);
         OK(mbp_net_set_layer(all, NULL, settings[i].name, settings[i].good, &error));
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < 5; k++) {
             const int has = strchr(settings[i].layers, layers[k][0]) != NULL;
             const mbp_status status = mbp_net_set_layer(each, layers[k], settings[i].name, settings[i].good, NULL);
             CHECK(status == (has ? MBP_OK : MBP_INVALID), "%s of layer %s: status %d", settings[i].name, layers[k],

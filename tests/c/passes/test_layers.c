@@ -15,10 +15,14 @@ static const char graph[] = "input 5\n"
                             "dropout 8\n"
                             "concat 9 1 2\n"
                             "layer_norm 10\n"
-                            "dense 11 units=2\n"
+                            "scale 11 layer=gain bias=0 lr=3\n"
+                            "scale 12\n"
+                            "scale 13 layer=gain\n"
+                            "scale 14 gain=0\n"
+                            "dense 15 units=2\n"
                             "dense 1 units=1\n"
-                            "output 12\n"
-                            "output 13\n";
+                            "output 16\n"
+                            "output 17\n";
 enum { ROWS = 70 };
 
 static double step(mbp_trainer *trainer, problem *p) {

@@ -19,6 +19,9 @@ static const char *const graphs[] = {
     "output 2\noutput 1\n",
     /* an activation of a dense node that another node also reads */
     "input 2\ndense 0 units=2 activation=elu\nactivation 1 tanh\nmultiply 1 2\nlayer_norm 3\noutput 4\noutput 1\n",
+    /* scales: of an input, shared, next to the node that they scale, without a gain */
+    "input 2\nscale 0 layer=a\nscale 1 layer=a\nscale 2 bias=0\nscale 2 gain=0\nadd 2 3\nconcat 4 5 1\n"
+    "dense 6 units=2 activation=tanh\nscale 7\noutput 8\noutput 2\n",
 };
 
 typedef struct task {
@@ -92,12 +95,13 @@ static void test_gradients(void) {
     }
 }
 
-/* Layers of different learning rates. The weights of the last end where the biases of the first, which has the same
+/* Layers of different learning rates, one with another for its bias. The weights of the last end where the biases of the first, which has the same
  * rate, begin: only the weight decay tells them apart, or nothing, if layers are not clipped on their own. w - lr factor
  * (clipped g + decay w). */
 static void check_groups(int decays, double clip) {
-    static const char graph[] = "input 2\ndense 0 units=3 layer=a lr=2 activation=tanh\ndense 1 units=3 layer=b\n"
-                                "dense 2 units=2 layer=c lr=2\noutput 3\n";
+    static const char graph[] =
+        "input 2\ndense 0 units=3 layer=a lr=2 activation=tanh\ndense 1 units=3 layer=b bias_lr=3\n"
+        "dense 2 units=2 layer=c lr=2\noutput 3\n";
     task t = task_new(graph, decays ? "sgd(lr=0.1,weight_decay=0.25,decay_bias=1)" : "sgd(lr=0.1,weight_decay=0.25)");
     const mbp_batch batch = batch_for(&t);
     double loss, before[64], squares[3] = {0};
@@ -113,8 +117,9 @@ static void check_groups(int decays, double clip) {
         for (int64_t i = tensor.offset; i < tensor.offset + tensor.in * tensor.out; i++)
             squares[*tensor.layer - 'a'] += grads[i] * grads[i];
     for (int n = 0; mbp_net_tensor(t.net, n, &tensor); n++) {
-        const double factor = *tensor.layer == 'b' ? 1 : 2, norm = sqrt(squares[*tensor.layer - 'a']);
-        const double decay = decays || strcmp(tensor.name, "weight") == 0 ? 0.25 : 0, scale = fmin(1, clip / norm);
+        const int is_bias = strcmp(tensor.name, "bias") == 0;
+        const double factor = *tensor.layer != 'b' ? 2 : is_bias ? 3 : 1, norm = sqrt(squares[*tensor.layer - 'a']);
+        const double decay = decays || !is_bias ? 0.25 : 0, scale = fmin(1, clip / norm);
         for (int64_t i = tensor.offset; i < tensor.offset + tensor.in * tensor.out; i++) {
             const double expected = before[i] - 0.1 * factor * (scale * grads[i] + decay * before[i]);
             CHECK(fabs(params[i] - expected) < 1e-14, "%s.%s, decay_bias %d, clip %g: %g, not %g", tensor.layer,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.arrays import Array
+from ...data.arrays import Array
 from .opening import mappable, opened
 from .table import Table, Whole, clean
 

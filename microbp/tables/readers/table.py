@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.specs import unknown
-from ..data.arrays import Array
+from ...core.specs import unknown
+from ...data.arrays import Array
 from .errors import Argument, ArgumentError, TableError
 
 LARGEST = float(np.finfo(np.float32).max)

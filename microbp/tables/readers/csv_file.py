@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.text import counted
-from ..data.arrays import Array
+from ...core.text import counted
+from ...data.arrays import Array
 from .opening import opened
 from .table import Table, Whole, Written, clean, column_names, parse_numbers, row_place, to_number
 

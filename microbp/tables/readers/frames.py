@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.arrays import Array
+from ...data.arrays import Array
 from .opening import mappable
 from .table import Table, Unusable, Whole, Written, column_names, text_column
 

@@ -1,0 +1,1 @@
+"""Readers of tables: files and data frames become columns by name."""
