@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .core.backend import get_library_dir as get_library_dir
     from .core.specs import Init as Init
     from .core.specs import Loss as Loss
+    from .many.ensemble import Ensemble as Ensemble
+    from .many.train_many import train_many as train_many
     from .network.layers import Activation as Activation
     from .network.layers import BatchNorm as BatchNorm
     from .network.layers import Dense as Dense
@@ -88,6 +90,10 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .settings.schedules import StepDecay as StepDecay
     from .settings.schedules import Warmup as Warmup
     from .settings.stopping import EarlyStopping as EarlyStopping
+    from .tables.fitted.importance import Importance as Importance
+    from .tables.fitted.table_model import TableModel as TableModel
+    from .tables.fitted.table_model import fit_table as fit_table
+    from .tables.fitted.table_model import load_table as load_table
     from .training.gradcheck import GradientCheck as GradientCheck
     from .training.loop.history import Record as Record
     from .training.loop.history import save_history as save_history
@@ -99,6 +105,8 @@ else:  # the same names at run time, each imported on first use: `microbp --help
     _NAMES = {
         "core.backend": "get_include get_library_dir",
         "core.specs": "Init Loss",
+        "many.ensemble": "Ensemble",
+        "many.train_many": "train_many",
         "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm Scale",
         "network.mlp": "mlp",
         "network.network": "Network load",
@@ -113,6 +121,8 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "settings.schedules": "Constant CosLog Cosine CosineRestarts Exponential InverseTime MultiStep OneCycle Polynomial "
         "ReduceOnPlateau Schedule StepDecay Warmup",
         "settings.stopping": "EarlyStopping",
+        "tables.fitted.importance": "Importance",
+        "tables.fitted.table_model": "TableModel fit_table load_table",
         "training.gradcheck": "GradientCheck",
         "training.loop.history": "Record save_history",
         "training.lr_find": "RangeTest lr_find",

@@ -6,7 +6,6 @@ which can be changed further; `axes.figure.savefig("plot.png")` saves the plot.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,32 +15,36 @@ import numpy as np
 
 from .core.specs import unknown
 from .core.text import counted
+from .settings.class_metrics import auc
+from .tables.intervals import effective, wilson
 
 try:
-    from matplotlib import font_manager
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+    from .drawing.axes import DPI, axes_of, style
+    from .drawing.texts import as_written, distinct, number, plain, short
 except ImportError:
     raise ImportError("plots need matplotlib, which is not installed: python -m pip install matplotlib") from None
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
     from .data.arrays import Array
     from .tables.scores import Scores
     from .training.lr_find import RangeTest
 
-__all__ = ["FORMATS", "confusion_matrix", "learning_curves", "lr_find", "predicted_against_true", "save_report"]
+__all__ = [
+    "FORMATS", "calibration", "confusion_matrix", "importance", "learning_curves", "lr_find", "predicted_against_true", "roc_curve",
+    "save_report",
+]  # fmt: skip
 
 FORMATS = (".png", ".svg", ".pdf")
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9730d", "#555555"  # distinct for colour-blind readers and in greyscale
 _DARK = "#222222"  # text on blue up to 0.65 of the colour map; on darker blue, white is easier to read
-_DPI = 200
+_MANY = 40  # of fewer numbers, none is an outlier
 _LEGIBLE = 5.0  # the smallest legible font size in points
-_LETTERS = 14  # the maximum number of letters of a class name
-_ROOM = 14  # the distance between a legend and the lines in points
 
 
 def save_report(
@@ -51,29 +54,53 @@ def save_report(
 
     path: its extension, one of FORMATS, determines the format. title: the heading; the metric of the test rows is added to it. scores: from
     `tables.scores.measure`. classes: the class names; empty if the target is a number. history: `t.history`.
-    The figure is 14 inches wide for classes, else 10, at 200 dots per inch.
+    The figure is 14 inches wide for classes, else 10, at 200 dots per inch. For two classes with probabilities it has a second row, with
+    the ROC curve and the calibration.
     """
-    test = scores.parts["test"]
-    figure = Figure(figsize=(14 if classes else 10, 4.6), dpi=_DPI, layout="constrained")
+    test, is_pair = scores.parts["test"], len(classes) == 2 and "log_loss" in scores.parts["test"]
+    figure = Figure(figsize=(14 if classes else 10, 9.2 if is_pair else 4.6), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr,call-arg]  # the constrained layout has this setting
-    panels = figure.subplots(1, 3 if classes else 2)
+    panels = _panels(figure, 3 if classes else 2, 2 if is_pair else 0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # letters that no font contains are drawn as boxes
-        _title(figure, title, f"test accuracy {100 * test['accuracy']:.2f} %" if classes else f"test RMSE {test['rmse']:.4g}")
+        _title(figure, title, _metric("accuracy", test, scores) if classes else _metric("rmse", test, scores))
         if scores.confusion is not None:
             confusion_matrix(scores.confusion, classes, ax=panels[2])
             figure.draw_without_rendering()  # computes the layout, which `_legend` needs
             learning_curves(history, "accuracy", ax=panels[1])
         else:
             predicted_against_true(scores.true, scores.predicted, ax=panels[1])
+        if is_pair:
+            roc_curve(scores.true, scores.predicted[:, 1], scores.weight, ax=panels[3])
+            calibration(scores.true, scores.predicted[:, 1], scores.weight, ax=panels[4])
+            for axes in panels[3:]:
+                axes.set_title(f"class {short(' '.join(classes[1].split()), 40)}", fontsize=12, **as_written(classes[1]))
         learning_curves(history, ax=panels[0])
         figure.savefig(path)
+
+
+def _panels(figure: Figure, above: int, below: int) -> list[Axes]:
+    """Axes in one row, or in two rows of equal width."""
+    grid = figure.add_gridspec(2 if below else 1, above * max(below, 1))
+    wide, narrow = max(below, 1), above
+    panels = [figure.add_subplot(grid[0, i * wide : (i + 1) * wide]) for i in range(above)]
+    return panels + [figure.add_subplot(grid[1, i * narrow : (i + 1) * narrow]) for i in range(below)]
+
+
+def _metric(name: str, test: Mapping[str, Any], scores: Scores) -> str:
+    """The metric of the test rows with its interval, for the title."""
+    value, pair = test[name], scores.intervals.get(name)
+    if value is None:
+        return f"test {name} -"
+    if name == "accuracy":
+        return f"test accuracy {100 * value:.2f} %" + (f" ({100 * pair[0]:.1f} to {100 * pair[1]:.1f} %)" if pair else "")
+    return f"test RMSE {number(value)}" + (f" ({number(pair[0])} to {number(pair[1])})" if pair else "")
 
 
 def _title(figure: Figure, name: str, metric: str) -> None:
     """Sets the figure's title: the name, shortened to fit, and the metric."""
     for letters in range(len(name), 1, -1):
-        title = figure.suptitle(f"{_short(name, letters)}: {metric}", fontsize=14, **_as_written(name))
+        title = figure.suptitle(f"{short(name, letters)}: {metric}", fontsize=14, **as_written(name))
         if title.get_window_extent().width < 0.98 * figure.bbox.width:
             return
 
@@ -99,7 +126,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", 
         raise ValueError("learning_curves: the history is empty; call fit first")
     if name not in history:
         raise unknown("entry of the history", name, history)
-    axes, validation = _axes(ax), history.get("val_loss")
+    axes, validation = axes_of(ax), history.get("val_loss")
     if name == "loss":
         curves = {"training": history["loss"]} | ({"validation": validation} if validation else {})
     else:
@@ -115,11 +142,11 @@ def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", 
     if name in ("loss", "val_loss") and np.nanmin([value for values in curves.values() for value in values]) > 0:
         _logarithmic(axes)
     if name == "accuracy":
-        axes.set_ylim(top=1.005)
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.set_xlabel("epoch", fontsize=12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    _style(axes, name, "lower" if name == "accuracy" else "upper")
+    style(axes, name, "lower" if name == "accuracy" else "upper")
     return axes
 
 
@@ -159,7 +186,7 @@ def confusion_matrix(counts: Any, classes: Sequence[Any], ax: Axes | None = None
     >>> [text.get_text() for text in axes.texts]
     ['5', '1', '7']
     """
-    axes, counts, names = _axes(ax), np.asarray(counts), [" ".join(str(name).split()) for name in classes]
+    axes, counts, names = axes_of(ax), np.asarray(counts), [" ".join(str(name).split()) for name in classes]
     if not names:
         raise ValueError("confusion_matrix: classes is empty")
     square = (len(names), len(names))
@@ -197,8 +224,8 @@ def _mark_mistakes(axes: Axes, shares: Array) -> None:
 def _names(axes: Axes, names: Sequence[str], cell: float) -> None:
     """Draws class names on both axes, slanted on the x axis if they would touch. cell: the width of a cell in points."""
     step = 1 if 0.65 * cell >= _LEGIBLE else -(-len(names) // 10)
-    places, labels = range(0, len(names), step), _distinct(names[::step])
-    look: Any = {"fontsize": min(10, 0.65 * cell * step), **_as_written(*labels)}
+    places, labels = range(0, len(names), step), distinct(names[::step])
+    look: Any = {"fontsize": min(10, 0.65 * cell * step), **as_written(*labels)}
     axes.set_yticks(places, labels, **look)
     axes.set_xticks(places, labels, **look)
     axes.tick_params(length=0 if step == 1 else 3)
@@ -216,21 +243,122 @@ def predicted_against_true(true: Any, predicted: Any, ax: Axes | None = None) ->
     >>> axes.get_xlabel(), axes.get_ylabel()
     ('true', 'predicted')
     """
-    axes, true, predicted = _axes(ax), np.asarray(true).reshape(-1), np.asarray(predicted).reshape(-1)
+    axes, true, predicted = axes_of(ax), np.asarray(true).reshape(-1), np.asarray(predicted).reshape(-1)
     if true.shape != predicted.shape or len(true) == 0:
         raise ValueError(
             f"predicted_against_true: true has length {len(true)} and predicted {len(predicted)}; the lengths must be equal and at least 1"
         )
-    ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
+    known = np.isfinite(true) & np.isfinite(predicted)
+    low, high = _usual_range(np.concatenate([true[known], predicted[known]]))
+    outside = (np.minimum(true, predicted) < low) | (np.maximum(true, predicted) > high)
     alpha = min(1.0, max(0.1, 20 / len(true) ** 0.5))
-    axes.plot(true, predicted, "o", color=_BLUE, markersize=5, markeredgewidth=0, alpha=alpha, label="rows", rasterized=True)
-    axes.plot(ends, ends, color=_ORANGE, linewidth=1.5, label="predicted = true")
+    look: Any = {"color": _BLUE, "markeredgewidth": 0, "rasterized": True}
+    axes.plot(true[~outside & known], predicted[~outside & known], "o", markersize=5, alpha=alpha, label="rows", **look)
+    axes.plot([low, high], [low, high], color=_ORANGE, linewidth=1.5, label="predicted = true")
     axes.set_aspect("equal")
     axes.set_ylim(axes.get_xlim())
+    if (outside & known).any():
+        _outliers(axes, true[outside & known], predicted[outside & known], low, high)
     axes.set_xlabel("true", fontsize=12)
-    _style(axes, "predicted", "upper")
+    style(axes, "predicted", "upper")
     axes.set_xlim(axes.get_ylim())  # the legend may have changed the y limits
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(plain))
     return axes
+
+
+def _usual_range(values: Array) -> tuple[float, float]:
+    """The limits of the values, or if a few of many are far outside, those without them: further from the middle 98 % than it is wide."""
+    if len(values) < _MANY:
+        return (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    first, last = np.quantile(values, 0.01, method="higher"), np.quantile(values, 0.99, method="lower")
+    inside = values[(values >= first - (last - first)) & (values <= last + (last - first))]
+    return float(inside.min()), float(inside.max())
+
+
+def _outliers(axes: Axes, true: Array, predicted: Array, low: float, high: float) -> None:
+    """Marks points outside of the limits with triangles at the edge, and says how many there are."""
+    x, y = np.clip(true, low, high), np.clip(predicted, low, high)
+    marks = {"^": predicted > high, "v": predicted < low}
+    marks |= {">": (true > high) & ~marks["^"] & ~marks["v"], "<": (true < low) & ~marks["^"] & ~marks["v"]}
+    label: str | None = f"outside of the limits: {len(true):,}"
+    for marker, rows in marks.items():
+        if rows.any():
+            axes.plot(x[rows], y[rows], marker, color=_ORANGE, markersize=7, label=label, zorder=4, rasterized=True)
+            label = None
+
+
+# ---- two classes ----
+
+
+def roc_curve(y: Any, probabilities: Any, sample_weight: Any = None, ax: Axes | None = None) -> Axes:
+    """Plots the ROC curve: the fraction of rows of class 1 above each threshold, against the same fraction of class 0.
+
+    y: (rows,), 0 or 1. probabilities: (rows,), of class 1. sample_weight: (rows,), by default all 1. ax: the axes to draw on; if None,
+    those of a new figure. Returns the axes; the legend has the area under the curve, `bp.auc`. ValueError: a class does not occur.
+
+    >>> axes = bp.plot.roc_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['area under the curve: 0.7500', 'chance: 0.5']
+    """
+    axes, (y, chances, weight) = axes_of(ax), _pair("roc_curve", y, probabilities, sample_weight)
+    if not (weight @ y > 0 and weight @ (1 - y) > 0):
+        raise ValueError("roc_curve: y must contain both 0 and 1, with a weight above 0")
+    order = np.argsort(-chances, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(chances[order])), len(y) - 1)  # of equal probabilities, only all together
+    found, false = (np.append(0.0, np.cumsum((weight * rows)[order])[ends]) for rows in (y, 1 - y))
+    area = auc(y, chances, weight, "bce")
+    axes.plot(false / false[-1], found / found[-1], color=_BLUE, linewidth=1.5, label=f"area under the curve: {area:.4f}")
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle="dotted", linewidth=1.2, label="chance: 0.5")
+    _unit_square(axes, "false positive rate", "true positive rate")
+    return axes
+
+
+def calibration(y: Any, probabilities: Any, sample_weight: Any = None, ax: Axes | None = None) -> Axes:
+    """Plots how often rows with a predicted probability are of class 1; points below the diagonal: the probabilities are too high.
+
+    The rows are put into up to ten bins of equal numbers of rows, in the order of their probabilities. Arguments and result: as in
+    roc_curve. A point has Wilson's 95 % interval. Source: Niculescu-Mizil & Caruana 2005.
+
+    >>> axes = bp.plot.calibration([0, 1] * 50, [0.4, 0.6] * 50)
+    >>> axes.lines[0].get_xydata().round(1).tolist()
+    [[0.4, 0.0], [0.6, 1.0]]
+    """
+    axes, (y, chances, weight) = axes_of(ax), _pair("calibration", y, probabilities, sample_weight)
+    bins = np.searchsorted(np.unique(np.quantile(chances, np.linspace(0, 1, 11)[1:-1])), chances, side="left")
+    points = []
+    for rows in (bins == one for one in np.unique(bins)):
+        share = float(np.average(y[rows], weights=weight[rows]))
+        low, high = wilson(share, effective(weight[rows])) or (share, share)
+        points.append((np.average(chances[rows], weights=weight[rows]), share, share - low, high - share))
+    x, shares, below, above = np.transpose(points)
+    axes.plot(x, shares, "o-", color=_BLUE, linewidth=1.5, label="rows, in bins of equal size")
+    axes.errorbar(x, shares, yerr=np.maximum([below, above], 0), fmt="none", ecolor=_BLUE, elinewidth=1, capsize=2)
+    axes.plot([0, 1], [0, 1], color=_ORANGE, linewidth=1.5, label="share = probability")
+    _unit_square(axes, "predicted probability", "share of the class")
+    return axes
+
+
+def _pair(what: str, y: Any, probabilities: Any, sample_weight: Any) -> tuple[Array, Array, Array]:
+    """Labels, probabilities and weights as float64, without rows of weight 0."""
+    y, chances = (np.asarray(values, dtype=np.float64).reshape(-1) for values in (y, probabilities))
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64).reshape(-1)
+    if not len(y) == len(chances) == len(weight) > 0:
+        lengths = f"y has length {len(y)}, probabilities {len(chances)} and sample_weight {len(weight)}"
+        raise ValueError(f"{what}: {lengths}; the lengths must be equal and at least 1")
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError(f"{what}: y must be 0 or 1; for class k of several: y == k, and probabilities[:, k]")
+    return y[weight > 0], chances[weight > 0], weight[weight > 0]
+
+
+def _unit_square(axes: Axes, x: str, y: str) -> None:
+    axes.set_aspect("equal")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel(x, fontsize=12)
+    style(axes, y, "lower")
+    axes.set_xlim(axes.get_ylim())
 
 
 def lr_find(result: RangeTest, ax: Axes | None = None) -> Axes:
@@ -245,7 +373,7 @@ def lr_find(result: RangeTest, ax: Axes | None = None) -> Axes:
     >>> axes.get_xscale(), axes.get_xlabel()
     ('log', 'learning rate')
     """
-    axes = _axes(ax)
+    axes = axes_of(ax)
     axes.plot(result.lrs, result.losses, color=_GREY, linewidth=1, alpha=0.5, label="loss of the batch")
     axes.plot(result.lrs, result.smoothed, color=_BLUE, linewidth=2, label="smoothed")
     axes.set_xscale("log")
@@ -256,97 +384,34 @@ def lr_find(result: RangeTest, ax: Axes | None = None) -> Axes:
     marks: list[tuple[Any, float, str]] = [
         ({"marker": "o", "markersize": 13, "markerfacecolor": "none"}, result.valley, f"valley, the suggestion: {result.valley:.2g}"),
         ({"marker": "^", "markersize": 7}, result.steep, f"steep: {result.steep:.2g}"),
-        ({"marker": "s", "markersize": 7}, lowest, f"lowest at {lowest:.2g} (minimum, a tenth: {result.minimum:.2g})"),
+        ({"marker": "s", "markersize": 7}, result.minimum, f"minimum / 10: {result.minimum:.2g} (lowest at {lowest:.2g})"),
     ]
     for look, rate, label in marks:
         height = np.interp(rate, result.lrs, result.smoothed)
         axes.plot([rate], [height], color=_ORANGE, linestyle="None", markeredgewidth=2, label=label, **look)
     axes.set_xlabel("learning rate", fontsize=12)
-    _style(axes, "loss", "upper")
+    style(axes, "loss", "upper")
     return axes
 
 
-# ---- axes and legends ----
+def importance(names: Sequence[str], values: Sequence[float], ax: Axes | None = None) -> Axes:
+    """Plots the importance of columns as horizontal bars, the first on top; `microbp explain-columns --plot` does the same.
 
+    names: of the columns. values: their importances, such as `found.importances_mean` of `found = model.importance(table)`. ax: the axes to
+    draw on; if None, those of a new figure. Returns the axes. ValueError: the lengths differ or are 0.
 
-def _axes(ax: Axes | None) -> Axes:
-    """The given axes, or those of a new figure, which opens no window."""
-    return Figure(figsize=(7, 4.4), dpi=_DPI, layout="constrained").subplots() if ax is None else ax
-
-
-def _style(axes: Axes, what: str, edge: str) -> None:
-    axes.set_ylabel(what, fontsize=12, **_as_written(what))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[1]:
-        _legend(axes, edge)
-
-
-def _legend(axes: Any, edge: str) -> None:
-    """Adds a legend in a corner where it covers no line. If there is no such corner, extends the y axis at `edge` to make room. A
-    legend higher than half of the axes is placed to the right of the axes.
+    >>> axes = bp.plot.importance(["area", "rooms"], [0.8, 0.1])
+    >>> axes.get_xlabel(), len(axes.patches)
+    ('increase of the loss', 2)
     """
-    look: Any = {"fontsize": 10, "labelspacing": 0.3, "edgecolor": "none", "framealpha": 1}
-    axes.apply_aspect()
-    size = np.array(axes.legend(**look).get_window_extent().size) + _ROOM * axes.figure.dpi / 72
-    width, height = size / axes.bbox.size  # as fractions of the axes
-    if height > 0.5:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), **look)
-        return
-    drawn = np.concatenate([_drawn(line, axes) for line in axes.lines])
-    x, y = {"right": 1 - drawn[:, 0], "left": drawn[:, 0]}, {"upper": 1 - drawn[:, 1], "lower": drawn[:, 1]}
-    corners = [(at, side) for at in sorted(y, key=edge.__ne__) for side in x]
-    room = {(at, side): y[at][x[side] < width].min(initial=height) for at, side in corners}
-    at, side = next((corner for corner in corners if room[corner] >= height), max(corners[:2], key=lambda corner: room[corner]))
-    scale = axes.yaxis.get_transform()
-    low, high = scale.transform(np.array(axes.get_ylim()))
-    grown = (high - low) * (height - room[at, side]) / (1 - height)
-    ends = scale.inverted().transform(np.array([low - grown * (at == "lower"), high + grown * (at == "upper")]))
-    axes.set_ylim(*ends)
-    axes.legend(loc=f"{at} {side}", **look)
-
-
-def _drawn(line: Line2D, axes: Axes) -> Array:
-    """Points along a line, shape (points, 2), as fractions of the axes."""
-    path = (line.get_transform() - axes.transAxes).transform_path(line.get_path())
-    return np.asarray((path if line.get_linestyle() == "None" else path.interpolated(16)).vertices)
-
-
-# ---- names from users ----
-
-
-def _as_written(*texts: str) -> dict[str, Any]:
-    """Text settings for names from users: no mathtext or TeX, and a fallback font for letters that the default font does not contain."""
-    usual = font_manager.FontProperties()
-    missing = {ord(letter) for letter in "".join(texts)} - font_manager.get_font(font_manager.findfont(usual)).get_charmap().keys()
-    families = usual.get_family()
-    if missing:
-        families = [*families, *_font_with(missing)]
-    return {"parse_math": False, "usetex": False, "fontfamily": families}
-
-
-def _font_with(letters: set[int]) -> list[str]:
-    """A list with the name of an installed font that has these letters, preferably sans serif; empty if there is none."""
-    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: ("sans" not in font.name.lower(), font.name)):
-        with contextlib.suppress(OSError, RuntimeError):  # matplotlib cannot read some fonts
-            if not font.name.startswith("Last Resort") and letters <= font_manager.get_font(font.fname).get_charmap().keys():
-                return [font.name]
-    return []
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Shortens names to labels that are all different: omits their common start or, if that is not enough, adds their indices."""
-    if max(map(len, names)) <= _LETTERS and len(set(names)) == len(names):
-        return list(names)
-    start = os.path.commonprefix(names)  # noqa: RUF071  # compares letters, not folders
-    for common in (start.rstrip().rfind(" ") + 1, len(start)):  # first keep the last common word
-        labels = [_short(f"{'…' * (common > 0)}{name[common:]}", _LETTERS) for name in names]
-        if len(set(labels)) == len(names):
-            return labels
-    return [_short(f"{i} {name}", _LETTERS) for i, name in enumerate(names)]
-
-
-def _short(text: str, letters: int) -> str:
-    """A text shortened to this many letters; the middle is omitted."""
-    tail = (letters - 1) // 2
-    return text if len(text) <= letters else f"{text[: letters - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+    if len(names) != len(values) or not names:
+        raise ValueError(f"importance: names has length {len(names)} and values {len(values)}; the lengths must be equal and at least 1")
+    axes = axes_of(ax)
+    places = range(len(names))
+    axes.barh(places, values, color=_BLUE)
+    axes.set_yticks(places, distinct(list(names)), **as_written("".join(names)))
+    axes.invert_yaxis()
+    axes.set_xlabel("increase of the loss", fontsize=12)
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes

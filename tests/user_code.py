@@ -181,3 +181,24 @@ for record in t.epochs(X, y, batch_size=4):
     epoch: float = record.epoch
 found: float = bp.lr_find(t, X, y).suggestion
 score: float = bp.accuracy(y, net.predict(X))
+model: bp.TableModel = bp.fit_table("t.csv", target="y", drop=["id"], net="x-16-y", optimizer=bp.AdamW(lr=0.01), epochs=3)
+bp.fit_table({"x": [1, 2], "y": [1, 2]}, "y", net=[None, 16, None], lr="auto", loss=bp.Loss("huber", delta=0.5))
+bp.fit_table("t.csv", targt="y")  # error: call-arg
+bp.fit_table("t.csv", lr="fast")  # error: arg-type
+classes: np.ndarray = bp.load_table("m.safetensors").predict("t.csv")
+ranking: bp.Importance = model.importance("t.csv", repeats=3)
+
+# ---- several networks ----
+
+ensemble = bp.Ensemble([net, net])
+members: int = ensemble.predict(X).shape[0] + ensemble.quantile(X, [0.1, 0.9]).shape[0]
+seeds: list[int] = [member.seed for member in ensemble] + [ensemble[0].seed, ensemble[1:][0].seed]
+ensemble.notes |= {"a": 1}
+ensemble.notes["a"] = 1  # error: index
+bp.Ensemble.load("ensemble.safetensors").members
+bp.Ensemble(net)  # error: arg-type
+bp.Ensemble([t])  # error: list-item
+losses: list[float] = bp.train_many([t, t], X, y, epochs=3, batch_size=8)[0]["loss"]
+bp.train_many(t, X, y, epochs=3)  # error: arg-type
+bp.train_many([t], X, y)  # error: call-arg
+bp.train_many([t], X, y, epochs=3, executor=4)  # error: arg-type

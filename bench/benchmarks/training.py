@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+
+import microbp as bp
 
 from .common import DTYPES, ISAS, NETS, normal, targets, threads, trainer
 
@@ -83,6 +86,25 @@ class Fit:
 
     def time_epoch(self) -> None:
         self.trainer.fit(self.x, self.y, epochs=1, progress=False)
+
+
+class SeveralNets:
+    """Eight nets 8-64-64-1, 2000 rows, 20 epochs: one after another, and by train_many on two threads."""
+
+    number = 1  # training goes on with each call; all calls cost the same
+    params = (["one by one", "two threads"],)
+    param_names = ("way",)
+
+    def setup(self, way: str) -> None:
+        self.trainers = [trainer([8, 64, 64, 1]) for _ in range(8)]
+        self.x, self.y = normal(2000, 8), normal(2000, 1)
+        self.executor = ThreadPoolExecutor(1 if way == "one by one" else 2)
+
+    def teardown(self, way: str) -> None:
+        self.executor.shutdown()
+
+    def time_fit(self, way: str) -> None:
+        bp.train_many(self.trainers, self.x, self.y, epochs=20, executor=self.executor)
 
 
 class Memory:

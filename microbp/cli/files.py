@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from ..core.whole_file import check_replaceable, replacing
 from ..tables.readers.errors import Argument, ArgumentError
+from .options import ModelOptions
 from .parser import spell
+
+if TYPE_CHECKING:
+    from ..tables.fitted.table_model import TableModel
 
 
 def check_writable(force: bool, read: Sequence[str | Path | None], written: Mapping[str, Path | None]) -> None:
@@ -49,10 +55,16 @@ def plot_module(path: Path | None) -> ModuleType | None:
     return plot
 
 
+def usual_name(data: str) -> Path:
+    """The file name in the current directory for the network: data.safetensors."""
+    stem = "stdin" if data == "-" else Path(data).name.partition(".")[0] or "net"
+    return Path(f"{stem}.safetensors")
+
+
 def unused_name(data: str) -> Path:
-    """An unused file name in the current directory for the network: data.safetensors, data-2.safetensors, ..."""
-    stem = Path(data).name.partition(".")[0] or "net"
-    names = (Path(f"{stem}{'' if i == 1 else f'-{i}'}.safetensors") for i in range(1, 10**6))
+    """An unused file name for the network: data.safetensors, data-2.safetensors, ..."""
+    usual = usual_name(data)
+    names = (usual.with_stem(f"{usual.stem}{'' if i == 1 else f'-{i}'}") for i in range(1, 10**6))
     return next(path for path in names if not path.exists())
 
 
@@ -60,6 +72,26 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary path, and then moves the file to `path`; an error leaves `path` unchanged."""
     with replacing(path) as temporary:
         write(temporary)
+
+
+def model_and_data(options: ModelOptions) -> tuple[TableModel, str]:
+    """The model and the name of the data. If they are swapped, says so and takes them as they were meant."""
+    from ..tables.fitted.table_model import load_table
+
+    model, data = options.model, options.data
+    if _is_model(Path(data)) and model.is_file() and not _is_model(model):
+        warnings.warn(f"MODEL and DATA are swapped: {data} is the model, and {model} the data", UserWarning, stacklevel=1)
+        model, data = Path(data), str(model)
+    with advising("give a file written by microbp train"):
+        return load_table(model, threads=options.threads), data
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a file is in safetensors format: 8 bytes with a length, then a JSON object."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(9)[6:] == b"\0\0{"
 
 
 @contextlib.contextmanager

@@ -10,12 +10,13 @@ from ..core.specs import Loss
 from ..core.text import counted, printable
 from ..network.network import Network, load
 from ..settings import optimizers
+from ..tables.date_feature import Date
+from ..tables.fitted.report import rounded
 from ..tables.model import epochs_done
-from ..tables.preparation import Category, Number, Preparation, Target
+from ..tables.preparation import Feature, Number, Preparation, Target
 from ..training.trainer import Trainer
 from .files import advising
 from .options import InfoOptions
-from .report import rounded
 
 _SHOWN = 20  # columns to describe
 
@@ -52,7 +53,9 @@ def _described(preparation: Preparation) -> Iterator[str]:
         yield f"  and {len(preparation.features) - _SHOWN} more"
 
 
-def _feature(feature: Number | Category) -> str:
+def _feature(feature: Feature) -> str:
+    if isinstance(feature, Date):
+        return f"a time{', or missing' * feature.missing}, used as {', '.join((*feature.linear, *feature.periodic))}"
     if isinstance(feature, Number):
         return f"a number{', or missing' * feature.missing}{_scaling('x', feature)}"
     values = ", ".join((repr(value) if "," in value else printable(value)) or "missing" for value in feature.levels)

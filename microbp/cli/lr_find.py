@@ -6,10 +6,11 @@ import json
 from dataclasses import fields
 
 from ..core.text import printable
-from ..tables import model
+from ..tables.defaults import choose
+from ..tables.fitted import runs
 from . import files, parser
 from .options import LrFindOptions, NetOptions
-from .runs import build, chosen, gathered
+from .resume import settings
 
 _MEANINGS = {
     "suggestion": "the same as valley",
@@ -24,10 +25,9 @@ def run(options: LrFindOptions) -> None:
     read = [options.data, options.test_file, options.config]
     files.check_writable(options.force, read, {"plot": options.plot})
     plot = files.plot_module(options.plot)
-    data = gathered(options)
-    choices = chosen(options, data)
-    trainer = build(options, data, choices, None)
-    result = model.find_rate(trainer, data, choices.batch)
+    chosen = settings(options)
+    data, _ = runs.gathered(runs.split_of(options.data, chosen), chosen)
+    result = runs.find_rate(data, choose(data.training, bool(data.preparation.target.classes), chosen.batch), chosen)
     rates = {name: getattr(result, name) for name in _MEANINGS}
     if plot and options.plot:
         files.write_whole(options.plot, plot.lr_find(result).figure.savefig)

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from ..core.text import printable
@@ -21,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, options = parser.parse(argv)
         try:
             # The command's module is imported here, so that --help does not wait for NumPy.
-            importlib.import_module(f".{command.replace('-', '_')}", __package__).run(options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", UserWarning)
+                warnings.showwarning = _note
+                importlib.import_module(f".{command.replace('-', '_')}", __package__).run(options)
         except ArgumentError as error:
             parser.refuse(command, error, options)
         sys.stdout.flush()
@@ -45,7 +49,16 @@ def _one_line(error: Exception) -> str:
 
 
 def _fail(text: str, code: int) -> int:
+    _say(f"error: {text}")
+    return code
+
+
+def _note(message: Warning | str, *_: object, **__: object) -> None:
+    """Prints a warning as one line, instead of Python's two."""
+    _say(f"note: {message}")
+
+
+def _say(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(printable(f"microbp: error: {text}"), file=sys.stderr)
-    return code
+            print(printable(f"microbp: {text}"), file=sys.stderr)

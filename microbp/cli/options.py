@@ -1,113 +1,25 @@
 """The options of each command: the fields of a frozen dataclass.
 
 To add an option, add a field with its name. The field's `kind` is a function that converts the text to a value, or raises a ValueError
-that names the valid values. It imports what it needs when it is called, so that `microbp --help` is fast.
+that names the valid values (../tables/fitted/arguments.py).
 """
 
 # ruff: noqa: RUF009  # the calls make fields
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..core.checks import whole_number
 from ..tables.defaults import LEAST_EPOCHS, MOST_EPOCHS, SIZES
+from ..tables.fitted import arguments
+from ..tables.fitted.arguments import Kind
 
 if TYPE_CHECKING:
     from ..core.specs import Loss, OptimizerSpec
     from ..network.layers import Activation
     from ..settings.schedules import Schedule
-
-Kind = Callable[[str], Any]
-
-
-# ---- from text to values ----
-
-
-def _whole(text: str, least: int, bits: int) -> int:
-    try:
-        value: Any = int(text)
-    except ValueError:
-        value = text  # whole_number raises an error for text
-    return whole_number(value, "the value", least, bits)
-
-
-def _count(text: str) -> int:
-    return _whole(text, least=1, bits=31)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, least=0, bits=64)
-
-
-def _number(text: str, is_valid: Callable[[float], bool], valid: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not is_valid(value):
-        raise ValueError(f"the value must be {valid}, not {text!r}")
-    return value
-
-
-def _rate(text: str) -> float | str:
-    return text if text == "auto" else _number(text, lambda value: 0 < value < float("inf"), "a positive number such as 0.001, or auto")
-
-
-def _decay(text: str) -> float:
-    return _number(text, lambda value: 0 <= value < float("inf"), "a number of at least 0, such as 0.001")
-
-
-def _dropout(text: str) -> float:
-    return _number(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1, such as 0.2")
-
-
-def _fraction(text: str) -> float:
-    return _number(text, lambda value: 0 < value < 1, "a fraction between 0 and 1, such as 0.2")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
-
-
-def _widths(text: str) -> tuple[int | None, ...]:
-    """Parses widths. None as the first or last width stands for the input or output width of the data."""
-    parts = text.split("-")
-    inner = parts[(parts[0] == "x") : len(parts) - (parts[-1] == "y")]
-    if len(parts) < 2 or not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in inner):
-        raise ValueError(
-            f"the value must be two or more positive widths joined by '-', not {text!r}; for example 64-128-10, "
-            "or x-128-y with the input and output widths of the data"
-        )
-    return tuple(int(part) if part.isdecimal() else None for part in parts)
-
-
-def _activation(text: str) -> Activation:
-    from ..network.layers import Activation
-
-    return Activation.parse(text)
-
-
-def _loss(text: str) -> Loss:
-    from ..core.specs import Loss
-
-    return Loss.parse(text)
-
-
-def _optimizer(text: str) -> OptimizerSpec:
-    from ..core.specs import OptimizerSpec
-
-    return OptimizerSpec.parse(text)
-
-
-def _schedule(text: str) -> Schedule | str:
-    from ..settings import schedules
-
-    return text if text in ("constant", "cosine") else schedules.parse(text)
-
 
 # ---- fields ----
 
@@ -134,7 +46,12 @@ def _choices(values: Any) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-_FORMATS = "digits, or a file or pipe: CSV, TSV, Parquet, .npy, libsvm text, or .npz with "
+_FORMATS = (
+    "digits, - for standard input, or a file or pipe: CSV, TSV, JSON, JSON lines, Excel (.xlsx), Parquet, Arrow, .npy, libsvm text, or "
+    ".npz with "
+)
+_NO_HEADER = "the first line of DATA is a row; it does not name the columns (default: decided by the types of its cells)"
+_STRICT = "stop at the first cell that should be a number and is not, and at the first assumption about DATA"
 _THREADS = "maximum number of threads (default: the number of processors)"
 _CONFIG = "TOML file with values for these options; the command line overrides it"
 _FOR_CLASSES = _choices("-".join(map(str, size.for_classes)) for size in SIZES)
@@ -147,16 +64,34 @@ class TableOptions:
 
     data: str = _operand("data", f"{_FORMATS}X and y, or with x_train, y_train, x_test and y_test", "DATA")
     target: str | None = _option("data", "COLUMN", "column to predict (default: target, label, class or y, else the last column)")
-    drop: tuple[str, ...] = _option("data", "COLUMN,...", "columns to ignore (default: none)", _names, default=())
-    test: float = _option("data", "FRACTION", "fraction of the rows held out for the test (default: %(default)s)", _fraction, default=0.2)
+    drop: tuple[str, ...] = _option("data", "COLUMN,...", "columns to ignore (default: none)", arguments.names, default=())
+    keep: tuple[str, ...] = _option(
+        "data", "COLUMN,...", "columns to use although they look like row numbers or ids (default: none)", arguments.names, default=()
+    )
+    missing: tuple[str, ...] = _option(
+        "data", "WORD,...", "words for missing values, besides the usual ones such as NA (default: none)", arguments.words, default=()
+    )
+    no_header: bool = _switch("data", _NO_HEADER)
+    test: float = _option(
+        "data", "FRACTION", "fraction of the rows held out for the test (default: %(default)s)", arguments.fraction, default=0.2
+    )
     test_file: str | None = _option("data", "FILE", "file with the test rows, instead of --test (default: none)")
     validation: float = _option(
         "data",
         "FRACTION",
         "fraction of the remaining rows held out for validation, to choose the best epoch (default: %(default)s)",
-        _fraction,
+        arguments.fraction,
         default=0.1,
     )
+    split: str = _option(
+        "data",
+        "HOW",
+        "how to choose the rows for test and validation: random (for classes, from each class in proportion), last (of the file), "
+        "time:COLUMN (the latest rows), or group:COLUMN (rows with the same value stay together) (default: %(default)s)",
+        arguments.how,
+        default="random",
+    )
+    weight: str | None = _option("data", "COLUMN", "column with the weights of rows; 0 leaves a row out (default: all 1)")
     stream: bool = _switch("data", "read the file in pieces, for files larger than memory; rows are shuffled within a piece")
 
 
@@ -169,60 +104,70 @@ class NetOptions(TableOptions):
         "WIDTHS",
         "widths of inputs, hidden layers and outputs, such as 64-128-10; x and y stand for the input and output widths of the data, as in "
         f"x-50-50-y (default: hidden layers {_FOR_CLASSES} for classes; {_FOR_NUMBERS} for numbers, depending on the number of rows)",
-        _widths,
+        arguments.widths,
     )
     activation: Activation = _option(
-        "network", "SPEC", "activation of the hidden layers (default: %(default)s)", _activation, default="relu"
+        "network", "SPEC", "activation of the hidden layers (default: %(default)s)", arguments.activation, default="relu"
     )
     dropout: float = _option(
-        "network", "FLOAT", "dropout rate after each hidden layer (default: %(default)s, no dropout)", _dropout, default=0.0
+        "network", "FLOAT", "dropout rate after each hidden layer (default: %(default)s, no dropout)", arguments.dropout, default=0.0
     )
     loss: Loss | None = _option(
         "training",
         "SPEC",
         "loss (default: cross_entropy if the target is text or has at most 20 different whole numbers, else mse)",
-        _loss,
+        arguments.loss,
     )
-    optimizer: OptimizerSpec = _option("training", "SPEC", "optimizer (default: %(default)s)", _optimizer, default="adam")
+    class_weight: str | None = _option(
+        "training",
+        "WEIGHTS",
+        "balanced: in training, all classes count alike, however rare (default: all rows count alike)",
+        arguments.class_weight,
+    )
+    optimizer: OptimizerSpec = _option("training", "SPEC", "optimizer (default: %(default)s)", arguments.optimizer, default="adam")
     decay: float | None = _option(
         "training",
         "FLOAT",
         "weight decay (default: for adam, 1 / training rows for classes and 0.3 / training rows for numbers; for other optimizers, their "
         "own default)",
-        _decay,
+        arguments.decay,
     )
     batch: int | None = _option(
-        "training", "INT", f"rows per update (default: {_choices(size.batch for size in SIZES)} depending on the number of rows)", _count
+        "training",
+        "INT",
+        f"rows per update (default: {_choices(size.batch for size in SIZES)} depending on the number of rows)",
+        arguments.count,
     )
     seed: int = _option(
-        "general", "INT", "seed for the split, the initial weights and the order of rows (default: %(default)s)", _seed, default=0
+        "general", "INT", "seed for the split, the initial weights and the order of rows (default: %(default)s)", arguments.seed, default=0
     )
-    threads: int | None = _option("general", "INT", _THREADS, _count)
+    threads: int | None = _option("general", "INT", _THREADS, arguments.count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(NetOptions):
     """The options of `microbp train`."""
 
+    strict: bool = _switch("data", "stop with an error at the first assumption about DATA, instead of reporting it")
     lr: float | Literal["auto"] | None = _option(
         "training",
         "FLOAT",
         "learning rate, or auto to find one by a range test (default: for adam "
         f"{_choices(size.lr for size in SIZES)} depending on the number of rows; for other optimizers, their own default)",
-        _rate,
+        arguments.rate,
     )
     schedule: Schedule | str | None = _option(
-        "training", "SPEC", "schedule of the learning rate, or constant (default: cosine, which falls to 0 at the end)", _schedule
+        "training", "SPEC", "schedule of the learning rate, or constant (default: cosine, which falls to 0 at the end)", arguments.schedule
     )
     epochs: int | None = _option(
         "training",
         "INT",
         f"passes over the training rows (default: {LEAST_EPOCHS} to {MOST_EPOCHS[0]} for classes, "
         f"{LEAST_EPOCHS} to {MOST_EPOCHS[1]} for numbers, depending on the number of rows)",
-        _count,
+        arguments.count,
     )
     patience: int | None = _option(
-        "training", "EPOCHS", "stop after EPOCHS epochs without a lower validation loss (default: do not stop early)", _count
+        "training", "EPOCHS", "stop after EPOCHS epochs without a lower validation loss (default: do not stop early)", arguments.count
     )
     checkpoint: Path | None = _option(
         "training",
@@ -265,16 +210,48 @@ class LrFindOptions(NetOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """The options of `microbp predict`."""
+class ModelOptions:
+    """A model, and data to use it on."""
 
     model: Path = _operand("data", "network saved by microbp train", "MODEL", Path)
-    data: str = _operand("data", f"{_FORMATS}X or x_test. DATA must have the columns used in training; the target may be absent", "DATA")
+    data: str = _operand(
+        "data", f"{_FORMATS}X or x_test. DATA must have the columns used in training, and except for predict the target", "DATA"
+    )
+    no_header: bool = _switch("data", _NO_HEADER)
+    strict: bool = _switch("data", _STRICT)
+    threads: int | None = _option("general", "INT", _THREADS, arguments.count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(ModelOptions):
+    """The options of `microbp predict`."""
+
     stream: bool = _switch("data", "read the file in pieces, for files larger than memory")
+    id: tuple[str, ...] = _option(
+        "output", "COLUMN,...", "columns of DATA to write before the prediction (default: none)", arguments.names, default=()
+    )
     out: Path | None = _option("output", "FILE", "write the predictions to FILE (default: standard output)", Path)
     force: bool = _switch("output", "overwrite an existing file")
     json: bool = _switch("output", "write JSON lines instead of CSV")
-    threads: int | None = _option("general", "INT", _THREADS, _count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(ModelOptions):
+    """The options of `microbp evaluate`."""
+
+    stream: bool = _switch("data", "read the file in pieces, for files larger than memory")
+    json: bool = _switch("output", "print the metrics as one JSON object")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainColumnsOptions(ModelOptions):
+    """The options of `microbp explain-columns`."""
+
+    repeats: int = _option("data", "INT", "shuffles of each column (default: %(default)s)", arguments.count, default=5)
+    seed: int = _option("general", "INT", "seed of the shuffles (default: %(default)s)", arguments.seed, default=0)
+    plot: Path | None = _option("output", "FILE", "save a bar chart to FILE: .png, .svg or .pdf (default: none)", Path)
+    force: bool = _switch("output", "overwrite an existing file")
+    json: bool = _switch("output", "print the result as one JSON object")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +291,20 @@ COMMANDS = {
         (
             "microbp predict adult.safetensors new.csv",
             "microbp predict adult.safetensors new.csv --json --out predictions.jsonl",
+            "microbp predict adult.safetensors new.csv --id name,street",
         ),
+    ),
+    "evaluate": Command(
+        EvaluateOptions,
+        "measure a saved network on new rows",
+        "Prints the metrics of a saved network for rows whose target is known. Rows without a target are left out.",
+        ("microbp evaluate adult.safetensors new.csv", "microbp evaluate adult.safetensors new.csv --json"),
+    ),
+    "explain-columns": Command(
+        ExplainColumnsOptions,
+        "rank the columns by their importance",
+        "Shuffles each column and prints how much the loss of a saved network grows: the mean and standard deviation of the repeats.",
+        ("microbp explain-columns adult.safetensors adult.csv --plot importance.png",),
     ),
     "info": Command(
         InfoOptions,

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.text import printable
+from ..tables.fitted import arguments
+from ..tables.fitted.arguments import Kind
 from ..tables.readers.errors import Argument, ArgumentError
-from .options import COMMANDS, Command, Kind, names
+from .options import COMMANDS, Command, names
 
 _WIDTH = 100  # the maximum width of help
 _EXAMPLES = "examples:\n  microbp train adult.csv --target income\n  microbp predict adult.safetensors new.csv"
@@ -25,11 +27,11 @@ def parse(argv: Sequence[str] | None = None) -> tuple[str, Any]:
     """Returns the name of the command and its options. Exits with code 2 for a wrong argument."""
     parser, words = _parser({}), sys.argv[1:] if argv is None else argv
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        parser.error(_unknown("command", words[0], COMMANDS))
+        parser.error(_unknown_command(words[0]))
     parsed, unused = parser.parse_known_args(argv)
     if parsed.command is None:
-        parser.print_help(sys.stderr)
-        parser.exit(2)
+        parser.print_help()
+        parser.exit()
     options = COMMANDS[parsed.command].options
     if unused:
         _Parser(prog=f"microbp {parsed.command}").error(_unused(unused[0], options))
@@ -40,6 +42,11 @@ def parse(argv: Sequence[str] | None = None) -> tuple[str, Any]:
             refuse(parsed.command, error)
         parsed = _parser(configured).parse_args(argv)
     return parsed.command, options(**{option.name: getattr(parsed, option.name) for option in fields(options)})
+
+
+def _unknown_command(name: str) -> str:
+    text = _unknown("command", name, COMMANDS)
+    return f"{text}; to train on a table: microbp train {shlex.quote(name)}" if Path(name).is_file() else text
 
 
 def _unknown(what: str, name: str, valid: Iterable[str]) -> str:
@@ -63,14 +70,15 @@ def refuse(command: str, error: ArgumentError, options: Any = None) -> NoReturn:
     """
     name, *parts = error.args
     config = getattr(options, "config", None)
-    if config and _read_config(type(options), config).get(name) == getattr(options, name):
+    configured = _read_config(type(options), config) if config else {}
+    if name in configured and configured[name] == getattr(options, name):
         error = ArgumentError(name, f"{config}: ", *parts)
     _Parser(prog=f"microbp {command}").error(f"argument {error.text(spell)}")
 
 
 def spell(argument: Argument) -> str:
     """An argument as written on the command line."""
-    if argument.name == "data":
+    if argument.name == "table":
         return "DATA"
     option = f"--{argument.name.replace('_', '-')}"
     return option if argument.value is None else f"{option} {argument.value}"
@@ -117,6 +125,14 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 def _columns() -> int:
     return min(_WIDTH, shutil.get_terminal_size().columns) - 2
+
+
+class _Joined(argparse.Action):
+    """Joins the values of an option that is given several times."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, *_: object) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is self.default else (*before, *values))
 
 
 class _Version(argparse.Action):
@@ -187,6 +203,8 @@ def _add(parser: argparse.ArgumentParser, command: Command, defaults: Mapping[st
         settings, kind = dict(option.metadata["argparse"]), option.metadata["kind"]
         if kind:
             settings["type"] = _with_plain_errors(kind)
+        if kind is arguments.names:
+            settings["action"] = _Joined
         groups[option.metadata["group"]].add_argument(flag, **settings)
     groups["general"].add_argument("-h", "--help", action="help", help="show this help and exit")
     parser.set_defaults(**defaults)

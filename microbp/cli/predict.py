@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..core.whole_file import replacing
-from ..network.network import Network, load
-from ..tables.preparation import Preparation, Target
-from ..tables.readers import sources
-from .files import advising, check_writable
+from ..tables.fitted.table_model import TableModel, predictions
+from ..tables.readers.errors import ArgumentError
+from ..tables.readers.sources import find
+from ..tables.readers.table import Table
+from .files import check_writable, model_and_data
 from .options import PredictOptions
 
 _CONTROL = re.compile(r"[^\n\t -~\xa0-\U0010ffff]")  # control characters, except the line end and the tab, which are usual in cells
@@ -26,22 +27,16 @@ _CONTROL = re.compile(r"[^\n\t -~\xa0-\U0010ffff]")  # control characters, excep
 def run(options: PredictOptions) -> None:
     """Writes a prediction for every row."""
     check_writable(options.force, [options.model, options.data], {"out": options.out})
-    with advising("give a file written by microbp train"):
-        net = load(options.model, n_threads=options.threads)
-    preparation = Preparation.of(net, options.model)
-    if preparation is None:
-        raise ValueError(
-            f"{options.model}: contains no column names, because microbp train did not write it; use net.predict in Python, "
-            "or train with microbp train"
-        )
-    source = sources.find(options.data, stream=options.stream)
-    blocks = (net.predict(preparation.matrix(table)) for table in (source.tests or source.tables)())
-    first = next(blocks, None)  # raises an error for wrong columns before the output file is created
-    if first is None:
-        raise ValueError(f"{options.data}: the file has no rows")
+    model, data = model_and_data(options)
+    if model.target in options.id:
+        raise ArgumentError("id", f"{model.target!r} is the target, and the name of the predictions; omit it")
+    pieces = predictions(model, find(data, stream=options.stream, header=False if options.no_header else None), strict=options.strict)
+    table, outputs = next(pieces)  # raises an error for wrong columns before the output file is created
+    for name in options.id:
+        table.require(name, "id")
     with _opened(options.out) as file:
         write = _write_json if options.json else _write_csv
-        write(file, _Results(preparation.target, net), itertools.chain([first], blocks))
+        write(file, _Results(model, options.id), itertools.chain([(table, outputs)], pieces))
 
 
 @contextlib.contextmanager
@@ -54,17 +49,22 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 
 class _Results:
-    """Turns outputs into results: a class and the probabilities or scores of all classes, or a number."""
+    """Turns outputs into results: a class and the probabilities or scores of all classes, or a number. And the columns of --id."""
 
-    def __init__(self, target: Target, net: Network) -> None:
-        self.target = target
-        is_probable = net.outputs[0].activation in ("softmax", "sigmoid")
-        self.prefix, self.key = ("p", "probabilities") if is_probable else ("score", "scores")
+    def __init__(self, model: TableModel, ids: tuple[str, ...]) -> None:
+        self.target = model.preparation.target
+        self.ids = ids
+        self.prefix, self.key = ("p", "probabilities") if model.has_probabilities else ("score", "scores")
 
-    def rows(self, outputs: Any) -> Iterator[tuple[Any, list[float]]]:
-        """Yields a label or number for each row, with a list of probabilities or scores (empty for a number). Rounds to about the precision
-        of float32.
-        """
+    def rows(self, pieces: Iterator[tuple[Table, Any]]) -> Iterator[tuple[list[str | None], Any, list[float]]]:
+        """Yields for each row: the cells of --id, a label or number, and a list of probabilities or scores (empty for a number)."""
+        for table, outputs in pieces:
+            ids = [table.texts(name).tolist() for name in self.ids]
+            for row, (label, values) in enumerate(self._predicted(outputs)):
+                yield [column[row] for column in ids], label, values
+
+    def _predicted(self, outputs: Any) -> Iterator[tuple[Any, list[float]]]:
+        """Yields labels and values, rounded to about the precision of float32."""
         if not self.target.classes:
             for moved in (outputs[:, 0].astype(float) * self.target.scale).tolist():
                 digits = 6 - math.floor(math.log10(abs(moved))) if moved and math.isfinite(moved) else None
@@ -75,11 +75,11 @@ class _Results:
             yield self.target.classes[best], [float(f"{value:.6g}") for value in row]
 
 
-def _write_csv(file: TextIO, results: _Results, blocks: Iterator[Any]) -> None:
+def _write_csv(file: TextIO, results: _Results, pieces: Iterator[tuple[Table, Any]]) -> None:
     rows = csv.writer(file, lineterminator="\n")
-    rows.writerow([_cell(results.target.name), *(f"{results.prefix}({_cell(name)})" for name in results.target.classes)])
-    for outputs in blocks:
-        rows.writerows([_cell(label), *map(repr, values)] for label, values in results.rows(outputs))
+    names = [*results.ids, results.target.name]
+    rows.writerow([*map(_cell, names), *(f"{results.prefix}({_cell(name)})" for name in results.target.classes)])
+    rows.writerows([*map(_cell, ids), _cell(label), *map(repr, values)] for ids, label, values in results.rows(pieces))
 
 
 def _cell(value: Any) -> Any:
@@ -87,12 +87,11 @@ def _cell(value: Any) -> Any:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], value) if isinstance(value, str) else value
 
 
-def _write_json(file: TextIO, results: _Results, blocks: Iterator[Any]) -> None:
-    for outputs in blocks:
-        for label, values in results.rows(outputs):
-            row = {results.target.name: label}
-            if values:
-                # setdefault: keeps the label if the target column is named like the key, "probabilities" or "scores"
-                row.setdefault(results.key, dict(zip(results.target.classes, values)))
-            line = json.dumps(row, ensure_ascii=False)
-            file.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
+def _write_json(file: TextIO, results: _Results, pieces: Iterator[tuple[Table, Any]]) -> None:
+    for ids, label, values in results.rows(pieces):
+        row = {**dict(zip(results.ids, ids)), results.target.name: label}
+        if values:
+            # setdefault: keeps the label if the target column is named like the key, "probabilities" or "scores"
+            row.setdefault(results.key, dict(zip(results.target.classes, values)))
+        line = json.dumps(row, ensure_ascii=False)
+        file.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")

@@ -10,9 +10,10 @@
  8. build    ../tables/model.py                 the network, its trainer and the schedule of the learning rate
  9. fit      ../tables/model.py                 Trainer.fit, with a checkpoint every minute
 10. save     this file                          the network, with its preparation in its notes
-11. report   ../tables/scores.py, report.py     metrics of each part as text, and as a plot (../plot.py)
+11. report   ../tables/scores.py, quality.py    metrics of each part as text (../tables/fitted/report.py), and as a plot (../plot.py)
 
-Steps 3 to 8 make a TableRun (runs.py). With --resume the target, the preparation, the choices and the trainer come from a checkpoint.
+Steps 3 to 8 make a TableRun (../tables/fitted/runs.py), as in `bp.fit_table`. With --resume the target, the preparation, the choices and
+the trainer come from a checkpoint (resume.py).
 If training stops early, by an error or Ctrl-C, steps 10 and 11 follow for the epochs so far. Then the error is raised.
 """
 
@@ -30,10 +31,11 @@ from types import ModuleType
 from ..core.text import counted
 from ..settings.checkpoint import Checkpoint
 from ..tables import model, scores
-from ..tables.preparation import NOTE
-from . import files, parser, report
+from ..tables.fitted import report, runs
+from ..tables.fitted.runs import TableRun
+from . import files, parser
 from .options import TrainOptions
-from .runs import CONTINUED, TableRun, begin, note, resume
+from .resume import CONTINUED, note, resume, settings
 
 _EVERY = timedelta(minutes=1)  # between checkpoints
 
@@ -46,8 +48,13 @@ def run(options: TrainOptions) -> None:
     read = [options.data, options.test_file, options.config, options.resume]
     files.check_writable(options.force, read, {"out": out, "plot": options.plot, "checkpoint": checkpoint})
     with _signals_interrupt():
-        ready = resume(options, options.resume) if options.resume else begin(options)
-        _finish(ready, _fit(ready), out, plot)
+        ready = resume(options, options.resume) if options.resume else _begun(options)
+        options = replace(options, checkpoint=options.checkpoint or options.resume)
+        _finish(options, ready, _fit(options, ready), out, plot)
+
+
+def _begun(options: TrainOptions) -> TableRun:
+    return runs.begin(options.data, settings(options), identify=options.checkpoint is not None)
 
 
 @contextlib.contextmanager
@@ -65,22 +72,13 @@ def _signals_interrupt() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def _fit(run: TableRun) -> BaseException | None:
+def _fit(options: TrainOptions, run: TableRun) -> BaseException | None:
     """Trains for the remaining epochs; returns the exception that stopped the training, if any."""
-    checkpoint = run.options.checkpoint
+    checkpoint = options.checkpoint
     if checkpoint:
         note(run, run.epochs)
     try:
-        model.fit(
-            run.trainer,
-            run.data,
-            epochs=run.epochs,
-            batch=run.batch,
-            patience=run.options.patience,
-            schedule=run.schedule,
-            checkpoint=Checkpoint(checkpoint, every=_EVERY) if checkpoint else None,
-            progress=True,
-        )
+        runs.fit(run, checkpoint=Checkpoint(checkpoint, every=_EVERY) if checkpoint else None, progress=True)
         if checkpoint:
             note(run, model.epochs_done(run.trainer))  # no epochs remain
             run.trainer.save(checkpoint)
@@ -89,15 +87,15 @@ def _fit(run: TableRun) -> BaseException | None:
     return None
 
 
-def _finish(run: TableRun, stopped: BaseException | None, out: Path | None, plot: ModuleType | None) -> None:
+def _finish(options: TrainOptions, run: TableRun, stopped: BaseException | None, out: Path | None, plot: ModuleType | None) -> None:
     """Saves the network, then the plot, then prints the report, even if saving failed. At the end raises `stopped` or the first error."""
-    options, trainer = run.options, run.trainer
+    trainer = run.trainer
     if trainer.epoch == 0 and stopped:
         if not isinstance(stopped, KeyboardInterrupt):
             raise stopped
         if trainer.steps == 0:
             raise KeyboardInterrupt("interrupted before the first update; there is nothing to save")
-    trainer.net.notes = {NOTE: run.data.preparation.as_dict()}
+    runs.sign(run)
     written: list[str] = []
 
     def write(path: Path, how: Callable[[Path], object]) -> None:
@@ -116,22 +114,25 @@ def _finish(run: TableRun, stopped: BaseException | None, out: Path | None, plot
             if plot and options.plot:
                 what = report.title(run), measured, run.data.preparation.target.classes, trainer.history
                 write(options.plot, lambda path: files.write_whole(path, lambda temporary: plot.save_report(temporary, *what)))
-            print(json.dumps(report.facts(run, measured)) if options.json else report.text(run, measured, written))
+            usual = files.usual_name(options.data)
+            taken = str(usual) if options.out is None and out not in (None, usual) else None
+            facts = json.dumps(report.facts(run, measured, parser.spell), allow_nan=False) if options.json else ""
+            print(facts or report.text(run, measured, written, taken, parser.spell))
     except KeyboardInterrupt as interruption:
         stopped = interruption
     if isinstance(stopped, KeyboardInterrupt):
-        raise KeyboardInterrupt(_interrupted(run, out, written))
+        raise KeyboardInterrupt(_interrupted(options, run, out, written))
     if stopped:
         raise stopped
 
 
-def _interrupted(run: TableRun, out: Path | None, written: list[str]) -> str:
-    trainer, checkpoint = run.trainer, run.options.checkpoint
+def _interrupted(options: TrainOptions, run: TableRun, out: Path | None, written: list[str]) -> str:
+    trainer, checkpoint = run.trainer, options.checkpoint
     progress = counted(model.epochs_done(trainer), "epoch") if trainer.epoch else f"{counted(trainer.steps, 'update')} of the first epoch"
     text = f"interrupted after {progress}"
     if written:
         text += f"; wrote {' and '.join(written)}"
     if checkpoint and checkpoint.exists():
-        again = replace(run.options, resume=checkpoint, out=out, force=run.options.force or bool(written))
+        again = replace(options, resume=checkpoint, out=out, force=options.force or bool(written))
         text += f"; to continue: {parser.command_line('train', again, CONTINUED)}"
     return text

@@ -58,13 +58,17 @@ def _index(y: Array, trained: Array, classes: Array) -> Array:
     return np.asarray(index)
 
 
+def balanced(counts: Array) -> Array:
+    """The weight of each class: rows / (classes that occur x rows of the class), as in scikit-learn. counts: the rows of each class."""
+    return np.asarray(counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1.0)))
+
+
 def _by_class(class_weight: ClassWeight, index: Array, classes: Array) -> Array:
-    """One weight per class. "balanced": rows / (classes that occur x rows of the class), as in scikit-learn."""
+    """One weight per class. "balanced": see `balanced`."""
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f'class_weight must be "balanced", a dict or an array, not {brief(class_weight)}')
-        counts = np.bincount(index, minlength=len(classes))
-        return len(index) / (np.count_nonzero(counts) * np.maximum(counts, 1.0))
+        return balanced(np.bincount(index, minlength=len(classes)))
     if isinstance(class_weight, Mapping):
         unknown = set(class_weight) - set(classes.tolist())
         if unknown:

@@ -236,7 +236,7 @@ class LayerNorm(TrainedLayer):
 
 
 class Scale(TrainedLayer):
-    """A learnt factor and a learnt addend of each column: y = x gain + bias. A layer that is called several times shares both between
+    """A trainable factor and a trainable addend of each column: y = x gain + bias. A layer that is called several times shares both between
     the calls.
 
     gain: whether there is a factor (tensor "name.weight", shape (columns,), starts at 1).

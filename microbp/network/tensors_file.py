@@ -16,7 +16,7 @@ from ..core.text import brief, nearest, printable
 from ..core.whole_file import opened
 from ..data.arrays import Array
 
-_HEADER_MAX = 100_000_000  # bytes, the limit of the safetensors library
+HEADER_MAX = 100_000_000  # bytes, the limit of the safetensors library
 _SHOWN = 100  # tensors in an error
 _PART = 2**26  # bytes read at a time
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
@@ -27,30 +27,30 @@ def read(path: str | os.PathLike[str], shapes: Mapping[str, tuple[int, ...]], dt
     where = os.fsdecode(file_path(path))
     with opened(path) as file:
         try:
-            header, data_at, size = _header(file)
-            places = {name: _place(name, shape, header, size) for name, shape in shapes.items()}
+            entries, data_at, size = header(file)
+            entries.pop("__metadata__", None)
+            places = {name: _place(name, shape, entries, size) for name, shape in shapes.items()}
             return {name: _array(file, data_at + begin, kind, shapes[name], dtype) for name, (kind, begin) in places.items()}
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
 
 
-def _header(file: int) -> tuple[dict[str, Any], int, int]:
-    """The entries by name, the offset of the data, and its size in bytes."""
+def header(file: int) -> tuple[dict[str, Any], int, int]:
+    """The entries by name with "__metadata__", the offset of the data, and its size in bytes. What is read next is the data."""
     size = os.fstat(file).st_size
-    start = _read(file, min(size, 9))
+    start = read_bytes(file, min(size, 9))
     length = int.from_bytes(start[:8], "little")
-    if not 2 <= length <= min(size - 8, _HEADER_MAX):
+    if not 2 <= length <= min(size - 8, HEADER_MAX):
         raise ValueError("not a safetensors file, or cut short: its header is missing or incomplete")
-    header = None
+    entries = None
     with contextlib.suppress(ValueError, RecursionError):
-        header = json.loads((start[8:] + _read(file, length - 1)).decode()) if start[8:] == b"{" else None
-    if not isinstance(header, dict):
+        entries = json.loads((start[8:] + read_bytes(file, length - 1)).decode()) if start[8:] == b"{" else None
+    if not isinstance(entries, dict):
         raise ValueError("not a safetensors file: its header is not a JSON object")
-    header.pop("__metadata__", None)
-    return header, 8 + length, size - 8 - length
+    return entries, 8 + length, size - 8 - length
 
 
-def _read(file: int, size: int) -> bytearray:
+def read_bytes(file: int, size: int) -> bytearray:
     """The next bytes of the file."""
     found = bytearray()
     while len(found) < size:
@@ -85,7 +85,7 @@ def _place(name: str, shape: tuple[int, ...], header: dict[str, Any], size: int)
 
 def _array(file: int, at: int, kind: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     os.lseek(file, at, os.SEEK_SET)
-    numbers = np.frombuffer(_read(file, math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize), _DTYPES[kind])
+    numbers = np.frombuffer(read_bytes(file, math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize), _DTYPES[kind])
     if kind == "BF16":  # the upper half of a float32
         numbers = (numbers.astype("<u4") << 16).view("<f4")
     return numbers.astype(dtype).reshape(shape)

@@ -247,6 +247,10 @@ def _no_graph() -> ValueError:
     return _foreign("its metadata has no microbp.graph" + _TENSORS)
 
 
+def _several() -> ValueError:
+    return ValueError("the file contains several networks; load them with bp.Ensemble.load(file) in Python")
+
+
 def _shown(value: str) -> str:
     """The start of a value, without characters that a terminal would obey."""
     data = value.encode("utf-8", "surrogatepass")
@@ -273,6 +277,8 @@ def _check_start(start: bytes, size: int) -> None:
         if not value:
             break
         at = value.end()
+    if b"microbp.ensemble" in keys:
+        raise _several()
     if _END.match(header, at):
         if not keys & {b"microbp.graph", b"microbp.crc32c"}:
             raise _no_graph()
@@ -319,6 +325,8 @@ def _natural(text: str) -> int:
 
 
 def _check_metadata(data: bytes, header: bytes, metadata: dict[str, str]) -> None:
+    if "microbp.ensemble" in metadata:
+        raise _several()
     if "microbp.crc32c" in metadata and not _checksum_holds(data, header):
         raise _damaged("its checksum does not match")
     if "microbp.graph" not in metadata:

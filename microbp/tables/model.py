@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from ..core.specs import ActivationName, OptimizerSpec
 from ..core.text import counted
@@ -56,11 +55,15 @@ def _widths(data: Data, choices: Choices, net: Sequence[int | None] | None) -> l
     if net is None:
         return [inputs, *choices.hidden, outputs]
     fitting = [inputs, *(width for width in net[1:-1] if width), outputs]
-    if any(width not in (None, end) for width, end in zip((net[0], net[-1]), (inputs, outputs))):
+    is_first_wrong, is_last_wrong = net[0] not in (None, inputs), net[-1] not in (None, outputs)
+    if is_first_wrong or is_last_wrong:
         wrong = "-".join(str(width or "xy"[i > 0]) for i, width in enumerate(net))
         what = f"{counted(inputs, 'feature')} and {f'{outputs} classes' if data.preparation.target.classes else '1 output'}"
-        right = Argument("net", "-".join(map(str, fitting)))
-        raise ArgumentError("net", f"{wrong} does not fit {data.where}, which has {what}; use ", right)
+        use, right = "use ", "-".join(map(str, fitting))
+        if len(net) == 2 or (is_first_wrong and is_last_wrong):  # probably the hidden layers alone
+            hidden = list(map(str, filter(None, net)))
+            use, right = f"for hidden layers of {' and '.join(hidden)} units, use ", "-".join(["x", *hidden, "y"])
+        raise ArgumentError("net", f"{wrong} does not fit {data.where}, which has {what}; {use}", Argument("net", right))
     return fitting
 
 
@@ -81,7 +84,8 @@ def schedule(given: str | Schedule | None, trainer: Trainer, updates: int) -> Sc
 
 def find_rate(trainer: Trainer, data: Data, batch: int) -> RangeTest:
     """Does a range test on the training rows, or on the first piece of a stream. The trainer does not change."""
-    return lr_find(trainer, *next(iter(data.parts["train"]())), batch_size=batch)
+    x, y, weight = next(data.fitted_pieces())
+    return lr_find(trainer, x, y, sample_weight=weight, batch_size=batch)
 
 
 def epochs_done(trainer: Trainer) -> int:
@@ -106,18 +110,20 @@ def fit(
     """
     target = data.preparation.target
 
-    def one_class(y: Array, outputs: Array) -> float:
-        return accuracy(y, outputs, loss="cross_entropy")  # with each loss, a row of a table has one class
+    def one_class(y: Array, outputs: Array, sample_weight: Array | None = None) -> float:
+        return accuracy(y, outputs, sample_weight, loss="cross_entropy")  # with each loss, a row of a table has one class
 
-    def error(y: Array, outputs: Array) -> float:
-        return rmse(y, outputs) * target.scale  # in the unit of the target
+    def error(y: Array, outputs: Array, sample_weight: Array | None = None) -> float:
+        return rmse(y, outputs, sample_weight) * target.scale  # in the unit of the target
 
-    rows: Sequence[Any] = (data.parts["train"],) if data.is_stream else data.part("train")
+    x, y, weight = (data.fitted_pieces, None, None) if data.is_stream else data.fitted("train")
     trainer.fit(
-        *rows,
+        x,
+        y,
+        sample_weight=weight,
         epochs=epochs - epochs_done(trainer),
         batch_size=batch,
-        validation=tuple(data.part("validation")),
+        validation=tuple(data.fitted("validation")),
         patience=patience or epochs,
         schedule=schedule,
         metrics={"accuracy": one_class} if target.classes else {"rmse": error},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,21 +12,33 @@ from ..core import backend
 from ..core.specs import Loss
 from ..core.text import counted
 from ..data.arrays import Array
+from ..data.class_weight import balanced
+from . import draws
+from .columns import decide, reading
+from .draws import PARTS, TEST, TRAIN, VALIDATION, Sizes
 from .preparation import Preparation, Target, find_target, prepare
-from .readers.errors import ArgumentError
+from .readers.errors import Argument, ArgumentError, TableError
 from .readers.sources import Source, default_target
 from .readers.table import Table
+from .row_columns import groups, times, weights
 
-_PARTS = ("train", "validation", "test")
 _KEPT = 10_000  # at most about this many validation rows of a stream are used, all kept in memory
 _NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses for a numeric target
 
 
 class Part(NamedTuple):
-    """Rows of one part of the split, with targets in the form that the loss needs."""
+    """Rows of one part of the split, with targets in the form that the loss needs. weight: (rows,), or None for all 1."""
 
     x: Array
     y: Array
+    weight: Array | None = None
+
+    def weighted(self, by_class: Array | None) -> Part:
+        """The same rows, with weights multiplied by those of their classes."""
+        if by_class is None:
+            return self
+        weight = by_class[self.y if self.y.ndim == 1 else self.y.argmax(axis=1)]
+        return self._replace(weight=weight if self.weight is None else weight * self.weight)
 
 
 @dataclass(frozen=True)
@@ -39,98 +51,253 @@ class Data:
     parts: dict[str, Callable[[], Iterable[Part]]]
     training: int  # number of training rows
     is_stream: bool
+    class_weight: Array | None = None  # for each class, the factor of the weights of its rows in training and validation
+    how: str = "random"  # as in Split
+    not_tested: tuple[str, ...] = ()  # the classes that have no test row
 
     def part(self, name: str) -> Part:
         """All rows of a part."""
-        pieces = list(self.parts[name]())
-        return pieces[0] if len(pieces) == 1 else Part(*map(np.concatenate, zip(*pieces)))
+        return joined(self.parts[name]())
+
+    def fitted(self, name: str) -> Part:
+        """All rows of a part, with the weights of their classes, as fit gets them."""
+        return self.part(name).weighted(self.class_weight)
+
+    def fitted_pieces(self) -> Iterator[Part]:
+        """The training rows in pieces, with the weights of their classes."""
+        return (piece.weighted(self.class_weight) for piece in self.parts["train"]())
+
+
+def joined(parts: Iterable[Part]) -> Part:
+    """The rows of all parts."""
+    pieces = list(parts)
+    if len(pieces) == 1:
+        return pieces[0]
+    x, y, weight = zip(*pieces)
+    return Part(np.concatenate(x), np.concatenate(y), None if weight[0] is None else np.concatenate(weight))
 
 
 class Split:
-    """Which rows of a source are for training, validation and test: drawn at random from `seed`, in each piece of a stream separately.
+    """Which rows of a source are for training, validation and test.
 
     test: the fraction of all rows for the test; not used if the source has separate test rows. validation: the fraction of the other rows.
+    how: "random": drawn from `seed`; for classes, from each class in proportion (draws.py). "time:COLUMN": the rows with the latest times,
+    numbers or ISO dates, are the test, those before them the validation. "group:COLUMN": as "random", but all rows with the same value are
+    in one part; missing values are one group. "last": the last rows of the file are the test, those before them the validation.
+    In a stream, random rows are drawn from each piece separately; "time" and "group" need all rows in memory.
+    weight: a column with the weights of rows, at least 0. A row of weight 0 is in no part.
+
+    First iterate over `look`, then call `draw`.
     """
 
-    def __init__(self, source: Source, *, test: float = 0.2, validation: float = 0.1, seed: int = 0) -> None:
-        self.source = source
-        self.training = self._validating = 0  # numbers of rows; `look` counts them
-        self._test = test
-        self._validation = validation
-        self._seed = seed
+    def __init__(
+        self, source: Source, *, test: float = 0.2, validation: float = 0.1, seed: int = 0, how: str = "random", weight: str | None = None
+    ) -> None:
+        self.source, self.how, self.weight = source, how, weight
+        self.method, _, self.column = how.partition(":")
+        if self.method not in ("random", "time", "group", "last") or bool(self.column) != (self.method in ("time", "group")):
+            raise ArgumentError("split", f"must be random, last, time:COLUMN or group:COLUMN, not {how!r}")
+        if source.is_stream and self.column:
+            raise ArgumentError("split", f"{how} needs all rows in memory; omit ", Argument("stream"))
+        self._test, self._validation, self._seed = test, validation, seed
+        self.rows: dict[str, int] = {}  # number of rows by part, without separate test rows
+        self.classes: Array | None = None  # (parts, classes): the number of rows
+        self._counts: list[int] = []  # rows of each piece
+        self._known: list[Array] = []  # for a source in memory: the part of each row
+
+    @property
+    def training(self) -> int:
+        """The number of training rows."""
+        return self.rows["train"]
 
     def look(self) -> Iterator[Table]:
-        """Yields all tables except separate test tables, and counts the rows of each part."""
-        self.training = self._validating = 0
+        """Yields all tables except separate test tables, without rows of weight 0."""
+        self._counts = []
+        for table in self.source.tables():
+            there = self._there(table)
+            self._counts.append(len(there))
+            yield table if len(there) == table.count else table.take(there)
+        if sum(self._counts) == 0:
+            raise ValueError(f"{self.source.where}: all rows have weight 0" if self.weight else "there are no rows to train on")
+
+    def draw(self, target: Target) -> None:
+        """Determines the part of each row, and counts the rows of each part and class."""
+        self._target = target
+        found = np.zeros((len(PARTS), max(len(target.classes), 1)), np.int64)
+        self._known = []
         for i, table in enumerate(self.source.tables()):
-            rows = self._rows(i, table.count)
-            self.training += len(rows["train"])
-            self._validating += len(rows["validation"])
-            yield table
+            there = self._there(table)
+            labels = self._labels(table, there)
+            parts = self._parts(i, table, there, labels)
+            np.add.at(found, (parts, labels), 1)
+            if not self.source.is_stream:
+                self._known.append(parts)
+        self.classes = found if target.classes else None
+        self.rows = dict(zip(PARTS, found.sum(axis=1).tolist()))
 
     def pieces(self, part: str) -> Iterator[Table]:
         """The tables of a part."""
-        if part == "test" and self.source.tests:
-            yield from self.source.tests()
-            return
-        for i, table in enumerate(self.source.tables()):
-            rows = self._rows(i, table.count)[part]
+        is_test = part == "test" and self.source.tests is not None
+        for i, table in enumerate(self.source.tests() if is_test and self.source.tests else self.source.tables()):
+            rows = self._there(table)
+            if not is_test:
+                known = self._known[i] if self._known else self._parts(i, table, rows, self._labels(table, rows))
+                rows = rows[known == PARTS.index(part)]
             if part == "validation" and self.source.is_stream:
-                rows = rows[:: -(-self._validating // _KEPT)]  # every n-th row of each piece, so that they fit into memory
+                rows = rows[:: -(-self.rows[part] // _KEPT)]  # every n-th row of each piece, so that they fit into memory
             if len(rows):
                 yield table.take(rows)
 
-    def _rows(self, piece: int, count: int) -> dict[str, Array]:
-        """The row indices of each part in a piece."""
-        order = np.asarray(backend.load().permutation(self._seed, backend.SPLIT, piece, count))
-        least, has_tests = 1 if piece == 0 else 0, self.source.tests is not None
+    def not_tested(self) -> list[str]:
+        """The classes that have no test row, because they are too rare or come earlier."""
+        if self.classes is None or self.source.tests:
+            return []
+        return [name for name, count in zip(self._target.classes, self.classes[TEST].tolist()) if count == 0]
+
+    def _there(self, table: Table) -> Array:
+        """The indices of the rows with a weight above 0."""
+        return np.arange(table.count) if self.weight is None else np.flatnonzero(weights(table, self.weight))
+
+    def _labels(self, table: Table, there: Array) -> Array:
+        """The class indices of these rows; 0 for numbers."""
+        return self._target.values(table.take(there)) if self._target.classes else np.zeros(len(there), np.int64)
+
+    def _parts(self, piece: int, table: Table, there: Array, labels: Array) -> Array:
+        """The part of each of the rows `there`."""
+        count = len(there)
+        if self.method == "last":
+            before, total = sum(self._counts[:piece]), sum(self._counts)
+            sizes = self._sizes(total)
+            ends = total - sizes.test - sizes.validation, total - sizes.test
+            place = np.arange(before, before + count)
+            return np.where(place < ends[0], TRAIN, np.where(place < ends[1], VALIDATION, TEST))
+        sizes = self._sizes(count, piece > 0)
+        if self.method == "time":
+            return draws.ordered(np.argsort(times(table, self.column)[there], kind="stable"), sizes)
+        if self.method == "group":
+            return self._grouped(table, there, sizes)
+        return draws.stratified(self._permutation(piece, count), labels, sizes)
+
+    def _permutation(self, piece: int, count: int) -> Array:
+        return np.asarray(backend.load().permutation(self._seed, backend.SPLIT, piece, count), dtype=np.int64)
+
+    def _grouped(self, table: Table, there: Array, sizes: Sizes) -> Array:
+        of_rows = groups(table, self.column, there)
+        count = int(of_rows.max()) + 1
+        parts = draws.grouped(of_rows, self._permutation(0, count), sizes)
+        if parts is None:
+            least = 3 if sizes.test else 2
+            raise ArgumentError("split", f"{self.column!r} has {counted(count, 'group')}; at least {least} are needed, one for each part")
+        return parts
+
+    def _sizes(self, count: int, may_be_empty: bool = False) -> Sizes:
+        """The numbers of test and validation rows among `count` rows. may_be_empty: whether parts may be empty."""
+        least, has_tests = 0 if may_be_empty else 1, self.source.tests is not None
         tested = 0 if has_tests else max(least, round(self._test * count))
-        validated = tested + max(least, round(self._validation * (count - tested)))
-        if validated >= count and piece == 0:
+        validated = max(least, round(self._validation * (count - tested)))
+        if tested + validated >= count and not may_be_empty:
             if count < 3 - has_tests:
                 what = f"{self.source.where}: has {counted(count, 'row')}, too few to split into train, validation and test"
                 raise ValueError(f"{what}; at least {3 - has_tests} are needed")
             argument = "validation" if has_tests or count - tested > 1 else "test"
             raise ArgumentError(argument, f"leaves none of the {count} rows for training; use a smaller fraction")
-        rows = {"train": order[validated:], "validation": order[tested:validated], "test": order[:tested]}
-        return {part: np.sort(chosen) for part, chosen in rows.items()}
+        return Sizes(tested, validated)
 
 
-def gather(split: Split, *, target: str | None = None, drop: Sequence[str] = (), loss: Loss | None = None) -> Data:
+def gather(
+    split: Split,
+    *,
+    target: str | None = None,
+    drop: Sequence[str] = (),
+    loss: Loss | None = None,
+    class_weight: str | None = None,
+    missing: Sequence[str] = (),
+    keep: Sequence[str] = (),
+) -> Data:
     """Splits and prepares the rows of a source; ValueError if they are invalid.
 
     target: the column to predict, by default `default_target`. drop: columns to ignore. loss: by default cross_entropy for classes, mse
-    for numbers.
+    for numbers. class_weight: see `prepared`. missing: words for missing values, besides the usual ones. keep: columns to use although they
+    look like row numbers or ids.
     """
     first = next(iter(split.source.tables()), None)
     if first and len(first.columns) == 1:
         what = f"has only one column, {next(iter(first.columns))!r}"
         raise ValueError(f"{first.where}: {what}; a table needs a target and at least one more column, separated by , ; | or tab")
-    if first and target is not None:
-        first.require(target, "target")
-    name = target or (default_target(first) if first else "")
+    name = "" if first is None else first.named(target, "target") if target is not None else default_target(first)
+    unused = _unused(split, name)
+    for kept in keep:
+        if first is not None:
+            first.require(kept, "keep")
+    columns = decide(split.source, name, drop, missing, keep)
+    split.source = reading(split.source, columns.readings, name)
     found = find_target(split.look(), name, None if loss is None else loss.name not in _NUMBERS)
     loss = loss or Loss("cross_entropy" if found.classes else "mse")
+    if loss.name == "poisson":
+        for tables in (split.look, split.source.tests or tuple):
+            for table in tables():
+                _refuse_negative(table, name)
+    split.draw(found)
     scales = loss.detail == "identity"  # probabilities and rates are not scaled
-    return prepared(split, prepare(split.pieces("train"), found, drop, scales), loss)
+    preparation = prepare(split.pieces("train"), found, list(dict.fromkeys([*drop, *unused])), scales, columns)
+    return prepared(split, replace(preparation, left_out={**unused, **preparation.left_out}, weight=split.weight), loss, class_weight)
 
 
-def prepared(split: Split, preparation: Preparation, loss: Loss) -> Data:
-    """The rows of a split, prepared. Iterate over `look` first, which counts the rows."""
+def _unused(split: Split, target: str) -> dict[str, str]:
+    """The columns that the split uses and a network does not, and why."""
+    unused = {split.weight: "the weights of the rows"} if split.weight else {}
+    if split.method == "group":
+        unused[split.column] = "the groups of the split"
+    for name in unused:
+        if name == target:
+            raise ArgumentError("weight" if name == split.weight else "split", f"{name!r} is the target; choose another column")
+    return unused
+
+
+def _refuse_negative(table: Table, target: str) -> None:
+    """Raises an error for a target below 0, which the loss poisson does not allow."""
+    values = table.numbers(target)
+    if (values < 0).any():
+        row = int((values < 0).argmax())
+        what = f"{table.place(row, target)}: the target is {values[row]:g}, but poisson needs numbers of at least 0"
+        raise TableError(f"{what}; correct it, or use another ", Argument("loss"))
+
+
+def prepared(split: Split, preparation: Preparation, loss: Loss, class_weight: str | None = None) -> Data:
+    """The rows of a split, prepared, after `look` and `draw`.
+
+    class_weight: "balanced" multiplies the weights of training and validation rows by training rows / (classes x training rows of the
+    class), as scikit-learn does (King & Zeng 2001); the scores are not weighted by class. The rows are counted, not their weights.
+    """
+    target = preparation.target
+    if class_weight is not None and not target.classes:
+        raise ArgumentError("class_weight", f"needs classes, but {target.name!r} is a number; omit it")
 
     def of(part: str) -> Callable[[], Iterable[Part]]:
         def parts() -> Iterator[Part]:
-            return (Part(preparation.matrix(table), _targets(preparation.target, table, loss)) for table in split.pieces(part))
+            for table in split.pieces(part):
+                weight = None if split.weight is None else weights(table, split.weight)
+                yield Part(preparation.matrix(table), targets(target, table, loss), weight)
 
         if split.source.is_stream and part != "validation":
             return parts
         kept = list(parts())
         return lambda: kept
 
-    return Data(split.source.where, preparation, loss, {part: of(part) for part in _PARTS}, split.training, split.source.is_stream)
+    return Data(
+        split.source.where,
+        preparation,
+        loss,
+        {part: of(part) for part in PARTS},
+        split.training,
+        split.source.is_stream,
+        None if class_weight is None or split.classes is None else balanced(split.classes[TRAIN]),
+        split.how,
+        tuple(split.not_tested()),
+    )
 
 
-def _targets(target: Target, table: Table, loss: Loss) -> Array:
+def targets(target: Target, table: Table, loss: Loss) -> Array:
     """Labels for cross_entropy, numbers for a numeric target; else a column per class: 1 for the row's class, 0 (hinge: -1) for others."""
     values = target.values(table)
     if loss.detail == "softmax" or not target.classes:

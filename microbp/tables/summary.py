@@ -1,4 +1,4 @@
-"""Statistics of a column over all its cells: numbers or text, how often each value occurs, and mean and variance.
+"""Statistics of a column over the training rows: mean and variance of numbers, how often each value occurs.
 
 The sum of the summaries of pieces is the summary of the whole, so streams and tables in memory are treated alike.
 """
@@ -6,7 +6,6 @@ The sum of the summaries of pieces is the summary of the whole, so streams and t
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,30 +13,31 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..data.arrays import Array
-from .readers.errors import Argument, TableError
-from .readers.table import Table, Written, name_of, to_number
+from .date_feature import parts_of
+from .readers.table import Table, name_of
 
 CLASSES = 20  # a target with at most this many different whole numbers is treated as classes
 COUNTED = 100_000  # if a column has more different strings, their counts are dropped
 COUNTED_NUMBERS = 10_000  # the same for numbers
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d*)?)?")
-_COMMA = re.compile(r"[-+]?\d+(,\d+)+(\.\d*)?|[-+]?\d*(\.\d+)*,\d+")  # a number with decimal or thousands commas
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics of a column: the number of cells, how often each number and string occurs; if all are numbers, mean and variance."""
+    """Statistics of a column: the number of cells, of numbers mean and variance, and how often each value occurs.
 
-    is_text: bool  # at least one cell of the column in the file (perhaps not in these rows) is not a number
+    levels: counts of texts, or of whole numbers as written in the file; None: too many, or fractions. parts: of dates, the summaries of
+    their parts.
+    """
+
+    is_text: bool
     rows: int
     missing: int
     mean: float = 0.0
     squares: float = 0.0  # the sum of the squared differences from the mean
     low: float = math.inf
     high: float = -math.inf
-    numbers: Mapping[str, int] | None = field(default_factory=dict)  # counts of numbers, as written in the file; None: too many
-    texts: Mapping[str, int] | None = field(default_factory=dict)  # counts of strings that are not numbers; None: too many
-    first: tuple[str, str] | None = None  # the place and the text of the first string in `texts`
+    levels: Mapping[str, int] | None = field(default_factory=dict)
+    parts: Mapping[str, Summary] = field(default_factory=dict)
 
     @property
     def std(self) -> float:
@@ -49,62 +49,53 @@ class Summary:
         """Whether the numbers differ, within floating-point precision."""
         return self.low < self.high and self.std > 0
 
-    @property
-    def is_category(self) -> bool:
-        """Whether to treat the column as categories. Not if these rows have many numbers and no strings: then a string elsewhere is a
-        mistake, and the column is numeric.
-        """
-        return self.is_text and (bool(self.texts) or self.texts is None or (self.numbers is not None and len(self.numbers) <= CLASSES))
-
-    @property
-    def levels(self) -> Mapping[str, int] | None:
-        """How often each value occurs, numbers included; None if there are too many."""
-        return None if self.numbers is None or self.texts is None else {**self.numbers, **self.texts}
-
     def __add__(self, other: Summary) -> Summary:
         """The summary of the rows of both (Chan, Golub & LeVeque 1979)."""
         count, more = self.rows - self.missing, other.rows - other.missing
         share, gap = more / max(count + more, 1), other.mean - self.mean
+        is_text = self.is_text or other.is_text
         return Summary(
-            is_text=self.is_text or other.is_text,
+            is_text=is_text,
             rows=self.rows + other.rows,
             missing=self.missing + other.missing,
             mean=self.mean + gap * share,
             squares=self.squares + other.squares + gap * gap * count * share,
             low=min(self.low, other.low),
             high=max(self.high, other.high),
-            numbers=_sum(self.numbers, other.numbers, COUNTED_NUMBERS),
-            texts=_sum(self.texts, other.texts, COUNTED),
-            first=self.first or other.first,
+            levels=_sum(self.levels, other.levels, COUNTED if is_text else COUNTED_NUMBERS),
+            parts={part: summary + other.parts[part] for part, summary in self.parts.items()},
         )
 
 
 def summarize(table: Table, name: str) -> Summary:
     """The summary of a column."""
-    column = table.column(name)
-    is_text = column.dtype == object
-    numbers, texts = _counted(column.tolist()) if is_text else ({}, {})
-    if texts:
-        row = next(row for row, text in enumerate(column.tolist()) if text in texts)
-        missing = table.count - sum(numbers.values()) - sum(texts.values())
-        first = table.place(row, name), str(column[row])
-        return Summary(True, table.count, missing, numbers=_limited(numbers, COUNTED_NUMBERS), texts=_limited(texts, COUNTED), first=first)
+    kind = table.kind(name)
+    if kind == "text":
+        counts = Counter(table.texts(name).tolist())
+        missing = counts.pop(None, 0)
+        return Summary(True, table.count, missing, levels=_limited(counts, COUNTED))
+    if kind == "date":
+        times = table.dates(name)
+        parts = {part: _of_numbers(values) for part, values in parts_of(times).items()}
+        return Summary(False, table.count, int(np.isnat(times).sum()), parts=parts)
     values = table.numbers(name)
+    known = _of_numbers(values)
+    if known.missing == known.rows:
+        return known
+    column, present = table.columns.get(name), values[~np.isnan(values)]
+    is_array = isinstance(column, np.ndarray) and column.dtype != object
+    levels = _whole(table.column(name), present) if is_array or column is None else _written(table, name, present)
+    return Summary(False, known.rows, known.missing, known.mean, known.squares, known.low, known.high, levels)
+
+
+def _of_numbers(values: Array) -> Summary:
+    """The summary of numbers without their counts."""
     present = values[~np.isnan(values)]
     if len(present) == 0:
-        return Summary(is_text, table.count, table.count)
+        return Summary(False, len(values), len(values))
     mean = float(present.mean())
     squares = float(((present - mean) ** 2).sum())
-    is_written = is_text or isinstance(table.columns.get(name), Written)
-    known = _written(table, name, present) if is_written else _whole(column, present)
-    return Summary(is_text, table.count, table.count - len(present), mean, squares, float(present.min()), float(present.max()), known)
-
-
-def _counted(cells: list[str | None]) -> tuple[dict[str, int], dict[str, int]]:
-    """Counts of the strings that are numbers, and of the other strings."""
-    levels = Counter(text for text in cells if text is not None)
-    texts = {text: count for text, count in levels.items() if to_number(text) is None}
-    return {text: count for text, count in levels.items() if text not in texts}, texts
+    return Summary(False, len(values), len(values) - len(present), mean, squares, float(present.min()), float(present.max()), None)
 
 
 def _written(table: Table, name: str, present: Array) -> Mapping[str, int] | None:
@@ -136,19 +127,3 @@ def _limited(levels: Mapping[str, int] | None, most: int) -> Mapping[str, int] |
 
 def _sum(levels: Mapping[str, int] | None, more: Mapping[str, int] | None, most: int) -> Mapping[str, int] | None:
     return None if levels is None or more is None else _limited(Counter(levels) + Counter(more), most)
-
-
-def refuse_mistakes(name: str, known: Summary) -> None:
-    """Raises an error for likely mistakes: dates, numbers with commas, a few strings among many numbers."""
-    if known.first is None or not known.texts:
-        return
-    place, text = known.first
-    drop = Argument("drop", name)
-    if not known.numbers and known.numbers is not None and all(map(_DATE.fullmatch, known.texts)):
-        what = f"{place}: {text!r} is a date or a time, which a network cannot use"
-        raise TableError(f"{what}; convert it to numbers (year, month, hour), or use ", drop)
-    if all(map(_COMMA.fullmatch, known.texts)):
-        raise TableError(f"{place}: {text!r} has a comma; write numbers with a decimal point and without commas, or use ", drop)
-    is_rare = sum(known.texts.values()) < 0.1 * (known.rows - known.missing)
-    if is_rare and (known.numbers is None or len(known.numbers) > CLASSES):
-        raise TableError(f"{place}: {text!r} is not a number; correct it, leave the cell empty, or use ", drop)

@@ -79,7 +79,7 @@ class RangeTest:
 
     @property
     def minimum(self) -> float:
-        """A tenth of the rate where the smoothed loss is lowest. The plot marks the rate itself, without the division by 10."""
+        """A tenth of the rate where the smoothed loss is lowest."""
         lrs, losses = self._seen()
         return float(lrs[np.argmin(losses)]) / 10
 

@@ -14,9 +14,10 @@
 #define FOREIGN(why) "not a microbp file: " why
 #define TENSORS "; for arrays of another library use net.load_tensors(file) in Python"
 
-enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, KEYS };
-static const char *const keys[KEYS] = {"format",      "microbp.format", "microbp.graph", "microbp.seed",
-                                       "microbp.rng", "microbp.crc32c", "microbp.notes", "microbp.trainer"};
+enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, ENSEMBLE, KEYS };
+static const char *const keys[KEYS] = {"format",        "microbp.format",  "microbp.graph",
+                                       "microbp.seed",  "microbp.rng",     "microbp.crc32c",
+                                       "microbp.notes", "microbp.trainer", "microbp.ensemble"};
 
 /* A file in memory, and where its parts are. */
 typedef struct source {
@@ -85,11 +86,19 @@ static mbp_status no_graph(mbp_error *error) {
     return mbp_fail(error, MBP_CORRUPT, FOREIGN("its metadata has no microbp.graph" TENSORS));
 }
 
+/* Python's bp.Ensemble writes files of several networks (microbp/network/nets_file.py). */
+static mbp_status several(mbp_error *error) {
+    return mbp_fail(error, MBP_CORRUPT,
+                    "the file contains several networks; load them with bp.Ensemble.load(file) in Python");
+}
+
 /* Refuses a file whose first bytes show that it is not microbp's, before the rest is read (mbp_disk_check). */
 static mbp_status check_start(const char *bytes, size_t count, size_t size, mbp_error *error) {
     source s = {.bytes = bytes, .count = count, .size = size};
     mbp_error inner;
     const mbp_status status = find_header(&s, &inner);
+    if (s.values[ENSEMBLE].at)
+        return several(error);
     const int goes_on = count < s.data_at && s.tensors.at == s.tensors.end; /* the first bytes end in the metadata */
     int ours = 0;
     for (int k = VERSION; k < KEYS; k++)
@@ -143,6 +152,8 @@ static int checksum_holds(const source *s) {
 
 static mbp_status check_metadata(const source *s, mbp_error *error) {
     char text[MBP_FILE_TEXT];
+    if (s->values[ENSEMBLE].at)
+        return several(error);
     if (s->values[CRC].at && !checksum_holds(s))
         return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its checksum does not match"));
     if (!s->values[GRAPH].at)

@@ -38,7 +38,7 @@
  *     layer_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05
  *         The same with the mean and the biased variance of each row (Ba et al. 2016).
  *     scale A layer=NAME gain=0|1 bias=0|1 frozen=0|1 lr=1
- *         x gain + bias, with a learnt gain and bias of each column. One of the two may be left out (gain=0, bias=0).
+ *         x gain + bias, both trainable, for each column. One of the two may be left out (gain=0, bias=0).
  *         The gain, like gamma, is the layer's tensor "weight" and starts at 1; the bias, like beta, starts at 0.
  *     output A activation=NAME
  *         Makes node A an output. mbp_net_predict applies the activation to it: identity, softmax, sigmoid or exp. If

@@ -17,7 +17,7 @@ import microbp as bp
 from microbp.cli.main import main
 from microbp.training import trainer_file
 
-KINDS = "size,colour,kind\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{'abc'[i % 3]}\n" for i in range(60))
+KINDS = "size,colour,kind\n" + "".join(f"{i + 5},{'red' if i % 3 else 'blue'},{'abc'[i % 3]}\n" for i in range(60))
 NUMBERS = "size,price\n" + "".join(f"{i if i % 7 else ''},{10 * i + 0.5}\n" for i in range(60))
 ESCAPE = "\x1b[31m\x9b\u202e\r"
 OBEYED = re.compile("[^\n\t -~\xa0-\u200d\u2010-\u2027\u2030-\U0010ffff]|\u202e")

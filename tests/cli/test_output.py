@@ -24,10 +24,11 @@ from microbp.cli.parser import parse
 from microbp.core.whole_file import replacing
 from microbp.tables import scores
 from microbp.tables import split as dataset
+from microbp.tables.preparation import Target
 from microbp.tables.readers import sources
 
 NUMBERS = "size,price\n" + "".join(f"{i},{1.7e9 + 10 * i}\n" for i in range(60))
-KINDS = "size,colour,kind\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{'abc'[i % 3]}\n" for i in range(60))
+KINDS = "size,colour,kind\n" + "".join(f"{i + 5},{'red' if i % 3 else 'blue'},{'abc'[i % 3]}\n" for i in range(60))
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +75,8 @@ def test_predictions_are_written_completely_or_not_at_all(capsys, folder):
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 0
     (folder / "bad.csv").write_text(KINDS + "1,red,a\n" * 3 + "huge,red,a\n")
     (folder / "out.csv").write_text("old")
-    assert main(["predict", "net", "bad.csv", "--out", "out.csv", "--force"]) == 1
-    assert main(["predict", "net", "bad.csv", "--out", "new.csv"]) == 1
+    assert main(["predict", "net", "bad.csv", "--out", "out.csv", "--force", "--strict"]) == 1
+    assert main(["predict", "net", "bad.csv", "--out", "new.csv", "--strict"]) == 1
     assert (folder / "out.csv").read_text() == "old"
     assert sorted(os.listdir(folder)) == ["bad.csv", "kinds.csv", "net", "numbers.csv", "out.csv"]
 
@@ -276,8 +277,8 @@ def test_the_validation_rows_of_a_stream_are_from_all_pieces(monkeypatch, folder
     monkeypatch.setattr(dataset, "_KEPT", 20)
     (folder / "long.csv").write_text("a,b\n" + "".join(f"{i},{i}.5\n" for i in range(1000)))
     split = dataset.Split(sources.find("long.csv", stream=True), test=0.2, validation=0.1, seed=0)
-    for _ in split.look():
-        pass
+    list(split.look())
+    split.draw(Target("b"))
     rows = np.concatenate([piece.numbers("a") for piece in split.pieces("validation")])
     np.testing.assert_array_equal(np.bincount(rows.astype(int) // 100), [2] * 10)
 

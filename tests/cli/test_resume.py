@@ -14,7 +14,7 @@ import pytest
 import microbp as bp
 from microbp.cli.main import main
 
-TABLE = "size,colour,price\n" + "".join(f"{i},{'red' if i % 3 else 'blue'},{i * i % 17}.5\n" for i in range(200))
+TABLE = "size,colour,price\n" + "".join(f"{i + 5},{'red' if i % 3 else 'blue'},{i * i % 17}.5\n" for i in range(200))
 
 RUNS = [
     ["digits", "--epochs", "9"],
@@ -112,8 +112,11 @@ cli.main(sys.argv[1:])
 
 
 def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(capsys, folder):
-    (folder / "shorter.csv").write_text(TABLE[: TABLE.index("150,")])
+    (folder / "shorter.csv").write_text(TABLE[: TABLE.index("155,")])
     (folder / "other.csv").write_text(TABLE.replace("size", "length"))
+    (folder / "changed.csv").write_text(TABLE.replace("\n12,red,15.5", "\n12,red,14.5"))
+    (folder / "cell.csv").write_text(TABLE.replace("\n12,red,15.5", "\n13,red,15.5"))
+    (folder / "more.csv").write_text("\n".join(f"{line},x" for line in TABLE.split()))
     bp.mlp([3, 2], seed=0).save("net.safetensors")
     trainer = bp.Trainer(bp.mlp([3, 2], seed=0), "mse")
     trainer.save("trainer.safetensors")
@@ -130,6 +133,13 @@ def test_a_run_that_cannot_be_resumed_is_refused_in_one_line(capsys, folder):
             "has 108 training rows, but the run of run.safetensors had 144; use the same data",
         ),
         (["other.csv", "--resume", "run.safetensors"], 1, "missing column size, used in training"),
+        (
+            ["changed.csv", "--resume", "run.safetensors"],
+            1,
+            "changed.csv: its columns or cells are not those of the run of run.safetensors; use the same data",
+        ),
+        (["cell.csv", "--resume", "run.safetensors"], 1, "cell.csv: its columns or cells are not those"),
+        (["more.csv", "--resume", "run.safetensors"], 1, "more.csv: its columns or cells are not those"),
         (["table.csv", "--resume", "net.safetensors"], 1, "is a network, not a checkpoint; --resume needs a file written by --checkpoint"),
         (["table.csv", "--resume", "table.csv"], 1, "not a microbp file, or cut short"),
         (["table.csv", "--resume", "trainer.safetensors"], 1, "not a microbp train checkpoint; use bp.Trainer.load"),

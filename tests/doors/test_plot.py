@@ -32,6 +32,8 @@ DRAWINGS = {
     "confusion": lambda ax: plot.confusion_matrix([[5, 1], [0, 7]], ["a", "b"], ax),
     "large confusion": lambda ax: plot.confusion_matrix(np.eye(40), [f"class {i}" for i in range(40)], ax),
     "numbers": lambda ax: plot.predicted_against_true([1.0, 2.0], [[1.5], [2.5]], ax),
+    "roc": lambda ax: plot.roc_curve([0, 1, 1], [0.2, 0.4, 0.3], ax=ax),
+    "calibration": lambda ax: plot.calibration([0, 1, 1], [0.2, 0.4, 0.3], ax=ax),
 }
 
 
@@ -167,6 +169,81 @@ def test_the_legend_of_a_regression_covers_nothing(monkeypatch, numbers):
     assert axes.get_xlim() == axes.get_ylim()
 
 
+PRICES = RNG.lognormal(8, 0.8, 500)
+FAR = {
+    "none": (PRICES, 1.1 * PRICES, 0),
+    "one predicted": (PRICES, np.append(PRICES[:-1], 2e6), 1),
+    "one true": (np.append(PRICES[:-1], -1e9), PRICES, 1),
+    "several": (np.append(PRICES, [1e7, 1e7, 5000, -1e8]), np.append(PRICES, [1e7, 3000, -1e7, 9e8]), 4),
+    "not finite": (PRICES, np.append(PRICES[:-2], [np.nan, np.inf]), 0),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+def test_outliers_are_marked_at_the_edge_and_do_not_shrink_the_others(monkeypatch, name):
+    true, predicted, count = FAR[name]
+    axes = report(monkeypatch, HISTORIES["noisy"], numbers=(true, predicted)).axes[1]  # checks that texts do not overlap
+    low, high = axes.get_xlim()
+    assert high - low < 3 * np.ptp(PRICES) and (low, high) == axes.get_ylim()
+    rows, _, *marks = axes.lines
+    assert len(rows.get_xdata()) + sum(len(mark.get_xdata()) for mark in marks) == np.isfinite(predicted).sum()
+    drawn = np.concatenate([line.get_xydata() for line in axes.lines])
+    assert (low <= drawn).all() and (drawn <= high).all()
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels[2:] == [f"outside of the limits: {count}"] * (count > 0)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1, 999, 12_345, 2e6, 7e9, 1e15])
+def test_labels_of_large_numbers_do_not_overlap(monkeypatch, size):
+    axes = report(monkeypatch, HISTORIES["noisy"], numbers=(size * RNG.normal(3, 1, 50), size * RNG.normal(3, 1, 50))).axes[1]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(set(labels)) == len(labels) >= 3
+
+
+@pytest.mark.parametrize("top", [0.3, 0.62, 0.97, 1.0])
+def test_the_accuracy_axis_ends_where_the_data_ends(top):
+    values = np.linspace(top - 0.1, top, 20)
+    axes = plot.learning_curves({"loss": np.geomspace(1, 0.1, 20), "accuracy": values}, "accuracy")
+    assert top <= axes.get_ylim()[1] <= min(top + 0.02, 1.01)
+
+
+def test_marks_of_a_range_test_are_at_their_rates():
+    X = RNG.normal(size=(200, 3))  # noqa: N806
+    result = bp.lr_find(bp.Trainer(bp.mlp([3, 8, 1], seed=0), loss="mse"), X, X[:, :1] ** 2)
+    marks = {line.get_label().partition(":")[0]: line.get_xdata()[0] for line in plot.lr_find(result).lines[2:]}
+    assert marks == {"valley, the suggestion": result.valley, "steep": result.steep, "minimum / 10": result.minimum}
+
+
+@pytest.mark.parametrize("weight", [None, RNG.choice([0.0, 1.0, 2.5], 200)], ids=["plain", "weighted"])
+def test_the_curves_of_two_classes_are_those_of_scikit_learn(weight):
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    chances = RNG.uniform(size=200).round(2)
+    y = RNG.uniform(size=200) < chances
+    false, found, _ = metrics.roc_curve(y, chances, sample_weight=weight, drop_intermediate=False)
+    np.testing.assert_allclose(plot.roc_curve(y, chances, weight).lines[0].get_xydata(), np.transpose([false, found]), atol=1e-12)
+    points = plot.calibration(y, chances, weight).lines[0].get_xydata()
+    if weight is None:
+        calibration = pytest.importorskip("sklearn.calibration")
+        expected = np.transpose(calibration.calibration_curve(y, chances, n_bins=10, strategy="quantile")[::-1])
+        assert abs(points - expected).max() < 0.06  # equal probabilities at the border of two bins may be in either
+    assert len(points) == 10
+
+
+def test_the_report_of_two_classes_has_their_curves(monkeypatch):
+    saved = []
+    monkeypatch.setattr(plot.Figure, "savefig", lambda figure, path: saved.append(figure))
+    chances = RNG.uniform(size=(80, 1))
+    y = (RNG.uniform(size=80) < chances[:, 0]).astype(int)
+    test = {"accuracy": 0.7, "log_loss": 0.5}
+    scores = Scores({"test": test}, {"test": 80}, confusion(2), y, np.hstack([1 - chances, chances]), None, {"accuracy": (0.6, 0.8)})
+    plot.save_report("x.png", "t.csv", scores, ["no", "$yes$"], HISTORY)
+    figure = saved[0]
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "t.csv: test accuracy 70.00 % (60.0 to 80.0 %)"
+    assert [axes.get_title() for axes in figure.axes] == ["", "", "", "class $yes$", "class $yes$"]
+    assert [axes.get_ylabel() for axes in figure.axes[3:]] == ["true positive rate", "share of the class"]
+
+
 def test_letters_that_the_default_font_does_not_have_come_from_another_font():
     usual, other = (font_manager.get_font(font_manager.findfont(name)).get_charmap().keys() for name in ("DejaVu Sans", "STIXGeneral"))
     name = chr(max(other - usual))
@@ -257,6 +334,14 @@ def test_invalid_arguments_are_refused():
         plot.confusion_matrix([0, 1, 1], np.ones((3, 2)))
     with pytest.raises(ValueError, match="true has length 2 and predicted 3"):
         plot.predicted_against_true([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="roc_curve: y must contain both 0 and 1"):
+        plot.roc_curve([1, 1], [0.1, 0.2])
+    with pytest.raises(ValueError, match="calibration: y must be 0 or 1; for class k"):
+        plot.calibration([1, 2], [0.1, 0.2])
+    with pytest.raises(ValueError, match="y has length 2, probabilities 3 and sample_weight 2"):
+        plot.roc_curve([0, 1], [0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="importance: names has length 1 and values 2"):
+        plot.importance(["a"], [1.0, 2.0])
 
 
 # ---- methods that call functions of plot.py ----
@@ -279,7 +364,7 @@ def test_methods_import_plot_on_call():
 
 
 @pytest.mark.parametrize(
-    "function", [plot.learning_curves, plot.confusion_matrix, plot.predicted_against_true, plot.lr_find, bp.RangeTest.plot]
+    "function", [*(getattr(plot, name) for name in plot.__all__ if name not in ("FORMATS", "save_report")), bp.RangeTest.plot]
 )
 def test_examples_run(function):
     (test,) = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={"bp": bp, "np": np})

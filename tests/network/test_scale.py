@@ -1,4 +1,4 @@
-"""bp.Scale: a learnt factor and addend of each column; values and gradients by hand, sharing, freezing, updates, bits, files and errors."""
+"""bp.Scale: a trainable factor and addend of each column; values and gradients by hand, sharing, freezing, updates, bits, files, errors."""
 
 import cases
 import numpy as np

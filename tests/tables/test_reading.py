@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 
 from microbp.cli.main import main
+from microbp.tables.columns import decide, reading
 from microbp.tables.preparation import Category, Number, find_target, prepare
-from microbp.tables.readers import csv_file, frames, sources
+from microbp.tables.readers import csv_file, frame_files, sources
 
 RANDOM = np.random.default_rng(3)
 COUNT = 60
 STREAM = pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["whole", "stream"])
 
 
-@pytest.fixture(params=["polars", "pandas"])
+@pytest.fixture(params=["polars", "pyarrow"])
 def engine(request, monkeypatch):
     """Each library that reads Parquet."""
     module = pytest.importorskip(request.param)
-    monkeypatch.setattr(frames, "engine", lambda: module)
+    monkeypatch.setattr(frame_files, "engine", lambda: module)
     return module
 
 
@@ -70,8 +71,12 @@ def failed(capsys, *arguments, code=1):
 def both(name):
     """The preparations from a file read whole and read piece by piece, for the default target."""
     found = []
-    for tables in ([sources.read(name).train], list(sources.pieces(name)())):
-        found.append(prepare(tables, find_target(tables, sources.default_target(tables[0]))))
+    for stream in (False, True):
+        source = sources.find(name, stream=stream)
+        target = sources.default_target(next(iter(source.tables())))
+        columns = decide(source, target)
+        tables = list(reading(source, columns.readings, target).tables())
+        found.append(prepare(tables, find_target(tables, target), columns=columns))
     return found
 
 
@@ -116,7 +121,7 @@ def test_class_names_are_as_written(capsys, cells, classes, stream):
 
 
 def test_a_column_of_numbers_in_training_has_numbers_in_prediction(capsys):
-    write("t.csv", {"a": [f"{i:02}" for i in range(COUNT)], "b": ["true", "FALSE"] * (COUNT // 2), "y": [i / 7 for i in range(COUNT)]})
+    write("t.csv", {"a": [f"{i + 2:02}" for i in range(COUNT)], "b": ["true", "FALSE"] * (COUNT // 2), "y": [i / 7 for i in range(COUNT)]})
     whole, pieces = both("t.csv")
     assert [type(feature) for feature in whole.features] == [Number, Number]
     assert whole.features[1] == pieces.features[1] == Number("b", 0.0, 1.0, False)
@@ -133,13 +138,17 @@ def test_a_string_in_a_test_row_does_not_turn_numbers_into_a_category(capsys):
         assert f"t.csv, row {row + 1} (line {row + 2}), column 'size': 'huge' is not a number" in failed(capsys, "train", "t.csv")
 
 
-def test_files_with_semicolons_may_have_decimal_commas(capsys):
+def test_numbers_may_have_decimal_commas(capsys):
     x = RANDOM.normal(size=(COUNT, 2)).round(4)
     write("comma.csv", {"a": [str(v).replace(".", ",") for v in x[:, 0]], "y": [str(v).replace(".", ",") for v in x[:, 1]]}, ";")
     write("point.csv", {"a": x[:, 0], "y": x[:, 1]})
-    assert [*both("comma.csv")] == [*both("point.csv")]
     write("tab.csv", {"a": [str(v).replace(".", ",") for v in x[:, 0]], "y": x[:, 1]}, "\t")
-    assert all(text in failed(capsys, "train", "tab.csv") for text in ("row", "'a'", "has a comma"))
+    for name in ("comma.csv", "tab.csv"):
+        assert [(found.features, found.target) for found in both(name)] == [(found.features, found.target) for found in both("point.csv")]
+        output(capsys, "train", name, "--epochs", 1, "--out", f"{name}.net")
+    output(capsys, "train", "point.csv", "--epochs", 1)
+    expected = output(capsys, "predict", "point.safetensors", "point.csv")
+    assert output(capsys, "predict", "comma.csv.net", "comma.csv") == output(capsys, "predict", "tab.csv.net", "tab.csv") == expected
 
 
 # ---- lines, names and cells ----
@@ -192,16 +201,14 @@ GOOD = "a,b,y\n" + "1,2,3.5\n" * 30
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (GOOD.encode() + b"1,caf\xe9,2\n", ["row 31 (line 32), column 'b'", "save the file as UTF-8"]),
-        (GOOD.encode() + b"1,,2\n1,caf\xe9,2\n", ["row 32 (line 33), column 'b'", "save the file as UTF-8"]),
+        (GOOD.encode() + b"1,,2\n1,caf\x81,2\n", ["row 32 (line 33), column 'b'", "save the file as UTF-8"]),
         (GOOD + "1,2,3,4\n", ["row 31 (line 32)", "has 4 cells, but the first line names 3 columns"]),
         (GOOD + '1,"yes,4\n' + "1,2,3\n" * 9, ["row 31", "a quoted cell must end with a quote"]),
-        (GOOD + "1,\0,3\n", ["row 31 (line 32), column 'b'", "zero byte"]),
+        (GOOD * 5 + "1,\0,3\n", ["row 155 (line 156), column 'b'", "zero byte"]),
         (GOOD + "1,1e300,3\n", ["row 31 (line 32), column 'b'", "1e+300 exceeds 3.4e+38"]),
         (GOOD + "1,2,-1e200\n", ["row 31 (line 32), column 'y'", "exceeds 3.4e+38"]),
-        (GOOD.encode("utf-16"), ["save the file as UTF-8"]),
-        ("a,a ,y\n1,2,3\n", ["two columns are named 'a'"]),
-        ("a b y\n" + "1 2 3\n4 5 6\n" * 30, ["only one column", "separated by"]),
+        (GOOD.encode("utf-16-le"), ["save the file as UTF-8"]),
+        ("a b y\n" + "1 x y\nz 4 5 6\n" * 30, ["only one column", "separated by"]),
     ],
 )
 @STREAM
@@ -216,7 +223,7 @@ def test_a_number_too_far_from_the_training_data_is_refused(capsys):
     write("new.csv", {"a": [1, 1e35]})
     output(capsys, "train", "t.csv", "--epochs", 1)
     assert "new.csv, row 2 (line 3), column 'a': the number is so far from the training data that it overflows float32" in failed(
-        capsys, "predict", "t.safetensors", "new.csv"
+        capsys, "predict", "t.safetensors", "new.csv", "--strict"
     )
 
 
@@ -268,10 +275,10 @@ def test_an_error_says_that_there_are_too_few_rows(capsys):
 
 
 @STREAM
-@pytest.mark.parametrize("kind", ["Date", "Datetime", "Duration", "Time", "List", "Binary"])
+@pytest.mark.parametrize("kind", ["Duration", "List", "Binary"])
 def test_unusable_columns_can_be_dropped(capsys, engine, kind, stream):
     polars = pytest.importorskip("polars")
-    cells = {"List": [[1], [2, 3]], "Binary": [b"a", b"b"], "Time": [10**9, 10**10]}.get(kind, [1, 2])
+    cells = {"List": [[1], [2, 3]], "Binary": [b"a", b"b"]}.get(kind, [1, 2])
     when = polars.Series("when", cells * (COUNT // 2))
     when = when if kind in ("List", "Binary") else when.cast(getattr(polars, kind))
     rows = {"a": RANDOM.normal(size=COUNT), "y": RANDOM.normal(size=COUNT)}
@@ -309,9 +316,11 @@ def test_a_boolean_may_be_missing(capsys, engine, stream):
     assert whole.features == pieces.features == (Number("a", 0.0, 1.0, True),)
 
 
-def test_names_that_differ_only_by_spaces_are_refused(capsys, engine):
+def test_names_that_differ_only_by_spaces_are_made_unique(engine):
     parquet("t.parquet", **{"alcohol": [1, 2], "alcohol ": [3, 4], "y": [5, 6]})
-    assert "two columns are named 'alcohol'" in failed(capsys, "train", "t.parquet")
+    table = sources.read("t.parquet").train
+    assert list(table.columns) == ["alcohol", "alcohol_2", "y"]
+    assert table.assumptions == ("column 'alcohol' appears twice: the second is 'alcohol_2'",)
 
 
 def test_a_column_without_a_name_is_numbered(engine):

@@ -12,7 +12,7 @@ from microbp.cli.main import main
 from microbp.core.specs import Loss, OptimizerSpec
 from microbp.tables import model, scores
 from microbp.tables.defaults import choose
-from microbp.tables.preparation import Number, find_target, prepare
+from microbp.tables.preparation import Number, Target, find_target, prepare
 from microbp.tables.readers import sources
 from microbp.tables.readers.table import Table
 from microbp.tables.split import Split, gather
@@ -38,6 +38,7 @@ def rows_of(part, seed=0):
     """The indices of the rows of a part."""
     split = Split(sources.find("t.csv"), seed=seed)
     list(split.look())
+    split.draw(Target("y"))
     return np.concatenate([piece.numbers("row") for piece in split.pieces(part)]).astype(int)
 
 
@@ -55,12 +56,13 @@ def test_centre_and_scale_of_the_target_are_those_of_the_training_rows(stream, s
     write(row=range(COUNT), a=A, b=B, y=Y)
     split = Split(sources.find("t.csv", stream=stream))
     list(split.look())
+    split.draw(Target("y"))
     rows = {
         part: np.concatenate([piece.numbers("row") for piece in split.pieces(part)]).astype(int) for part in ("train", "test", "validation")
     }
     y = Y.copy()
     y[rows["test"]] += shift
-    y[rows["validation"]] -= 7 * shift
+    y[rows["validation"]] += 7 * shift
     write(row=range(COUNT), a=A, b=B, y=y)
     target = gather(Split(sources.find("t.csv", stream=stream)), target="y", drop=["row"]).preparation.target
     assert (target.centre, target.scale) == pytest.approx((Y[rows["train"]].mean(), Y[rows["train"]].std()), rel=1e-12)

@@ -15,7 +15,7 @@ import microbp as bp
 from microbp.cli.main import main
 from microbp.tables.defaults import choose
 from microbp.tables.preparation import LEVELS, RARE, Category, Number, Preparation, find_target, prepare
-from microbp.tables.readers import frames, sources
+from microbp.tables.readers import frame_files, sources
 from microbp.tables.readers.table import Table
 
 RANDOM = np.random.default_rng(7)
@@ -33,11 +33,11 @@ COLUMNS["price"] = [2.5 * a + 3.25 * b + 10 * (s == "Fir") for a, b, s in zip(*(
 COLUMNS["kind"] = ["high" if price > 120 else "low" for price in COLUMNS["price"]]
 
 
-@pytest.fixture(params=["polars", "pandas"])
+@pytest.fixture(params=["polars", "pyarrow"])
 def engine(request, monkeypatch):
     """Each library that reads Parquet."""
     module = pytest.importorskip(request.param)
-    monkeypatch.setattr(frames, "engine", lambda: module)
+    monkeypatch.setattr(frame_files, "engine", lambda: module)
     return module
 
 
@@ -132,11 +132,11 @@ def test_arrays_in_the_format_of_mnist_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.libsvm", "a", "a.gz"])
 def test_libsvm_text_is_read(tmp_path, name):
-    text = "+1 3:0.5 10:2 # the first\n-1 1:1\n\n+1 10:-3e-2\n"
+    text = "+1 3:0.5 10:2 # the first\n-1 1:1\n\n+1 10:-25e-2\n"
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     table = sources.read(str(tmp_path / name)).train
     assert {key: column.tolist() for key, column in table.columns.items()} == {
-        "1": [0, 1, 0], "3": [0.5, 0, 0], "10": [2, 0, -0.03], "label": [1, -1, 1],
+        "1": [0, 1, 0], "3": [0.5, 0, 0], "10": [2, 0, -0.25], "label": [1, -1, 1],
     }  # fmt: skip
     assert table.texts("label").tolist() == ["1", "-1", "1"]
     assert table.numbers("7").tolist() == [0, 0, 0]
@@ -204,7 +204,8 @@ LEFT_OUT = "text with too many different values"
         ([None] * 9, "empty"),
         ([f"n{i}" for i in range(15)] * RARE, Category("c", tuple(sorted(f"n{i}" for i in range(15))), False)),
         ([f"n{i:02}" for i in range(30)] * RARE, Category("c", tuple(f"n{i:02}" for i in range(30)), False)),
-        ([f"n{i}" for i in range(15)], Category("c", (), True)),
+        ([f"n{i}" for i in range(15)], "text, different in each row"),
+        ([f"n{i}" for i in range(15)] + ["n0"], Category("c", (), True)),
         ([f"n{i}" for i in range(30)], LEFT_OUT),
         ([f"n{i:03}" for i in range(LEVELS + 1)] * RARE, Category("c", tuple(f"n{i:03}" for i in range(LEVELS)), True)),
     ],
@@ -282,7 +283,8 @@ def test_defaults_depend_on_the_number_of_rows():
 
 def test_a_number_is_predicted_in_its_unit(capsys, files):
     report = json.loads(output(capsys, "train", "house.csv", "--json", "--out", "m.safetensors"))
-    assert list(report) == ["task", "net", "parameters", "epochs", "seconds", "rows_per_second", "train", "validation", "test"]
+    measured = ["train", "validation", "test", "intervals", "baseline", "warnings"]
+    assert list(report) == ["task", "net", "parameters", "epochs", "seconds", "rows_per_second", *measured]
     assert report["task"] == "regression"
     assert report["net"].startswith("9-")
     assert report["test"]["r2"] > 0.9
@@ -301,7 +303,7 @@ def test_a_number_is_predicted_in_its_unit(capsys, files):
 def test_a_class_is_predicted_with_its_probabilities(capsys, files):
     report = json.loads(output(capsys, "train", "kind.csv", "--json", "--out", "m.safetensors"))
     assert report["task"] == "classification"
-    assert list(report["test"]) == ["loss", "accuracy"]
+    assert list(report["test"]) == ["loss", "accuracy", "balanced_accuracy", "auc", "log_loss"]
     assert report["test"]["accuracy"] > 0.8
     (files / "raw.csv").write_text(as_csv({name: values for name, values in COLUMNS.items() if name not in ("kind", "note", "same")}))
     output(capsys, "predict", "m.safetensors", "raw.csv", "--out", "p.csv")  # columns that are not used may be absent
@@ -360,7 +362,7 @@ def test_lr_auto_finds_and_uses_a_rate(capsys, files):
 
 def test_without_a_parquet_reader_the_error_says_how_to_install_one(capsys, files, monkeypatch):
     pytest.importorskip("polars").DataFrame({"a": [1, 2], "b": [3, 4]}).write_parquet("house.parquet")
-    for name in ("polars", "pandas"):
+    for name in ("polars", "pyarrow"):
         monkeypatch.setitem(importlib.import_module("sys").modules, name, None)
     assert main(["train", "house.csv", "--epochs", "1"]) == 0  # text files need no Parquet reader
     capsys.readouterr()

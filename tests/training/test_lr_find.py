@@ -209,7 +209,7 @@ def test_lr_find_plot(tmp_path):
     assert low < found.losses.min() < found.smoothed[0] < high
     batch, smoothed, *marks = axes.lines
     assert (batch.get_ydata() == found.losses).all() and (smoothed.get_ydata() == found.smoothed).all()
-    for mark, rate in zip(marks, (found.valley, found.steep, 10 * found.minimum), strict=True):
+    for mark, rate in zip(marks, (found.valley, found.steep, found.minimum), strict=True):
         np.testing.assert_allclose(mark.get_xydata(), [[rate, np.interp(rate, found.lrs, found.smoothed)]])
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     rates = [f"{name}: {rate:.2g}" for name, rate in (("valley, the suggestion", found.suggestion), ("steep", found.steep))]
@@ -217,6 +217,6 @@ def test_lr_find_plot(tmp_path):
         "loss of the batch",
         "smoothed",
         *rates,
-        f"lowest at {10 * found.minimum:.2g} (minimum, a tenth: {found.minimum:.2g})",
+        f"minimum / 10: {found.minimum:.2g} (lowest at {10 * found.minimum:.2g})",
     ]
     axes.figure.savefig(tmp_path / "found.png")

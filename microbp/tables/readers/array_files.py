@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy as np
 from ...data.arrays import Array
 from .opening import mappable, opened
 from .table import Table, Whole, clean
+
+MOST_BYTES = 2e9  # of a libsvm file as a dense matrix
 
 
 def digits() -> Table:
@@ -63,28 +67,29 @@ def _arrays(path: Path, arrays: dict[str, Array], x: str, y: str) -> Table:
 
 def read_npy(path: Path) -> Whole:
     """All rows of a 2-D array."""
-    array = _load(path)
-    return Whole(_npy_rows(path, array, 0, len(array)))
+    values = _load(path)
+    return Whole(_npy_rows(path, values, 0, len(values)))
 
 
 def npy_pieces(path: Path, most: int) -> Iterator[Table]:
     """The rows of a memory-mapped 2-D array, in tables of at most `most` rows."""
-    array = _load(path)
-    for first in range(0, len(array), most):
-        yield _npy_rows(path, array, first, most)
+    values = _load(path)
+    for first in range(0, len(values), most):
+        yield _npy_rows(path, values, first, most)
 
 
 def _load(path: Path) -> Array:
-    array = np.asarray(np.load(mappable(path), mmap_mode="r" if path.is_file() else None, allow_pickle=False))
-    if array.ndim != 2 or array.dtype.kind not in "biuf":
+    source = mappable(path)
+    values = np.asarray(np.load(source, mmap_mode="r" if isinstance(source, Path) else None, allow_pickle=False))
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
         raise ValueError(
-            f"{path}: contains {array.dtype} values of shape {array.shape}; it must be a 2-D array of numbers, one row per example"
+            f"{path}: contains {values.dtype} values of shape {values.shape}; it must be a 2-D array of numbers, one row per example"
         )
-    return array
+    return values
 
 
-def _npy_rows(path: Path, array: Array, first: int, most: int) -> Table:
-    rows = array[first : first + most]
+def _npy_rows(path: Path, values: Array, first: int, most: int) -> Table:
+    rows = values[first : first + most]
     return Table(str(path), _places(rows), len(rows), first, is_positional=True)
 
 
@@ -92,27 +97,51 @@ def _npy_rows(path: Path, array: Array, first: int, most: int) -> Table:
 
 
 def read_libsvm(path: Path) -> Whole:
-    """All rows, from lines of `label index:value ...`. Columns are named by their index; the value of an index missing from a line is 0."""
-    labels, rows, places, values = [], [], [], []
+    """All rows, from lines of `label index:value ...`; lines without labels have no target. Columns are named by their index; the value of
+    an index missing from a line is 0.
+    """
+    labels, counts, places, values = array("d"), array("q"), array("q"), array("d")
     with opened(path) as file:
         for number, line in enumerate(file, 1):
             words = line.decode("utf-8", "replace").partition("#")[0].split()
             if not words:
                 continue
-            try:
-                labels.append(float(words[0]))
-                pairs = [(int(place), float(value)) for place, _, value in (word.partition(":") for word in words[1:])]
-            except ValueError:
-                raise ValueError(
-                    f"{path}, line {number}: {' '.join(words[:4])[:60]!r} is not in the format `label index:value ...`"
-                ) from None
-            if any(place < 0 for place, _ in pairs):
-                raise ValueError(f"{path}, line {number}: an index is negative; it must be at least 0")
-            rows += [len(labels) - 1] * len(pairs)
-            places += [place for place, _ in pairs]
-            values += [value for _, value in pairs]
-    indices, column = np.unique(np.array(places, dtype=np.int64), return_inverse=True)
-    x = np.zeros((len(indices), len(labels)))
-    x[column, rows] = values
-    columns = {str(index): x[i] for i, index in enumerate(indices)} | {"label": np.array(labels)}
-    return Whole(Table(str(path), columns, len(labels), is_sparse=True))
+            label, pairs = _parsed(f"{path}, line {number}", words)
+            labels.append(label)
+            counts.append(len(pairs))
+            places.extend(pairs)
+            values.extend(pairs.values())
+    indices, column = np.unique(np.array(places), return_inverse=True)
+    _require_memory(path, len(labels), len(indices))
+    x = np.zeros((len(indices), len(labels)), np.float32)
+    with np.errstate(over="ignore"):
+        x[column, np.repeat(np.arange(len(labels)), counts)] = values
+    columns: dict[str, Array] = {str(index): x[i] for i, index in enumerate(indices)}
+    if not np.isnan(labels).all():
+        columns["label"] = np.array(labels)
+    return Whole(Table(str(path), columns, len(labels), is_sparse=True, target="label"))
+
+
+def _parsed(where: str, words: list[str]) -> tuple[float, dict[int, float]]:
+    """The label of a line, NaN if there is none, and its values by index."""
+    first = 0 if ":" in words[0] else 1
+    try:
+        label = float(words[0]) if first else np.nan
+        pairs = [(int(place), float(value)) for place, _, value in (word.partition(":") for word in words[first:])]
+    except ValueError:
+        raise ValueError(f"{where}: {' '.join(words[:4])[:60]!r} is not in the format `label index:value ...`") from None
+    found = dict(pairs)
+    if any(place < 0 for place in found):
+        raise ValueError(f"{where}: an index is negative; it must be at least 0")
+    if len(found) < len(pairs):
+        twice = next(place for place, count in Counter(place for place, _ in pairs).items() if count > 1)
+        raise ValueError(f"{where}: index {twice} has two values; remove one")
+    return label, found
+
+
+def _require_memory(path: Path, rows: int, columns: int) -> None:
+    """Refuses a table that would be too large, because networks need the zeros too."""
+    size = 4 * rows * columns
+    if size > MOST_BYTES:
+        what = f"{path}: {rows:,} rows of {columns:,} columns take {size / 1e9:.1f} GB with their zeros, more than {MOST_BYTES / 1e9:g} GB"
+        raise ValueError(f"{what}; use fewer rows or columns, or reduce the columns first, for example by scikit-learn's TruncatedSVD")

@@ -1,112 +1,230 @@
-"""Text files: CSV and similar formats. This file splits text into lines and cells; table.py interprets the cells.
+"""Text files: CSV and similar formats. This file splits text into cells; csv_layout.py finds the layout, cells.py interprets the cells.
 
-A column is numeric if all its cells are numbers or missing. The strings are kept in any case.
+A column is numeric if all its cells are plain numbers or missing. The strings are kept in any case.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import functools
+import importlib
 import io
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from ...core.text import counted
 from ...data.arrays import Array
+from . import csv_layout
+from .errors import Argument, TableError
 from .opening import opened
-from .table import Table, Whole, Written, clean, column_names, parse_numbers, row_place, to_number
+from .table import Table, Whole, Written, clean, parse_numbers, row_place
 
-_SEPARATORS = ",;\t|"
-_QUOTED = re.compile(r'"[^"]*"')
-_UNDECODED = re.compile("[\udc80-\udcff]")  # the characters that stand for bytes that are not UTF-8
+_UNDECODED = re.compile("[\udc80-\udcff]")  # the characters that stand for bytes that the encoding does not have
+_ENCODINGS = {"utf-8": (), "utf-8-sig": (), "utf-16": ("encoding: UTF-16",), "cp1252": ("encoding: cp1252, because the text is not UTF-8",)}
+_PART = 1_000_000  # bytes decoded at a time to find the encoding
 _QUOTES = 'a quoted cell must end with a quote, and a quote inside it must be written ""'
+_TOTALS = frozenset(["total", "totals", "sum", "sums", "subtotal", "summe", "gesamt", "somme", "totale", "suma"]) | {"grand total"}
+_LARGE = 4_000_000  # bytes from which on polars is faster, its import included
 _BLOCK = 256  # rows converted to columns at a time; they fit into the processor's cache
 
 
-def read(path: Path) -> Whole:
-    """All rows of a file. For an invalid row, a ValueError names it."""
-    return Whole(next(pieces(path, sys.maxsize)))
+def read(path: Path, header: bool | None = None) -> Whole:
+    """All rows of a file. For an invalid row, a ValueError names it. header: as in `csv_layout.find`."""
+    return Whole(_by_polars(path, header) or next(pieces(path, sys.maxsize, header)))
 
 
-def pieces(path: Path, most: int) -> Iterator[Table]:
-    """The rows of a file, in tables of at most `most` rows; at least one table."""
+def pieces(path: Path, most: int, header: bool | None = None) -> Iterator[Table]:
+    """The rows of a file, in tables of at most `most` rows; at least one table. header: as in `csv_layout.find`."""
     where = str(path)
-    with io.TextIOWrapper(opened(path), "utf-8-sig", "surrogateescape", newline="") as lines:
-        names, separator, header = _header(where, lines)
-        reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-        rows = _rows(reader, len(names))
-        first, count, before = 0, most, header
+    with opened(path) as file:
+        encoding = _encoding(file)
+    with io.TextIOWrapper(opened(path), encoding, "surrogateescape", newline="") as lines:
+        start = list(itertools.islice(lines, csv_layout.LINES))
+        if any("\0" in line for line in start):
+            raise ValueError(f"{where}: contains a zero byte; save the file as UTF-8 text")
+        layout = csv_layout.find(where, start, _is_tabbed(path), header)
+        if _UNDECODED.search("".join(layout.names)):
+            raise ValueError(f"{where}: the names of the columns are not UTF-8; save the file as UTF-8")
+        rows = _Rows(where, layout, itertools.chain(start[layout.skipped :], lines))
+        assumptions = layout.assumptions + _ENCODINGS[encoding]
+        decimal = _usual_decimal(layout)
+        first, count = 0, most
         while count == most:
-            columns, count = [_Column(where, name, separator) for name in names], 0
-            while block := _block(where, rows, first + count, min(_BLOCK, most - count)):
-                before = header if reader.line_num == first + count + len(block) else 0
-                _require_width(where, block, len(names), first + count, before)
+            columns, count = [_Column(where, name) for name in layout.names], 0
+            while block := rows.next(min(_BLOCK, most - count)):
                 for column, cells in zip(columns, zip(*block)):
-                    column.add(cells, first + count, before)
+                    column.add(cells, first + count, rows.before)
                 count += len(block)
             if count:
-                yield Table(where, {column.name: column.whole() for column in columns}, count, first, before)
+                found = {column.name: column.whole() for column in columns}
+                said = assumptions + rows.skipped_comments()
+                yield Table(where, found, count, first, rows.before, assumptions=said, decimal=decimal)
             elif first == 0:
-                raise ValueError(f"{where}: has only one line; the first line must name the columns, and rows must follow")
+                what = f"{where}: has only one line; the first line must name the columns, and rows must follow; if it is a row, use "
+                raise TableError(what, Argument("no_header"))
             first += count
 
 
-def _header(where: str, lines: io.TextIOWrapper) -> tuple[list[str], str, int]:
-    """Returns the column names, the separator (the most frequent one in the header outside quotes), and the header's number of lines."""
-    header, count = lines.readline(), 1
-    while header.count('"') % 2 and (more := lines.readline()):  # a quoted name that contains a line break
-        header, count = header + more, count + 1
-    if not header:
-        raise ValueError(f"{where}: the file is empty")
-    if _UNDECODED.search(header) or "\0" in header:
-        raise ValueError(f"{where}: the text is not UTF-8; save the file as UTF-8")
-    if not header.strip():
-        raise ValueError(f"{where}: the first line is empty; it must name the columns")
-    separator = max(_SEPARATORS, key=_QUOTED.sub("", header).count)
+def _by_polars(path: Path, header: bool | None) -> Table | None:
+    """The rows, if polars is installed and divides the text as the csv module does, only faster; else None.
+
+    That is so for a text in UTF-8 without quotes, in which each line has a cell for each column. What a cell means is decided here.
+    """
+    with opened(path) as file:
+        data = file.read()
+    if len(data) < _LARGE or b'"' in data or b"\0" in data or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
+        return None
+    if _encoding(io.BytesIO(data)) not in ("utf-8", "utf-8-sig"):
+        return None
     try:
-        names = next(csv.reader([header], delimiter=separator, skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise ValueError(f"{where}: the first line cannot be read: {error}; {_QUOTES}") from None
-    if all(to_number(name) is not None for name in names):
-        raise ValueError(f"{where}: the first line contains only numbers; it must name the columns")
-    return column_names(where, names), separator, count
-
-
-def _rows(lines: Iterable[list[str]], width: int) -> Iterator[list[str]]:
-    """The lines that are not empty. In a file with one column, an empty line between others is a row with a missing value."""
-    empty = 0
-    for row in lines:
-        if not row or (len(row) == 1 < width and not row[0].strip()):
-            empty += 1
-            continue
-        if width == 1:
-            yield from [[""]] * empty
-        empty = 0
-        yield row
-
-
-def _block(where: str, rows: Iterator[list[str]], first: int, most: int) -> list[list[str]]:
-    """The next rows, at most `most`. first: the index of the first of them."""
-    block: list[list[str]] = []
+        polars = importlib.import_module("polars")
+    except ImportError:
+        return None
+    lines = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", "surrogateescape", newline="")
+    layout = csv_layout.find(str(path), list(itertools.islice(lines, csv_layout.LINES)), _is_tabbed(path), header)
+    start, before = 0, layout.skipped + layout.has_header
+    for _ in range(before):
+        start = data.index(b"\n", start) + 1
+    width, count = len(layout.names), data.count(b"\n", start) + (not data.endswith(b"\n"))
+    separators = data.count(layout.separator.encode(), start)
+    if width == 1 or separators != count * (width - 1) or layout.separator == csv_layout.SPACES or start == 0 == data.find(codecs.BOM_UTF8):
+        return None
+    schema = dict.fromkeys(layout.names, polars.String)
+    options = {
+        "has_header": False,
+        "schema": schema,
+        "separator": layout.separator,
+        "quote_char": None,
+    }
     try:
-        block.extend(itertools.islice(rows, most))
-    except csv.Error as error:
-        raise ValueError(f"{where}, row {first + len(block) + 1}: cannot be read: {error}; {_QUOTES}") from None
-    return block
+        frame = polars.read_csv(memoryview(data)[start:].tobytes(), **options)
+    except polars.exceptions.PolarsError:
+        return None
+    if not 0 < len(frame) == count or _is_total(frame.row(count - 1)):
+        return None
+    columns = {name: _polars_column(polars, frame[name]) for name in layout.names}
+    return Table(str(path), columns, count, 0, before, assumptions=layout.assumptions, decimal=_usual_decimal(layout))
 
 
-def _require_width(where: str, block: list[list[str]], width: int, first: int, before: int) -> None:
-    """Refuses rows that do not have a cell for each column."""
-    if {width}.issuperset(map(len, block)):
-        return
-    row = next(row for row, cells in enumerate(block) if len(cells) != width)
-    what = f"has {counted(len(block[row]), 'cell')}, but the first line names {counted(width, 'column')}"
-    raise ValueError(f"{row_place(where, first + row, before)}: {what}; correct this row or the first line")
+def _polars_column(polars: Any, series: Any) -> Array | Written:
+    """A column of strings: numbers if each cell is a number or missing, else strings."""
+
+    def texts() -> Array:
+        return clean(series.to_list())
+
+    numbers = series.cast(polars.Float64, strict=False)
+    if numbers.null_count() == series.null_count() and not numbers.is_nan().any():  # only empty cells are missing
+        return Written(numbers.fill_null(float("nan")).to_numpy(), texts)
+    cells = texts()
+    parsed = parse_numbers(cells)
+    return cells if parsed is None else Written(parsed, texts)
+
+
+def _is_tabbed(path: Path) -> bool:
+    return not {suffix.lower() for suffix in path.suffixes}.isdisjoint((".tsv", ".tab"))
+
+
+def _usual_decimal(layout: csv_layout.Layout) -> str:
+    return "," if layout.separator == ";" else "."  # files with decimal commas use this separator
+
+
+def _is_total(row: Sequence[str | None]) -> bool:
+    return (row[0] or "").strip().lower().rstrip(":") in _TOTALS
+
+
+def _encoding(file: IO[bytes]) -> str:
+    """The encoding of all of a file: that of its byte order mark, else UTF-8 if no byte contradicts it, else cp1252."""
+    part = file.read(_PART)
+    if part.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if part.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while part:
+            decoder.decode(part)
+            part = file.read(_PART)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+class _Rows:
+    """The rows of a file after the header. before: lines before the first row, if so far each row was one line; else 0."""
+
+    def __init__(self, where: str, layout: csv_layout.Layout, lines: Iterator[str]) -> None:
+        is_spaced = layout.separator == csv_layout.SPACES
+        self._where, self._layout, self._width = where, layout, len(layout.names)
+        self._reader = csv.reader(
+            csv_layout.spaced(lines) if is_spaced else lines,
+            delimiter="\t" if is_spaced else layout.separator,
+            skipinitialspace=True,
+            strict=True,
+        )
+        self._count = self._comments = 0
+        self._last: list[str] = []
+        if layout.has_header:
+            try:
+                next(self._reader)
+            except csv.Error as error:
+                raise ValueError(f"{where}: the first line cannot be read: {error}; {_QUOTES}") from None
+        self._header = self._reader.line_num
+        self.before = layout.skipped + self._header
+        self._rows = self._filled()
+
+    def next(self, most: int) -> list[list[str]]:
+        """The next rows, at most `most`."""
+        block: list[list[str]] = []
+        try:
+            block.extend(itertools.islice(self._rows, most))
+        except csv.Error as error:
+            raise ValueError(f"{self._where}, row {self._count + len(block) + 1}: cannot be read: {error}; {_QUOTES}") from None
+        is_plain = self._reader.line_num == self._header + self._count + len(block)
+        self.before = self.before if is_plain else 0
+        self._require_width(block)
+        self._count += len(block)
+        if block:
+            self._last = block[-1]
+        elif self._last and _is_total(self._last):
+            place = row_place(self._where, self._count - 1, self.before)
+            raise ValueError(f"{place}: the last row starts with {self._last[0].strip()!r}, so it is not an example; delete this row")
+        return block
+
+    def skipped_comments(self) -> tuple[str, ...]:
+        """What was assumed about comments among the rows."""
+        return (f"skipped {counted(self._comments, 'comment line')} among the rows",) if self._comments else ()
+
+    def _filled(self) -> Iterator[list[str]]:
+        """The rows that are not empty. In a file with one column, an empty line between others is a row with a missing value."""
+        empty, width = 0, self._width
+        for row in self._reader:
+            if not row or (len(row) == 1 < width and not row[0].strip()):
+                empty += 1
+                continue
+            if len(row) != width and row[0].startswith("#"):
+                self._comments += 1
+                continue
+            if width == 1:
+                yield from [[""]] * empty
+            empty = 0
+            yield row
+
+    def _require_width(self, block: list[list[str]]) -> None:
+        """Refuses rows that do not have a cell for each column."""
+        if {self._width}.issuperset(map(len, block)):
+            return
+        row = next(row for row, cells in enumerate(block) if len(cells) != self._width)
+        first = f"the first line {'names' if self._layout.has_header else 'has'} {counted(self._width, 'column')}"
+        what = f"has {counted(len(block[row]), 'cell')}, but {first}; correct this row or the first line"
+        raise ValueError(f"{row_place(self._where, self._count + row, self.before)}: {what}")
 
 
 class _Column:
@@ -116,24 +234,23 @@ class _Column:
     cell that is neither a number nor missing.
     """
 
-    def __init__(self, where: str, name: str, separator: str) -> None:
+    def __init__(self, where: str, name: str) -> None:
         self.name = name
         self._where = where
-        self._has_decimal_commas = separator == ";"  # files with decimal commas use this separator
         self._texts: list[str] = []
         self._numbers: list[Array] | None = []
 
     def add(self, cells: Sequence[str], first: int, before: int) -> None:
         """Adds the cells of the rows starting at `first`. before: as in Table."""
         text = "\0".join(cells)
-        if not text.isascii() and (wrong := _UNDECODED.search(text)):
-            self._refuse(first + text.count("\0", 0, wrong.start()), before, "the text is not UTF-8; save the file as UTF-8")
         if text.count("\0") >= len(cells):
             row = first + next(row for row, cell in enumerate(cells) if "\0" in cell)
             self._refuse(row, before, "contains a zero byte; use a text file")
+        if not text.isascii() and (wrong := _UNDECODED.search(text)):
+            self._refuse(first + text.count("\0", 0, wrong.start()), before, "the text is not UTF-8; save the file as UTF-8")
         self._texts.append(text)
         if self._numbers is not None:
-            numbers = self._parsed(cells, text)
+            numbers = _parsed(cells, text)
             if numbers is None:
                 self._numbers = None
             else:
@@ -144,20 +261,21 @@ class _Column:
 
     def whole(self) -> Array | Written:
         """The column of all blocks: numbers if each cell is a number or missing, else strings."""
-        texts = functools.partial(_texts, self._texts, self._has_decimal_commas)
+        texts = functools.partial(_texts, self._texts)
         return texts() if self._numbers is None else Written(np.concatenate(self._numbers), texts)
 
-    def _parsed(self, cells: Sequence[str], text: str) -> Array | None:
-        """The cells as numbers, or None if one is not a number."""
-        try:
-            plain = np.fromiter(map(float, cells), np.float64, len(cells))
-        except ValueError:
-            pass
-        else:
-            if "_" not in text and not np.isnan(plain).any():
-                return plain
-        return parse_numbers(clean(cells, self._has_decimal_commas))
+
+def _parsed(cells: Sequence[str], text: str) -> Array | None:
+    """The cells as numbers, or None if one is not a number."""
+    try:
+        plain = np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        pass
+    else:
+        if "_" not in text and not np.isnan(plain).any():
+            return plain
+    return parse_numbers(clean(cells))
 
 
-def _texts(joined: list[str], has_decimal_commas: bool) -> Array:
-    return clean("\0".join(joined).split("\0"), has_decimal_commas)
+def _texts(joined: list[str]) -> Array:
+    return clean("\0".join(joined).split("\0"))

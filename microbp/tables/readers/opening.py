@@ -1,27 +1,137 @@
-"""The bytes of a file, decompressed if it is a .gz. The content of a pipe, which can be read only once, is kept in memory."""
+"""The bytes of a file: decompressed, from a .zip archive, or from a pipe. A pipe can be read only once, so its content is kept in memory.
+
+What is inside a file has a path too: the member b.csv of an archive is a.zip/b.csv, and a sheet of a workbook is a.xlsx/Sheet1.
+"""
 
 from __future__ import annotations
 
 import errno
 import functools
-import gzip
+import importlib
 import io
 import os
+import re
 import stat
-from pathlib import Path
-from typing import IO, cast
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple, cast
+
+
+class Compression(NamedTuple):
+    """A compression: its name, how its bytes start, and the module of the standard library that reads it."""
+
+    name: str
+    start: bytes  # a regular expression
+    module: str
+
+
+COMPRESSIONS = {
+    ".gz": Compression("gzip", rb"\x1f\x8b", "gzip"),
+    ".bz2": Compression("bzip2", rb"BZh[1-9](1AY&SY|\x17rE8P)", "bz2"),
+    ".xz": Compression("xz", rb"\xfd7zXZ\x00", "lzma"),
+    ".zst": Compression("Zstandard", rb"\x28\xb5\x2f\xfd", "compression.zstd"),
+}
+# How formats start that are zip archives
+EXCEL = rb"(?s)PK\x03\x04.{26}(\[Content_Types\]\.xml|_rels/|docProps/|xl/)"
+NPZ = rb"(?s)PK\x03\x04.{26}[^/\0]{1,80}\.npy"
+_OPEN_DOCUMENT = rb"(?s)PK\x03\x04.{26}mimetype"
+
+
+# ---- places ----
+
+
+def locate(name: str) -> Path:
+    """The path of a file, or of the only file in a .zip archive. name: a path, or `-` for standard input."""
+    path = Path("/dev/stdin" if name == "-" else name)
+    if not _is_archive(path):
+        return path
+    with zipfile.ZipFile(_stored(path)) as archive:
+        members = [*_members(archive)]
+    if not members:
+        raise ValueError(f"{path}: the archive contains no files")
+    if len(members) > 1:
+        listed = ", ".join(members[:5]) + (f" and {len(members) - 5} more" if len(members) > 5 else "")
+        raise ValueError(f"{path}: contains {len(members)} files, {listed}; name one of them, such as {path}/{members[0]}")
+    return path / members[0]
+
+
+def divide(path: Path) -> tuple[Path, str]:
+    """A file, and the name of what is inside it: a.zip and b.csv for a.zip/b.csv; "" for a whole file."""
+    for parent in () if path.exists() else path.parents:
+        if parent.exists() and not parent.is_dir():
+            return parent, path.relative_to(parent).as_posix()
+    return path, ""
+
+
+def _is_archive(path: Path) -> bool:
+    if path.suffix.lower() not in (".zip", "") or divide(path)[1]:
+        return False
+    start = _start(path)
+    return start.startswith(b"PK") and not any(re.match(own, start) for own in (EXCEL, NPZ, _OPEN_DOCUMENT) if path.suffix == "")
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, str]:
+    """The files in an archive, without those that macOS adds: their paths, and their names there."""
+    files = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    paths = {str(PurePosixPath(name)).lstrip("/"): name for name in files}
+    return {path: name for path, name in paths.items() if not re.search(r"^__MACOSX/|(^|/)\.(_|DS_Store$)", path)}
+
+
+# ---- bytes ----
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Opens a file or a pipe to read its bytes."""
-    if not path.is_file():
-        return io.BytesIO(_piped(path))
-    return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+    """Opens a file, a pipe or a member of a .zip archive to read its bytes, decompressed."""
+    container, inner = divide(path)
+    stored = _member(container, inner) if inner else _stored(container)
+    start = _start(container) if isinstance(stored, Path) else _peek(stored)
+    found = next((known for known in COMPRESSIONS.values() if re.match(known.start, start)), None)
+    if found is None:
+        if wrong := COMPRESSIONS.get(path.suffix.lower()):
+            what = f"is not compressed by {wrong.name}, or is damaged"
+            raise ValueError(f"{path}: {what}; remove {path.suffix} from its name, or compress it again")
+        return stored.open("rb") if isinstance(stored, Path) else stored
+    try:
+        module = importlib.import_module(found.module)
+    except ImportError:
+        raise ValueError(f"{path}: is compressed by {found.name}, which this Python cannot read; decompress it first") from None
+    # A compressed file does not close the file that it reads from, so a member is read whole
+    return cast(IO[bytes], module.open(stored if isinstance(stored, Path) else io.BytesIO(stored.read())))
 
 
 def mappable(path: Path) -> Path | IO[bytes]:
-    """What to pass to readers of binary files: the path, which they can memory-map, or the content of a pipe."""
-    return path if path.is_file() else opened(path)
+    """What to pass to readers of binary files: the path, which they can memory-map, or the content of a compressed file or a pipe."""
+    if path.is_file() and not any(re.match(known.start, _start(path)) for known in COMPRESSIONS.values()):
+        return path
+    with opened(path) as file:
+        return io.BytesIO(file.read())
+
+
+def _stored(path: Path) -> Path | IO[bytes]:
+    return path if path.is_file() else io.BytesIO(_piped(path))
+
+
+def _start(path: Path) -> bytes:
+    if not path.is_file():
+        return _piped(path)[:200]
+    with path.open("rb") as file:
+        return file.read(200)
+
+
+def _peek(file: IO[bytes]) -> bytes:
+    start = file.read(200)
+    file.seek(0)
+    return start
+
+
+def _member(container: Path, inner: str) -> IO[bytes]:
+    if not _start(container).startswith(b"PK"):
+        raise ValueError(f"{container}: is not an archive, so it does not contain {inner}")
+    with zipfile.ZipFile(_stored(container)) as archive:
+        members = _members(archive)
+        if inner not in members:
+            raise ValueError(f"{container}: does not contain {inner}; it contains {', '.join([*members][:5])}")
+        return archive.open(members[inner])
 
 
 @functools.cache
@@ -31,5 +141,4 @@ def _piped(path: Path) -> bytes:
         status = os.fstat(file.fileno())
         if stat.S_ISCHR(status.st_mode) and not file.isatty() and status.st_rdev != os.stat(os.devnull).st_rdev:
             raise OSError(errno.ENODEV, "is a device, not a file or a pipe", str(path))
-        content = file.readall()
-    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        return file.readall()

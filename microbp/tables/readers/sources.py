@@ -5,22 +5,25 @@ To add a format, add a row to READERS, with functions that return a Table.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
-import gzip
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from . import array_files, csv_file, frames
+from . import array_files, csv_file, excel_file, frame_files, frames, json_file
 from .errors import Argument, ArgumentError, TableError
-from .opening import opened
+from .opening import COMPRESSIONS, EXCEL, NPZ, divide, locate, opened
 from .table import Table, Whole
 
-_LIBSVM = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?(\s+\d+:\S+)*\s*(#.*)?")
-_USUAL_TARGETS = ("target", "label", "class", "y")
-_SPREADSHEETS = (".xls", ".xlsx", ".ods")
-_OTHER_TEXTS = (".json", ".jsonl", ".ndjson", ".xml", ".html", ".yaml", ".arff")  # text files, but not of columns
+_LIBSVM = re.compile(r"([-+]?[\d.]+([eE][-+]?\d+)?\s+)?\d+:[-+.\w]+(\s+\d+:[-+.\w]+)*\s*(#.*)?")
+USUAL_TARGETS = ("target", "label", "class", "y")
+_SPREADSHEETS = (".xls", ".xlsb", ".ods", ".numbers")
+_OTHERS = re.compile(r"\.(xml|html?|ya?ml|arff|pkl|pickle|h5|hdf5|mat|sqlite|db|dta|sav|sas7bdat|rds|rdata|orc|avro|pdf)")
 CHUNK = 65536  # rows in a piece of a stream
 
 
@@ -34,25 +37,48 @@ class Source:
     is_stream: bool = False  # each call reads the file again, in pieces; one piece is in memory at a time
 
 
-def find(data: str, test_file: str | None = None, stream: bool = False) -> Source:
-    """The rows of `digits` or of a file, and test rows from another file. stream: whether to read in pieces."""
-    for argument, name in (("data", data), ("test_file", test_file)):
-        if name is not None:
-            _require(argument, name)
+def find(data: Any, test_file: Any = None, stream: bool = False, header: bool | None = None) -> Source:
+    """The rows of `digits`, of a file, or of data in memory (frames.py), and test rows from another. stream: whether to read in pieces.
+    header: whether the first row of a text file or a sheet names the columns; None to decide by the types of its cells.
+    """
     if stream:
-        return Source(data, pieces(data), pieces(test_file) if test_file else None, is_stream=True)
-    train, test = read(data)
-    if test_file:
-        test = read(test_file).train
-    return Source(data, lambda: [train], (lambda: [test]) if test else None)
+        tests = None if test_file is None else _stream("test_file", test_file, header)
+        return Source(str(data), _stream("table", data, header), tests, is_stream=True)
+    train, test = _whole("table", data, header)
+    if test_file is not None:
+        test = _whole("test_file", test_file, header).train
+    return Source(train.where, lambda: [train], (lambda: [test]) if test else None)
 
 
-def _require(argument: str, name: str) -> None:
-    path = Path(name)
-    if name != "digits" and not path.exists():
-        raise ArgumentError(argument, f"there is no file {name!r}; the only built-in data set is digits")
-    if name != "digits" and path.is_dir():
+def _whole(argument: str, data: Any, header: bool | None) -> Whole:
+    if isinstance(data, str | os.PathLike):
+        return read(_required(argument, data), header)
+    table = frames.table(argument, data)
+    if table.count == 0:
+        raise ArgumentError(argument, "has no rows")
+    if header is not None:
+        raise ArgumentError("no_header", "applies to CSV, TSV and Excel files, not to data in memory; omit it")
+    return Whole(table)
+
+
+def _stream(argument: str, data: Any, header: bool | None) -> Callable[[], Iterator[Table]]:
+    if not isinstance(data, str | os.PathLike):
+        raise ArgumentError("stream", "reads files in pieces, and the data is in memory; omit it")
+    return pieces(_required(argument, data), header)
+
+
+def _required(argument: str, data: str | os.PathLike[str]) -> str:
+    """The name of a file that exists, or `digits` or `-`."""
+    name = os.fspath(data)
+    path = Path("/dev/stdin" if name == "-" else name)
+    if name == "digits":
+        return name
+    if not path.exists() and not divide(path)[1]:
+        what = "standard input is closed" if name == "-" else f"there is no file {name!r}; the only built-in data set is digits"
+        raise ArgumentError(argument, what)
+    if path.is_dir():
         raise ArgumentError(argument, f"{name!r} is a directory; name a file")
+    return name
 
 
 def default_target(table: Table) -> str:
@@ -60,7 +86,7 @@ def default_target(table: Table) -> str:
     if table.target is not None and table.target not in table.columns:
         what = f"{table.where}: contains X but not {table.target}, so there is no target"
         raise TableError(f"{what}; add it, or choose a column with ", Argument("target"))
-    return table.target or next((name for name in table.columns if name.lower() in _USUAL_TARGETS), list(table.columns)[-1])
+    return table.target or next((name for name in table.columns if name.lower() in USUAL_TARGETS), list(table.columns)[-1])
 
 
 # ---- readers ----
@@ -73,79 +99,112 @@ class Reader:
     whole: Callable[[Path], Whole]
     pieces: Callable[[Path, int], Iterator[Table]] | None  # yields tables of at most this many rows; None: the format is only read at once
     endings: tuple[str, ...]
-    start: bytes | None = None
+    start: bytes | None = None  # a regular expression
 
 
 READERS = {
     "csv": Reader(csv_file.read, csv_file.pieces, (".csv", ".tsv", ".tab")),
-    "parquet": Reader(frames.read, frames.pieces, (".parquet", ".pq"), b"PAR1"),
-    "npz": Reader(array_files.read_npz, None, (".npz",), b"PK\3\4"),
-    "npy": Reader(array_files.read_npy, array_files.npy_pieces, (".npy",), b"\x93NUMPY"),
+    "json": Reader(json_file.read, None, (".json",), rb"(\xef\xbb\xbf)?\s*(\[\s*[\[{\]]|\{\s*[\"}])"),
+    "jsonl": Reader(json_file.read_lines, json_file.pieces, (".jsonl", ".ndjson"), rb"(\xef\xbb\xbf)?\s*\{[^\n]*\}\s*\n\s*\{"),
+    "excel": Reader(excel_file.read, None, excel_file.ENDINGS, EXCEL + rb"|\xd0\xcf\x11\xe0"),
+    "parquet": Reader(frame_files.read_parquet, frame_files.parquet_pieces, (".parquet", ".pq"), b"PAR1"),
+    "arrow": Reader(
+        frame_files.read_arrow, frame_files.arrow_pieces, (".arrow", ".arrows", ".feather", ".ipc"), rb"ARROW1|\xff\xff\xff\xff"
+    ),
+    "npz": Reader(array_files.read_npz, None, (".npz",), NPZ),
+    "npy": Reader(array_files.read_npy, array_files.npy_pieces, (".npy",), rb"\x93NUMPY"),
     "libsvm": Reader(array_files.read_libsvm, None, (".libsvm", ".svm", ".svmlight")),
 }
 
 
-def read(name: str) -> Whole:
-    """The rows of `digits` or of a file. ValueError, ImportError or OSError: it cannot be read."""
+def read(name: str, header: bool | None = None) -> Whole:
+    """The rows of `digits`, of a file, or of standard input for `-`. header: as in `find`. ValueError, ImportError or OSError: it cannot be
+    read.
+    """
     if name == "digits":
         return Whole(array_files.digits())
-    path = Path(name)
-    with _reading(path):
-        whole = _reader(path).whole(path)
+    with _reading(name):
+        path = locate(name)
+        whole = _reader(path, header).whole(path)
     for table in whole:
         if table is not None and table.count == 0:
             raise ValueError(f"{table.where}: the file has no rows")
     return whole
 
 
-def pieces(name: str) -> Callable[[], Iterator[Table]]:
-    """A function that reads a file in pieces of CHUNK rows; each call reads it again."""
-    path = Path(name)
-    with _reading(path):
-        read_pieces = None if name == "digits" else _reader(path).pieces
+def pieces(name: str, header: bool | None = None) -> Callable[[], Iterator[Table]]:
+    """A function that reads a file in pieces of CHUNK rows; each call reads it again. header: as in `find`."""
+    with _reading(name):
+        path = Path(name) if name == "digits" else locate(name)
+        read_pieces = None if name == "digits" else _reader(path, header).pieces
     if read_pieces is None:
-        raise TableError(Argument("stream"), f" works for CSV, TSV, Parquet and .npy, not for {name}; omit ", Argument("stream"))
+        text = f" works for CSV, TSV, JSON lines, Parquet, Arrow and .npy, not for {name}; omit "
+        raise TableError(Argument("stream"), text, Argument("stream"))
 
     def read_again() -> Iterator[Table]:
-        with _reading(path):
+        with _reading(name):
             yield from read_pieces(path, CHUNK)
 
     return read_again
 
 
-def _reader(path: Path) -> Reader:
-    endings = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+def _reader(path: Path, header: bool | None) -> Reader:
+    found = _named(path)
+    if header is None:
+        return found
+    if found is READERS["csv"]:
+        return replace(found, whole=partial(csv_file.read, header=header), pieces=partial(csv_file.pieces, header=header))
+    if found is READERS["excel"]:
+        return replace(found, whole=partial(excel_file.read, header=header))
+    raise ArgumentError("no_header", f"applies to CSV, TSV and Excel files, not to {path}; omit it")
+
+
+def _named(path: Path) -> Reader:
+    """The reader for a file by the ending of its name, else by its first bytes."""
+    endings = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
     ending = endings[-1] if endings else ""
+    if divide(path)[0].suffix.lower() in excel_file.ENDINGS:  # a sheet may have any name
+        return READERS["excel"]
     for reader in READERS.values():
         if ending in reader.endings:
             return reader
     if ending in _SPREADSHEETS:
-        raise ValueError(f"{path}: spreadsheets are not supported; save the sheet as CSV")
+        raise ValueError(f"{path}: {ending} files are not supported; save the sheet as .xlsx or CSV")
+    if _OTHERS.fullmatch(ending):
+        raise ValueError(f"{path}: {ending} files are not supported; save the table as CSV or Parquet, or pass a data frame in Python")
     with opened(path) as file:
-        start = file.read(4096)
-    for reader in READERS.values():
-        if reader.start and start.startswith(reader.start):
-            return reader
-    if b"\0" in start or ending in _OTHER_TEXTS:
-        raise ValueError(f"{path}: unknown format; use CSV, TSV, Parquet, .npz, .npy or libsvm text")
-    return READERS["libsvm" if _LIBSVM.fullmatch(start.decode("utf-8", "replace").partition("\n")[0]) else "csv"]
+        return _recognized(path, file.read(4096))
+
+
+def _recognized(path: Path, start: bytes) -> Reader:
+    """The reader for a file with this start, whose name does not say the format."""
+    for name in ("jsonl", *READERS):
+        known = READERS[name].start
+        if known and re.match(known, start):
+            return READERS[name]
+    if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        formats = "CSV, TSV, JSON, JSON lines, Excel (.xlsx), Parquet, Arrow, .npz, .npy or libsvm text"
+        raise ValueError(f"{path}: unknown format; use {formats}")
+    lines = [line for line in start.decode("utf-8", "replace").splitlines() if line.strip() and not line.startswith("#")]
+    return READERS["libsvm" if lines and _LIBSVM.fullmatch(lines[0]) else "csv"]
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(name: str) -> Iterator[None]:
     """Turns errors of the readers into a ValueError with one line that names the file, but keeps the type of OSError, ImportError
     and MemoryError.
     """
     try:
         yield
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, TableError):
         raise
-    except gzip.BadGzipFile:
-        raise ValueError(f"{path}: is not compressed by gzip, or is damaged; remove .gz from its name, or compress it again") from None
-    except OSError as error:
-        raise OSError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # polars raises it for damaged files
+            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(f"{name}: {error.strerror or error}") from error
         text = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if "pickle" in text or "Python objects" in text:  # NumPy would advise to allow pickles, which is unsafe
             text = "not an array, or an array of Python objects; save an array of numbers or strings"
-        raise ValueError(text if str(path) in text else f"{path}: cannot be read: {text}") from error
+        is_named = str(divide(Path(name))[0]) in text or "/dev/stdin" in text
+        raise ValueError(text if is_named else f"{name}: cannot be read: {text}") from error

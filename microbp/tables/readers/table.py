@@ -1,33 +1,37 @@
-"""A table: columns by name, as in a file or a data frame, and how the text of a cell is interpreted.
+"""A table: columns by name, as in a file or a data frame.
 
-A column is an array of numbers, with NaN for missing values, or an object array of strings, with None for missing values. Whether strings
-are numbers or categories depends on all training rows (summary.py), not on one cell or one piece of a file; the preparation stores the
-decision. Errors name the file, the row (counted from 1, without the header), if known its line, and the column.
+A column is an array of numbers, with NaN for missing values, or an object array of strings as in the file, with None for empty cells.
+Whether strings are numbers, dates or texts depends on all rows (../columns.py), not on one cell or one piece of a file; `readings` contains
+the decision. Errors name the file, the row (counted from 1, without the header), if known its line, and the column.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...core.specs import unknown
 from ...data.arrays import Array
+from .cells import Reading, to_number
 from .errors import Argument, ArgumentError, TableError
 
 LARGEST = float(np.finfo(np.float32).max)
-_MISSING = frozenset(["", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None"])  # cells with a missing value
-_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+DEFAULT_NAME = re.compile(r"column_\d+")  # of a column of a file without a header
+NO_NAMES = "it seems to have no header row with the column names; add one"
+_PLAIN = Reading()
 
 
 @dataclass(frozen=True)
 class Written:
-    """A column of numbers, and the strings that they were read from."""
+    """A column of strings that are all plain numbers or missing: the numbers, and the strings."""
 
     numbers: Array
     texts: Callable[[], Array]
@@ -59,6 +63,9 @@ class Table:
     is_positional: bool = False  # columns have positions, not names; a table must have as many columns as the training data
     is_sparse: bool = False  # absent columns are zeros
     target: str | None = None  # the target's name in this file format; the column may be absent
+    assumptions: tuple[str, ...] = ()  # what the reader assumed about the file, one line each
+    decimal: str = "."  # the decimal mark where a column leaves it open whether a comma is one
+    readings: Mapping[str, Reading] = field(default_factory=dict)  # how columns are read; others: plain numbers, or texts
 
     def column(self, name: str) -> Array:
         """The column of that name; ValueError if there is none, or if a network cannot use it."""
@@ -70,43 +77,94 @@ class Table:
             raise TableError(f"{self.where}: column {name!r} {column.why}, or use ", Argument("drop", name))
         return column.numbers if isinstance(column, Written) else column
 
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether all columns are called column_1, column_2, ..., as those of a file without a header."""
+        return all(map(DEFAULT_NAME.fullmatch, self.columns))
+
     def require(self, name: str, argument: str | None = None) -> None:
         """Raises an error for an unknown column name. argument: the argument that contains the name, if any."""
         if name not in self.columns and not self.is_sparse:
-            text = f"{self.where}: {unknown('column', name, list(self.columns)[:100])}"
+            hint = f"; {NO_NAMES}" if self.is_unnamed and not DEFAULT_NAME.fullmatch(name) else ""
+            text = f"{self.where}: {unknown('column', name, list(self.columns)[:100])}{hint}"
             raise ArgumentError(argument, text) if argument else ValueError(text)
+
+    def named(self, name: str, argument: str) -> str:
+        """The column of that name, or else of that number, counted from 1; ArgumentError if there is none."""
+        if name not in self.columns and name.isascii() and name.isdecimal() and 0 < int(name) <= len(self.columns):
+            return list(self.columns)[int(name) - 1]
+        self.require(name, argument)
+        return name
 
     def take(self, rows: Array) -> Table:
         """A copy of some rows, which errors still name by their place in the file."""
-        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, count=len(rows), rows=rows)
+        places = rows if self.rows is None else self.rows[rows]
+        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, count=len(rows), rows=places)
 
     def place(self, row: int, name: str) -> str:
         """The place of a cell, for errors."""
         number = self.first + int(row if self.rows is None else self.rows[row])
         return f"{row_place(self.where, number, self.before)}, column {name!r}"
 
-    def numbers(self, name: str) -> Array:
-        """A column as float64, NaN for missing values. ValueError for a cell that is not a number, or is too large for float32."""
-        column = self.column(name)
-        if column.dtype == object:
-            column = np.array([self._number(row, name, text) for row, text in enumerate(column)], dtype=np.float64)
-        values = column.astype(np.float64, copy=False)
+    def kind(self, name: str) -> str:
+        """What the cells of a column are: number, date or text."""
+        column = self.columns.get(name)
+        if name in self.readings:
+            return self.readings[name].kind
+        return "text" if isinstance(column, np.ndarray) and column.dtype == object else "number"
+
+    def numbers(self, name: str, bad: Counter[str] | None = None) -> Array:
+        """A column as float64, NaN for missing values; dates are days since 1970.
+
+        A cell that is not a number, or is too large for float32, raises an error; if `bad` is given, it counts there and becomes NaN.
+        """
+        column, reading = self.column(name), self.readings.get(name, _PLAIN)
+        if reading.kind == "date":
+            times = self.dates(name, bad)
+            return np.where(np.isnat(times), np.nan, times.astype(np.int64) / 86_400e6)
+        raw = self.columns.get(name)
+        if column.dtype == object or (isinstance(raw, Written) and not reading.is_plain):
+            values = self._parsed(name, functools.partial(self._number, reading), math.nan, np.float64, bad)
+        else:
+            values = column.astype(np.float64, copy=False)
+            words = [word for word in map(to_number, reading.missing) if word is not None]
+            values = np.where(np.isin(values, words), np.nan, values) if words else values
         beyond = np.abs(values) > LARGEST
-        if beyond.any():
-            row = int(beyond.argmax())
-            what = "the number is infinite" if np.isinf(values[row]) else f"{values[row]:g} exceeds {LARGEST:.1e}, the largest float32"
-            advice = "correct it, or leave the cell empty" if np.isinf(values[row]) else "use a larger unit for the column, or logarithms"
-            raise ValueError(f"{self.place(row, name)}: {what}; {advice}")
-        return values
+        if not beyond.any():
+            return values
+        if bad is not None:
+            bad[name] += int(beyond.sum())
+            return np.where(beyond, np.nan, values)
+        row = int(beyond.argmax())
+        what = "the number is infinite" if np.isinf(values[row]) else f"{values[row]:g} exceeds {LARGEST:.1e}, the largest float32"
+        advice = "correct it, or leave the cell empty" if np.isinf(values[row]) else "use a larger unit for the column, or logarithms"
+        raise ValueError(f"{self.place(row, name)}: {what}; {advice}")
 
-    def _number(self, row: int, name: str, text: str | None) -> float:
-        value = math.nan if text is None else to_number(text)
-        if value is None:
-            raise ValueError(f"{self.place(row, name)}: {text!r} is not a number; correct it, or leave the cell empty")
-        return value
+    def _number(self, reading: Reading, text: str) -> float | None:
+        """The number in a cell; in a column of plain numbers, also one with the decimal mark of the file."""
+        value = reading.number(text)
+        return replace(reading, decimal=self.decimal).number(text) if value is None and reading.is_plain else value
 
-    def texts(self, name: str) -> Array:
-        """A column as strings, None for missing values. Text is as in the file; numbers of an array are written in their shortest form."""
+    def dates(self, name: str, bad: Counter[str] | None = None) -> Array:
+        """A column as datetime64[us], NaT for missing values. bad: as in `numbers`."""
+        return self._parsed(name, self.readings[name].date, np.datetime64("NaT", "us"), "M8[us]", bad)
+
+    def _parsed(self, name: str, parse: Callable[[str], Any], missing: Any, dtype: Any, bad: Counter[str] | None) -> Array:
+        """The strings of a column, each different one parsed once."""
+        texts = self.strings(name).tolist()
+        known = {text: missing if text is None else parse(text) for text in set(texts)}
+        if None in known.values():
+            wrong = [row for row, text in enumerate(texts) if known[text] is None]
+            if bad is None:
+                what = "a date" if self.kind(name) == "date" else "a number"
+                text = f"{self.place(wrong[0], name)}: {texts[wrong[0]]!r} is not {what}; correct it, leave the cell empty, or use "
+                raise TableError(text, Argument("drop", name))
+            bad[name] += len(wrong)
+            known = {text: missing if value is None else value for text, value in known.items()}
+        return np.array([known[text] for text in texts], dtype=dtype)
+
+    def strings(self, name: str) -> Array:
+        """A column as strings as in the file, None for empty cells; numbers of an array are written in their shortest form."""
         column = self.columns.get(name)
         if isinstance(column, Written):
             return column.texts()
@@ -115,6 +173,15 @@ class Table:
             return column
         values, places = np.unique(column, return_inverse=True)
         return np.array([name_of(value) for value in values.tolist()], dtype=object)[places]
+
+    def texts(self, name: str) -> Array:
+        """A column as strings, None for missing values. Numbers with marks or units are written in their shortest form."""
+        reading = self.readings.get(name, _PLAIN)
+        if reading.kind == "number" and not reading.is_plain:
+            return np.array([name_of(value) for value in self.numbers(name).tolist()], dtype=object)
+        strings = self.strings(name)
+        missing = {text for text in set(strings.tolist()) if text is not None and reading.is_missing(text)}
+        return np.array([None if text in missing else text for text in strings.tolist()], dtype=object) if missing else strings
 
 
 def row_place(where: str, row: int, before: int) -> str:
@@ -129,25 +196,29 @@ class Whole(NamedTuple):
     test: Table | None = None
 
 
-def column_names(where: str, names: Iterable[Any]) -> list[str]:
-    """Column names without surrounding spaces. An empty name of column i becomes column_i. ValueError if two names are equal."""
+def column_names(names: Iterable[Any]) -> tuple[list[str], tuple[str, ...]]:
+    """Column names without surrounding spaces, and what was assumed of them. An empty name of column i becomes column_i. The second column
+    named a becomes a_2, or the next name that is free.
+    """
     clean = [str(name).strip() or f"column_{i}" for i, name in enumerate(names, 1)]
-    twice = [name for name, count in Counter(clean).items() if count > 1]
-    if twice:
-        raise ValueError(f"{where}: two columns are named {twice[0]!r}; rename one")
-    return clean
+    taken, seen, others = set(clean), set[str](), dict[str, list[str]]()
+    for i, name in enumerate(clean):
+        if name in seen:
+            spare = others.setdefault(name, [])
+            clean[i] = next(free for k in itertools.count(len(spare) + 2) if (free := f"{name}_{k}") not in taken)
+            taken.add(clean[i])
+            spare.append(clean[i])
+        seen.add(name)
+    return clean, tuple(_twice(name, spare) for name, spare in others.items())
 
 
-# ---- the text of a cell ----
+def _twice(name: str, others: list[str]) -> str:
+    if len(others) == 1:
+        return f"column {name!r} appears twice: the second is {others[0]!r}"
+    return f"column {name!r} appears {len(others) + 1} times: the others are {', '.join(map(repr, others[:-1]))} and {others[-1]!r}"
 
 
-def to_number(text: str) -> float | None:
-    """Parses a string as a number; "true" is 1 and "false" is 0. None for other strings."""
-    try:
-        value = float(text)
-    except ValueError:
-        return {"false": 0.0, "true": 1.0}.get(text.lower())
-    return None if "_" in text or math.isnan(value) else value
+# ---- strings ----
 
 
 def name_of(value: float) -> str | None:
@@ -159,19 +230,17 @@ def name_of(value: float) -> str | None:
     return str(int(value)) if value == int(value) else repr(value)
 
 
-def clean(cells: Sequence[str | None], has_decimal_commas: bool = False) -> Array:
-    """Cells without surrounding spaces; None for missing values. If `has_decimal_commas`, 1,5 becomes 1.5."""
-    known: dict[str | None, str | None] = {None: None}
-    for cell in set(cells) - {None}:
-        text = str(cell).strip()
-        is_number = has_decimal_commas and _DECIMAL_COMMA.fullmatch(text)
-        known[cell] = None if text in _MISSING else text.replace(",", ".") if is_number else text
+def clean(cells: Sequence[str | None]) -> Array:
+    """Cells without surrounding spaces; None for empty ones."""
+    known = {cell: (cell.strip() or None) if cell else None for cell in set(cells)}
     return np.array([known[cell] for cell in cells], dtype=object)
 
 
 def parse_numbers(texts: Array) -> Array | None:
-    """Parses strings from `clean` as numbers, NaN for None. Returns None if one of them is not a number."""
-    numbers = {text: math.nan if text is None else to_number(text) for text in set(texts.tolist())}
+    """Parses strings from `clean` as plain numbers, NaN for missing values. Returns None if one of them is not a number; (5) is none here,
+    as it may be a text.
+    """
+    numbers = {text: math.nan if _PLAIN.is_missing(text or "") else to_number(text or "") for text in set(texts.tolist())}
     return None if None in numbers.values() else np.array([numbers[text] for text in texts.tolist()], dtype=np.float64)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from threading import Event
 
 import numpy as np
 
@@ -34,6 +36,9 @@ class Callbacks:
 
 _NONE = Callbacks(None, "callback")
 
+# Once this event is set, the fits of this context raise KeyboardInterrupt, as after Ctrl-C, which only the main thread gets.
+interrupt: ContextVar[Event | None] = ContextVar("interrupt", default=None)
+
 
 class StopCheck:
     """Decides after each update whether to end the epoch and fit: for batch callbacks, and for the time limit of fit."""
@@ -42,6 +47,7 @@ class StopCheck:
         self._callbacks = callbacks
         self._deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._stopped = False
+        self._interrupt = interrupt.get()
 
     @property
     def has_callbacks(self) -> bool:
@@ -50,14 +56,16 @@ class StopCheck:
 
     @property
     def time_check(self) -> Callable[[], bool] | None:
-        """A function that returns whether the time is up; None if there is no time limit."""
-        return self.must_stop if self._deadline < math.inf else None
+        """A function that returns whether the time is up; None if there is no time limit and nothing else that ends a fit."""
+        return self.must_stop if self._deadline < math.inf or self._interrupt is not None else None
 
     def after_update(self, record: Record) -> bool:
         """Calls the callbacks. Returns whether to stop training."""
         self._stopped |= self._callbacks(record)
-        return self._stopped or time.monotonic() >= self._deadline
+        return self.must_stop()
 
     def must_stop(self) -> bool:
-        """Whether a callback returned True or the time is up."""
+        """Whether a callback returned True or the time is up. KeyboardInterrupt if `interrupt` is set."""
+        if self._interrupt is not None and self._interrupt.is_set():
+            raise KeyboardInterrupt
         return self._stopped or time.monotonic() >= self._deadline

@@ -1,0 +1,1 @@
+"""Axes, legends and texts of plots."""

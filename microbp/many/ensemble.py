@@ -1,0 +1,242 @@
+"""Ensemble: predictions of several networks as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self, overload
+
+import numpy as np
+
+from ..core.attributes import Closed
+from ..core.backend import BackendName
+from ..core.checks import flag
+from ..core.text import brief, counted
+from ..data.arrays import Array, as_array, as_list
+from ..network import nets_file
+from ..network import notes as json_notes
+from ..network.network import Network
+from ..network.predicting import Prediction
+from ..network.records import InputInfo, OutputInfo
+
+_SHOWN = 20  # members in `print(ensemble)`
+
+
+class Ensemble(Closed):
+    """Several networks that predict together: the mean of their predictions, their spread and quantiles.
+
+    nets: networks with equal dtypes, input widths, output widths and output activations; their hidden layers may differ. The ensemble keeps
+    these networks, not copies: if one is trained on, the predictions change. copy.copy has the same members, copy.deepcopy has copies.
+
+    Networks that are trained from different seeds err differently, so their mean is usually better than each of them, and their
+    spread shows where they do not know (deep ensembles, Lakshminarayanan et al. 2017).
+
+    >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
+    >>> trainers = [bp.Trainer(bp.mlp([1, 8, 1], seed=seed), loss="mse") for seed in range(5)]
+    >>> histories = bp.train_many(trainers, X, np.sin(X), epochs=5)
+    >>> ensemble = bp.Ensemble([t.net for t in trainers])
+    >>> ensemble.predict(X).shape, ensemble.std(X).shape
+    ((40, 1), (40, 1))
+    """
+
+    __slots__ = ("__weakref__", "_members", "_notes")
+
+    def __init__(self, nets: Sequence[Network]) -> None:
+        if isinstance(nets, Network):
+            raise TypeError("Ensemble: nets must be a list of networks, not a single one; write bp.Ensemble([net])")
+        if not hasattr(nets, "__iter__"):
+            raise TypeError(f"Ensemble: nets must be a list of networks, not {brief(nets)}")
+        members = tuple(nets)
+        for i, net in enumerate(members):
+            if not isinstance(net, Network):
+                advice = "; pass its net" if hasattr(net, "net") else ""
+                raise TypeError(f"Ensemble: nets[{i}] must be a bp.Network, not {type(net).__name__}{advice}")
+        if not members:
+            raise ValueError("Ensemble: nets is empty; pass at least one network")
+        _check_alike(members)
+        self._members = members
+        self._notes = ""
+
+    # ---- parts ----
+
+    @property
+    def members(self) -> tuple[Network, ...]:
+        """The networks. `ensemble[0]`, `len(ensemble)` and `for net in ensemble` work too."""
+        return self._members
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the members and of their predictions."""
+        return self._members[0].dtype
+
+    @property
+    def inputs(self) -> list[InputInfo]:
+        """The inputs of the first member, with node and width. All members have the same widths."""
+        return self._members[0].inputs
+
+    @property
+    def outputs(self) -> list[OutputInfo]:
+        """The outputs of the first member, with node, width and activation. All members have the same widths and activations."""
+        return self._members[0].outputs
+
+    @property
+    def notes(self) -> json_notes.Notes:
+        """A JSON object for your own use, as `net.notes`. Copies and files keep it, and the notes of each member.
+
+        >>> ensemble = bp.Ensemble([bp.mlp([2, 1], seed=seed) for seed in range(3)])
+        >>> ensemble.notes = {"columns": ["age", "weight"]}
+        >>> ensemble.notes["columns"]
+        ['age', 'weight']
+        """
+        return json_notes.read(self._notes)
+
+    @notes.setter
+    def notes(self, notes: Mapping[str, Any]) -> None:
+        self._notes = json_notes.write(notes)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Network]:
+        return iter(self._members)
+
+    @overload
+    def __getitem__(self, index: int) -> Network: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Network, ...]: ...
+    def __getitem__(self, index: int | slice) -> Network | tuple[Network, ...]:
+        return self._members[index]
+
+    def __repr__(self) -> str:
+        widths = [", ".join(str(one.width) for one in ends) for ends in (self.inputs, self.outputs)]
+        lines = [f"microbp.Ensemble: {counted(len(self), 'network')}, {self.dtype}, {widths[0]} -> {widths[1]}"]
+        for i, net in enumerate(self._members[:_SHOWN]):
+            layers = counted(len(net.layers), "layer")
+            lines.append(f"[{i}] {layers}, {len(net.params):,} parameters, seed {net.seed}, {net.backend} backend")
+        return "\n".join(lines + [f"... and {len(self) - _SHOWN} more"] * (len(self) > _SHOWN))
+
+    # ---- predicting ----
+
+    def predict(self, X: Any, raw: bool = False) -> Prediction:  # noqa: N803
+        """The mean of the members' predictions for each row of X: of probabilities, rates or numbers.
+
+        X: as in `net.predict`. raw: if True, returns the mean of the raw outputs, before the output activations.
+        Returns what `net.predict` returns: shape (rows, outputs), and a list of such arrays for several outputs. The sum is computed in
+        float64, in the order of the members. ValueError or TypeError if X does not fit.
+
+        >>> ensemble = bp.Ensemble([bp.mlp([2, 3], seed=seed) for seed in range(3)])
+        >>> bool(np.allclose(ensemble.predict([1.0, 2.0]), np.mean([net.predict([1.0, 2.0]) for net in ensemble], axis=0)))
+        True
+        """
+        each = self._each(X, flag("predict: raw", raw))
+        sums = [array.astype(np.float64) for array in next(each)]
+        for arrays in each:
+            for total, array in zip(sums, arrays, strict=True):
+                total += array
+        return _one_or_list([np.asarray(total / len(self), self.dtype) for total in sums])
+
+    def predict_each(self, X: Any) -> Prediction:  # noqa: N803
+        """The predictions of each member, of shape (members, rows, outputs); a list of such arrays for several outputs. X: as in `predict`.
+
+        >>> bp.Ensemble([bp.mlp([2, 3], seed=seed) for seed in range(5)]).predict_each(np.zeros((4, 2))).shape
+        (5, 4, 3)
+        """
+        return _one_or_list([np.stack(arrays) for arrays in zip(*self._each(X), strict=True)])
+
+    def std(self, X: Any) -> Prediction:  # noqa: N803
+        """The spread of the members' predictions: their standard deviation, divided by the number of members (ddof=0), in float64.
+
+        X and the shape of the result: as in `predict`. It shows where the members disagree, and not how much a target varies by itself.
+
+        >>> bp.Ensemble([bp.mlp([2, 1], seed=0), bp.mlp([2, 1], seed=0)]).std([1.0, 2.0])
+        array([0.], dtype=float32)
+        """
+        return self._over_members(X, lambda each: np.std(each, axis=0))
+
+    def quantile(self, X: Any, q: float | Sequence[float]) -> Prediction:  # noqa: N803
+        """Quantiles of the members' predictions, as np.quantile defines them (linear between two members), in float64.
+
+        X: as in `predict`. q: a number in [0,1], or a list of them; for a list, the result has one more axis, the first: (quantiles, rows,
+        outputs).
+
+        >>> ensemble = bp.Ensemble([bp.mlp([2, 1], seed=seed) for seed in range(10)])
+        >>> low, high = ensemble.quantile(np.ones((4, 2)), [0.1, 0.9])
+        >>> low.shape, bool((low <= high).all())
+        ((4, 1), True)
+        """
+        levels = as_array(q, "quantile: q").astype(np.float64)
+        if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
+            raise ValueError(f"quantile: q must be a number in [0,1] or a list of them, not {brief(q)}")
+        return self._over_members(X, lambda each: np.quantile(each, levels, axis=0))
+
+    def _over_members(self, X: Any, function: Callable[[Array], Array]) -> Prediction:  # noqa: N803
+        """The function of the members' predictions as float64, of shape (members, ...), for each output."""
+        each = [np.stack(arrays).astype(np.float64) for arrays in zip(*self._each(X), strict=True)]
+        return _one_or_list([np.asarray(function(array), self.dtype) for array in each])
+
+    def _each(self, X: Any, raw: bool = False) -> Iterator[list[Array]]:  # noqa: N803
+        """The outputs of each member. X is converted only once."""
+        if not raw:
+            _check_alike(self._members)  # an output activation may have been set since
+        arrays = as_list(X, len(self.inputs), "X", "input")
+        for net in self._members:
+            found = net.predict(arrays[0] if len(arrays) == 1 else arrays, raw)
+            yield found if isinstance(found, list) else [found]
+
+    # ---- files ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Saves the members and the notes to one safetensors file, which bp.Ensemble.load reads, completely or not at all.
+
+        OSError if it cannot be written or is read-only. The tensors have the number of their member in front: "0.dense_0.weight".
+
+        >>> bp.Ensemble([bp.mlp([2, 1], seed=seed) for seed in range(3)]).save("ensemble.safetensors")
+        >>> [net.seed for net in bp.Ensemble.load("ensemble.safetensors")]
+        [0, 1, 2]
+        """
+        nets_file.write(path, self._members, self._notes)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: BackendName | None = None, n_threads: int | None = None) -> Self:
+        """Loads an ensemble that `save` wrote; its predictions have the same bits. backend, n_threads: as in bp.load.
+
+        OSError if the file cannot be read, ValueError if it is damaged or contains something else.
+
+        >>> bp.Ensemble([bp.mlp([2, 1], seed=7)]).save("ensemble.safetensors")
+        >>> len(bp.Ensemble.load("ensemble.safetensors"))
+        1
+        """
+        nets, notes = nets_file.read(path, backend, n_threads)
+        try:
+            ensemble = cls(nets)
+        except ValueError as error:
+            raise ValueError(f"{os.fsdecode(path)}: {error}") from None
+        ensemble._notes = notes
+        return ensemble
+
+
+def _check_alike(nets: Sequence[Network]) -> None:
+    """Raises ValueError for the first network whose predictions cannot be averaged with those of the first one."""
+    first = _form(nets[0])
+    for i, net in enumerate(nets):
+        for (what, expected), found in zip(first.items(), _form(net).values(), strict=True):
+            if found != expected:
+                raise ValueError(f"Ensemble: nets[{i}] has {what} {_shown(found)}, but nets[0] has {_shown(expected)}; they must be equal")
+
+
+def _form(net: Network) -> dict[str, list[Any]]:
+    outputs = net.outputs
+    return {
+        "dtype": [str(net.dtype)],
+        "input widths": [one.width for one in net.inputs],
+        "output widths": [one.width for one in outputs],
+        "output activations": [one.activation for one in outputs],
+    }
+
+
+def _shown(values: list[Any]) -> str:
+    return str(values[0] if len(values) == 1 else values)
+
+
+def _one_or_list(arrays: list[Array]) -> Prediction:
+    return arrays[0] if len(arrays) == 1 else arrays

@@ -1,0 +1,187 @@
+"""train_many: trains several networks side by side, each as if it were alone."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import AbstractContextManager, nullcontext
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from ..core import threads
+from ..core.text import brief, counted, nearest
+from ..training.loop.callbacks import interrupt
+from ..training.trainer import Trainer
+
+_Result = Trainer | None  # a trained trainer that came back from another process; None: the caller's own was trained
+
+
+def train_many(
+    trainers: Sequence[Trainer],
+    X: Any,  # noqa: N803
+    y: Any = None,
+    *,
+    epochs: int,
+    executor: Executor | None = None,
+    **fit: Any,
+) -> list[dict[str, list[float]]]:
+    """Calls `fit` of each trainer, several at a time, and returns their histories. Each result has the same bits as that of `fit` alone.
+
+    trainers: bp.Trainer objects, each with a network of its own.
+    X, y: the data of all, as in `fit`; or lists with the data of each trainer, X[i] and y[i]. A stream, X without y: a list of chunks, or a
+    function that returns an iterable of them (or a list with a function for each trainer).
+    epochs, fit: the arguments of `fit`, the same for each: batch_size=, validation=, schedule=, ... Several threads call the functions
+    among them. checkpoint= is refused, because it names one file; progress lines are off unless progress=True.
+
+    executor: None: threads, as many as processors (or MICROBP_NUM_THREADS). Any concurrent.futures.Executor, such as
+    ThreadPoolExecutor(4) or ProcessPoolExecutor(4). Except to a ThreadPoolExecutor, trainers, data and arguments are sent as pickles, and
+    the state of the trained ones comes back into `trainers`: that of the trainer, and the parameters and buffers of its network. Threads
+    run at the same time while they compute in C: they gain little where an epoch takes less than about 0.2 ms, or with the reference
+    backend, losses of your own, accumulate= or batch_callback=. Processes gain there.
+
+    ValueError or TypeError: an argument is invalid; nothing has been trained. If the fit of a trainer fails, the others finish first;
+    then its error is raised, with "trainers[i]" in front. A trainer that failed is as `fit` leaves it, or, after a fit in another process,
+    as it was. Ctrl-C ends all fits as it ends one; what still runs in other processes is dropped.
+
+    >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
+    >>> trainers = [bp.Trainer(bp.mlp([1, 8, 1], seed=seed), loss="mse") for seed in range(4)]
+    >>> histories = bp.train_many(trainers, X, np.sin(X), epochs=10, schedule=bp.Cosine(lr=0.01))
+    >>> [len(history["loss"]) for history in histories]
+    [10, 10, 10, 10]
+    """
+    trainers = _checked(trainers)
+    data = _data_of_each(trainers, X, y)
+    arguments = {"epochs": epochs, "progress": False} | _checked_arguments(fit)
+    if not isinstance(executor, Executor | None):
+        raise TypeError(f"train_many: executor must be a concurrent.futures.Executor or None, not {brief(executor)}")
+    count = min(len(trainers), threads.choose(None))
+    pool: AbstractContextManager[Executor] = ThreadPoolExecutor(count) if executor is None else nullcontext(executor)
+    with pool as workers:
+        errors = _train(trainers, data, arguments, workers)
+    if errors:
+        raise _first(errors)
+    return [trainer.history for trainer in trainers]
+
+
+# ---- the arguments ----
+
+
+def _checked(trainers: Sequence[Trainer]) -> list[Trainer]:
+    if isinstance(trainers, Trainer) or not hasattr(trainers, "__iter__"):
+        raise TypeError(f"train_many: trainers must be a list of bp.Trainer, not {type(trainers).__name__}")
+    found = list(trainers)
+    if not found:
+        raise ValueError("train_many: trainers is empty; pass at least one")
+    seen: dict[int, int] = {}
+    for i, trainer in enumerate(found):
+        if not isinstance(trainer, Trainer):
+            raise TypeError(f"train_many: trainers[{i}] must be a bp.Trainer, not {brief(trainer)}")
+        first = seen.setdefault(id(trainer.net), i)
+        if first != i:
+            raise ValueError(
+                f"train_many: trainers[{first}] and trainers[{i}] train the same network; give each its own, such as net.copy()"
+            )
+    return found
+
+
+def _checked_arguments(fit: dict[str, Any]) -> dict[str, Any]:
+    known = list(inspect.signature(Trainer.fit).parameters)[1:]
+    if fit.get("checkpoint") is not None:
+        raise ValueError("train_many: checkpoint names one file, which several trainers would write; call t.fit of each with its own")
+    for name in fit:
+        if name not in known:
+            near = nearest(name, known)
+            raise TypeError(f"train_many: fit has no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return fit
+
+
+def _data_of_each(trainers: Sequence[Trainer], X: Any, y: Any) -> list[tuple[Any, Any]]:  # noqa: N803
+    """X and y for each trainer."""
+    if y is None:
+        if isinstance(X, Iterator) and len(trainers) > 1:
+            raise ValueError("train_many: an iterator can be read only once; pass a list of chunks, or a function that returns an iterator")
+        if not (isinstance(X, list | tuple) and X and all(map(callable, X))):
+            return [(X, None)] * len(trainers)
+        lists = {"X": X}
+    elif _is_of_each(X, len(trainers[0].net.inputs)):
+        lists = {"X": X, "y": y}
+    else:
+        return [(X, y)] * len(trainers)
+    for name, one in lists.items():
+        if not isinstance(one, list | tuple) or len(one) != len(trainers):
+            found = f"a list of {len(one)}" if isinstance(one, list | tuple) else brief(one)
+            raise ValueError(
+                f"train_many: X is a list with the data of each trainer, so {name} must be a list of {len(trainers)}, not {found}"
+            )
+    return list(zip(X, [None] * len(X) if y is None else y, strict=True))
+
+
+def _is_of_each(X: Any, inputs: int) -> bool:  # noqa: N803
+    """Whether X has one axis more than the rows and features of one trainer: a list of matrices; for several inputs, a list of lists."""
+    if not isinstance(X, list | tuple) or not X:
+        return False
+    first = X[0]
+    if inputs > 1:
+        if not isinstance(first, list | tuple) or not first:
+            return False
+        first = first[0]
+    try:
+        return np.ndim(first) == 2
+    except ValueError:  # a ragged list
+        return False
+
+
+# ---- training ----
+
+
+def _train(trainers: list[Trainer], data: list[tuple[Any, Any]], arguments: dict[str, Any], workers: Executor) -> dict[int, Exception]:
+    """Trains all, and returns the errors by the number of the trainer. Ctrl-C, or an error that is like it, ends all."""
+    stop = Event() if isinstance(workers, ThreadPoolExecutor) else None
+    errors: dict[int, Exception] = {}
+    numbers: dict[Future[_Result], int] = {}
+    try:
+        for i, (trainer, (X, y)) in enumerate(zip(trainers, data, strict=True)):  # noqa: N806
+            numbers[workers.submit(_fit, trainer, X, y, arguments, stop)] = i
+        for future in as_completed(numbers):
+            try:
+                _take_over(trainers[numbers[future]], future.result())
+            except Exception as error:
+                errors[numbers[future]] = error
+    except BaseException:
+        running = [future for future in numbers if not future.cancel()]
+        if stop is not None:
+            stop.set()
+            wait(running)
+        raise
+    return errors
+
+
+def _fit(trainer: Trainer, X: Any, y: Any, arguments: dict[str, Any], stop: Event | None) -> _Result:  # noqa: N803
+    """In a thread or process of the executor. stop: in a thread, the event that ends all fits."""
+    token = interrupt.set(stop)
+    try:
+        trainer.fit(X, y, **arguments)
+    finally:
+        interrupt.reset(token)
+    return trainer if stop is None else None
+
+
+def _take_over(trainer: Trainer, trained: _Result) -> None:
+    """Puts the state of a trainer from another process into the caller's."""
+    if trained is not None:
+        trainer.__setstate__(trained.__getstate__() | {"net": trainer.net})
+
+
+def _first(errors: dict[int, Exception]) -> Exception:
+    """The error of the first trainer that failed, with its number."""
+    first, *others = sorted(errors)
+    error = errors[first]
+    more = f"; {counted(len(others), 'other')} failed too: {', '.join(map(str, others))}" if others else ""
+    if len(error.args) == 1 and isinstance(error.args[0], str):
+        error.args = (f"trainers[{first}]: {error.args[0]}{more}",)
+    else:  # such as OSError, whose text is made of several arguments
+        error.add_note(f"trainers[{first}]{more}")
+    return error

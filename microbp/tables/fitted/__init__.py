@@ -1,0 +1,1 @@
+"""Trains models of tables, saves and loads them, and uses them."""

@@ -1,0 +1,352 @@
+"""Models of tables in Python: `fit_table` trains one, `load_table` reads a file of `microbp train`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from ...core.checks import file_path
+from ...core.specs import Loss
+from ...core.text import counted, printable
+from ...data.arrays import Array
+from ...network.layers import Activation
+from ...network.network import Network, load
+from ...settings.optimizers import Optimizer
+from ...settings.schedules import Schedule
+from ...training.trainer import Trainer
+from .. import scores
+from ..columns import targeted
+from ..preparation import Preparation, Tally
+from ..readers.cells import to_number
+from ..readers.sources import Source, find
+from ..readers.table import Table, name_of
+from ..row_columns import weights
+from ..split import Data, Part, joined, targets
+from . import report, runs
+from .arguments import checked, count
+from .arguments import seed as whole_seed
+from .importance import Importance, importance
+
+_LOSSES = {"softmax": "cross_entropy", "sigmoid": "bce", "exp": "poisson"}  # by output activation, for files that do not name the loss
+
+
+class TableModel:
+    """A network for the rows of a table, with the preparation of the columns. `fit_table` and `load_table` create it.
+
+    net: the network, which takes features, not columns. target: the name of the predicted column. classes: its classes, as whole numbers or
+    bools if all of them are, else as strings; empty if the target is a number. columns: the columns used. scores: after `fit_table`, the
+    metrics by part ("train", "validation", "test") and name; else empty. report: after `fit_table`, the text that `microbp train` prints;
+    else empty. The methods take tables as `fit_table` does: they need the columns used in training, in any order.
+
+    A cell that should be a number and is not, a value that training did not have, and a missing value in a column without any in training
+    do not stop a prediction: a UserWarning counts them. strict=True makes the first such cell that should be a number a ValueError, and
+    also each assumption about the file. no_header=True: the first row of a text file or a sheet does not name the columns.
+
+    >>> table = {"size": [1, 2, 3, 4] * 30, "colour": ["red", "red", "blue"] * 40, "kind": ["a", "b", "b", "a"] * 30}
+    >>> model = bp.fit_table(table, target="kind", epochs=20)
+    >>> model.target, model.classes, model.columns
+    ('kind', ('a', 'b'), ('size', 'colour'))
+    >>> model.predict({"size": [1, 2], "colour": ["red", "blue"]})
+    array(['a', 'b'], dtype='<U1')
+    >>> model.predict_proba(table).shape
+    (120, 2)
+    """
+
+    def __init__(self, net: Network, preparation: Preparation, loss: Loss) -> None:
+        self.net = net
+        self.preparation = preparation
+        self.loss = loss
+        self.target = preparation.target.name
+        self.classes = _typed(preparation.target.classes)
+        self.columns = tuple(dict.fromkeys(feature.name for feature in preparation.features))
+        self.scores: dict[str, dict[str, Any]] = {}
+        self.report = ""
+
+    # ---- predictions ----
+
+    def predict(self, table: Any, *, no_header: bool = False, strict: bool = False) -> Array:
+        """The predicted class or number of each row, shape (rows,); numbers in the unit of the target.
+
+        ValueError: the table has no rows, or lacks a column that was used in training.
+
+        >>> model = bp.fit_table({"x": range(50), "y": [i > 20 for i in range(50)]}, target="y", lr=0.1)
+        >>> model.predict({"x": [3, 40]})
+        array([False,  True])
+        """
+        outputs = self._outputs(table, no_header, strict)
+        if self.classes:
+            return np.asarray(np.array(self.classes)[outputs.argmax(axis=1)])
+        return np.asarray(outputs[:, 0].astype(np.float64) * self.preparation.target.scale + self.preparation.target.centre)
+
+    def predict_proba(self, table: Any, *, no_header: bool = False, strict: bool = False) -> Array:
+        """The probability of each class, shape (rows, classes), in the order of `classes`. With the loss "bce" each class is judged by
+        itself, so that a row's sum may differ from 1.
+
+        ValueError: as in `predict`, or the outputs are not probabilities: the target is a number, or the loss is for scores ("hinge").
+
+        >>> model = bp.fit_table({"x": range(50), "y": [i > 20 for i in range(50)]}, target="y", lr=0.1)
+        >>> model.predict_proba({"x": [3, 40]}).round(1)
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+        """
+        if not self.has_probabilities:
+            what = f"{self.target!r} is a number" if not self.classes else f"the outputs of the loss {self.loss.name!r} are scores"
+            raise ValueError(f"predict_proba: there are no probabilities, because {what}; use predict")
+        return self._outputs(table, no_header, strict)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the outputs are probabilities of classes."""
+        return bool(self.classes) and self.net.outputs[0].activation in ("softmax", "sigmoid")
+
+    def _outputs(self, table: Any, no_header: bool, strict: bool) -> Array:
+        return np.concatenate(
+            [outputs for _, outputs in predictions(self, find(table, header=False if no_header else None), strict=strict)]
+        )
+
+    # ---- quality ----
+
+    def evaluate(self, table: Any, *, stream: bool = False, no_header: bool = False, strict: bool = False) -> dict[str, Any]:
+        """The metrics for the rows of a table, by name: those of `microbp train` for its test rows, weighted if the model was trained with
+        `weight` and the table has that column. "rows" is the number of rows,
+        "without_target" the number of rows that were left out because their target is missing.
+
+        stream: read a file in pieces. ValueError: as in `predict`, or no row has a target, or the target has a class that training did not.
+
+        >>> model = bp.fit_table({"x": range(50), "y": [i > 20 for i in range(50)]}, target="y", lr=0.1)
+        >>> found = model.evaluate({"x": [3, 40, 9], "y": [False, True, None]})
+        >>> found["rows"], found["without_target"], found["accuracy"]
+        (2, 1, 1.0)
+        """
+        source, tally, left_out = find(table, stream=stream, header=False if no_header else None), Tally(), 0
+
+        def parts() -> Iterator[Part]:
+            nonlocal left_out
+            for known, missing in self._labelled(source):
+                left_out += missing
+                yield self._part(known, tally, strict)
+
+        data = Data(source.where, self.preparation, self.loss, {"test": parts}, 0, source.is_stream)
+        measured = scores.measure(self._trainer(), data)
+        _warn(source.where, tally)
+        return {"rows": measured.rows["test"], "without_target": left_out, **measured.parts["test"]}
+
+    def importance(self, table: Any, *, repeats: int = 5, seed: int = 0, no_header: bool = False, strict: bool = False) -> Importance:
+        """How much worse the loss is when the values of a column are shuffled, for each column used: what the model loses without it.
+
+        repeats: how often each column is shuffled. seed: of the shuffles. Rows without a target are left out. Columns that tell the same
+        share their importance. Source: Breiman 2001; Fisher, Rudin & Dominici 2019. Errors as in `evaluate`.
+
+        >>> table = {"a": range(5, 205), "b": [i * 7 % 200 for i in range(200)], "y": [i / 2 for i in range(200)]}
+        >>> found = bp.fit_table(table, target="y", epochs=30).importance(table)
+        >>> found.columns, bool(found.importances_mean[0] > 10 * found.importances_mean[1])
+        (('a', 'b'), True)
+        """
+        repeats, seed = checked("repeats", count, repeats), checked("seed", whole_seed, seed)
+        source, tally = find(table, header=False if no_header else None), Tally()
+        parts = [self._part(known, tally, strict) for known, _ in self._labelled(source)]
+        _warn(source.where, tally)
+        return importance(self._trainer(), self.preparation, joined(parts), repeats, seed)
+
+    def _labelled(self, source: Source) -> Iterator[tuple[Table, int]]:
+        """The tables without the rows whose target is missing, and how many rows those were. ValueError if no row is left."""
+        has_rows = False
+        for table in (source.tests or source.tables)():
+            table.require(self.target)
+            known = targeted(replace(table, readings=self.preparation.readings), self.target)
+            left_out = table.count - known.count
+            if name := self._weighted(known):
+                known = known.take(np.flatnonzero(weights(known, name)))
+            has_rows = has_rows or known.count > 0
+            if known.count:
+                yield known, left_out
+        if not has_rows:
+            raise ValueError(f"{source.where}: no row has a value of the target {self.target!r}")
+
+    def _weighted(self, table: Table) -> str | None:
+        """The column with the weights of rows, if there is one."""
+        name = self.preparation.weight
+        return name if name in table.columns else None
+
+    def _part(self, table: Table, tally: Tally, strict: bool) -> Part:
+        name = self._weighted(table)
+        weight = None if name is None else weights(table, name)
+        return Part(_matrix(self, table, tally, strict), targets(self.preparation.target, table, self.loss), weight)
+
+    def _trainer(self) -> Trainer:
+        """A trainer to measure the loss with."""
+        return Trainer(self.net, self.loss, "sgd")
+
+    # ---- files and text ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Saves the network with its preparation, as `microbp train --out` does. `load_table` and `microbp predict` read the file.
+
+        OSError: the file cannot be written; an existing file stays as it was.
+
+        >>> bp.fit_table({"x": range(50), "y": range(50)}, epochs=1).save("model.safetensors")
+        """
+        self.net.save(path)
+
+    def __repr__(self) -> str:
+        return f"<TableModel of {self.target!r} with {counted(len(self.columns), 'column')}>"
+
+    def __str__(self) -> str:
+        lines = [f"TableModel: {report.columns(self.preparation)}", repr(self.net)]
+        return "\n".join([*lines, f"columns: {', '.join(map(printable, self.columns))}"])
+
+
+def predictions(model: TableModel, source: Source, *, strict: bool = False) -> Iterator[tuple[Table, Array]]:
+    """The test tables of a source, else all its tables, each with the outputs of the network. Warns at the end."""
+    where, tally, is_empty = source.where, Tally(), True
+    for table in (source.tests or source.tables)():
+        is_empty = False
+        yield table, model.net.predict(_matrix(model, table, tally, strict))
+    if is_empty:
+        raise ValueError(f"{where}: the file has no rows")
+    _warn(where, tally)
+
+
+def _matrix(model: TableModel, table: Table, tally: Tally, strict: bool) -> Array:
+    if strict:
+        runs.refuse_assumptions(table.where, table.assumptions)
+    return model.preparation.matrix(table, None if strict else tally)
+
+
+def _typed(classes: Sequence[str]) -> tuple[Any, ...]:
+    """Class names as bools or ints if all of them are the names of such, else as strings."""
+    if sorted(map(str.lower, classes)) == ["false", "true"]:
+        return tuple(name.lower() == "true" for name in classes)
+    numbers = [to_number(name) for name in classes]
+    if classes and all(number is not None and number.is_integer() and name_of(number) == name for name, number in zip(classes, numbers)):
+        return tuple(map(int, classes))
+    return tuple(classes)
+
+
+_COUNTED = {
+    "unseen": "values that training did not have",
+    "bad": "cells that cannot be read, taken as missing",
+    "gaps": "missing values in columns that had none in training",
+    "far": "numbers far outside the range of training",
+}
+
+
+def _warn(where: str, tally: Tally) -> None:
+    """Warns of the cells that were counted, once for each kind."""
+    for kind, text in _COUNTED.items():
+        listed = [f"{column} ({cells})" for column, cells in getattr(tally, kind).items() if cells]
+        if listed:
+            warnings.warn(f"{where}: {text}: {', '.join(listed)}", UserWarning, stacklevel=4)
+
+
+# ---- training and loading ----
+
+
+def fit_table(
+    table: Any,
+    target: str | int | None = None,
+    *,
+    drop: str | Sequence[str | int] = (),
+    keep: str | Sequence[str | int] = (),
+    missing: str | Sequence[str] = (),
+    no_header: bool = False,
+    test: float = 0.2,
+    test_file: Any = None,
+    validation: float = 0.1,
+    split: str = "random",
+    weight: str | int | None = None,
+    stream: bool = False,
+    strict: bool = False,
+    net: str | Sequence[int | None] | None = None,
+    activation: str | Activation = "relu",
+    dropout: float = 0.0,
+    loss: str | Loss | None = None,
+    class_weight: str | None = None,
+    optimizer: str | Optimizer = "adam",
+    lr: float | Literal["auto"] | None = None,
+    decay: float | None = None,
+    schedule: str | Schedule | None = None,
+    epochs: int | None = None,
+    batch: int | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> TableModel:
+    """Trains a network on a table and measures it on test rows. The arguments are the options of `microbp train`, as Python objects or as
+    text; the same arguments give the same network, bit for bit.
+
+    table: the path of a file, a data frame of pandas or polars, or a dict of columns. target: the column to predict; by default the column
+    named target, label, class or y, else the last one. drop: columns to ignore. keep: columns to use although they look like row numbers or
+    ids. missing: words for missing values, besides the usual ones such as "NA". no_header: the first row of a text file or a sheet does not
+    name the columns. strict: an assumption about the table is an error.
+
+    test: the fraction of the rows held out for the test. test_file: a table with the test rows instead. validation: the fraction of the
+    other rows held out to choose the best epoch. split: how these rows are chosen: "random" (for classes, from each class in proportion),
+    "last", "time:COLUMN" (the latest rows) or "group:COLUMN" (rows with the same value stay together). weight: a column with the weights of
+    the rows; 0 leaves a row out. stream: read a file in pieces, for files larger than memory.
+
+    net: the widths of inputs, hidden layers and outputs, as text or as a list: "x-64-64-y" or [None, 64, 64, None] has two hidden layers
+    of 64 units. activation: of the hidden layers. dropout: the rate after each hidden layer. loss: by default "cross_entropy" if the
+    target is text or has at most 20 different whole numbers, else "mse". class_weight: "balanced" makes all classes count alike.
+    optimizer, lr, decay: the optimizer, its learning rate ("auto": found by a range test) and weight decay. schedule: of the learning
+    rate, by default "cosine", which falls to 0; or "constant". epochs: passes over the training rows. batch: rows per update. patience:
+    stop after this many epochs without a lower validation loss; None: do not stop early. What is None depends on the number of training
+    rows; `microbp train --help` lists the values.
+
+    seed: of the split, the initial weights and the order of rows. threads: the maximum number; None: the number of processors. progress:
+    show the progress on stderr; None: if it is a terminal or a notebook.
+
+    ValueError: the table or an argument is invalid; the text names the file, row and column, or the argument, and says what to do.
+    TypeError: an argument has a wrong type. FloatingPointError: the loss is not finite; use a lower lr.
+
+    >>> model = bp.fit_table({"x": range(100), "y": [3 * i + 1.5 for i in range(100)]}, net="x-16-y", epochs=100, lr=0.02)
+    >>> model.target, bool(model.scores["test"]["r2"] > 0.99)
+    ('y', True)
+    >>> print(model.report.splitlines()[1])
+    predicts y, a number, from 1 column (1 feature)
+    >>> bp.fit_table({"x": [1, 2, 3], "y": [1, 2, 3]}, epochs=0)
+    Traceback (most recent call last):
+    ...
+    microbp.tables.readers.errors.ArgumentError: epochs: the value must be at least 1, not 0
+    """
+    given = dict(locals())
+    del given["table"], given["progress"]
+    run = runs.begin(table, runs.Settings(**{name: runs.converted(name, value) for name, value in given.items()}))
+    runs.fit(run, progress=progress)
+    runs.sign(run)
+    model = TableModel(run.trainer.net, run.data.preparation, run.data.loss)
+    measured = scores.measure(run.trainer, run.data)
+    model.scores, model.report = measured.parts, report.text(run, measured)
+    return model
+
+
+def load_table(path: str | os.PathLike[str], *, threads: int | None = None) -> TableModel:
+    """Loads a model that `microbp train` or `model.save` has written. threads: the maximum number; None: the number of processors.
+
+    ValueError: the file is not such a model, or is damaged. OSError: it cannot be read.
+
+    >>> model = bp.fit_table({"x": range(50), "y": [i % 3 for i in range(50)]}, epochs=5)
+    >>> model.save("model.safetensors")
+    >>> bp.load_table("model.safetensors").classes
+    (0, 1, 2)
+    """
+    where = os.fsdecode(file_path(path))
+    net = load(path, n_threads=threads)
+    preparation = Preparation.of(net, where)
+    if preparation is None:
+        what = "contains no column names, because neither microbp train nor bp.fit_table wrote it"
+        raise ValueError(f"{where}: {what}; use net.predict in Python, or train with microbp train")
+    text = net.notes.get(runs.LOSS_NOTE)
+    implied = "hinge" if preparation.target.classes else "mse"
+    try:
+        loss = Loss.parse(text or _LOSSES.get(str(net.outputs[0].activation), implied))
+        Trainer(net, loss, "sgd")
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: the note on the loss ({runs.LOSS_NOTE}) cannot be read; train again") from None
+    return TableModel(net, preparation, loss)
