@@ -61,7 +61,7 @@ def read(text: str) -> Notes:
     """Parses the notes of a network from their text."""
     try:
         notes = _frozen(json.loads(text or "{}", parse_constant=_refuse_constant))
-        if "\\u" in text:  # half a surrogate pair is no character and could not be saved or printed
+        if "\\u" in text:  # half of a surrogate pair cannot be saved or printed
             json.dumps(notes, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         notes = None
@@ -82,7 +82,7 @@ def write(notes: Mapping[str, Any]) -> str:
     except RecursionError:
         raise ValueError("notes are nested too deeply, or contain themselves; use fewer levels") from None
     except UnicodeEncodeError:
-        raise ValueError("notes contain half of a surrogate pair, which is no character; remove it") from None
+        raise ValueError("notes contain half of a surrogate pair, which cannot be saved; remove it") from None
     except (TypeError, ValueError) as error:
         raise type(error)(f"notes must be JSON-serializable: {error}") from None
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..core.text import counted, printable
 from ..data.arrays import Array
 from .intervals import Interval
 from .preparation import Target
+from .readers.errors import Argument, TableError
 from .scores import OfClass, Scores
 from .split import Data
 
@@ -145,17 +146,15 @@ def _residuals(residuals: Array) -> list[str]:
 # ---- remarks ----
 
 
-def remarks(data: Data, history: Mapping[str, Sequence[float]]) -> list[str]:
-    """Classes without test rows, and whether the validation loss was still falling."""
-    found = []
+def remarks(data: Data, history: Mapping[str, Sequence[float]]) -> Iterator[TableError]:
+    """Classes without test rows, and whether the validation loss was still falling; `text` of each spells the options."""
     names = [printable(name) for name in data.not_tested]
     if names:
         listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        found.append(f"the test says nothing about {counted(len(names), 'class')} without a test row: {listed}")
+        yield TableError(f"the test says nothing about {counted(len(names), 'class')} without a test row: {listed}")
     if is_falling(history.get("val_loss", [])):
-        epochs = len(history["val_loss"])
-        found.append(f"the validation loss was still falling at the last epoch: train longer with --epochs {2 * epochs}")
-    return found
+        longer = Argument("epochs", 2 * len(history["val_loss"]))
+        yield TableError("the validation loss was still falling at the last epoch: train longer with ", longer)
 
 
 def is_falling(losses: Sequence[float]) -> bool:

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+import microbp as bp
 from microbp.cli.main import main
 from microbp.tables import cautions, quality
 from microbp.tables.readers import sources
@@ -142,12 +143,15 @@ def test_a_falling_validation_loss(losses, expected):
 
 
 def test_remarks_name_the_option_and_the_class(capsys):
-    write({**CLASSES, "side": np.where(np.arange(ROWS) == 7, "rare", SIDE)})
+    table = {**CLASSES, "side": np.where(np.arange(ROWS) == 7, "rare", SIDE)}
+    write(table)
     assert main(["train", "t.csv", "--target", "side", "--epochs", "2", "--lr", "0.003", "--out", "net"]) == 0
     out = capsys.readouterr().out
     assert "\nthe validation loss was still falling at the last epoch: train longer with --epochs 4\n" in out
     assert "\nthe test says nothing about 1 class without a test row: rare\n" in out
     assert "\nalways predicting " in out
+    report = bp.fit_table(table, "side", epochs=2, lr=0.003).report
+    assert "the validation loss was still falling at the last epoch: train longer with epochs=4" in report.splitlines()
 
 
 # ---- numbers of the report ----

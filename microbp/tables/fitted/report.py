@@ -63,7 +63,7 @@ def text(
         *(f"ignored column {printable(name)}: {printable(why)}" for name, why in data.preparation.left_out.items()),
         *quality.lines(scores, data.preparation.target),
         f"{counted(known['epochs'], 'epoch')} (best: {best}) in {known['seconds']:.2f} s, {known['rows_per_second']:,.0f} rows per second",
-        *quality.remarks(data, trainer.history),
+        *(remark.text(spell) for remark in quality.remarks(data, trainer.history)),
         *(f"warning: {printable(warning)}" for warning in known["warnings"]),
     ]
     if written:

@@ -10,7 +10,7 @@ class Argument(NamedTuple):
     """An argument in the text of an error, optionally with a recommended value."""
 
     name: str
-    value: str | None = None
+    value: str | int | None = None
 
     def __str__(self) -> str:
         return self.name if self.value is None else f"{self.name}={self.value!r}"
