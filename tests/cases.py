@@ -245,7 +245,7 @@ def own_mse(outputs: Array, targets: Array, weight: Array | None) -> tuple[float
     return (share * difference**2).sum(), 2 * share * difference
 
 
-INITIALIZERS = {  # name -> (spec, function (in, out) -> standard deviation of a weight)
+INITIALIZERS = {  # name -> (spec, function (in, out) -> standard deviation of a weight or bias)
     "normal": ("normal(std=0.3)", lambda i, o: 0.3),
     "uniform": ("uniform(limit=0.3)", lambda i, o: 0.3 / math.sqrt(3)),
     "glorot_normal": ("glorot_normal", lambda i, o: math.sqrt(2 / (i + o))),
@@ -254,8 +254,26 @@ INITIALIZERS = {  # name -> (spec, function (in, out) -> standard deviation of a
     "he_uniform": ("he_uniform", lambda i, o: math.sqrt(2 / i)),
     "lecun_normal": ("lecun_normal", lambda i, o: math.sqrt(1 / i)),
     "lecun_uniform": ("lecun_uniform", lambda i, o: math.sqrt(1 / i)),
+    "fan_in_uniform": ("fan_in_uniform", lambda i, o: math.sqrt(1 / (3 * i))),
     "zeros": ("zeros", lambda i, o: 0.0),
     "array": ("array", lambda i, o: 0.0),
+}
+
+AUTO_INITIALIZERS = {  # activation -> initializers of weight and bias that "auto" chooses
+    "identity": ("glorot_uniform", "zeros"),
+    "relu": ("glorot_uniform", "glorot_uniform"),
+    "leaky_relu": ("glorot_uniform", "glorot_uniform"),
+    "elu": ("glorot_uniform", "glorot_uniform"),
+    "selu": ("glorot_uniform", "glorot_uniform"),
+    "gelu": ("glorot_uniform", "glorot_uniform"),
+    "silu": ("lecun_normal", "fan_in_uniform"),
+    "mish": ("lecun_normal", "fan_in_uniform"),
+    "softplus": ("he_normal", "fan_in_uniform"),
+    "softsign": ("glorot_uniform", "glorot_uniform"),
+    "sigmoid": ("he_normal", "fan_in_uniform"),
+    "hard_sigmoid": ("he_normal", "fan_in_uniform"),
+    "tanh": ("glorot_uniform", "fan_in_uniform"),
+    "scaled_tanh": ("glorot_uniform", "fan_in_uniform"),
 }
 
 OUTPUT_ACTIVATION_POINTS = {  # the values for the raw outputs 1 and 1001

@@ -141,7 +141,10 @@ class Drawing:
             layer = self.pick(fitting)
         else:
             room = [w for w in self.widths if w * node.width <= self.left // 2] or [1]
-            layer = bp.Dense(width or int(self.random.choice(room)), activation, bias=bool(self.random.random() < 0.8), **self.settings())
+            bias, settings = bool(self.random.random() < 0.8), self.settings()
+            if not bias:
+                settings.pop("bias_lr", None)
+            layer = bp.Dense(width or int(self.random.choice(room)), activation, bias=bias, **settings)
             self.layers.append((layer, node.width))
         self.left -= layer.units * node.width
         return layer(node)

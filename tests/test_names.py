@@ -151,13 +151,11 @@ def test_help_lists_every_optimizer_as_users_write_it():
     assert not re.search(r"sgd_nesterov\(|irprop_minus\(", text)
 
 
-def test_help_names_the_initializer_that_auto_chooses():
+def test_help_names_the_initializers_that_auto_chooses():
     text = " ".join(inspect.getdoc(bp.Init).split())
-    chosen = {name: row.init for name, row in ACTIVATIONS.items()}
-    assert set(chosen.values()) == {"he_normal", "lecun_normal", "glorot_uniform"}
-    rules = {rule: [name for name in chosen if chosen[name] == rule] for rule in ("he_normal", "lecun_normal")}
-    listed = [f"{rule} for {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}" for rule, names in rules.items()]
-    assert "; ".join([*listed, "glorot_uniform for all others"]) in text
+    for rules in {(row.init, row.bias_init) for row in ACTIVATIONS.values()}:
+        names = [name for name, row in ACTIVATIONS.items() if (row.init, row.bias_init) == rules]
+        assert f" {', '.join(names)}: {rules[0]}, biases {rules[1]} " in text
 
 
 def test_tables_of_names_are_created_on_first_use():

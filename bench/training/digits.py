@@ -6,8 +6,8 @@ usps   LeCun et al. 1989 (Neural Computation 1, 541-551), the fully connected ne
        mean squared error, one update per pattern in constant order, 23 passes, weights from U[-2.4/F, 2.4/F] with F the fan-in.
        Unspecified or different here: plain SGD with one rate, instead of a rate per weight from a diagonal Hessian; biases start at 0; the
        file is the deslanted version of 1990, which may have other pixels.
-mnist  784-300-10, relu, cross-entropy, Adam, batches of 100, 20 epochs; the goal is below 2.2 %, about what scikit-learn's benchmark
-       reports for 100-100 hidden units and far more epochs.
+mnist  784-300-10, relu (he_normal weights, glorot_uniform in the last layer, biases of 0), cross-entropy, Adam, batches of 100, 20 epochs;
+       the goal is below 2.2 %, about what scikit-learn's benchmark reports for 100-100 hidden units and far more epochs.
 
 The errors are after the last epoch; no epoch is selected. The rates were chosen by these errors among a few (usps: 0.01, 0.015, 0.02, 0.05,
 0.1; mnist: 3e-4, 5e-4, 1e-3).
@@ -67,7 +67,9 @@ def mnist(root: Path) -> Callable[[int], Result]:
     train, test = data.mnist(root)
 
     def run(seed: int) -> Result:
-        trainer = bp.Trainer(bp.mlp([784, 300, 10], "relu", seed=seed), "cross_entropy", bp.Adam(lr=MNIST_LR))
+        x = bp.Input(784)
+        output = bp.Dense(10, init="glorot_uniform")(bp.Dense(300, "relu", init="he_normal")(x))
+        trainer = bp.Trainer(bp.Network(x, output, seed=seed), "cross_entropy", bp.Adam(lr=MNIST_LR))
         return train_for(trainer, MNIST_EPOCHS, train, train.labels, test, batch_size=MNIST_BATCH, order=None)
 
     return run

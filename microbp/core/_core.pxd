@@ -60,6 +60,7 @@ cdef extern from "microbp.h" nogil:
         double lr, l1, l2, max_norm, eps, momentum, bias_lr
         const char *activation
         const char *init
+        const char *bias_init
     ctypedef struct mbp_batch:
         size_t size
         const mbp_array *x

@@ -13,7 +13,7 @@ _Arrays = Any  # one array, or a list of arrays if the net has several inputs or
 # A node: operation, operands, width, its layer's number or -1, activation or "", rate or std.
 _Node = tuple[str, tuple[int, ...], int, int, str, float]
 # A layer: name, operation, inputs, units, activation, init, bias, frozen, settings.
-_Layer = tuple[str, str, int, int, str, str, bool, bool, bool, dict[str, float]]
+_Layer = tuple[str, str, int, int, str, str, str, bool, bool, bool, dict[str, float]]
 
 def formulas(kind: Literal["activation", "loss", "optimizer", "initializer", "output_activation"]) -> list[tuple[str, str, str, str]]: ...
 def isas() -> dict[str, bool]: ...

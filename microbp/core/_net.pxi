@@ -161,8 +161,8 @@ cdef class Net:
         return found
 
     def layers(self):
-        """(name, operation, inputs, units, activation, init, gain, bias, frozen, settings) of each layer. Activation and init are "" if it
-        is not dense. gain: False only for a scale without it."""
+        """(name, operation, inputs, units, activation, init, bias_init, gain, bias, frozen, settings) of each layer. Activation, init
+        and bias_init are "" if it is not dense, bias_init also if it has no bias. gain: False only for a scale without it."""
         cdef mbp_layer_info layer
         cdef mbp_error error
         cdef int i
@@ -179,8 +179,8 @@ cdef class Net:
                 settings["eps"] = layer.eps
             if operation == "batch_norm":
                 settings["momentum"] = layer.momentum
-            found.append((word(layer.name), operation, layer.in_, layer.out, word(layer.activation), word(layer.init), bool(layer.gain),
-                          bool(layer.bias), bool(layer.frozen), settings))
+            found.append((word(layer.name), operation, layer.in_, layer.out, word(layer.activation), word(layer.init),
+                          word(layer.bias_init), bool(layer.gain), bool(layer.bias), bool(layer.frozen), settings))
         return found
 
     def outputs(self):

@@ -23,7 +23,16 @@ ActivationName = Literal[
 ]  # fmt: skip
 LossName = Literal["mse", "half_sse", "mae", "huber", "quantile", "poisson", "bce", "hinge", "cross_entropy"]
 InitName = Literal[
-    "normal", "uniform", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "zeros"
+    "normal",
+    "uniform",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "fan_in_uniform",
+    "zeros",
 ]
 OutputActivationName = Literal["identity", "sigmoid", "exp", "softmax"]
 OptimizerName = Literal[
@@ -190,14 +199,19 @@ class Loss(Spec):
 
 
 class Init(Spec):
-    """How initial weights are drawn, with parameters: `Dense(8, init=Init("normal", std=0.1))`. A name without
+    """How initial weights or biases are drawn, with parameters: `Dense(8, init=Init("normal", std=0.1))`. A name without
     parameters uses the defaults.
 
-    init="auto" depends on the layer's activation: he_normal for relu, leaky_relu, elu, gelu, silu and mish; lecun_normal for selu;
-    glorot_uniform for all others. Biases start at 0.
+    init="auto" and bias_init="auto" depend on the layer's activation, by the results of bench/training/initial_weights.py:
+        identity: glorot_uniform, biases zeros
+        relu, leaky_relu, elu, selu, gelu, softsign: glorot_uniform, biases glorot_uniform
+        tanh, scaled_tanh: glorot_uniform, biases fan_in_uniform
+        silu, mish: lecun_normal, biases fan_in_uniform
+        softplus, sigmoid, hard_sigmoid: he_normal, biases fan_in_uniform
+    If init is not "auto", bias_init="auto" is zeros.
 
     The list below has every initializer, with its parameters and their defaults. Here in and out are the numbers of a layer's inputs and
-    outputs; its weight has shape (out, in).
+    outputs, for weights and biases; the weight has shape (out, in).
 
     ValueError: unknown initializers or parameters, and values out of range.
 

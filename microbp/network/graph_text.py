@@ -16,7 +16,7 @@ from .nodes import Input, Node
 
 
 def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, dict[str, Array]]:
-    """The graph text of the nodes that the outputs depend on, and the arrays given as init=, by layer name."""
+    """The graph text of the nodes that the outputs depend on, and the arrays given as init= or bias_init=, by the tensor's name."""
     reached = _reached(outputs)
     _check_ends(inputs, outputs, reached)
     order = [*inputs, *sorted(reached - set(inputs), key=lambda node: node.number)]
@@ -89,10 +89,11 @@ class _Writer:
         name = layer.name or f"{layer.operation}_{self.counts[layer.operation]}"
         if name in self.taken:
             raise ValueError(f"Network: two different layers have the name {name!r}; change name= of one")
-        if isinstance(layer, Dense) and layer.array is not None:
-            if layer.array.shape[1] != width:
-                raise ValueError(f"layer {name!r}: init must have shape ({layer.units}, {width}), not {layer.array.shape}")
-            self.arrays[name] = layer.array
+        if isinstance(layer, Dense):
+            weight = layer.arrays.get("weight")
+            if weight is not None and weight.shape[1] != width:
+                raise ValueError(f"layer {name!r}: init must have shape ({layer.units}, {width}), not {weight.shape}")
+            self.arrays |= {f"{name}.{tensor}": array for tensor, array in layer.arrays.items()}
         self.names[layer] = name
         self.widths[layer] = width
         self.taken.add(name)

@@ -77,10 +77,12 @@ class Dense(TrainedLayer):
     units: the number of outputs.
     activation: a name, such as "relu", or a bp.Activation with parameters; help(bp.Activation) lists them.
     init: the initial weights: "auto" (depends on the activation), a name, a bp.Init, or an array of shape (units, inputs); help(bp.Init).
-    bias: whether to add b, which starts at 0.
+    bias: whether to add b.
     name: of its tensors, "name.weight" and "name.bias", and in `net.layers`. None: dense_0, dense_1, ..., in the order of their first use.
     lr: multiplies the optimizer's learning rate, for weight and bias.
     bias_lr: instead of lr, multiplies the learning rate for the bias. None: the same as lr.
+    bias_init: the initial biases: "auto" (depends on the activation; zeros if init is not "auto"), a name, a bp.Init, or an array of shape
+    (units,).
     l1, l2: the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias). It is part of the gradients, but not of the reported
     loss.
     max_norm: if the Euclidean norm of a unit's incoming weights exceeds max_norm after an update, they are scaled down to it (Srivastava
@@ -109,26 +111,38 @@ class Dense(TrainedLayer):
         l2: float = 0.0,
         max_norm: float | None = None,
         bias_lr: float | None = None,
+        bias_init: Literal["auto"] | InitName | Init | Array | Sequence[float] = "auto",
     ) -> None:
         super().__init__(name, lr)
         self.units = whole_number(units, "Dense: units", bits=WIDTH_BITS)
         self.activation = Activation.parse(activation).text
-        self.array: Array | None = None  # init, if it is an array
-        self.init = self._parse_init(init)
+        self.arrays: dict[str, Array] = {}  # init and bias_init if they are arrays, by "weight" and "bias"
+        self.init = self._parse_init(init, "init", "weight")
         self.bias = flag("Dense: bias", bias)
+        self.bias_init = self._parse_init(bias_init, "bias_init", "bias")
         self.l1, self.l2 = _at_least_0("Dense: l1", l1), _at_least_0("Dense: l2", l2)
         self.max_norm = or_none(_at_least_0)("Dense: max_norm", max_norm)
         self.bias_lr = or_none(_at_least_0)("Dense: bias_lr", bias_lr)
+        if not self.bias:
+            self._check_no_bias()
 
-    def _parse_init(self, init: Any) -> str:
+    def _parse_init(self, init: Any, what: str, tensor: str) -> str:
         if isinstance(init, str) and init.strip() == "auto":
             return "auto"
         if isinstance(init, str | Init):
             return Init.parse(init).text
-        self.array = np.array(as_array(init, "Dense: init"), dtype=np.float64)
-        if self.array.ndim != 2 or len(self.array) != self.units:
-            raise ValueError(f"Dense: init must have shape ({self.units}, inputs), not {self.array.shape}")
+        array = np.array(as_array(init, f"Dense: {what}"), dtype=np.float64)
+        if array.shape[:1] != (self.units,) or array.ndim != (2 if tensor == "weight" else 1):
+            shape = f"({self.units}, inputs)" if tensor == "weight" else f"({self.units},)"
+            raise ValueError(f"Dense: {what} must have shape {shape}, not {array.shape}")
+        self.arrays[tensor] = array
         return "array"
+
+    def _check_no_bias(self) -> None:
+        """A layer without a bias must not have settings of it."""
+        for key, value, none in (("bias_init", self.bias_init, "auto"), ("bias_lr", self.bias_lr, None)):
+            if value != none:
+                raise ValueError(f"Dense: bias is False, so {key} has no effect: leave {key} out, or set bias=True")
 
     def _width_for(self, node: Node) -> int:
         return self.units
@@ -137,7 +151,8 @@ class Dense(TrainedLayer):
     def text(self) -> str:
         """The settings of this layer as graph text."""
         settings = _text(lr=self.lr, l1=self.l1, l2=self.l2, max_norm=self.max_norm, bias_lr=self.bias_lr)
-        return f"units={self.units} activation={self.activation} init={self.init} bias={int(self.bias)} {settings}"
+        bias = int(self.bias) if self.bias_init == "auto" else f"1 bias_init={self.bias_init}"
+        return f"units={self.units} activation={self.activation} init={self.init} bias={bias} {settings}"
 
 
 class Dropout(Layer):

@@ -23,13 +23,14 @@ def mlp(
     backend: BackendName | None = None,
     init: Literal["auto"] | InitName | Init = "auto",
     bias: bool = True,
+    bias_init: Literal["auto"] | InitName | Init = "auto",
     n_threads: int | None = None,
     dropout: float = 0.0,
 ) -> Network:
     """A chain of dense layers: mlp([64, 128, 10]) has 64 inputs, 128 hidden units and 10 outputs. The last layer is linear.
 
     widths: the number of input features, then the units of each layer.
-    activation: of the hidden layers, as in bp.Dense. init, bias: of all layers, as in bp.Dense.
+    activation: of the hidden layers, as in bp.Dense. init, bias, bias_init: of all layers, as in bp.Dense.
     dropout: the rate of a bp.Dropout after each hidden layer; 0: no dropout.
     dtype, seed, backend, n_threads: as in bp.Network.
 
@@ -47,6 +48,6 @@ def mlp(
     x = Input(widths[0])
     node: Node = x
     for width in widths[1:-1]:
-        node = Dense(width, activation, init, bias)(node)
+        node = Dense(width, activation, init, bias, bias_init=bias_init)(node)
         node = drop(node) if drop.rate else node
-    return Network(x, Dense(widths[-1], init=init, bias=bias)(node), dtype, seed, backend, n_threads)
+    return Network(x, Dense(widths[-1], init=init, bias=bias, bias_init=bias_init)(node), dtype, seed, backend, n_threads)

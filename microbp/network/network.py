@@ -96,7 +96,7 @@ class Network(Closed):
         self._core = core
         self._backend = backend
         self.n_threads = n_threads
-        self._arrays = arrays  # initial weights given as arrays, by layer name
+        self._arrays = arrays  # initial weights and biases given as arrays, by the tensor's name
         self._records = records.Records(core)
         self._dtype = np.dtype(core.dtype)
         self._params = np.asarray(memoryview(core.params))
@@ -126,7 +126,7 @@ class Network(Closed):
 
     def _write_arrays(self) -> None:
         if self._arrays:
-            self._write({f"{layer}.weight": array for layer, array in self._arrays.items()})
+            self._write(self._arrays)
 
     def _write(self, tensors: Mapping[str, Array]) -> None:
         """Changes tensors; a prediction in another thread sees all of the new values or none."""
@@ -275,7 +275,7 @@ class Network(Closed):
         self._core.threads = threads.choose(self._n_threads, self._backend)
 
     def init(self, seed: int | None = None) -> None:
-        """Draws the initial parameters again. seed=None: uses a random seed. Layers with init=array get that array.
+        """Draws the initial parameters again. seed=None: uses a random seed. Weights and biases given as arrays get those values.
 
         >>> net = bp.mlp([2, 1], seed=0)
         >>> before = net.params.copy()

@@ -43,6 +43,7 @@ class LayerInfo(NamedTuple):
     momentum: float | None = None
     gain: bool = True  # False: a scale without a factor
     bias_lr: float | None = None  # multiplies the optimizer's learning rate for the bias; None: lr does
+    bias_init: str = ""  # of a dense layer with a bias
 
     @property
     def parameters(self) -> int:
@@ -133,8 +134,9 @@ class Records:
                 momentum=settings.get("momentum"),
                 gain=gain,
                 bias_lr=own if (own := settings.get("bias_lr", -1.0)) >= 0 else None,
+                bias_init=bias_init,
             )
-            for name, kind, inputs, units, activation, init, gain, bias, frozen, settings in self._core.layers()
+            for name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings in self._core.layers()
         ]
 
     @cached_property

@@ -22,11 +22,12 @@ from .optimizers import OPTIMIZERS
 
 @dataclass(frozen=True)
 class Activation:
-    """y(z): the function. init: the initializer that init=auto chooses for a layer with this activation."""
+    """y(z): the function. init, bias_init: the initializers that "auto" chooses for a layer with this activation."""
 
     parameters: str
     meaning: str
     init: str
+    bias_init: str
     y: Callable[..., Matrix]
     detail: str = ""
 
@@ -56,7 +57,7 @@ class OutputActivation:
 
 @dataclass(frozen=True)
 class Initializer:
-    """scale(inputs, outputs): the standard deviation of "normal", or half the width of "uniform". "keep" does not change the weights."""
+    """scale(inputs, outputs): the standard deviation of "normal", or half the width of "uniform". "keep" does not change the values."""
 
     parameters: str
     meaning: str
@@ -98,35 +99,49 @@ def _selu(z: Matrix) -> Matrix:
 
 
 ACTIVATIONS = {
-    "identity": Activation("", "z", "glorot_uniform", lambda z: z),
-    "relu": Activation("", "z if z > 0, else 0; Nair & Hinton 2010", "he_normal", lambda z: maximum(z, 0.0)),
+    "identity": Activation("", "z", "glorot_uniform", "zeros", lambda z: z),
+    "relu": Activation("", "z if z > 0, else 0; Nair & Hinton 2010", "glorot_uniform", "glorot_uniform", lambda z: maximum(z, 0.0)),
     "leaky_relu": Activation(
-        "slope=0.01[0,inf)", "z if z > 0, else slope z; Maas et al. 2013", "he_normal", lambda z, slope: where(z > 0.0, z, slope * z)
+        "slope=0.01[0,inf)",
+        "z if z > 0, else slope z; Maas et al. 2013",
+        "glorot_uniform",
+        "glorot_uniform",
+        lambda z, slope: where(z > 0.0, z, slope * z),
     ),
-    "elu": Activation("alpha=1[0,inf)", "z if z > 0, else alpha (exp(z) - 1); Clevert et al. 2016", "he_normal", _elu),
+    "elu": Activation(
+        "alpha=1[0,inf)", "z if z > 0, else alpha (exp(z) - 1); Clevert et al. 2016", "glorot_uniform", "glorot_uniform", _elu
+    ),
     "selu": Activation(
-        "", "1.0507 elu(z) with alpha = 1.6733, which keeps mean 0 and variance 1; Klambauer et al. 2017", "lecun_normal", _selu
+        "",
+        "1.0507 elu(z) with alpha = 1.6733, which keeps mean 0 and variance 1; Klambauer et al. 2017",
+        "glorot_uniform",
+        "glorot_uniform",
+        _selu,
     ),
     "gelu": Activation(
         "",
         "z Phi(z), Phi the normal distribution function; Hendrycks & Gimpel 2016",
-        "he_normal",
+        "glorot_uniform",
+        "glorot_uniform",
         lambda z: z * (0.5 * erfc(-math.sqrt(0.5) * z)),
     ),
-    "silu": Activation("", "z / (1 + exp(-z)), also called swish; Elfwing et al. 2018", "he_normal", lambda z: z * _sigmoid(z)),
-    "mish": Activation("", "z tanh(log(1 + exp(z))); Misra 2019", "he_normal", lambda z: z * tanh(_softplus(z))),
-    "softplus": Activation("", "log(1 + exp(z)); Dugas et al. 2001", "glorot_uniform", _softplus),
-    "softsign": Activation("", "z / (1 + |z|); Bergstra et al. 2009", "glorot_uniform", lambda z: z / (1.0 + _abs(z))),
-    "sigmoid": Activation("", "1 / (1 + exp(-z))", "glorot_uniform", _sigmoid),
+    "silu": Activation(
+        "", "z / (1 + exp(-z)), also called swish; Elfwing et al. 2018", "lecun_normal", "fan_in_uniform", lambda z: z * _sigmoid(z)
+    ),
+    "mish": Activation("", "z tanh(log(1 + exp(z))); Misra 2019", "lecun_normal", "fan_in_uniform", lambda z: z * tanh(_softplus(z))),
+    "softplus": Activation("", "log(1 + exp(z)); Dugas et al. 2001", "he_normal", "fan_in_uniform", _softplus),
+    "softsign": Activation("", "z / (1 + |z|); Bergstra et al. 2009", "glorot_uniform", "glorot_uniform", lambda z: z / (1.0 + _abs(z))),
+    "sigmoid": Activation("", "1 / (1 + exp(-z))", "he_normal", "fan_in_uniform", _sigmoid),
     "hard_sigmoid": Activation(
         "",
         "z / 6 + 1 / 2, but at least 0 and at most 1; Howard et al. 2019",
-        "glorot_uniform",
+        "he_normal",
+        "fan_in_uniform",
         lambda z: (maximum(minimum(z, 3.0), -3.0) + 3.0) / 6.0,
     ),
-    "tanh": Activation("", "tanh(z)", "glorot_uniform", tanh),
+    "tanh": Activation("", "tanh(z)", "glorot_uniform", "fan_in_uniform", tanh),
     "scaled_tanh": Activation(
-        "", "1.7159 tanh(2 z / 3); LeCun et al. 1998, section 4.4", "glorot_uniform", lambda z: 1.7159 * tanh(2 / 3 * z)
+        "", "1.7159 tanh(2 z / 3); LeCun et al. 1998, section 4.4", "glorot_uniform", "fan_in_uniform", lambda z: 1.7159 * tanh(2 / 3 * z)
     ),
 }
 
@@ -287,6 +302,12 @@ INITIALIZERS = {
         "uniform from -a to a = sqrt(3 / in), with the same variance; LeCun et al. 1998",
         "uniform",
         lambda inputs, outputs: math.sqrt(3 / inputs),
+    ),
+    "fan_in_uniform": Initializer(
+        "",
+        "uniform from -a to a = sqrt(1 / in), as PyTorch's nn.Linear; Glorot & Bengio 2010, equation 1",
+        "uniform",
+        lambda inputs, outputs: math.sqrt(1 / inputs),
     ),
     "zeros": Initializer("", "0", "uniform", lambda inputs, outputs: 0.0),
     "array": Initializer("", "the values that the caller writes", "keep", lambda inputs, outputs: 0.0),

@@ -1,7 +1,7 @@
 """Reads and writes the graph text. One statement per line; nodes are numbered in the order of their lines:
 
     input WIDTH
-    dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=...
+    dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 bias_init=SPEC frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=...
                                                                   (or: dense A layer=NAME, to use a layer again)
     activation A SPEC
     add A B  |  multiply A B
@@ -54,6 +54,7 @@ class Layer:
     units: int
     activation: Spec
     init: Spec
+    bias_init: Spec
     bias: bool = True
     frozen: bool = False
     settings: dict[str, float] = field(default_factory=dict)
@@ -64,6 +65,9 @@ class Layer:
             "activation": str(self.activation),
             "init": str(self.init),
             "bias": str(int(self.bias)),
+            **(
+                {"bias_init": str(self.bias_init)} if self.bias and self.bias_init.name != "zeros" else {}
+            ),  # zeros: the default beside init=
             "frozen": str(int(self.frozen)),
             **_numbers(self.kind, self.settings),
         }
@@ -205,7 +209,7 @@ class Graph:
         self.nodes.append(Node(word, _width("the width of an input", width), []))
 
     def _dense(self, word: str, *arguments: str) -> None:
-        a, given = self._settings(word, arguments, "layer", "units", "activation", "init", "bias", "frozen")
+        a, given = self._settings(word, arguments, "layer", "units", "activation", "init", "bias", "bias_init", "frozen")
         exists = given.get("layer") in self.layers
         layer = self._same_layer(given, a, word) if exists else self._new_layer(given, self.nodes[a].width)
         self.nodes.append(Node(word, layer.units, [a], layer=layer))
@@ -214,18 +218,12 @@ class Graph:
         name = self._new_name(given, "dense")
         if "units" not in given:
             raise ValueError(f"the new layer {name} needs units=N")
+        units = _width("units", given["units"])
         activation = Spec.parse("activation", given.get("activation", "identity"))
-        init = given.get("init", "auto")
-        layer = Layer(
-            name,
-            inputs,
-            _width("units", given["units"]),
-            activation,
-            Spec.parse("initializer", activation.entry.init if init == "auto" else init),
-            _flag("bias", given.get("bias", "1")),
-            _flag("frozen", given.get("frozen", "0")),
-            _values("dense", given),
-        )
+        inits, bias = _initializers(given, activation), _flag("bias", given.get("bias", "1"))
+        if not bias:
+            _check_no_bias(name, given)
+        layer = Layer(name, inputs, units, activation, *inits, bias, _flag("frozen", given.get("frozen", "0")), _values("dense", given))
         self._add_layer(layer)
         return layer
 
@@ -320,6 +318,23 @@ class Graph:
             hint = f"the last is node {len(self.nodes) - 1}" if self.nodes else "start with an input"
             raise ValueError(f"there is no node {int(text)} before this line: {hint}")
         return int(text)
+
+
+def _initializers(given: dict[str, str], activation: Spec) -> tuple[Spec, Spec]:
+    """The initializers of weight and bias. "auto" is the one that suits the activation; for the bias, zeros if init is not "auto"."""
+    init, bias_init = given.get("init", "auto"), given.get("bias_init", "auto")
+    automatic = (activation.entry.init, activation.entry.bias_init) if init == "auto" else (init, "zeros")
+    return (
+        Spec.parse("initializer", automatic[0]),
+        Spec.parse("initializer", automatic[1] if bias_init == "auto" else bias_init),
+    )
+
+
+def _check_no_bias(name: str, given: dict[str, str]) -> None:
+    """A layer without a bias must not have settings of it."""
+    for key in ("bias_lr", "bias_init"):
+        if given.get(key, "auto") != "auto":
+            raise ValueError(f"layer {name} has no bias: remove {key}=, or set bias=1")
 
 
 def _values(word: str, given: dict[str, str]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from .random import Place, draws
 from .sharing.lock import Lock, locked
 from .spec import Spec, check_parameter, unknown
 
-_INITIALIZATION = 1  # the purpose of the random numbers for initial weights
+_WEIGHTS, _BIASES = 1, 6  # purposes of random numbers
 _NOTES_MAX = 2**24 - 1  # bytes
 
 
@@ -93,12 +93,14 @@ class Net:
             found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount))
         return found
 
-    def layers(self) -> list[tuple[str, str, int, int, str, str, bool, bool, bool, dict[str, float]]]:
-        """(name, kind, inputs, units, activation, init, gain, bias, frozen, settings) of each layer. Activation and init are "" if it is
-        not dense. gain: False only for a scale without it."""
+    def layers(self) -> list[tuple[str, str, int, int, str, str, str, bool, bool, bool, dict[str, float]]]:
+        """(name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings) of each layer. Activation, init and
+        bias_init are "" if it is not dense, bias_init also if it has no bias. gain: False only for a scale without it."""
         found = []
         for layer in self.graph.layers.values():
-            formulas = (str(layer.activation), str(layer.init)) if isinstance(layer, Layer) else ("", "")
+            formulas = ("", "", "")
+            if isinstance(layer, Layer):
+                formulas = (str(layer.activation), str(layer.init), str(layer.bias_init) if layer.bias else "")
             flags = layer.gain, layer.bias, layer.frozen
             found.append((layer.name, layer.kind, layer.inputs, layer.units, *formulas, *flags, dict(layer.settings)))
         return found
@@ -118,7 +120,8 @@ class Net:
     # ---- changes ----
 
     def init(self, seed: int) -> None:
-        """Draws new initial weights, and resets biases, scales and running statistics. Layers with init=array keep their weights."""
+        """Draws new initial weights and biases, and resets scales, norms and running statistics. Tensors with init=array stay as they
+        are."""
         if not 0 <= seed < 2**64:
             raise ValueError(f"seed is {seed}, but must be from 0 to 2^64 - 1")
         with self.gate:
@@ -136,18 +139,21 @@ class Net:
             self.buffers[tensor.place] = array(self.format, [float(tensor.name == "running_var")] * tensor.cols)
         numbers = {name: i for i, name in enumerate(self.graph.layers)}
         for tensor in self.layout:
-            if tensor.name == "bias":
-                self.params[tensor.place] = array(self.format, [0.0] * tensor.cols)
-            elif self.graph.layers[tensor.layer].kind != "dense":
-                self.params[tensor.place] = array(self.format, [1.0] * tensor.cols)
-            elif self.graph.layers[tensor.layer].init.entry.distribution != "keep":
-                self.params[tensor.place] = array(self.format, self._initial_weight(tensor, numbers[tensor.layer]))
+            layer = self.graph.layers[tensor.layer]
+            if isinstance(layer, Layer):
+                self._draw_tensor(tensor, layer, numbers[layer.name])
+            else:
+                self.params[tensor.place] = array(self.format, [float(tensor.name == "weight")] * tensor.cols)
 
-    def _initial_weight(self, tensor: Tensor, layer: int) -> list[float]:
-        init = self.graph.layers[tensor.layer].init
-        normal, scale = init.entry.distribution == "normal", init.entry.scale(tensor.rows, tensor.cols, **init.values)
-        drawn = draws(self.seed, _INITIALIZATION, layer, tensor.rows * tensor.cols, normal, self.dtype)
-        return [scale * n for n in drawn] if normal else [scale * (2 * u - 1) for u in drawn]
+    def _draw_tensor(self, tensor: Tensor, layer: Layer, number: int) -> None:
+        """Draws the weight or the bias of a dense layer."""
+        init, purpose = (layer.init, _WEIGHTS) if tensor.name == "weight" else (layer.bias_init, _BIASES)
+        if init.entry.distribution == "keep":
+            return
+        normal, scale = init.entry.distribution == "normal", init.entry.scale(layer.inputs, layer.units, **init.values)
+        count = tensor.rows * tensor.cols
+        drawn = draws(self.seed, purpose, number, count, normal, self.dtype) if scale else [0.0] * count
+        self.params[tensor.place] = array(self.format, [scale * (n if normal or not scale else 2 * n - 1) for n in drawn])
 
     def freeze(self, layer: str | None, frozen: bool) -> None:
         """Freezes or unfreezes a layer, or all layers (None). Training does not change the parameters of a frozen layer."""
@@ -158,7 +164,9 @@ class Net:
 
     def set_layer(self, layer: str | None, name: str, value: float) -> None:
         """Changes a setting of a layer, or of all layers that have it (None)."""
-        layers = [found for found in self._layers(layer) if name in found.settings]
+        layers = [found for found in self._layers(layer) if name in found.settings and (name != "bias_lr" or found.bias)]
+        if not layers and name == "bias_lr" and (layer is None or self.graph.layers[layer].kind == "dense"):
+            raise ValueError(f"{'no dense layer has a bias' if layer is None else f'layer {layer} has no bias'}, so bias_lr cannot be set")
         if not layers and layer is not None:
             raise unknown(f"layer {layer} has no setting", name, SETTINGS[self.graph.layers[layer].kind].split())
         if not layers:

@@ -185,7 +185,7 @@ class Trainer(View):
 
         If X or y contains NaN in a row with a weight above 0, the loss is NaN.
 
-        >>> t = bp.Trainer(bp.mlp([3, 4, 2], seed=0), loss="mse")
+        >>> t = bp.Trainer(bp.mlp([3, 2], seed=0), loss="mse")
         >>> t.evaluate(np.zeros((5, 3)), np.zeros((5, 2)))
         0.0
         """
@@ -194,7 +194,7 @@ class Trainer(View):
     def predict(self, X: Any, raw: bool = False, out: Any = None, at: str | int | None = None) -> Prediction:  # noqa: N803
         """Calls `net.predict`: probabilities for "cross_entropy" and "bce", rates for "poisson". raw=True: the outputs that the loss gets.
 
-        >>> t = bp.Trainer(bp.mlp([3, 4, 2], seed=0), loss="cross_entropy")
+        >>> t = bp.Trainer(bp.mlp([3, 2], seed=0), loss="cross_entropy")
         >>> t.predict(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """

@@ -16,15 +16,15 @@
  * at most 2^31 - 1 columns each.
  *
  *     input WIDTH                 An input of WIDTH features per row.
- *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=...
- *         y = activation(x W + b). If the named layer exists, only `dense A layer=NAME` is allowed: the layer is used
- *         again, with the same weights. If not, a new layer is made. Then units is required; the other defaults are
- *         layer=dense_K (K counts the dense layers, from 0), activation=identity, init=auto, bias=1, frozen=0, and
- *         the numbers above. init=auto is the initializer that suits the activation. frozen: see mbp_net_freeze.
- *         lr: the optimizer's learning rate is multiplied by this; 0: no change. bias_lr: the same for the bias alone,
- *         by default lr. l1, l2: the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the bias). It is part of
- *         the gradients, but not of the losses that the functions report. max_norm: after each update, the weights of
- *         each unit are scaled down to this Euclidean norm if theirs is larger; 0: no limit.
+ *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 bias_init=SPEC frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
+ *         y = activation(x W + b). If the named layer exists, only `dense A layer=NAME` is allowed, which uses it
+ *         again. For a new layer, units is required; the other defaults are layer=dense_K (K counts the dense layers,
+ *         from 0), activation=identity, init=auto, bias=1, bias_init=auto, frozen=0, and the numbers above. auto: the
+ *         initializer that suits the activation; bias_init=auto is zeros beside another init. frozen: see
+ *         mbp_net_freeze. lr: a factor of the optimizer's learning rate; 0: no change. bias_lr=...: the same for
+ *         the bias alone, by default lr. l1, l2: the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the
+ *         bias), part of the gradients, but not of the reported losses. max_norm: after each update, a unit's weights
+ *         are scaled down to this Euclidean norm if theirs is larger; 0: no limit.
  *     activation A SPEC           Applies the activation to each element.
  *     add A B  |  multiply A B    Element by element. A and B have the same width, and may be the same node.
  *     concat A B ...              The columns of all operands side by side.
@@ -55,7 +55,7 @@
  *                   rmsprop_momentum rmsprop_centered rmsprop_centered_momentum adam adam_amsgrad adamw adamw_amsgrad
  *                   adamax nadam radam adabelief lion ftrl rprop_minus irprop_minus irprop_plus lamb
  *     initializers  auto normal uniform glorot_normal glorot_uniform he_normal he_uniform lecun_normal lecun_uniform
- *                   zeros array (array: weights that you write to mbp_net_params)
+ *                   fan_in_uniform zeros array (array: values that you write to mbp_net_params)
  *
  * Conventions. Every function that can fail returns an mbp_status and, if it fails, fills the caller's mbp_error (which
  * may be NULL). A call that fails changes no network, no optimizer state and no array of the caller; a step that fails
@@ -286,7 +286,7 @@ typedef struct mbp_layer_info {
     int64_t in, out;                                     /* columns; of a norm or a scale, both are its width */
     int gain, bias, frozen;                              /* 0 or 1; gain: of a scale, otherwise 1; beta is a bias */
     double lr, l1, l2, max_norm, eps, momentum, bias_lr; /* 0 if there is no such setting; bias_lr: -1 if not given */
-    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX];   /* SPECs of a dense layer; otherwise "" */
+    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX], bias_init[MBP_SPEC_MAX]; /* SPECs of a dense layer; or "" */
 } mbp_layer_info;
 /* Fill in *info for the i-th node or layer; info->size must be set. Layers are in the order of their first use. */
 MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);

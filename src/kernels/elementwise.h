@@ -25,7 +25,7 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     const T p0 = parameters ? (T)parameters[0] : 0; \
     (void)p0
 
-#define ACTIVATION(name, keep, initializer, text, meaning, forward, backward) \
+#define ACTIVATION(name, keep, initializer, bias_initializer, text, meaning, forward, backward) \
     static void forward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
         PARAMETERS; \
         MAP_LOOP(const T z = from[j]; to[j] = forward) \

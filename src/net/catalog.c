@@ -13,7 +13,8 @@ typedef struct row {
     const char *name, *parameters, *meaning, *detail, *note;
 } row;
 
-#define ACTIVATION(name, keep, initializer, parameters, meaning, ...) {#name, parameters, meaning, "", #keep},
+#define ACTIVATION(name, keep, initializer, bias_initializer, parameters, meaning, ...) \
+    {#name, parameters, meaning, "", #keep},
 static const row activations[] = {
 #include "formulas/formulas.def"
 };
@@ -150,6 +151,14 @@ int mbp_activation_keeps_z(int activation) { return *activations[activation].not
 int mbp_activation_initializer(int activation) {
     static const int rows[] = {
 #define ACTIVATION(name, keep, initializer, ...) INITIALIZER_##initializer,
+#include "formulas/formulas.def"
+    };
+    return rows[activation];
+}
+
+int mbp_activation_bias_initializer(int activation) {
+    static const int rows[] = {
+#define ACTIVATION(name, keep, initializer, bias_initializer, ...) INITIALIZER_##bias_initializer,
 #include "formulas/formulas.def"
     };
     return rows[activation];

@@ -16,14 +16,17 @@ mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula
 enum { MBP_SPEC_SIZE = 64 + MBP_PARAMETERS_MAX * (32 + MBP_NUMBER_SIZE) };
 size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text);
 
-int mbp_activation_keeps_z(int activation);     /* 1: backward reads z; 0: it reads y */
-int mbp_activation_initializer(int activation); /* the initializer that init=auto chooses */
-int mbp_loss_activation(int loss);              /* the output activation that it implies */
-const char *mbp_loss_targets(int loss);         /* an interval like "[0,1]", or "SIGNS" or "LABELS" */
+int mbp_activation_keeps_z(int activation); /* 1: backward reads z; 0: it reads y */
+int mbp_loss_activation(int loss);          /* the output activation that it implies */
+const char *mbp_loss_targets(int loss);     /* an interval like "[0,1]", or "SIGNS" or "LABELS" */
+
+/* The initializers that "auto" chooses for the weight and the bias of a layer with this activation. */
+int mbp_activation_initializer(int activation);
+int mbp_activation_bias_initializer(int activation);
 
 typedef enum mbp_distribution { KEEP, UNIFORM, NORMAL } mbp_distribution;
-/* Returns the distribution of a weight (in, out). *scale: the standard deviation (NORMAL) or half the width of the
- * interval (UNIFORM). KEEP: the weights stay as they are. */
+/* Returns the distribution of the weights or biases of a layer (in, out). *scale: the standard deviation (NORMAL) or
+ * half the width of the interval (UNIFORM). KEEP: they stay as they are. */
 mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in, double out, double *scale);
 
 int mbp_optimizer_slots(int optimizer);

@@ -11,29 +11,7 @@
 
 /* ---- initial parameters ---- */
 
-enum { PURPOSE_INIT = 1 };
-
-static void init_weight(mbp_net *net, int index) {
-    const mbp_layer *layer = &net->layer[index];
-    double scale = 0, draws[256];
-    mbp_distribution distribution = mbp_initializer_scale(&layer->initializer, (double)layer->in, (double)layer->out,
-                                                          &scale);
-    if (distribution == KEEP)
-        return;
-    const int64_t count = layer->in * layer->out;
-    for (int64_t first = 0; first < count; first += 256) {
-        const int64_t n = count - first < 256 ? count - first : 256;
-        mbp_draw(draws, first, n, distribution == NORMAL, net->dtype == MBP_F64, net->seed, PURPOSE_INIT,
-                 (uint32_t)index);
-        for (int64_t i = 0; i < n; i++) {
-            const double value = distribution == NORMAL ? scale * draws[i] : scale * (2 * draws[i] - 1);
-            if (net->dtype == MBP_F64)
-                ((double *)net->block)[layer->weight + first + i] = value;
-            else
-                ((float *)net->block)[layer->weight + first + i] = (float)value;
-        }
-    }
-}
+enum { PURPOSE_WEIGHTS = 1, PURPOSE_BIASES = 6 };
 
 static void fill(mbp_net *net, int64_t offset, int64_t count, double value) {
     for (int64_t i = offset; i < offset + count; i++)
@@ -43,20 +21,55 @@ static void fill(mbp_net *net, int64_t offset, int64_t count, double value) {
             ((float *)net->block)[i] = (float)value;
 }
 
-static MBP_APART void init(mbp_net *net) {
-    for (int i = 0; i < net->layers; i++) {
-        const mbp_layer *layer = &net->layer[i];
-        if (layer->kind == MBP_NODE_DENSE)
-            init_weight(net, i);
-        else if (layer->weight >= 0)
-            fill(net, layer->weight, layer->out, 1);
-        if (layer->bias >= 0)
-            fill(net, layer->bias, layer->out, 0);
-        if (layer->running >= 0) {
-            fill(net, net->params + layer->running, layer->out, 0);
-            fill(net, net->params + layer->running + layer->out, layer->out, 1);
+/* Draws the weights or the biases of a dense layer. */
+static void draw(mbp_net *net, int index, const mbp_formula *initializer, uint32_t purpose, int64_t offset,
+                 int64_t count) {
+    const mbp_layer *layer = &net->layer[index];
+    double scale = 0, draws[256];
+    mbp_distribution distribution = mbp_initializer_scale(initializer, (double)layer->in, (double)layer->out, &scale);
+    if (distribution == KEEP)
+        return;
+    if (scale == 0) {
+        fill(net, offset, count, 0);
+        return;
+    }
+    for (int64_t first = 0; first < count; first += 256) {
+        const int64_t n = count - first < 256 ? count - first : 256;
+        mbp_draw(draws, first, n, distribution == NORMAL, net->dtype == MBP_F64, net->seed, purpose, (uint32_t)index);
+        for (int64_t i = 0; i < n; i++) {
+            const double value = distribution == NORMAL ? scale * draws[i] : scale * (2 * draws[i] - 1);
+            if (net->dtype == MBP_F64)
+                ((double *)net->block)[offset + first + i] = value;
+            else
+                ((float *)net->block)[offset + first + i] = (float)value;
         }
     }
+}
+
+static void init_dense(mbp_net *net, int index) {
+    const mbp_layer *layer = &net->layer[index];
+    draw(net, index, &layer->initializer, PURPOSE_WEIGHTS, layer->weight, layer->in * layer->out);
+    if (layer->bias >= 0)
+        draw(net, index, &layer->bias_initializer, PURPOSE_BIASES, layer->bias, layer->out);
+}
+
+static void init_columns(mbp_net *net, const mbp_layer *layer) { /* norms and scales */
+    if (layer->weight >= 0)
+        fill(net, layer->weight, layer->out, 1);
+    if (layer->bias >= 0)
+        fill(net, layer->bias, layer->out, 0);
+    if (layer->running >= 0) {
+        fill(net, net->params + layer->running, layer->out, 0);
+        fill(net, net->params + layer->running + layer->out, layer->out, 1);
+    }
+}
+
+static MBP_APART void init(mbp_net *net) {
+    for (int i = 0; i < net->layers; i++)
+        if (net->layer[i].kind == MBP_NODE_DENSE)
+            init_dense(net, i);
+        else
+            init_columns(net, &net->layer[i]);
 }
 
 mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error) {

@@ -62,8 +62,8 @@ typedef struct mbp_layer {
     int tensor;           /* the number of its first tensor */
     int64_t running;      /* batch_norm: offset of the running means in the buffers; the variances follow; -1: none */
     int frozen;
-    double setting[MBP_PARAMETERS_MAX];  /* in the order of mbp_layer_settings */
-    mbp_formula activation, initializer; /* only of MBP_NODE_DENSE */
+    double setting[MBP_PARAMETERS_MAX];                    /* in the order of mbp_layer_settings */
+    mbp_formula activation, initializer, bias_initializer; /* only of MBP_NODE_DENSE */
 } mbp_layer;
 
 /* The factor of the learning rate for a layer's bias. */

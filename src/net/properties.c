@@ -71,6 +71,8 @@ static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
     info->bias_lr = layer->setting[MBP_LAYER_BIAS_LR];
     put_spec(info->activation, MBP_ACTIVATION, &layer->activation);
     put_spec(info->init, MBP_INITIALIZER, &layer->initializer);
+    if (layer->bias >= 0)
+        put_spec(info->bias_init, MBP_INITIALIZER, &layer->bias_initializer);
 }
 
 static void put_columnwise(mbp_layer_info *info, const mbp_layer *layer) { /* norms and scales */
@@ -202,8 +204,11 @@ mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error
     return MBP_OK;
 }
 
+/* The position of the setting, or -1 if the layer does not have it. bias_lr needs a bias. */
 static int setting_index(const mbp_layer *layer, const char *name) {
-    return mbp_parameter_index(mbp_layer_settings(layer->kind), mbp_slice_of(name));
+    const int index = mbp_parameter_index(mbp_layer_settings(layer->kind), mbp_slice_of(name));
+    const int needs_bias = layer->kind == MBP_NODE_DENSE && index == MBP_LAYER_BIAS_LR;
+    return needs_bias && layer->bias < 0 ? -1 : index;
 }
 
 /* If the layer has the setting, adds 1 to *found and refuses a value that is out of range. */
@@ -219,7 +224,11 @@ static mbp_status check_setting(const mbp_layer *layer, const char *name, double
 static mbp_status unknown_setting(const mbp_layer *layer, const char *name, mbp_error *error) {
     char what[MBP_NAME_SIZE + 40];
     mbp_unknown unknown = {.word = mbp_slice_of(name)};
-    mbp_parameters_list(mbp_layer_settings(layer ? layer->kind : MBP_NODE_DENSE), &unknown);
+    const char *settings = mbp_layer_settings(layer ? layer->kind : MBP_NODE_DENSE);
+    if ((!layer || layer->kind == MBP_NODE_DENSE) && mbp_parameter_index(settings, unknown.word) == MBP_LAYER_BIAS_LR)
+        return mbp_fail(error, MBP_INVALID, "%s%s has %s bias, so bias_lr cannot be set",
+                        layer ? "layer " : "no dense layer", layer ? layer->name : "", layer ? "no" : "a");
+    mbp_parameters_list(settings, &unknown);
     snprintf(what, sizeof what, "%s%s has %s setting", layer ? "layer " : "no layer", layer ? layer->name : "",
              layer ? "no" : "a");
     return mbp_unknown_fail(&unknown, what, error);

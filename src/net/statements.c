@@ -15,10 +15,10 @@ static mbp_status read_random(mbp_cursor *c, mbp_node *node);
 static mbp_status read_columns(mbp_cursor *c, mbp_node *node);
 
 /* Positions of the keys in DENSE_TEXTS, NORM_TEXTS and SCALE_TEXTS, the keys with a text value. LAYER is the first. */
-enum { LAYER, UNITS, ACTIVATION, INIT, BIAS, DENSE_FROZEN, DENSE_KEYS };
+enum { LAYER, UNITS, ACTIVATION, INIT, BIAS, BIAS_INIT, DENSE_FROZEN, DENSE_KEYS };
 enum { NORM_FROZEN = 1 };
 enum { GAIN = 1, ADDEND, SCALE_FROZEN };
-#define DENSE_TEXTS "layer units activation init bias frozen"
+#define DENSE_TEXTS "layer units activation init bias bias_init frozen"
 #define DENSE_NUMBERS "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)"
 #define NORM_TEXTS "layer frozen"
 #define SCALE_TEXTS "layer gain bias frozen"
@@ -169,18 +169,38 @@ static mbp_status name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name) {
     return mbp_name_layer(c, layer, name, statements[layer->kind].word);
 }
 
-/* "auto" is the initializer that suits the activation. */
-static mbp_status read_initializer(mbp_cursor *c, mbp_slice spec, mbp_layer *layer) {
+static int is_auto(mbp_slice spec) { return !spec.length || mbp_slice_is(spec, "auto"); }
+
+/* Reads the initializers. "auto" is the one that suits the activation; for the bias, zeros if init is not "auto". */
+static mbp_status read_initializers(mbp_cursor *c, mbp_slice init, mbp_slice bias_init, mbp_layer *layer) {
+    mbp_status status = MBP_OK;
     layer->initializer.row = mbp_activation_initializer(layer->activation.row);
-    if (!spec.length || mbp_slice_is(spec, "auto"))
-        return MBP_OK;
-    return mbp_read_formula(c, MBP_INITIALIZER, spec, &layer->initializer);
+    layer->bias_initializer.row = is_auto(init) ? mbp_activation_bias_initializer(layer->activation.row)
+                                                : INITIALIZER_zeros;
+    if (!is_auto(init))
+        status = mbp_read_formula(c, MBP_INITIALIZER, init, &layer->initializer);
+    if (status == MBP_OK && !is_auto(bias_init))
+        status = mbp_read_formula(c, MBP_INITIALIZER, bias_init, &layer->bias_initializer);
+    return status;
+}
+
+/* Reads whether there is a bias. Without one, the settings of the bias must not be given. */
+static mbp_status read_bias(mbp_cursor *c, const mbp_settings *found, mbp_layer *layer) {
+    int bias = 1;
+    mbp_status status = mbp_read_switch(c, "bias", found->text[BIAS], &bias);
+    layer->bias = bias ? 0 : -1;
+    if (status != MBP_OK || bias)
+        return status;
+    const int rate = found->given >> MBP_LAYER_BIAS_LR & 1;
+    if (rate || !is_auto(found->text[BIAS_INIT]))
+        return MBP_FAIL_LINE(c, "layer %s has no bias: remove %s=, or set bias=1", layer->name,
+                             rate ? "bias_lr" : "bias_init");
+    return MBP_OK;
 }
 
 static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
     const mbp_slice activation = found->text[ACTIVATION];
     mbp_layer *layer = next_layer(c, node, found);
-    int bias = 1;
     layer->in = mbp_operand_width(c, node, 0);
     mbp_status status = name_layer(c, layer, found->text[LAYER]);
     if (status == MBP_OK && !found->text[UNITS].length)
@@ -191,12 +211,11 @@ static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *f
         status = mbp_read_formula(c, MBP_ACTIVATION, activation.length ? activation : mbp_slice_of("identity"),
                                   &layer->activation);
     if (status == MBP_OK)
-        status = read_initializer(c, found->text[INIT], layer);
+        status = read_initializers(c, found->text[INIT], found->text[BIAS_INIT], layer);
     if (status == MBP_OK)
-        status = mbp_read_switch(c, "bias", found->text[BIAS], &bias);
+        status = read_bias(c, found, layer);
     if (status == MBP_OK)
         status = mbp_read_switch(c, "frozen", found->text[DENSE_FROZEN], &layer->frozen);
-    layer->bias = bias ? 0 : -1;
     c->net->layers += status == MBP_OK;
     return status;
 }
@@ -354,6 +373,8 @@ static void put_layer(mbp_writer *w, const mbp_layer *layer) {
         put_formula(w, " activation=", MBP_ACTIVATION, &layer->activation);
         put_formula(w, " init=", MBP_INITIALIZER, &layer->initializer);
         put(w, " bias=%d", layer->bias >= 0);
+        if (layer->bias >= 0 && layer->bias_initializer.row != INITIALIZER_zeros) /* zeros: not written */
+            put_formula(w, " bias_init=", MBP_INITIALIZER, &layer->bias_initializer);
     }
     if (layer->kind == MBP_NODE_SCALE)
         put(w, " gain=%d bias=%d", layer->weight >= 0, layer->bias >= 0);

@@ -38,7 +38,7 @@ mbp_status mbp_name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name, const
 
 /* The settings of a statement: texts in the order of `keys` ("layer units"), numbers in the order of the parameter text
  * `numbers`. */
-enum { MBP_KEYS_MAX = 6 };
+enum { MBP_KEYS_MAX = 7 };
 typedef struct mbp_settings {
     mbp_slice text[MBP_KEYS_MAX]; /* empty: not given */
     double number[MBP_PARAMETERS_MAX];

@@ -10,7 +10,6 @@ import pytest
 
 from microbp import reference
 from microbp.core import _core
-from microbp.reference.formulas import ACTIVATIONS
 from microbp.reference.spec import Spec, number_text, parse_number
 
 BACKENDS = {"compiled": _core, "reference": reference}
@@ -51,8 +50,10 @@ def test_the_reference_and_formulas_def_are_the_same():
     assert {name: list(case.slots) for name, case in cases.OPTIMIZERS.items()} == slots_of
     found = re.findall(rf'^(?:ROW_)?LOSS\(\s*(\w+),\s*(\w+),\s*"[^"]*",\s*(?:\w+,\s*)?{TEXT},\s*{TEXT}', ROWS, re.MULTILINE)
     assert reference.formulas("loss") == [(name, parameters, activation, meaning) for name, activation, parameters, meaning in found]
-    found = re.findall(rf"^ACTIVATION\(\s*(\w+),\s*\w,\s*(\w+),\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
-    rows = [(name, ACTIVATIONS[name].init, parameters, meaning) for name, parameters, _, meaning in reference.formulas("activation")]
+    found = re.findall(rf"^ACTIVATION\(\s*(\w+),\s*\w,\s*(\w+),\s*(\w+),\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
+    rows = [
+        (name, *cases.AUTO_INITIALIZERS[name], parameters, meaning) for name, parameters, _, meaning in reference.formulas("activation")
+    ]
     assert rows == found
 
 
@@ -121,14 +122,14 @@ def test_output_activations(backend, activation):
 
 
 @pytest.mark.parametrize("name", cases.INITIALIZERS)
-def test_initial_weights_have_the_standard_deviation_of_the_row(backend, name):
+def test_initial_weights_and_biases_have_the_standard_deviation_of_the_row(backend, name):
     spec, spread = cases.INITIALIZERS[name]
-    net = BACKENDS[backend].Net(f"input 60\ndense 0 units=80 init={spec}\noutput 1", "float64", 3)
-    weight, bias = np.split(np.asarray(memoryview(net.params)), [4800])
+    net = BACKENDS[backend].Net(f"input 2\ndense 0 units=4000 init={spec} bias_init={spec}\noutput 1", "float64", 3)
+    weight, bias = np.split(np.asarray(memoryview(net.params)), [8000])
     # Of n draws, the mean has a standard error of 1/sqrt(n) deviations, and the standard deviation of 1/sqrt(2n): allow 4 of these.
-    assert abs(weight.mean()) <= 4 * spread(60, 80) / math.sqrt(4800)
-    assert abs(weight.std() / (spread(60, 80) or 1) - bool(spread(60, 80))) <= 4 / math.sqrt(2 * 4800)
-    assert not bias.any()
+    for drawn in (weight, bias):
+        assert abs(drawn.mean()) <= 4 * spread(2, 4000) / math.sqrt(len(drawn))
+        assert abs(drawn.std() / (spread(2, 4000) or 1) - bool(spread(2, 4000))) <= 4 / math.sqrt(2 * len(drawn))
 
 
 # ---- optimizers: two steps computed by hand, with p = 1, decay 0.1 and the gradients 0.5 and -2 ----

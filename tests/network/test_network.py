@@ -166,18 +166,6 @@ def test_equal_seeds_give_equal_parameters(backend):
     np.testing.assert_array_equal(drawn.params, bp.mlp([4, 2], seed=drawn.seed, backend=backend).params)
 
 
-def test_an_array_is_the_initial_weight_and_init_restores_it(backend):
-    weight = np.arange(6.0).reshape(2, 3)
-    x = bp.Input(3)
-    y = bp.Dense(2, init=weight)(x)
-    net, second = bp.Network(x, y, backend=backend), bp.Network(x, y, backend=backend)
-    net.params[:] = 9
-    np.testing.assert_array_equal(second.tensors["dense_0.weight"], weight)
-    for one in (net, net.copy(), pickle.loads(pickle.dumps(net))):
-        one.init(seed=1)
-        np.testing.assert_array_equal(one.tensors["dense_0.weight"], weight)
-
-
 def test_copies_are_equal_and_independent(backend, rows, tmp_path):
     net = diamond(backend)
     net.freeze("dense_1")

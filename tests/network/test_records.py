@@ -16,14 +16,15 @@ def all_kinds(backend="compiled", name="a"):
     """Every kind of node, a layer of each kind used twice, settings of all kinds."""
     x, z = bp.Input(4), bp.Input(3)
     h = bp.Dense(3, bp.Activation("leaky_relu", slope=1 / 3), bp.Init("normal", std=0.2), name=name)(x)
-    shared = bp.Dense(3, bias=False, lr=0.5, l1=0.25, l2=1e-5, max_norm=3, bias_lr=0.125)
+    shared = bp.Dense(3, bias=False, lr=0.5, l1=0.25, l2=1e-5, max_norm=3)
     h = bp.multiply(shared(shared(h)) + z, h)
     norm = bp.LayerNorm(eps=1e-3, lr=0)
     h = norm(norm(bp.BatchNorm(momentum=0.3)(bp.concat([h, x]))))
     gain = bp.Scale(bias=False, lr=6)
     h = bp.Scale(gain=False)(gain(gain(bp.Scale()(h))))
     h = bp.GaussianNoise(1 / 3)(bp.Dropout(0.3)(h))
-    return bp.Network([x, z], [bp.Activation("elu", alpha=0.7)(h), bp.Dense(2)(h)], seed=0, backend=backend)
+    last = bp.Dense(2, bias_lr=0.125, bias_init=bp.Init("normal", std=0.3))
+    return bp.Network([x, z], [bp.Activation("elu", alpha=0.7)(h), last(h)], seed=0, backend=backend)
 
 
 def changed(net):
@@ -57,6 +58,7 @@ def statement(node, layers):
         words.append(f"gain={layer.gain:d} bias={layer.bias:d}")
     if layer.kind == "dense":
         words.append(f"units={layer.units} activation={layer.activation} init={layer.init} bias={layer.bias:d}")
+        words += [f"bias_init={layer.bias_init}"] if layer.bias else []
         settings |= {"l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm or 0.0, "bias_lr": layer.bias_lr}
     return " ".join([*words, *(f"{key}={value.hex()}" for key, value in settings.items() if value is not None)])
 
@@ -194,7 +196,7 @@ def test_a_table_shows_at_most_eight_operands_of_a_node():
             lambda: bp.Dense(8, bp.Activation("elu", alpha=2), bp.Init("normal", std=0.1), False, "a", lr=2, l1=0.5, l2=0.25, max_norm=3),
             "Dense(8, activation='elu(alpha=2.0)', init='normal(std=0.1)', bias=False, name='a', lr=2.0, l1=0.5, l2=0.25, max_norm=3.0)",
         ),
-        (lambda: bp.Dense(1, init=np.zeros((1, 2))), "Dense(1, init='array')"),
+        (lambda: bp.Dense(1, init=np.zeros((1, 2)), bias_init=[0]), "Dense(1, init='array', bias_init='array')"),
         (bp.Dropout, "Dropout()"),
         (lambda: bp.Dropout(0.25), "Dropout(rate=0.25)"),
         (lambda: bp.GaussianNoise(0.25), "GaussianNoise(std=0.25)"),

@@ -57,7 +57,8 @@ def test_text_is_canonical():
     canonical = reference.Net("# a comment\n\ninput 2\ndense 0 units=3 activation=elu\ndense 1 units=3 init=normal bias=0\noutput 2").text()
     assert canonical == (
         "input 2\n"
-        "dense 0 layer=dense_0 units=3 activation=elu(alpha=1) init=he_normal bias=1 frozen=0 lr=1 l1=0 l2=0 max_norm=0\n"
+        "dense 0 layer=dense_0 units=3 activation=elu(alpha=1) init=glorot_uniform bias=1 bias_init=glorot_uniform "
+        "frozen=0 lr=1 l1=0 l2=0 max_norm=0\n"
         "dense 1 layer=dense_1 units=3 activation=identity init=normal(std=0.05) bias=0 frozen=0 lr=1 l1=0 l2=0 max_norm=0\n"
         "output 2\n"
     )

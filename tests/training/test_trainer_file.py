@@ -381,7 +381,7 @@ def interrupt_after(epoch):
 def test_early_stopping_continues_from_a_checkpoint(backend, pause, tmp_path):
     """With the best epoch so far, a schedule as long as the fit, and dropout."""
     x = bp.Input(4)
-    net = bp.Network(x, bp.Dense(2)(bp.Dropout(0.1)(bp.Dense(5, activation="tanh")(x))), backend=backend, seed=3)
+    net = bp.Network(x, bp.Dense(2)(bp.Dropout(0.1)(bp.Dense(5, activation="tanh", init="glorot_uniform")(x))), backend=backend, seed=3)
     once, broken, path = trainer(net.copy()), trainer(net.copy()), tmp_path / "run"
     stop_early(once, 30, schedule="cosine(lr=0.01)")
     with pytest.raises(KeyboardInterrupt):

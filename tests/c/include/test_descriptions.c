@@ -7,7 +7,7 @@ static const char all_kinds[] =
     "input 4\n"
     "input 3\n"
     "dense 0 layer=a units=3 activation=leaky_relu(slope=0x1.999999999999bp-4) init=normal\n"
-    "dense 2 layer=b units=3 bias=0 lr=0.5 l1=0.25 l2=1e-5 max_norm=3 bias_lr=0.125 frozen=1\n"
+    "dense 2 layer=b units=3 bias=0 lr=0.5 l1=0.25 l2=1e-5 max_norm=3 frozen=1\n"
     "dense 3 layer=b\n"
     "add 3 1\n"
     "multiply 5 5\n"
@@ -18,7 +18,7 @@ static const char all_kinds[] =
     "dropout 10 rate=0.3\n"
     "noise 11 std=0x1.555p-3\n"
     "activation 12 elu(alpha=0.7)\n"
-    "dense 0 layer=unused units=2\n"
+    "dense 0 layer=unused units=2 bias_lr=0.125 bias_init=uniform(limit=0x1.3p-2)\n"
     "scale 13 layer=s lr=6 bias=0\n"
     "scale 15 gain=0 frozen=1\n"
     "scale 16 layer=s\n"
@@ -54,6 +54,9 @@ static void put_layer(text *t, const mbp_net *net, int layer, const char *operat
         put(t, " eps=%a", l.eps);
     if (strcmp(l.operation, "dense") == 0 && l.bias_lr >= 0)
         put(t, " bias_lr=%a", l.bias_lr);
+    if (*l.bias_init)
+        put(t, " bias_init=%s", l.bias_init);
+    CHECK(*l.bias_init ? l.bias : !l.bias || !*l.init, "layer %s: bias=%d bias_init=%s", l.name, l.bias, l.bias_init);
     CHECK(l.gain || strcmp(l.operation, "scale") == 0, "layer %s has no gain", l.name);
     if (strcmp(l.operation, "batch_norm") == 0)
         put(t, " momentum=%a", l.momentum);

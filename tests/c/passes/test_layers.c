@@ -136,7 +136,7 @@ static void test_tensors_and_files(void) {
         const float *vector = i > 3 ? mbp_net_buffers(net, &count) : mbp_net_params(net, &count);
         CHECK(tensor.offset + tensor.in * tensor.out <= count, "%s ends at %lld", name,
               (long long)(tensor.offset + tensor.out));
-        for (int j = 0; i && j < 37; j++)
+        for (int j = 0; i > 1 && j < 37; j++) /* those of dense_0 are random */
             CHECK(vector[tensor.offset + j] == (i == 2 || i == 5), "%s[%d] is %g", name, j,
                   (double)vector[tensor.offset + j]);
     }
