@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..core.whole_file import check_replaceable, replacing
 from ..tables.readers.errors import Argument, ArgumentError
+from ..tables.readers.opening import divide
 from .options import ModelOptions
 from .parser import spell
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def check_writable(force: bool, read: Sequence[str | Path | None], written: Mapping[str, Path | None]) -> None:
     """Raises an error if an output file cannot be written, is also an input or another output, or exists and `force` is False."""
-    taken = {os.path.realpath(path): "an input file" for path in read if path}
+    taken = {os.path.realpath(divide(Path(path))[0]): "an input file" for path in read if path}
     for argument, path in written.items():
         if path is None:
             continue

@@ -20,8 +20,8 @@ def weighted(rows: Rows, trained: Array, class_weight: ClassWeight, classes: Arr
     """The rows, with each weight multiplied by the weight of the row's class. trained: indices of the training rows; all other rows get
     weight 0."""
     index = _index(rows.ys[0], trained, classes)
-    weight = np.zeros(rows.count)
-    weight[trained] = _by_class(class_weight, index, classes)[index]
+    weight, given = np.zeros(rows.count), None if rows.weight is None else rows.weight[trained]
+    weight[trained] = _by_class(class_weight, index, classes, given)[index]
     if rows.weight is not None:
         with np.errstate(over="ignore"):
             weight *= rows.weight
@@ -59,16 +59,18 @@ def _index(y: Array, trained: Array, classes: Array) -> Array:
 
 
 def balanced(counts: Array) -> Array:
-    """The weight of each class: rows / (classes that occur x rows of the class), as in scikit-learn. counts: the rows of each class."""
-    return np.asarray(counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1.0)))
+    """The weight of each class: rows / (classes that occur x rows of the class), as in scikit-learn. counts: the rows of each class, or the
+    sum of their weights.
+    """
+    return np.asarray(counts.sum() / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1.0)))
 
 
-def _by_class(class_weight: ClassWeight, index: Array, classes: Array) -> Array:
-    """One weight per class. "balanced": see `balanced`."""
+def _by_class(class_weight: ClassWeight, index: Array, classes: Array, weight: Array | None) -> Array:
+    """One weight per class. "balanced": see `balanced`. weight: of the rows, None for all 1."""
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f'class_weight must be "balanced", a dict or an array, not {brief(class_weight)}')
-        return balanced(np.bincount(index, minlength=len(classes)))
+        return balanced(np.bincount(index, weight, len(classes)))
     if isinstance(class_weight, Mapping):
         unknown = set(class_weight) - set(classes.tolist())
         if unknown:

@@ -98,6 +98,8 @@ class Curve(Schedule):
         import numpy as np
 
         found = np.arange(steps.start, steps.stop, steps.step) if isinstance(steps, range) else np.array(list(steps))
+        if found.size and found.min() < 0:
+            raise ValueError(f"{type(self).__name__}: the number of updates must be at least 0, not {found.min()}")
         return np.asarray(self.at(found), np.float64)
 
 

@@ -28,7 +28,9 @@ _TIME = re.compile(r"(.*[\W_])?(date|time|datetime|timestamp|year|yyyy|.*_at)([\
 def cautions(data: Data) -> list[TableError]:
     """The warnings, one line each; `text` of each spells the options."""
     train = next(iter(data.parts["train"]()))
-    return [*_leaks(data, train), *_times(data), *([] if data.is_stream else _far(data, train))]
+    used = {data.preparation.target.name, *(feature.name for feature in data.preparation.features)}
+    odd = (caution for name, caution in data.cautions if name in used)
+    return [*odd, *_leaks(data, train), *_times(data), *([] if data.is_stream else _far(data, train))]
 
 
 def _blocks(data: Data) -> Iterator[tuple[str, slice]]:

@@ -8,6 +8,7 @@ Where several readings fit, other columns of the file decide: if one contains 1,
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from .readers.cells import (
     shape_of,
     to_number,
 )
-from .readers.dates import ORDERS, parse
+from .readers.dates import ORDERS, has_offset, parse
 from .readers.errors import Argument, TableError
 from .readers.sources import Source
 from .readers.table import Table, Unusable, Written
@@ -37,8 +38,12 @@ from .readers.table import Table, Unusable, Written
 MISTAKES = 0.1  # fewer cells than this share may be mistakes in a column of numbers or dates
 SEVERAL = 20  # a column with more different numbers or dates than this may contain mistakes; others are texts
 _EXACT = 2**53  # float64 holds whole numbers exactly up to this
+_SOME, _LEAST = 10_000, 100  # rows, at most and at least, in which ids are sought
+_STAND_INS = frozenset(sign * (10.0**digits - 1) for sign in (-1, 1) for digits in range(1, 7)) - {9.0, 99.0}  # -9, 999, -99999, ...
+_REPEATED, _FAR = 3, 5  # such a number occurs this often or more, and is this many times the range of the others away from them
 _UNITS = 1000  # the largest number of different readings that are counted
 _PLAIN, _COMPACT = Reading(), Reading("date", order="compact")
+_PADDED = re.compile(r"0\d+")
 _WHOLE = re.compile(r"[-+]?\d+")
 _GROUPED = re.compile(r"[-+]?(?:\d{1,3}|[1-9]\d{0,2}(?:\.\d{3})+)")
 _ID = re.compile(r"(?:.*[^A-Za-z])?(?:id|ID|Id|index|Index|INDEX)|.*[a-z]I[dD]|Unnamed: 0")
@@ -47,12 +52,13 @@ _ID = re.compile(r"(?:.*[^A-Za-z])?(?:id|ID|Id|index|Index|INDEX)|.*[a-z]I[dD]|U
 @dataclass(frozen=True)
 class Columns:
     """How the columns of a source are read; those that are left out, and why; what is assumed, one line each; which have gaps: empty
-    cells, and words that the caller named."""
+    cells, and words that the caller named; what looks odd about a column, with its name."""
 
     readings: Mapping[str, Reading] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    cautions: tuple[tuple[str, TableError], ...] = ()
 
 
 def decide(source: Source, target: str, drop: Sequence[str] = (), missing: Sequence[str] = (), keep: Sequence[str] = ()) -> Columns:
@@ -71,6 +77,8 @@ def decide(source: Source, target: str, drop: Sequence[str] = (), missing: Seque
     said: list[str] = []
     gaps: list[str] = []
     for name, profile in profiles.items():
+        if name == target:
+            profile.padded = ""  # preparation.py decides whether these are classes
         reading, others = _chosen(profile, fitting[name], decimal, orders)
         values = tuple(word for word in reading.values if word not in missing)
         readings[name] = reading = replace(reading, missing=tuple(missing), values=values)
@@ -80,7 +88,8 @@ def decide(source: Source, target: str, drop: Sequence[str] = (), missing: Seque
     if target in profiles and profiles[target].filled == 0:
         raise TableError(f"{source.where}: the target {target!r} is empty; choose another target with ", Argument("target"))
     left_out = _ids(profiles, {target, *keep})
-    return Columns(readings, left_out, tuple(said), tuple(gaps))
+    cautions = [(name, caution) for name, profile in profiles.items() for caution in profile.cautions(name == target)]
+    return Columns(readings, left_out, tuple(said), tuple(gaps), tuple(cautions))
 
 
 def reading(source: Source, readings: Mapping[str, Reading], target: str) -> Source:
@@ -130,8 +139,15 @@ class _Profile:
     has_digits: bool = True  # all plain numbers are digits alone, in a text file with decimal commas
     has_points: bool = True  # all plain numbers could have points between thousands, such as 1.234
     has_days: bool = True  # all plain numbers are dates such as 20120131
+    has_offsets: bool = False  # times with an offset from UTC
     has_parentheses: bool = False  # negative numbers such as (5)
     is_huge: bool = False  # whole numbers that float64 does not hold
+    padded: str = ""  # a cell of digits that starts with 0
+    digits: set[int] = field(default_factory=set)  # the numbers of digits of plain numbers; 0: there are others than digits
+    low: float = math.inf  # the range of the plain numbers without those that may stand for gaps
+    high: float = -math.inf
+    stand_ins: Counter[float] = field(default_factory=Counter)  # numbers that may stand for gaps, such as -999
+    is_even: bool = False  # the first rows have different whole numbers, spread evenly
     first: float | None = None  # the number of the first row, if the cells count the rows
     seen: set[float] = field(default_factory=set)
 
@@ -157,6 +173,36 @@ class _Profile:
         self.has_points = self.has_points and is_written and _may_have_points(present) and self._all(table, _GROUPED)
         if is_whole and np.abs(present).max() >= _EXACT:
             self.is_huge = self._all(table, _WHOLE)
+        self._add_digits(table, column, numbers, is_whole)
+        self._add_range(present)
+        if table.first == 0 and not is_test:
+            some = present[:_SOME]
+            self.is_even = is_whole and len(some) == len(numbers[:_SOME]) and _are_even(some)
+
+    def _add_range(self, numbers: Array) -> None:
+        """Counts the numbers that may stand for gaps, where one is the smallest or largest number."""
+        ends = {float(numbers.min()), float(numbers.max())}
+        if not all(map(math.isfinite, ends)):
+            return  # an infinite number is an error
+        if ends & _STAND_INS:
+            are_stand_ins = np.isin(numbers, list(_STAND_INS))
+            self.stand_ins.update(numbers[are_stand_ins].tolist())
+            numbers = numbers[~are_stand_ins]
+        if len(numbers):
+            self.low, self.high = min(self.low, float(numbers.min())), max(self.high, float(numbers.max()))
+
+    def _add_digits(self, table: Table, column: Array | Written, numbers: Array, is_whole: bool) -> None:
+        """Looks for codes such as 01234. The smallest number tells: it has the most zeros if all cells have equally many digits."""
+        low, high = np.nanmin(numbers), np.nanmax(numbers)
+        if not isinstance(column, Written) or not is_whole or low < 0 or np.isinf(high):
+            self.digits.add(0)
+            return
+        cell = column.text(int(np.nanargmin(numbers))) or ""
+        if _PADDED.fullmatch(cell):
+            self.padded = cell
+            self.digits.add(len(cell) if self._all(table, re.compile(rf"\d{{{len(cell)}}}")) else 0)
+        else:
+            self.digits.update((len(str(int(low))), len(str(int(high)))))
 
     def add_strings(self, strings: Mapping[str | None, int], words: Container[str]) -> None:
         """Adds a piece of strings: how often each occurs. words: words of the caller that are missing."""
@@ -174,8 +220,12 @@ class _Profile:
     def _add_shape(self, shape: str, strings: Mapping[str, int]) -> None:
         """Adds strings of one shape."""
         numbers, orders = readings_of_shape(shape)
+        if numbers:
+            self.digits.add(len(shape) if shape.isdecimal() else 0)
+            self.padded = next(iter(strings)) if _PADDED.fullmatch(shape) else self.padded
         found = dict.fromkeys(numbers, sum(strings.values()))
         self.has_parentheses |= bool(numbers) and is_negative(shape)
+        self.has_offsets |= bool(orders) and has_offset(shape)
         for order in orders:
             found[Reading("date", order=order)] = sum(count for text, count in strings.items() if parse(text, order) is not None)
         for reading, count in found.items():
@@ -209,9 +259,25 @@ class _Profile:
         return reading.kind == "date" or self.is_strings or not self.has_digits
 
     @property
+    def is_code(self) -> bool:
+        """Whether the cells are digits with zeros before them, such as 01234, all of the same length."""
+        return bool(self.padded) and len(self.digits) == 1 and 0 not in self.digits
+
+    @property
     def filled(self) -> int:
         """The number of cells with a value."""
         return self.rows - self.missing
+
+    def cautions(self, is_target: bool) -> Iterator[TableError]:
+        """What looks odd about the column."""
+        width = _FAR * (self.high - self.low)
+        for value, count in self.stand_ins.items():
+            if count >= _REPEATED and width > 0 and not self.low - width <= value <= self.high + width:
+                what = f"column {self.name!r} has {count:,} cells of {value:.0f}, and all others from {self.low:.4g} to {self.high:.4g}"
+                yield TableError(f"{what}: if it stands for a missing value, use ", Argument("missing", f"{value:.0f}"))
+        if self.is_even and self.first is None and not is_target and not _ID.fullmatch(self.name):
+            what = f"column {self.name!r} has a different whole number in each row, spread evenly from {self.low:.0f} to {self.high:.0f}"
+            yield TableError(f"{what}: if it is an id, use ", Argument("drop", self.name))
 
     def counts(self) -> dict[Reading, int]:
         """How many cells each reading understands, those without a currency included."""
@@ -226,6 +292,16 @@ class _Profile:
         if _COMPACT in full or (full == [_PLAIN] and self.has_days and not self.is_strings):
             return [_COMPACT]
         return [_PLAIN] if _PLAIN in full else sorted(full, key=_preference)
+
+
+def _are_even(numbers: Array) -> bool:
+    """Whether numbers are all different, large, and as even as if drawn at random from a range (Kolmogorov-Smirnov, at 1 %)."""
+    if len(numbers) < _LEAST or numbers.min() < 0 or not 1000 <= numbers.max() < math.inf:
+        return False
+    ordered = np.sort(numbers)
+    places = np.linspace(0, 1, len(ordered))
+    shares = (ordered - ordered[0]) / (ordered[-1] - ordered[0]) if ordered[0] < ordered[-1] else np.zeros(len(ordered))
+    return bool((np.diff(ordered) > 0).all() and np.abs(shares - places).max() < 1.63 / math.sqrt(len(ordered)))
 
 
 def _are_days(numbers: Array) -> bool:
@@ -290,8 +366,8 @@ def _differs(found: Sequence[Reading]) -> bool:
 
 def _chosen(profile: _Profile, fitting: list[Reading], decimal: str, orders: Container[str]) -> tuple[Reading, list[Reading]]:
     """The reading of a column, and others that would fit as well but give other values."""
-    if profile.is_huge and not profile.has_fractions:
-        return Reading("text"), []
+    if (profile.is_huge and not profile.has_fractions) or profile.is_code:
+        return Reading("text", values=_values(profile)), []
     if not fitting:
         return _mostly(profile) or Reading("text", values=_values(profile)), []
     if fitting == [_PLAIN] and decimal == "," and profile.has_digits:
@@ -330,11 +406,15 @@ def _assumed(name: str, profile: _Profile, reading: Reading, others: list[Readin
     """What is assumed about a column."""
     if profile.is_huge and reading.kind == "text":
         yield f"{name}: whole numbers beyond 2^53, used as texts"
+    elif profile.is_code and reading.kind == "text":
+        yield f"{name}: digits with zeros before them, such as {profile.padded}, used as texts"
     elif reading.describe() and profile.shows(reading):
         also = f"; they could also be {others[0].describe() or 'plain numbers'}" if others else ""
         yield f"{name}: {reading.describe()}{also}"
     if reading.kind == "number" and profile.has_parentheses:
         yield f"{name}: numbers in parentheses are negative"
+    if reading.kind == "date" and profile.has_offsets:
+        yield f"{name}: times with an offset, such as +02:00, are converted to UTC"
     if reading.values:
         yield f"{name}: {', '.join(reading.values)} {'is a value' if len(reading.values) == 1 else 'are values'}, not missing"
 

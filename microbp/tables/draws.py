@@ -81,10 +81,20 @@ def grouped(groups: Array, order: Array, sizes: Sizes) -> Array | None:
     return part[groups]
 
 
-def ordered(order: Array, sizes: Sizes) -> Array:
-    """The last rows in this order are the test, the ones before them the validation."""
-    part = np.full(len(order), TRAIN)
-    held_out = sizes.test + sizes.validation
-    part[order[len(order) - held_out :]] = VALIDATION
-    part[order[len(order) - sizes.test :]] = TEST
-    return part
+def ordered(times: Array, sizes: Sizes) -> Array | None:
+    """The latest rows are the test, the ones before them the validation. Rows with the same time are in one part: a part begins at the
+    change of time that is nearest to its size. None if there are too few times.
+    """
+    _, place, counts = np.unique(times, return_inverse=True, return_counts=True)
+    before = np.append(0, np.cumsum(counts))  # the rows before each time
+    least = 3 if sizes.test else 2
+    if len(counts) < least:
+        return None
+    test = _nearest(before, least - 1, len(counts), len(times) - sizes.test) if sizes.test else len(counts)
+    validation = _nearest(before, 1, test, int(before[test]) - sizes.validation)
+    return np.where(place < validation, TRAIN, np.where(place < test, VALIDATION, TEST))
+
+
+def _nearest(before: Array, first: int, end: int, size: int) -> int:
+    """The time from `first` to `end` - 1 with about `size` rows before it."""
+    return first + int(np.abs(before[first:end] - size).argmin())

@@ -129,8 +129,9 @@ class Target:
             raise ValueError(f"{table.place(int(empty.argmax()), self.name)}: the target is missing; fill it in or delete the row")
         if not self.classes:
             return column
-        classes = {name: i for i, name in enumerate(self.classes)}
-        place = {text: classes.get(text, classes.get(_shortest(text) or "")) for text in set(column.tolist())}
+        fold = str.lower if {name.lower() for name in self.classes} == {"true", "false"} else str
+        classes = {fold(name): i for i, name in enumerate(self.classes)}
+        place = {text: classes.get(fold(text), classes.get(_shortest(text) or "")) for text in set(column.tolist())}
         for row, text in enumerate(column.tolist()):
             if place[text] is None:
                 raise ValueError(f"{table.place(row, self.name)}: {unknown('class', text, self.classes)}")
@@ -227,6 +228,8 @@ class Preparation:
         if not isinstance(positions, int | None) or not isinstance(left_out, Mapping) or not isinstance(weight, str | None):
             raise TypeError("positions, left_out or weight is invalid")
         readings = {name: Reading(**_checked_reading(row)) for name, row in saved.get("readings", {}).items()}
+        if any(isinstance(feature, Date) and readings[feature.name].kind != "date" for feature in features):
+            raise ValueError("a date has no order")
         assumptions, gaps = (tuple(map(str, saved.get(key, ()))) for key in ("assumptions", "gaps"))
         return cls(
             tuple(features), target, positions, {name: str(why) for name, why in left_out.items()}, readings, assumptions, gaps, weight
@@ -270,7 +273,8 @@ def _feature_from(row: dict[str, Any]) -> Feature:
     if "linear" not in row:
         return Number(**row)
     linear = {part: (float(centre), float(scale)) for part, (centre, scale) in row["linear"].items()}
-    if not set(linear) <= set(PARTS) or not set(row["periodic"]) <= set(PERIODS) or not all(scale > 0 for _, scale in linear.values()):
+    are_parts = set(linear) <= set(PARTS) and set(row["periodic"]) <= set(PERIODS)
+    if not are_parts or not all(abs(centre) <= 1e7 and 1e-30 < scale <= 1e7 for centre, scale in linear.values()):
         raise ValueError("the parts of a date are invalid")
     return Date(**row | {"linear": linear, "periodic": tuple(row["periodic"])})
 
@@ -404,6 +408,8 @@ def _target(where: str, name: str, known: Summary, classify: bool | None) -> Tar
 def _classes(known: Summary) -> list[str]:
     """The possible classes: strings, or whole numbers in their shortest form. Empty for fractions and for too many values."""
     levels = known.levels or {}
+    if {text.lower() for text in levels} <= {"true", "false"}:
+        return list(dict.fromkeys(map(str.lower, levels)))  # a data frame's booleans are in lower case, those of a text file in any
     if known.is_text or any(map(_LABEL.fullmatch, levels)):
         return list(levels)
     numbers = [to_number(text) or 0.0 for text in levels]

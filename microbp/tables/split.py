@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class Data:
     class_weight: Array | None = None  # for each class, the factor of the weights of its rows in training and validation
     how: str = "random"  # as in Split
     not_tested: tuple[str, ...] = ()  # the classes that have no test row
+    cautions: tuple[tuple[str, TableError], ...] = ()  # what looks odd about a column, with its name
 
     def part(self, name: str) -> Part:
         """All rows of a part."""
@@ -82,8 +83,9 @@ class Split:
 
     test: the fraction of all rows for the test; not used if the source has separate test rows. validation: the fraction of the other rows.
     how: "random": drawn from `seed`; for classes, from each class in proportion (draws.py). "time:COLUMN": the rows with the latest times,
-    numbers or ISO dates, are the test, those before them the validation. "group:COLUMN": as "random", but all rows with the same value are
-    in one part; missing values are one group. "last": the last rows of the file are the test, those before them the validation.
+    numbers or ISO dates, are the test, those before them the validation; rows with the same time are in one part. "group:COLUMN": as
+    "random", but all rows with the same value are in one part; missing values are one group. "last": the last rows of the file are the
+    test, those before them the validation.
     In a stream, random rows are drawn from each piece separately; "time" and "group" need all rows in memory.
     weight: a column with the weights of rows, at least 0. A row of weight 0 is in no part.
 
@@ -102,6 +104,7 @@ class Split:
         self._test, self._validation, self._seed = test, validation, seed
         self.rows: dict[str, int] = {}  # number of rows by part, without separate test rows
         self.classes: Array | None = None  # (parts, classes): the number of rows
+        self.totals = np.zeros(0)  # the weight of the training rows of each class
         self._counts: list[int] = []  # rows of each piece
         self._known: list[Array] = []  # for a source in memory: the part of each row
 
@@ -124,12 +127,14 @@ class Split:
         """Determines the part of each row, and counts the rows of each part and class."""
         self._target = target
         found = np.zeros((len(PARTS), max(len(target.classes), 1)), np.int64)
-        self._known = []
+        self._known, self.totals = [], np.zeros(found.shape[1])
         for i, table in enumerate(self.source.tables()):
             there = self._there(table)
             labels = self._labels(table, there)
             parts = self._parts(i, table, there, labels)
             np.add.at(found, (parts, labels), 1)
+            weight = np.ones(len(there)) if self.weight is None else weights(table, self.weight)[there]
+            np.add.at(self.totals, labels, weight * (parts == TRAIN))
             if not self.source.is_stream:
                 self._known.append(parts)
         self.classes = found if target.classes else None
@@ -173,7 +178,8 @@ class Split:
             return np.where(place < ends[0], TRAIN, np.where(place < ends[1], VALIDATION, TEST))
         sizes = self._sizes(count, piece > 0)
         if self.method == "time":
-            return draws.ordered(np.argsort(times(table, self.column)[there], kind="stable"), sizes)
+            found = draws.ordered(times(table, self.column)[there], sizes)
+            return found if found is not None else self._refuse(len(np.unique(times(table, self.column)[there])), "time", sizes)
         if self.method == "group":
             return self._grouped(table, there, sizes)
         return draws.stratified(self._permutation(piece, count), labels, sizes)
@@ -185,10 +191,12 @@ class Split:
         of_rows = groups(table, self.column, there)
         count = int(of_rows.max()) + 1
         parts = draws.grouped(of_rows, self._permutation(0, count), sizes)
-        if parts is None:
-            least = 3 if sizes.test else 2
-            raise ArgumentError("split", f"{self.column!r} has {counted(count, 'group')}; at least {least} are needed, one for each part")
-        return parts
+        return parts if parts is not None else self._refuse(count, "group", sizes)
+
+    def _refuse(self, count: int, what: str, sizes: Sizes) -> NoReturn:
+        """Raises an error because there are too few groups or times."""
+        least = 3 if sizes.test else 2
+        raise ArgumentError("split", f"{self.column!r} has {counted(count, what)}; at least {least} are needed, one for each part")
 
     def _sizes(self, count: int, may_be_empty: bool = False) -> Sizes:
         """The numbers of test and validation rows among `count` rows. may_be_empty: whether parts may be empty."""
@@ -240,7 +248,11 @@ def gather(
     split.draw(found)
     scales = loss.detail == "identity"  # probabilities and rates are not scaled
     preparation = prepare(split.pieces("train"), found, list(dict.fromkeys([*drop, *unused])), scales, columns)
-    return prepared(split, replace(preparation, left_out={**unused, **preparation.left_out}, weight=split.weight), loss, class_weight)
+    for kept in keep:
+        if kept in preparation.left_out:
+            raise ArgumentError("keep", f"{kept!r} cannot be used: {preparation.left_out[kept]}")
+    preparation = replace(preparation, left_out={**unused, **preparation.left_out}, weight=split.weight)
+    return replace(prepared(split, preparation, loss, class_weight), cautions=columns.cautions)
 
 
 def _unused(split: Split, target: str) -> dict[str, str]:
@@ -267,7 +279,7 @@ def prepared(split: Split, preparation: Preparation, loss: Loss, class_weight: s
     """The rows of a split, prepared, after `look` and `draw`.
 
     class_weight: "balanced" multiplies the weights of training and validation rows by training rows / (classes x training rows of the
-    class), as scikit-learn does (King & Zeng 2001); the scores are not weighted by class. The rows are counted, not their weights.
+    class), as scikit-learn does (King & Zeng 2001); where rows have weights, these are counted. The scores are not weighted by class.
     """
     target = preparation.target
     if class_weight is not None and not target.classes:
@@ -291,7 +303,7 @@ def prepared(split: Split, preparation: Preparation, loss: Loss, class_weight: s
         {part: of(part) for part in PARTS},
         split.training,
         split.source.is_stream,
-        None if class_weight is None or split.classes is None else balanced(split.classes[TRAIN]),
+        None if class_weight is None or split.classes is None else balanced(split.totals),
         split.how,
         tuple(split.not_tested()),
     )

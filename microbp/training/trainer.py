@@ -362,8 +362,8 @@ class Trainer(View):
 
         batch_size: rows per update; the last batch of an epoch may be smaller. shuffle: a new order for each epoch.
         class_weight: multiplies each training row's weight by a factor for its class: {label: weight} (1 for missing labels), a list with a
-        weight per class, or "balanced", rows / (classes x rows of the class). For labels with "cross_entropy", or a single output with
-        "bce" or "hinge".
+        weight per class, or "balanced", rows / (classes x rows of the class), where `sample_weight` counts rows by their weights. For
+        labels with "cross_entropy", or a single output with "bce" or "hinge".
 
         validation: (X, y), (X, y, weight), or the fraction of rows to hold out, of those with a weight above 0.
         patience: stop after this many epochs in which `monitor` ("val_loss", "loss" or a metric; "val_accuracy" means "accuracy" of the

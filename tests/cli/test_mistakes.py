@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.csv").write_text(ROWS)
     (tmp_path / "kinds.csv").write_text(CLASSES)
+    with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
+        archive.writestr("good.csv", ROWS)
     return tmp_path
 
 
@@ -148,6 +151,7 @@ def test_arrays_that_do_not_fit_are_refused(capsys, folder):
         (["train", "."], "directory"),
         (["train", "good.csv", "--test-file", "no.csv"], "argument --test-file: there is no file 'no.csv'"),
         (["train", "good.csv", "--out", "good.csv", "--force"], "'good.csv' is also an input file; choose another name"),
+        (["train", "good.zip/good.csv", "--out", "good.zip", "--force"], "'good.zip' is also an input file; choose another name"),
         (["train", "good.csv", "--out", "a.png", "--plot", "./a.png"], "argument --plot: 'a.png' is also the file of --out"),
         (["train", "good.csv", "--out", "a", "--checkpoint", "a"], "argument --checkpoint: 'a' is also the file of --out"),
         (["predict", "good.csv", "kinds.csv", "--out", "good.csv", "--force"], "is also an input file"),

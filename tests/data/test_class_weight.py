@@ -52,6 +52,14 @@ def test_balanced_weights_equal_scikit_learn(loss):
     np.testing.assert_allclose(rows.weight, utils.compute_sample_weight("balanced", y), rtol=1e-15)
 
 
+@pytest.mark.parametrize("loss", TABLE)
+def test_balanced_weights_count_rows_by_their_weights(loss):
+    y, weight = np.asarray(TABLE[loss][1]).reshape(-1), np.arange(60) % 5 / 8
+    rows = weighted(Rows([X], [y], weight, 60), np.arange(60), "balanced", classes_of(make("compiled", loss).losses, (TABLE[loss][0],)))
+    sums = [rows.weight[y == label].sum() for label in np.unique(y)]
+    np.testing.assert_allclose(sums, weight.sum() / len(sums))
+
+
 def test_balanced_counts_training_rows_and_does_not_weight_validation(backend):
     held_out, weight = np.arange(60) % 5 == 0, np.where(np.arange(60) % 7 == 0, 0.0, 1.0)
     trains = ~held_out & (weight > 0)

@@ -164,6 +164,8 @@ def test_text_needs_only_settings_without_defaults():
         (lambda: bp.CosLog(0.1, 9, 0), ValueError, "CosLog: cycles must be at least 1, not 0"),
         (lambda: bp.CosLog(0.1, 9, 64), ValueError, r"CosLog: cycles must be below 2\*\*6, not 64"),
         (lambda: bp.CosLog(0.1, 9, 2.0), TypeError, "CosLog: cycles must be a whole number"),
+        (lambda: bp.CosLog(0.1, 9)(-1), ValueError, "CosLog: the number of updates must be at least 0, not -1"),
+        (lambda: bp.InverseTime(0.1, 1).rates(range(-3, 5)), ValueError, "InverseTime: the number of updates must be at least 0, not -3"),
         (lambda: bp.Cosine(0.1)(3), ValueError, "Cosine has no length: pass steps="),
         (lambda: bp.StepDecay(0.1, 5, 2), ValueError, "gamma"),
         (lambda: bp.MultiStep(0.1, (5, 5)), ValueError, "increasing"),

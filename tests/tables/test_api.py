@@ -262,6 +262,8 @@ WRONG = [
     ({"net": [9, 32, 64]}, ValueError, "for hidden layers of 9 and 32 and 64 units, use net='x-9-32-64-y'"),
     ({"net": "9-32-1"}, ValueError, "use net='4-32-1'"),
     ({"net": 64}, TypeError, "net: the value must be widths such as 'x-64-64-y', not 64"),
+    ({"net": b"x-64-y"}, TypeError, "net: the value must be widths such as 'x-64-64-y', not b'x-64-y'"),
+    ({"progress": 1}, TypeError, "progress: the value must be True or False, not 1"),
     ({"net": [None, None, None]}, ValueError, "net: the value must be two or more positive widths"),
     ({"epochs": 0}, ValueError, "epochs: the value must be at least 1, not 0"),
     ({"epochs": True}, TypeError, "epochs: the value must be a whole number, not True"),
@@ -310,6 +312,13 @@ def test_a_file_that_is_not_a_model_is_refused(models):
         bp.load_table("odd.safetensors")
 
 
+def test_the_threads_of_a_model_are_checked(models):
+    models["price"].save("m.safetensors")
+    assert bp.load_table("m.safetensors", threads=2).net.n_threads == 2
+    with pytest.raises(ArgumentError, match="threads: the value must be at least 1, not 0"):
+        bp.load_table("m.safetensors", threads=0)
+
+
 def test_odd_cells_are_counted_and_refused_with_strict(models):
     """A cell that is not a number is read as missing."""
     model = models["price"]
@@ -332,7 +341,11 @@ def test_odd_cells_are_counted_and_refused_with_strict(models):
         model.predict("odd.csv", strict=True)
     with pytest.warns(UserWarning, match="odd.csv: ") as caught:
         assert model.evaluate("odd.csv")["rows"] == 6
-    assert len(caught) == 3
+    assert len(caught) == 3 and {warning.filename for warning in caught} == {__file__}
+    with pytest.raises(ValueError, match="'huge' is not a number; correct it or leave the cell empty$"):
+        model.predict("odd.csv", strict=True)
+    with pytest.raises(ValueError, match="contains values of type list, which a network cannot use; convert them to numbers or texts$"):
+        model.predict({name: [[1]] * 6 for name in odd})
 
 
 def test_the_last_column_as_target_is_an_assumption():
@@ -356,6 +369,9 @@ def test_classes_have_the_type_of_the_column():
         (["1" if i > 99 else "x" for i in size], ("x", "1")),
     ]:
         model = bp.fit_table(path({"size": size, "y": values}, "types.csv"), epochs=2)
+        in_memory = bp.fit_table({"size": size, "y": values}, epochs=2)
+        assert in_memory.classes == model.classes and in_memory.preparation.target.classes == model.preparation.target.classes
+        assert in_memory.evaluate("types.csv")["rows"] == model.evaluate({"size": size, "y": values})["rows"] == len(size)
         assert sorted(model.classes, key=str) == sorted(classes, key=str)
         assert {type(name) for name in model.classes} == {type(name) for name in classes}
         assert set(model.predict("types.csv").tolist()) <= set(classes)

@@ -154,6 +154,28 @@ def test_a_preparation_of_0_1_0_is_loaded():
     assert found.matrix(table)[:, 0].tolist() == [0.25, 0.75]
 
 
+@pytest.mark.parametrize(
+    ("change", "is_valid"),
+    [
+        (lambda saved: None, True),
+        (lambda saved: saved["readings"].pop("d"), False),
+        (lambda saved: saved["readings"]["d"].update(kind="text", order=""), False),
+        (lambda saved: saved["features"][0]["linear"].update(elapsed=[1e308, 1]), False),
+        (lambda saved: saved["features"][0]["linear"].update(elapsed=[0, 1e-300]), False),
+        (lambda saved: saved["features"][0]["linear"].update(elapsed=[float("nan"), 1]), False),
+    ],
+)
+def test_a_date_in_a_file_has_an_order_and_possible_numbers(change, is_valid):
+    write(d=DAYS, y=Y)
+    saved = json.loads(json.dumps(gathered().preparation.as_dict()))
+    change(saved)
+    if is_valid:
+        Preparation.from_dict(saved)
+    else:
+        with pytest.raises((ValueError, KeyError)):
+            Preparation.from_dict(saved)
+
+
 def test_a_number_meets_the_category_with_its_value():
     write(c=["1", "2", "x"] * 20, y=Y)
     found = feature("c")
@@ -248,6 +270,9 @@ def test_ids_can_be_kept():
     assert isinstance(feature("id", keep=["id"]), Number)
     with pytest.raises(ArgumentError, match="keep: t.csv: unknown column 'idd'; did you mean 'id'"):
         gathered(keep=["idd"])
+    write(id=[f"t{i}" for i in range(COUNT)], a=[f"{i % 9}" for i in range(COUNT)], y=Y)
+    with pytest.raises(ArgumentError, match="keep: 'id' cannot be used: text"):
+        gathered(keep=["id"])
 
 
 def test_words_of_the_caller_are_missing():

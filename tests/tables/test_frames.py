@@ -48,6 +48,20 @@ COLUMNS = [  # values, the numbers they are, or the texts
 ]
 
 
+def test_single_values_are_no_columns():
+    for value in (np.array(3.0), np.float64(3), 3.0):
+        with pytest.raises(TypeError, match="column 'a' must be a list or an array, not "):
+            table_of({"a": value, "b": [1, 2]})
+
+
+@pytest.mark.parametrize("values", [[1, -2, 3], [1, None, 3], [2**100, 1, None]])
+def test_whole_numbers_of_128_bits(values):
+    polars = pytest.importorskip("polars")
+    found = table_of(polars.DataFrame({"a": polars.Series(values, dtype=polars.Int128)}))
+    np.testing.assert_array_equal(found.numbers("a"), [np.nan if value is None else float(value) for value in values])
+    assert found.texts("a").tolist() == [None if value is None else str(value) for value in values]
+
+
 @pytest.mark.parametrize(("values", "numbers", "texts"), COLUMNS, ids=range(len(COLUMNS)))
 def test_a_column_of_python_values_is_numbers_or_texts(values, numbers, texts):
     array = np.empty(len(values), dtype=object)

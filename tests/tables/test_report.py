@@ -97,6 +97,58 @@ def test_thresholds_are_the_best_ones():
         assert cautions._intervals_right(values, labels) == best
 
 
+# ---- numbers that stand for gaps, ids ----
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("values", "count", "expected"),
+    [
+        (RNG.integers(0, 90, ROWS), {-999: 12}, "column 'a' has 12 cells of -999, and all others from 0 to "),
+        (RNG.integers(0, 90, ROWS), {9999: 3}, "column 'a' has 3 cells of 9999, and all others from 0 to "),
+        (RNG.random(ROWS), {-9: 4, 99999: 1}, "column 'a' has 4 cells of -9, and all others from "),
+        (RNG.integers(0, 90, ROWS), {-999: 2}, None),  # too few
+        (RNG.integers(-300, 90, ROWS), {-999: 5}, None),  # not far away
+        (RNG.integers(0, 90, ROWS), {99: 5, 500: 5, -1000: 5}, None),
+        (RNG.integers(0, 9999, ROWS), {999: 9}, None),  # in the range
+        (np.zeros(ROWS, int), {-999: 9}, None),
+    ],
+)
+def test_a_repeated_number_far_from_the_others_is_a_warning(monkeypatch, values, count, expected, stream):
+    monkeypatch.setattr(sources, "CHUNK", 50)
+    column, start = values.tolist(), 0
+    for value, times in count.items():
+        column[start : start + times] = [value] * times
+        start += times
+    write({**NUMBERS, "a": column})
+    found = [str(line) for line in cautions.cautions(gather(Split(sources.find("t.csv", stream=stream), how="last"), target="y"))]
+    odd = [line for line in found if "stands for a missing value" in line]
+    assert len(odd) == (expected is not None)
+    if expected:
+        value = expected.split("cells of ")[1].split(",")[0]
+        assert odd[0].startswith(expected) and odd[0].endswith(f": if it stands for a missing value, use missing='{value}'")
+        data = gather(Split(sources.find("t.csv"), how="last"), target="y", missing=[value])
+        assert not [line for line in map(str, cautions.cautions(data)) if "stands" in line]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_id"),
+    [
+        (RNG.permutation(90_000)[:ROWS] + 10_000, True),
+        (RNG.permutation(ROWS) + 1001, True),
+        (np.exp(RNG.normal(12, 1, ROWS)).round().astype(int), False),  # populations
+        (RNG.integers(1, ROWS, ROWS) + 1000, False),  # values twice
+        (RNG.permutation(ROWS), False),  # small
+        (RNG.random(ROWS) * 1e6, False),
+    ],
+)
+def test_different_whole_numbers_that_are_spread_evenly_may_be_ids(values, is_id):
+    expected = f"column 'n' has a different whole number in each row, spread evenly from {values.min():.0f} to {values.max():.0f}"
+    found = [line for line in warned({"n": values, **NUMBERS}, "y") if "whole number" in line]
+    assert found == ([f"{expected}: if it is an id, use drop='n'"] if is_id else [])
+    assert not [line for line in warned({**NUMBERS, "n": values}, "n") if "whole number" in line]
+
+
 # ---- times, ranges ----
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -134,11 +135,27 @@ def test_too_few_groups():
     assert grouped(np.array([0, 0, 1]), np.arange(2), Sizes(0, 1)) is not None
 
 
-def test_the_last_rows_are_the_test():
-    order = RNG.permutation(50)
-    part = ordered(order, Sizes(10, 4))
-    assert part[order].tolist() == [TRAIN] * 36 + [VALIDATION] * 4 + [TEST] * 10
-    assert set(ordered(order, Sizes(0, 4))) == {TRAIN, VALIDATION}
+def test_the_latest_rows_are_the_test():
+    times = RNG.permutation(50)
+    assert ordered(times, Sizes(10, 4))[np.argsort(times)].tolist() == [TRAIN] * 36 + [VALIDATION] * 4 + [TEST] * 10
+    assert set(ordered(times, Sizes(0, 4))) == {TRAIN, VALIDATION}
+
+
+@pytest.mark.parametrize("most", [1, 4, 30])
+@pytest.mark.parametrize("sizes", [Sizes(20, 8), Sizes(0, 10), Sizes(60, 20), Sizes(1, 1)])
+def test_rows_of_a_time_stay_together_and_parts_are_ordered(most, sizes):
+    times = np.repeat(RNG.permutation(200), RNG.integers(1, most + 1, 200))[:100]
+    times[:3] = 1000, 1001, 1002  # enough times
+    part = ordered(times, sizes)
+    found = [set(times[part == name]) for name in ((TRAIN, VALIDATION, TEST) if sizes.test else (TRAIN, VALIDATION))]
+    assert all(max(one) < min(other) for one, other in itertools.pairwise(found))
+    assert not sizes.test or abs((part == TEST).sum() - sizes.test) <= max(most, 3)
+
+
+def test_too_few_times():
+    assert ordered(np.array([5, 5, 7]), Sizes(1, 1)) is None
+    assert ordered(np.array([5, 5, 5]), Sizes(0, 1)) is None
+    assert ordered(np.array([5, 5, 7]), Sizes(0, 1)).tolist() == [TRAIN, TRAIN, VALIDATION]
 
 
 # ---- in a table ----
@@ -148,6 +165,7 @@ COLUMNS = {
     "row": range(200),
     "hour": HOURS,
     "day": [f"2024-{1 + day // 28 % 12:02}-{1 + day % 28:02}" for day in HOURS],
+    "week": HOURS // 7,
     "person": [f"p{i % 23}" for i in range(200)],
     "size": RNG.normal(size=200).round(3),
     "copies": RNG.integers(0, 3, 200),
@@ -167,7 +185,7 @@ def source(stream=False):
     return sources.find("t.csv", stream=stream)
 
 
-@pytest.mark.parametrize("how", ["random", "last", "time:hour", "time:day", "group:person"])
+@pytest.mark.parametrize("how", ["random", "last", "time:hour", "time:day", "time:week", "group:person"])
 @pytest.mark.parametrize("weight", [None, "copies"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_split_uses_each_row_that_is_there_once_and_always_the_same(table, how, weight, stream):
@@ -189,7 +207,7 @@ def test_every_split_uses_each_row_that_is_there_once_and_always_the_same(table,
     if how.startswith("time"):
         column = np.asarray(COLUMNS[how.partition(":")[2]])
         times = [sorted(column[rows[part]].tolist()) for part in PARTS]
-        assert times[0][-1] <= times[1][0] and times[1][-1] <= times[2][0]
+        assert times[0][-1] < times[1][0] and times[1][-1] < times[2][0]
     if how.startswith("group"):
         people = [set(np.asarray(COLUMNS["person"])[rows[part]]) for part in PARTS]
         assert not people[0] & people[1] and not (people[0] | people[1]) & people[2]
@@ -254,6 +272,11 @@ def test_balanced_class_weights_are_those_of_scikit_learn(table):
     data = gather(Split(source()), target="kind", drop=["day"], class_weight="balanced")
     labels = data.part("train").y
     np.testing.assert_allclose(data.class_weight, utils.compute_class_weight("balanced", classes=np.arange(2), y=labels))
+    weighted = gather(Split(source(), weight="copies"), target="kind", drop=["day"], class_weight="balanced")
+    weight = weighted.part("train").weight
+    sums = np.bincount(weighted.part("train").y, weight)
+    np.testing.assert_allclose(weighted.class_weight, weight.sum() / (2 * sums))  # as scikit-learn with sample_weight
+    np.testing.assert_allclose(np.bincount(weighted.part("train").y, weighted.fitted("train").weight), weight.sum() / 2)
     np.testing.assert_allclose(data.fitted("train").weight, data.class_weight[labels])
     assert data.part("validation").weight is None  # scores do not count classes alike
     with pytest.raises(ArgumentError, match="class_weight: needs classes, but 'size' is a number; omit it"):

@@ -131,7 +131,7 @@ def widths(value: str | Iterable[int | None]) -> tuple[int | None, ...]:
     """Widths of inputs, hidden layers and outputs: text such as "x-64-y", or a list. A first or last width None stands for that of the
     data."""
     if not isinstance(value, str):
-        if not isinstance(value, Iterable):
+        if not isinstance(value, Iterable) or isinstance(value, bytes):
             raise TypeError(f"the value must be widths such as 'x-64-64-y', not {brief(value)}")
         value = list(value)
         ends = {0: "x", len(value) - 1: "y"}

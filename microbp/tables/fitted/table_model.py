@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,10 +29,11 @@ from ..readers.table import Table, name_of
 from ..row_columns import weights
 from ..split import Data, Part, joined, targets
 from . import report, runs
-from .arguments import checked, count
+from .arguments import checked, count, switch
 from .arguments import seed as whole_seed
 from .importance import Importance, importance
 
+_PACKAGE = __name__.partition(".")[0] + "."
 _LOSSES = {"softmax": "cross_entropy", "sigmoid": "bce", "exp": "poisson"}  # by output activation, for files that do not name the loss
 
 
@@ -215,6 +217,7 @@ def predictions(model: TableModel, source: Source, *, strict: bool = False) -> I
 def _matrix(model: TableModel, table: Table, tally: Tally, strict: bool) -> Array:
     if strict:
         runs.refuse_assumptions(table.where, table.assumptions)
+    table = replace(table, can_drop=False)
     return model.preparation.matrix(table, None if strict else tally)
 
 
@@ -241,7 +244,15 @@ def _warn(where: str, tally: Tally) -> None:
     for kind, text in _COUNTED.items():
         listed = [f"{column} ({cells})" for column, cells in getattr(tally, kind).items() if cells]
         if listed:
-            warnings.warn(f"{where}: {text}: {', '.join(listed)}", UserWarning, stacklevel=4)
+            warnings.warn(f"{where}: {text}: {', '.join(listed)}", UserWarning, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """The `stacklevel` of a warning, in the function that calls this one, that shows the line that called microbp."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 # ---- training and loading ----
@@ -288,8 +299,8 @@ def fit_table(
 
     test: the fraction of the rows held out for the test. test_file: a table with the test rows instead. validation: the fraction of the
     other rows held out to choose the best epoch. split: how these rows are chosen: "random" (for classes, from each class in proportion),
-    "last", "time:COLUMN" (the latest rows) or "group:COLUMN" (rows with the same value stay together). weight: a column with the weights of
-    the rows; 0 leaves a row out. stream: read a file in pieces, for files larger than memory.
+    "last", "time:COLUMN" (the latest rows; equal times stay together) or "group:COLUMN" (rows with the same value stay together). weight: a
+    column with the weights of the rows; 0 leaves a row out. stream: read a file in pieces, for files larger than memory.
 
     net: the widths of inputs, hidden layers and outputs, as text or as a list: "x-64-64-y" or [None, 64, 64, None] has two hidden layers
     of 64 units. activation: of the hidden layers. dropout: the rate after each hidden layer. loss: by default "cross_entropy" if the
@@ -317,6 +328,7 @@ def fit_table(
     """
     given = dict(locals())
     del given["table"], given["progress"]
+    progress = progress if progress is None else checked("progress", switch, progress)
     run = runs.begin(table, runs.Settings(**{name: runs.converted(name, value) for name, value in given.items()}))
     runs.fit(run, progress=progress)
     runs.sign(run)
@@ -337,7 +349,7 @@ def load_table(path: str | os.PathLike[str], *, threads: int | None = None) -> T
     (0, 1, 2)
     """
     where = os.fsdecode(file_path(path))
-    net = load(path, n_threads=threads)
+    net = load(path, n_threads=runs.converted("threads", threads))
     preparation = Preparation.of(net, where)
     if preparation is None:
         what = "contains no column names, because neither microbp train nor bp.fit_table wrote it"

@@ -92,11 +92,11 @@ def _by_polars(path: Path, header: bool | None) -> Table | None:
     start, before = 0, layout.skipped + layout.has_header
     for _ in range(before):
         start = data.index(b"\n", start) + 1
-    width, count = len(layout.names), data.count(b"\n", start) + (not data.endswith(b"\n"))
+    width, count = layout.width, data.count(b"\n", start) + (not data.endswith(b"\n"))
     separators = data.count(layout.separator.encode(), start)
     if width == 1 or separators != count * (width - 1) or layout.separator == csv_layout.SPACES or start == 0 == data.find(codecs.BOM_UTF8):
         return None
-    schema = dict.fromkeys(layout.names, polars.String)
+    schema = dict.fromkeys([*layout.names, "\0"] if layout.has_end else layout.names, polars.String)
     options = {
         "has_header": False,
         "schema": schema,
@@ -107,7 +107,7 @@ def _by_polars(path: Path, header: bool | None) -> Table | None:
         frame = polars.read_csv(memoryview(data)[start:].tobytes(), **options)
     except polars.exceptions.PolarsError:
         return None
-    if not 0 < len(frame) == count or _is_total(frame.row(count - 1)):
+    if not 0 < len(frame) == count or _is_total(frame.row(count - 1)) or (layout.has_end and frame["\0"].null_count() < count):
         return None
     columns = {name: _polars_column(polars, frame[name]) for name in layout.names}
     return Table(str(path), columns, count, 0, before, assumptions=layout.assumptions, decimal=_usual_decimal(layout))
@@ -121,10 +121,10 @@ def _polars_column(polars: Any, series: Any) -> Array | Written:
 
     numbers = series.cast(polars.Float64, strict=False)
     if numbers.null_count() == series.null_count() and not numbers.is_nan().any():  # only empty cells are missing
-        return Written(numbers.fill_null(float("nan")).to_numpy(), texts)
+        return Written(numbers.fill_null(float("nan")).to_numpy(), texts, series.__getitem__)
     cells = texts()
     parsed = parse_numbers(cells)
-    return cells if parsed is None else Written(parsed, texts)
+    return cells if parsed is None else Written(parsed, texts, series.__getitem__)
 
 
 def _is_tabbed(path: Path) -> bool:
@@ -162,7 +162,7 @@ class _Rows:
 
     def __init__(self, where: str, layout: csv_layout.Layout, lines: Iterator[str]) -> None:
         is_spaced = layout.separator == csv_layout.SPACES
-        self._where, self._layout, self._width = where, layout, len(layout.names)
+        self._where, self._layout, self._width = where, layout, layout.width
         self._reader = csv.reader(
             csv_layout.spaced(lines) if is_spaced else lines,
             delimiter="\t" if is_spaced else layout.separator,
@@ -219,10 +219,11 @@ class _Rows:
 
     def _require_width(self, block: list[list[str]]) -> None:
         """Refuses rows that do not have a cell for each column."""
-        if {self._width}.issuperset(map(len, block)):
+        has_end = self._layout.has_end
+        if {self._width}.issuperset(map(len, block)) and not (has_end and any(cells[-1].strip() for cells in block)):
             return
-        row = next(row for row, cells in enumerate(block) if len(cells) != self._width)
-        first = f"the first line {'names' if self._layout.has_header else 'has'} {counted(self._width, 'column')}"
+        row = next(row for row, cells in enumerate(block) if len(cells) != self._width or (has_end and cells[-1].strip()))
+        first = f"the first line {'names' if self._layout.has_header else 'has'} {counted(len(self._layout.names), 'column')}"
         what = f"has {counted(len(block[row]), 'cell')}, but {first}; correct this row or the first line"
         raise ValueError(f"{row_place(self._where, self._count + row, self.before)}: {what}")
 
@@ -262,7 +263,11 @@ class _Column:
     def whole(self) -> Array | Written:
         """The column of all blocks: numbers if each cell is a number or missing, else strings."""
         texts = functools.partial(_texts, self._texts)
-        return texts() if self._numbers is None else Written(np.concatenate(self._numbers), texts)
+        return texts() if self._numbers is None else Written(np.concatenate(self._numbers), texts, self._text)
+
+    def _text(self, row: int) -> str:
+        """One cell. All blocks but the last have `_BLOCK` cells."""
+        return self._texts[row // _BLOCK].split("\0")[row % _BLOCK]
 
 
 def _parsed(cells: Sequence[str], text: str) -> Array | None:

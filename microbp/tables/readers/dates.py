@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 ORDERS = {
     "ymd": "dates, year/month/day",
@@ -17,7 +17,7 @@ ORDERS = {
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
 _TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<part>\d{1,9}))?)?(?:\s?(?P<half>[ap])\.?m\.?)?"
-_ZONE = r"(?:\s?(?:z|utc|gmt|[-+]\d{2}:?\d{2}))?"
+_ZONE = r"(?:\s?(?:z|utc|gmt|(?P<offset>[-+]\d{2}(?::?\d{2})?)))?"
 _AFTER = rf"(?:(?:\s*t|\s*,?\s+){_TIME}{_ZONE})?"  # a time may follow a date
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>\d{4}|\d{2})"
@@ -33,6 +33,7 @@ _NAMED = [
 ]
 _COMPACT = re.compile(r"(?P<a>(?:19|20)\d{2})(?P<b>\d{2})(?P<c>\d{2})(?:t(?P<hour>\d{2})(?P<minute>\d{2})(?P<second>\d{2})?z?)?", re.I)
 _YEAR_MONTH = re.compile(r"(?P<a>(?:19|20)\d{2})[-/](?P<b>\d{1,2})")
+_OFFSET = re.compile(r".*:\d{2}(?:[.,]\d+)?\s?[-+](\d{2}(?::?\d{2})?)")
 _TIME_ALONE = re.compile(_TIME, re.IGNORECASE)
 
 
@@ -44,7 +45,9 @@ def orders_like(shape: str) -> tuple[str, ...]:
 
 
 def parse(text: str, order: str) -> datetime | None:
-    """The date and time in a text, without its time zone; None if it is not a date in this order. A time alone is on 1 January 1970."""
+    """The date and time in a text, in UTC if the text has an offset such as +02:00; None if it is not a date in this order. A time alone is
+    on 1 January 1970.
+    """
     try:
         if order == "named":
             found = next(filter(None, (pattern.fullmatch(text) for pattern in _NAMED)), None)
@@ -60,8 +63,14 @@ def parse(text: str, order: str) -> datetime | None:
         places = dict(zip("ymd" if order == "compact" else order, "abc"))
         year, month, day = (parts[places[part]] if part in places else "1" for part in "ymd")
         return _joined(year, month, day, parts) if len(year) in (2, 4) and len(month) <= 2 and len(day) <= 2 else None
-    except ValueError:  # there is no such day or hour
+    except (ValueError, OverflowError):  # there is no such day or hour
         return None
+
+
+def has_offset(text: str) -> bool:
+    """Whether a time has an offset from UTC other than 0."""
+    found = _OFFSET.fullmatch(text)
+    return found is not None and found[1].strip("0:") != ""
 
 
 def _joined(year: str, month: str, day: str, time: dict[str, str | None]) -> datetime:
@@ -71,4 +80,11 @@ def _joined(year: str, month: str, day: str, time: dict[str, str | None]) -> dat
         raise ValueError
     hour = hour % 12 + 12 * (half == "p") if half else hour
     part = int((time.get("part") or "0").ljust(6, "0")[:6])
-    return datetime(full, int(month), int(day), hour, int(time.get("minute") or 0), int(time.get("second") or 0), part)
+    local = datetime(full, int(month), int(day), hour, int(time.get("minute") or 0), int(time.get("second") or 0), part)
+    return local - _offset(time.get("offset") or "+00")
+
+
+def _offset(text: str) -> timedelta:
+    """The offset from UTC in a text such as +02:00, -0530 or +02."""
+    ahead = timedelta(hours=int(text[1:3]), minutes=int(text[3:].lstrip(":") or 0))
+    return -ahead if text[0] == "-" else ahead

@@ -19,6 +19,7 @@ from ...data.arrays import Array
 from .table import Table, Unusable, Written, column_names, name_of, text_column
 
 _EXACT = 2**53  # float64 holds whole numbers exactly up to this
+_WIDE = ("Int128", "UInt128")  # types of polars
 _INDEX = "__index_level_"  # how the name of a pandas index without a name starts in Parquet and Arrow files
 
 
@@ -62,6 +63,8 @@ def _named_columns(data: Any) -> list[tuple[Any, Any]] | None:
 def _column(where: str, name: str, column: Any) -> Array | Written | Unusable:
     if isinstance(column, list | tuple | range):
         return values_column(column)
+    if getattr(column, "ndim", 1) == 0:
+        raise TypeError(f"{where}: column {name!r} must be a list or an array, not a single value")
     kinds = (base.__module__.partition(".")[0] for base in type(column).__mro__)
     convert = next((_CONVERTERS[kind] for kind in kinds if kind in _CONVERTERS), None)
     if convert is None:
@@ -82,6 +85,8 @@ def _array_column(array: Array) -> Array | Written | Unusable:
 def _polars_column(series: Any) -> Array | Written | Unusable:
     polars = importlib.import_module("polars")
     kind = series.dtype
+    if str(kind) in _WIDE:  # NumPy has no such numbers
+        return values_column(series.to_list())
     if kind.is_decimal() or (kind.is_numeric() and series.null_count() and (kind.is_float() or _are_exact(series.min(), series.max()))):
         return np.asarray(series.cast(polars.Float64))
     if (kind.is_numeric() or kind == polars.Boolean) and not series.null_count():

@@ -1,6 +1,7 @@
 """JSON: a list of objects or an object of lists, as pandas writes them, and JSON lines, with an object per line.
 
-Objects are rows. A key that an object does not have is a missing value. An object inside an object becomes columns with names such as a.b.
+Objects are rows. A key that an object does not have is a missing value. An object inside an object becomes columns with names such as a.b,
+ten levels deep.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from . import frames
 from .opening import opened
 from .table import Table, Whole, row_place
 
+_DEPTH = 10  # objects inside objects inside ...
 _FORMS = "it must be a list of objects, an object of lists, or JSON lines"
 
 
@@ -117,13 +119,16 @@ _PARSER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _flat(where: str, row: Any) -> dict[str, Any]:
-    """A row without objects in it: {"a": {"b": 1}} becomes {"a.b": 1}."""
+    """A row without objects in it: {"a": {"b": 1}} becomes {"a.b": 1}. Objects deeper than _DEPTH stay, and a network cannot use them."""
     if not isinstance(row, dict):
         raise ValueError(f'{where}: must be an object such as {{"a": 1, "b": 2}}')
-    if not any(isinstance(value, dict) for value in row.values()):
-        return row
-    nested = (value.items() if isinstance(value, dict) else [(None, value)] for value in row.values())
-    return _object([(name if key is None else f"{name}.{key}", value) for name, values in zip(row, nested) for key, value in values])
+    flat: dict[str, Any] = row
+    for _ in range(_DEPTH):
+        if not any(isinstance(value, dict) for value in flat.values()):
+            break
+        nested = (value.items() if isinstance(value, dict) else [(None, value)] for value in flat.values())
+        flat = _object([(name if key is None else f"{name}.{key}", value) for name, values in zip(flat, nested) for key, value in values])
+    return flat
 
 
 def _names(rows: Iterable[dict[str, Any]]) -> list[str]:

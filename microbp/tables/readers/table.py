@@ -31,10 +31,17 @@ _PLAIN = Reading()
 
 @dataclass(frozen=True)
 class Written:
-    """A column of strings that are all plain numbers or missing: the numbers, and the strings."""
+    """A column of strings that are all plain numbers or missing: the numbers, and the strings. one: a function that finds one string
+    faster than `texts`.
+    """
 
     numbers: Array
     texts: Callable[[], Array]
+    one: Callable[[int], str | None] | None = None
+
+    def text(self, row: int) -> str | None:
+        """The string of a row, without surrounding spaces."""
+        return self.texts()[row] if self.one is None else (self.one(row) or "").strip()
 
     def __getitem__(self, rows: Array) -> Written:
         return Written(self.numbers[rows], lambda: self.texts()[rows])
@@ -65,6 +72,7 @@ class Table:
     target: str | None = None  # the target's name in this file format; the column may be absent
     assumptions: tuple[str, ...] = ()  # what the reader assumed about the file, one line each
     decimal: str = "."  # the decimal mark where a column leaves it open whether a comma is one
+    can_drop: bool = True  # errors advise to leave columns out
     readings: Mapping[str, Reading] = field(default_factory=dict)  # how columns are read; others: plain numbers, or texts
 
     def column(self, name: str) -> Array:
@@ -74,8 +82,12 @@ class Table:
         if column is None:
             return np.zeros(self.count)
         if isinstance(column, Unusable):
-            raise TableError(f"{self.where}: column {name!r} {column.why}, or use ", Argument("drop", name))
+            raise TableError(f"{self.where}: column {name!r} {column.why}", *self._advice(name, ", or use "))
         return column.numbers if isinstance(column, Written) else column
+
+    def _advice(self, name: str, before: str) -> tuple[str | Argument, ...]:
+        """The end of an error about a column: how to leave it out, if that is possible."""
+        return (before, Argument("drop", name)) if self.can_drop else ()
 
     @property
     def is_unnamed(self) -> bool:
@@ -157,8 +169,8 @@ class Table:
             wrong = [row for row, text in enumerate(texts) if known[text] is None]
             if bad is None:
                 what = "a date" if self.kind(name) == "date" else "a number"
-                text = f"{self.place(wrong[0], name)}: {texts[wrong[0]]!r} is not {what}; correct it, leave the cell empty, or use "
-                raise TableError(text, Argument("drop", name))
+                text = f"{self.place(wrong[0], name)}: {texts[wrong[0]]!r} is not {what}; correct it{', ' if self.can_drop else ' or '}"
+                raise TableError(f"{text}leave the cell empty", *self._advice(name, ", or use "))
             bad[name] += len(wrong)
             known = {text: missing if value is None else value for text, value in known.items()}
         return np.array([known[text] for text in texts], dtype=dtype)
