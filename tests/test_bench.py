@@ -1,8 +1,9 @@
-"""Every benchmark for asv runs once, a short comparison runs, and each script has a help. asv itself starts a process for each benchmark,
-so one test runs a few of them in asv (with tests/long, all)."""
+"""Every benchmark for asv runs once, a short comparison and a short race run, and each script has a help. asv itself starts a process for
+each benchmark, so one test runs a few of them in asv (with tests/long, all)."""
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import cases
+import numpy as np
 import pytest
 
 BENCH = Path(__file__).parent.parent / "bench"
@@ -87,6 +89,56 @@ def test_a_comparison_with_numpy(tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
+def test_a_race_on_a_file_of_numbers_categories_and_gaps(tmp_path):
+    """Every contender learns the table; a line of an earlier race counts, and is not trained again."""
+    pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    random, lines, table = np.random.default_rng(0), tmp_path / "lines.csv", tmp_path / "flat.csv"
+    size, colour, seen = random.normal(size=300), random.choice(["red", "green", ""], 300), random.choice(["True", "False"], 300)
+    kinds = np.where(size + (colour == "red") > 0, "big", "small")
+    cells = [f"{a if a < 2 else ''},{b},{c},{d}" for a, b, c, d in zip(size, colour, seen, kinds)]
+    table.write_text("\n".join(["size,colour,seen,kind", *cells]), encoding="utf-8")
+    earlier = "flat,linear,0,300,0.999,0.5,0.01,another machine"
+    lines.write_text(f"set,contender,split,rows,error,log_loss,seconds,machine\n{earlier}\n", encoding="utf-8")
+    text = run(BENCH / "tables.py", f"{table}:kind", f"{tmp_path / 'none.csv'}:x", "--splits", "2", "--lines", lines, home=tmp_path)
+    assert "linear: another machine." in text and "microbp / HistGradientBoosting" in text
+    with lines.open(encoding="utf-8", newline="") as file:
+        first, *found = csv.DictReader(file)
+    assert list(first.values()) == earlier.split(",")
+    contenders = ("microbp", "HistGradientBoosting", "RandomForest", "linear", "MLP")
+    jobs = {(name, split) for name in contenders for split in "01"} - {("linear", "0")}
+    assert sorted((line["contender"], line["split"]) for line in found) == sorted(jobs)
+    for line in found:
+        assert line["set"] == "flat" and line["rows"] == "300"
+        assert 0 <= float(line["error"]) < 0.15 and 0 < float(line["log_loss"]) < 0.6 and float(line["seconds"]) > 0, line
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("target", [["a"] * 50 + ["b"] * 10 + ["c"], [0.5 * i for i in range(61)]], ids=["classes", "numbers"])
+def test_random_splits_hold_out_a_fifth(monkeypatch, target, number):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(BENCH)
+    table = importlib.import_module("tabular.sets").Set(pandas.DataFrame({"x": range(61)}), pandas.Series(target))
+    train, test = table.split(number)
+    assert sorted([*train, *test]) == list(range(61)) and len(test) == 12
+    assert all(np.array_equal(rows, again) for rows, again in zip((train, test), table.split(number)))
+    assert not np.array_equal(test, table.split(number + 1)[1])
+    if table.classes:
+        assert [list(table.target[test]).count(kind) for kind in "abc"] == [10, 2, 0]
+
+
+def test_a_ratio_compares_the_splits_that_both_have(monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.syspath_prepend(BENCH)
+    ratio = importlib.import_module("tabular.report").ratio
+    found = ratio({0: 1.0, 1: 3.0, 2: 9.0}, {0: 2.0, 1: 2.0, 3: 9.0})
+    assert found == pytest.approx((1, 12.7062 * 0.5**0.5 / 2**0.5, 1, 2), rel=1e-5)  # t of one degree of freedom; deviation sqrt(1/2)
+    assert ratio({0: 2.0, 1: 2.0}, {0: 4.0, 1: 4.0}) == (0.5, 0, 2, 2)
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_the_help_of_every_script_shows_its_command(script, tmp_path):
+    for package in ("pandas", "sklearn") if script.name == "tables.py" else ():
+        pytest.importorskip(package)
     assert f"python bench/{script.relative_to(BENCH)}" in run(script, "--help", home=tmp_path)

@@ -159,7 +159,8 @@ def proben1(root: Path, name: str) -> Callable[[int], tuple[Part, Part]]:
     return fixed(train, test)
 
 
-def digits(train: data.Digits, test: data.Digits, rows: int) -> Callable[[int], tuple[Part, Part]]:
+def digits(parts: tuple[data.Digits, data.Digits], rows: int) -> Callable[[int], tuple[Part, Part]]:
+    train, test = parts
     return fixed(Part(train.x[:rows], train.labels[:rows]), Part(*test))
 
 
@@ -191,8 +192,8 @@ def sets(root: Path) -> dict[str, Set]:
         "concrete deep": Set((50,) * 6, 100, 5, 0.4, uci(root, "concrete")),
         **{name: Set(two, 50, 10, 0.1, proben1(root, name)) for name in ("cancer1", "diabetes1", "soybean1")},
         "digits": Set(two, 30, 10, 0.2, random_split(x / 16, y, 1300, 497)),
-        "usps": Set(two, 8, 6, 0.5, digits(*data.usps(root), 7291)),
-        "mnist": Set(two, 4, 6, 0.6, digits(*data.mnist(root), 10000)),
+        "usps": Set(two, 8, 6, 0.5, digits(data.usps(root), 7291)),
+        "mnist": Set(two, 4, 6, 0.6, digits(data.mnist(root), 10000)),
         **{name: Set(two, 30, 6, 0.4, random_split(*part, 4000, 4000)) for name, part in tables.items()},
         "magic": Set(two, 30, 6, 0.4, random_split(*magic, 4000, 4000)),
     }

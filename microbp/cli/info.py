@@ -8,12 +8,16 @@ from pathlib import Path
 
 from ..core.specs import Loss
 from ..core.text import counted, printable
-from ..network.network import Network, load
+from ..many.ensemble import Ensemble
+from ..many.loading import load
+from ..network.network import Network
 from ..settings import optimizers
-from ..tables.date_feature import Date
-from ..tables.fitted.report import rounded
+from ..tables.encodings.date import Date
+from ..tables.encodings.number import Number
+from ..tables.encodings.target import Target
+from ..tables.fitted.report import networks, rounded
 from ..tables.model import epochs_done
-from ..tables.preparation import Feature, Number, Preparation, Target
+from ..tables.preparation import Feature, Preparation
 from ..training.trainer import Trainer
 from .files import advising
 from .options import InfoOptions
@@ -24,18 +28,18 @@ _SHOWN = 20  # columns to describe
 def run(options: InfoOptions) -> None:
     """Prints the network, the trainer if there is one, and the columns that the network uses."""
     net, trainer = _opened(options.file)
-    print(net)
+    preparation = Preparation.of(net, options.file)
+    print(net if preparation is None else networks(net))
     if trainer:
         losses = ", ".join(loss.text for loss in trainer.losses if isinstance(loss, Loss))
         progress = f"{counted(epochs_done(trainer), 'epoch')}, {counted(trainer.steps, 'update')}"
         print(f"trainer: {progress}, loss {losses}, optimizer {rounded(optimizers.parse(trainer.optimizer))}")
-    preparation = Preparation.of(net, options.file)
     if preparation is not None:
         print("\n".join(_described(preparation)))
 
 
-def _opened(path: Path) -> tuple[Network, Trainer | None]:
-    """The network in a file, and the trainer if there is one."""
+def _opened(path: Path) -> tuple[Network | Ensemble, Trainer | None]:
+    """The network or ensemble in a file, and the trainer if there is one."""
     with contextlib.suppress(ValueError):
         trainer = Trainer.load(path)
         return trainer.net, trainer
@@ -57,12 +61,16 @@ def _feature(feature: Feature) -> str:
     if isinstance(feature, Date):
         return f"a time{', or missing' * feature.missing}, used as {', '.join((*feature.linear, *feature.periodic))}"
     if isinstance(feature, Number):
-        return f"a number{', or missing' * feature.missing}{_scaling('x', feature)}"
-    values = ", ".join((repr(value) if "," in value else printable(value)) or "missing" for value in feature.levels)
-    return f"one of {values}{', or another value' * feature.other}"
+        bins = f", {feature.bins} bins" if feature.bins else ""
+        return f"a number{', or missing' * feature.missing}{_scaling('x', feature)}{', clipped' * feature.clip}{bins}"
+    values = [(repr(value) if "," in value else printable(value)) or "missing" for value in feature.levels]
+    others = ["another value" + (f" in {feature.shared} features" if feature.shared > 1 else "")] if feature.shared else []
+    return ", or ".join([*([f"one of {', '.join(values)}"] if values else []), *others])
 
 
 def _scaling(variable: str, column: Number | Target) -> str:
+    if isinstance(column, Target) and column.log:
+        variable = f"log {variable}"
     if (column.centre, column.scale) == (0, 1):
         return ""
     shift = variable if not column.centre else f"({variable} {'-' if column.centre > 0 else '+'} {abs(column.centre):.6g})"

@@ -6,7 +6,6 @@ import json
 from dataclasses import fields
 
 from ..core.text import printable
-from ..tables.defaults import choose
 from ..tables.fitted import runs
 from . import files, parser
 from .options import LrFindOptions, NetOptions
@@ -27,7 +26,7 @@ def run(options: LrFindOptions) -> None:
     plot = files.plot_module(options.plot)
     chosen = settings(options)
     data, _ = runs.gathered(runs.split_of(options.data, chosen), chosen)
-    result = runs.find_rate(data, choose(data.training, bool(data.preparation.target.classes), chosen.batch), chosen)
+    result = runs.find_rate(data, runs.choose(data, chosen), chosen)
     rates = {name: getattr(result, name) for name in _MEANINGS}
     if plot and options.plot:
         files.write_whole(options.plot, plot.lr_find(result).figure.savefig)

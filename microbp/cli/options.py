@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..tables.defaults import LEAST_EPOCHS, MOST_EPOCHS, SIZES
 from ..tables.fitted import arguments
 from ..tables.fitted.arguments import Kind
+from ..tables.recipe import BUDGETS, HIDDEN, MOST_EPOCHS, RATES
 
 if TYPE_CHECKING:
     from ..core.specs import Loss, OptimizerSpec
@@ -41,7 +41,7 @@ def _switch(group: str, help: str) -> Any:
 
 
 def _choices(values: Any) -> str:
-    """The distinct values as text, such as "16, 32 or 128". They are the defaults for different numbers of rows."""
+    """The distinct values as text, such as "16, 32 or 128"."""
     *others, last = dict.fromkeys(map(str, values))
     return f"{', '.join(others)} or {last}" if others else last
 
@@ -54,8 +54,7 @@ _NO_HEADER = "the first line of DATA is a row; it does not name the columns (def
 _STRICT = "stop at the first cell that should be a number and is not, and at the first assumption about DATA"
 _THREADS = "maximum number of threads (default: the number of processors)"
 _CONFIG = "TOML file with values for these options; the command line overrides it"
-_FOR_CLASSES = _choices("-".join(map(str, size.for_classes)) for size in SIZES)
-_FOR_NUMBERS = _choices("-".join(map(str, size.for_numbers)) for size in SIZES)
+_WIDTHS = _choices(budget.width for budget in BUDGETS.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +102,14 @@ class NetOptions(TableOptions):
         "network",
         "WIDTHS",
         "widths of inputs, hidden layers and outputs, such as 64-128-10; x and y stand for the input and output widths of the data, as in "
-        f"x-50-50-y (default: hidden layers {_FOR_CLASSES} for classes; {_FOR_NUMBERS} for numbers, depending on the number of rows)",
+        f"x-50-50-y (default: {HIDDEN} hidden layers of {_WIDTHS} units, by the budget)",
         arguments.widths,
     )
     activation: Activation = _option(
-        "network", "SPEC", "activation of the hidden layers (default: %(default)s)", arguments.activation, default="relu"
+        "network", "SPEC", "activation of the hidden layers (default: %(default)s)", arguments.activation, default="gelu"
     )
-    dropout: float = _option(
-        "network", "FLOAT", "dropout rate after each hidden layer (default: %(default)s, no dropout)", arguments.dropout, default=0.0
+    dropout: float | None = _option(
+        "network", "FLOAT", "dropout rate after each hidden layer (default: 0, or 0.2 if no number has bins)", arguments.dropout
     )
     loss: Loss | None = _option(
         "training",
@@ -128,15 +127,22 @@ class NetOptions(TableOptions):
     decay: float | None = _option(
         "training",
         "FLOAT",
-        "weight decay (default: for adam, 1 / training rows for classes and 0.3 / training rows for numbers; for other optimizers, their "
-        "own default)",
+        "weight decay (default: that of the optimizer)",
         arguments.decay,
     )
     batch: int | None = _option(
         "training",
         "INT",
-        f"rows per update (default: {_choices(size.batch for size in SIZES)} depending on the number of rows)",
+        "rows per update (default: 64, 128 or 256, by the number of rows)",
         arguments.count,
+    )
+    budget: str = _option(
+        "training",
+        "NAME",
+        "how long to train: fast, normal or best take about 1, 10 or 60 seconds of a processor core for each 20,000 rows "
+        "(default: %(default)s)",
+        arguments.budget,
+        default="normal",
     )
     seed: int = _option(
         "general", "INT", "seed for the split, the initial weights and the order of rows (default: %(default)s)", arguments.seed, default=0
@@ -149,30 +155,40 @@ class TrainOptions(NetOptions):
     """The options of `microbp train`."""
 
     strict: bool = _switch("data", "stop with an error at the first assumption about DATA, instead of reporting it")
+    ensemble: int | None = _option(
+        "network",
+        "INT",
+        "number of networks, whose mean is the prediction; 1: a single network (default: up to "
+        f"{_choices(budget.ensemble for budget in BUDGETS.values())}, by the budget)",
+        arguments.count,
+    )
     lr: float | Literal["auto"] | None = _option(
         "training",
         "FLOAT",
-        "learning rate, or auto to find one by a range test (default: for adam "
-        f"{_choices(size.lr for size in SIZES)} depending on the number of rows; for other optimizers, their own default)",
+        f"highest learning rate, or auto to find one by a range test (default: for adam {RATES[0]} for classes and {RATES[1]} for "
+        "numbers; for other optimizers, their own default). A layer with n inputs gets it divided by the square root of n",
         arguments.rate,
     )
     schedule: Schedule | str | None = _option(
-        "training", "SPEC", "schedule of the learning rate, or constant (default: cosine, which falls to 0 at the end)", arguments.schedule
+        "training", "SPEC", "schedule of the learning rate, cosine or constant (default: cos_log, waves that end at 0)", arguments.schedule
     )
     epochs: int | None = _option(
         "training",
         "INT",
-        f"passes over the training rows (default: {LEAST_EPOCHS} to {MOST_EPOCHS[0]} for classes, "
-        f"{LEAST_EPOCHS} to {MOST_EPOCHS[1]} for numbers, depending on the number of rows)",
+        f"passes over the training rows, for each network (default: 2 to {MOST_EPOCHS}, by the number of rows and the budget)",
         arguments.count,
     )
     patience: int | None = _option(
-        "training", "EPOCHS", "stop after EPOCHS epochs without a lower validation loss (default: do not stop early)", arguments.count
+        "training",
+        "EPOCHS",
+        "stop after EPOCHS epochs that are not better for the validation rows (default: do not stop early)",
+        arguments.count,
     )
     checkpoint: Path | None = _option(
         "training",
         "FILE",
-        "save the run to FILE every minute, at the end, and when it is interrupted (default: the file of --resume, else do not save)",
+        "save the run to FILE every minute, at the end, and when it is interrupted, and the networks that are done to FILE.networks "
+        "(default: the file of --resume, else do not save)",
         Path,
     )
     resume: Path | None = _option(
@@ -185,7 +201,7 @@ class TrainOptions(NetOptions):
     out: Path | None = _option(
         "output",
         "FILE",
-        "save the network to FILE in safetensors format (default: data.safetensors for data.csv, or "
+        "save the networks to FILE in safetensors format (default: data.safetensors for data.csv, or "
         "data-2.safetensors if that exists; for digits, do not save)",
         Path,
     )

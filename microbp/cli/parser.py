@@ -81,7 +81,7 @@ def spell(argument: Argument) -> str:
     if argument.name == "table":
         return "DATA"
     option = f"--{argument.name.replace('_', '-')}"
-    return option if argument.value is None else f"{option} {argument.value}"
+    return option if argument.value is None else f"{option} {shlex.quote(str(argument.value))}"
 
 
 def command_line(command: str, options: Any, names: Sequence[str]) -> str:
@@ -91,11 +91,11 @@ def command_line(command: str, options: Any, names: Sequence[str]) -> str:
     for name in names:
         value = getattr(options, name)
         if value != getattr(plain, name):
-            words += [spell(Argument(name))] if value is True else [spell(Argument(name)), _typed(value)]
+            words += [spell(Argument(name))] if value is True else [spell(Argument(name)), typed(value)]
     return shlex.join(words)
 
 
-def _typed(value: Any) -> str:
+def typed(value: Any) -> str:
     """The value of an option as text for the command line."""
     if not isinstance(value, tuple):
         return str(getattr(value, "text", value))

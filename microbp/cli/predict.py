@@ -66,9 +66,9 @@ class _Results:
     def _predicted(self, outputs: Any) -> Iterator[tuple[Any, list[float]]]:
         """Yields labels and values, rounded to about the precision of float32."""
         if not self.target.classes:
-            for moved in (outputs[:, 0].astype(float) * self.target.scale).tolist():
+            numbers = self.target.numbers(outputs[:, 0])
+            for number, moved in zip(numbers.tolist(), (numbers - (0.0 if self.target.log else self.target.centre)).tolist()):
                 digits = 6 - math.floor(math.log10(abs(moved))) if moved and math.isfinite(moved) else None
-                number = moved + self.target.centre
                 yield number if digits is None else round(number, digits), []
             return
         for row, best in zip(outputs.tolist(), outputs.argmax(axis=1).tolist()):

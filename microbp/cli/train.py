@@ -3,13 +3,13 @@
  1. parse    main.py, parser.py, options.py     the command line becomes TrainOptions
  2. check    files.py                           output files are writable, before hours of work
  3. read     ../tables/readers/sources.py       the reader of the file format (csv_file.py, frames.py, array_files.py) returns tables
- 4. look     ../tables/preparation.py           decide from all rows if the target is a class or a number (statistics: summary.py)
+ 4. look     ../tables/preparation.py           decide from all rows if the target is a class or a number (statistics: encodings/summary.py)
  5. split    ../tables/split.py                 rows for training, validation and test
  6. prepare  ../tables/preparation.py           decide from the training rows how columns become features; convert rows to matrices
- 7. choose   ../tables/defaults.py              defaults for unset options: widths, batch size, epochs, learning rate, weight decay
- 8. build    ../tables/model.py                 the network, its trainer and the schedule of the learning rate
- 9. fit      ../tables/model.py                 Trainer.fit, with a checkpoint every minute
-10. save     this file                          the network, with its preparation in its notes
+ 7. choose   ../tables/recipe.py                defaults for unset options: widths, batch size, epochs, learning rate, number of networks
+ 8. build    ../tables/model.py                 a network, its trainer and the schedule of the learning rate
+ 9. fit      ../tables/fitted/runs.py           Trainer.fit for each network, with a checkpoint every minute
+10. save     this file                          the networks, with the preparation in the notes
 11. report   ../tables/scores.py, quality.py    metrics of each part as text (../tables/fitted/report.py), and as a plot (../plot.py)
 
 Steps 3 to 8 make a TableRun (../tables/fitted/runs.py), as in `bp.fit_table`. With --resume the target, the preparation, the choices and
@@ -30,12 +30,12 @@ from types import ModuleType
 
 from ..core.text import counted
 from ..settings.checkpoint import Checkpoint
-from ..tables import model, scores
+from ..tables import model
 from ..tables.fitted import report, runs
 from ..tables.fitted.runs import TableRun
 from . import files, parser
 from .options import TrainOptions
-from .resume import CONTINUED, note, resume, settings
+from .resume import CONTINUED, members, note, resume, save_members, settings
 
 _EVERY = timedelta(minutes=1)  # between checkpoints
 
@@ -47,6 +47,9 @@ def run(options: TrainOptions) -> None:
     checkpoint = options.checkpoint if options.checkpoint != options.resume else None
     read = [options.data, options.test_file, options.config, options.resume]
     files.check_writable(options.force, read, {"out": out, "plot": options.plot, "checkpoint": checkpoint})
+    if options.checkpoint:
+        may_replace = options.force or options.checkpoint == options.resume
+        files.check_writable(may_replace, read, {"out": out, "plot": options.plot, "checkpoint": members(options.checkpoint)})
     with _signals_interrupt():
         ready = resume(options, options.resume) if options.resume else _begun(options)
         options = replace(options, checkpoint=options.checkpoint or options.resume)
@@ -75,12 +78,15 @@ def _signals_interrupt() -> Iterator[None]:
 def _fit(options: TrainOptions, run: TableRun) -> BaseException | None:
     """Trains for the remaining epochs; returns the exception that stopped the training, if any."""
     checkpoint = options.checkpoint
-    if checkpoint:
-        note(run, run.epochs)
-    try:
-        runs.fit(run, checkpoint=Checkpoint(checkpoint, every=_EVERY) if checkpoint else None, progress=True)
+
+    def begun(run: TableRun) -> None:
         if checkpoint:
-            note(run, model.epochs_done(run.trainer))  # no epochs remain
+            save_members(run, checkpoint)
+            note(run)
+
+    try:
+        runs.fit(run, checkpoint=Checkpoint(checkpoint, every=_EVERY) if checkpoint else None, progress=True, begun=begun)
+        if checkpoint:
             run.trainer.save(checkpoint)
     except (KeyboardInterrupt, OSError, FloatingPointError) as stopped:
         return stopped
@@ -89,13 +95,11 @@ def _fit(options: TrainOptions, run: TableRun) -> BaseException | None:
 
 def _finish(options: TrainOptions, run: TableRun, stopped: BaseException | None, out: Path | None, plot: ModuleType | None) -> None:
     """Saves the network, then the plot, then prints the report, even if saving failed. At the end raises `stopped` or the first error."""
-    trainer = run.trainer
-    if trainer.epoch == 0 and stopped:
+    if not run.nets and stopped:
         if not isinstance(stopped, KeyboardInterrupt):
             raise stopped
-        if trainer.steps == 0:
+        if run.trainer.steps == 0:
             raise KeyboardInterrupt("interrupted before the first update; there is nothing to save")
-    runs.sign(run)
     written: list[str] = []
 
     def write(path: Path, how: Callable[[Path], object]) -> None:
@@ -107,12 +111,13 @@ def _finish(options: TrainOptions, run: TableRun, stopped: BaseException | None,
             stopped = stopped or error
 
     try:
+        found = runs.predictor(run)
         if out:
-            write(out, trainer.net.save)
-        if trainer.epoch > 0:
-            measured = scores.measure(trainer, run.data)
+            write(out, found.net.save)
+        if run.nets:
+            measured = runs.scores(run, found)
             if plot and options.plot:
-                what = report.title(run), measured, run.data.preparation.target.classes, trainer.history
+                what = report.title(run), measured, run.data.preparation.target.classes, run.trained[0].history
                 write(options.plot, lambda path: files.write_whole(path, lambda temporary: plot.save_report(temporary, *what)))
             usual = files.usual_name(options.data)
             taken = str(usual) if options.out is None and out not in (None, usual) else None
@@ -129,7 +134,7 @@ def _finish(options: TrainOptions, run: TableRun, stopped: BaseException | None,
 def _interrupted(options: TrainOptions, run: TableRun, out: Path | None, written: list[str]) -> str:
     trainer, checkpoint = run.trainer, options.checkpoint
     progress = counted(model.epochs_done(trainer), "epoch") if trainer.epoch else f"{counted(trainer.steps, 'update')} of the first epoch"
-    text = f"interrupted after {progress}"
+    text = f"interrupted after {progress} of {run.place}"
     if written:
         text += f"; wrote {' and '.join(written)}"
     if checkpoint and checkpoint.exists():

@@ -58,6 +58,15 @@ def read(path: str | os.PathLike[str], backend: str | None, n_threads: int | Non
     return [Network._from(core, backends.resolve(backend), {}, limit) for core in cores], notes
 
 
+def has_several(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it has several networks. OSError if it cannot be read."""
+    file_path(path)
+    with opened(path) as file, contextlib.suppress(ValueError):
+        metadata = header(file)[0].get("__metadata__")
+        return isinstance(metadata, dict) and "microbp.ensemble" in metadata
+    return False
+
+
 def _read(file: int, kind: type[backends.CoreNet]) -> tuple[list[backends.CoreNet], str]:
     entries, data_at, rest = header(file)
     metadata = _metadata(entries)

@@ -248,7 +248,7 @@ def _no_graph() -> ValueError:
 
 
 def _several() -> ValueError:
-    return ValueError("the file contains several networks; load them with bp.Ensemble.load(file) in Python")
+    return ValueError("the file contains several networks; load them with bp.Ensemble.load, or a model of a table with bp.load_table")
 
 
 def _shown(value: str) -> str:

@@ -38,6 +38,10 @@ class EarlyStopping(Settings):
     that end in _accuracy or _score; "min" for "loss", "rmse", "mae", "brier", "pinball" and names that end in _loss or _error; other names
     need a mode.
     min_delta: the smallest improvement that counts, at least 0, in the unit of `monitor`.
+    ties: which of several epochs with the best value is the best one, "first" or "last". "last" suits metrics with few values, such as
+    accuracy: of equally good networks, it takes the one that was trained longest (Holzmueller, Grinsztajn & Steinwart 2024).
+
+    start_from_epoch: no epoch before this one, by `t.epoch`, is the best one; 0, the default: all epochs count.
 
     Same rule as Keras' EarlyStopping(restore_best_weights=True).
 
@@ -52,6 +56,8 @@ class EarlyStopping(Settings):
     monitor: str = "val_loss"
     mode: Literal["min", "max"] | None = None
     min_delta: Annotated[float, real("[0,inf)")] = 0.0
+    ties: Literal["first", "last"] = "first"
+    start_from_epoch: Annotated[int, whole(0)] = 0
 
     def __post_init__(self) -> None:
         higher_is_better(self.monitor, self.mode)

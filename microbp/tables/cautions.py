@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import accumulate
 
 import numpy as np
 
 from ..data.arrays import Array
-from .date_feature import Date
-from .preparation import Number
+from .encodings.date import Date
+from .encodings.number import Number
+from .parts import Data, Part
 from .readers.errors import Argument, TableError
-from .split import Data, Part
 
 _ROWS = 10_000  # rules are sought in at most this many rows
 _LEAST = 20  # and in no fewer
@@ -33,13 +32,6 @@ def cautions(data: Data) -> list[TableError]:
     return [*odd, *_leaks(data, train), *_times(data), *([] if data.is_stream else _far(data, train))]
 
 
-def _blocks(data: Data) -> Iterator[tuple[str, slice]]:
-    """The name of each feature, and its columns."""
-    ends = list(accumulate(feature.width for feature in data.preparation.features))
-    for feature, end in zip(data.preparation.features, ends):
-        yield feature.name, slice(end - feature.width, end)
-
-
 # ---- columns that give the target away ----
 
 
@@ -49,8 +41,11 @@ def _leaks(data: Data, train: Part) -> Iterator[TableError]:
     if len(x) < _LEAST or len(data.preparation.features) < 2:
         return
     target = data.preparation.target
-    for name, columns in _blocks(data):
-        score = _by_classes(x[:, columns], y if y.ndim == 1 else y.argmax(axis=1)) if target.classes else _by_numbers(x[:, columns], y)
+    for feature, (name, columns) in zip(data.preparation.features, data.preparation.blocks):
+        block = x[:, columns]
+        if isinstance(feature, Number):
+            block = np.delete(block, slice(1, 1 + feature.bins), axis=1)  # the bins tell no more than the number
+        score = _by_classes(block, y if y.ndim == 1 else y.argmax(axis=1)) if target.classes else _by_numbers(block, y)
         if score > (_SHARE if target.classes else _R2):
             what = f"{100 * score:.2f} % of the training rows" if target.classes else f"r2 {score:.4f} on the training rows"
             text = f"column {name!r} alone predicts {target.name!r} ({what}): if it is not known before the target, use "
@@ -131,12 +126,16 @@ def _times(data: Data) -> Iterator[TableError]:
 def _far(data: Data, train: Part) -> Iterator[TableError]:
     """Test values of number columns that are further from the training range than it is wide."""
     test = data.part("test").x
-    low, high = train.x.min(axis=0), train.x.max(axis=0)
-    far = (test - high > high - low) | (low - test > high - low)
-    for feature, (name, columns) in zip(data.preparation.features, _blocks(data)):
+    for feature, (name, columns) in zip(data.preparation.features, data.preparation.blocks):
+        if not isinstance(feature, Number):
+            continue
         column = columns.start
-        rows = np.flatnonzero(far[:, column])
-        if isinstance(feature, Number) and low[column] < high[column] and len(rows):
-            value, least, most = (feature.centre + feature.scale * float(x) for x in (test[rows[0], column], low[column], high[column]))
-            where = "1 test row" if len(rows) == 1 else f"{len(rows):,} test rows"
-            yield TableError(f"column {name!r}: far outside the training range, {least:.4g} to {most:.4g}, in {where}, such as {value:.4g}")
+        least, most = feature.undo(np.array([train.x[:, column].min(), train.x[:, column].max()])).tolist()
+        if feature.low is not None and feature.high is not None:
+            least, most = feature.low, feature.high
+        values = feature.undo(test[:, column])
+        far = values[(values > 2 * most - least) | (values < 2 * least - most)]
+        if least < most and len(far):
+            where = "1 test row" if len(far) == 1 else f"{len(far):,} test rows"
+            value = f", such as {far[0]:.4g}" if feature.is_known(far[0]) else ""
+            yield TableError(f"column {name!r}: far outside the training range, {least:.4g} to {most:.4g}, in {where}{value}")

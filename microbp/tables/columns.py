@@ -40,7 +40,7 @@ SEVERAL = 20  # a column with more different numbers or dates than this may cont
 _EXACT = 2**53  # float64 holds whole numbers exactly up to this
 _SOME, _LEAST = 10_000, 100  # rows, at most and at least, in which ids are sought
 _STAND_INS = frozenset(sign * (10.0**digits - 1) for sign in (-1, 1) for digits in range(1, 7)) - {9.0, 99.0}  # -9, 999, -99999, ...
-_REPEATED, _FAR = 3, 5  # such a number occurs this often or more, and is this many times the range of the others away from them
+_REPEATED, _FAR = 3, 5  # such a number occurs this often or more, and is alone below 0, or this many times the range of the others away
 _UNITS = 1000  # the largest number of different readings that are counted
 _PLAIN, _COMPACT = Reading(), Reading("date", order="compact")
 _PADDED = re.compile(r"0\d+")
@@ -272,7 +272,8 @@ class _Profile:
         """What looks odd about the column."""
         width = _FAR * (self.high - self.low)
         for value, count in self.stand_ins.items():
-            if count >= _REPEATED and width > 0 and not self.low - width <= value <= self.high + width:
+            is_far = not self.low - width <= value <= self.high + width or value < 0 <= self.low
+            if count >= _REPEATED and width > 0 and is_far:
                 what = f"column {self.name!r} has {count:,} cells of {value:.0f}, and all others from {self.low:.4g} to {self.high:.4g}"
                 yield TableError(f"{what}: if it stands for a missing value, use ", Argument("missing", f"{value:.0f}"))
         if self.is_even and self.first is None and not is_target and not _ID.fullmatch(self.name):

@@ -34,7 +34,10 @@ def wilson(share: float, rows: float) -> Interval | None:
 
 def effective(weight: Array) -> float:
     """The number of rows of equal weight that are as informative as these (Kish 1965)."""
-    return float(weight.sum() ** 2 / (weight @ weight)) if weight.any() else 0.0
+    if not weight.any():
+        return 0.0
+    relative = weight / weight.max()  # tiny weights have no squares
+    return float(relative.sum() ** 2 / (relative @ relative))
 
 
 def groups(labels: Array) -> Array:
@@ -68,8 +71,9 @@ def of_error(value: float, error: float, count: int) -> Interval | None:
     """The interval of a metric of at least 0 with this standard error, from `count` groups."""
     if not (math.isfinite(value) and math.isfinite(error)):
         return None
-    factor = math.exp(_student(count - 1) * error / value) if value > 0 else 1.0
-    return value / factor, value * factor
+    with np.errstate(over="ignore"):
+        factor = float(np.exp(_student(count - 1) * error / value)) if value > 0 else 1.0
+    return (value / factor, value * factor) if math.isfinite(value * factor) else None
 
 
 def _student(freedom: int) -> float:

@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..core.specs import ActivationName, OptimizerSpec
+from ..core.specs import ActivationName, Init, OptimizerSpec
 from ..core.text import counted
 from ..data.arrays import Array
-from ..network.layers import Activation
-from ..network.mlp import mlp
+from ..network.layers import Activation, Dense, Dropout, Scale
+from ..network.network import Network
+from ..network.nodes import Input, Node
 from ..settings.checkpoint import Checkpoint
 from ..settings.class_metrics import accuracy
+from ..settings.curves import CosLog
 from ..settings.number_metrics import rmse
-from ..settings.schedules import Cosine, Schedule
+from ..settings.schedules import Cosine, Schedule, begin
+from ..settings.stopping import EarlyStopping
 from ..training.lr_find import RangeTest, lr_find
 from ..training.trainer import Trainer
-from .defaults import Choices
-from .preparation import NOTE
+from .parts import Data, Part
 from .readers.errors import Argument, ArgumentError, TableError
-from .split import Data
+from .recipe import Choices
+
+FACTOR_LR, BIAS_LR, BETA2 = 6.0, 0.1, 0.95  # of RealMLP: factors of the learning rate for the inputs' factors and the biases; of Adam
+_LEAST_UPDATES = 20  # before the first epoch that may be the best one
+_ENOUGH = 500  # validation rows, for their accuracy to tell epochs apart; of fewer, the loss tells more
 
 
-def build(
+def network(
     data: Data,
     choices: Choices,
     *,
     net: Sequence[int | None] | None = None,
-    activation: ActivationName | Activation = "relu",
-    dropout: float = 0.0,
-    optimizer: OptimizerSpec,
-    lr: float | None = None,
-    decay: float | None = None,
+    activation: ActivationName | Activation = "gelu",
     seed: int = 0,
     n_threads: int | None = None,
-) -> Trainer:
-    """Creates a network for the data, and its trainer. The network's notes contain the preparation.
+) -> Network:
+    """A network for the features of the data: a trainable factor for each, dense layers, and a linear layer that starts at 0.
 
-    net: widths of inputs, hidden layers and outputs; a first or last width None stands for that of the data. If net is None: the default
-    widths.
-    lr, decay: replace those of the optimizer.
+    The learning rate of a dense layer with n inputs is divided by sqrt(n), and weights start with variance 1 / n: so RealMLP's
+    x W / sqrt(n) + b with standard normal W and b is trained by Adam (`choices` has its rates).
+    net: widths of inputs, hidden layers and outputs; a first or last width None stands for that of the data. None: the chosen widths.
     """
     widths = _widths(data, choices, net)
+    drop = Dropout(choices.dropout)
+    x = Input(widths[0])
+    node: Node = Scale(gain=True, bias=False, lr=FACTOR_LR)(x)
+    start = Init("normal", std=1.0)
+    for inputs, units in itertools.pairwise(widths[:-1]):
+        lr = 1 / math.sqrt(inputs)
+        node = Dense(units, activation, "lecun_normal", bias_init=start, lr=lr, bias_lr=BIAS_LR)(node)
+        node = drop(node) if drop.rate else node
+    last = Dense(widths[-1], init="zeros", lr=1 / math.sqrt(widths[-2]), bias_lr=BIAS_LR)
     try:
-        network = mlp(widths, activation, seed=seed, n_threads=n_threads, dropout=dropout)
+        return Network(x, last(node), "float32", seed, n_threads=n_threads)
     except MemoryError as error:
         raise TableError(f"{error}; use smaller widths with ", Argument("net")) from None
-    network.notes = {NOTE: data.preparation.as_dict()}
-    return Trainer(network, data.loss, _optimizer(choices, optimizer, lr, decay))
 
 
 def _widths(data: Data, choices: Choices, net: Sequence[int | None] | None) -> list[int]:
@@ -67,24 +78,26 @@ def _widths(data: Data, choices: Choices, net: Sequence[int | None] | None) -> l
     return fitting
 
 
-def _optimizer(choices: Choices, optimizer: OptimizerSpec, lr: float | None, decay: float | None) -> OptimizerSpec:
-    is_default = optimizer == OptimizerSpec("adam")
-    parameters = {"lr": choices.lr, "weight_decay": choices.decay} if is_default else dict(optimizer.parameters)
+def optimizer(choices: Choices, given: OptimizerSpec, lr: float | None, decay: float | None) -> OptimizerSpec:
+    """The optimizer: "adam" has the rates of the recipe. lr, decay: replace those of the optimizer."""
+    is_default = given == OptimizerSpec("adam")
+    parameters = {"lr": choices.lr, "beta2": BETA2} if is_default else dict(given.parameters)
     parameters |= {} if lr is None else {"lr": lr}
     parameters |= {} if decay is None else {"weight_decay": decay}
-    return OptimizerSpec(optimizer.name, **parameters)
+    return OptimizerSpec(given.name, **parameters)
 
 
-def schedule(given: str | Schedule | None, trainer: Trainer, updates: int) -> Schedule | None:
-    """The schedule for the trainer's learning rate. None or "cosine": a cosine that falls to 0 in `updates` updates. "constant": none."""
+def schedule(given: str | Schedule | None, lr: float, updates: int) -> Schedule | None:
+    """The schedule of a learning rate for this number of updates. None: waves that end at 0 (CosLog). "cosine": falls to 0. "constant":
+    none."""
     if given is None or given == "cosine":
-        return Cosine(trainer.lr, updates)
-    return None if isinstance(given, str) else given
+        return CosLog(lr, updates) if given is None else Cosine(lr, updates)
+    return None if isinstance(given, str) else begin(given, 0, updates)
 
 
 def find_rate(trainer: Trainer, data: Data, batch: int) -> RangeTest:
     """Does a range test on the training rows, or on the first piece of a stream. The trainer does not change."""
-    x, y, weight = next(data.fitted_pieces())
+    x, y, weight = next(data.pieces("train"))
     return lr_find(trainer, x, y, sample_weight=weight, batch_size=batch)
 
 
@@ -96,37 +109,55 @@ def epochs_done(trainer: Trainer) -> int:
 def fit(
     trainer: Trainer,
     data: Data,
+    train: Part | None,
+    validation: Part | None,
     *,
     epochs: int,
     batch: int,
     patience: int | None = None,
-    schedule: Schedule | None = None,
+    schedule: Schedule | Callable[[int], float] | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     progress: bool | None = None,
 ) -> None:
-    """Trains until `epochs` epochs are done in total, then restores the epoch with the lowest validation loss.
+    """Trains until `epochs` epochs are done in total, then restores the best one for the validation rows, if there are any: that with the
+    lowest loss, or, for classes with many validation rows, the highest accuracy. Of equal ones it is the last. The first 20 updates do
+    not count: of few validation rows, a network that has learnt nothing may be the best by chance.
 
-    patience: stop after this many epochs without a lower validation loss; None: do not stop early. Other arguments: as in Trainer.fit.
+    train: None for a stream: its training rows in pieces, and without validation rows those of the validation part too.
+    patience: stop after this many epochs that are not better; None: do not stop early. Other arguments: as in Trainer.fit.
     """
-    target = data.preparation.target
-
-    def one_class(y: Array, outputs: Array, sample_weight: Array | None = None) -> float:
-        return accuracy(y, outputs, sample_weight, loss="cross_entropy")  # with each loss, a row of a table has one class
-
-    def error(y: Array, outputs: Array, sample_weight: Array | None = None) -> float:
-        return rmse(y, outputs, sample_weight) * target.scale  # in the unit of the target
-
-    x, y, weight = (data.fitted_pieces, None, None) if data.is_stream else data.fitted("train")
+    parts = ("train",) if validation else ("train", "validation")
+    x, y, weight = train if train else (lambda: data.pieces(*parts), None, None)
+    updates = -(-(len(train.x) if train else data.training) // batch)
+    stop = None if validation is None else _best(data, validation, patience or epochs, min(-(-_LEAST_UPDATES // updates), epochs))
     trainer.fit(
         x,
         y,
         sample_weight=weight,
         epochs=epochs - epochs_done(trainer),
         batch_size=batch,
-        validation=tuple(data.fitted("validation")),
-        patience=patience or epochs,
+        validation=None if validation is None else tuple(validation),
+        stop=stop,
         schedule=schedule,
-        metrics={"accuracy": one_class} if target.classes else {"rmse": error},
+        metrics={} if validation is None else _metrics(data),
         progress=progress,
         checkpoint=checkpoint,
     )
+
+
+def _best(data: Data, validation: Part, patience: int, first: int) -> EarlyStopping:
+    """Which epoch is the best. first: no epoch before this one."""
+    has_many = bool(data.preparation.target.classes) and len(validation.x) >= _ENOUGH
+    return EarlyStopping(patience, "accuracy" if has_many else "val_loss", ties="last", start_from_epoch=first)
+
+
+def _metrics(data: Data) -> dict[str, Callable[..., float]]:
+    target = data.preparation.target
+
+    def one_class(y: Array, outputs: Array, sample_weight: Array | None = None) -> float:
+        return accuracy(y, outputs, sample_weight, loss="cross_entropy")  # with each loss, a row of a table has one class
+
+    def error(y: Array, outputs: Array, sample_weight: Array | None = None) -> float:
+        return rmse(target.true(y), target.numbers(outputs), sample_weight)
+
+    return {"accuracy": one_class} if target.classes else {"rmse": error}

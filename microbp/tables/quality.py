@@ -10,17 +10,19 @@ import numpy as np
 
 from ..core.text import counted, printable
 from ..data.arrays import Array
+from .encodings.target import Target
 from .intervals import Interval
-from .preparation import Target
+from .parts import Data
 from .readers.errors import Argument, TableError
 from .scores import OfClass, Scores
-from .split import Data
 
 _SHOWN = 12  # the confusion matrix and the scores of classes are shown for at most this many classes
 _NAMED = 5  # of more classes, the worst
 _LINES, _BAR = 9, 40  # lines of the histogram of residuals, and characters of its longest bar
 _HEADS = {"balanced_accuracy": "balanced"}  # the other columns have the names of their metrics
 _PERCENT = ("accuracy", "balanced_accuracy")
+_NO_BETTER = ": the model is no better; perhaps the columns do not contain the answer"
+_NONE_LEFT = 1e-3  # a loss below this need not fall further; a number's is in the unit of its variance
 _FALL = 0.02  # by this share the validation loss must fall in the last fifth of the epochs
 
 
@@ -50,7 +52,7 @@ def lines(scores: Scores, target: Target) -> list[str]:
     for part, rows in scores.rows.items():
         if rows:
             found.append(f"{part:12}{rows:>10,}" + "".join(cell(name, scores.parts[part].get(name)) for name in metrics))
-    pairs = {**scores.intervals, "loss": scores.intervals.get("log_loss")}
+    pairs = {**scores.intervals, "loss": _around(scores.intervals.get("log_loss"), scores.parts["test"].get("loss"))}
     for end, words in ((0, "  95 % from"), (1, "         to")):
         cells = [cell(name, pair[end]) if (pair := pairs.get(name)) else f"{'':10}" for name in metrics]
         found.append(f"{words:22}{''.join(cells)}".rstrip())
@@ -65,7 +67,13 @@ def cell(name: str, value: float | None) -> str:
     """A metric as text of 10 characters."""
     if value is None:
         return f"{'-':>10}"
-    return f"{100 * value:>8.2f} %" if name in _PERCENT else f"{value:>10.4g}"
+    text = f"{value:.4g}"
+    return f"{100 * value:>8.2f} %" if name in _PERCENT else f"{text if len(text) < 10 else format(value, '.2g'):>10}"
+
+
+def _around(interval: Interval | None, loss: float | None) -> Interval | None:
+    """The interval of a log loss, which is at least 1e-7, unless the loss is even lower."""
+    return interval if interval and loss is not None and interval[0] <= loss <= interval[1] else None
 
 
 def _baseline(scores: Scores) -> list[str]:
@@ -73,10 +81,13 @@ def _baseline(scores: Scores) -> list[str]:
     if not known or None in known.values():
         return []
     rows = "the test rows" if scores.weight is None else "the weight of the test rows"
+    found = scores.parts["test"]
     if "accuracy" in known:
-        return [f"always predicting {printable(known['value'])!r} would be right in {100 * known['accuracy']:.1f} % of {rows}"]
+        text = f"always predicting {printable(known['value'])!r} would be right in {100 * known['accuracy']:.1f} % of {rows}"
+        return [text + _NO_BETTER * (found["accuracy"] <= known["accuracy"])]
     value, rmse, mae = (f"{known[name]:,.0f}" if abs(known[name]) >= 1e4 else f"{known[name]:.4g}" for name in ("value", "rmse", "mae"))
-    return [f"always predicting {value}, the mean of the training rows, would have an rmse of {rmse} and an mae of {mae}"]
+    text = f"always predicting {value}, the mean of the training rows, would have an rmse of {rmse} and an mae of {mae}"
+    return [text + _NO_BETTER * (found["rmse"] is not None and found["rmse"] >= known["rmse"])]
 
 
 # ---- classes ----
@@ -146,19 +157,23 @@ def _residuals(residuals: Array) -> list[str]:
 # ---- remarks ----
 
 
-def remarks(data: Data, history: Mapping[str, Sequence[float]]) -> Iterator[TableError]:
-    """Classes without test rows, and whether the validation loss was still falling; `text` of each spells the options."""
+def remarks(data: Data, history: Mapping[str, Sequence[float]], longer: Argument) -> Iterator[TableError]:
+    """Classes without test rows, and whether the validation loss was still falling; `text` of each spells the options. longer: the argument
+    for more epochs.
+    """
     names = [printable(name) for name in data.not_tested]
     if names:
         listed = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         yield TableError(f"the test says nothing about {counted(len(names), 'class')} without a test row: {listed}")
     if is_falling(history.get("val_loss", [])):
-        longer = Argument("epochs", 2 * len(history["val_loss"]))
-        yield TableError("the validation loss was still falling at the last epoch: train longer with ", longer)
+        yield TableError("the validation loss was still falling at the last epoch: for a better model, try ", longer)
 
 
 def is_falling(losses: Sequence[float]) -> bool:
-    """Whether the lowest validation loss is in the last fifth of the epochs, and at least 2 % below the lowest of those before."""
+    """Whether the lowest validation loss is in the last fifth of the epochs, and at least 2 % below the lowest of those before; not if that
+    is tiny.
+    """
     last = -(-len(losses) // 5)
     before, after = losses[: len(losses) - last], losses[len(losses) - last :]
-    return bool(before) and float(np.min(after)) < float(np.min(before)) - _FALL * abs(float(np.min(before)))
+    lowest = float(np.min(before)) if before else 0.0
+    return abs(lowest) > _NONE_LEFT and float(np.min(after)) < lowest - _FALL * abs(lowest)

@@ -14,10 +14,10 @@ from ..core.specs import Loss
 from ..data.arrays import Array
 from ..settings import class_metrics, number_metrics
 from ..settings.decisions import NO_LABEL, read
-from ..training.trainer import Trainer
 from . import intervals
 from .intervals import Interval
-from .split import Data, Part
+from .parts import Data, Part
+from .predictor import Predictor
 
 _KEPT = 10_000  # of a part with more rows, every n-th row is kept: for the intervals, and in a stream for the AUC
 _ONE_CLASS = Loss("cross_entropy")  # with each loss, a row of a table has one class
@@ -55,21 +55,23 @@ class Scores:
     baseline: dict[str, Any] = field(default_factory=dict)  # always predicting `value`, the majority class or the mean of the training rows
 
 
-def measure(trainer: Trainer, data: Data) -> Scores:
-    """Evaluates the trainer's network on all parts that the data has; there is a baseline if it has training rows."""
+def measure(predictor: Predictor, data: Data, validated: Predictor | None = None) -> Scores:
+    """Evaluates the predictions on all parts that the data has; there is a baseline if it has training rows.
+
+    validated: predicts the validation rows, if the other has been trained on them.
+    """
     tallies: dict[str, _Tally] = {}
     for part, pieces in data.parts.items():
-        tallies[part] = _Tally(trainer, pieces(), data, tallies["train"].usual if "train" in tallies else None)
+        judged = validated if validated and part == "validation" else predictor
+        tallies[part] = _Tally(judged, pieces(), data, tallies["train"].usual if "train" in tallies else None)
     test, target = tallies["test"], data.preparation.target
     true, predicted, weight = test.kept()
-    if not target.classes:
-        true, predicted = (values[:, 0] * target.scale + target.centre for values in (true, predicted))
     return Scores(
         parts={part: tally.scores() for part, tally in tallies.items()},
         rows={part: tally.count for part, tally in tallies.items()},
         confusion=test.confusion if target.classes else None,
-        true=true,
-        predicted=predicted,
+        true=true if target.classes else true[:, 0],
+        predicted=predicted if target.classes else predicted[:, 0],
         weight=weight,
         intervals=test.intervals(),
         classes=test.of_classes(),
@@ -89,7 +91,7 @@ def _square(value: float) -> float:
 class _Tally:
     """Sums over the rows of a part, and the metrics computed from them. usual: what the baseline predicts, None without one."""
 
-    def __init__(self, trainer: Trainer, pieces: Iterable[Part], data: Data, usual: float | None) -> None:
+    def __init__(self, predictor: Predictor, pieces: Iterable[Part], data: Data, usual: float | None) -> None:
         self.target, self.loss = data.preparation.target, data.loss
         self.count = 0
         self.confusion = np.zeros((data.preparation.outputs, data.preparation.outputs))
@@ -98,18 +100,18 @@ class _Tally:
         self._sums: dict[str, float] = {}  # of metrics that are means over the rows, times their weights
         self._total = self._mean = 0.0  # of numbers: the sum of the squared differences from the mean, and the mean
         self._residual = 0.0
-        self._kept: list[tuple[Array, Array, Array]] = []  # targets or labels, outputs, weights
+        self._kept: list[tuple[Array, Array, Array]] = []  # as in `kept`
         self._step = 1
         for piece in pieces:
-            self._add(trainer, piece)
+            self._add(predictor, piece)
 
     @property
     def usual(self) -> float:
-        """The class with the largest weight, or the mean, in the network's unit."""
+        """The class with the largest weight, or the mean."""
         return int(self.confusion.sum(axis=1).argmax()) if self.target.classes else self._mean
 
     def kept(self) -> tuple[Array, Array, Array | None]:
-        """Targets or labels, outputs, and the weights: of at most _KEPT rows, or of all rows of a part in memory."""
+        """Labels and outputs, or true and predicted numbers, and the weights: of at most _KEPT rows, or of all rows of a part in memory."""
         if not self._kept:
             return np.empty((0, 1)), np.empty((0, 1)), None
         y, outputs, weight = (np.concatenate(arrays) for arrays in zip(*self._kept))
@@ -117,18 +119,18 @@ class _Tally:
 
     # ---- sums ----
 
-    def _add(self, trainer: Trainer, part: Part) -> None:
+    def _add(self, predictor: Predictor, part: Part) -> None:
         there = slice(None) if part.weight is None else part.weight > 0
         x, y = part.x[there], part.y[there]
         weight = np.ones(len(x)) if part.weight is None else part.weight[there].astype(np.float64)
         if len(x) == 0:
             return
-        outputs, total = trainer.predict(x), float(weight.sum())
-        means = {"loss": trainer.evaluate(x, y, weight)}
+        outputs, total = predictor.predict(x), float(weight.sum())
+        means = {"loss": predictor.evaluate(x, y, weight)}
         if self.target.classes:
             y = self._add_classes(y, outputs, weight, means)
         else:
-            y = y.reshape(outputs.shape)
+            y, outputs = self.target.true(y.reshape(outputs.shape)), self.target.numbers(outputs)
             self._add_numbers(y, outputs, weight, means)
         for name, mean in means.items():
             self._sums[name] = self._sums.get(name, 0.0) + mean * total
@@ -157,7 +159,7 @@ class _Tally:
         with np.errstate(over="ignore", invalid="ignore"):
             mean = float(np.average(y[:, 0], weights=weight))
             gap, share = mean - self._mean, total / (self._weight + total)
-            self._residual += float(weight @ (y[:, 0] - outputs[:, 0].astype(np.float64)) ** 2)
+            self._residual += float(weight @ (y[:, 0] - outputs[:, 0]) ** 2)
             self._total += float(weight @ (y[:, 0] - mean) ** 2 + gap * gap * self._weight * share)
             self._mean += float(gap * share)
 
@@ -183,9 +185,8 @@ class _Tally:
             order = ("loss", "accuracy", "balanced_accuracy", "auc", "log_loss")
             found |= {name: mean[name] for name in mean if name == "log_loss"}
             return {name: _known(found[name]) for name in order if name in found}
-        scale = self.target.scale
         r2 = float(number_metrics.explained(np.array(self._residual), np.array(self._total))) if self.count > 1 else math.nan
-        found = {"loss": mean["loss"], "rmse": math.sqrt(mean["square"]) * scale, "mae": mean["mae"] * scale, "r2": r2}
+        found = {"loss": mean["loss"], "rmse": math.sqrt(mean["square"]), "mae": mean["mae"], "r2": r2}
         return {name: _known(value) for name, value in found.items()}
 
     def _of_rows(self) -> dict[str, Callable[..., float]]:
@@ -205,8 +206,8 @@ class _Tally:
     @staticmethod
     def _balanced(confusion: Array) -> float:
         """The balanced accuracy: of a row for each cell of the confusion matrix."""
-        true, decided = np.indices(confusion.shape).reshape(2, -1)
-        return class_metrics.balanced_accuracy(true, np.eye(len(confusion))[decided], confusion.reshape(-1), _ONE_CLASS)
+        true, decided = np.nonzero(confusion)
+        return class_metrics.balanced_accuracy(true, np.eye(len(confusion))[decided], confusion[true, decided], _ONE_CLASS)
 
     def baseline(self) -> dict[str, Any]:
         """What always predicting the usual class or number would give."""
@@ -215,9 +216,8 @@ class _Tally:
         if self.target.classes:
             share = self.confusion[int(self._usual)].sum() / self.confusion.sum()
             return {"value": self.target.classes[int(self._usual)], "accuracy": _known(share)}
-        scale, errors = self.target.scale, {name: self._sums[f"usual {name}"] / self._weight for name in ("square", "mae")}
-        value = self._usual * scale + self.target.centre
-        return {"value": _known(value), "rmse": _known(math.sqrt(errors["square"]) * scale), "mae": _known(errors["mae"] * scale)}
+        errors = {name: self._sums[f"usual {name}"] / self._weight for name in ("square", "mae")}
+        return {"value": _known(self._usual), "rmse": _known(math.sqrt(errors["square"])), "mae": _known(errors["mae"])}
 
     # ---- intervals ----
 
@@ -257,8 +257,7 @@ class _Tally:
         if name in ("auc", "balanced_accuracy"):
             rows = self.confusion.sum(axis=1)
             return intervals.of_share(value, error, float(rows[rows > 0].min(initial=self.count)))
-        scale = self.target.scale if name in ("rmse", "mae") else 1.0
-        return intervals.of_error(value, scale * error, count)
+        return intervals.of_error(value, error, count)
 
     def _tables(self, y: Array, outputs: Array, weight: Array, group: Array) -> Array:
         """The confusion matrix of each group."""

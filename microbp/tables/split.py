@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 
@@ -13,69 +13,21 @@ from ..core.specs import Loss
 from ..core.text import counted
 from ..data.arrays import Array
 from ..data.class_weight import balanced
-from . import draws
+from . import draws, recipe
 from .columns import decide, reading
 from .draws import PARTS, TEST, TRAIN, VALIDATION, Sizes
-from .preparation import Preparation, Target, find_target, prepare
+from .encodings.encoding import Encoding
+from .encodings.target import Target
+from .parts import Data, Part, targets
+from .preparation import Preparation, find_target, prepare
 from .readers.errors import Argument, ArgumentError, TableError
 from .readers.sources import Source, default_target
 from .readers.table import Table
 from .row_columns import groups, times, weights
 
+Encode = Callable[[int, int, bool], Encoding]  # by the numbers of training rows and columns, and whether classes are predicted
 _KEPT = 10_000  # at most about this many validation rows of a stream are used, all kept in memory
 _NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses for a numeric target
-
-
-class Part(NamedTuple):
-    """Rows of one part of the split, with targets in the form that the loss needs. weight: (rows,), or None for all 1."""
-
-    x: Array
-    y: Array
-    weight: Array | None = None
-
-    def weighted(self, by_class: Array | None) -> Part:
-        """The same rows, with weights multiplied by those of their classes."""
-        if by_class is None:
-            return self
-        weight = by_class[self.y if self.y.ndim == 1 else self.y.argmax(axis=1)]
-        return self._replace(weight=weight if self.weight is None else weight * self.weight)
-
-
-@dataclass(frozen=True)
-class Data:
-    """The parts train, validation and test. For a stream, each call in `parts` reads the file again; validation is kept in memory."""
-
-    where: str  # its name in errors
-    preparation: Preparation
-    loss: Loss
-    parts: dict[str, Callable[[], Iterable[Part]]]
-    training: int  # number of training rows
-    is_stream: bool
-    class_weight: Array | None = None  # for each class, the factor of the weights of its rows in training and validation
-    how: str = "random"  # as in Split
-    not_tested: tuple[str, ...] = ()  # the classes that have no test row
-    cautions: tuple[tuple[str, TableError], ...] = ()  # what looks odd about a column, with its name
-
-    def part(self, name: str) -> Part:
-        """All rows of a part."""
-        return joined(self.parts[name]())
-
-    def fitted(self, name: str) -> Part:
-        """All rows of a part, with the weights of their classes, as fit gets them."""
-        return self.part(name).weighted(self.class_weight)
-
-    def fitted_pieces(self) -> Iterator[Part]:
-        """The training rows in pieces, with the weights of their classes."""
-        return (piece.weighted(self.class_weight) for piece in self.parts["train"]())
-
-
-def joined(parts: Iterable[Part]) -> Part:
-    """The rows of all parts."""
-    pieces = list(parts)
-    if len(pieces) == 1:
-        return pieces[0]
-    x, y, weight = zip(*pieces)
-    return Part(np.concatenate(x), np.concatenate(y), None if weight[0] is None else np.concatenate(weight))
 
 
 class Split:
@@ -101,7 +53,7 @@ class Split:
             raise ArgumentError("split", f"must be random, last, time:COLUMN or group:COLUMN, not {how!r}")
         if source.is_stream and self.column:
             raise ArgumentError("split", f"{how} needs all rows in memory; omit ", Argument("stream"))
-        self._test, self._validation, self._seed = test, validation, seed
+        self._test, self._validation, self.seed = test, validation, seed
         self.rows: dict[str, int] = {}  # number of rows by part, without separate test rows
         self.classes: Array | None = None  # (parts, classes): the number of rows
         self.totals = np.zeros(0)  # the weight of the training rows of each class
@@ -185,7 +137,7 @@ class Split:
         return draws.stratified(self._permutation(piece, count), labels, sizes)
 
     def _permutation(self, piece: int, count: int) -> Array:
-        return np.asarray(backend.load().permutation(self._seed, backend.SPLIT, piece, count), dtype=np.int64)
+        return np.asarray(backend.load().permutation(self.seed, backend.SPLIT, piece, count), dtype=np.int64)
 
     def _grouped(self, table: Table, there: Array, sizes: Sizes) -> Array:
         of_rows = groups(table, self.column, there)
@@ -221,12 +173,14 @@ def gather(
     class_weight: str | None = None,
     missing: Sequence[str] = (),
     keep: Sequence[str] = (),
+    encoding: Encode = recipe.encoding,
 ) -> Data:
     """Splits and prepares the rows of a source; ValueError if they are invalid.
 
     target: the column to predict, by default `default_target`. drop: columns to ignore. loss: by default cross_entropy for classes, mse
     for numbers. class_weight: see `prepared`. missing: words for missing values, besides the usual ones. keep: columns to use although they
-    look like row numbers or ids.
+    look like row numbers or ids, or like texts that differ in most rows if the encoding hashes them. encoding: by default that of a normal
+    budget.
     """
     first = next(iter(split.source.tables()), None)
     if first and len(first.columns) == 1:
@@ -247,7 +201,8 @@ def gather(
                 _refuse_negative(table, name)
     split.draw(found)
     scales = loss.detail == "identity"  # probabilities and rates are not scaled
-    preparation = prepare(split.pieces("train"), found, list(dict.fromkeys([*drop, *unused])), scales, columns)
+    chosen = encoding(split.training, len(first.columns) if first else 1, bool(found.classes))
+    preparation = prepare(split.pieces("train"), found, list(dict.fromkeys([*drop, *unused])), scales, columns, chosen, keep)
     for kept in keep:
         if kept in preparation.left_out:
             raise ArgumentError("keep", f"{kept!r} cannot be used: {preparation.left_out[kept]}")
@@ -306,12 +261,5 @@ def prepared(split: Split, preparation: Preparation, loss: Loss, class_weight: s
         None if class_weight is None or split.classes is None else balanced(split.totals),
         split.how,
         tuple(split.not_tested()),
+        split.seed,
     )
-
-
-def targets(target: Target, table: Table, loss: Loss) -> Array:
-    """Labels for cross_entropy, numbers for a numeric target; else a column per class: 1 for the row's class, 0 (hinge: -1) for others."""
-    values = target.values(table)
-    if loss.detail == "softmax" or not target.classes:
-        return values
-    return np.where(values[:, None] == np.arange(len(target.classes)), 1.0, -1.0 if loss.name == "hinge" else 0.0)

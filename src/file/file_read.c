@@ -89,7 +89,8 @@ static mbp_status no_graph(mbp_error *error) {
 /* Python's bp.Ensemble writes files of several networks (microbp/network/nets_file.py). */
 static mbp_status several(mbp_error *error) {
     return mbp_fail(error, MBP_CORRUPT,
-                    "the file contains several networks; load them with bp.Ensemble.load(file) in Python");
+                    "the file contains several networks; load them with bp.Ensemble.load, or a model of a table "
+                    "with bp.load_table");
 }
 
 /* Refuses a file whose first bytes show that it is not microbp's, before the rest is read (mbp_disk_check). */

@@ -14,6 +14,7 @@ import pytest
 
 import microbp as bp
 from microbp.cli.main import main
+from microbp.tables import recipe
 
 pytest.importorskip("sklearn")
 
@@ -36,47 +37,47 @@ def refusal(capsys, *arguments):
     return err
 
 
-def test_the_defaults_train_the_digits_in_seconds(capsys):
+def test_the_defaults_learn_the_digits_in_seconds(capsys):
     start = time.process_time()
     result = report(capsys)
-    assert time.process_time() - start < 3
-    measured = ["train", "validation", "test", "intervals", "classes", "baseline", "warnings"]
-    assert list(result) == ["task", "net", "parameters", "epochs", "seconds", "rows_per_second", *measured]
-    assert (result["task"], result["net"], result["parameters"], result["epochs"]) == ("digits", "64-128-10", 9610, 100)
+    assert time.process_time() - start < 10
+    known = ["task", "net", "networks", "parameters", "epochs", "best_epochs", "seconds", "rows_per_second"]
+    assert list(result) == [*known, "train", "validation", "test", "intervals", "classes", "baseline", "warnings"]
+    choices = recipe.choose(1294, 64, 10, True, has_bins=False)
+    assert (result["task"], result["networks"], result["epochs"]) == ("digits", choices.ensemble, choices.epochs)
+    assert result["net"] == "-".join(map(str, (64, *choices.hidden, 10)))
     assert result["test"]["accuracy"] >= 0.97
-    assert result["rows_per_second"] == pytest.approx(100 * 1294 / result["seconds"])
     for part in ("train", "validation", "test"):
         assert list(result[part]) == ["loss", "accuracy", "balanced_accuracy", "auc", "log_loss"]
 
 
-def test_other_seeds_give_similar_accuracies(capsys):
-    accuracies = [report(capsys, "--seed", str(seed))["test"]["accuracy"] for seed in range(1, 9)]
-    assert np.mean(accuracies) >= 0.975
-    assert min(accuracies) >= 0.96
+def test_fast_runs_of_other_seeds_give_similar_accuracies(capsys):
+    accuracies = [report(capsys, "--budget", "fast", "--seed", str(seed))["test"]["accuracy"] for seed in range(1, 4)]
+    assert np.mean(accuracies) >= 0.96
+    assert min(accuracies) >= 0.95
 
 
 def test_the_same_seed_repeats_the_run(capsys):
-    first, again, other = (report(capsys, "--epochs", "2", "--seed", seed) for seed in "778")
+    first, again, other = (report(capsys, "--budget", "fast", "--epochs", "2", "--seed", seed) for seed in "778")
     assert first["test"] == again["test"] != other["test"]
 
 
 def test_options_reach_the_run(capsys):
     result = report(
         capsys, "--net", "64-20-20-10", "--activation", "leaky_relu(slope=0.2)", "--optimizer", "sgd_momentum(momentum=0.8)",
-        "--lr", "0.05", "--epochs", "20", "--batch", "10", "--test", "0.5",
+        "--lr", "0.05", "--epochs", "40", "--batch", "10", "--test", "0.5", "--ensemble", "1",
     )  # fmt: skip
     assert result["net"] == "64-20-20-10"
-    assert result["parameters"] == 64 * 20 + 20 + 20 * 20 + 20 + 20 * 10 + 10
-    assert result["epochs"] == 20
-    assert result["rows_per_second"] == pytest.approx(
-        20 * 809 / result["seconds"]
-    )  # of 1797 rows, 898 are for the test and 90 for validation
+    assert result["parameters"] == 64 + 64 * 20 + 20 + 20 * 20 + 20 + 20 * 10 + 10  # the first 64: a factor for each input
+    assert result["epochs"] == 40
+    rows = 40 * 809 + result["best_epochs"][0] * 899  # of 1797 rows, 898 are for the test and 90 for validation
+    assert result["rows_per_second"] == pytest.approx(rows / result["seconds"])
     assert result["test"]["accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("loss", ["mse", "huber(delta=0.5)", "poisson"])
 def test_losses_for_numbers_classify_too(capsys, loss):
-    result = report(capsys, "--loss", loss, "--epochs", "30")
+    result = report(capsys, "--loss", loss, "--epochs", "10", "--budget", "fast")
     for part in ("train", "validation", "test"):
         assert list(result[part]) == ["loss", "accuracy", "balanced_accuracy", "auc"]
     assert result["test"]["accuracy"] > 0.9
@@ -84,7 +85,7 @@ def test_losses_for_numbers_classify_too(capsys, loss):
 
 @pytest.mark.parametrize("loss", ["bce", "hinge"])
 def test_other_losses_classify(capsys, loss):
-    result = report(capsys, "--loss", loss)
+    result = report(capsys, "--loss", loss, "--epochs", "40", "--budget", "fast")
     assert list(result["test"]) == ["loss", "accuracy", "balanced_accuracy", "auc", *["log_loss"] * (loss == "bce")]
     assert result["test"]["accuracy"] > 0.95
 
@@ -92,11 +93,11 @@ def test_other_losses_classify(capsys, loss):
 def test_train_writes_a_report_progress_a_network_and_a_picture(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     net, picture = tmp_path / "digits.safetensors", tmp_path / "digits.png"
-    assert main(["train", "digits", "--epochs", "3", "--out", str(net), "--plot", str(picture)]) == 0
+    assert main(["train", "digits", "--epochs", "3", "--ensemble", "1", "--out", str(net), "--plot", str(picture)]) == 0
     out, err = capsys.readouterr()
     assert all(word in out for word in ("loss", "accuracy", "rows per second", "3 epochs", str(net), str(picture)))
     assert len(out.splitlines()) <= 36
-    assert "epoch 3/3" in err
+    assert "network 1 of 2  epoch 3/3" in err
 
     loaded = bp.load(net)
     assert loaded.outputs[0].activation == "softmax"
@@ -115,7 +116,7 @@ def test_train_writes_a_report_progress_a_network_and_a_picture(capsys, tmp_path
 def test_drawing_does_not_change_matplotlib_settings(tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     before = dict(matplotlib.rcParams)
-    assert main(["train", "digits", "--epochs", "1", "--plot", str(tmp_path / "one.svg")]) == 0
+    assert main(["train", "digits", "--epochs", "1", "--budget", "fast", "--plot", str(tmp_path / "one.svg")]) == 0
     assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "one.svg").read_text(encoding="utf-8").startswith("<?xml")
 
@@ -195,14 +196,14 @@ def test_python_m_microbp_runs(tmp_path):
     def program(*arguments):
         return subprocess.run([sys.executable, "-m", "microbp", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
 
-    trained = program("train", "digits", "--epochs", "2", "--json", "--out", "net.safetensors")
+    trained = program("train", "digits", "--epochs", "2", "--budget", "fast", "--json", "--out", "net.safetensors")
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout)["epochs"] == 2
     assert (tmp_path / "net.safetensors").exists()
     assert program("train", "digits", "--epochs", "0").returncode == 2
     helped = program("train", "--help")
     assert helped.returncode == 0
-    assert "default: cosine, which falls to 0" in " ".join(helped.stdout.split())
+    assert "default: cos_log, waves that end at 0" in " ".join(helped.stdout.split())
 
 
 def test_help_is_fast():

@@ -72,7 +72,8 @@ def trained(tmp_path_factory):
         patch.chdir(folder)
         for name, text in (("kinds", KINDS), ("numbers", NUMBERS)):
             (folder / f"{name}.csv").write_text(text)
-            assert main(["train", f"{name}.csv", "--epochs", "2", "--out", name, "--checkpoint", f"{name}.run"]) == 0
+            options = ["--epochs", "2", "--ensemble", "1", "--net", "x-8-y", "--checkpoint", f"{name}.run"]
+            assert main(["train", f"{name}.csv", *options, "--out", name]) == 0
     return folder
 
 
@@ -121,6 +122,7 @@ def test_any_value_in_the_notes_of_a_table(capsys, folder, name):
 def test_any_value_in_the_options_of_a_checkpoint(capsys, folder):
     trainer = bp.Trainer.load("kinds.run")
     notes = json.loads(trainer.net._core.notes)
+    shutil.copy("kinds.run.networks", "run.networks")
     refused = 0
     pairs = edits(notes["microbp.run"], under=("microbp.run",), every=3) + edits({}, every=1)
     for path, raw in pairs:

@@ -89,7 +89,7 @@ TABLES = [
     ("a wrong target", ROWS, ["--target", "prise"], ["argument --target: table.csv", "'prise'", "did you mean 'price'"]),
     ("a wrong column to drop", ROWS, ["--drop", "sise"], ["argument --drop: table.csv", "'sise'", "did you mean 'size'"]),
     ("the target dropped", ROWS, ["--drop", "price"], ["argument --drop: 'price' is the target; choose another with --target"]),
-    ("a net for other columns", ROWS, ["--net", "5-9-1"], ["argument --net", "--net 3-9-1"]),
+    ("a net for other columns", ROWS, ["--net", "5-9-1"], ["argument --net", "-9-1"]),
     ("a net for more memory than there is", ROWS, ["--net", "x-9999999-9999999-y"], ["no memory for", "smaller widths with --net"]),
     ("a loss for numbers on counts below 0", changed(ROWS, 3, 2, "-4"), ["--loss", "poisson"], ["poisson"]),
 ]
@@ -277,7 +277,7 @@ def test_an_interrupted_training_is_saved(capsys, folder, monkeypatch):
     assert main(["train", "kinds.csv", "--json"]) == 130
     out, err = capsys.readouterr()
     assert json.loads(out)["epochs"] == 3
-    assert "interrupted after 3 epochs; wrote kinds.safetensors" in err
+    assert "interrupted after 3 epochs of network 1 of 4; wrote kinds.safetensors" in err
     assert main(["predict", "kinds.safetensors", "kinds.csv"]) == 0
 
 

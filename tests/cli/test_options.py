@@ -17,9 +17,9 @@ from microbp.cli.options import COMMANDS, InfoOptions, LrFindOptions, PredictOpt
 from microbp.cli.parser import parse, spell
 from microbp.core.specs import OptimizerSpec, table
 from microbp.settings import schedules
-from microbp.tables.defaults import choose
+from microbp.tables import recipe
+from microbp.tables.encodings.summary import CLASSES
 from microbp.tables.readers.errors import Argument
-from microbp.tables.summary import CLASSES
 
 PACKAGE = Path(cli.__file__).parents[1]
 
@@ -27,7 +27,7 @@ PACKAGE = Path(cli.__file__).parents[1]
 MEANINGS = [
     ([], "drop", ()),
     ([], "test", 0.2),
-    ([], "activation", bp.Activation("relu")),
+    ([], "activation", bp.Activation("gelu")),
     ([], "optimizer", OptimizerSpec("adam")),
     ([], "batch", None),
     ([], "stream", False),
@@ -113,15 +113,13 @@ def test_help_has_the_default_of_every_option(capsys):
         if field.metadata["kind"] and field.metadata["is_option"] and field.name != "config":
             text = texts.partition(f" {spell(Argument(field.name))} {field.metadata['argparse']['metavar']} ")[2]
             assert "(default: " in re.split(r" --[a-z-]+ [A-Z]{3}", text)[0], field.name
-    sizes = (10, 700, 5000, 100_000)
+    chosen = [recipe.choose(rows, 10, 2, True, budget=budget) for rows in (3, 700, 5000, 10**9) for budget in recipe.BUDGETS]
+    for values in ({one.batch for one in chosen}, {one.hidden[0] for one in chosen}):
+        *others, last = map(str, sorted(values))
+        assert f"{', '.join(others)} or {last}" in texts
+    assert f"{min(one.epochs for one in chosen)} to {max(one.epochs for one in chosen)}, by the number of rows" in texts
     for classifies, kind in ((True, "classes"), (False, "numbers")):
-        chosen = [choose(rows, classifies) for rows in sizes]
-        widths = dict.fromkeys("-".join(map(str, one.hidden)) for one in chosen)
-        assert f"{', '.join([*widths][:-1])} or {[*widths][-1]} for {kind}" in texts
-        assert f"10 to {max(choose(rows, classifies).epochs for rows in range(10, 2000, 10))} for {kind}" in texts
-    for values in ([one.batch for one in chosen], [one.lr for one in chosen]):
-        *others, last = dict.fromkeys(map(str, values))
-        assert f"{', '.join(others)} or {last} depending on the number of rows" in texts
+        assert f"{recipe.choose(100, 10, 2, classifies).lr} for {kind}" in texts
     assert f"at most {CLASSES} different whole numbers" in texts
 
 
@@ -158,10 +156,10 @@ def test_only_the_parser_uses_argparse():
 def test_a_checkpoint_with_invalid_notes_is_refused_in_one_line(capsys, tmp_path, monkeypatch, name, value):
     monkeypatch.chdir(tmp_path)
     Path("x.csv").write_text("a,y\n" + "".join(f"{i},{i * i % 17}.5\n" for i in range(60)))
-    assert cli.main(["train", "x.csv", "--epochs", "2", "--checkpoint", "run", "--json"]) == 0
+    assert cli.main(["train", "x.csv", "--epochs", "2", "--net", "x-8-y", "--checkpoint", "run", "--json"]) == 0
     trainer = bp.Trainer.load("run")
     notes = json.loads(json.dumps(dict(trainer.net.notes)))
-    notes["microbp.run"][name] = value
+    (notes["microbp.run"] if name == "rows" else notes["microbp.run"]["options"])[name] = value
     trainer.net.notes = notes
     trainer.save("run")
     capsys.readouterr()

@@ -17,14 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import table_runs
 
 import microbp as bp
 from microbp.cli.main import main
 from microbp.cli.parser import parse
 from microbp.core.whole_file import replacing
-from microbp.tables import scores
 from microbp.tables import split as dataset
-from microbp.tables.preparation import Target
+from microbp.tables.encodings.encoding import Encoding
+from microbp.tables.encodings.target import Target
+from microbp.tables.fitted import runs
 from microbp.tables.readers import sources
 
 NUMBERS = "size,price\n" + "".join(f"{i},{1.7e9 + 10 * i}\n" for i in range(60))
@@ -97,7 +99,7 @@ def test_a_named_pipe_is_written_to(capsys, folder):
 
 
 def test_results_are_reported_if_the_network_cannot_be_saved(capsys, monkeypatch):
-    monkeypatch.setattr("microbp.network.network.Network.save", raises(OSError(28, "No space left on device", "net")))
+    monkeypatch.setattr("microbp.many.ensemble.Ensemble.save", raises(OSError(28, "No space left on device", "net")))
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net", "--json"]) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["epochs"] == 2
@@ -105,10 +107,10 @@ def test_results_are_reported_if_the_network_cannot_be_saved(capsys, monkeypatch
 
 
 def test_a_second_interruption_reports_the_saved_file(capsys, monkeypatch):
-    monkeypatch.setattr(scores, "measure", raises(KeyboardInterrupt()))
+    monkeypatch.setattr(runs, "scores", raises(KeyboardInterrupt()))
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "microbp: error: interrupted after 2 epochs; wrote net"
-    assert bp.load("net").notes
+    assert capsys.readouterr().err.splitlines()[-1] == "microbp: error: interrupted after 2 epochs of network 4 of 4; wrote net"
+    assert len(bp.Ensemble.load("net")) == 4
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "run"), FloatingPointError("the loss is not finite")])
@@ -133,7 +135,10 @@ def test_an_interruption_in_the_first_epoch_saves_the_network(capsys, monkeypatc
     monkeypatch.setattr("microbp.training.loop.arrays.end", raises(KeyboardInterrupt()))
     assert main(["train", "kinds.csv", "--out", "net", "--batch", "16"]) == 130
     out, err = capsys.readouterr()
-    assert (out, err.splitlines()[-1]) == ("", "microbp: error: interrupted after 3 updates of the first epoch; wrote net")
+    assert (out, err.splitlines()[-1]) == (
+        "",
+        "microbp: error: interrupted after 3 updates of the first epoch of network 1 of 4; wrote net",
+    )
     assert bp.load("net").notes
 
 
@@ -148,7 +153,7 @@ def test_a_terminated_training_is_saved(folder, name):
     with subprocess.Popen(LONG, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         signal.signal(number, before)
         try:
-            assert process.stderr.read(5) == b"epoch"
+            assert process.stderr.read(9) == b"network 1"
             process.send_signal(number)
             _, err = process.communicate(timeout=60)
         finally:
@@ -162,7 +167,7 @@ def test_a_terminated_training_is_saved(folder, name):
 def test_closed_stdout_or_stderr(folder, closed, code):
     if "full" in closed and not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
-    command = f'"{sys.executable}" -P -m microbp train kinds.csv --epochs 2 --out net {closed}'
+    command = f'"{sys.executable}" -P -m microbp train kinds.csv --epochs 2 --ensemble 1 --out net {closed}'
     done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -200,11 +205,10 @@ def predicted(capsys, *arguments):
 
 
 def test_a_number_far_from_zero_keeps_its_digits(capsys):
-    assert main(["train", "numbers.csv", "--epochs", "300", "--out", "net"]) == 0
+    assert main(["train", "numbers.csv", "--epochs", "300", "--net", "x-32-y", "--out", "net"]) == 0
     capsys.readouterr()
     rows = [float(row["price"]) for row in csv.DictReader(io.StringIO(predicted(capsys, "net", "numbers.csv")))]
-    t = bp.load("net")
-    target = t.notes["microbp.table"]["target"]
+    target = bp.load_table("net").net.notes["microbp.table"]["target"]
     np.testing.assert_allclose(rows, 1.7e9 + 10 * np.arange(60), atol=0.2 * target["scale"])
     assert len(set(rows)) == 60
 
@@ -254,22 +258,44 @@ def test_one_row_has_no_r2(capsys):
 
 
 def test_info_describes_a_trainer(capsys):
-    assert main(["train", "kinds.csv", "--epochs", "2", "--checkpoint", "run", "--out", "net"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "kinds.csv",
+                "--epochs",
+                "2",
+                "--batch",
+                "16",
+                "--lr",
+                "0.01",
+                "--decay",
+                "0.02",
+                "--checkpoint",
+                "run",
+                "--out",
+                "net",
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
     assert main(["info", "run"]) == 0
-    assert "trainer: 2 epochs, 6 updates, loss cross_entropy, optimizer adam(lr=0.01,weight_decay=0.0233)" in capsys.readouterr().out
+    assert (
+        "trainer: 2 epochs, 6 updates, loss cross_entropy, optimizer adam(lr=0.01,beta2=0.95,weight_decay=0.02)" in capsys.readouterr().out
+    )
     assert main(["info", "net"]) == 0
     assert "trainer" not in capsys.readouterr().out
 
 
 def test_info_describes_the_scaling(capsys, folder):
     (folder / "cold.csv").write_text("t,price\n" + "".join(f"{i % 5 - 9},{i / 7}\n" for i in range(60)))
-    assert main(["train", "cold.csv", "--epochs", "2", "--out", "net"]) == 0
+    assert main(["train", "cold.csv", "--epochs", "2", "--ensemble", "1", "--out", "net"]) == 0
     capsys.readouterr()
     assert main(["info", "net"]) == 0
     *_, target, column = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"predicts price, a number, scaled to \(y - 4\.4\d*\) / 2\.\d+, from the columns", target)
-    assert re.fullmatch(r"  t: a number, scaled to \(x \+ 6\.\d*\) / 1\.\d+", column)
+    assert re.fullmatch(r"  t: a number, scaled to \(x \+ 7\) / \d+, clipped, \d+ bins", column)
 
 
 def test_the_validation_rows_of_a_stream_are_from_all_pieces(monkeypatch, folder):
@@ -303,7 +329,7 @@ WRONG_NOTES = [
 
 @pytest.mark.parametrize(("place", "value"), WRONG_NOTES)
 def test_invalid_notes_are_refused_in_one_line(capsys, place, value):
-    assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 0
+    assert main(["train", "kinds.csv", "--epochs", "2", "--ensemble", "1", "--net", "x-8-y", "--out", "net"]) == 0
     net = bp.load("net")
     notes = copy.deepcopy(net.notes)
     at = notes["microbp.table"]
@@ -318,3 +344,19 @@ def test_invalid_notes_are_refused_in_one_line(capsys, place, value):
         assert main(command) == 1
         err = capsys.readouterr().err
         assert err.startswith("microbp: error: net: the notes on the columns (microbp.table) cannot be read") and err.count("\n") == 1
+
+
+def test_info_describes_how_columns_become_features(capsys):
+    with open("t.csv", "w", encoding="utf-8") as file:
+        print("size,word,two,y", file=file)
+        for i in range(80):
+            print(f"{i % 7 + i / 100},{'abcd'[i % 4]}{i % 3},{'no' if i % 2 else 'yes'},{np.exp(i % 9)}", file=file)
+    encoding = Encoding(bins=4, levels=0, hashed=6, clip=True, log=True)
+    data = dataset.gather(dataset.Split(sources.find("t.csv")), encoding=lambda rows, columns, classifies: encoding)
+    table_runs.begun(data).trainer.net.save("net")
+    assert main(["info", "net"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^predicts y, a number, scaled to \(log y - [\d.]+\) / [\d.]+, from the columns$", out, re.MULTILINE)
+    assert re.search(r"^  size: a number, scaled to \(x - [\d.]+\) / [\d.]+, clipped, 4 bins$", out, re.MULTILINE)
+    assert re.search(r"^  word: another value in 6 features$", out, re.MULTILINE)
+    assert re.search(r"^  two: another value in 2 features$", out, re.MULTILINE)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import microbp as bp
+from microbp.many import loading
 from microbp.network import nets_file
 
 NOTES = {"columns": ["a", 'b"\\', "é\U0001f600"], "n": 1.5}
@@ -189,7 +190,7 @@ NET = bp.mlp([2, 1], seed=0)
 @pytest.mark.parametrize("load", [bp.load, bp.Trainer.load], ids=["load", "Trainer.load"])
 def test_the_other_calls_name_the_one_that_loads_an_ensemble(load, count, backend, path):
     bp.Ensemble([NET] * count).save(path)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: the file contains several networks; load them with bp.Ensemble.load(file)")):
+    with pytest.raises(ValueError, match=re.escape(f"{path}: the file contains several networks; load them with bp.Ensemble.load")):
         load(path, backend=backend)
     with pytest.raises(ValueError, match=r"the file has no tensor 'dense_0.weight'; did you mean '\d.dense_0.weight'"):
         NET.load_tensors(path)
@@ -235,3 +236,17 @@ def test_a_header_that_no_library_would_read_is_not_written(path, monkeypatch):
 def test_paths_as_bytes_and_strings(path):
     small().save(os.fsencode(path))
     assert len(bp.Ensemble.load(os.fsencode(path))) == len(bp.Ensemble.load(str(path))) == 2
+
+
+def test_a_file_of_one_network_or_of_several_is_loaded_as_what_it_is(path):
+    net, several = bp.mlp([2, 3, 1], seed=0), small()
+    net.save(path)
+    found = loading.load(path, n_threads=1)
+    assert (found.params.tobytes(), found.text(), found.n_threads) == (net.params.tobytes(), net.text(), 1)
+    several.save(path)
+    assert [one.seed for one in loading.load(path)] == [0, 1]
+    path.write_text("no file of microbp")
+    with pytest.raises(ValueError, match="not a microbp file"):
+        loading.load(path)
+    with pytest.raises(OSError, match=r"none\.safetensors"):
+        loading.load(path.with_name("none.safetensors"))

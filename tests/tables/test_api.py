@@ -27,7 +27,8 @@ COLUMNS = {
     "grade": [i * 7 % 200 // 67 for i in range(200)],
     "price": [(i * 7 % 200) * 1.5 + (40 if i % 3 else 0) + 0.5 for i in range(200)],
 }
-TARGETS = ["price", "colour", "grade"]
+ENSEMBLES = {"price": 1, "colour": 1, "grade": 3}  # by target
+TARGETS = list(ENSEMBLES)
 
 
 def pandas(columns):
@@ -58,7 +59,16 @@ def folder(tmp_path, monkeypatch):
 def models(tmp_path_factory):
     """A model for each target, trained on the path of a file; they are not changed."""
     name = path(COLUMNS, tmp_path_factory.mktemp("models") / "t.csv")
-    return {target: bp.fit_table(name, target=target, drop="id", epochs=40) for target in TARGETS}
+    return {target: fitted(name, target) for target in TARGETS}
+
+
+def fitted(table, target):
+    return bp.fit_table(table, target=target, drop=["id"], epochs=40, net="x-32-y", ensemble=ENSEMBLES[target])
+
+
+def bits(model):
+    """The parameters of all networks."""
+    return [net.params.tobytes() for net in ([model.net] if isinstance(model.net, bp.Network) else model.net)]
 
 
 # ---- training ----
@@ -71,6 +81,8 @@ SETTINGS = [
     {"target": "price", "optimizer": bp.Momentum(lr=0.01), "decay": 0.001, "schedule": bp.StepDecay(lr=0.01, step_size=50)},
     {"target": "price", "lr": "auto", "schedule": "constant", "stream": True, "threads": 1},
     {"target": "grade", "split": "last", "weight": "size", "class_weight": "balanced"},
+    {"target": "grade", "ensemble": 1},
+    {"target": "price", "ensemble": 3, "optimizer": "adamw"},
     {"target": "colour", "test_file": "t.csv", "loss": "hinge", "optimizer": "sgd", "activation": "ReLU", "lr": 0.01},
 ]
 
@@ -89,11 +101,11 @@ def options(settings):
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: ",".join(settings))
 def test_the_command_line_gives_the_same_model(capsys, settings):
-    model = bp.fit_table("t.csv", epochs=4, **settings)
-    assert main(["train", "t.csv", "--epochs", "4", "--out", "m", *options(settings)]) == 0
+    model = bp.fit_table("t.csv", epochs=4, budget="fast", **settings)
+    assert main(["train", "t.csv", "--epochs", "4", "--budget", "fast", "--out", "m", *options(settings)]) == 0
     times = re.compile(r"in [\d.]+ s, [\d,]+ rows per second")
     printed = re.sub(r"--drop (\w+)", r"drop='\1'", times.sub("", capsys.readouterr().out)).splitlines()
-    report = times.sub("", model.report).replace("train longer with epochs=", "train longer with --epochs ")  # as each spells arguments
+    report = times.sub("", model.report).replace("try epochs=", "try --epochs ")  # as each spells arguments
     assert [line for line in printed if not line.startswith(("wrote", "to predict"))] == report.splitlines()
     model.save("same")
     with open("m", "rb") as one, open("same", "rb") as other:
@@ -104,8 +116,8 @@ def test_the_command_line_gives_the_same_model(capsys, settings):
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_every_kind_of_table_gives_the_same_model(models, target, entry):
     known, make = models[target], ENTRIES[entry]
-    model = bp.fit_table(make(COLUMNS), target=target, drop=["id"], epochs=40)
-    assert model.net.params.tobytes() == known.net.params.tobytes()
+    model = fitted(make(COLUMNS), target)
+    assert bits(model) == bits(known) and len(bits(model)) == ENSEMBLES[target]
     assert (model.target, model.classes, model.columns) == (known.target, known.classes, known.columns)
     assert model.scores == known.scores and list(model.scores) == ["train", "validation", "test"]
     assert model.evaluate(make(COLUMNS)) == known.evaluate(path(COLUMNS))
@@ -182,7 +194,7 @@ def test_predictions_are_those_of_the_command_line(capsys, models, target):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("stream", [False, True])
 def test_evaluate_gives_the_scores_of_training_for_the_same_rows(capsys, target, stream):
-    model = bp.fit_table("t.csv", target=target, drop="id", epochs=5, test_file="t.csv", stream=stream)
+    model = bp.fit_table("t.csv", target=target, drop="id", epochs=5, net="x-16-y", test_file="t.csv", stream=stream)
     found = model.evaluate("t.csv", stream=stream)
     assert found == {"rows": 200, "without_target": 0, **model.scores["test"]}
     model.save("m.safetensors")
@@ -256,18 +268,19 @@ WRONG = [
     ({"target": 1.5}, TypeError, "target: the value must be the name of a column, not 1.5"),
     ({"drop": ["sise"]}, ValueError, "drop: t.csv: unknown column 'sise'; did you mean 'size'?"),
     ({"drop": 5}, TypeError, "drop: the value must be names of columns, such as ['id', 'name'], not 5"),
-    ({"net": "64-64"}, ValueError, "64-64 does not fit t.csv, which has 4 features and 1 output; for hidden layers of 64 and 64 units, "
-     "use net='x-64-64-y'"),
+    ({"net": "64-64"}, ValueError, "features and 1 output; for hidden layers of 64 and 64 units, use net='x-64-64-y'"),
     ({"net": [64, 64]}, ValueError, "for hidden layers of 64 and 64 units, use net='x-64-64-y'"),
     ({"net": [9, 32, 64]}, ValueError, "for hidden layers of 9 and 32 and 64 units, use net='x-9-32-64-y'"),
-    ({"net": "9-32-1"}, ValueError, "use net='4-32-1'"),
+    ({"net": "9-32-1"}, ValueError, "-32-1'"),
     ({"net": 64}, TypeError, "net: the value must be widths such as 'x-64-64-y', not 64"),
     ({"net": b"x-64-y"}, TypeError, "net: the value must be widths such as 'x-64-64-y', not b'x-64-y'"),
     ({"progress": 1}, TypeError, "progress: the value must be True or False, not 1"),
     ({"net": [None, None, None]}, ValueError, "net: the value must be two or more positive widths"),
     ({"epochs": 0}, ValueError, "epochs: the value must be at least 1, not 0"),
     ({"epochs": True}, TypeError, "epochs: the value must be a whole number, not True"),
-    ({"dropout": None}, TypeError, "dropout: the value must be a number, not None"),
+    ({"dropout": [0.1]}, TypeError, "dropout: the value must be a number, not [0.1]"),
+    ({"budget": "quick"}, ValueError, "budget: the value must be fast, normal or best, not 'quick'"),
+    ({"ensemble": 0}, ValueError, "ensemble: the value must be at least 1, not 0"),
     ({"test": 2}, ValueError, "test: the value must be a fraction between 0 and 1, such as 0.2, not 2"),
     ({"lr": "fast"}, ValueError, "lr: the value must be a positive number such as 0.001, or auto, not 'fast'"),
     ({"activation": "LeakyReLu"}, ValueError, "activation: unknown activation 'LeakyReLu'; did you mean 'leaky_relu'?"),
@@ -349,15 +362,15 @@ def test_odd_cells_are_counted_and_refused_with_strict(models):
 
 
 def test_the_last_column_as_target_is_an_assumption():
-    model = bp.fit_table("t.csv", epochs=1, drop="id")
+    model = bp.fit_table("t.csv", epochs=1, budget="fast", drop="id")
     line = "the target is the last column, 'price', because no column is named target, label, class or y"
     assert line in model.report.splitlines()
     with pytest.raises(TableError) as caught:
-        bp.fit_table("t.csv", epochs=1, drop="id", strict=True)
+        bp.fit_table("t.csv", epochs=1, budget="fast", drop="id", strict=True)
     assert str(caught.value) == f"t.csv: assumed, but not allowed by strict: {line}"
     named = path({("Label" if name == "price" else name): values for name, values in COLUMNS.items()}, "named.csv")
     for settings in ({}, {"target": "size"}):
-        assert "because no column" not in bp.fit_table(named, epochs=1, drop="id", strict=True, **settings).report
+        assert "because no column" not in bp.fit_table(named, epochs=1, budget="fast", drop="id", strict=True, **settings).report
 
 
 def test_classes_have_the_type_of_the_column():
@@ -368,8 +381,8 @@ def test_classes_have_the_type_of_the_column():
         (["007" if i > 99 else "010" for i in size], ("007", "010")),
         (["1" if i > 99 else "x" for i in size], ("x", "1")),
     ]:
-        model = bp.fit_table(path({"size": size, "y": values}, "types.csv"), epochs=2)
-        in_memory = bp.fit_table({"size": size, "y": values}, epochs=2)
+        model = bp.fit_table(path({"size": size, "y": values}, "types.csv"), epochs=2, budget="fast")
+        in_memory = bp.fit_table({"size": size, "y": values}, epochs=2, budget="fast")
         assert in_memory.classes == model.classes and in_memory.preparation.target.classes == model.preparation.target.classes
         assert in_memory.evaluate("types.csv")["rows"] == model.evaluate({"size": size, "y": values})["rows"] == len(size)
         assert sorted(model.classes, key=str) == sorted(classes, key=str)
@@ -379,9 +392,11 @@ def test_classes_have_the_type_of_the_column():
 
 def test_a_model_prints_what_it_predicts(models):
     text = str(models["colour"])
-    assert text.startswith("TableModel: predicts colour, one of 2 classes, from 3 columns (3 features)\nmicrobp.Network: ")
+    assert re.match(r"TableModel: predicts colour, one of 2 classes, from 3 columns \(\d+ features\)\nmicrobp.Network: ", text)
     assert text.endswith("columns: size, grade, price")
     assert repr(models["colour"]) == "<TableModel of 'colour' with 3 columns>"
+    text = str(models["grade"])
+    assert f"\nthe mean of 3 networks, each like the first:\n{models['grade'].net[0]!r}\ncolumns: size, colour, price" in text
 
 
 @pytest.mark.parametrize("kind", ["kind", "price"])
@@ -394,12 +409,11 @@ def test_evaluate_and_importance_use_the_weights_of_rows(kind):
     new = {name: column[:90] for name, column in table.items()}
     table[kind] = np.where(table["w"] == 0, table[kind][::-1], table[kind])
     drop = {"kind": "price", "price": "kind"}[kind]
-    model = bp.fit_table(table, kind, drop=[drop], weight="w", test_file=new, epochs=5)
+    model = bp.fit_table(table, kind, drop=[drop], weight="w", test_file=new, epochs=5, net="x-16-y")
     found, test = model.evaluate(new), model.scores["test"]
     assert {name: found[name] for name in test} == test and found["rows"] == (new["w"] > 0).sum()
     there = {name: np.repeat(column, new["w"]) for name, column in new.items()}
-    repeated = bp.fit_table(table, kind, drop=[drop], weight="w", test_file=there | {"w": np.ones(len(there["w"]))}, epochs=5).scores[
-        "test"
-    ]
+    tests = there | {"w": np.ones(len(there["w"]))}
+    repeated = bp.fit_table(table, kind, drop=[drop], weight="w", test_file=tests, epochs=5, net="x-16-y").scores["test"]
     assert found["loss"] == pytest.approx(repeated["loss"])
     assert model.importance(new).baseline == pytest.approx(found["loss"])

@@ -11,8 +11,13 @@ import pytest
 
 from microbp.cli.main import main
 from microbp.tables.columns import decide
-from microbp.tables.date_feature import PERIODS, Date, parts_of
-from microbp.tables.preparation import Category, Number, Preparation, Tally, find_target, prepare
+from microbp.tables.encodings.category import Category
+from microbp.tables.encodings.date import Date
+from microbp.tables.encodings.encoding import Encoding
+from microbp.tables.encodings.number import Number
+from microbp.tables.encodings.parts import PERIODS, parts_of
+from microbp.tables.encodings.tally import Tally
+from microbp.tables.preparation import Preparation, find_target, prepare
 from microbp.tables.readers import sources
 from microbp.tables.readers.errors import ArgumentError, TableError
 from microbp.tables.readers.table import Table
@@ -37,7 +42,7 @@ def write(name="t.csv", header=True, **columns):
 
 
 def gathered(name="t.csv", stream=False, header=None, **options):
-    return gather(Split(sources.find(name, stream=stream, header=header)), **options)
+    return gather(Split(sources.find(name, stream=stream, header=header)), encoding=lambda rows, columns, classifies: Encoding(), **options)
 
 
 def feature(name, **options):

@@ -1,19 +1,17 @@
-"""Training on tables from Python: errors name arguments, and the results are those of the command line."""
+"""The network of a table, its training, and errors that name arguments."""
 
 from __future__ import annotations
 
-import json
 import pickle
 
 import numpy as np
 import pytest
+import table_runs
 
 import microbp as bp
-from microbp.cli.main import main
 from microbp.core.specs import OptimizerSpec
-from microbp.tables import model, scores
-from microbp.tables.defaults import choose
-from microbp.tables.preparation import Preparation
+from microbp.tables import model, recipe
+from microbp.tables.fitted import runs
 from microbp.tables.readers import sources
 from microbp.tables.readers.errors import Argument, ArgumentError, TableError
 from microbp.tables.split import Split, gather
@@ -27,56 +25,88 @@ def table(tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text(ROWS)
 
 
-def trained(target, epochs=5, **settings):
-    """A trainer of the table, and its data."""
-    data = gather(Split(sources.find("t.csv", **settings)), target=target)
-    choices = choose(data.training, bool(data.preparation.target.classes), epochs=epochs)
-    trainer = model.build(data, choices, optimizer=OptimizerSpec("adam"))
-    updates = epochs * -(-data.training // choices.batch)
-    model.fit(trainer, data, epochs=epochs, batch=choices.batch, schedule=model.schedule(None, trainer, updates))
-    return trainer, data
+def gathered(target="price", **settings):
+    return gather(Split(sources.find("t.csv", **settings)), target=target)
 
 
 @pytest.mark.parametrize("target", ["price", "colour"])
-@pytest.mark.parametrize("stream", [False, True])
-def test_the_command_line_gives_the_same_result(capsys, target, stream):
-    trainer, data = trained(target, stream=stream)
-    measured = scores.measure(trainer, data)
-    assert main(["train", "t.csv", "--target", target, "--epochs", "5", "--json", "--out", "net", *["--stream"] * stream]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert measured.parts == {part: report[part] for part in ("train", "validation", "test")}
-    net = bp.load("net")
-    assert net.params.tobytes() == trainer.net.params.tobytes()
-    assert Preparation.of(net, "net") == Preparation.of(trainer.net, "net") == data.preparation
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_network_predicts_the_same_for_all_rows_at_first_and_its_rates_are_those_of_the_paper(target, dropout):
+    """The last layer starts at 0. Holzmueller, Grinsztajn & Steinwart 2024: x W / sqrt(n) + b, with standard normal W and b."""
+    data = gathered(target)
+    net = table_runs.begun(data, net=(None, 400, 300, None), dropout=dropout).trainer.net
+    outputs = net.predict(data.part("train").x)
+    assert outputs.shape[1] == data.preparation.outputs and (outputs == outputs[0]).all()
+    scale, *dense = [layer for layer in net.layers if layer.kind in ("scale", "dense")]
+    assert scale.lr == model.FACTOR_LR and "scale_0.bias" not in net.tensors
+    assert repr(net).count(" dropout") == (2 if dropout else 0)
+    for layer, inputs in zip(dense, (data.preparation.width, 400, 300)):
+        assert layer.lr == pytest.approx(1 / np.sqrt(inputs)) and layer.bias_lr == model.BIAS_LR
+    hidden = net.tensors["dense_1.weight"]
+    assert hidden.std() * np.sqrt(400) == pytest.approx(1, rel=0.05) and net.tensors["dense_1.bias"].std() == pytest.approx(1, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "expected"),
+    [
+        (OptimizerSpec("adam"), {}, {"lr": 0.04, "beta2": model.BETA2}),
+        (OptimizerSpec("adam"), {"lr": 0.5, "decay": 0.1}, {"lr": 0.5, "beta2": model.BETA2, "weight_decay": 0.1}),
+        (OptimizerSpec("adam", lr=0.25), {}, {"lr": 0.25}),
+        (OptimizerSpec("sgd_momentum", lr=0.25), {"lr": 0.5}, {"lr": 0.5}),
+        (OptimizerSpec("adamw"), {"decay": 0.0}, {"weight_decay": 0.0}),
+    ],
+)
+def test_only_adam_without_parameters_has_the_rates_of_the_recipe(given, settings, expected):
+    choices = recipe.Choices((8,), 64, 5, 0.04, 0.0, 2)
+    found = model.optimizer(choices, given, settings.get("lr"), settings.get("decay"))
+    assert found == OptimizerSpec(given.name, **expected)
 
 
 def test_fit_trains_up_to_a_total_number_of_epochs():
-    trainer, data = trained("price", epochs=3)
-    model.fit(trainer, data, epochs=5, batch=16)
-    assert model.epochs_done(trainer) == 5
-    model.fit(trainer, data, epochs=5, batch=16)
-    assert model.epochs_done(trainer) == 5
+    data = gathered()
+    trainer, parts = table_runs.begun(data).trainer, data.fold(0)
+    for epochs, done in ((3, 3), (5, 5), (5, 5)):
+        model.fit(trainer, data, *parts, epochs=epochs, batch=16)
+        assert model.epochs_done(trainer) == done
 
 
-def test_fit_stops_early_and_restores_the_best_epoch():
-    """The rmse of epochs is in the unit of the target, as in the report."""
-    for patience in (None, 2):
-        data = gather(Split(sources.find("t.csv")), target="price")
-        trainer = model.build(data, choose(data.training, False), optimizer=OptimizerSpec("adam"), lr=0.3)
-        model.fit(trainer, data, epochs=40, batch=16, patience=patience)
-        best = int(np.argmin(trainer.history["val_loss"]))
-        assert trainer.lr == 0.3
-        assert model.epochs_done(trainer) == (40 if patience is None else best + 1 + patience)
-        assert trainer.history["rmse"][best] == pytest.approx(scores.measure(trainer, data).parts["validation"]["rmse"])
+@pytest.mark.parametrize("rows", [200, 8000])
+@pytest.mark.parametrize("target", ["price", "colour"])
+def test_the_last_of_the_best_epochs_is_restored(rows, target):
+    """The best by the loss, or by the accuracy where many rows tell it."""
+    with open("t.csv", "w", encoding="utf-8") as file:
+        file.write(ROWS.partition("\n")[0] + "\n" + "\n".join(ROWS.splitlines()[1:] * (rows // 200)) + "\n")
+    data = gathered(target)
+    trainer = table_runs.first(data, epochs=12, lr=0.3)
+    many = target == "colour" and len(data.part("validation").x) >= model._ENOUGH
+    assert many == (target == "colour" and rows == 8000)
+    values = np.array(trainer.history["accuracy"]) * -1 if many else np.array(trainer.history["val_loss"])
+    first = min(-(-model._LEAST_UPDATES // -(-data.training // recipe.batch(data.training))), 12)
+    values[: first - 1] = np.inf
+    assert trainer.epoch == np.flatnonzero(values == values.min())[-1] + 1
+    found = table_runs.measured(trainer, data).parts["validation"]
+    name = "rmse" if target == "price" else "accuracy"
+    assert trainer.history[name][trainer.epoch - 1] == pytest.approx(found[name])
 
 
-def test_a_schedule_is_the_given_one():
-    trainer, _ = trained("price", epochs=1)
+def test_a_schedule_lasts_for_all_updates():
     mine = bp.StepDecay(lr=0.1, step_size=3)
-    found = [model.schedule(given, trainer, 7) for given in (None, "cosine", "constant", mine)]
-    assert found == [bp.Cosine(trainer.lr, 7), bp.Cosine(trainer.lr, 7), None, mine]
+    given = (None, "cosine", "constant", mine, bp.Cosine(0.2), bp.Warmup(bp.Cosine(0.2), 3))
+    found = [model.schedule(one, 0.5, 7) for one in given]
+    expected = [bp.CosLog(0.5, 7), bp.Cosine(0.5, 7), None, mine, bp.Cosine(0.2, 7), bp.Warmup(bp.Cosine(0.2, 4), 3)]
+    assert found == expected
 
 
+def test_a_network_without_validation_rows_has_the_rates_of_its_pair():
+    """ReduceOnPlateau watches the validation loss."""
+    run = table_runs.begun(gathered(), epochs=9, schedule=bp.ReduceOnPlateau(lr=0.3, patience=1, factor=0.5))
+    runs.fit(run)
+    first, second = run.stages[:2]
+    assert len(set(first.history["lr"])) > 1
+    assert second.history["lr"] == first.history["lr"][: first.best]
+
+
+FEATURES = 2 + recipe.encoding(144, 3, False).bins  # a category of two values, a number, and its bins
 WRONG = [
     (lambda: sources.find("no.csv"), "table: there is no file 'no.csv'; the only built-in data set is digits"),
     (lambda: sources.find("t.csv", test_file="."), "test_file: '.' is a directory; name a file"),
@@ -86,8 +116,8 @@ WRONG = [
     ),
     (lambda: gather(Split(sources.find("t.csv"), test=0.999)), "test: leaves none of the 200 rows for training; use a smaller fraction"),
     (
-        lambda: model.build(gather(Split(sources.find("t.csv"))), choose(144, False), net=[5, 9, 1], optimizer=OptimizerSpec("adam")),
-        "net: 5-9-1 does not fit t.csv, which has 3 features and 1 output; use net='3-9-1'",
+        lambda: table_runs.begun(gathered(), net=(500, 9, 1)),
+        f"net: 500-9-1 does not fit t.csv, which has {FEATURES} features and 1 output; use net='{FEATURES}-9-1'",
     ),
 ]
 

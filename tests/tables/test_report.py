@@ -12,6 +12,7 @@ import pytest
 import microbp as bp
 from microbp.cli.main import main
 from microbp.tables import cautions, quality
+from microbp.tables.encodings.encoding import Encoding
 from microbp.tables.readers import sources
 from microbp.tables.split import Split, gather
 
@@ -21,6 +22,7 @@ A, B = RNG.normal(size=(2, ROWS)).round(4)
 SIDE = np.where(A + B > 0, "in", "out")
 NUMBERS = {"a": A, "b": B, "y": (A + 2 * B + RNG.normal(size=ROWS)).round(3)}
 CLASSES = {"a": A, "b": B, "side": SIDE}
+PLAIN = Encoding()
 PARITY = RNG.integers(0, 2, ROWS)
 
 
@@ -35,9 +37,13 @@ def write(columns, name="t.csv"):
         file.write("\n".join(lines) + "\n")
 
 
-def warned(columns, target, **settings):
+def warned(columns, target, encoding=PLAIN, **settings):
     write(columns)
-    return [str(warning) for warning in cautions.cautions(gather(Split(sources.find("t.csv"), **settings), target=target))]
+    data = gather(Split(sources.find("t.csv"), **settings), target=target, encoding=lambda rows, columns, classifies: encoding)
+    return [str(warning) for warning in cautions.cautions(data)]
+
+
+ENCODED = pytest.mark.parametrize("encoding", [PLAIN, Encoding(bins=8, hashed=4, clip=True, log=True)], ids=["plain", "all"])
 
 
 # ---- columns that give the target away ----
@@ -53,15 +59,16 @@ LEAKS = {
 }
 
 
+@ENCODED
 @pytest.mark.parametrize("name", LEAKS)
-def test_a_column_that_gives_the_target_away_is_named(name):
+def test_a_column_that_gives_the_target_away_is_named(name, encoding):
     target, leak = LEAKS[name]
     columns = NUMBERS if target == "y" else CLASSES
-    (warning,) = warned({"odd": leak(columns[target]), **columns}, target)
+    (warning,) = warned({"odd": leak(columns[target]), **columns}, target, encoding)
     assert re.fullmatch(
         rf"column 'odd' alone predicts '{target}' \(.* training rows\): if it is not known before the target, use drop='odd'", warning
     )
-    assert warned(columns, target) == []
+    assert warned(columns, target, encoding) == []
 
 
 HONEST = {
@@ -163,11 +170,15 @@ def test_a_time_in_a_random_split_is_a_warning(name):
     assert warned({"sometimes": times, **NUMBERS}, "y") == []
 
 
-def test_test_values_far_outside_the_training_range_are_a_warning():
+@ENCODED
+@pytest.mark.parametrize(("value", "shown"), [(1e6, r"1e\+06"), (-50.5, r"-50\.[45].*")])
+def test_test_values_far_outside_the_training_range_are_a_warning(value, shown, encoding):
+    """A clipped number has no digits for a value that is very far away."""
     high = A.copy()
-    high[-1] = 1e6
-    (warning,) = warned({**NUMBERS, "a": high}, "y", how="last")
-    assert re.fullmatch(r"column 'a': far outside the training range, -\d.* to \d.*, in 1 test row, such as 1e\+06", warning)
+    high[-1] = value
+    (warning,) = warned({**NUMBERS, "a": high}, "y", encoding, how="last")
+    example = "" if encoding.clip and value == 1e6 else f", such as {shown}"
+    assert re.fullmatch(rf"column 'a': far outside the training range, -\d.* to \d.*, in 1 test row{example}", warning)
 
 
 def test_the_command_line_prints_warnings_with_its_options(capsys):
@@ -199,11 +210,11 @@ def test_remarks_name_the_option_and_the_class(capsys):
     write(table)
     assert main(["train", "t.csv", "--target", "side", "--epochs", "2", "--lr", "0.003", "--out", "net"]) == 0
     out = capsys.readouterr().out
-    assert "\nthe validation loss was still falling at the last epoch: train longer with --epochs 4\n" in out
+    assert "\nthe validation loss was still falling at the last epoch: for a better model, try --epochs 4\n" in out
     assert "\nthe test says nothing about 1 class without a test row: rare\n" in out
     assert "\nalways predicting " in out
     report = bp.fit_table(table, "side", epochs=2, lr=0.003).report
-    assert "the validation loss was still falling at the last epoch: train longer with epochs=4" in report.splitlines()
+    assert "the validation loss was still falling at the last epoch: for a better model, try epochs=4" in report.splitlines()
 
 
 # ---- numbers of the report ----

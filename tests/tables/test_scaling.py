@@ -7,12 +7,13 @@ import math
 
 import numpy as np
 import pytest
+import table_runs
 
 from microbp.cli.main import main
-from microbp.core.specs import Loss, OptimizerSpec
-from microbp.tables import model, scores
-from microbp.tables.defaults import choose
-from microbp.tables.preparation import Number, Target, find_target, prepare
+from microbp.core.specs import Loss
+from microbp.tables.encodings.number import Number
+from microbp.tables.encodings.target import Target
+from microbp.tables.preparation import find_target, prepare
 from microbp.tables.readers import sources
 from microbp.tables.readers.table import Table
 from microbp.tables.split import Split, gather
@@ -44,9 +45,7 @@ def rows_of(part, seed=0):
 
 def trained(seed=0, epochs=60):
     data = gather(Split(sources.find("t.csv"), seed=seed), target="y", drop=["row"])
-    trainer = model.build(data, choose(data.training, False, epochs=epochs), optimizer=OptimizerSpec("adam"), seed=seed)
-    model.fit(trainer, data, epochs=epochs, batch=16)
-    return data, scores.measure(trainer, data).parts
+    return data, table_runs.measured(table_runs.first(data, epochs=epochs, seed=seed), data).parts
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -144,9 +143,8 @@ def test_the_accuracy_of_epochs_and_of_the_report_is_the_same(capsys):
     write(a=A, b=B, y=["uvw"[int(i)] for i in np.digitize(A + B, [-0.5, 0.5])])
     for loss in ("cross_entropy", "bce", "hinge"):
         data = gather(Split(sources.find("t.csv")), target="y", loss=Loss(loss))
-        trainer = model.build(data, choose(data.training, True, epochs=4), optimizer=OptimizerSpec("adam"))
-        model.fit(trainer, data, epochs=4, batch=16)
-        best = int(np.argmin(trainer.history["val_loss"]))
-        assert trainer.history["accuracy"][best] == scores.measure(trainer, data).parts["validation"]["accuracy"]
+        trainer = table_runs.first(data, epochs=4)
+        best = trainer.epoch - 1
+        assert trainer.history["accuracy"][best] == table_runs.measured(trainer, data).parts["validation"]["accuracy"]
         assert main(["train", "t.csv", "--target", "y", "--loss", loss, "--epochs", "4", "--json", "--out", f"{loss}.net"]) == 0
         assert 0.5 < json.loads(capsys.readouterr().out)["test"]["accuracy"] <= 1

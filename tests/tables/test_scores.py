@@ -6,14 +6,17 @@ import math
 
 import numpy as np
 import pytest
+import table_runs
 
 import microbp as bp
-from microbp.core.specs import Loss, OptimizerSpec
-from microbp.tables import intervals, model, scores
-from microbp.tables.defaults import choose
-from microbp.tables.preparation import Number, Preparation, Target
+from microbp.core.specs import Loss
+from microbp.tables import intervals, scores
+from microbp.tables.encodings.number import Number
+from microbp.tables.encodings.target import Target
+from microbp.tables.parts import Data, Part
+from microbp.tables.preparation import Preparation
 from microbp.tables.readers import sources
-from microbp.tables.split import Data, Part, Split, gather
+from microbp.tables.split import Split, gather
 
 RNG = np.random.default_rng(3)
 CLASS_NAMES = ("a", "b", "c", "d")
@@ -109,9 +112,8 @@ def test_each_loss_has_the_metrics_that_make_sense(loss, tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b,y\n" + "".join(f"{i % 7},{i % 11},{['no', 'yes', 'maybe'][(i % 7 > 3) + (i % 11 > 7)]}\n" for i in range(200)))
     data = gather(Split(sources.find(str(path))), loss=Loss(loss))
-    trainer = model.build(data, choose(data.training, True, epochs=2), optimizer=OptimizerSpec("adam"))
-    model.fit(trainer, data, epochs=2, batch=16)
-    found = scores.measure(trainer, data)
+    trainer = table_runs.first(data, epochs=2)
+    found = table_runs.measured(trainer, data)
     for part in ("train", "validation", "test"):
         x, y, _ = data.part(part)
         outputs = trainer.predict(x)

@@ -7,13 +7,13 @@ import json
 
 import numpy as np
 import pytest
+import table_runs
 
 from microbp.cli.main import main
-from microbp.core.specs import Loss, OptimizerSpec
-from microbp.tables import model, scores, split
-from microbp.tables.defaults import choose
+from microbp.core.specs import Loss
+from microbp.tables import split
 from microbp.tables.draws import PARTS, TEST, TRAIN, VALIDATION, Sizes, grouped, ordered, stratified
-from microbp.tables.preparation import Target
+from microbp.tables.encodings.target import Target
 from microbp.tables.readers import sources
 from microbp.tables.readers.errors import ArgumentError
 from microbp.tables.readers.sources import Source
@@ -275,9 +275,11 @@ def test_balanced_class_weights_are_those_of_scikit_learn(table):
     weighted = gather(Split(source(), weight="copies"), target="kind", drop=["day"], class_weight="balanced")
     weight = weighted.part("train").weight
     sums = np.bincount(weighted.part("train").y, weight)
-    np.testing.assert_allclose(weighted.class_weight, weight.sum() / (2 * sums))  # as scikit-learn with sample_weight
-    np.testing.assert_allclose(np.bincount(weighted.part("train").y, weighted.fitted("train").weight), weight.sum() / 2)
-    np.testing.assert_allclose(data.fitted("train").weight, data.class_weight[labels])
+    np.testing.assert_allclose(weighted.class_weight, weight.sum() / (2 * sums))  # scikit-learn from 1.7 on, with sample_weight
+    (found,) = weighted.pieces("train")
+    np.testing.assert_allclose(np.bincount(found.y, found.weight), weight.sum() / 2)
+    (found,) = data.pieces("train")
+    np.testing.assert_allclose(found.weight, data.class_weight[labels])
     assert data.part("validation").weight is None  # scores do not count classes alike
     with pytest.raises(ArgumentError, match="class_weight: needs classes, but 'size' is a number; omit it"):
         gather(Split(source()), target="size", drop=["day"], class_weight="balanced")
@@ -286,7 +288,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn(table):
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce", "hinge", "mse"])
 def test_class_weights_work_with_every_loss_and_in_a_stream(table, loss):
     found = [
-        [part.weight for part in data.fitted_pieces()]
+        [part.weight for part in data.pieces("train")]
         for data in (
             gather(Split(source(stream), how="last"), target="kind", drop=["day"], loss=Loss(loss), class_weight="balanced")
             for stream in (False, True)
@@ -297,9 +299,8 @@ def test_class_weights_work_with_every_loss_and_in_a_stream(table, loss):
 
 
 def fitted(data):
-    trainer = model.build(data, choose(data.training, True, epochs=4), optimizer=OptimizerSpec("adam"))
-    model.fit(trainer, data, epochs=4, batch=16)
-    return trainer, scores.measure(trainer, data)
+    trainer = table_runs.first(data, epochs=4)
+    return trainer, table_runs.measured(trainer, data)
 
 
 @pytest.mark.parametrize("target", ["kind", "size"])
@@ -326,7 +327,7 @@ def test_a_weight_of_2_is_the_row_twice_in_the_scores(tmp_path, table):
     (tmp_path / "u.csv").write_text("\n".join([lines[0], *twice]) + "\n")
     data = gather(Split(sources.find("t.csv", "t.csv"), weight="copies"), target="kind", drop=["day", "person"])
     trainer, weighted = fitted(data)
-    plain = scores.measure(
+    plain = table_runs.measured(
         trainer, prepared(drawn(Split(sources.find("t.csv", "u.csv")), "kind", ("no", "yes")), data.preparation, data.loss)
     )
     for name, value in plain.parts["test"].items():

@@ -13,8 +13,11 @@ import pytest
 
 import microbp as bp
 from microbp.cli.main import main
-from microbp.tables.defaults import choose
-from microbp.tables.preparation import LEVELS, RARE, Category, Number, Preparation, find_target, prepare
+from microbp.tables import recipe
+from microbp.tables.encodings.category import RARE, Category
+from microbp.tables.encodings.encoding import Encoding
+from microbp.tables.encodings.number import Number
+from microbp.tables.preparation import Preparation, find_target, prepare
 from microbp.tables.readers import frame_files, sources
 from microbp.tables.readers.table import Table
 
@@ -207,7 +210,10 @@ LEFT_OUT = "text with too many different values"
         ([f"n{i}" for i in range(15)], "text, different in each row"),
         ([f"n{i}" for i in range(15)] + ["n0"], Category("c", (), True)),
         ([f"n{i}" for i in range(30)], LEFT_OUT),
-        ([f"n{i:03}" for i in range(LEVELS + 1)] * RARE, Category("c", tuple(f"n{i:03}" for i in range(LEVELS)), True)),
+        (
+            [f"n{i:03}" for i in range(Encoding().levels + 1)] * RARE,
+            Category("c", tuple(f"n{i:03}" for i in range(Encoding().levels)), True),
+        ),
     ],
 )
 def test_the_features_of_a_column(cells, expected):
@@ -269,24 +275,14 @@ def test_numbers_of_an_array_as_strings():
     assert table.texts("a").tolist() == ["inf", "1", None, "0", "2.5"]
 
 
-def test_defaults_depend_on_the_number_of_rows():
-    for classifies in (True, False):
-        chosen = [choose(rows, classifies) for rows in (10, 400, 900, 5000, 50_000, 10**7)]
-        assert [one.batch for one in chosen] == sorted(one.batch for one in chosen)
-        assert [one.epochs for one in chosen] == sorted((one.epochs for one in chosen), reverse=True)
-        assert all(10 <= one.epochs <= 400 for one in chosen)
-    assert choose(100, True, batch=7).batch == 7
-
-
 # ---- commands ----
 
 
 def test_a_number_is_predicted_in_its_unit(capsys, files):
-    report = json.loads(output(capsys, "train", "house.csv", "--json", "--out", "m.safetensors"))
-    measured = ["train", "validation", "test", "intervals", "baseline", "warnings"]
-    assert list(report) == ["task", "net", "parameters", "epochs", "seconds", "rows_per_second", *measured]
+    report = json.loads(output(capsys, "train", "house.csv", "--budget", "fast", "--ensemble", "1", "--json", "--out", "m.safetensors"))
+    known = ["task", "net", "networks", "parameters", "epochs", "best_epochs", "seconds", "rows_per_second"]
+    assert list(report) == [*known, "train", "validation", "test", "intervals", "baseline", "warnings"]
     assert report["task"] == "regression"
-    assert report["net"].startswith("9-")
     assert report["test"]["r2"] > 0.9
     rows = list(csv.reader(output(capsys, "predict", "m.safetensors", "house.csv").splitlines()))
     assert rows[0] == ["price"]
@@ -295,13 +291,14 @@ def test_a_number_is_predicted_in_its_unit(capsys, files):
     net = bp.load("m.safetensors")
     preparation = Preparation.from_dict(net.notes["microbp.table"])
     raw = net.predict(preparation.matrix(sources.read("house.csv").train), raw=True)[:, 0]
-    np.testing.assert_allclose(predicted, raw * preparation.target.scale + preparation.target.centre, rtol=1e-6)
+    np.testing.assert_allclose(predicted, preparation.target.numbers(raw), rtol=1e-6)
+    assert report["net"] == f"{preparation.width}-{'-'.join(map(str, recipe.choose(86, 9, 1, False, budget='fast').hidden))}-1"
     lines = output(capsys, "predict", "m.safetensors", "semi.csv", "--json").splitlines()
     assert [json.loads(line)["price"] for line in lines] == predicted.tolist()
 
 
 def test_a_class_is_predicted_with_its_probabilities(capsys, files):
-    report = json.loads(output(capsys, "train", "kind.csv", "--json", "--out", "m.safetensors"))
+    report = json.loads(output(capsys, "train", "kind.csv", "--budget", "fast", "--json", "--out", "m.safetensors"))
     assert report["task"] == "classification"
     assert list(report["test"]) == ["loss", "accuracy", "balanced_accuracy", "auc", "log_loss"]
     assert report["test"]["accuracy"] > 0.8
@@ -317,10 +314,12 @@ def test_a_class_is_predicted_with_its_probabilities(capsys, files):
     assert first == {"kind": rows[1][0], "probabilities": dict(zip(("high", "low"), probabilities[0]))}
 
 
-@pytest.mark.parametrize("options", [[], ["--loss", "poisson"], ["--loss", "huber", "--net", "x-20-20-y", "--optimizer", "rmsprop"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--loss", "poisson"], ["--loss", "huber", "--net", "x-20-20-y", "--optimizer", "rmsprop", "--ensemble", "1"]]
+)
 def test_the_report_describes_the_run(capsys, files, options):
-    out = output(capsys, "train", "house.csv", "--drop", "note,same", "--epochs", "30", *options)
-    for text in ("predicts price, a number, from 5 columns (9 features)", "rmse", "r2", "true minus predicted", "30 epochs"):
+    out = output(capsys, "train", "house.csv", "--drop", "note,same", "--epochs", "30", "--budget", "fast", *options)
+    for text in ("predicts price, a number, from 5 columns (", "rmse", "r2", "true minus predicted", "30 epochs"):
         assert text in out
     assert "to predict: microbp predict house.safetensors DATA" in out
     assert main(["info", "house.safetensors"]) == 0
@@ -330,7 +329,7 @@ def test_the_report_describes_the_run(capsys, files, options):
 def test_a_config_file_sets_options_and_the_command_line_overrides_it(capsys, files):
     (files / "c.toml").write_text('epochs = 3\nnet = "x-7-y"\ndrop = ["note", "age"]\njson = true\nlr = 0.01\nvalidation = 0.2\n')
     report = json.loads(output(capsys, "train", "house.csv", "--config", "c.toml", "--net", "x-5-y"))
-    assert (report["epochs"], report["net"]) == (3, "7-5-1")
+    assert report["epochs"] == 3 and report["net"].endswith("-5-1")
     same = output(capsys, "train", "house.csv", "--epochs", "3", "--net", "x-5-y", "--drop", "note,age", "--json", "--lr", "0.01",
         "--validation", "0.2")  # fmt: skip
     assert json.loads(same)["test"] == report["test"]
@@ -338,7 +337,9 @@ def test_a_config_file_sets_options_and_the_command_line_overrides_it(capsys, fi
 
 def test_a_stream_trains_as_well_as_the_whole_table(capsys, files, monkeypatch):
     monkeypatch.setattr(sources, "CHUNK", 50)
-    report = json.loads(output(capsys, "train", "house.csv", "--stream", "--json", "--out", "m.safetensors"))
+    report = json.loads(
+        output(capsys, "train", "house.csv", "--stream", "--epochs", "60", "--net", "x-32-y", "--json", "--out", "m.safetensors")
+    )
     assert report["test"]["r2"] > 0.8
     whole, pieces = (output(capsys, "predict", "m.safetensors", "house.csv", *stream) for stream in ([], ["--stream"]))
     assert whole == pieces
@@ -346,8 +347,8 @@ def test_a_stream_trains_as_well_as_the_whole_table(capsys, files, monkeypatch):
 
 
 def test_a_test_file_is_used_whole(capsys, files):
-    output(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv")
-    out = output(capsys, "train", "house.csv", "--epochs", "2", "--test-file", "semi.csv", "--stream")
+    output(capsys, "train", "house.csv", "--epochs", "2", "--budget", "fast", "--test-file", "semi.csv")
+    out = output(capsys, "train", "house.csv", "--epochs", "2", "--budget", "fast", "--test-file", "semi.csv", "--stream")
     assert f"test {COUNT:>17}" in out
     assert f"train {108:>16}" in out
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -327,6 +328,25 @@ def test_only_an_improvement_by_more_than_min_delta_counts(backend, mode, min_de
         if waited == 3:
             break
     assert history["mine"] == values[:stop]
+
+
+@pytest.mark.parametrize(("values", "first", "last"), [([1, 3, 3, 2, 3, 2], 2, 5), ([3, 1, 2], 1, 1), ([2, 2, 2], 1, 3)])
+def test_ties_decide_which_of_equal_epochs_is_the_best(backend, values, first, last):
+    for ties, best in (("first", first), ("last", last)):
+        t, given, states = make(backend), iter(values), []
+        rule = bp.EarlyStopping(len(values), "mine", "max", ties=ties)
+        metrics = {"mine": lambda y, outputs, given=given: float(next(given))}
+        keep = partial(lambda record, t, states: states.append(t.net.params.copy()), t=t, states=states)
+        t.fit(X, Y, epochs=len(values), validation=0.2, metrics=metrics, stop=rule, callback=keep)
+        assert t.epoch == best
+        np.testing.assert_array_equal(t.net.params, states[best - 1])
+
+
+@pytest.mark.parametrize(("option", "best"), [({}, 2), ({"ties": "last"}, 4), ({"start_from_epoch": 4}, 4), ({"start_from_epoch": 6}, 6)])
+def test_patience_counts_from_the_best_epoch(backend, option, best):
+    t, given = make(backend), iter([1.0, 3.0, 2.0, 3.0, 2.0, 2.0, 2.0, 2.0])
+    metrics, rule = {"mine": lambda y, outputs: next(given)}, bp.EarlyStopping(2, "mine", "max", **option)
+    assert (len(t.fit(X, Y, epochs=8, validation=0.2, metrics=metrics, stop=rule)["mine"]), t.epoch) == (best + 2, best)
 
 
 def test_nan_is_never_the_best(backend):

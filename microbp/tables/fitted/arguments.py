@@ -185,3 +185,10 @@ def _folded(value: Any, valid: Collection[str]) -> Any:
         return value
     name = value.partition("(")[0].strip()
     return value.replace(name, name.lower(), 1) if name not in valid and name.lower() in valid else value
+
+
+def budget(value: str) -> str:
+    """The name of a budget of time."""
+    if value not in ("fast", "normal", "best"):
+        raise ValueError(f"the value must be fast, normal or best, not {brief(value)}")
+    return value

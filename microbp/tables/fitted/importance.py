@@ -8,9 +8,9 @@ import numpy as np
 
 from ...core.text import printable
 from ...data.arrays import Array
-from ...training.trainer import Trainer
+from ..parts import Part
+from ..predictor import Predictor
 from ..preparation import Preparation
-from ..split import Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,23 +56,19 @@ class Importance:
         return "\n".join([f"increase of the loss ({self.loss}, {self.baseline:.4g}) when a column is shuffled", *lines])
 
 
-def importance(trainer: Trainer, preparation: Preparation, rows: Part, repeats: int, seed: int) -> Importance:
+def importance(predictor: Predictor, preparation: Preparation, rows: Part, repeats: int, seed: int) -> Importance:
     """The importance of each column of the preparation for some rows.
 
     Shuffling a column of the table shuffles its features together, because the features of a row depend on this row alone.
     """
-    places: dict[str, list[int]] = {}
-    start = 0
-    for feature in preparation.features:
-        places.setdefault(feature.name, []).extend(range(start, start + feature.width))
-        start += feature.width
+    places: dict[str, slice] = dict(preparation.blocks)
     random = np.random.default_rng(seed)
     x, y, weight = rows
-    baseline = trainer.evaluate(x, y, weight)
+    baseline = predictor.evaluate(x, y, weight)
     increases, shuffled = np.empty((len(places), repeats)), x.copy()
     for i, columns in enumerate(places.values()):
         for repeat in range(repeats):
             shuffled[:, columns] = x[random.permutation(len(x))][:, columns]
-            increases[i, repeat] = trainer.evaluate(shuffled, y, weight) - baseline
+            increases[i, repeat] = predictor.evaluate(shuffled, y, weight) - baseline
         shuffled[:, columns] = x[:, columns]
-    return Importance(tuple(places), trainer.losses[0].text, baseline, increases)  # type: ignore[union-attr]  # a table has a named loss
+    return Importance(tuple(places), predictor.loss.text, baseline, increases)

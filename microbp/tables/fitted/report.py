@@ -6,14 +6,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ...core.specs import OptimizerSpec
 from ...core.text import counted, printable
+from ...many.ensemble import Ensemble
+from ...network.network import Network
 from ...settings import optimizers
 from .. import quality
 from ..cautions import cautions
-from ..model import epochs_done
 from ..preparation import Preparation
 from ..readers.errors import Argument
 from ..scores import Scores
@@ -22,16 +21,18 @@ from .runs import TableRun
 
 def facts(run: TableRun, scores: Scores, spell: Callable[[Argument], str] = str) -> dict[str, Any]:
     """The object that --json prints. spell: how to write arguments in warnings."""
-    trainer = run.trainer
-    seconds = sum(trainer.history.get("seconds", []))
+    trained = run.trained
+    seconds = sum(one.seconds for one in trained)
     kind = "classification" if run.data.preparation.target.classes else "regression"
     return {
         "task": run.data.where if run.data.where == "digits" else kind,
         "net": _net(run),
-        "parameters": len(trainer.net.params),
-        "epochs": epochs_done(trainer),
+        "networks": len(run.nets),
+        "parameters": len(run.trainer.net.params),
+        "epochs": trained[0].epochs,
+        "best_epochs": [one.best for one in trained[::2]],
         "seconds": seconds,
-        "rows_per_second": epochs_done(trainer) * run.data.training / seconds if seconds else 0.0,
+        "rows_per_second": sum(one.epochs * one.rows for one in trained) / seconds if seconds else 0.0,
         **quality.facts(scores, run.data.preparation.target),
         "warnings": [caution.text(spell) for caution in cautions(run.data)],
     }
@@ -43,7 +44,8 @@ def title(run: TableRun) -> str:
 
 
 def _net(run: TableRun) -> str:
-    return "-".join(map(str, [run.data.preparation.width, *(layer.units for layer in run.trainer.net.layers)]))
+    dense = [layer.units for layer in run.trainer.net.layers if layer.kind == "dense"]
+    return "-".join(map(str, [run.data.preparation.width, *dense]))
 
 
 def text(
@@ -54,23 +56,34 @@ def text(
     """
     data, trainer, known = run.data, run.trainer, facts(run, scores, spell)
     is_digits = data.where == "digits"
-    best = int(np.argmin(trainer.history["val_loss"])) + 1
     optimizer = rounded(optimizers.parse(trainer.optimizer))
+    several = f"{counted(known['networks'], 'network')} of " if known["networks"] > 1 else ""
+    dropout = f"dropout {run.choices.dropout:g}, " if run.choices.dropout else ""
+    seconds, speed = known["seconds"], known["rows_per_second"]
     lines = [
-        f"{title(run)}: {known['parameters']:,} parameters, {data.loss.text}, {optimizer}, batch {run.batch}, seed {run.settings.seed}",
+        f"{title(run)}: {several}{known['parameters']:,} parameters, {data.loss.text}, {optimizer}, {dropout}batch "
+        f"{run.choices.batch}, seed {run.settings.seed}",
         *([] if is_digits else [columns(data.preparation)]),
         *map(printable, (*run.assumptions, *data.preparation.gaps)),
         *(f"ignored column {printable(name)}: {printable(why)}" for name, why in data.preparation.left_out.items()),
         *quality.lines(scores, data.preparation.target),
-        f"{counted(known['epochs'], 'epoch')} (best: {best}) in {known['seconds']:.2f} s, {known['rows_per_second']:,.0f} rows per second",
-        *(remark.text(spell) for remark in quality.remarks(data, trainer.history)),
+        f"{counted(known['epochs'], 'epoch')} (best: {', '.join(map(str, known['best_epochs']))}) in {seconds:.2f} s, "
+        f"{speed:,.0f} rows per second",
+        *(remark.text(spell) for remark in quality.remarks(data, run.trained[0].history, _longer(run))),
         *(f"warning: {printable(warning)}" for warning in known["warnings"]),
+        *([] if run.is_done else [f"the training was stopped in {run.place}"]),
     ]
     if written:
         lines.append(f"wrote {' and '.join(map(printable, written))}{f', because {printable(taken)} exists' if taken else ''}")
     if written and written[0].endswith(".safetensors"):
         lines.append(f"to predict: microbp predict {printable(shlex.quote(written[0]))} {'digits' if is_digits else 'DATA'}")
     return "\n".join(lines)
+
+
+def _longer(run: TableRun) -> Argument:
+    """The argument for more epochs."""
+    is_chosen = run.settings.epochs is None and run.settings.budget != "best"
+    return Argument("budget", "best") if is_chosen else Argument("epochs", 2 * run.choices.epochs)
 
 
 def rounded(optimizer: OptimizerSpec) -> str:
@@ -82,9 +95,14 @@ def rounded(optimizer: OptimizerSpec) -> str:
 def columns(preparation: Preparation) -> str:
     """What is predicted, and from how many columns."""
     target = preparation.target
-    what = f"one of {len(target.classes)} classes" if target.classes else "a number"
+    what = f"one of {len(target.classes)} classes" if target.classes else "a number" + ", learnt as its logarithm" * target.log
     columns, features = counted(len(preparation.features), "column"), counted(preparation.width, "feature")
     return f"predicts {printable(target.name)}, {what}, from {columns} ({features})"
+
+
+def networks(net: Network | Ensemble) -> str:
+    """The layers of a network; of an ensemble, those of its first network, because the others have the same."""
+    return repr(net) if isinstance(net, Network) else f"the mean of {counted(len(net), 'network')}, each like the first:\n{net[0]!r}"
 
 
 def metrics(found: dict[str, Any]) -> str:

@@ -1,26 +1,38 @@
-"""A run: the data, the network, its trainer, and how long to train. The steps are those at the top of `../cli/train.py`."""
+"""A run: the data, the networks that are trained one after another, and what came of each.
+
+The steps are those at the top of `../../cli/train.py`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ...core.specs import Loss, OptimizerSpec
 from ...data.arrays import Array
 from ...network.layers import Activation
+from ...network.network import Network
 from ...settings.checkpoint import Checkpoint
 from ...settings.schedules import Schedule
+from ...training.loop.progress import titled
 from ...training.lr_find import RangeTest
 from ...training.trainer import Trainer
-from .. import model
-from ..defaults import Choices, choose
+from .. import model, recipe
+from ..parts import Data, Part, joined
+from ..predictor import Predictor
 from ..preparation import NOTE
 from ..readers import sources
 from ..readers.errors import Argument, ArgumentError, TableError
 from ..readers.table import Table, Unusable, Written
-from ..split import Data, Split, gather
+from ..recipe import BudgetName, Choices
+from ..scores import Scores, measure
+from ..split import Split, gather
 from . import arguments
 
 LOSS_NOTE = "microbp.loss"  # the key of the loss in a network's notes
@@ -42,9 +54,11 @@ class Settings:
     weight: str | None = None
     stream: bool = False
     strict: bool = False
+    budget: BudgetName = "normal"
+    ensemble: int | None = None
     net: tuple[int | None, ...] | None = None
-    activation: Activation = Activation("relu")  # noqa: RUF009  # it does not change
-    dropout: float = 0.0
+    activation: Activation = Activation("gelu")  # noqa: RUF009  # it does not change
+    dropout: float | None = None
     loss: Loss | None = None
     class_weight: str | None = None
     optimizer: OptimizerSpec = OptimizerSpec("adam")  # noqa: RUF009
@@ -62,7 +76,8 @@ KINDS: Mapping[str, arguments.Kind] = {
     "target": arguments.column, "drop": arguments.names, "keep": arguments.names, "missing": arguments.words, "no_header": arguments.switch,
     "test": arguments.fraction, "validation": arguments.fraction,
     "split": arguments.how, "weight": arguments.column, "class_weight": arguments.class_weight,
-    "stream": arguments.switch, "strict": arguments.switch, "net": arguments.widths, "activation": arguments.activation,
+    "stream": arguments.switch, "strict": arguments.switch, "budget": arguments.budget, "ensemble": arguments.count,
+    "net": arguments.widths, "activation": arguments.activation,
     "dropout": arguments.dropout, "loss": arguments.loss, "optimizer": arguments.optimizer, "lr": arguments.rate,
     "decay": arguments.decay, "schedule": arguments.schedule, "epochs": arguments.count, "batch": arguments.count,
     "patience": arguments.count, "seed": arguments.seed, "threads": arguments.count,
@@ -76,36 +91,143 @@ def converted(name: str, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A network that has been trained, and how. best: the epoch whose state it has, from 1. rows: in an epoch. history: `t.history`."""
+
+    net: Network
+    best: int
+    rows: int
+    history: dict[str, list[float]]
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs trained, including those after the best one."""
+        return len(self.history["loss"])
+
+    @property
+    def seconds(self) -> float:
+        """The time of training."""
+        return sum(self.history["seconds"])
+
+
+@dataclass
 class TableRun:
-    """A trainer, its data, and how long to train."""
+    """Networks trained one after another, in pairs: the first of a pair chooses the best epoch by validation rows, which are others for
+    each pair if the split is random. The second is trained on all rows but those of the test, from other initial weights, for as many
+    epochs.
+
+    The prediction is the mean of the last `choices.ensemble` networks. So a single one is trained on all rows, and its pair is not used.
+    trainer: of the network in training, or of the last one.
+    """
 
     settings: Settings
     data: Data
+    choices: Choices
     trainer: Trainer
-    batch: int
-    epochs: int  # total
-    schedule: Schedule | None
     assumptions: tuple[str, ...] = ()  # about the table
     fingerprint: str | None = None  # of the data, if it was asked for
+    stages: list[Stage] = field(default_factory=list)  # those that are done
+
+    @property
+    def count(self) -> int:
+        """The number of networks to train."""
+        return max(self.choices.ensemble, 2)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all networks have been trained."""
+        return len(self.stages) == self.count
+
+    @property
+    def place(self) -> str:
+        """The network in training, or the last one, such as "network 2 of 4"."""
+        return f"network {min(len(self.stages) + 1, self.count)} of {self.count}"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the network in training chooses the best epoch. The others are trained for a known number of epochs."""
+        return len(self.stages) % 2 == 0
+
+    @property
+    def nets(self) -> list[Network]:
+        """The networks that predict. Before the run is done: those that are complete, and one that has found a best epoch so far."""
+        found = [stage.net for stage in self.stages]
+        if not self.is_done and self.chooses and self.trainer.epoch > 0:
+            found.append(self.trainer.net)
+        return found[-self.choices.ensemble :]
+
+    @property
+    def trained(self) -> list[Stage]:
+        """What came of each network: also of the one in training, if it has had an epoch."""
+        return [*self.stages, *([] if self.is_done or not model.epochs_done(self.trainer) else [self._stage()])]
+
+    def rows(self) -> tuple[Part | None, Part | None]:
+        """The training rows of the network in training (None: read in pieces), and its validation rows if it has any."""
+        if self.data.is_stream:
+            return None, joined(self.data.pieces("validation")) if self.chooses else None
+        if self.chooses:
+            return self.data.fold(len(self.stages) // 2)
+        return joined(self.data.pieces("train", "validation")), None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the network in training has to do."""
+        return self.choices.epochs if self.chooses else self.stages[-1].best
+
+    def schedule(self) -> Schedule | Callable[[int], float] | None:
+        """The schedule of the learning rate for the network in training, over all its epochs, so that the second of a pair ends with
+        the rate 0 too. Where a schedule watches the validation rows, a network without them has the rates of its pair.
+        """
+        if self.trainer.schedule is not None:  # of a run that continues
+            return self.trainer.schedule
+        updates = -(-self._rows // self.choices.batch)
+        found = model.schedule(self.settings.schedule, self.trainer.lr, self.epochs * updates)
+        if found is None or found.watched is None or self.chooses:
+            return found
+        rates = self.stages[-1].history["lr"]
+        return lambda step: rates[step // updates]
+
+    @property
+    def _rows(self) -> int:
+        """The number of rows in an epoch of the network in training."""
+        return self.data.training + (0 if self.chooses else len(self.data.part("validation").x))
+
+    def finish(self) -> None:
+        """Notes that the network in training is done, and begins the next one, if there is one."""
+        stage, number = self._stage(), len(self.stages) + 1
+        following = build(self.data, self.choices, self.settings, number) if number < self.count else self.trainer
+        self.stages.append(stage)
+        self.trainer = following
+
+    def _stage(self) -> Stage:
+        return Stage(self.trainer.net, self.trainer.epoch, self._rows, self.trainer.history)
 
 
 # ---- the steps ----
 
 
 def begin(table: Any, settings: Settings, *, identify: bool = False) -> TableRun:
-    """Prepares a run: reads the data, and builds the network and its trainer. table: as in `sources.find`. identify: whether to compute the
-    fingerprint.
+    """Prepares a run: reads the data, and builds the first network and its trainer. table: as in `sources.find`. identify: whether to
+    compute the fingerprint.
     """
     split = split_of(table, settings)
     data, assumptions = gathered(split, settings)
-    choices = choose(data.training, bool(data.preparation.target.classes), settings.batch, settings.epochs)
+    choices = choose(data, settings)
     if settings.lr == "auto":
         settings = replace(settings, lr=find_rate(data, choices, settings).suggestion)
-    trainer = build(data, choices, settings)
-    updates = choices.epochs * -(-data.training // choices.batch)
-    schedule = model.schedule(settings.schedule, trainer, updates)
     known = fingerprint(split.source.tables()) if identify else None
-    return TableRun(settings, data, trainer, choices.batch, choices.epochs, schedule, assumptions, known)
+    return TableRun(settings, data, choices, build(data, choices, settings), assumptions, known)
+
+
+def choose(data: Data, settings: Settings) -> Choices:
+    """The choices of the recipe, with what the settings say instead."""
+    preparation = data.preparation
+    classifies = bool(preparation.target.classes)
+    chosen = recipe.choose(data.training, preparation.width, preparation.outputs, classifies, preparation.has_bins, settings.budget)
+    if data.is_stream:  # reading takes time too
+        chosen = replace(chosen, ensemble=min(chosen.ensemble, 2))
+    given = {name: getattr(settings, name) for name in ("batch", "epochs", "dropout", "ensemble")}
+    return replace(chosen, **{name: value for name, value in given.items() if value is not None})
 
 
 def gathered(split: Split, settings: Settings) -> tuple[Data, tuple[str, ...]]:
@@ -121,6 +243,7 @@ def gathered(split: Split, settings: Settings) -> tuple[Data, tuple[str, ...]]:
         missing=settings.missing,
         loss=settings.loss,
         class_weight=settings.class_weight,
+        encoding=partial(recipe.encoding, budget=settings.budget),
     )
     assumptions = (*(first.assumptions if first else ()), *data.preparation.assumptions)
     if first is not None and settings.target is None:
@@ -159,20 +282,19 @@ def split_of(table: Any, settings: Settings) -> Split:
     return Split(source, test=settings.test, validation=settings.validation, seed=settings.seed, how=settings.split, weight=settings.weight)
 
 
-def build(data: Data, choices: Choices, settings: Settings) -> Trainer:
-    """Builds the network and its trainer; returns the trainer."""
-    return model.build(
-        data,
-        choices,
-        net=settings.net,
-        activation=settings.activation,
-        dropout=settings.dropout,
-        optimizer=settings.optimizer,
-        lr=None if isinstance(settings.lr, str) else settings.lr,
-        decay=settings.decay,
-        seed=settings.seed,
-        n_threads=settings.threads,
-    )
+def build(data: Data, choices: Choices, settings: Settings, number: int = 0) -> Trainer:
+    """Builds a network and its trainer; returns the trainer. number: of the network; each has a seed of its own."""
+    seed = (settings.seed + number * _SEED_STEP) % 2**64
+    net = model.network(data, choices, net=settings.net, activation=settings.activation, seed=seed, n_threads=settings.threads)
+    net.notes = {NOTE: data.preparation.as_dict()}
+    return Trainer(net, data.loss, _optimizer(settings, choices))
+
+
+_SEED_STEP = 0x9E3779B97F4A7C15  # 2^64 / golden ratio (Knuth 1997, section 6.4): seeds that follow each other give other networks
+
+
+def _optimizer(settings: Settings, choices: Choices) -> OptimizerSpec:
+    return model.optimizer(choices, settings.optimizer, None if isinstance(settings.lr, str) else settings.lr, settings.decay)
 
 
 def find_rate(data: Data, choices: Choices, settings: Settings) -> RangeTest:
@@ -180,23 +302,58 @@ def find_rate(data: Data, choices: Choices, settings: Settings) -> RangeTest:
     return model.find_rate(build(data, choices, replace(settings, lr=None)), data, choices.batch)
 
 
-def fit(run: TableRun, *, checkpoint: Checkpoint | None = None, progress: bool | None = None) -> None:
-    """Trains for the remaining epochs. checkpoint, progress: as in Trainer.fit."""
-    model.fit(
-        run.trainer,
-        run.data,
-        epochs=run.epochs,
-        batch=run.batch,
-        patience=run.settings.patience,
-        schedule=run.schedule,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+def fit(
+    run: TableRun,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: bool | None = None,
+    begun: Callable[[TableRun], object] = lambda run: None,
+) -> None:
+    """Trains the networks that are not done. checkpoint, progress: as in Trainer.fit. begun: called before a network is trained."""
+    while not run.is_done:
+        begun(run)
+        with titled(f"{run.place}  "):
+            model.fit(
+                run.trainer,
+                run.data,
+                *run.rows(),
+                epochs=run.epochs,
+                batch=run.choices.batch,
+                patience=run.settings.patience,
+                schedule=run.schedule(),
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+        run.finish()
 
 
-def sign(run: TableRun) -> None:
-    """Writes what `load_table` needs into the network's notes, and nothing else."""
-    run.trainer.net.notes = {NOTE: run.data.preparation.as_dict(), LOSS_NOTE: run.data.loss.text}
+def predictor(run: TableRun) -> Predictor:
+    """The networks of a run as one, with the notes that `load_table` needs, and no others. The one in training if none has had an epoch."""
+    nets = run.nets or [run.trainer.net]
+    found = Predictor(nets, run.data.loss)
+    if run.data.preparation.target.log and run.data.loss.name in ("mse", "half_sse"):
+        run.data = _smeared(run.data, found)
+    for net in nets:
+        net.notes = {}
+    found.net.notes = {NOTE: run.data.preparation.as_dict(), LOSS_NOTE: run.data.loss.text}
+    return found
+
+
+def _smeared(data: Data, found: Predictor) -> Data:
+    """The same data, with the factor of a target whose logarithm is learnt."""
+    plain, true, predicted = replace(data.preparation.target, factor=1.0), 0.0, 0.0
+    for x, y, weight in data.pieces("train", "validation"):
+        for_each = np.ones(len(x)) if weight is None else weight
+        true += float(for_each @ plain.true(y.reshape(-1)))
+        predicted += float(for_each @ plain.numbers(found.predict(x)[:, 0]))
+    factor = true / predicted if 0 < true < math.inf and 0 < predicted < math.inf else 1.0
+    return replace(data, preparation=replace(data.preparation, target=replace(plain, factor=factor)))
+
+
+def scores(run: TableRun, found: Predictor) -> Scores:
+    """The scores of a run. Those of validation rows are of the first network, because others were trained on them."""
+    first = run.trained[0].net
+    return measure(found, run.data, Predictor([first], run.data.loss))
 
 
 def fingerprint(tables: Iterable[Table]) -> str:

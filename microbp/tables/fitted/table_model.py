@@ -15,19 +15,22 @@ from ...core.checks import file_path
 from ...core.specs import Loss
 from ...core.text import counted, printable
 from ...data.arrays import Array
+from ...many.ensemble import Ensemble
+from ...many.loading import load
 from ...network.layers import Activation
-from ...network.network import Network, load
+from ...network.network import Network
 from ...settings.optimizers import Optimizer
 from ...settings.schedules import Schedule
-from ...training.trainer import Trainer
 from .. import scores
 from ..columns import targeted
-from ..preparation import Preparation, Tally
+from ..encodings.tally import Tally
+from ..parts import Data, Part, joined, targets
+from ..predictor import Predictor
+from ..preparation import Preparation
 from ..readers.cells import to_number
 from ..readers.sources import Source, find
 from ..readers.table import Table, name_of
 from ..row_columns import weights
-from ..split import Data, Part, joined, targets
 from . import report, runs
 from .arguments import checked, count, switch
 from .arguments import seed as whole_seed
@@ -40,9 +43,10 @@ _LOSSES = {"softmax": "cross_entropy", "sigmoid": "bce", "exp": "poisson"}  # by
 class TableModel:
     """A network for the rows of a table, with the preparation of the columns. `fit_table` and `load_table` create it.
 
-    net: the network, which takes features, not columns. target: the name of the predicted column. classes: its classes, as whole numbers or
-    bools if all of them are, else as strings; empty if the target is a number. columns: the columns used. scores: after `fit_table`, the
-    metrics by part ("train", "validation", "test") and name; else empty. report: after `fit_table`, the text that `microbp train` prints;
+    net: the network, or the bp.Ensemble of several, which takes features, not columns. target: the name of the predicted column. classes:
+    its classes, as whole numbers or bools if all of them are, else as strings; empty if the target is a number. columns: the columns used.
+    scores: after `fit_table`, the metrics by part ("train", "validation", "test") and name, those of the validation rows of the first
+    network, because others were trained on them; else empty. report: after `fit_table`, the text that `microbp train` prints;
     else empty. The methods take tables as `fit_table` does: they need the columns used in training, in any order.
 
     A cell that should be a number and is not, a value that training did not have, and a missing value in a column without any in training
@@ -59,7 +63,7 @@ class TableModel:
     (120, 2)
     """
 
-    def __init__(self, net: Network, preparation: Preparation, loss: Loss) -> None:
+    def __init__(self, net: Network | Ensemble, preparation: Preparation, loss: Loss) -> None:
         self.net = net
         self.preparation = preparation
         self.loss = loss
@@ -83,7 +87,7 @@ class TableModel:
         outputs = self._outputs(table, no_header, strict)
         if self.classes:
             return np.asarray(np.array(self.classes)[outputs.argmax(axis=1)])
-        return np.asarray(outputs[:, 0].astype(np.float64) * self.preparation.target.scale + self.preparation.target.centre)
+        return self.preparation.target.numbers(outputs[:, 0])
 
     def predict_proba(self, table: Any, *, no_header: bool = False, strict: bool = False) -> Array:
         """The probability of each class, shape (rows, classes), in the order of `classes`. With the loss "bce" each class is judged by
@@ -111,6 +115,18 @@ class TableModel:
             [outputs for _, outputs in predictions(self, find(table, header=False if no_header else None), strict=strict)]
         )
 
+    def features(self, table: Any, *, no_header: bool = False, strict: bool = False) -> Array:
+        """What the network gets for each row, shape (rows, features), float32: for `net.predict`, or `net.std` of several networks.
+
+        ValueError: as in `predict`.
+
+        >>> model = bp.fit_table({"x": range(50), "y": [i > 20 for i in range(50)]}, target="y", budget="fast")
+        >>> model.features({"x": [3, 40]}).shape == (2, model.net.inputs[0].width)
+        True
+        """
+        source = find(table, header=False if no_header else None)
+        return np.concatenate([_matrix(self, one, Tally(), strict) for one in (source.tests or source.tables)()])
+
     # ---- quality ----
 
     def evaluate(self, table: Any, *, stream: bool = False, no_header: bool = False, strict: bool = False) -> dict[str, Any]:
@@ -134,7 +150,7 @@ class TableModel:
                 yield self._part(known, tally, strict)
 
         data = Data(source.where, self.preparation, self.loss, {"test": parts}, 0, source.is_stream)
-        measured = scores.measure(self._trainer(), data)
+        measured = scores.measure(self._predictor(), data)
         _warn(source.where, tally)
         return {"rows": measured.rows["test"], "without_target": left_out, **measured.parts["test"]}
 
@@ -153,7 +169,7 @@ class TableModel:
         source, tally = find(table, header=False if no_header else None), Tally()
         parts = [self._part(known, tally, strict) for known, _ in self._labelled(source)]
         _warn(source.where, tally)
-        return importance(self._trainer(), self.preparation, joined(parts), repeats, seed)
+        return importance(self._predictor(), self.preparation, joined(parts), repeats, seed)
 
     def _labelled(self, source: Source) -> Iterator[tuple[Table, int]]:
         """The tables without the rows whose target is missing, and how many rows those were. ValueError if no row is left."""
@@ -180,9 +196,9 @@ class TableModel:
         weight = None if name is None else weights(table, name)
         return Part(_matrix(self, table, tally, strict), targets(self.preparation.target, table, self.loss), weight)
 
-    def _trainer(self) -> Trainer:
-        """A trainer to measure the loss with."""
-        return Trainer(self.net, self.loss, "sgd")
+    def _predictor(self) -> Predictor:
+        """The networks with their loss."""
+        return Predictor([self.net] if isinstance(self.net, Network) else list(self.net), self.loss)
 
     # ---- files and text ----
 
@@ -199,7 +215,7 @@ class TableModel:
         return f"<TableModel of {self.target!r} with {counted(len(self.columns), 'column')}>"
 
     def __str__(self) -> str:
-        lines = [f"TableModel: {report.columns(self.preparation)}", repr(self.net)]
+        lines = [f"TableModel: {report.columns(self.preparation)}", report.networks(self.net)]
         return "\n".join([*lines, f"columns: {', '.join(map(printable, self.columns))}"])
 
 
@@ -273,9 +289,11 @@ def fit_table(
     weight: str | int | None = None,
     stream: bool = False,
     strict: bool = False,
+    budget: Literal["fast", "normal", "best"] = "normal",
+    ensemble: int | None = None,
     net: str | Sequence[int | None] | None = None,
-    activation: str | Activation = "relu",
-    dropout: float = 0.0,
+    activation: str | Activation = "gelu",
+    dropout: float | None = None,
     loss: str | Loss | None = None,
     class_weight: str | None = None,
     optimizer: str | Optimizer = "adam",
@@ -299,16 +317,20 @@ def fit_table(
 
     test: the fraction of the rows held out for the test. test_file: a table with the test rows instead. validation: the fraction of the
     other rows held out to choose the best epoch. split: how these rows are chosen: "random" (for classes, from each class in proportion),
-    "last", "time:COLUMN" (the latest rows; equal times stay together) or "group:COLUMN" (rows with the same value stay together). weight: a
-    column with the weights of the rows; 0 leaves a row out. stream: read a file in pieces, for files larger than memory.
+    "last", "time:COLUMN" (the latest rows; equal times stay together) or "group:COLUMN" (rows with the same value stay together). weight:
+    a column with the weights of the rows; 0 leaves a row out. stream: read a file in pieces, for files larger than memory.
 
-    net: the widths of inputs, hidden layers and outputs, as text or as a list: "x-64-64-y" or [None, 64, 64, None] has two hidden layers
-    of 64 units. activation: of the hidden layers. dropout: the rate after each hidden layer. loss: by default "cross_entropy" if the
-    target is text or has at most 20 different whole numbers, else "mse". class_weight: "balanced" makes all classes count alike.
-    optimizer, lr, decay: the optimizer, its learning rate ("auto": found by a range test) and weight decay. schedule: of the learning
-    rate, by default "cosine", which falls to 0; or "constant". epochs: passes over the training rows. batch: rows per update. patience:
-    stop after this many epochs without a lower validation loss; None: do not stop early. What is None depends on the number of training
-    rows; `microbp train --help` lists the values.
+    budget: how long to train: "fast", "normal" or "best" take about 1, 10 or 60 seconds of a processor core for each 20,000 rows, and at
+    least 1, 3 or 20; what is None below depends on it, and on the number of rows. ensemble: how many networks to train, one after
+    another; the prediction is their mean. They come in pairs: the first chooses the best epoch by validation rows, the second is trained
+    on all rows but those of the test, for as many epochs. 1: a single network, trained on all these rows.
+
+    net: the widths of inputs, hidden layers and outputs, as text or as a list: "x-64-64-y" or [None, 64, 64, None] has two hidden layers of
+    64 units. activation: of the hidden layers. dropout: the rate after each hidden layer; None: 0, or 0.2 if no number has bins. loss: by
+    default "cross_entropy" if the target is text or has at most 20 different whole numbers, else "mse". class_weight: "balanced" makes all
+    classes count alike. optimizer, lr, decay: the optimizer, its learning rate ("auto": found by a range test) and weight decay. schedule:
+    of the learning rate, by default "cos_log", waves that end at 0; or "cosine" or "constant". epochs: passes over the training rows, of
+    each network. batch: rows per update. patience: stop after this many epochs that are not better; None: do not stop early.
 
     seed: of the split, the initial weights and the order of rows. threads: the maximum number; None: the number of processors. progress:
     show the progress on stderr; None: if it is a terminal or a notebook.
@@ -319,8 +341,8 @@ def fit_table(
     >>> model = bp.fit_table({"x": range(100), "y": [3 * i + 1.5 for i in range(100)]}, net="x-16-y", epochs=100, lr=0.02)
     >>> model.target, bool(model.scores["test"]["r2"] > 0.99)
     ('y', True)
-    >>> print(model.report.splitlines()[1])
-    predicts y, a number, from 1 column (1 feature)
+    >>> "predicts y, a number, from 1 column" in model.report
+    True
     >>> bp.fit_table({"x": [1, 2, 3], "y": [1, 2, 3]}, epochs=0)
     Traceback (most recent call last):
     ...
@@ -331,9 +353,9 @@ def fit_table(
     progress = progress if progress is None else checked("progress", switch, progress)
     run = runs.begin(table, runs.Settings(**{name: runs.converted(name, value) for name, value in given.items()}))
     runs.fit(run, progress=progress)
-    runs.sign(run)
-    model = TableModel(run.trainer.net, run.data.preparation, run.data.loss)
-    measured = scores.measure(run.trainer, run.data)
+    found = runs.predictor(run)
+    model = TableModel(found.net, run.data.preparation, run.data.loss)
+    measured = runs.scores(run, found)
     model.scores, model.report = measured.parts, report.text(run, measured)
     return model
 
@@ -358,7 +380,7 @@ def load_table(path: str | os.PathLike[str], *, threads: int | None = None) -> T
     implied = "hinge" if preparation.target.classes else "mse"
     try:
         loss = Loss.parse(text or _LOSSES.get(str(net.outputs[0].activation), implied))
-        Trainer(net, loss, "sgd")
+        Predictor([net] if isinstance(net, Network) else list(net), loss)
     except (TypeError, ValueError):
         raise ValueError(f"{where}: the note on the loss ({runs.LOSS_NOTE}) cannot be read; train again") from None
     return TableModel(net, preparation, loss)

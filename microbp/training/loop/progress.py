@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 
 _REFRESH = 0.1  # seconds between updates of the line; rare enough not to slow down training
 _LINES = 5.0  # seconds between lines in a log
+_title = ContextVar("title", default="")
+
+
+@contextlib.contextmanager
+def titled(text: str) -> Iterator[None]:
+    """Begins the progress lines inside with this text."""
+    before = _title.set(text)
+    try:
+        yield
+    finally:
+        _title.reset(before)
 
 
 class ProgressLine:
@@ -30,7 +43,7 @@ class ProgressLine:
         if not self._enabled:
             return
         values = (f"{name} {value:.4g}" for name, value in record.items() if name not in ("epoch", "steps", "seconds"))
-        self._text = f"epoch {done}/{self._epochs}  {'  '.join(values)}  {record['seconds']:.2f} s"
+        self._text = f"{_title.get()}epoch {done}/{self._epochs}  {'  '.join(values)}  {record['seconds']:.2f} s"
         if time.monotonic() - self._shown >= (_REFRESH if self._refreshes else _LINES):
             self._write()
 

@@ -78,8 +78,10 @@ class Run:
         """The error with epoch, step, and the cause or advice added. rows, order: the rows trained on and their order, if known."""
         where = f"epoch {self.epoch + 1}, step {self.engine.steps + 1}"
         cause = None if rows is None else faults.not_finite(rows, order, self.engine.net.dtype, self.engine.loss_weights)
-        cause = cause or faults.bad_tensor(self.engine.net.tensors)
-        advice = f"use a lower lr (now {self.engine.lr:g}), and scale inputs and targets to about -1 to 1"
+        lower = f"use a lower lr (now {self.engine.lr:g})"
+        if cause is None and (bad := faults.bad_tensor(self.engine.net.tensors)):
+            cause = f"{bad}, and {lower}" if self.engine.steps else bad
+        advice = f"{lower}, and scale inputs and targets to about -1 to 1"
         return FloatingPointError(f"{error} ({where}); {cause or advice}")
 
     def state(self) -> dict[str, Any]:

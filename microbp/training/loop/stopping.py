@@ -46,10 +46,11 @@ class Stopping:
     def after_epoch(self, record: Record) -> None:
         """Updates the best epoch."""
         best = self._run.best
-        if self._rule is None or best is None:
+        if self._rule is None or best is None or self._run.epoch < self._rule.start_from_epoch:
             return
         value = -record[best.monitor] if best.rises else record[best.monitor]
-        if value < best.value - self._rule.min_delta:
+        is_tie = value == best.value and self._rule.ties == "last"
+        if is_tie or value < best.value - self._rule.min_delta:
             run = self._run
             run.best = replace(best, value=value, epoch=run.epoch, snapshot=run.engine.snapshot(), schedule=run.schedule)
 
@@ -57,7 +58,9 @@ class Stopping:
     def is_over(self) -> bool:
         """Whether there has been no improvement for `patience` epochs."""
         best = self._run.best
-        return self._rule is not None and best is not None and self._run.epoch - best.epoch >= self._rule.patience
+        if self._rule is None or best is None:
+            return False
+        return self._run.epoch - max(best.epoch, self._rule.start_from_epoch) >= self._rule.patience
 
     def undo(self) -> None:
         """After an error: if there was no update, restores the state before the fit."""

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from microbp.tables import summary
+from microbp.tables.encodings import summary
+from microbp.tables.encodings.summary import summarize
 from microbp.tables.readers.table import Table
-from microbp.tables.summary import summarize
 
 RANDOM = np.random.default_rng(3)
 WHOLE = RANDOM.choice([-4.0, 0.0, 3.0, 9.0], 60)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..data.arrays import Array
-from .date_feature import parts_of
-from .readers.table import Table, name_of
+from ...data.arrays import Array
+from ..readers.table import Table, name_of
+from .parts import parts_of
 
 CLASSES = 20  # a target with at most this many different whole numbers is treated as classes
 COUNTED = 100_000  # if a column has more different strings, their counts are dropped

@@ -1,0 +1,1 @@
+"""The tables and the contenders of `bench/tables.py`."""

@@ -1,0 +1,51 @@
+"""One network or several as one: predictions and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.specs import Loss
+from ..data.arrays import Array
+from ..many.ensemble import Ensemble
+from ..network.network import Network
+from ..network.nodes import Input
+from ..training.trainer import Trainer
+
+_TINY = np.finfo(np.float64).tiny
+_RAW: Mapping[str | None, Callable[[Array], Array]] = {  # raw outputs from predictions, by output activation
+    "softmax": lambda p: np.log(np.maximum(p, _TINY)),
+    "sigmoid": lambda p: np.log(np.maximum(p, _TINY)) - np.log(np.maximum(1 - p, _TINY)),
+    "exp": lambda rate: np.log(np.maximum(rate, _TINY)),
+}
+
+
+class Predictor:
+    """Networks that predict together. `net` is the only one, or a bp.Ensemble, whose prediction is their mean.
+
+    TypeError or ValueError: a network does not fit the loss.
+    """
+
+    def __init__(self, nets: Sequence[Network], loss: Loss) -> None:
+        self.net = nets[0] if len(nets) == 1 else Ensemble(nets)
+        self.loss = loss
+        for net in nets:
+            judge = Trainer(net, loss, "sgd")
+        if len(nets) > 1:  # a network that passes on what it gets has the loss of the mean prediction
+            output = Input(nets[0].outputs[0].width)
+            judge = Trainer(Network(output, output, "float64"), loss, "sgd")
+        self._judge = judge
+
+    def predict(self, x: Array) -> Any:
+        """What the outputs mean: probabilities, rates or scaled numbers."""
+        return self.net.predict(x)
+
+    def evaluate(self, x: Array, y: Array, weight: Array | None = None) -> float:
+        """The loss: of several networks, that of their mean prediction."""
+        if isinstance(self.net, Network):
+            return self._judge.evaluate(x, y, weight)
+        predicted = np.asarray(self.predict(x), np.float64)
+        raw = _RAW.get(self.net.outputs[0].activation, np.asarray)(predicted)
+        return self._judge.evaluate(raw, y, weight)
