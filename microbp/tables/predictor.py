@@ -14,10 +14,10 @@ from ..network.network import Network
 from ..network.nodes import Input
 from ..training.trainer import Trainer
 
-_TINY = np.finfo(np.float64).tiny
+_TINY, _EPSILON = np.finfo(np.float64).tiny, np.finfo(np.float32).eps  # of float32, in which a probability near 1 becomes 1
 _RAW: Mapping[str | None, Callable[[Array], Array]] = {  # raw outputs from predictions, by output activation
     "softmax": lambda p: np.log(np.maximum(p, _TINY)),
-    "sigmoid": lambda p: np.log(np.maximum(p, _TINY)) - np.log(np.maximum(1 - p, _TINY)),
+    "sigmoid": lambda p: np.log(np.maximum(p, _TINY)) - np.log(np.maximum(1 - p, _EPSILON)),
     "exp": lambda rate: np.log(np.maximum(rate, _TINY)),
 }
 
