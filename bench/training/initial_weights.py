@@ -287,14 +287,14 @@ def jobs() -> list[Job]:
     """All jobs: first all with seed 0, the longest first, then all with seed 1, ..."""
     seconds = {name: task.seconds for name, task in SETS.items()} | {"dqn": 2}
     seeds = {name: task.seeds for name, task in SETS.items()} | {"dqn": 10}
-    todo = [
+    found = [
         Job(activation, rules, name, seed)
         for name in seconds
         for activation in (DQN_ACTIVATIONS if name == "dqn" else ACTIVATIONS)
         for rules in PAIRS
         for seed in range(seeds[name])
     ]
-    return sorted(todo, key=lambda job: (job.seed, -seconds[job.set]))
+    return sorted(found, key=lambda job: (job.seed, -seconds[job.set]))
 
 
 def results(workers: int, seconds: float) -> Iterator[tuple[Job, dict[str, float]]]:

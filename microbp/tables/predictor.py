@@ -31,12 +31,8 @@ class Predictor:
     def __init__(self, nets: Sequence[Network], loss: Loss) -> None:
         self.net = nets[0] if len(nets) == 1 else Ensemble(nets)
         self.loss = loss
-        for net in nets:
-            judge = Trainer(net, loss, "sgd")
-        if len(nets) > 1:  # a network that passes on what it gets has the loss of the mean prediction
-            output = Input(nets[0].outputs[0].width)
-            judge = Trainer(Network(output, output, "float64"), loss, "sgd")
-        self._judge = judge
+        trainers = [Trainer(net, loss, "sgd") for net in nets]
+        self._judge = trainers[0] if len(nets) == 1 else _judge(nets[0].outputs[0].width, loss)
 
     def predict(self, x: Array) -> Any:
         """What the outputs mean: probabilities, rates or scaled numbers."""
@@ -49,3 +45,9 @@ class Predictor:
         predicted = np.asarray(self.predict(x), np.float64)
         raw = _RAW.get(self.net.outputs[0].activation, np.asarray)(predicted)
         return self._judge.evaluate(raw, y, weight)
+
+
+def _judge(outputs: int, loss: Loss) -> Trainer:
+    """A trainer of a network that passes on what it gets. So it has the loss of given raw outputs."""
+    raw = Input(outputs)
+    return Trainer(Network(raw, raw, "float64"), loss, "sgd")

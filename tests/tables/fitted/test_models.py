@@ -37,7 +37,7 @@ def test_the_report_says_if_the_model_is_no_better_than_guessing(y):
 @pytest.mark.parametrize(("options", "is_mean"), [({}, True), ({"loss": "half_sse"}, True), ({"loss": "mae"}, False)])
 def test_predictions_of_a_skewed_target_have_the_sum_of_the_targets(options, is_mean):
     """The mean of logarithms would predict about the median, 0.45 times the mean here."""
-    y = np.exp(5 + 1.2 * RNG.normal(size=900))
+    y = np.exp(5 + 1.2 * np.random.default_rng(4).normal(size=900))
     model = fitted(y, epochs=20, **options)
     target = model.preparation.target
     assert target.log and (target.factor > 1.3) == is_mean
