@@ -182,7 +182,8 @@ def unknown_names(page: str) -> list[str]:
     codes = [re.sub(r'"[^"]*"', "", code) for code in re.findall(r"`([^`\n]+)`", _BLOCK.sub("", page))]
     known = {"bp": {*bp.__all__, "plot", "schedules", "threads"}, "t": set(dir(bp.Trainer)), "net": set(dir(bp.Network))}
     used = [pair for code in codes for pair in re.findall(r"(?<![\w.])(bp|t|net)\.([A-Za-z]\w*)", code)]
-    header = set(re.findall(r"\bmbp_\w+|\bMBP_\w+", Path(bp.get_include(), "microbp.h").read_text("utf-8"), re.IGNORECASE))
+    headers = "".join(path.read_text("utf-8") for path in Path(bp.get_include()).glob("*.h"))
+    header = set(re.findall(r"\bmbp_\w+|\bMBP_\w+", headers, re.IGNORECASE))
     in_c = [word for code in codes for word in re.findall(r"\bmbp_\w+|\bMBP_\w+", code)]
     return [f"{owner}.{name}" for owner, name in used if name not in known[owner]] + [word for word in in_c if word not in header]
 

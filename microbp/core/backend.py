@@ -71,8 +71,8 @@ def get_include() -> str:
     """The directory of microbp.h, for a C compiler's -I. ImportError if the extension is not installed.
 
     >>> from pathlib import Path
-    >>> [path.name for path in Path(bp.get_include()).iterdir()]
-    ['microbp.h']
+    >>> sorted(path.name for path in Path(bp.get_include()).iterdir())
+    ['microbp.h', 'microbp_base.h', 'microbp_file.h', 'microbp_net.h', 'microbp_train.h']
     """
     return str(_installed() / "include")
 

@@ -1,0 +1,117 @@
+/* Part of microbp.h: networks. microbp.h describes the graph text. */
+#ifndef MICROBP_NET_H
+#define MICROBP_NET_H
+
+#include "microbp_base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Makes a network from its graph text and draws its initial parameters. options NULL: float32, seed 0. */
+MBP_API mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error);
+MBP_API void mbp_net_free(mbp_net *net);
+
+/* How many threads may work for the net, the calling one included. A limit applies to later calls; 0: no limit. */
+MBP_API int mbp_net_threads(const mbp_net *net);
+MBP_API mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error);
+
+/* The graph text with all defaults written out, and with the current output activations, frozen layers and settings.
+ * Writes at most `size` bytes, and returns the size of the whole text with its zero. (NULL, 0): only the size. */
+MBP_API size_t mbp_net_text(const mbp_net *net, char *text, size_t size);
+MBP_API mbp_dtype mbp_net_dtype(const mbp_net *net);
+MBP_API uint64_t mbp_net_seed(const mbp_net *net);
+MBP_API const char *mbp_net_isa(const mbp_net *net);
+MBP_API int mbp_net_inputs(const mbp_net *net);
+MBP_API int mbp_net_outputs(const mbp_net *net);
+MBP_API int mbp_net_nodes(const mbp_net *net);
+MBP_API int mbp_net_layers(const mbp_net *net);
+/* The node that is the i-th input or output; -1 if there is none. */
+MBP_API int mbp_net_input_node(const mbp_net *net, int i);
+MBP_API int mbp_net_output_node(const mbp_net *net, int i);
+MBP_API int64_t mbp_net_input_width(const mbp_net *net, int i);
+MBP_API int64_t mbp_net_output_width(const mbp_net *net, int i);
+MBP_API int64_t mbp_net_node_width(const mbp_net *net, int node);
+MBP_API double mbp_net_flops(const mbp_net *net); /* the number of floating-point operations to predict one row */
+
+/* Descriptions of a node and a layer. Pointers are valid as long as the net exists. */
+enum { MBP_SPEC_MAX = 128 }; /* bytes of a SPEC, including the terminating zero */
+typedef struct mbp_node_info {
+    size_t size;           /* sizeof(mbp_node_info) */
+    const char *operation; /* the first word of its statement: "input", "dense", "add", ... */
+    int64_t width;
+    int layer;                     /* the number of its layer; -1: none */
+    int operands;                  /* the number of its operands */
+    const int *operand;            /* their numbers */
+    double amount;                 /* dropout: rate; noise: std; others: 0 */
+    char activation[MBP_SPEC_MAX]; /* dense, activation: the SPEC; others: "" */
+} mbp_node_info;
+typedef struct mbp_layer_info {
+    size_t size; /* sizeof(mbp_layer_info) */
+    const char *name, *operation;
+    int64_t in, out;                                     /* columns; of a norm or a scale, both are its width */
+    int gain, bias, frozen;                              /* 0 or 1; gain: of a scale, otherwise 1; beta is a bias */
+    double lr, l1, l2, max_norm, eps, momentum, bias_lr; /* 0 if there is no such setting; bias_lr: -1 if not given */
+    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX], bias_init[MBP_SPEC_MAX]; /* SPECs of a dense layer; or "" */
+} mbp_layer_info;
+/* Fill in *info for the i-th node or layer; info->size must be set. Layers are in the order of their first use. */
+MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);
+MBP_API mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error);
+
+/* The flat parameter vector, in the net's dtype: first the weights of dense layers in layer order, each (in, out)
+ * row-major; then, in layer order, all biases and the weights of norms and scales. You may write to it. The pointer is
+ * valid as long as the net exists. */
+MBP_API void *mbp_net_params(mbp_net *net, int64_t *count);
+/* The flat vector of the buffers, the values that are saved but not trained: running statistics. */
+MBP_API void *mbp_net_buffers(mbp_net *net, int64_t *count);
+
+typedef struct mbp_tensor {
+    const char *layer; /* the layer's name */
+    const char *name;  /* "weight" or "bias"; "running_mean" or "running_var" */
+    int64_t offset;    /* the position of its first element in that flat vector (see buffer) */
+    int64_t in, out;   /* a dense layer's weight is (in, out) row-major; all other tensors have in = 1 */
+    int dims;          /* 2: a dense layer's weight; 1: all other tensors */
+    int buffer;        /* 0: it is in mbp_net_params; 1: it is in mbp_net_buffers */
+} mbp_tensor;
+
+/* Fills in the i-th tensor and returns 1; 0 after the last. By layer: weight, bias, running_mean, running_var. */
+MBP_API int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor);
+
+/* Holds the net over several calls of this thread, such as a step in parts. It may lock again, and unlocks as often. */
+MBP_API mbp_status mbp_net_lock(mbp_net *net, mbp_error *error);
+MBP_API void mbp_net_unlock(mbp_net *net);
+/* For the child after a fork: forgets the parent's other threads, which may have been using the net. Without it the net
+ * may stay busy, and predictions may wait for ever. */
+MBP_API void mbp_net_after_fork(mbp_net *net);
+
+/* Copies new values into the parameters and the buffers (NULL: unchanged); predictions see all of them or none. */
+MBP_API mbp_status mbp_net_assign(mbp_net *net, const void *params, const void *buffers, mbp_error *error);
+MBP_API mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error); /* draws new initial parameters */
+/* Freezes (1) or unfreezes (0) the layer of this name, or all (NULL). Training does not change parameters and running
+ * statistics of a frozen layer. */
+MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error);
+/* Changes a setting ("lr", "l2", ...) of the layer of this name, or of every layer that has it (NULL). */
+MBP_API mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error);
+/* Sets the activation of the i-th output: "identity", "softmax", "sigmoid", "exp"; NULL: not chosen. */
+MBP_API mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error);
+/* The activation of the i-th output; NULL if none is chosen or there is no such output. */
+MBP_API const char *mbp_net_output_activation(const mbp_net *net, int i);
+
+/* Notes: a UTF-8 text for the program's own use, such as the meaning of its columns. It is saved with the net. The net
+ * copies it; NULL or "" removes it. mbp_net_notes: NULL if there are none; valid until they are set again. */
+enum { MBP_NOTES_MAX = 16 << 20 }; /* bytes, including the terminating zero */
+MBP_API mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error);
+MBP_API const char *mbp_net_notes(const mbp_net *net);
+
+/* Predicts the rows of x and writes the results to `out`. node = -1: one array per output. node >= 0: one array, for
+ * the values of that node; raw is then ignored. Each array of `out` must have the net's dtype, be aligned for it, have
+ * adjacent columns (col_stride of one element), and not overlap another array of `out`, the inputs or the parameters.
+ * raw = 0: the output activations are applied (probabilities, rates). raw = 1: they are not (what the loss takes). */
+MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw,
+                                   int node, mbp_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
