@@ -317,8 +317,9 @@ INITIALIZERS = {
 # A parameter of every optimizer, besides those of its row: whether weight decay acts on biases too.
 EVERY_OPTIMIZER = "decay_bias=0[0,1]"
 
-# Gradient clipping of every trainer: limits for the norm of the whole gradient, the norm of each layer's gradient, and each element.
-TRAINER_SETTINGS = "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
+# Settings of every trainer. Gradient clipping: limits for the norm of the whole gradient, the norm of each layer's gradient, and each
+# element. A factor of all dropout rates.
+TRAINER_SETTINGS = "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf] dropout=1[0,1]"
 
 
 def penalty(w: Matrix, l1: float, l2: float) -> Matrix:

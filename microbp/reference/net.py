@@ -215,12 +215,12 @@ class Net:
             inputs.append(Matrix(matrix.rows, matrix.cols, matrix.data, wanted=wanted))
         return inputs
 
-    def forward(self, inputs: list[Matrix], training: Place | None = None) -> Pass:
-        """Runs a forward pass. training: the place of its random numbers in training; None: inference."""
+    def forward(self, inputs: list[Matrix], training: Place | None = None, dropout: float = 1.0) -> Pass:
+        """Runs a forward pass. training: the place of its random numbers in training; None: inference. dropout: a factor of the rates."""
         tensors = [self._parameter_matrix(tensor) for tensor in self.layout]
         known = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
         known |= {(t.layer, t.name): Matrix(t.rows, t.cols, self.buffers[t.place].tolist()) for t in self.buffer_layout}
-        run = Run(known, training, self.dtype)
+        run = Run(known, training, dropout, self.dtype)
         values = run.values(self.graph, inputs)
         return Pass(inputs, tensors, values, [values[output.node] for output in self.graph.outputs], run.batches)
 

@@ -27,10 +27,11 @@ class Batch:
 @dataclass
 class Run:
     """One forward pass: the parameters and running statistics that it reads; the place of its random numbers in training (None: inference);
-    and the statistics of its batch_norm nodes."""
+    the factor of all dropout rates; and the statistics of its batch_norm nodes."""
 
     tensors: Tensors
     training: Place | None
+    dropout: float
     dtype: str
     batches: list[Batch] = field(default_factory=list)
 
@@ -66,7 +67,7 @@ class Run:
         """y = x mask / (1 - rate) (Srivastava et al. 2014); the mask is 1 where the uniform number is at least the rate."""
         if self.training is None:
             return x
-        rate = node.settings["rate"]
+        rate = node.settings["rate"] * self.dropout
         drawn = matrix_draws(self.training, _DROPOUT, number, x.rows, x.cols, False, self.dtype)
         return where([u < rate for u in drawn], 0.0, x * (1 / (1 - rate)))
 

@@ -117,7 +117,7 @@ class Trainer:
         if inputs[0].rows == 0:
             raise ValueError("the batch has 0 rows, but needs at least 1")
         self._check_statistics(inputs[0].rows)
-        self._pass = self.net.forward(inputs, self._place(0))
+        self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"])
         return [buffer(output, self.net.format) for output in self._pass.outputs]
 
     def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
@@ -179,8 +179,8 @@ class Trainer:
     # ---- settings and state ----
 
     def get(self, name: str) -> float:
-        """A parameter of the optimizer, or a limit for gradient clipping, by name. "loss": the loss of the current gradients; "last_loss":
-        the loss of the gradients of the last update; both are NaN if unknown."""
+        """A parameter of the optimizer, or a limit for gradient clipping, by name. "dropout": the factor of all dropout rates. "loss": the
+        loss of the current gradients; "last_loss": the loss of the gradients of the last update; both are NaN if unknown."""
         if name in _LOSSES:
             return getattr(self, _LOSSES[name])
         if name == "average_count":
@@ -313,7 +313,7 @@ class Trainer:
         if not batch.weights:  # no row is there, and the sum over no rows is 0
             tensors = [Matrix(tensor.rows, tensor.cols, self.net.params[tensor.place].tolist()) for tensor in self.net.layout]
             return [0.0] * len(self._losses), Pass(batch.inputs, tensors, [], [], []), []
-        result = self.net.forward(batch.inputs, training)
+        result = self.net.forward(batch.inputs, training, self._settings["dropout"])
         losses, ends = [], []
         for loss, loss_weight, output, target in zip(self._losses, self._loss_weights, result.outputs, batch.targets):
             if loss_weight == 0:  # there are no targets; only the penalties of the output's layers remain
@@ -384,7 +384,8 @@ class Trainer:
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
         if self._optimizer.entry.loss_rose:
             hyper["loss_rose"] = self._loss > self._last_loss
-        grads, found = clipped(self.net, self.grads, **self._settings), {}
+        limits = {name: limit for name, limit in self._settings.items() if name != "dropout"}
+        grads, found = clipped(self.net, self.grads, **limits), {}
         for tensor in self.net.layout:
             factor = self.net.graph.layers[tensor.layer].rate(tensor.name)
             if factor and not self._is_frozen(tensor):

@@ -24,7 +24,8 @@ def rates_of(schedule: Callable[[int], float], steps: Iterable[int]) -> Array:
 
 
 class Schedule(Settings):
-    """The base class of schedules: `schedule(t)` is the learning rate after t updates. Use one with `fit(schedule=...)`.
+    """The base class of schedules: `schedule(t)` is the learning rate after t updates. Use one with `fit(schedule=...)`, or for another
+    number, such as weight_decay, with `fit(schedules=...)`.
 
     >>> schedule = bp.StepDecay(lr=0.1, step_size=10)
     >>> [round(schedule(t), 3) for t in (0, 9, 10, 20)]

@@ -5,6 +5,9 @@
 
 Rates are absolute. Lengths are numbers of updates (batches, not epochs). A schedule with steps=None starts and ends with the fit that gets
 it; all others count from the trainer's first update. In formulas, t is the number of updates so far.
+
+In fit(schedules=...) the values are those of another number, such as dropout, instead of rates, and steps=None is from the trainer's first
+update to the end of the fit.
 """
 
 from __future__ import annotations

@@ -73,7 +73,9 @@ def _twin(engine: Engine) -> Engine:
     copy.params[...] = net.params
     copy.buffers[...] = net.buffers
     with loss_reader.accepted(copy, engine.losses):
-        return Engine(copy, engine.losses, "sgd", engine.loss_weights, engine.seed)
+        twin = Engine(copy, engine.losses, "sgd", engine.loss_weights, engine.seed)
+    twin.set_numbers({"dropout": engine.numbers["dropout"]})
+    return twin
 
 
 def _difference(twin: Engine, rows: Rows, place: int) -> float:

@@ -28,6 +28,7 @@ def _facts(run: Run) -> dict[str, str]:
     inputs, outputs = (" + ".join(str(entry.width) for entry in entries) for entries in (net.inputs, net.outputs))
     losses = [loss.text if isinstance(loss, Loss) else name_of(loss) for loss in engine.losses]
     weights = {"loss_weights": ", ".join(f"{weight:g}" for weight in engine.loss_weights)} if set(engine.loss_weights) != {1.0} else {}
+    changed = {name: f"{value:g}" for name, value in engine.numbers.items() if value != engine.initial[name]}
     limits = {name: f"{limit:g}" for name, limit in engine.limits.items() if limit is not None}
     average = {} if engine.averaging is None else {"average": repr(engine.averaging)}
     stopped = run.stopped
@@ -37,6 +38,7 @@ def _facts(run: Run) -> dict[str, str]:
         "loss": ", ".join(losses),
         **weights,
         "optimizer": f"{engine.optimizer}, lr {engine.lr:g}",
+        **changed,
         **limits,
         **average,
         "steps": f"{engine.steps:,}",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -42,7 +42,7 @@ from .loop import options as fit_options
 from .loop.callbacks import Callback, Callbacks, StopCheck
 from .loop.epoch import Batching
 from .loop.history import Record
-from .loop.rates import read_schedule
+from .loop.rates import Numbers, read_schedule
 from .loop.run import Run
 from .loop.watch import Entries
 from .view import View
@@ -307,11 +307,12 @@ class Trainer(View):
         *,
         class_weight: ClassWeight | None = None,
         accumulate: int = 1,
+        schedules: Mapping[str, str | Schedule | Callable[[int], float]] | None = None,
     ) -> Iterator[Record]:
         """An endless iterator: each iteration trains one epoch and yields its record. Stop with `break`.
 
         order: the indices of the rows that each epoch trains on, in this order; if None, each epoch shuffles all rows. Rows of weight 0 are
-        passed over. Other arguments: as in `fit`.
+        passed over. Other arguments: as in `fit`; a schedule needs a length.
 
         >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
         >>> for record in t.epochs(np.ones((40, 3)), np.ones(40)):
@@ -324,7 +325,8 @@ class Trainer(View):
         rows, trained = arrays.weigh(self._engine, rows, rows.active(), class_weight)
         if order is not None:
             trained = arrays.check_order(order, rows)
-        return arrays.Arrays(rows, trained, order is None, Batching(batch_size, accumulate)).endless(self._run)
+        numbers = Numbers(self._run, schedules, None)
+        return arrays.Arrays(rows, trained, order is None, Batching(batch_size, accumulate)).endless(self._run, numbers)
 
     def fit(
         self,
@@ -343,6 +345,7 @@ class Trainer(View):
         min_delta: float = 0.0,
         stop: EarlyStopping | None = None,
         schedule: str | Schedule | Callable[[int], float] | None = None,
+        schedules: Mapping[str, str | Schedule | Callable[[int], float]] | None = None,
         metrics: Metrics = (),
         callback: Callback | Sequence[Callback] | None = None,
         batch_callback: Callback | Sequence[Callback] | None = None,
@@ -375,6 +378,11 @@ class Trainer(View):
         returns the learning rate. It is called for all updates of an epoch (or chunk) before the first of them, even if `max_time` or a
         callback ends the epoch early. The rates overwrite `t.lr`, which keeps the last one. `t.schedule` keeps a schedule, not a function;
         pass it to a later fit to continue it.
+        schedules: the same for other numbers by name: {"weight_decay": bp.Cosine(0.02), "dropout": bp.CosLog(1)}, where "dropout" is the
+        factor `t.dropout` of all dropout rates. Each number is set at the start of each epoch, to the value after as many updates as there
+        have been, which it keeps after fit. A schedule without a length starts at the trainer's first update and ends with this fit, so
+        that a fit with the same schedules continues an interrupted one. Any parameter of the optimizer of which an update needs only the
+        present value can have one, such as momentum, but not lr and betas.
 
         metrics: a name, a function, a bp.Metric, a list of these, or a dict of them by the name of their entry. They are computed on the
         validation rows if there are any, else on the training rows, with these rows' weights (without class_weight). Names use the rule
@@ -410,6 +418,10 @@ class Trainer(View):
         >>> history = t.fit(X, np.sin(X), epochs=30, batch_size=8, validation=0.2, patience=10, metrics="r2")
         >>> sorted(history)
         ['loss', 'lr', 'r2', 'seconds', 'val_loss']
+        >>> t.reset()
+        >>> _ = t.fit(X, np.sin(X), epochs=4, batch_size=8, schedules={"weight_decay": bp.Polynomial(0.02)})
+        >>> round(t.weight_decay, 6)  # the last epoch starts after 15 of 20 updates
+        0.005
         """
         named_metrics = metric_functions.resolve(metrics, len(self.losses))
         entries = Entries(tuple(named_metrics), validation is not None)
@@ -420,6 +432,7 @@ class Trainer(View):
             shuffle=shuffle,
             stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta, entries),
             schedule=schedule,
+            schedules=schedules,
             metrics=named_metrics,
             callbacks=Callbacks(callback, "callback"),
             checkpoint=fit_options.checkpoint_rule(checkpoint, checkpoint_every),

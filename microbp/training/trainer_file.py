@@ -120,6 +120,9 @@ def _restore(
     """Creates a trainer with this state; the constructor checks the settings. ValueError if saving it would not give the same data."""
     with loss_reader.accepted(net, losses):
         trainer = cls(net, losses, state["optimizer"], state["loss_weights"], state["seed"])
+    initial = trainer.__getstate__()["engine"]["numbers"]
+    for engine in (*_engines(state), *_engines(read)):  # files of earlier versions have no numbers, or fewer
+        engine["numbers"] = initial | engine.get("numbers", {})
     with np.errstate(all="ignore"):  # a value that the net's dtype cannot hold is found below
         trainer.__setstate__(trainer.__getstate__() | state | {"losses": losses})
     again, same_vectors = encode(net, trainer.__getstate__() | {"losses": state["losses"]})
@@ -223,14 +226,19 @@ def _decode(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
 # ---- earlier versions ----
 
 
+def _engines(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The states of the engine: now, and after the best epoch if there is one."""
+    best = (state["best"] or {}).get("snapshot")
+    return [state["engine"]] if best is None else [state["engine"], best]
+
+
 def _from_version_1(state: dict[str, Any], vectors: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Version 1 had a list of records instead of the history, and the number of averaged states followed from the steps."""
     records = [_decode(record, np.dtype("float64"), {}) for record in state["records"]]
     names = list(dict.fromkeys(name for record in records for name in record if name not in ("epoch", "steps")))
     new = {key: value for key, value in state.items() if key != "records"} | {"history": names, "stopped": None}
-    for engine in (new["engine"], (new["best"] or {}).get("snapshot")):
-        if engine is not None:
-            engine["average_count"] = _count_in_version_1(state["averaging"], engine["steps"])
+    for engine in _engines(new):
+        engine["average_count"] = _count_in_version_1(state["averaging"], engine["steps"])
     if new["best"] is not None:
         new["best"]["schedule"] = state["schedule"]
     if not names:

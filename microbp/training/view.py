@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..core.attributes import Closed
-from ..core.checks import flag, real, whole_number
+from ..core.checks import flag, floating, real, whole_number
 from ..core.specs import Loss, OptimizerSpec
 from ..core.text import counted
 from ..data.arrays import Array, assign
@@ -39,6 +39,18 @@ def _limit(name: str, doc: str) -> Any:
     return property(get, put, doc=doc)
 
 
+def _number(name: str, doc: str) -> Any:
+    """A property for one of the engine's numbers."""
+
+    def get(self: View) -> float:
+        return self._engine.numbers[name]
+
+    def put(self: View, value: float) -> None:
+        self._engine.set_numbers({name: floating(name, value)})
+
+    return property(get, put, doc=doc)
+
+
 class View(Closed):
     """The attributes of a Trainer. Each is stored in its engine or its run."""
 
@@ -65,6 +77,11 @@ class View(Closed):
         "clip_layer_norm", "The maximum norm of the gradient of each layer (weight and bias together). None: no limit."
     )
     clip_value: float | None = _limit("clip_value", "The maximum absolute value of a gradient element. None: no limit.")
+
+    dropout: float = _number(
+        "dropout", "A factor in [0, 1] of all dropout rates, 1 by default. `fit(schedules=...)` can change it from epoch to epoch."
+    )
+    weight_decay: float = _number("weight_decay", "The optimizer's weight decay. `fit(schedules=...)` can change it from epoch to epoch.")
 
     # ---- parts ----
 

@@ -89,6 +89,7 @@ MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array
  * clipped. Applied in this order: "clip_layer_norm" limits the Euclidean norm of each layer's gradient, weight and bias
  * together; "clip_norm" limits the norm of the whole gradient, of all layers that are not frozen (Pascanu et al. 2013);
  * "clip_value" limits the absolute value of each element.
+ * "dropout": a factor in [0, 1] of the rates of all dropout nodes, from the next forward pass on; 1 unless set.
  * State: "loss" is the loss of the current gradients (with `accumulate` the parts' losses are added), "last_loss" that
  * of the last update; NaN: unknown, as after mbp_trainer_backward_from. "average_count": the states in the average. */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);

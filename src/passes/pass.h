@@ -10,6 +10,7 @@ typedef struct pass {
     mbp_workspace *w; /* the values of the inputs are loaded */
     int64_t rows;
     const mbp_chance *chance; /* seed, step and first row of dropout and noise; NULL: inference */
+    double dropout;           /* the factor of all dropout rates */
     /* Only for backward. The deltas of the outputs are in the workspace. */
     const mbp_plan *plan;
     char *grads;

@@ -256,14 +256,14 @@ static void backward_concat(const pass *p, int id) {
 }
 
 /* ---- dropout: y = x mask / (1 - rate), Srivastava et al. 2014; the mask is drawn again for dx = dy mask / (1 - rate).
- * In inference y is x. ---- noise: y = x + std x normal; dx = dy ---- */
+ * rate: that of the node times that of the pass. In inference y is x. ---- noise: y = x + std x normal; dx = dy ---- */
 
 enum { PURPOSE_DROPOUT = 3, PURPOSE_NOISE = 4 };
 
 static void run_random(const pass *p, mbp_random_map random, uint32_t purpose, int id, mbp_view out, mbp_view in) {
     elementwise e = {.random = random, .n = p->net->node[id].width, .out = out, .a = in, .chance = *p->chance};
     e.chance.stream = purpose << 24 | (uint32_t)id;
-    e.chance.amount = p->net->node[id].activation.parameters[0];
+    e.chance.amount = p->net->node[id].activation.parameters[0] * (purpose == PURPOSE_DROPOUT ? p->dropout : 1);
     run_elementwise(p, &e);
 }
 

@@ -57,7 +57,10 @@ mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_
 
 void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
     t->chance = (mbp_chance){.seed = t->seed, .step = (uint64_t)t->running.steps, .first_row = first_row};
-    mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = rows, .chance = &t->chance}, t->net->nodes - 1);
+    t->dropout = t->setting[MBP_DROPOUT];
+    mbp_forward_pass(
+        &(pass){.net = t->net, .w = t->workspace, .rows = rows, .chance = &t->chance, .dropout = t->dropout},
+        t->net->nodes - 1);
 }
 
 /* Computes in t->pending the running statistics that the next update will set. accumulate: starts from t->pending if a
@@ -79,6 +82,7 @@ void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double sha
                               .w = t->workspace,
                               .rows = rows,
                               .chance = &t->chance,
+                              .dropout = t->dropout,
                               .plan = &t->plan,
                               .grads = t->grads,
                               .accumulate = accumulate,

@@ -30,9 +30,10 @@ typedef struct mbp_objective {
 #define MBP_A_BATCH "an mbp_batch"
 #define MBP_A_LOSS "a double, where the loss is stored"
 
-/* The settings that every trainer has besides its optimizer's parameters: gradient clipping. */
-#define MBP_TRAINER_SETTINGS "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf]"
-enum { MBP_CLIP_NORM, MBP_CLIP_LAYER_NORM, MBP_CLIP_VALUE };
+/* The settings that every trainer has besides its optimizer's parameters: gradient clipping, and the factor of all
+ * dropout rates. */
+#define MBP_TRAINER_SETTINGS "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf] dropout=1[0,1]"
+enum { MBP_CLIP_NORM, MBP_CLIP_LAYER_NORM, MBP_CLIP_VALUE, MBP_DROPOUT };
 
 enum { MBP_UPDATE_RUN = 32 << 10 }; /* elements that a thread takes at a time in passes over flat vectors */
 
@@ -67,6 +68,7 @@ struct mbp_trainer {
      * mbp_trainer_leave takes it back if the call is refused. NULL: none. */
     mbp_workspace *before;
     mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
+    double dropout;          /* of that pass: the factor of all dropout rates */
     int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
     unsigned forward_layers; /* the net's layers_version when these values were computed */
     int64_t input_grad_rows; /* rows whose input gradients are in the workspace; 0: none */

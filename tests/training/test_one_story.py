@@ -31,7 +31,7 @@ def now(t):
     state = t._engine.snapshot()
     vectors = [state[name].tobytes() for name in ("params", "buffers", "grads")] + [t.state[name].tobytes() for name in t.state]
     average = None if state["average"] is None else state["average"].tobytes()
-    return vectors, average, state["average_count"], state["losses"]["last_loss"], t.lr, t.schedule, t.steps, t.epoch
+    return vectors, average, state["average_count"], state["losses"]["last_loss"], t.lr, state["numbers"], t.schedule, t.steps, t.epoch
 
 
 def whole(t):
@@ -214,6 +214,8 @@ REFUSED = {
     "rate that is no number": {"schedule": lambda step: "x"},
     "a schedule that raises": {"schedule": lambda step: 1 / 0},
     "batch size": {"batch_size": 0},
+    "number without a schedule": {"schedules": {"beta1": bp.Constant(0.5)}},
+    "second of two numbers": {"schedules": {"weight_decay": bp.Constant(0.5), "dropout": bp.Constant(2)}},
 }
 
 

@@ -15,7 +15,7 @@ X, Y = np.ones((6, 3)), np.ones((6, 2))
 
 
 def make(backend="compiled", kind=bp.Trainer, **options):
-    return kind(bp.mlp([3, 4, 2], seed=0, backend=backend), bp.Loss("huber", delta=0.5), bp.Adam(lr=0.01), seed=1, **options)
+    return kind(bp.mlp([3, 4, 2], dropout=0.5, seed=0, backend=backend), bp.Loss("huber", delta=0.5), bp.Adam(lr=0.01), seed=1, **options)
 
 
 READ_ONLY = {
@@ -98,7 +98,8 @@ def test_accepted_values_are_used(backend):
         return t
 
     plain = after()
-    for name, value in {"lr": 0.5, "clip_norm": 1e-9, "clip_layer_norm": 1e-9, "clip_value": 1e-12, "steps": 7}.items():
+    changed = {"lr": 0.5, "weight_decay": 0.5, "dropout": 0.5, "clip_norm": 1e-9, "clip_layer_norm": 1e-9, "clip_value": 1e-12, "steps": 7}
+    for name, value in changed.items():
         assert (after(**{name: value}).net.params != plain.net.params).any(), name
     assert (after(steps=7).steps, after(epoch=7).epoch) == (9, 8)
     assert after(schedule=bp.Constant(0.1)).schedule == bp.Constant(0.1)
@@ -112,6 +113,8 @@ SETTABLE = {
     "clip_norm": (0.5, [0, -1, float("nan"), "a"]),
     "clip_layer_norm": (2, [[1, 2]]),
     "clip_value": (None, [0, "a"]),
+    "dropout": (0.5, [-0.5, 1.5, "a", None, True, float("nan")]),
+    "weight_decay": (0.5, [-0.5, "a", None, [1, 2], float("nan"), float("inf")]),
     "schedule": (bp.Constant(0.1), [1, "constan(lr=1)"]),
 }
 
@@ -145,10 +148,11 @@ def test_a_printed_trainer(backend):
 def test_a_printed_trainer_shows_what_is_set():
     x = bp.Input(3)
     net = bp.Network(x, [bp.Dense(1)(x), bp.Dense(2)(x)])
-    text = repr(bp.Trainer(net, ["mse", "mae"], loss_weights=[0.5, 2], clip_norm=3, clip_value=0.25, average=bp.EMA(0.5)))
-    facts = [line.split(None, 1) for line in text.splitlines()[1:]]
+    t = bp.Trainer(net, ["mse", "mae"], loss_weights=[0.5, 2], clip_norm=3, clip_value=0.25, average=bp.EMA(0.5))
+    t.weight_decay = 0.125
+    facts = [line.split(None, 1) for line in repr(t).splitlines()[1:]]
     assert facts[2] == ["loss_weights", "0.5, 2"]
-    assert facts[4:7] == [["clip_norm", "3"], ["clip_value", "0.25"], ["average", "EMA(decay=0.5)"]]
+    assert facts[4:8] == [["weight_decay", "0.125"], ["clip_norm", "3"], ["clip_value", "0.25"], ["average", "EMA(decay=0.5)"]]
 
 
 def test_a_printed_trainer_with_functions_and_several_inputs_and_outputs(backend):
@@ -191,9 +195,10 @@ def test_copies_have_everything(backend, twin, kind):
     t = make(backend, kind, average=bp.EMA(0.5), clip_norm=3)
     t.fit(X, Y, epochs=2, validation=0.5, schedule=bp.Cosine(0.1))
     t.step(X, Y)
-    other = twin(t)
+    t.dropout, t.weight_decay = 0.25, 0.125
+    other, names = twin(t), [name for name in READ_ONLY if name not in ("net", "state", "average_params", "input_grads", "step", "fit")]
     assert type(other) is kind
-    for name in ("losses", "loss_weights", "optimizer", "seed", "averaging", "clip_norm", "lr", "steps", "epoch", "schedule", "history"):
+    for name in (*names, *SETTABLE):
         assert getattr(other, name) == getattr(t, name), name
     assert getattr(other, "calls", None) == (1 if kind is Counting else None)
     np.testing.assert_array_equal(other.average_params, t.average_params)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...core import backend as backends
 from ...core.checks import flag, floating, whole_number
-from ...core.specs import Loss, OptimizerSpec
+from ...core.specs import Loss, OptimizerSpec, table
 from ...core.text import brief, counted
 from ...data import faults
 from ...data.arrays import Array, Views
@@ -24,6 +24,9 @@ from ...settings.averages import Average
 from .custom_loss import CustomLoss, CustomLosses
 
 LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
+# Parameters of optimizers that are not among `numbers`: lr has its own property; the others belong to all updates, as factors of a
+# product over them or as the start of slots.
+_CONSTANT = ("lr", "decay_bias", "beta1", "beta2", "momentum_decay", "initial_accumulator_value")
 _SMALLEST = float(np.finfo(np.float64).tiny)  # the backends treat smaller numbers as 0
 
 
@@ -31,8 +34,8 @@ class Engine:
     """Trains `net` with `losses`, one per output, which losses.py has checked."""
 
     __slots__ = (
-        "_core", "_custom", "_losses_alone", "average", "averaging", "grads", "input_grads", "loss_weights", "losses", "net", "optimizer",
-        "seed", "shape", "slots",
+        "_core", "_custom", "_losses_alone", "average", "averaging", "grads", "initial", "input_grads", "loss_weights", "losses", "net",
+        "optimizer", "seed", "shape", "slots",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +60,8 @@ class Engine:
                 self._core.set_average(*averaging.rule)
             for name, value in values.items():
                 self._core.set(name, value)
+        parameters = table("optimizer")[optimizers.parse(optimizer).name].parameters
+        self.initial = {name: self._core.get(name) for name in ("dropout", *parameters) if name not in _CONSTANT}  # of `numbers`
         self._custom = CustomLosses(self._core, functions, loss_weights, net.dtype) if functions else None
         self._losses_alone: backends.CoreTrainer | None = None  # for check_targets
         self.shape = Shape(
@@ -254,6 +259,23 @@ class Engine:
         self._core.set("lr", value)
 
     @property
+    def numbers(self) -> dict[str, float]:
+        """The numbers besides lr that may change between updates: the factor of the dropout rates, and parameters of the optimizer."""
+        return {name: self._core.get(name) for name in self.initial}
+
+    def set_numbers(self, values: Mapping[str, float]) -> None:
+        """Sets some of `numbers`. ValueError: one is out of range; none has changed."""
+        with self.hold():
+            before = self.numbers
+            try:
+                for name, value in values.items():
+                    self._core.set(name, value)
+            except ValueError:
+                for name, value in before.items():
+                    self._core.set(name, value)
+                raise
+
+    @property
     def accepts_lr_0(self) -> bool:
         """Whether the learning rate may be 0: Ftrl divides by it."""
         return not optimizers.parse(self.optimizer).text.startswith("ftrl")
@@ -297,6 +319,7 @@ class Engine:
         with self.hold():
             return {
                 "lr": self.lr,
+                "numbers": self.numbers,
                 "steps": self.steps,
                 "losses": {name: self._core.get(name) for name in ("loss", "last_loss")},
                 "grads": self.grads.copy(),
@@ -308,6 +331,7 @@ class Engine:
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores a state, bit for bit."""
         with self.hold():
+            self.set_numbers(state["numbers"])
             self.lr, self.steps = state["lr"], state["steps"]
             for name, loss in state["losses"].items():
                 self._core.set(name, loss)

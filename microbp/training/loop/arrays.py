@@ -18,6 +18,7 @@ from ...data.rows import Rows
 from ..engine.engine import Engine
 from .epoch import Batching, RateFunction, check, end, train
 from .history import Record
+from .rates import Numbers
 from .run import Run
 
 
@@ -45,12 +46,13 @@ class Arrays:
         loss, _ = train(run, self.rows, order, self.batching, rates)
         return end(run, loss, start)
 
-    def endless(self, run: Run) -> Iterator[Record]:
+    def endless(self, run: Run, numbers: Numbers) -> Iterator[Record]:
         """Trains epoch after epoch; yields their records, which the run keeps too."""
         with run.engine.training():
             self.check(run.engine)
         while True:
             with run.engine.training():  # not while the iterator waits: one that is kept would hold the network for ever
+                numbers.start_epoch()
                 record = self.train(run, None)
                 run.add(record)
             yield Record(record)

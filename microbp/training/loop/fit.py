@@ -5,10 +5,10 @@ What t.fit(X, y, epochs=...) does, with the file of each step:
 1. Check the arguments, and turn alternative arguments into one form: training/trainer.py (Trainer.fit), options.py.
 2. Read rows in memory, hold out validation rows, apply class weights: arrays.py. Chunks are read during training: stream.py.
 3. Determine the entries of a record; raise errors for arguments that cannot work in any epoch: watch.py, epoch.py (check).
-4. Start the schedule: rates.py. If the trainer was loaded from a file with a best epoch, continue with it: stopping.py.
-5. For each epoch: an order of the rows (arrays.py, shuffled), a learning rate for each update (epoch.py), and the updates. The backend
-   does them in one call (engine/engine.py, Engine.epoch; src/train/epoch.c). With batch callbacks, micro-batches or custom losses,
-   Python loops over the updates (epoch.py, _loop).
+4. Start the schedules: rates.py. If the trainer was loaded from a file with a best epoch, continue with it: stopping.py.
+5. For each epoch: the numbers with schedules (rates.py, Numbers), an order of the rows (arrays.py, shuffled), a learning rate for each
+   update (epoch.py), and the updates. The backend does them in one call (engine/engine.py, Engine.epoch; src/train/epoch.c). With batch
+   callbacks, micro-batches or custom losses, Python loops over the updates (epoch.py, _loop).
 6. Add validation loss and metrics to the record of the epoch (watch.py), pass it to the schedule (rates.py), and append it to the run
    (run.py). From then on the epoch counts.
 7. Pass the record on, in this order, to early stopping (stopping.py), checkpoints (checkpoint.py), the progress line (progress.py),
@@ -19,6 +19,7 @@ What t.fit(X, y, epochs=...) does, with the file of each step:
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ...core.text import brief
@@ -29,7 +30,7 @@ from .arrays import Arrays, read_validation, split, weigh
 from .checkpoint import Checkpoints, Save
 from .options import Options
 from .progress import ProgressLine
-from .rates import Rates
+from .rates import Numbers, Rates
 from .run import Run
 from .stopping import Stopping
 from .stream import Stream
@@ -53,10 +54,12 @@ def fit(
     else:
         data, watch = _in_memory(run.engine, run.engine.shape.read(X, y, sample_weight), class_weight, validation, options)
     data.check(run.engine)
-    rates = Rates(run, options.schedule, lambda: options.epochs * data.updates(), watch)
+    updates = functools.cache(lambda: options.epochs * data.updates())
+    rates = Rates(run, options.schedule, updates, watch)
+    numbers = Numbers(run, options.schedules, updates)
     checkpoints = Checkpoints(run, options.checkpoint, save)
     stopping = Stopping(run, options.stop, options.checkpoint is not None)
-    _loop(run, data, watch, rates, options, stopping, checkpoints)
+    _loop(run, data, watch, rates, numbers, options, stopping, checkpoints)
 
 
 def _in_memory(
@@ -82,7 +85,14 @@ def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, *
 
 
 def _loop(
-    run: Run, data: Arrays | Stream, watch: Watch, rates: Rates, options: Options, stopping: Stopping, checkpoints: Checkpoints
+    run: Run,
+    data: Arrays | Stream,
+    watch: Watch,
+    rates: Rates,
+    numbers: Numbers,
+    options: Options,
+    stopping: Stopping,
+    checkpoints: Checkpoints,
 ) -> None:
     """Trains epoch after epoch, until there is a reason to stop."""
     line = ProgressLine(options.progress, options.epochs)
@@ -90,6 +100,7 @@ def _loop(
         for done in range(1, options.epochs + 1):
             if stopping.is_over or stopping.is_done(options.epochs - done + 1):
                 break
+            numbers.start_epoch()
             record = data.train(run, rates.function)
             watch.complete(record)
             rates.after_epoch(record)

@@ -30,6 +30,7 @@ class Options:
     shuffle: bool
     stop: EarlyStopping | None
     schedule: str | Schedule | Callable[[int], float] | None
+    schedules: Mapping[str, str | Schedule | Callable[[int], float]] | None
     metrics: Mapping[str, Metric | Named]
     callbacks: Callbacks
     checkpoint: Checkpoint | None

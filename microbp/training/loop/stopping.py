@@ -20,7 +20,8 @@ class Stopping:
     def __init__(self, run: Run, rule: EarlyStopping | None, resumes: bool) -> None:
         self._run = run
         self._rule = rule
-        self._start = run.epoch, run.engine.steps, run.engine.lr
+        self._lr, self._numbers = run.engine.lr, run.engine.numbers  # before the fit
+        self._start = run.epoch, run.engine.steps
         self._before = run.best  # of a fit that was interrupted
         self._ended = _to_resume(run, rule) if resumes else None
         run.best = None
@@ -36,7 +37,7 @@ class Stopping:
 
     @property
     def _has_trained(self) -> bool:
-        return (self._run.epoch, self._run.engine.steps) != self._start[:2]
+        return (self._run.epoch, self._run.engine.steps) != self._start
 
     def is_done(self, epochs: int) -> bool:
         """Whether the fit to resume has ended early, or has already tried this many further epochs."""
@@ -65,7 +66,8 @@ class Stopping:
     def undo(self) -> None:
         """After an error: if there was no update, restores the state before the fit."""
         if not self._has_trained:
-            self._run.best, self._run.engine.lr, self._rule = self._before, self._start[2], None
+            self._run.best, self._run.engine.lr, self._rule = self._before, self._lr, None
+            self._run.engine.set_numbers(self._numbers)
 
     def restore(self) -> None:
         """Restores the best state: of the engine, the schedule, and the number of epochs. The history keeps all records."""

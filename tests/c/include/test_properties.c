@@ -1,4 +1,4 @@
-/* Properties of nets, trainers and formulas, also for numbers out of range; and setting any step count. */
+/* Properties of nets, trainers and formulas, also for numbers out of range; setting any step count; the factor of dropout. */
 #include "api.h"
 
 #include <sys/resource.h>
@@ -61,6 +61,86 @@ static void test_properties(void) {
     CHECK(mbp_trainer_steps(trainer) == 1000, "steps");
     OK(mbp_trainer_reset(trainer, &error));
     CHECK(mbp_trainer_steps(trainer) == 0, "steps after a reset");
+    mbp_trainer_free(trainer), mbp_net_free(net);
+}
+
+/* ---- "dropout": the factor of all rates ---- */
+
+enum { ROWS = 23 };
+static const double dropout_rates[] = {0.5, 0.25, 0.875};
+static const double dropout_factors[] = {0, 0.125, 0.5, 1};
+
+/* A net with three dropout nodes; the gradient of the first is stored, those of the others are added. */
+static mbp_net *dropout_net(mbp_dtype dtype, double rate) {
+    char text[400];
+    snprintf(text, sizeof text,
+             "input 5\ndense 0 units=9 activation=tanh\ndropout 1 rate=%.17g\ndropout 1 rate=%.17g\n"
+             "dropout 0 rate=%.17g\nconcat 2 3 4 1\ndense 5 units=2\noutput 6\n",
+             rate, rate / 2, rate);
+    return net_new(text, OPTIONS(.dtype = dtype, .seed = 7));
+}
+
+static mbp_trainer *dropout_trainer(mbp_net *net, double factor) {
+    mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "adam(lr=0.01)");
+    OK(mbp_trainer_set(trainer, "dropout", factor, &error));
+    return trainer;
+}
+
+/* Steps, an epoch, and a step in parts, in which the factor is changed between the passes. */
+static void dropout_train(mbp_trainer *trainer, const mbp_batch *batch, double factor) {
+    double loss;
+    int64_t steps;
+    OK(mbp_trainer_step(trainer, batch, &loss, &error));
+    OK(mbp_trainer_epoch(trainer, batch, NULL, ROWS, 5, NULL, NULL, NULL, &loss, &steps, &error));
+    OK(mbp_trainer_forward(trainer, batch->x, 1, &error));
+    OK(mbp_trainer_set(trainer, "dropout", 0.75, &error));
+    OK(mbp_trainer_backward_from(trainer, batch->y, 1, NULL, &error));
+    OK(mbp_trainer_apply(trainer, &error));
+    OK(mbp_trainer_set(trainer, "dropout", factor, &error));
+}
+
+/* A factor has the bits of nets whose rates are multiplied by it. */
+static void test_dropout(mbp_dtype dtype) {
+    const mbp_array x = array_new(dtype, ROWS, 5), y = array_new(dtype, ROWS, 2);
+    const mbp_batch batch = batch_of(&x, &y);
+    array_fill(&x, -1, 1), array_fill(&y, -1, 1);
+    for (size_t i = 0; i < sizeof dropout_rates / sizeof *dropout_rates; i++)
+        for (size_t k = 0; k < sizeof dropout_factors / sizeof *dropout_factors; k++) {
+            const double rate = dropout_rates[i], factor = dropout_factors[k];
+            mbp_net *nets[] = {dropout_net(dtype, rate), dropout_net(dtype, rate * factor), dropout_net(dtype, rate)};
+            mbp_trainer *one = dropout_trainer(nets[0], factor), *two = dropout_trainer(nets[1], 1),
+                        *whole = dropout_trainer(nets[2], 1);
+            dropout_train(one, &batch, factor), dropout_train(two, &batch, 1), dropout_train(whole, &batch, 1);
+            CHECK(same_params(nets[0], nets[1]) && same_state(nets[0], one, two) && same_grads(nets[0], one, two),
+                  "rate %g, factor %g: other bits than with their product", rate, factor);
+            CHECK(same_params(nets[0], nets[2]) == (factor == 1), "rate %g, factor %g has no effect", rate, factor);
+            mbp_trainer_free(one), mbp_trainer_free(two), mbp_trainer_free(whole);
+            for (int n = 0; n < 3; n++)
+                mbp_net_free(nets[n]);
+        }
+    array_free(&x), array_free(&y);
+}
+
+static void test_range_of_dropout(void) {
+    static const double bad[] = {-1e-9, 1 + 1e-9, NAN, INFINITY, -INFINITY};
+    mbp_net *net = dropout_net(MBP_F32, 0.5);
+    mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd");
+    mbp_error error;
+    double value = NAN;
+    OK(mbp_trainer_get(trainer, "dropout", &value, &error));
+    CHECK(value == 1, "dropout is %g, not 1", value);
+    OK(mbp_trainer_set(trainer, "dropout", 0.25, &error));
+    OK(mbp_trainer_reset(trainer, &error)); /* which keeps it */
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK(mbp_trainer_set(trainer, "dropout", bad[i], &error) == MBP_INVALID &&
+                  strstr(error.text, "dropout must be in [0,1], not "),
+              "dropout=%g: %s", bad[i], error.text);
+        OK(mbp_trainer_get(trainer, "dropout", &value, &error));
+        CHECK(value == 0.25, "dropout=%g is refused, but now it is %g", bad[i], value);
+    }
+    CHECK(mbp_trainer_set(trainer, "dropou", 0.5, &error) == MBP_INVALID &&
+              strstr(error.text, "did you mean \"dropout\""),
+          "%s", error.text);
     mbp_trainer_free(trainer), mbp_net_free(net);
 }
 
@@ -136,6 +216,9 @@ static void test_average_count(void) {
 int main(void) {
     test_properties();
     test_average_count();
+    test_dropout(MBP_F32);
+    test_dropout(MBP_F64);
+    test_range_of_dropout();
     test_large_step_count();
     return report("properties");
 }
