@@ -24,4 +24,4 @@ def first(data, **settings):
 
 def measured(trainer, data):
     """The scores of a network."""
-    return scores.measure(Predictor([trainer.net], data.loss), data)
+    return scores.measure(Predictor(trainer.net, data.loss), data)

@@ -159,7 +159,7 @@ class TrainOptions(NetOptions):
         "network",
         "INT",
         "number of networks, whose mean is the prediction; 1: a single network (default: up to "
-        f"{_choices(budget.ensemble for budget in BUDGETS.values())}, by the budget)",
+        f"{_choices(budget.ensemble for budget in BUDGETS.values())}, by the budget, and for small tables a linear model)",
         arguments.count,
     )
     lr: float | Literal["auto"] | None = _option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, overload
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..core.attributes import Closed
 from ..core.backend import BackendName
-from ..core.checks import flag
+from ..core.checks import flag, floating
 from ..core.text import brief, counted
 from ..data.arrays import Array, as_array, as_list
 from ..network import nets_file
@@ -27,6 +28,8 @@ class Ensemble(Closed):
 
     nets: networks with equal dtypes, input widths, output widths and output activations; their hidden layers may differ. The ensemble keeps
     these networks, not copies: if one is trained on, the predictions change. copy.copy has the same members, copy.deepcopy has copies.
+    weights: of the members in the mean, the spread and the quantiles: a number of at least 0 for each, not all 0; only their ratios
+    matter. None: all count alike.
 
     Networks that are trained from different seeds err differently, so their mean is usually better than each of them, and their
     spread shows where they do not know (deep ensembles, Lakshminarayanan et al. 2017).
@@ -37,11 +40,13 @@ class Ensemble(Closed):
     >>> ensemble = bp.Ensemble([t.net for t in trainers])
     >>> ensemble.predict(X).shape, ensemble.std(X).shape
     ((40, 1), (40, 1))
+    >>> bp.Ensemble(ensemble[:2], weights=[3, 1]).weights
+    (3.0, 1.0)
     """
 
-    __slots__ = ("__weakref__", "_members", "_notes")
+    __slots__ = ("__weakref__", "_members", "_notes", "_weights")
 
-    def __init__(self, nets: Sequence[Network]) -> None:
+    def __init__(self, nets: Sequence[Network], weights: Sequence[float] | None = None) -> None:
         if isinstance(nets, Network):
             raise TypeError("Ensemble: nets must be a list of networks, not a single one; write bp.Ensemble([net])")
         if not hasattr(nets, "__iter__"):
@@ -55,6 +60,7 @@ class Ensemble(Closed):
             raise ValueError("Ensemble: nets is empty; pass at least one network")
         _check_alike(members)
         self._members = members
+        self._weights = None if weights is None else _checked_weights(weights, len(members))
         self._notes = ""
 
     # ---- parts ----
@@ -63,6 +69,11 @@ class Ensemble(Closed):
     def members(self) -> tuple[Network, ...]:
         """The networks. `ensemble[0]`, `len(ensemble)` and `for net in ensemble` work too."""
         return self._members
+
+    @property
+    def weights(self) -> tuple[float, ...] | None:
+        """The weights of the members, as they were given; None if all count alike."""
+        return self._weights
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -112,13 +123,14 @@ class Ensemble(Closed):
         lines = [f"microbp.Ensemble: {counted(len(self), 'network')}, {self.dtype}, {widths[0]} -> {widths[1]}"]
         for i, net in enumerate(self._members[:_SHOWN]):
             layers = counted(len(net.layers), "layer")
-            lines.append(f"[{i}] {layers}, {len(net.params):,} parameters, seed {net.seed}, {net.backend} backend")
+            weight = "" if self._weights is None else f", weight {self._weights[i]:.4g}"
+            lines.append(f"[{i}] {layers}, {len(net.params):,} parameters, seed {net.seed}, {net.backend} backend{weight}")
         return "\n".join(lines + [f"... and {len(self) - _SHOWN} more"] * (len(self) > _SHOWN))
 
     # ---- predicting ----
 
     def predict(self, X: Any, raw: bool = False) -> Prediction:  # noqa: N803
-        """The mean of the members' predictions for each row of X: of probabilities, rates or numbers.
+        """The mean of the members' predictions for each row of X, with their weights: of probabilities, rates or numbers.
 
         X: as in `net.predict`. raw: if True, returns the mean of the raw outputs, before the output activations.
         Returns what `net.predict` returns: shape (rows, outputs), and a list of such arrays for several outputs. The sum is computed in
@@ -129,11 +141,12 @@ class Ensemble(Closed):
         True
         """
         each = self._each(X, flag("predict: raw", raw))
-        sums = [array.astype(np.float64) for array in next(each)]
-        for arrays in each:
+        weights = self._weights or [1.0] * len(self)
+        sums = [np.multiply(array, weights[0], dtype=np.float64) for array in next(each)]
+        for weight, arrays in zip(weights[1:], each, strict=True):
             for total, array in zip(sums, arrays, strict=True):
-                total += array
-        return _one_or_list([np.asarray(total / len(self), self.dtype) for total in sums])
+                total += np.multiply(array, weight, dtype=np.float64)
+        return _one_or_list([np.asarray(total / sum(weights), self.dtype) for total in sums])
 
     def predict_each(self, X: Any) -> Prediction:  # noqa: N803
         """The predictions of each member, of shape (members, rows, outputs); a list of such arrays for several outputs. X: as in `predict`.
@@ -144,17 +157,22 @@ class Ensemble(Closed):
         return _one_or_list([np.stack(arrays) for arrays in zip(*self._each(X), strict=True)])
 
     def std(self, X: Any) -> Prediction:  # noqa: N803
-        """The spread of the members' predictions: their standard deviation, divided by the number of members (ddof=0), in float64.
+        """The spread of the members' predictions: their standard deviation, in float64. The squares of the distances from `predict` are
+        averaged with the weights of the members (ddof=0).
 
         X and the shape of the result: as in `predict`. It shows where the members disagree, and not how much a target varies by itself.
 
         >>> bp.Ensemble([bp.mlp([2, 1], seed=0), bp.mlp([2, 1], seed=0)]).std([1.0, 2.0])
         array([0.], dtype=float32)
         """
-        return self._over_members(X, lambda each: np.std(each, axis=0))
+        return self._over_members(X, lambda each: _std(each, self._weights))
 
     def quantile(self, X: Any, q: float | Sequence[float]) -> Prediction:  # noqa: N803
-        """Quantiles of the members' predictions, as np.quantile defines them (linear between two members), in float64.
+        """Quantiles of the members' predictions, linear between two members, in float64: without weights as np.quantile defines them.
+
+        With weights, sort the predictions; the place of one is the weight of those below it plus half of its own. Places are scaled so that
+        the lowest prediction is the 0-quantile and the highest the 1-quantile. Members of weight 0 do not count. With equal weights this
+        is what np.quantile computes.
 
         X: as in `predict`. q: a number in [0,1], or a list of them; for a list, the result has one more axis, the first: (quantiles, rows,
         outputs).
@@ -167,7 +185,7 @@ class Ensemble(Closed):
         levels = as_array(q, "quantile: q").astype(np.float64)
         if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"quantile: q must be a number in [0,1] or a list of them, not {brief(q)}")
-        return self._over_members(X, lambda each: np.quantile(each, levels, axis=0))
+        return self._over_members(X, lambda each: _quantile(each, levels, self._weights))
 
     def _over_members(self, X: Any, function: Callable[[Array], Array]) -> Prediction:  # noqa: N803
         """The function of the members' predictions as float64, of shape (members, ...), for each output."""
@@ -186,7 +204,7 @@ class Ensemble(Closed):
     # ---- files ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Saves the members and the notes to one safetensors file, which bp.Ensemble.load reads, completely or not at all.
+        """Saves the members, their weights and the notes to one safetensors file, which bp.Ensemble.load reads, completely or not at all.
 
         OSError if it cannot be written or is read-only. The tensors have the number of their member in front: "0.dense_0.weight".
 
@@ -194,7 +212,7 @@ class Ensemble(Closed):
         >>> [net.seed for net in bp.Ensemble.load("ensemble.safetensors")]
         [0, 1, 2]
         """
-        nets_file.write(path, self._members, self._notes)
+        nets_file.write(path, self._members, self._notes, self._weights)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], backend: BackendName | None = None, n_threads: int | None = None) -> Self:
@@ -206,13 +224,54 @@ class Ensemble(Closed):
         >>> len(bp.Ensemble.load("ensemble.safetensors"))
         1
         """
-        nets, notes = nets_file.read(path, backend, n_threads)
+        nets, notes, weights = nets_file.read(path, backend, n_threads)
         try:
-            ensemble = cls(nets)
-        except ValueError as error:
+            ensemble = cls(nets, weights)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{os.fsdecode(path)}: {error}") from None
         ensemble._notes = notes
         return ensemble
+
+
+def _checked_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
+    if isinstance(weights, str | bytes) or not hasattr(weights, "__iter__"):
+        raise TypeError(f"Ensemble: weights must be a list of numbers, not {brief(weights)}")
+    found = tuple(floating(f"Ensemble: weights[{i}]", weight) for i, weight in enumerate(weights))
+    if len(found) != count:
+        raise ValueError(f"Ensemble: weights has {counted(len(found), 'number')} for {counted(count, 'network')}; give one for each")
+    if not all(0 <= weight < math.inf for weight in found) or not 0 < sum(found) < math.inf:
+        raise ValueError(f"Ensemble: weights must be numbers of at least 0, with a sum above 0, not {brief(list(found))}")
+    return found
+
+
+def _std(each: Array, weights: tuple[float, ...] | None) -> Array:
+    """The standard deviation over the first axis."""
+    if weights is None:
+        return np.asarray(np.std(each, axis=0))
+    return np.asarray(np.sqrt(np.average((each - np.average(each, axis=0, weights=weights)) ** 2, axis=0, weights=weights)))
+
+
+def _quantile(each: Array, levels: Array, weights: tuple[float, ...] | None) -> Array:
+    """Quantiles over the first axis, as `Ensemble.quantile` defines them."""
+    if weights is None:
+        return np.asarray(np.quantile(each, levels, axis=0))
+    has_weight = np.array(weights) > 0
+    each, of_members = each[has_weight], np.array(weights)[has_weight]
+    order = np.argsort(each, axis=0, kind="stable")
+    own, ordered = of_members[order], np.take_along_axis(each, order, axis=0)
+    places = np.cumsum(own, axis=0) - own / 2
+    places -= places[0].copy()
+    found = [_between(ordered, places, level * places[-1]) for level in levels.reshape(-1)]
+    return np.stack(found).reshape(*levels.shape, *each.shape[1:])
+
+
+def _between(ordered: Array, places: Array, at: Array) -> Array:
+    """The values at places between those of `ordered`, along the first axis. at: without this axis."""
+    if len(ordered) == 1:
+        return np.asarray(ordered[0])
+    above = np.clip((places < at).sum(axis=0), 1, len(places) - 1)[None]
+    (left, right), (low, high) = ([np.take_along_axis(a, above - 1 + i, axis=0)[0] for i in (0, 1)] for a in (places, ordered))
+    return np.asarray(low + (high - low) * (at - left) / (right - left))
 
 
 def _check_alike(nets: Sequence[Network]) -> None:

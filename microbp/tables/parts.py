@@ -37,6 +37,11 @@ class Part(NamedTuple):
         """The class of each row."""
         return self.y if self.y.ndim == 1 else self.y.argmax(axis=1)
 
+    @property
+    def weights(self) -> Array:
+        """The weight of each row."""
+        return np.ones(len(self.x)) if self.weight is None else self.weight
+
     def take(self, rows: Array) -> Part:
         """Some of the rows."""
         return Part(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])

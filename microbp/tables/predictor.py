@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,16 @@ _RAW: Mapping[str | None, Callable[[Array], Array]] = {  # raw outputs from pred
 
 
 class Predictor:
-    """Networks that predict together. `net` is the only one, or a bp.Ensemble, whose prediction is their mean.
+    """A network, or a bp.Ensemble, whose prediction is the mean of its networks.
 
     TypeError or ValueError: a network does not fit the loss.
     """
 
-    def __init__(self, nets: Sequence[Network], loss: Loss) -> None:
-        self.net = nets[0] if len(nets) == 1 else Ensemble(nets)
+    def __init__(self, net: Network | Ensemble, loss: Loss) -> None:
+        self.net = net
         self.loss = loss
-        trainers = [Trainer(net, loss, "sgd") for net in nets]
-        self._judge = trainers[0] if len(nets) == 1 else _judge(nets[0].outputs[0].width, loss)
+        trainers = [Trainer(one, loss, "sgd") for one in ([net] if isinstance(net, Network) else net)]
+        self._judge = trainers[0] if isinstance(net, Network) else _judge(net.outputs[0].width, loss)
 
     def predict(self, x: Array) -> Any:
         """What the outputs mean: probabilities, rates or scaled numbers."""

@@ -23,6 +23,7 @@ from .encodings.date import Date
 from .encodings.encoding import Encoding
 from .encodings.number import Number
 from .encodings.sample import Sample
+from .encodings.scaling import block_diagonal
 from .encodings.summary import CLASSES, Summary, summarize
 from .encodings.tally import Tally
 from .encodings.target import Target
@@ -71,7 +72,18 @@ class Preparation:
     @property
     def has_bins(self) -> bool:
         """Whether a number or date has bins."""
-        return any(feature.edges for feature in self.features if not isinstance(feature, Category))
+        return self.bins > 0
+
+    @property
+    def bins(self) -> int:
+        """The number of features that are bins."""
+        return sum(feature.bins for feature in self.features if not isinstance(feature, Category))
+
+    @property
+    def unbinned(self) -> Array:
+        """A matrix (width, width - bins): the features times it are what a linear model gets, numbers instead of their bins."""
+        features = (np.eye(one.width) if isinstance(one, Category) else one.unbinned for one in self.features)
+        return block_diagonal(features)
 
     def matrix(self, table: Table, tally: Tally | None = None) -> Array:
         """The rows as float32. A bad cell raises an error; with a tally, it counts and becomes a gap."""

@@ -41,6 +41,8 @@ HIDDEN = 3  # hidden layers
 RATES = (0.04, 0.07)  # for classes, for numbers
 DROPOUT = 0.2  # where no number has bins, as in images and in columns of categories
 MOST_EPOCHS = 256
+_LINEAR_ROWS = 10_000  # with more training rows, a linear model gains nothing
+_LINEAR_WORK = 4_000_000  # training rows x columns x outputs (at least 10): to fit it takes less than a second
 _SHORTEST = 0.5  # the share of the epochs that is left before there are fewer networks
 _FEATURES = 4096  # at most about this many, so that bins of many columns do not fill the memory
 _SPEED = 40e9  # floating-point operations per second of a core with AVX2
@@ -78,6 +80,11 @@ def choose(rows: int, inputs: int, outputs: int, classifies: bool, has_bins: boo
         ensemble -= 2
     epochs = max(round(min(share / ensemble, 1.0) * epochs), 2)
     return Choices((width,) * HIDDEN, batch(rows), epochs, RATES[0 if classifies else 1], 0.0 if has_bins else DROPOUT, ensemble)
+
+
+def may_join(rows: int, columns: int, outputs: int) -> bool:
+    """Whether a linear model may join the networks of a table with so many training rows, inputs of the linear model, and outputs."""
+    return rows <= _LINEAR_ROWS and columns * max(rows, columns) * max(outputs, 10) <= _LINEAR_WORK
 
 
 def batch(rows: int) -> int:

@@ -41,7 +41,7 @@ def test_the_defaults_learn_the_digits_in_seconds(capsys):
     start = time.process_time()
     result = report(capsys)
     assert time.process_time() - start < 10
-    known = ["task", "net", "networks", "parameters", "epochs", "best_epochs", "seconds", "rows_per_second"]
+    known = ["task", "net", "networks", "linear_share", "parameters", "epochs", "best_epochs", "seconds", "rows_per_second"]
     assert list(result) == [*known, "train", "validation", "test", "intervals", "classes", "baseline", "warnings"]
     choices = recipe.choose(1294, 64, 10, True, has_bins=False)
     assert (result["task"], result["networks"], result["epochs"]) == ("digits", choices.ensemble, choices.epochs)

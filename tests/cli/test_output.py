@@ -110,7 +110,7 @@ def test_a_second_interruption_reports_the_saved_file(capsys, monkeypatch):
     monkeypatch.setattr(runs, "scores", raises(KeyboardInterrupt()))
     assert main(["train", "kinds.csv", "--epochs", "2", "--out", "net"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "microbp: error: interrupted after 2 epochs of network 4 of 4; wrote net"
-    assert len(bp.Ensemble.load("net")) == 4
+    assert len(bp.Ensemble.load("net")) == 5  # a linear model has joined
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "run"), FloatingPointError("the loss is not finite")])

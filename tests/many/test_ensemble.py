@@ -87,6 +87,82 @@ def test_the_mean_is_that_of_float64_in_the_order_of_the_members():
     assert bp.Ensemble(nets).predict([0.0]) == np.float32(1 / 3)  # float32 would lose the 1
 
 
+# ---- weights ----
+
+
+@pytest.mark.parametrize("shape", ["chain", "heads"])
+@pytest.mark.parametrize("number", range(3))
+def test_a_network_that_has_all_the_weight_predicts_alone(shape, number, backend, dtype):
+    nets = members(shape, backend=backend, dtype=dtype)
+    ensemble = bp.Ensemble(nets, weights=[float(i == number) for i in range(3)])
+    x, alone = graphs.rows_of(nets[0], 6), bp.Ensemble([nets[number]])
+    same(ensemble.predict(x), alone.predict(x))
+    same(ensemble.predict(x, raw=True), alone.predict(x, raw=True))
+    same(ensemble.std(x), alone.std(x))
+    same(ensemble.quantile(x, [0.0, 0.4, 1.0]), alone.quantile(x, [0.0, 0.4, 1.0]))
+
+
+@pytest.mark.parametrize("weights", [[1, 1, 1], [0.2, 0.2, 0.2]])
+def test_equal_weights_are_those_without_any(weights, dtype):
+    nets = members(dtype=dtype)
+    plain, weighted, x = bp.Ensemble(nets), bp.Ensemble(nets, weights), graphs.rows_of(nets[0], 6)
+    levels = [0.0, 0.1, 0.5, 0.83, 1.0]
+    for call in (bp.Ensemble.predict, bp.Ensemble.std, lambda ensemble, x: ensemble.quantile(x, levels)):
+        np.testing.assert_allclose(call(weighted, x), call(plain, x), rtol=1e-6, atol=1e-7)
+
+
+def test_whole_weights_are_those_of_repeated_networks(dtype):
+    """Mean and spread are those of the repeated networks; quantiles lie between the same extremes, and rise."""
+    nets, x = members(dtype=dtype), graphs.rows_of(members()[0], 6)
+    weighted, repeated = bp.Ensemble(nets, [3, 1, 2]), bp.Ensemble([nets[i] for i in (0, 0, 0, 1, 2, 2)])
+    np.testing.assert_allclose(weighted.predict(x), repeated.predict(x), rtol=1e-6)
+    np.testing.assert_allclose(weighted.std(x), repeated.std(x), rtol=1e-4)
+    same(weighted.quantile(x, 0.0), repeated.quantile(x, 0.0))
+    found = weighted.quantile(x, np.linspace(0, 1, 21))
+    assert (np.diff(found, axis=0) >= -1e-7).all()
+    np.testing.assert_allclose(found[-1], repeated.quantile(x, 1.0), rtol=1e-6)
+
+
+def test_the_place_of_a_prediction_is_the_weight_below_it_and_half_its_own():
+    nets = [bp.mlp([1, 1], seed=0) for _ in range(3)]
+    for net, value in zip(nets, (5.0, 1.0, 2.0), strict=True):
+        net.params[:] = [0, value]
+    ensemble = bp.Ensemble(nets, [1, 2, 4])  # in order: 1, 2, 5 at the places 1, 4, 6.5
+    np.testing.assert_allclose(ensemble.quantile([0.0], [0, 3 / 5.5, 1]), [[1], [2], [5]], rtol=1e-6)
+    np.testing.assert_allclose(ensemble.quantile([0.0], 1.5 / 5.5), [1.5], rtol=1e-6)
+    np.testing.assert_allclose(ensemble.predict([0.0]), [(5 + 2 + 8) / 7], rtol=1e-6)
+    np.testing.assert_allclose(
+        ensemble.std([0.0]), [np.sqrt(np.average((np.array([5, 1, 2]) - 15 / 7) ** 2, weights=[1, 2, 4]))], rtol=1e-6
+    )
+
+
+def test_weights_are_shown_and_copied():
+    ensemble = bp.Ensemble(members(), weights=[0.25, 0.25, 0.5])
+    assert repr(ensemble).splitlines()[3].endswith(f"{ensemble[2].backend} backend, weight 0.5")
+    for twin in (copy.copy(ensemble), copy.deepcopy(ensemble), pickle.loads(pickle.dumps(ensemble))):
+        assert twin.weights == (0.25, 0.25, 0.5)
+    with pytest.raises(AttributeError, match="weights is read-only"):
+        ensemble.weights = [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "text"),
+    [
+        ([1], ValueError, "weights has 1 number for 2 networks; give one for each"),
+        ([1, -1], ValueError, "weights must be numbers of at least 0, with a sum above 0"),
+        ([0, 0], ValueError, "with a sum above 0"),
+        ([1, np.nan], ValueError, "weights must be numbers of at least 0"),
+        ([1, np.inf], ValueError, "weights must be numbers of at least 0"),
+        ([1, "a"], TypeError, r"weights\[1\] must be a number, not 'a'"),
+        (2, TypeError, "weights must be a list of numbers, not 2"),
+        ("ab", TypeError, "weights must be a list of numbers, not 'ab'"),
+    ],
+)
+def test_wrong_weights_are_refused(weights, error, text):
+    with pytest.raises(error, match=text):
+        bp.Ensemble([NET, NET], weights)
+
+
 def test_anything_that_a_network_reads_is_read(backend):
     ensemble = bp.Ensemble(members("narrow", backend=backend))
     x = np.random.default_rng(0).integers(0, 5, (4, 33))

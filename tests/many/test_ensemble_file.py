@@ -55,6 +55,35 @@ def test_an_ensemble_is_read_back_bit_for_bit(shape, backend, dtype, path):
     assert path.read_bytes() == before
 
 
+def test_weights_are_read_back_and_files_without_them_stay_as_they_were(path):
+    nets = [bp.mlp([2, 3, 1], seed=seed) for seed in range(3)]
+    saved = bp.Ensemble(nets, weights=[0.1, 1 / 3, 7])
+    saved.save(path)
+    loaded = bp.Ensemble.load(path)
+    assert loaded.weights == saved.weights == (0.1, 1 / 3, 7.0)
+    assert np.array_equal(loaded.predict([1.0, 2.0]), saved.predict([1.0, 2.0]))
+    before = path.read_bytes()
+    loaded.save(path)
+    assert path.read_bytes() == before and b'"microbp.ensemble":"2"' in before
+    bp.Ensemble(nets).save(path)
+    assert b'"microbp.ensemble":"1"' in path.read_bytes() and b"weights" not in path.read_bytes()
+    assert bp.Ensemble.load(path).weights is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        ([1.0], "weights has 1 number for 2 networks"),
+        ([1.0, -1.0], "numbers of at least 0"),
+        (["a", 1.0], r"weights\[0\] must be a number"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(weights, text, path):
+    nets_file.write(path, [NET, NET], "", weights)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: ") + ".*" + text):
+        bp.Ensemble.load(path)
+
+
 def test_backends_write_the_same_bytes(path):
     saved = ensemble("heads", backend="compiled")
     saved.save(path)
@@ -127,7 +156,16 @@ def inner(metadata, old, new):
 
 
 CHANGES = {
-    "version": (lambda m, _: m.update({"microbp.ensemble": "2"}), "has the ensemble format '2', but this version of microbp reads only 1"),
+    "version": (
+        lambda m, _: m.update({"microbp.ensemble": "3"}),
+        "has the ensemble format '3', but this version of microbp reads only 1 and 2",
+    ),
+    "no weights": (lambda m, _: m.update({"microbp.ensemble": "2"}), "the weights of its networks are not a list of numbers"),
+    "a weight alone": (
+        lambda m, _: m.update({"microbp.ensemble": "2", "microbp.weights": "1"}),
+        "the weights of its networks are not a list",
+    ),
+    "weights without format": (lambda m, _: m.update({"microbp.weights": "[1.0, 2.0]"}), "its header or its checksum"),
     "member missing": (lambda m, _: m.pop("microbp.member.1"), "it has 1 network, but should have '2'"),
     "first member missing": (lambda m, _: m.pop("microbp.member.0"), "it has 0 networks, but should have '2'"),
     "no members": (lambda m, _: (m.pop("microbp.member.0"), m.update({"microbp.members": "0"})), "it has 0 networks"),

@@ -280,7 +280,7 @@ def test_numbers_of_an_array_as_strings():
 
 def test_a_number_is_predicted_in_its_unit(capsys, files):
     report = json.loads(output(capsys, "train", "house.csv", "--budget", "fast", "--ensemble", "1", "--json", "--out", "m.safetensors"))
-    known = ["task", "net", "networks", "parameters", "epochs", "best_epochs", "seconds", "rows_per_second"]
+    known = ["task", "net", "networks", "linear_share", "parameters", "epochs", "best_epochs", "seconds", "rows_per_second"]
     assert list(report) == [*known, "train", "validation", "test", "intervals", "baseline", "warnings"]
     assert report["task"] == "regression"
     assert report["test"]["r2"] > 0.9

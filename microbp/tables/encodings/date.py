@@ -66,8 +66,19 @@ class Date:
         return date
 
     @property
+    def bins(self) -> int:
+        """The number of bins of all parts."""
+        return sum(len(edges) - 1 for edges in self.edges.values())
+
+    @property
     def width(self) -> int:
-        return len(self.linear) + sum(len(edges) - 1 for edges in self.edges.values()) + 2 * len(self.periodic) + self.missing
+        return len(self.linear) + self.bins + 2 * len(self.periodic) + self.missing
+
+    @property
+    def unbinned(self) -> Array:
+        """A matrix: features times it are the linear parts, scaled, then the other features."""
+        parts = [scaling.unbinned(self.edges.get(part, ()), scale) for part, (_, scale) in self.linear.items()]
+        return scaling.block_diagonal([*parts, np.eye(2 * len(self.periodic) + self.missing)])
 
     def fill(self, table: Table, out: Array, tally: Tally | None = None) -> None:
         """Writes the features of all rows."""

@@ -68,6 +68,11 @@ class Number:
     def width(self) -> int:
         return 1 + self.bins + self.missing
 
+    @property
+    def unbinned(self) -> Array:
+        """A matrix: features times it are the number, scaled, and the mark of missing values."""
+        return scaling.block_diagonal([scaling.unbinned(self.edges, self.scale), np.eye(int(self.missing))])
+
     def fill(self, table: Table, out: Array, tally: Tally | None = None) -> None:
         """Writes the features of all rows."""
         bad = None if tally is None else tally.bad

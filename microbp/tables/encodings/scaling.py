@@ -7,6 +7,7 @@ Gorishniy, Rubachev & Babenko 2022 (arXiv 2203.05556), equation 1.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -66,6 +67,23 @@ def unclipped(values: Array) -> Array:
     with np.errstate(divide="ignore"):
         t = np.clip(values / CLIP, -1, 1)
         return np.asarray(np.clip(CLIP * t / np.sqrt(1 - t * t), -KNOWN, KNOWN))
+
+
+def unbinned(edges: tuple[float, ...], scale: float) -> Array:
+    """Factors (features, 1) of a number and its bins: features times them are value / scale, up to a constant, and cut to the range of the
+    bins; without bins, the clipped number.
+    """
+    return np.array([0.0, *np.diff(edges) / scale] if edges else [1.0])[:, None]
+
+
+def block_diagonal(blocks: Iterable[Array]) -> Array:
+    """A matrix with these on its diagonal, and 0 elsewhere."""
+    known = list(blocks)
+    out, row, column = np.zeros((sum(len(block) for block in known), sum(block.shape[1] for block in known))), 0, 0
+    for block in known:
+        out[row : row + len(block), column : column + block.shape[1]] = block
+        row, column = row + len(block), column + block.shape[1]
+    return out
 
 
 def fill_bins(values: Array, edges: tuple[float, ...], out: Array) -> None:

@@ -16,6 +16,7 @@ from ..cautions import cautions
 from ..preparation import Preparation
 from ..readers.errors import Argument
 from ..scores import Scores
+from .linear import Linear
 from .runs import TableRun
 
 
@@ -28,6 +29,7 @@ def facts(run: TableRun, scores: Scores, spell: Callable[[Argument], str] = str)
         "task": run.data.where if run.data.where == "digits" else kind,
         "net": _net(run),
         "networks": len(run.nets),
+        "linear_share": run.linear.share if run.linear else 0.0,
         "parameters": len(run.trainer.net.params),
         "epochs": trained[0].epochs,
         "best_epochs": [one.best for one in trained[::2]],
@@ -67,6 +69,7 @@ def text(
         *map(printable, (*run.assumptions, *data.preparation.gaps)),
         *(f"ignored column {printable(name)}: {printable(why)}" for name, why in data.preparation.left_out.items()),
         *quality.lines(scores, data.preparation.target),
+        *([] if run.linear is None else [_vote(run.linear, data.loss.text)]),
         f"{counted(known['epochs'], 'epoch')} (best: {', '.join(map(str, known['best_epochs']))}) in {seconds:.2f} s, "
         f"{speed:,.0f} rows per second",
         *(remark.text(spell) for remark in quality.remarks(data, run.trained[0].history, _longer(run))),
@@ -78,6 +81,14 @@ def text(
     if written and written[0].endswith(".safetensors"):
         lines.append(f"to predict: microbp predict {printable(shlex.quote(written[0]))} {'digits' if is_digits else 'DATA'}")
     return "\n".join(lines)
+
+
+def _vote(linear: Linear, loss: str) -> str:
+    """Why the linear model has a share of the vote."""
+    networks, own = linear.losses
+    return (
+        f"a linear model has {linear.share:.0%} of the vote: its loss ({loss}) on validation rows is {own:.4g}, a network's {networks:.4g}"
+    )
 
 
 def _longer(run: TableRun) -> Argument:
@@ -101,8 +112,15 @@ def columns(preparation: Preparation) -> str:
 
 
 def networks(net: Network | Ensemble) -> str:
-    """The layers of a network; of an ensemble, those of its first network, because the others have the same."""
-    return repr(net) if isinstance(net, Network) else f"the mean of {counted(len(net), 'network')}, each like the first:\n{net[0]!r}"
+    """The layers of a network; of an ensemble, those of its first network, because the others have the same, but for a linear model."""
+    if isinstance(net, Network):
+        return repr(net)
+    if net.weights is None:
+        return f"the mean of {counted(len(net), 'network')}, each like the first:\n{net[0]!r}"
+    share = net.weights[-1] / sum(net.weights)
+    return (
+        f"the mean of {counted(len(net) - 1, 'network')}, each like the first, and a linear model with {share:.0%} of the vote:\n{net[0]!r}"
+    )
 
 
 def metrics(found: dict[str, Any]) -> str:

@@ -33,7 +33,8 @@ from ..readers.table import Table, Unusable, Written
 from ..recipe import BudgetName, Choices
 from ..scores import Scores, measure
 from ..split import Split, gather
-from . import arguments
+from . import arguments, linear
+from .linear import Linear
 
 LOSS_NOTE = "microbp.loss"  # the key of the loss in a network's notes
 
@@ -117,7 +118,7 @@ class TableRun:
     epochs.
 
     The prediction is the mean of the last `choices.ensemble` networks. So a single one is trained on all rows, and its pair is not used.
-    trainer: of the network in training, or of the last one.
+    trainer: of the network in training, or of the last one. linear: the linear model that joined them at the end.
     """
 
     settings: Settings
@@ -127,6 +128,7 @@ class TableRun:
     assumptions: tuple[str, ...] = ()  # about the table
     fingerprint: str | None = None  # of the data, if it was asked for
     stages: list[Stage] = field(default_factory=list)  # those that are done
+    linear: Linear | None = None
 
     @property
     def count(self) -> int:
@@ -328,9 +330,13 @@ def fit(
 
 
 def predictor(run: TableRun) -> Predictor:
-    """The networks of a run as one, with the notes that `load_table` needs, and no others. The one in training if none has had an epoch."""
+    """The networks of a run as one, with the notes that `load_table` needs, and no others. The one in training if none has had an epoch. If
+    nobody has chosen how many there are, a linear model may join them.
+    """
     nets = run.nets or [run.trainer.net]
-    found = Predictor(nets, run.data.loss)
+    if run.is_done and run.settings.ensemble is None and not run.data.is_stream:
+        run.linear = linear.joining(run.data, [stage.net for stage in run.stages[::2]], run.settings.seed, run.settings.threads)
+    found = Predictor(linear.together(nets, run.linear), run.data.loss)
     if run.data.preparation.target.log and run.data.loss.name in ("mse", "half_sse"):
         run.data = _smeared(run.data, found)
     for net in nets:
@@ -353,7 +359,7 @@ def _smeared(data: Data, found: Predictor) -> Data:
 def scores(run: TableRun, found: Predictor) -> Scores:
     """The scores of a run. Those of validation rows are of the first network, because others were trained on them."""
     first = run.trained[0].net
-    return measure(found, run.data, Predictor([first], run.data.loss))
+    return measure(found, run.data, Predictor(first, run.data.loss))
 
 
 def fingerprint(tables: Iterable[Table]) -> str:

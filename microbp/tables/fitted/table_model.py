@@ -43,11 +43,11 @@ _LOSSES = {"softmax": "cross_entropy", "sigmoid": "bce", "exp": "poisson"}  # by
 class TableModel:
     """A network for the rows of a table, with the preparation of the columns. `fit_table` and `load_table` create it.
 
-    net: the network, or the bp.Ensemble of several, which takes features, not columns. target: the name of the predicted column. classes:
-    its classes, as whole numbers or bools if all of them are, else as strings; empty if the target is a number. columns: the columns used.
-    scores: after `fit_table`, the metrics by part ("train", "validation", "test") and name, those of the validation rows of the first
-    network, because others were trained on them; else empty. report: after `fit_table`, the text that `microbp train` prints;
-    else empty. The methods take tables as `fit_table` does: they need the columns used in training, in any order.
+    net: the network, or the bp.Ensemble of several, the last of which may be a linear model; it takes features, not columns. target: the
+    name of the predicted column. classes: its classes, as whole numbers or bools if all of them are, else as strings; empty if the target
+    is a number. columns: the columns used. scores: after `fit_table`, the metrics by part ("train", "validation", "test") and name, those
+    of the validation rows of the first network, because others were trained on them; else empty. report: after `fit_table`, the text that
+    `microbp train` prints; else empty. The methods take tables as `fit_table` does: they need the columns used in training, in any order.
 
     A cell that should be a number and is not, a value that training did not have, and a missing value in a column without any in training
     do not stop a prediction: a UserWarning counts them. strict=True makes the first such cell that should be a number a ValueError, and
@@ -198,7 +198,7 @@ class TableModel:
 
     def _predictor(self) -> Predictor:
         """The networks with their loss."""
-        return Predictor([self.net] if isinstance(self.net, Network) else list(self.net), self.loss)
+        return Predictor(self.net, self.loss)
 
     # ---- files and text ----
 
@@ -323,7 +323,8 @@ def fit_table(
     budget: how long to train: "fast", "normal" or "best" take about 1, 10 or 60 seconds of a processor core for each 20,000 rows, and at
     least 1, 3 or 20; what is None below depends on it, and on the number of rows. ensemble: how many networks to train, one after
     another; the prediction is their mean. They come in pairs: the first chooses the best epoch by validation rows, the second is trained
-    on all rows but those of the test, for as many epochs. 1: a single network, trained on all these rows.
+    on all rows but those of the test, for as many epochs. 1: a single network, trained on all these rows. None: chosen; on a small table
+    a linear model may then join them, with a share of the vote that the validation rows choose.
 
     net: the widths of inputs, hidden layers and outputs, as text or as a list: "x-64-64-y" or [None, 64, 64, None] has two hidden layers of
     64 units. activation: of the hidden layers. dropout: the rate after each hidden layer; None: 0, or 0.2 if no number has bins. loss: by
@@ -380,7 +381,7 @@ def load_table(path: str | os.PathLike[str], *, threads: int | None = None) -> T
     implied = "hinge" if preparation.target.classes else "mse"
     try:
         loss = Loss.parse(text or _LOSSES.get(str(net.outputs[0].activation), implied))
-        Predictor([net] if isinstance(net, Network) else list(net), loss)
+        Predictor(net, loss)
     except (TypeError, ValueError):
         raise ValueError(f"{where}: the note on the loss ({runs.LOSS_NOTE}) cannot be read; train again") from None
     return TableModel(net, preparation, loss)

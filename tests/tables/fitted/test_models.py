@@ -52,7 +52,7 @@ def test_the_loss_of_several_networks_is_that_of_their_mean(loss):
     model = fitted(X if loss == "mse" else np.where(X > 0, "p", "q"), loss=loss, ensemble=3, epochs=3)
     x, nets = model.features({"x": X}), list(model.net)
     mean = np.mean([net.predict(x).astype(np.float64) for net in nets], axis=0)
-    found = Predictor(nets, bp.Loss.parse(loss))
+    found = Predictor(model.net, bp.Loss.parse(loss))
     y = X if loss == "mse" else (X <= 0).astype(int)
     if loss == "bce":
         y = np.eye(2)[y]

@@ -153,7 +153,7 @@ def test_the_mean_of_the_networks_predicts_and_validation_rows_are_judged_by_the
     x = data.part("test").x
     mean = np.mean([net.predict(x).astype(np.float64) for net in run.nets], axis=0)
     np.testing.assert_allclose(found.predict(x), mean, rtol=1e-5, atol=1e-6)
-    measured, first = runs.scores(run, found), scores.measure(Predictor([run.stages[0].net], data.loss), data)
+    measured, first = runs.scores(run, found), scores.measure(Predictor(run.stages[0].net, data.loss), data)
     assert measured.parts["validation"] == first.parts["validation"]
     together = scores.measure(found, data).parts
     assert [measured.parts[part] for part in ("train", "test")] == [together[part] for part in ("train", "test")]
