@@ -1,4 +1,4 @@
-"""Networks, notes and extras for the tests of files, and changes of files."""
+"""Networks, notes and extras for the tests of files, the state of a trainer, and changes of files."""
 
 import random
 import re
@@ -7,7 +7,10 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from microbp.reference.file import crc32c
+from microbp.training import trainer_file
 
 BACKENDS = {"compiled": "microbp.core._core", "reference": "microbp.reference"}
 SMALL = "input 3\ndense 0 units=2\noutput 1\n"
@@ -66,6 +69,14 @@ def verdict(module, data):
         return (*state(net), extras) if extras else state(net)
     except (ValueError, NotImplementedError):
         return None
+
+
+def everything(t):
+    """The whole state of a trainer and its network, except the durations of epochs."""
+    text, vectors = trainer_file.encode(t.net, t.__getstate__())
+    seconds = [value for name, values in t.history.items() for value in ([0.0] * len(values) if name == "seconds" else values)]
+    vectors = vectors | {trainer_file._HISTORY: np.array(seconds).tobytes()}
+    return t.net.text(), t.net.seed, t.net.params.tobytes(), t.net.buffers.tobytes(), text, vectors
 
 
 @contextmanager

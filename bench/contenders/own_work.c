@@ -51,10 +51,6 @@ static mbp_array matrix(int64_t rows, int64_t cols, mbp_dtype dtype) {
     return mbp_contiguous(read_all((size_t)(rows * cols * item)), dtype, item, rows, cols);
 }
 
-static mbp_batch batch_of(const mbp_array *inputs, const mbp_array *targets) {
-    return (mbp_batch){.size = sizeof(mbp_batch), .x = inputs, .n_x = 1, .y = targets, .n_y = 1};
-}
-
 static void reset(void) {
     memcpy(mbp_net_params(net, NULL), initial, (size_t)parameters * sizeof *initial);
     mbp_trainer_reset(trainer, NULL);
@@ -62,14 +58,14 @@ static void reset(void) {
 
 static double step(int64_t i) {
     mbp_array inputs = rows_of(x, i * batch % x.rows, batch), targets = rows_of(y, i * batch % x.rows, batch);
-    const mbp_batch rows = batch_of(&inputs, &targets);
+    const mbp_batch rows = mbp_batch_of(&inputs, &targets);
     double loss = 0;
     mbp_trainer_step(trainer, &rows, &loss, NULL);
     return loss;
 }
 
 static double epoch(const int64_t *rows) {
-    const mbp_batch all = batch_of(&x, &y);
+    const mbp_batch all = mbp_batch_of(&x, &y);
     double loss = 0;
     int64_t steps;
     mbp_trainer_epoch(trainer, &all, rows, x.rows, batch, NULL, NULL, NULL, &loss, &steps, NULL);
@@ -110,7 +106,7 @@ static double seconds(const char *kind, int64_t count) {
         else if (strcmp(kind, "step") == 0)
             step(i);
         else {
-            mbp_permutation(0, 2, (uint64_t)i, x.rows, order);
+            mbp_permutation(0, MBP_SHUFFLE, (uint64_t)i, x.rows, order);
             epoch(order);
         }
     return now() - start;

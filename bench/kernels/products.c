@@ -76,14 +76,14 @@ typedef struct bench {
     const mbp_kernels *kernels;
     library libraries[LIBRARIES];
     int count, rounds;
-    void *pack;
+    void *scratch;
 } bench;
 
 static double seconds(const bench *b, const mbp_product *p, int contender, int repeats) {
     const double start = now();
     for (int i = 0; i < repeats; i++)
         if (contender == 0)
-            b->kernels->product_run(p, 0, b->kernels->product_pieces(p), b->pack);
+            b->kernels->product_run(p, 0, b->kernels->product_pieces(p), b->scratch);
         else
             run_library(&b->libraries[contender - 1], p);
     return (now() - start) / repeats;
@@ -119,7 +119,6 @@ int main(int count, char **arguments) {
                                "ISA that runs here\n"),
                2;
     b.rounds = atoi(arguments[3]) < ROUNDS ? atoi(arguments[3]) : ROUNDS;
-    b.pack = aligned_alloc(64, (b.kernels->pack + 63) / 64 * 64);
     for (int i = 0; i < b.count; i++) {
         b.libraries[i] = open_library(arguments[5 + i]);
         if (!b.libraries[i].function)
@@ -131,7 +130,10 @@ int main(int count, char **arguments) {
         {.pattern = MBP_NT, .m = batch, .n = in, .k = out, .a = {z, out}, .b = {w, out}, .c = {matrix(batch, in), in}},
         {.pattern = MBP_TN, .m = in, .n = out, .k = batch, .a = {x, in}, .b = {z, out}, .c = {matrix(in, out), out}},
     };
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
+        b.scratch = aligned_alloc(64, b.kernels->product_scratch(&products[i]) / 64 * 64 + 64);
         compare(&b, &products[i], arguments[4]);
+        free(b.scratch);
+    }
     return 0;
 }

@@ -16,6 +16,7 @@ from ..core.text import printable
 from ..tables.fitted import arguments
 from ..tables.fitted.arguments import Kind
 from ..tables.readers.errors import Argument, ArgumentError
+from . import build_flags
 from .options import COMMANDS, Command, names
 
 _WIDTH = 100  # the maximum width of help
@@ -29,6 +30,9 @@ def parse(argv: Sequence[str] | None = None) -> tuple[str, Any]:
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         parser.error(_unknown_command(words[0]))
     parsed, unused = parser.parse_known_args(argv)
+    if parsed.build_flags:
+        print(build_flags.line(parsed.build_flags))
+        parser.exit()
     if parsed.command is None:
         parser.print_help()
         parser.exit()
@@ -157,6 +161,9 @@ def _parser(defaults: Mapping[str, Any]) -> _Parser:
     general = parser.add_argument_group("options")
     general.add_argument("-h", "--help", action="help", help="show this help and exit")
     general.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    building = parser.add_argument_group("options to compile C programs, which print words for a compiler and exit")
+    for option, help in build_flags.OPTIONS.items():
+        building.add_argument(option, action="append_const", const=option, dest="build_flags", help=help)
     for name, command in COMMANDS.items():
         _add(commands.add_parser(name, help=command.help, **_texts(name, command)), command, defaults)
     return parser

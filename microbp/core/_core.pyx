@@ -10,7 +10,9 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pythread cimport PyThread_get_thread_ident
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
+from microbp cimport *
 
 cdef extern from "<time.h>" nogil:
     cdef struct timespec:
@@ -104,7 +106,7 @@ def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n):
     order = bytearray(8 * <object>n)  # a Python int, which does not overflow
     cdef Py_buffer view
     PyObject_GetBuffer(order, &view, PyBUF_WRITABLE)
-    mbp_permutation(seed, purpose, instance, n, <int64_t *>view.buf)
+    mbp_permutation(seed, <mbp_purpose>purpose, instance, n, <int64_t *>view.buf)
     PyBuffer_Release(&view)
     return memoryview(order).cast("q")
 

@@ -72,7 +72,7 @@ def get_include() -> str:
 
     >>> from pathlib import Path
     >>> sorted(path.name for path in Path(bp.get_include()).iterdir())
-    ['microbp.h', 'microbp_base.h', 'microbp_file.h', 'microbp_net.h', 'microbp_train.h']
+    ['microbp.h', 'microbp.hpp', 'microbp_base.h', 'microbp_file.h', 'microbp_net.h', 'microbp_train.h']
     """
     return str(_installed() / "include")
 

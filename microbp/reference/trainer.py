@@ -20,6 +20,7 @@ from .sharing.lock import locked
 from .spec import Interval, Spec, check_parameter, number_text, parameters, unknown
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attribute
+_COUNTS = ("average_count", "epoch")
 _STEPS_MAX = 9 * 10**18  # leaves room for more updates than anyone can make
 
 Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss with respect to it)
@@ -180,18 +181,19 @@ class Trainer:
 
     def get(self, name: str) -> float:
         """A parameter of the optimizer, or a limit for gradient clipping, by name. "dropout": the factor of all dropout rates. "loss": the
-        loss of the current gradients; "last_loss": the loss of the gradients of the last update; both are NaN if unknown."""
+        loss of the current gradients; "last_loss": the loss of the gradients of the last update; both are NaN if unknown. "epoch": a count
+        that the caller keeps."""
         if name in _LOSSES:
             return getattr(self, _LOSSES[name])
-        if name == "average_count":
-            return float(self.average_count)
+        if name in _COUNTS:
+            return float(self.average_count if name == "average_count" else self._epoch)
         values = self._values | self._settings
         if name not in values:
             raise self._unknown(name)
         return values[name]
 
     def _unknown(self, name: str) -> ValueError:
-        valid = f"{self._optimizer.entry.parameters} {TRAINER_SETTINGS} loss last_loss average_count"
+        valid = f"{self._optimizer.entry.parameters} {TRAINER_SETTINGS} loss last_loss average_count epoch"
         return unknown(f"a trainer with {self._optimizer.name} has no parameter", name, valid.split())
 
     def set(self, name: str, value: float) -> None:
@@ -199,8 +201,8 @@ class Trainer:
         if name in _LOSSES:
             setattr(self, _LOSSES[name], float(value))
             return
-        if name == "average_count":
-            return self._set_average_count(float(value))
+        if name in _COUNTS:
+            return self._set_count(name, float(value))
         if name in self._settings:
             self._settings[name] = check_parameter(TRAINER_SETTINGS, name, float(value))
             return
@@ -232,6 +234,7 @@ class Trainer:
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
+        self._epoch = 0  # the caller's count
         for name, start in self._optimizer.entry.slots.items():
             _copy(self.slots[name], array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params))
         self.steps = 0
@@ -258,13 +261,15 @@ class Trainer:
         """The number of states in the average."""
         return self._average.count if self._average else 0
 
-    def _set_average_count(self, count: float) -> None:
+    def _set_count(self, name: str, count: float) -> None:
         if not (0 <= count <= 2**53 and count.is_integer()):
-            raise ValueError(f"average_count must be a whole number of at least 0, not {number_text(count)}")
-        if count and not self._average:
-            raise ValueError(f"average_count cannot be {number_text(count)}: the trainer has no average")
-        if self._average:
+            raise ValueError(f"{name} must be a whole number of at least 0, not {number_text(count)}")
+        if name == "epoch":
+            self._epoch = int(count)
+        elif self._average:
             self._average.count = int(count)
+        elif count:
+            raise ValueError(f"average_count cannot be {number_text(count)}: the trainer has no average")
 
     # ---- reading ----
 

@@ -24,6 +24,7 @@ class EMA(Average):
     `Trainer.averaged()` is the network with the averaged parameters, `Trainer.average_params` their flat view.
 
     decay: the fraction of the average that an update keeps, in [0, 1); 0.999 by default. The average covers about 1 / (1 - decay) updates.
+    start, every: as those of `bp.SWA`; by default, every update is averaged.
 
     PyTorch: torch.optim.swa_utils.get_ema_multi_avg_fn(decay).
 
@@ -34,10 +35,12 @@ class EMA(Average):
     """
 
     decay: Annotated[float, real("[0,1)")] = 0.999
+    start: Annotated[int, whole(0)] = 0
+    every: Annotated[int, whole(1)] = 1
 
     @property
     def rule(self) -> tuple[float, int, int]:
-        return self.decay, 0, 1
+        return self.decay, self.start, self.every
 
 
 class SWA(Average):

@@ -232,7 +232,7 @@ class Trainer(View):
             self._run.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The whole state, for pickles and copies. Files contain the entries named in trainer_file.SAVED, and the network."""
+        """The whole state, for pickles and copies. Files contain it without "attributes"."""
         engine = self._engine
         with engine.hold():
             settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
@@ -270,9 +270,9 @@ class Trainer(View):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves the trainer and its network to a safetensors file, completely or not at all.
 
-        Training continues from `Trainer.load(path)` bit for bit as if never interrupted. `bp.load(path)` loads the network alone.
-        Of a loss of your own, the file contains the name only; pass the function to `load`. TypeError: a schedule class of your own, which
-        cannot be saved. OSError: the file cannot be written.
+        Training continues from `Trainer.load(path)`, or from mbp_trainer_load in C, bit for bit as if never interrupted. `bp.load(path)`
+        loads the network alone. Of a loss of your own, the file contains the name only; pass the function to `load`. TypeError: a schedule
+        class of your own, which cannot be saved. OSError: the file cannot be written.
 
         >>> bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse").save("run.safetensors")
         >>> len(bp.load("run.safetensors").params)

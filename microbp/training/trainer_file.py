@@ -1,11 +1,8 @@
 """Trainer files: files of networks that also contain the state of a trainer. They contain data, no code.
 
-A file contains the entries of `Trainer.__getstate__` named in SAVED. Arrays become vectors of the file, the rest is JSON. For types that
-JSON does not have, there are objects with one key that starts with $: {"$array": name of the vector}, {"$tuple": [...]}, {"$float": "nan"},
-{"$Loss": "quantile(q=0.9)"}, {"$Adam": {"lr": 0.001, ...}}. A new settings class that a trainer can contain needs an entry in `_SETTINGS`.
-
-Of a custom loss the file contains the name, {"$function": "my_loss"}. Of the history the JSON lists the names; the values are one vector of
-float64 numbers, one entry after another, so that a save costs the same after many epochs.
+The state is a text of lines key=value, and vectors. `src/include/microbp_file.h` describes both, and C reads and writes them too. What only
+Python knows is in the lines and vectors whose names start with python: JSON, as trainer_values.py writes it. Of the history, the JSON lists
+the names; the values are one vector of float64 numbers, one entry after another, so that a save costs the same after many epochs.
 """
 
 from __future__ import annotations
@@ -14,8 +11,8 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,28 +20,20 @@ import numpy as np
 from ..core import backend as backends
 from ..core import threads
 from ..core.checks import file_path, new_file
-from ..core.specs import Loss, OptimizerSpec, Spec
-from ..core.text import brief, counted, printable
+from ..core.specs import Loss, OptimizerSpec, Spec, table
+from ..core.text import brief, call, counted, number, printable, read_number
 from ..network.network import Network
-from ..settings import averages, optimizers, schedules, stopping
-from ..settings.base import Settings
+from ..settings import averages, optimizers
+from . import trainer_json
 from .engine import losses as loss_reader
 from .engine.custom_loss import CustomLoss, name_of
+from .engine.engine import CONSTANT, LIMITS
+from .trainer_values import Function, from_json, history_of, to_json
 
 T = TypeVar("T")
-SAVED = ("losses", "loss_weights", "optimizer", "seed", "averaging", "limits", "engine", "epoch", "schedule", "history", "best", "stopped")
-_VERSION = 2
-_HISTORY = "trainer.state.history"  # the vector
-_SPECS: dict[str, type[Spec]] = {kind.__name__: kind for kind in (Loss, OptimizerSpec)}
-_SETTINGS: dict[str, type[Settings]] = {
-    kind.__name__: kind
-    for kind in (
-        optimizers.AdaBelief, optimizers.Adadelta, optimizers.Adagrad, optimizers.Adam, optimizers.Adamax, optimizers.AdamW,
-        optimizers.ASGD, optimizers.Ftrl, optimizers.Lamb, optimizers.Lion, optimizers.Momentum, optimizers.NAdam, optimizers.RAdam,
-        optimizers.RMSprop, optimizers.Rprop, optimizers.SGD, averages.EMA, averages.SWA, stopping.EarlyStopping,
-        *schedules.KINDS,
-    )
-}  # fmt: skip
+_VERSION = "3"
+_PYTHON = ("losses", "optimizer", "schedule", "history", "best", "stopped")  # entries of which Python alone knows something
+_HISTORY = "trainer.python.history"  # the vector
 
 
 def save(path: str | os.PathLike[str], net: Network, state: dict[str, Any]) -> None:
@@ -53,18 +42,17 @@ def save(path: str | os.PathLike[str], net: Network, state: dict[str, Any]) -> N
 
 
 def load(cls: type[T], path: str | os.PathLike[str], backend: str | None, n_threads: int | None, loss: Any) -> T:
-    """Reads a file that `save` wrote. Returns a trainer of class `cls`, with a new network. loss: for its custom losses."""
+    """Reads a file that `save` or C wrote. Returns a trainer of class `cls`, with a new network. loss: for its custom losses."""
     limit = threads.check(n_threads)
     core, extras = backends.load(backend).Net.load_with(file_path(path))
     if extras is None:
         raise ValueError(f"{os.fspath(path)}: contains a network but no trainer; load it with bp.load and create a bp.Trainer for it")
     net = Network._from(core, backends.resolve(backend), {}, limit)
     with _errors_of(path):
-        read, vectors = _read(*extras)
-        state = _decoded(read, net.dtype, vectors)
+        state = _state(*extras, net.dtype)
     losses = _with_functions(path, state["losses"], loss)
     with _errors_of(path):
-        trainer: T = _restore(cls, net, state, losses, read, vectors)
+        trainer: T = _restore(cls, net, state, losses)
     return trainer
 
 
@@ -79,79 +67,215 @@ def _errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{where} ({what}); bp.load loads the network alone") from error
 
 
-def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
-    """The contents of a file besides the network: JSON text and vectors. TypeError names a value that cannot be saved."""
-    vectors: dict[str, bytes] = {}
-    losses = [loss if isinstance(loss, Spec | _Function) else _Function(name_of(loss)) for loss in state["losses"]]
-    saved = {key: state[key] for key in SAVED} | {"losses": losses, "history": list(state["history"])}
-    encoded = _encode(saved, ("trainer", "state"), net.dtype, vectors)
-    if state["history"]:
-        vectors[_HISTORY] = np.array(list(state["history"].values()), np.float64).tobytes()
-    return json.dumps({"version": _VERSION, "state": encoded}, allow_nan=False, ensure_ascii=False, separators=(",", ":")), vectors
-
-
 def check(settings: Mapping[str, Any]) -> None:
     """Raises TypeError if one of a trainer's settings cannot be saved."""
-    _encode(dict(settings), ("trainer", "state"), np.dtype("float32"), {})
+    for key, value in settings.items():
+        to_json(value, ("trainer", "python", key), np.dtype("float32"), {})
 
 
-def _read(text: str, vectors: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The state as JSON, and the vectors, in the form of the current version."""
-    read = json.loads(text)
-    if read["version"] == 1:
-        return _from_version_1(read["state"], vectors)
-    if read["version"] != _VERSION:
-        raise ValueError(f"the state has version {read['version']!r}, but this microbp only reads up to {_VERSION}; use a newer microbp")
-    return read["state"], vectors
-
-
-def _decoded(read: dict[str, Any], dtype: np.dtype[Any], vectors: dict[str, bytes]) -> dict[str, Any]:
-    if other := read.keys() ^ set(SAVED):
-        raise ValueError(f"missing or unknown entries: {', '.join(map(repr, sorted(other)))}")
-    state = {key: _decode(value, dtype, vectors) for key, value in read.items()}
-    names = [str(name) for name in state["history"]]
-    values = np.frombuffer(vectors[_HISTORY], np.float64).reshape(len(names), -1).tolist() if names else []
-    return state | {"history": dict(zip(names, values, strict=True)), "losses": list(state["losses"])}
-
-
-def _restore(
-    cls: Any, net: Network, state: dict[str, Any], losses: list[Loss | CustomLoss], read: dict[str, Any], vectors: dict[str, bytes]
-) -> Any:
+def _restore(cls: Any, net: Network, state: dict[str, Any], losses: list[Loss | CustomLoss]) -> Any:
     """Creates a trainer with this state; the constructor checks the settings. ValueError if saving it would not give the same data."""
     with loss_reader.accepted(net, losses):
         trainer = cls(net, losses, state["optimizer"], state["loss_weights"], state["seed"])
     initial = trainer.__getstate__()["engine"]["numbers"]
-    for engine in (*_engines(state), *_engines(read)):  # files of earlier versions have no numbers, or fewer
+    best = (state["best"] or {}).get("snapshot")
+    for engine in [state["engine"]] + [best] * (best is not None):  # files of earlier versions have no numbers, or fewer
         engine["numbers"] = initial | engine.get("numbers", {})
     with np.errstate(all="ignore"):  # a value that the net's dtype cannot hold is found below
         trainer.__setstate__(trainer.__getstate__() | state | {"losses": losses})
+    text, vectors = encode(net, state)
     again, same_vectors = encode(net, trainer.__getstate__() | {"losses": state["losses"]})
-    for key, value in json.loads(again)["state"].items():
-        if read[key] != value:
-            raise ValueError(f"{key!r} has invalid values or sizes")
-    if same_vectors != vectors:
+    if text != again:
+        key = next(line for line in text.split("\n") if line not in again.split("\n")).partition("=")[0]
+        raise ValueError(f"{key!r} has invalid values or sizes")
+    if vectors != same_vectors:
         raise ValueError("its vectors do not match the network")
     return trainer
+
+
+# ---- writing ----
+
+
+def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """The contents of a file besides the network: text and vectors. TypeError names a value that cannot be saved."""
+    engine, slots = state["engine"], {f"trainer.slots.{name}": slot for name, slot in state["engine"]["slots"].items()}
+    vectors = {name: vector.tobytes() for name, vector in ({"trainer.state.grads": engine["grads"]} | slots).items()}
+    losses = [loss if isinstance(loss, Spec | Function) else Function(name_of(loss)) for loss in state["losses"]]
+    optimizer, now = optimizers.parse(state["optimizer"]), {"lr": engine["lr"]} | engine["numbers"]
+    dropout = now.pop("dropout")
+    lines = {
+        "version": _VERSION,
+        "losses": " ".join(_text(loss.name, _numbers(loss)) if isinstance(loss, Spec) else "none" for loss in losses),
+        "loss_weights": " ".join(map(number, state["loss_weights"])),
+        "optimizer": _text(optimizer.name, _numbers(optimizer) | now),
+        **{name: number(limit) for name, limit in state["limits"].items() if limit is not None},
+        **({"dropout": number(dropout)} if dropout != 1 else {}),
+        **{"seed": str(state["seed"]), "steps": str(engine["steps"]), "epoch": str(state["epoch"])},
+        **{name: number(loss) for name, loss in engine["losses"].items()},
+    }
+    if state["averaging"] is not None:
+        decay, start, every = state["averaging"].rule
+        lines |= {"average_decay": number(decay), "average_start": str(start), "average_every": str(every)}
+        lines["average_count"] = str(engine["average_count"])
+        vectors["trainer.state.average"] = engine["average"].tobytes()
+    for key, value in ({name: state[name] for name in _PYTHON} | {"losses": losses, "history": list(state["history"]) or None}).items():
+        if value is not None:
+            coded = to_json(value, ("trainer", "python", key), net.dtype, vectors)
+            lines[f"python.{key}"] = json.dumps(coded, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    if state["history"]:
+        vectors[_HISTORY] = np.array(list(state["history"].values()), np.float64).tobytes()
+    return "".join(f"{key}={value}\n" for key, value in lines.items()), vectors
+
+
+def _numbers(spec: Spec) -> dict[str, float]:
+    """All parameters, those with their defaults too: a file does not change its meaning with a later version's defaults."""
+    return {key: valid.default for key, valid in table(spec.kind)[spec.name].parameters.items()} | spec.parameters
+
+
+def _text(name: str, parameters: dict[str, float]) -> str:
+    return call(name, {key: number(value) for key, value in parameters.items()})
+
+
+# ---- reading ----
+
+
+def _state(text: str, vectors: dict[str, bytes], dtype: np.dtype[Any]) -> dict[str, Any]:
+    """The state, in the form of Trainer.__getstate__, from the contents of a file."""
+    if text.startswith("{"):
+        state = trainer_json.read(text, vectors, dtype)
+    else:
+        lines = _lines(text)
+        kept = {key: from_json(json.loads(lines.pop(f"python.{key}")), dtype, vectors) for key in _PYTHON if f"python.{key}" in lines}
+        state = _known_to_c(lines, vectors, dtype, kept) | {key: kept.get(key) for key in ("schedule", "best", "stopped")}
+        state["history"] = history_of(kept["history"], vectors.pop(_HISTORY)) if "history" in kept else {}
+        if lines:
+            raise ValueError(f"unknown entries, perhaps of a newer version: {', '.join(map(repr, lines))}")
+    if vectors:
+        raise ValueError(f"unknown vectors: {', '.join(map(repr, vectors))}")
+    return state
+
+
+def _lines(text: str) -> dict[str, str]:
+    """The values of the lines after the first, by key."""
+    lines: dict[str, str] = {}
+    for i, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        key, sign, value = line.partition("=")
+        if not sign:
+            raise ValueError(f"line {i} is not key=value")
+        if key in lines:
+            raise ValueError(f"{key} is given twice")
+        lines[key] = value
+    if next(iter(lines)) != "version":
+        raise ValueError(f"its first line is not version={_VERSION}")
+    if (version := lines.pop("version")) != _VERSION:
+        raise ValueError(f"the state has version {version[:40]}, but this microbp only reads up to {_VERSION}; use a newer microbp")
+    return lines
+
+
+def _known_to_c(lines: dict[str, str], vectors: dict[str, bytes], dtype: np.dtype[Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """The part of the state that C knows. Takes its lines and vectors out. kept: what Python knows of losses and optimizer."""
+
+    def vector(name: str) -> Any:
+        return np.frombuffer(bytearray(vectors.pop(f"trainer.{name}")), dtype)
+
+    averaging, now = None, OptimizerSpec.parse(_line(lines, "optimizer"))
+    limits = {name: read_number(lines.pop(name)) if name in lines else None for name in LIMITS}
+    state = {
+        "losses": _losses(_line(lines, "losses"), kept.get("losses")),
+        "loss_weights": [read_number(weight) for weight in _line(lines, "loss_weights").split()],
+        "optimizer": _optimizer(now, kept.get("optimizer")),
+        "seed": _whole(lines, "seed", 2**64),
+        "epoch": _whole(lines, "epoch"),
+        "limits": {name: None if limit == math.inf else limit for name, limit in limits.items()},
+    }
+    engine = {
+        "lr": _numbers(now)["lr"],
+        "numbers": _changing(now) | {"dropout": read_number(lines.pop("dropout", "1"))},
+        "steps": _whole(lines, "steps"),
+        "losses": {name: read_number(_line(lines, name)) for name in ("loss", "last_loss")},
+        "grads": vector("state.grads"),
+        "slots": {name: vector(f"slots.{name}") for name in (word.partition("=")[0] for word in now.detail.split())},
+        "average": None,
+        "average_count": 0,
+    }
+    if "average_decay" in lines:
+        averaging = _average(read_number(lines.pop("average_decay")), _whole(lines, "average_start"), _whole(lines, "average_every"))
+        engine |= {"average": vector("state.average"), "average_count": _whole(lines, "average_count")}
+    return state | {"engine": engine, "averaging": averaging}
+
+
+def _line(lines: dict[str, str], key: str) -> str:
+    """Takes the value of a line that each file has."""
+    if key not in lines:
+        raise ValueError(f"the line {key}= is missing")
+    return lines.pop(key)
+
+
+def _whole(lines: dict[str, str], key: str, end: int = 2**63) -> int:
+    value = _line(lines, key)
+    if not re.fullmatch("0|[1-9][0-9]{0,19}", value) or int(value) >= end:
+        raise ValueError(f"{key} must be a whole number below 2**{end.bit_length() - 1}, not {value[:40]!r}")
+    return int(value)
+
+
+def _losses(line: str, kept: list[Loss | Function] | None) -> list[Loss | Function]:
+    """The losses: as Python wrote them, or, in a file that C wrote, from C's texts, "none" if the caller computes the loss."""
+    texts = re.findall(r"[^ (]+(?:\([^)]*\))?", line)
+    if " ".join(texts) != line:
+        raise ValueError(f"losses must be losses with blanks between them, not {line[:40]!r}")
+    found = [Function("f") if text == "none" else Loss.parse(text) for text in texts]
+    if kept is None:
+        return [_short(loss) if isinstance(loss, Loss) else loss for loss in found]
+    if not all(_is_same(one, other) for one, other in zip(found, kept, strict=True)):
+        raise ValueError("python.losses and losses differ")
+    return kept
+
+
+def _is_same(one: Loss | Function, other: Loss | Function) -> bool:
+    if isinstance(one, Loss) and isinstance(other, Loss):
+        return (one.name, _numbers(one)) == (other.name, _numbers(other))
+    return isinstance(one, Function) and isinstance(other, Function)
+
+
+def _optimizer(now: OptimizerSpec, kept: Any) -> Any:
+    """The optimizer as given to the constructor, if C has changed none of its numbers that a trainer does not change."""
+    if kept is not None:
+        given = optimizers.parse(kept)
+        if given.name == now.name and _numbers(given) | _changing(now) | {"lr": _numbers(now)["lr"]} == _numbers(now):
+            return kept
+    return _short(now)
+
+
+def _changing(spec: OptimizerSpec) -> dict[str, float]:
+    """The numbers that a trainer may change besides lr."""
+    return {name: value for name, value in _numbers(spec).items() if name not in CONSTANT}
+
+
+def _short(spec: Any) -> Any:
+    """The same formula without the parameters that have their defaults."""
+    defaults = table(spec.kind)[spec.name].parameters
+    return type(spec)(spec.name, **{key: value for key, value in spec.parameters.items() if value != defaults[key].default})
+
+
+def _average(decay: float, start: int, every: int) -> averages.Average:
+    return averages.SWA(start, every) if decay == 1 else averages.EMA(decay, start, every)
 
 
 # ---- custom losses ----
 
 
-@dataclass(frozen=True)
-class _Function:
-    """A custom loss in a file: its name."""
-
-    name: str
-
-
 def _with_functions(path: str | os.PathLike[str], saved: Sequence[Any], given: Any) -> list[Loss | CustomLoss]:
     """The losses of a trainer: those in the file, or, if those are functions, the given ones, a function or a list with one per output."""
-    own = [loss.name for loss in saved if isinstance(loss, _Function)]
+    own = [loss.name for loss in saved if isinstance(loss, Function)]
     if given is None and not own:
         return list(saved)
     if not own:
         texts = ", ".join(loss.text for loss in saved)
         raise ValueError(f"{os.fspath(path)}: the trainer has no custom loss, but {texts}; omit loss=")
+    if len(own) < len(saved):
+        texts = ", ".join("its own" if isinstance(loss, Function) else loss.text for loss in saved)
+        raise ValueError(f"{os.fspath(path)}: a C program saved losses with names and without ({texts}); Python trains with one kind, "
+                         "and bp.load loads the network alone")  # fmt: skip
     names = [name if name.isidentifier() else "f" for name in own]
     example = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
     line = f"write Trainer.load({os.fspath(path)!r}, loss={example})"
@@ -165,91 +289,3 @@ def _with_functions(path: str | os.PathLike[str], saved: Sequence[Any], given: A
         if isinstance(one, type | Spec) or not callable(one):
             raise TypeError(f"loss must be a function where the trainer had {name}, not {brief(one)}; {line}")
     return losses
-
-
-# ---- values ----
-
-
-def _encode(value: Any, place: tuple[str, ...], dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
-    """The value as JSON; arrays are added to `vectors`, named after their place."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else {"$float": repr(float(value))}
-    if isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim == 1:
-        name = ".".join(place)
-        vectors[name] = value.tobytes()
-        return {"$array": name}
-    if isinstance(value, list | tuple):
-        parts = [_encode(part, (*place, str(i)), dtype, vectors) for i, part in enumerate(value)]
-        return parts if isinstance(value, list) else {"$tuple": parts}
-    if isinstance(value, dict) and all(isinstance(key, str) and not key.startswith("$") for key in value):
-        return {key: _encode(part, (*place, key), dtype, vectors) for key, part in value.items()}
-    name = type(value).__name__
-    if _SPECS.get(name) is type(value):
-        return {f"${name}": value.text}
-    if isinstance(value, _Function):
-        return {"$function": value.name}
-    if isinstance(value, Settings) and _SETTINGS.get(name) is type(value):
-        settings = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {f"${name}": _encode(settings, place, dtype, vectors)}
-    raise TypeError(f"save: {'.'.join(place)} is {value!r}, which cannot be saved to a file")
-
-
-def _decode(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
-    if isinstance(value, list):
-        return [_decode(part, dtype, vectors) for part in value]
-    if not isinstance(value, dict):
-        return value
-    tag = next(iter(value), "")
-    if not tag.startswith("$"):
-        return {key: _decode(part, dtype, vectors) for key, part in value.items()}
-    inside = value[tag]
-    if tag == "$array":
-        return np.frombuffer(bytearray(vectors[inside]), dtype)
-    if tag == "$tuple":
-        return tuple(_decode(inside, dtype, vectors))
-    if tag == "$float":
-        return float(inside)
-    if tag == "$function":
-        return _Function(str(inside))
-    if tag[1:] in _SPECS:
-        return _SPECS[tag[1:]].parse(inside)
-    kind = _SETTINGS.get(tag[1:])
-    if kind is None:
-        raise ValueError(f"unknown type {tag}")
-    return kind(**_decode(inside, dtype, vectors))
-
-
-# ---- earlier versions ----
-
-
-def _engines(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """The states of the engine: now, and after the best epoch if there is one."""
-    best = (state["best"] or {}).get("snapshot")
-    return [state["engine"]] if best is None else [state["engine"], best]
-
-
-def _from_version_1(state: dict[str, Any], vectors: dict[str, bytes]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Version 1 had a list of records instead of the history, and the number of averaged states followed from the steps."""
-    records = [_decode(record, np.dtype("float64"), {}) for record in state["records"]]
-    names = list(dict.fromkeys(name for record in records for name in record if name not in ("epoch", "steps")))
-    new = {key: value for key, value in state.items() if key != "records"} | {"history": names, "stopped": None}
-    for engine in _engines(new):
-        engine["average_count"] = _count_in_version_1(state["averaging"], engine["steps"])
-    if new["best"] is not None:
-        new["best"]["schedule"] = state["schedule"]
-    if not names:
-        return new, vectors
-    values = np.array([[record.get(name, math.nan) for record in records] for name in names], np.float64)
-    return new, vectors | {_HISTORY: values.tobytes()}
-
-
-def _count_in_version_1(averaging: Any, steps: int) -> int:
-    if averaging is None:
-        return 0
-    rule = averaging.get("$SWA", {"start": 0, "every": 1})
-    first = rule["start"] or rule["every"]
-    return int(max(0, (steps - first) // rule["every"] + 1))

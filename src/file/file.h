@@ -22,6 +22,7 @@
 #include "file/json.h"
 #include "net/graph.h"
 #include "system/disk.h"
+#include "system/text.h"
 
 #define MBP_RNG "philox4x32-10/1"
 
@@ -55,8 +56,8 @@ size_t mbp_file_least(const char *graph);
 
 /* The checksum of a whole file whose checksum digits start at `digits`. */
 uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits);
-/* The address of a tensor in the net's memory. */
-char *mbp_file_tensor(const mbp_net *net, const mbp_tensor *tensor);
+/* How many parameters and buffers the net has. A part has fewer than there are in its block. */
+int64_t mbp_file_numbers(const mbp_net *net);
 /* Transposes `from` (rows, cols) into `to` (cols, rows). Neither needs to be aligned. */
 void mbp_file_transpose(char *to, const char *from, size_t rows, size_t cols, size_t item);
 
@@ -77,6 +78,9 @@ typedef struct mbp_entry {
 
 /* Reads one entry, with the comma before it; returns 0 if there is no valid one. */
 int mbp_file_entry(json *j, mbp_entry *entry);
+
+/* Reads a number from 0 to 2^64 - 1 without a sign and without leading zeros; returns 0 if it is something else. */
+int mbp_file_whole(mbp_slice text, uint64_t *value);
 
 /* The parts of a file that extras are read from. */
 typedef struct mbp_extras_source {

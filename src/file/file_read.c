@@ -177,15 +177,14 @@ static mbp_status check_metadata(const source *s, mbp_error *error) {
     return MBP_OK;
 }
 
-/* Reads a number from 0 to 2^64 - 1, as put_integer writes it: no sign, no leading zeros. */
-static int parse_seed(const char *text, uint64_t *seed) {
-    uint64_t value = 0;
-    const char *c = text;
-    for (; *c >= '0' && *c <= '9'; c++)
-        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, (uint64_t)(*c - '0'), &value))
+int mbp_file_whole(mbp_slice text, uint64_t *value) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < text.length; i++)
+        if (text.at[i] < '0' || text.at[i] > '9' || __builtin_mul_overflow(total, 10, &total) ||
+            __builtin_add_overflow(total, (uint64_t)(text.at[i] - '0'), &total))
             return 0;
-    *seed = value;
-    return c > text && !*c && (*text != '0' || c - text == 1);
+    *value = total;
+    return text.length == 1 || (text.length && *text.at != '0');
 }
 
 static int entry_fits(const mbp_entry *e, const mbp_tensor *tensor, mbp_dtype dtype, int64_t begin, int64_t end) {
@@ -210,7 +209,7 @@ static mbp_status read_tensors(mbp_net *net, const source *s, json *rest, int64_
         if (!mbp_file_entry(&j, &e) || !entry_fits(&e, &tensor, dtype, begin, end))
             return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("the entry of %s.%s does not match the graph"),
                             tensor.layer, tensor.name);
-        mbp_file_transpose(mbp_file_tensor(net, &tensor), s->bytes + s->data_at + begin, (size_t)tensor.out,
+        mbp_file_transpose(mbp_net_at(net, &tensor), s->bytes + s->data_at + begin, (size_t)tensor.out,
                            (size_t)tensor.in, item);
         begin = end;
     }
@@ -312,7 +311,7 @@ static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, 
     mbp_options own = *options;
     mbp_net *made;
     mbp_status status = read_dtype(s, &own.dtype, error);
-    if (status == MBP_OK && !parse_seed(value_text(s, SEED, text), &own.seed))
+    if (status == MBP_OK && !mbp_file_whole(mbp_slice_of(value_text(s, SEED, text)), &own.seed))
         status = mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its seed is not a number"));
     if (status == MBP_OK)
         status = check_graph(s, graph, own.dtype, own.allocator, error);

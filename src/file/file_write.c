@@ -64,8 +64,12 @@ void mbp_file_transpose(char *to, const char *from, size_t rows, size_t cols, si
         transpose_items(to, from, rows, cols, sizeof(double));
 }
 
-char *mbp_file_tensor(const mbp_net *net, const mbp_tensor *tensor) {
-    return net->block + (size_t)(tensor->offset + (tensor->buffer ? net->params : 0)) * net->item;
+int64_t mbp_file_numbers(const mbp_net *net) {
+    int64_t count = 0;
+    mbp_tensor tensor;
+    for (int i = 0; mbp_net_tensor(net, i, &tensor); i++)
+        count += tensor.in * tensor.out;
+    return count;
 }
 
 size_t mbp_file_least(const char *graph) {
@@ -235,7 +239,7 @@ static mbp_status check_extras(const mbp_extras *extras, mbp_error *error) {
 
 /* From here to draft_end the net is entered, also if this fails: the file is of one state. */
 static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *extras, mbp_error *error) {
-    int64_t count = net->params + net->buffers;
+    int64_t count = mbp_file_numbers(net);
     mbp_dtype dtype = mbp_net_dtype(net);
     *d = (draft){.net = net, .extras = extras};
     mbp_net_enter(net);
@@ -275,7 +279,7 @@ static void draft_write(const draft *d, char *bytes) {
     mbp_tensor tensor;
     for (int i = 0; mbp_net_tensor(d->net, i, &tensor); i++) {
         size_t in = (size_t)tensor.in, out = (size_t)tensor.out;
-        mbp_file_transpose(data, mbp_file_tensor(d->net, &tensor), in, out, item);
+        mbp_file_transpose(data, mbp_net_at(d->net, &tensor), in, out, item);
         data += in * out * item;
     }
     output rest = {data, 0};

@@ -39,8 +39,9 @@ static const char json_escapes[] = "\"\\/bfnrt", json_escaped[] = "\"\\\xff\b\f\
 
 /* The letter after the backslash for c, 'u' if c is written as a number, 0 if c needs no escape. */
 static inline char json_escape_of(char c) {
-    const char *found = c > 0 ? strchr(json_escaped, c) : NULL;
-    return found ? json_escapes[found - json_escaped] : c >= 0 && c < ' ' ? 'u' : 0;
+    const unsigned char byte = (unsigned char)c;
+    const char *found = byte && byte < 0x80 ? strchr(json_escaped, c) : NULL;
+    return found ? json_escapes[found - json_escaped] : byte < ' ' ? 'u' : 0;
 }
 
 /* Reads the four digits of \u001f; returns the character, JSON_OTHER if we would write it in another form, or -1. */

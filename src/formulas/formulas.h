@@ -11,12 +11,27 @@
 #ifndef MBP_FORMULAS_H
 #define MBP_FORMULAS_H
 
+#include "config/config.h"
+
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-/* Compilers do not vectorize a loop that contains a call. */
+#if FLT_EVAL_METHOD != 0
+#error "floats are computed with more digits, which changes the results: compile with -msse2 -mfpmath=sse"
+#endif
+#ifdef __FAST_MATH__
+#error "-ffast-math changes the results: compile without it"
+#endif
+
+/* Compilers do not vectorize a loop that contains a call. SHARED: in small code, such a function is compiled once. */
 #define FORMULA static inline __attribute__((always_inline))
+#if MICROBP_SMALL
+#define SHARED static __attribute__((noinline, unused))
+#else
+#define SHARED FORMULA
+#endif
 
 /* P4(x, a, b, c, d) = a + b x + c x^2 + d x^3, by Horner's rule in x^2 on pairs of coefficients: this halves the
  * chain of dependent operations. */
@@ -146,16 +161,16 @@ FORMULA T expm1_in_range(T x) {
     return ((r + r * r * EXP_SERIES(r)) * pow2(half) + (pow2(half) - pow2(half - n))) * pow2(n - half);
 }
 
-FORMULA T EXP(T x) { return exp_in_range(MIN(MAX(x, EXP_LOWEST), EXP_HIGHEST), 0); }
+SHARED T EXP(T x) { return exp_in_range(MIN(MAX(x, EXP_LOWEST), EXP_HIGHEST), 0); }
 
-FORMULA T EXPM1(T x) {
+SHARED T EXPM1(T x) {
     T y = expm1_in_range(MIN(MAX(x, EXP_LOWEST), EXP_HIGHEST));
     return x == 0 ? x : y; /* keeps -0 */
 }
 
-FORMULA T SIGMOID(T x) { return 1 / (1 + EXP(-x)); }
+SHARED T SIGMOID(T x) { return 1 / (1 + EXP(-x)); }
 
-FORMULA T TANH(T x) {
+SHARED T TANH(T x) {
     T e = expm1_in_range(2 * MIN(ABS(x), TANH_END));
     return with_sign(e / (e + 2), x);
 }
@@ -175,7 +190,7 @@ FORMULA T log_sum(T k, T f, T tail) {
     return k * LN2_HI - (half_square - (s * (half_square + x * LOG_SERIES(x)) + (k * LN2_LO + tail)) - f);
 }
 
-FORMULA T LOG(T x) {
+SHARED T LOG(T x) {
     T k, f = log_reduce(x < MIN_NORMAL ? x * TWO_TO_MANTISSA : x, &k);
     T y = log_sum(x < MIN_NORMAL ? k - (T)MANTISSA_BITS : k, f, 0);
     y = x < INF ? y : x;
@@ -183,7 +198,7 @@ FORMULA T LOG(T x) {
 }
 
 /* log(1 + x), corrected for the rounding error of 1 + x (Knuth's two-sum). */
-FORMULA T LOG1P(T x) {
+SHARED T LOG1P(T x) {
     T u = 1 + x, v = u - 1, error = (1 - (u - v)) + (x - v);
     T k, f = log_reduce(u, &k);
     T y = log_sum(k, k == 0 ? x : f, k == 0 ? 0 : error / u);
@@ -196,12 +211,12 @@ FORMULA T LOG1P(T x) {
 
 /* e^(-a^2/2) for 0 <= a <= TAIL_END. a^2 is computed in two parts: a relative error in an exponent of size E becomes E
  * times larger in the result. */
-FORMULA T gaussian(T a) {
+SHARED T gaussian(T a) {
     T high = as_number(as_bits(a) >> SPLIT_BITS << SPLIT_BITS);
     return exp_in_range(high * high * (T)-0.5, (a - high) * (a + high) * (T)0.5);
 }
 
-FORMULA T NORMAL_CDF(T z) {
+SHARED T NORMAL_CDF(T z) {
     T a = MIN(ABS(z), TAIL_END), x = (a - TAIL_MIDDLE) / (a + TAIL_MIDDLE);
     T tail = gaussian(a) * TAIL_SERIES(x) / (a + TAIL_MIDDLE);
     T centre = (T)0.5 + z * CENTRE_SERIES(z * z);
@@ -221,7 +236,7 @@ FORMULA T selu(T z) { return SELU_SCALE * (z <= 0 ? SELU_ALPHA * EXPM1(z) : z); 
 FORMULA T d_selu(T y) { return y > 0 ? SELU_SCALE : y + SELU_SCALE * SELU_ALPHA; }
 
 /* z is cut off because infinity * density would be NaN. */
-FORMULA T d_gelu(T z) {
+SHARED T d_gelu(T z) {
     T density = NORMAL_DENSITY_AT_0 * gaussian(MIN(ABS(z), TAIL_END));
     return NORMAL_CDF(z) + MIN(MAX(z, -TAIL_END), TAIL_END) * density;
 }
@@ -232,7 +247,7 @@ FORMULA T d_silu(T z) {
     return z < 0 ? smaller * (1 + z * larger) : larger * (1 + z * smaller);
 }
 
-FORMULA T softplus(T z) { return MAX(z, 0) + LOG1P(EXP(-ABS(z))); }
+SHARED T softplus(T z) { return MAX(z, 0) + LOG1P(EXP(-ABS(z))); }
 FORMULA T hard_sigmoid(T z) { return z <= -3 ? 0 : z >= 3 ? 1 : (z + 3) / 6; }
 FORMULA T scaled_tanh(T z) { return TANH_SCALE * TANH(TANH_STRETCH * z); }
 FORMULA T d_scaled_tanh(T y) { return TANH_STRETCH / TANH_SCALE * (TANH_SCALE - y) * (TANH_SCALE + y); }

@@ -8,22 +8,7 @@
 #define MBP_DOUBLE
 #endif
 #include "formulas/formulas.h"
-
-/* Section 4 of the paper has the multipliers and the increments of the key (golden ratio, sqrt(3) - 1). */
-static inline void mbp_philox(uint64_t seed, const uint32_t counter[4], uint32_t words[4]) {
-    uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32), w[4];
-    memcpy(w, counter, sizeof w);
-    for (int round = 0; round < 10; round++) {
-        const uint64_t a = (uint64_t)0xD2511F53 * w[0], b = (uint64_t)0xCD9E8D57 * w[2];
-        w[0] = (uint32_t)(b >> 32) ^ w[1] ^ key0;
-        w[1] = (uint32_t)b;
-        w[2] = (uint32_t)(a >> 32) ^ w[3] ^ key1;
-        w[3] = (uint32_t)a;
-        key0 += 0x9E3779B9;
-        key1 += 0xBB67AE85;
-    }
-    memcpy(words, w, sizeof w);
-}
+#include "formulas/philox.h"
 
 /* Minimax fits, made like those of formulas.h, of (sin(x)/x - 1)/x^2 and of (cos(x) - 1 + x^2/2)/x^4 with z = x^2. */
 #define SINE_SERIES(z) \
@@ -49,7 +34,7 @@ FORMULA void mbp_turn(double u, double *cosine, double *sine) {
 #undef COSINE_SERIES
 
 /* Replaces two uniform numbers by two normal ones (Box & Muller 1958). */
-FORMULA void mbp_normal_pair(double pair[2]) {
+SHARED void mbp_normal_pair(double pair[2]) {
     const double radius = SQRT(-2 * LOG(1 - pair[0]));
     double cosine, sine;
     mbp_turn(pair[1], &cosine, &sine);
@@ -63,25 +48,17 @@ FORMULA double mbp_uniform_53(uint32_t high, uint32_t low) {
     return (double)(int64_t)(((uint64_t)high << 32 | low) >> 11) * 0x1p-53;
 }
 
-/* Draws the elements first, first + 1, ... of the stream of a purpose and a layer; first is a multiple of 4. They are
- * uniform in [0, 1), with 24 bits or, if f64, with 53; or, if `normal`, standard normal. */
-static inline void mbp_draw(double *out, int64_t first, int64_t count, int normal, int f64, uint64_t seed,
-                            uint32_t purpose, uint32_t layer) {
-    for (int64_t e = 0; e < count; e += 4) {
-        uint32_t w[8], counter[4] = {(uint32_t)((first + e) / (f64 ? 2 : 4)), purpose << 24 | layer, 0, 0};
-        double four[4];
-        mbp_philox(seed, counter, w);
-        counter[0]++;
-        if (f64)
-            mbp_philox(seed, counter, w + 4);
-        for (int i = 0; i < 4; i++)
-            four[i] = f64 ? mbp_uniform_53(w[2 * i], w[2 * i + 1]) : mbp_uniform_24(w[i]);
-        if (normal) {
-            mbp_normal_pair(four);
-            mbp_normal_pair(four + 2);
-        }
-        memcpy(out + e, four, (count - e < 4 ? (size_t)(count - e) : 4) * sizeof(double));
-    }
+/* Draws `count` elements of a stream, from element `first` on, which is a multiple of 4 (random.c). The stream is
+ * purpose << 24 | layer or node. They are uniform in [0, 1), with 24 bits or, if f64, with 53; or, if `normal`,
+ * standard normal. */
+void mbp_draw(double *out, int64_t first, int64_t count, int normal, int f64, uint64_t seed, uint32_t stream,
+              uint64_t step);
+
+/* The upper half of a 128-bit product. */
+static inline uint64_t mbp_upper_product(uint64_t a, uint64_t b) {
+    const uint64_t a0 = (uint32_t)a, a1 = a >> 32, b0 = (uint32_t)b, b1 = b >> 32;
+    const uint64_t low = a0 * b0, middle = a1 * b0 + (low >> 32), other = a0 * b1 + (uint32_t)middle;
+    return a1 * b1 + (middle >> 32) + (other >> 32);
 }
 
 /* Fills order with a permutation of 0 .. n - 1 by the Fisher-Yates shuffle: 64 random bits are scaled to an index in
@@ -98,7 +75,7 @@ static inline void mbp_fill_permutation(uint64_t seed, uint32_t purpose, uint64_
             mbp_philox(seed, counter, w);
         }
         const uint64_t bits = (uint64_t)w[2 * (i % 2)] << 32 | w[2 * (i % 2) + 1];
-        const int64_t j = (int64_t)(((unsigned __int128)bits * ((uint64_t)i + 1)) >> 64), swapped = order[i];
+        const int64_t j = (int64_t)mbp_upper_product(bits, (uint64_t)i + 1), swapped = order[i];
         order[i] = order[j];
         order[j] = swapped;
     }

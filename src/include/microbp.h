@@ -63,13 +63,15 @@
  * free, which accepts NULL. The library never prints, exits, reads the environment or the locale, or has global state.
  *
  * Threads. One thread at a time may change a net or use its trainers: such a call holds the net until it returns, and
- * one of a second thread returns MBP_BUSY. An epoch's poll function may do everything but train (step, backward, apply,
- * forward, backward_from, epoch): MBP_BUSY. Any number of threads may predict, save and describe a net at a time, also
- * while one trains: they see the state between two steps. mbp_trainer_steps and mbp_trainer_get never wait.
+ * one of a second thread returns MBP_BUSY. A function of yours that a training calls (poll, callback, reduce) may do
+ * everything but free, and train (step, backward, apply, forward, backward_from, epoch, fit; also mbp_trainer_reserve
+ * and mbp_trainer_set_reduce): MBP_BUSY. Any number of threads may predict, save, copy and describe a net at a time,
+ * also while one trains: they see the state between two steps. mbp_trainer_steps and mbp_trainer_get never wait.
  *
  * Memory. A net's parameters are allocated when it is created, a trainer's gradients and slots when that is created.
  * Memory for the rows of a batch is allocated by the first call, and again only by a call with more rows than any
- * before; otherwise, training and predictions allocate nothing. A net keeps one such block per concurrent prediction.
+ * before; otherwise, training and predictions allocate nothing. mbp_net_reserve and mbp_trainer_reserve allocate it in
+ * advance. A net keeps one such block per concurrent prediction.
  *
  * Structures that start with `size` may get more fields in later versions. Set `size` to sizeof the structure, and all
  * fields that you do not use to 0, which is always the default: `mbp_batch batch = {.size = sizeof batch, ...}` in C,

@@ -35,7 +35,7 @@ typedef enum mbp_status {
     MBP_NO_MEMORY = 30,
     MBP_NONFINITE = 40, /* a loss or a gradient is NaN or infinite */
     MBP_BUSY = 50,      /* another thread is using the net or a trainer of it */
-    MBP_CANCELLED = 60, /* the poll function asked to stop */
+    MBP_CANCELLED = 60, /* the poll function asked to stop, or the reduce function failed */
     MBP_IO = 70,        /* the operating system refused a file operation */
     MBP_CORRUPT = 80    /* the bytes are not a microbp file, or are damaged */
 } mbp_status;
@@ -150,7 +150,7 @@ MBP_API const char *mbp_formula_detail(mbp_kind kind, int i);
 MBP_API const char *mbp_isa_name(int i);
 MBP_API int mbp_isa_runs(int i);
 
-/* ---- threads ---- */
+/* ---- threads; a library that is compiled without MICROBP_THREADS has no functions of pools ---- */
 
 /* Makes a pool of threads that share the work of large calls; small calls run on the calling thread. Results have the
  * same bits for any number of threads. The threads start when they are first needed, and sleep when there is no work.
@@ -167,8 +167,13 @@ MBP_API int mbp_cpus(void); /* how many processors this process may use, by affi
 
 /* ---- random numbers (Philox 4x32-10): the same arguments give the same numbers on every machine ---- */
 
-/* Fills `order` with a permutation of 0 to n - 1. purpose: 2 to shuffle (instance: the epoch's number), 5 to split. */
-MBP_API void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order);
+/* What the numbers are for. Other purposes have other numbers. */
+typedef enum mbp_purpose {
+    MBP_SHUFFLE = 2, /* the order of an epoch; instance: the epoch's number */
+    MBP_SPLIT = 5    /* which rows are for validation */
+} mbp_purpose;
+/* Fills `order` with a permutation of 0 to n - 1. */
+MBP_API void mbp_permutation(uint64_t seed, mbp_purpose purpose, uint64_t instance, int64_t n, int64_t *order);
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,8 @@
-/* Part of microbp.h: files. */
+/* Part of microbp.h: files. A library that is compiled without MICROBP_FILES does not have these functions. */
 #ifndef MICROBP_FILE_H
 #define MICROBP_FILE_H
 
-#include "microbp_net.h"
+#include "microbp_train.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -46,6 +46,42 @@ MBP_API mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extr
 MBP_API mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size,
                                      const mbp_options *options, mbp_error *error);
 MBP_API void mbp_extras_free(mbp_extras *extras);
+
+/* Trainers: the file of a net that also has its trainer: losses, optimizer, slots, gradients, average, counts, seed.
+ * Training goes on bit for bit as if it had not been interrupted. Python's t.save and bp.Trainer.load write and read
+ * the same files, so training may go on in the other language. Load makes the net too: free the trainer, then the net.
+ * What only Python knows (its history, its schedule, ...) stays with the trainer, and its next file has it again.
+ * Save between steps: of a backward pass without its update, the next running statistics of batch_norm are not saved.
+ * Set betas before the first step: the bias corrections of Adam and the like are computed again, from the step count
+ * and the betas of now. A loss that the caller computes is NULL again; Python reads files whose losses all have names,
+ * or none. The trainer of a part that lacks layers of its net (mbp_net_part) gives MBP_UNSUPPORTED. Loading a file of n
+ * bytes allocates less than 6 n + 64 KiB. */
+MBP_API mbp_status mbp_trainer_save(const mbp_trainer *trainer, const char *path, mbp_error *error);
+MBP_API mbp_status mbp_trainer_load(mbp_trainer **trainer, mbp_net **net, const char *path, const mbp_options *options,
+                                    mbp_error *error);
+/* In memory, as mbp_net_write and mbp_net_read. */
+MBP_API mbp_status mbp_trainer_write(const mbp_trainer *trainer, void *bytes, size_t *size, mbp_error *error);
+MBP_API mbp_status mbp_trainer_read(mbp_trainer **trainer, mbp_net **net, const void *bytes, size_t size,
+                                    const mbp_options *options, mbp_error *error);
+/* The trainer's text in the file (mbp_extras.text) has one KEY=VALUE per line, the version first:
+ *     version=3
+ *     losses=cross_entropy(label_smoothing=0) none   for each output a SPEC, or none: the caller computes the loss
+ *     loss_weights=1 0.5                             a number for each output
+ *     optimizer=adam(lr=0.001,beta1=0.9)             a SPEC with the numbers of now; missing ones have their defaults
+ *     clip_norm=10                                   the other numbers of mbp_trainer_set that have not their defaults
+ *     seed=12
+ *     steps=6
+ *     epoch=3
+ *     loss=0.25
+ *     last_loss=nan
+ *     average_decay=0.999                            the average, as in mbp_trainer_set_average; the lines are there
+ *     average_start=0                                only if there is one
+ *     average_every=1
+ *     average_count=6
+ *     python.history=["loss","lr"]                   what only Python knows; C does not read the values
+ * Numbers are decimals with at most 15 digits, or hexadecimal (0x1.8p-3), inf or nan. The vectors are
+ * trainer.state.grads, trainer.slots.NAME for each slot of the optimizer, trainer.state.average (parameters, then
+ * buffers), and trainer.python.NAME. */
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,20 @@ extern "C" {
 /* Makes a network from its graph text and draws its initial parameters. options NULL: float32, seed 0. */
 MBP_API mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error);
 MBP_API void mbp_net_free(mbp_net *net);
+/* Makes a net of its own with the same graph, parameters, buffers, layer settings, frozen layers, output activations,
+ * notes, dtype and seed. Of options, the allocator, the ISA, the pool and the threads count; NULL: those of `net`. */
+MBP_API mbp_status mbp_net_copy(mbp_net **copy, const mbp_net *net, const mbp_options *options, mbp_error *error);
+
+/* Makes room for predictions: afterwards a prediction of at most this many rows allocates nothing, as long as
+ * predictions do not run side by side and the limit of threads is not raised. (From 16 outputs on, a check that they
+ * are apart borrows memory; it also works without.) So a device needs no malloc: give the net an allocator that takes
+ * blocks from a static array, one after the other, each at a multiple of 64 bytes, and call mbp_net_reserve and
+ * mbp_trainer_reserve first. No block is released before the net is freed, so the array needs exactly
+ * mbp_net_bytes + mbp_trainer_bytes bytes. This sum depends on the kernel variant and on the size of pointers: read it
+ * on the device, with an array that is large enough, or on a machine of the same kind. */
+MBP_API mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error);
+/* How many bytes the net has now: all its blocks, each rounded up to a multiple of 64. */
+MBP_API size_t mbp_net_bytes(const mbp_net *net);
 
 /* How many threads may work for the net, the calling one included. A limit applies to later calls; 0: no limit. */
 MBP_API int mbp_net_threads(const mbp_net *net);
@@ -57,6 +71,16 @@ typedef struct mbp_layer_info {
 /* Fill in *info for the i-th node or layer; info->size must be set. Layers are in the order of their first use. */
 MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);
 MBP_API mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error);
+
+/* Makes a net of some nodes of `net`: those between `inputs` and `outputs`, which are numbers of nodes. Each of
+ * `inputs` becomes an input of the part. The part has the same layers with the same parameters, buffers, names and
+ * settings, and either may be freed first. It has the pool of `net`, nodes with numbers of their own, and outputs with
+ * the activation that they have in `net`, if they are outputs there.
+ * mbp_net_params, mbp_net_buffers, mbp_net_assign and the gradients of a trainer are those of the whole net;
+ * mbp_net_tensor says where the layers of the part are. One thread at a time may change the net or its parts. A trainer
+ * changes only layers of its own net, and each net has frozen layers and settings of its own. A saved part is a net. */
+MBP_API mbp_status mbp_net_part(mbp_net **part, mbp_net *net, const int *inputs, int n_inputs, const int *outputs,
+                                int n_outputs, mbp_error *error);
 
 /* The flat parameter vector, in the net's dtype: first the weights of dense layers in layer order, each (in, out)
  * row-major; then, in layer order, all biases and the weights of norms and scales. You may write to it. The pointer is

@@ -1,4 +1,4 @@
-/* Part of microbp.h: training. */
+/* Part of microbp.h: training. A library that is compiled without MICROBP_TRAINING does not have these functions. */
 #ifndef MICROBP_TRAIN_H
 #define MICROBP_TRAIN_H
 
@@ -19,6 +19,17 @@ typedef struct mbp_batch {
     const mbp_array *lengths;         /* the number of valid positions of each row; not supported yet: NULL */
 } mbp_batch;
 
+/* A batch of a net with one input and one output, all rows with weight 1. */
+MBP_INLINE mbp_batch mbp_batch_of(const mbp_array *x, const mbp_array *y) {
+    mbp_batch batch;
+    batch.size = sizeof batch;
+    batch.x = x;
+    batch.y = y;
+    batch.n_x = batch.n_y = 1;
+    batch.weight = batch.element_weights = batch.lengths = NULL;
+    return batch;
+}
+
 /* losses: one SPEC per output; NULL for an output whose gradient the caller passes to mbp_trainer_backward_from.
  * loss_weights: one factor per output (0: its targets are not read); NULL: all 1. The net must outlive the trainer.
  * A loss implies an output activation (mbp_formula_detail). If none is chosen for the output yet, this call sets it in
@@ -27,6 +38,14 @@ MBP_API mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const
                                       const double *loss_weights, int n_losses, const char *optimizer,
                                       mbp_error *error);
 MBP_API void mbp_trainer_free(mbp_trainer *trainer);
+
+/* Makes room for batches: afterwards every call for at most this many rows (an epoch: this many per step) allocates
+ * nothing. May end the views of mbp_trainer_output and mbp_trainer_input_grad. Memory without malloc: mbp_net_reserve.
+ * A trainer allocates only here, in its create, in its first call with more rows, in mbp_trainer_set_average, and in
+ * mbp_trainer_fit, which takes one block and gives it back at its end. */
+MBP_API mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *error);
+/* How many bytes the trainer has now, without its net: all its blocks, each rounded up to a multiple of 64. */
+MBP_API size_t mbp_trainer_bytes(const mbp_trainer *trainer);
 
 /* One training step: forward, loss, backward, update. *loss: the sum over the outputs of
  * loss weight * sum(row weight * row loss) / sum(row weights), before the update. */
@@ -52,7 +71,8 @@ MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 /* The step in parts, for a custom loss of the caller; mbp_trainer_apply is the last part.
  * mbp_trainer_forward: the forward pass as in training, with x as the first rows of the logical batch.
  * mbp_trainer_output: *output becomes a view of the i-th output's raw values, valid until the next forward, backward,
- * step, evaluate or epoch of this trainer that is not refused. With several threads, read it under mbp_net_lock.
+ * step, evaluate, measure, epoch or fit of this trainer that is not refused. With several threads, read it under
+ * mbp_net_lock.
  * mbp_trainer_backward_from: the backward pass. gradients: one array per output, (rows, width), the gradient of the
  * loss (all weights included) with respect to the output's raw values. The gradient of the penalties is added unless
  * `accumulate` is set. x must still be valid, and the layers unchanged since mbp_trainer_forward. */
@@ -64,6 +84,14 @@ MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_arr
 /* The loss of a batch of any size, as in inference (no dropout or noise, running statistics). Updates nothing. */
 MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error);
 
+/* How good the predictions of an output are, as in inference, by the name of a metric of Python (help(bp.accuracy)).
+ * Rows count by their weights. For cross_entropy: accuracy, subset_accuracy, balanced_accuracy, f1, brier. For hinge:
+ * the first four. For bce: all. For other losses: rmse, mae, r2, pinball. Labels are decided by the rule of the loss:
+ * for cross_entropy the largest raw output; for bce and hinge each column by itself, raw output > 0. Numbers are those
+ * of mbp_net_predict. Takes memory during the call. */
+MBP_API mbp_status mbp_trainer_measure(mbp_trainer *trainer, const mbp_batch *batch, int output, const char *name,
+                                       double *value, mbp_error *error);
+
 typedef int (*mbp_poll)(void *user); /* called before each step of an epoch; a non-zero result cancels the epoch */
 
 /* Trains on n rows of the data, one step for each `batch_rows` of them, without counting rows of weight 0; the last
@@ -74,6 +102,62 @@ typedef int (*mbp_poll)(void *user); /* called before each step of an epoch; a n
 MBP_API mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n,
                                      int64_t batch_rows, const double *lr, mbp_poll poll, void *user, double *loss,
                                      int64_t *steps, mbp_error *error);
+
+typedef struct mbp_record {
+    size_t size;     /* sizeof(mbp_record) */
+    int64_t epoch;   /* its number, from 1: the trainer's "epoch" after it */
+    int64_t steps;   /* mbp_trainer_steps after it */
+    double loss;     /* as that of mbp_trainer_epoch */
+    double val_loss; /* the loss of the validation rows after the epoch; NaN: there are none */
+    double lr;       /* of its last step */
+    int best;        /* 1: with this epoch, val_loss has improved on its best by more than min_delta */
+} mbp_record;
+
+typedef struct mbp_fit {
+    size_t size;                 /* sizeof(mbp_fit) */
+    int64_t epochs;              /* how many more epochs to train, at least 1 */
+    int64_t batch_rows;          /* rows per step; 0: 32 */
+    int keep_order;              /* 1: rows in their order; 0: each epoch has another order, by seed and epoch */
+    const mbp_batch *validation; /* NULL: none */
+    int64_t patience; /* stop after this many epochs without a better val_loss, and restore the best state; 0: never */
+    double min_delta; /* the smallest improvement that counts */
+    /* Called with the record of each epoch; a non-zero result ends the fit. It may save the net, evaluate, change "lr":
+     * everything but train and free. An average that it starts or changes stays as it is. NULL: none. */
+    int (*callback)(const mbp_record *record, void *user);
+    mbp_poll poll; /* as in mbp_trainer_epoch; NULL: none */
+    void *user;    /* the argument of callback and poll */
+} mbp_fit;
+
+/* Trains for several epochs, on all rows of the data. Python's `fit` gives the same bits. With patience, the best
+ * epoch's state comes back at the end, also after an error: parameters, buffers, gradients, slots, the optimizer's
+ * parameters, average, steps and "epoch". *record (may be NULL): the record of the epoch whose state the trainer has,
+ * if an epoch was completed. All is checked, and all memory is taken, before the first step. On an error, an incomplete
+ * epoch does not count, but without patience its steps stay. */
+MBP_API mbp_status mbp_trainer_fit(mbp_trainer *trainer, const mbp_batch *data, const mbp_fit *how, mbp_record *record,
+                                   mbp_error *error);
+
+/* Training on several processes, each with its own rows and a copy of the net, by sums over all of them (all-reduce).
+ * Replaces the `count` values, in this dtype, by their sums over all processes, the same bits in each: adds them in the
+ * order of the processes. It may call what an mbp_poll may. A non-zero result: it failed, and the call that needs the
+ * sums returns MBP_CANCELLED. */
+typedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *user);
+
+/* reduce NULL: this process trains alone. All processes make the same calls at the same time. A step on N processes is
+ * then the step on all their rows together, up to rounding; *loss is the loss of these rows. Who calls `reduce`:
+ *     mbp_trainer_step        for the sum of row weights, the gradients, the loss; then come clipping and the update
+ *     mbp_trainer_backward    for the sum of row weights, unless how->total is set: to the sum over all processes.
+ *                             Gradients and loss are the parts of this process
+ *     mbp_trainer_apply       for the gradients, and the loss
+ *     mbp_trainer_epoch       as in a step. There are steps until all processes are out of rows; `lr` is as long
+ *     mbp_trainer_fit         as in an epoch; for the validation loss, which is that of all validation rows; and for
+ *                             whether a callback ends the fit. All processes have validation rows, or none does
+ * One process may have no rows. If a call is refused in one process or cancelled by its poll, the others return
+ * MBP_CANCELLED before they change anything; if a loss or gradient is not finite, all return MBP_NONFINITE. An argument
+ * NULL, MBP_BUSY and a refused mbp_backward are not told to the others. Evaluate and measure are of this process alone.
+ * Each process counts its rows from 0 for dropout and noise: give each a seed of its own (mbp_trainer_set_seed), or
+ * how->first_row. batch_norm uses the statistics of the process's own rows. mbp_trainer_backward_from adds the gradient
+ * of the penalties in each process: in all but one, set mbp_trainer_grads to 0 and pass `accumulate`. */
+MBP_API mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void *user, mbp_error *error);
 
 /* The flat gradient vector, in the net's dtype, in the order of mbp_net_params. */
 MBP_API void *mbp_trainer_grads(mbp_trainer *trainer);
@@ -91,15 +175,17 @@ MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array
  * "clip_value" limits the absolute value of each element.
  * "dropout": a factor in [0, 1] of the rates of all dropout nodes, from the next forward pass on; 1 unless set.
  * State: "loss" is the loss of the current gradients (with `accumulate` the parts' losses are added), "last_loss" that
- * of the last update; NaN: unknown, as after mbp_trainer_backward_from. "average_count": the states in the average. */
+ * of the last update; NaN: unknown, as after mbp_trainer_backward_from. "average_count": the states in the average.
+ * "epoch": the number of epochs that mbp_trainer_fit has completed; it counts on from here, and files keep it. */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);
 MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error);
 /* The number of updates so far, up to 9e18. To restore an earlier state of the optimizer, set it and write the slots.
  * mbp_trainer_set_steps also resets "loss" and "last_loss" to NaN, and keeps the average. */
 MBP_API int64_t mbp_trainer_steps(const mbp_trainer *trainer);
 MBP_API mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error);
-/* Sets the seed of dropout and noise; the default is the net's. Each number depends only on seed, step count, node, row
- * in the logical batch, and column, so it is the same for any split of a batch into parts or among threads. */
+/* Sets the seed of dropout, noise and the order of rows in mbp_trainer_fit; the default is the net's. A number of
+ * dropout or noise depends only on seed, step count, node, row in the logical batch, and column, so it is the same for
+ * any split of a batch into parts or among threads. */
 MBP_API mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error);
 /* Keeps an average of [parameters, buffers] over the states after updates number start, start + every, ..., as counted
  * by mbp_trainer_steps. decay < 1: a running average, in which a new state has the weight 1 - decay (Polyak & Juditsky
@@ -109,7 +195,7 @@ MBP_API mbp_status mbp_trainer_set_average(mbp_trainer *trainer, double decay, i
                                            mbp_error *error);
 /* The average: parameters, then buffers; NULL: none. *count (may be NULL): its number of states; 0: not started. */
 MBP_API void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count);
-/* Zeroes gradients and average, and resets slots, step count, "loss" and "last_loss". */
+/* Zeroes gradients, average and "epoch", and resets slots, step count, "loss" and "last_loss". */
 MBP_API mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error);
 
 #ifdef __cplusplus

@@ -12,28 +12,39 @@
 #define AVX512_NEEDS HAS(avx2) && HAS(fma) && HAS(avx512f) && HAS(avx512vl) && HAS(avx512dq) && HAS(avx512bw)
 
 /* VARIANT(isa, runs), best first. */
-#if defined(__x86_64__)
-#define VARIANTS VARIANT(avx512, AVX512_NEEDS) VARIANT(avx2, AVX2_NEEDS) VARIANT(sse2, 1)
+#define VARIANTS \
+    MBP_IF(MICROBP_AVX512)(VARIANT, avx512, AVX512_NEEDS) MBP_IF(MICROBP_AVX2)(VARIANT, avx2, AVX2_NEEDS) \
+        MBP_IF(MICROBP_SSE2)(VARIANT, sse2, 1) MBP_IF(MICROBP_NEON)(VARIANT, neon, 1) \
+            MBP_IF(MICROBP_GENERIC)(VARIANT, generic, 1)
+
+#if MICROBP_F32
+#define TABLE_F32(isa) &mbp_kernels_##isa##_f32
 #else
-#define VARIANTS VARIANT(neon, 1)
+#define TABLE_F32(isa) NULL
+#endif
+#if MICROBP_F64
+#define TABLE_F64(isa) &mbp_kernels_##isa##_f64
+#else
+#define TABLE_F64(isa) NULL
 #endif
 
-#define TABLE_(isa, dtype) mbp_kernels_##isa##_##dtype
-#define TABLE(isa, dtype) TABLE_(isa, dtype)
-
-#define VARIANT(isa, runs) extern const mbp_kernels TABLE(isa, f32), TABLE(isa, f64);
+#define VARIANT(isa, runs) extern const mbp_kernels mbp_kernels_##isa##_f32, mbp_kernels_##isa##_f64;
 VARIANTS
 #undef VARIANT
 
-static const mbp_kernels *const tables[][2] = {
-#define VARIANT(isa, runs) {&TABLE(isa, f32), &TABLE(isa, f64)},
+/* NULL: this build does not have the dtype. */
+static const struct {
+    const char *isa;
+    const mbp_kernels *table[2];
+} variants[] = {
+#define VARIANT(isa, runs) {#isa, {[MBP_F32] = TABLE_F32(isa), [MBP_F64] = TABLE_F64(isa)}},
     VARIANTS
 #undef VARIANT
 };
 
-enum { TABLES = sizeof tables / sizeof *tables };
+enum { COUNT = sizeof variants / sizeof *variants };
 
-const char *mbp_isa_name(int i) { return i >= 0 && i < TABLES ? tables[i][0]->isa : NULL; }
+const char *mbp_isa_name(int i) { return i >= 0 && i < COUNT ? variants[i].isa : NULL; }
 
 int mbp_isa_runs(int i) {
     int variant = 0;
@@ -46,8 +57,8 @@ int mbp_isa_runs(int i) {
 }
 
 const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype) {
-    for (int i = 0; i < TABLES; i++)
-        if (mbp_isa_runs(i) && (!isa || strcmp(isa, tables[i][0]->isa) == 0))
-            return tables[i][dtype == MBP_F64];
+    for (int i = 0; i < COUNT; i++)
+        if (mbp_isa_runs(i) && (!isa || strcmp(isa, variants[i].isa) == 0))
+            return variants[i].table[dtype == MBP_F64];
     return NULL;
 }

@@ -1,6 +1,28 @@
-/* Part of kernels.c: dropout and noise. Each element uses the random number that random.h gives for its position; here
- * many are computed at once. */
+/* Part of kernels.c: dropout; and of noise.c: noise. Each element uses the random number that random.h gives for its
+ * position; here many are computed at once. */
 
+/* noise.c */
+extern void VARIANT_NAME(mbp_noise_, f32)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
+extern void VARIANT_NAME(mbp_noise_, f64)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
+
+#if MICROBP_SMALL
+#include "formulas/philox.h"
+
+enum { CHANCE_BLOCKS = 1, CHANCE_WORDS = 4 };
+
+typedef struct chance_keys {
+    uint64_t seed;
+} chance_keys;
+
+static inline void chance_prepare(const mbp_chance *chance, chance_keys *keys) { keys->seed = chance->seed; }
+
+static inline void chance_words(const mbp_chance *chance, const chance_keys *keys, uint64_t first,
+                                uint32_t words[CHANCE_WORDS]) {
+    const uint32_t counter[4] = {(uint32_t)first, chance->stream, (uint32_t)chance->step,
+                                 (uint32_t)(chance->step >> 32)};
+    mbp_philox(keys->seed, counter, words);
+}
+#else
 /* Philox runs on three vectors of counters together, which hides the latency of its multiplications: dropout takes
  * 0.58 ns per element with AVX2. Each word is in the lower half of a 64-bit lane; the upper half is ignored. */
 enum { CHANCE_VECTORS = 3, CHANCE_BLOCKS = CHANCE_VECTORS * VB / 8, CHANCE_WORDS = 4 * CHANCE_BLOCKS, ROUNDS = 10 };
@@ -53,16 +75,17 @@ static inline __attribute__((always_inline)) void chance_words(const mbp_chance 
     }
     memcpy(words, in_order, sizeof in_order);
 }
+#endif
 
 /* The position of the first element of a row in the stream. */
 static inline uint64_t chance_row(const mbp_chance *chance, int64_t row, int64_t n) {
     return (uint64_t)(chance->first_row + row) * (uint64_t)((n + 3) / 4 * 4);
 }
 
+#ifndef MBP_NOISE
 /* ---- dropout: an element is kept if its uniform number u is at least the rate; u has 24 bits in both dtypes ---- */
 
-static inline __attribute__((always_inline)) void drop(int64_t rows, int64_t n, mbp_view out, mbp_view in,
-                                                       const mbp_chance *chance, int add) {
+SHARED void drop(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance, int add) {
     /* u x 2^24 is an integer: it is compared with the rate x 2^24, rounded up. */
     const double bound = chance->amount * 0x1p24;
     const int32_t below = (int32_t)bound, least = below + (below < bound);
@@ -92,44 +115,4 @@ static void dropout(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mb
 static void accumulate_dropout(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance) {
     drop(rows, n, out, in, chance, 1);
 }
-
-/* ---- noise, computed in double for both dtypes ---- */
-
-#ifdef MBP_DOUBLE
-#include "formulas/random.h"
-
-/* CHANCE_WORDS normal numbers, from element `first` on. Each is made from one random word, or, if f64, from two. */
-static inline __attribute__((always_inline)) void chance_normals(const mbp_chance *chance, const chance_keys *keys,
-                                                                 uint64_t first, int f64, double out[CHANCE_WORDS]) {
-    uint32_t words[2 * CHANCE_WORDS];
-    chance_words(chance, keys, first / (f64 ? 2 : 4), words);
-    if (f64)
-        chance_words(chance, keys, first / 2 + CHANCE_BLOCKS, words + CHANCE_WORDS);
-    for (int k = 0; k < CHANCE_WORDS; k++)
-        out[k] = f64 ? mbp_uniform_53(words[2 * k], words[2 * k + 1]) : mbp_uniform_24(words[k]);
-    INDEPENDENT
-    for (int k = 0; k < CHANCE_WORDS; k += 2)
-        mbp_normal_pair(out + k);
-}
-
-#define NOISE(name, E, f64) \
-    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance) { \
-        chance_keys keys; \
-        chance_prepare(chance, &keys); \
-        for (int64_t r = 0; r < rows; r++) { \
-            E *to = (E *)out.at + r * out.ld; \
-            const E *from = (const E *)in.at + r * in.ld; \
-            for (int64_t j = 0; j < n; j += CHANCE_WORDS) { \
-                double normal[CHANCE_WORDS]; \
-                const int64_t left = n - j < CHANCE_WORDS ? n - j : CHANCE_WORDS; \
-                chance_normals(chance, &keys, chance_row(chance, r, n) + (uint64_t)j, f64, normal); \
-                INDEPENDENT \
-                for (int64_t k = 0; k < left; k++) \
-                    to[j + k] = from[j + k] + (E)(chance->amount * normal[k]); \
-            } \
-        } \
-    }
-NOISE(noise_f32, float, 0)
-NOISE(noise_f64, double, 1)
-#undef NOISE
 #endif

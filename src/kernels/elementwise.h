@@ -9,46 +9,47 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     return n;
 }
 
-/* A loop over all elements. `statement` uses to[j] and from[j]. */
-#define MAP_LOOP(statement) \
-    n = join_rows(&rows, n, out.ld == n && in.ld == n); \
-    for (int64_t r = 0; r < rows; r++) { \
-        T *to = (T *)out.at + r * out.ld; \
-        const T *from = (const T *)in.at + r * in.ld; \
-        INDEPENDENT \
-        for (int64_t j = 0; j < n; j++) { \
-            statement; \
+/* MAP(name, statement): a function of each element. `statement` uses to[j], from[j], and p0, the first parameter. In
+ * small code the loop over rows is compiled once. */
+#define MAP_ROW(statement) \
+    INDEPENDENT \
+    for (int64_t j = 0; j < n; j++) { \
+        statement; \
+    }
+#if MICROBP_SMALL
+typedef void (*map_row)(int64_t n, T *to, const T *from, const double *parameters);
+static void map_rows(map_row map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    for (int64_t r = 0; r < rows; r++)
+        map(n, (T *)out.at + r * out.ld, (const T *)in.at + r * in.ld, parameters);
+}
+#define MAP(name, statement) \
+    static void row_##name(int64_t n, T *to, const T *from, const double *parameters) { \
+        PARAMETERS; \
+        MAP_ROW(statement) \
+    } \
+    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
+        map_rows(row_##name, rows, n, out, in, parameters); \
+    }
+#else
+#define MAP(name, statement) \
+    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
+        PARAMETERS; \
+        n = join_rows(&rows, n, out.ld == n && in.ld == n); \
+        for (int64_t r = 0; r < rows; r++) { \
+            T *to = (T *)out.at + r * out.ld; \
+            const T *from = (const T *)in.at + r * in.ld; \
+            MAP_ROW(statement) \
         } \
     }
+#endif
 
 #define PARAMETERS \
     const T p0 = parameters ? (T)parameters[0] : 0; \
     (void)p0
 
 #define ACTIVATION(name, keep, initializer, bias_initializer, text, meaning, forward, backward) \
-    static void forward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
-        PARAMETERS; \
-        MAP_LOOP(const T z = from[j]; to[j] = forward) \
-    } \
-    static void backward_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
-        PARAMETERS; \
-        MAP_LOOP(const T kept = from[j]; const T dy = to[j]; READ_##keep; to[j] = backward) \
-    }
-#define READ_Y \
-    const T y = kept; \
-    (void)y
-#define READ_Z \
-    const T z = kept; \
-    (void)z
-#include "formulas/formulas.def"
-#undef READ_Y
-#undef READ_Z
-
-#define OUTPUT_ACTIVATION(name, meaning, value) \
-    static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
-        (void)parameters; \
-        MAP_LOOP(const T z = from[j]; to[j] = value) \
-    }
+    MAP(forward_##name, const T z = from[j]; to[j] = forward)
+#define OUTPUT_ACTIVATION(name, meaning, value) MAP(output_##name, const T z = from[j]; to[j] = value)
 #define ROW_OUTPUT_ACTIVATION(name, meaning, row_function) \
     static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
         (void)parameters; \
@@ -57,25 +58,7 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     }
 #include "formulas/formulas.def"
 
-static void copy(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
-    (void)parameters;
-    MAP_LOOP(to[j] = from[j])
-}
-
-static void accumulate(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
-    (void)parameters;
-    MAP_LOOP(to[j] += from[j])
-}
-
-static void penalize(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
-    const T p0 = (T)parameters[0], p1 = (T)parameters[1];
-    MAP_LOOP(const T w = from[j]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
-}
-
-static void mix(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
-    const T p0 = (T)parameters[0];
-    MAP_LOOP(to[j] += p0 * (from[j] - to[j]))
-}
+MAP(copy, to[j] = from[j])
 
 #define BINARY(name, statement) \
     static void name(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) { \
@@ -90,5 +73,25 @@ static void mix(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double
     }
 BINARY(add, to[j] = x[j] + y[j])
 BINARY(multiply, to[j] = x[j] * y[j])
+
+/* ---- for training ---- */
+
+#if MICROBP_TRAINING
+#define ACTIVATION(name, keep, initializer, bias_initializer, text, meaning, forward, backward) \
+    MAP(backward_##name, const T kept = from[j]; const T dy = to[j]; READ_##keep; to[j] = backward)
+#define READ_Y \
+    const T y = kept; \
+    (void)y
+#define READ_Z \
+    const T z = kept; \
+    (void)z
+#include "formulas/formulas.def"
+#undef READ_Y
+#undef READ_Z
+
+MAP(accumulate, to[j] += from[j])
+MAP(penalize, const T w = from[j]; const T p1 = (T)parameters[1]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
+MAP(mix, to[j] += p0 * (from[j] - to[j]))
 BINARY(accumulate_product, to[j] += x[j] * y[j])
+#endif
 #undef BINARY

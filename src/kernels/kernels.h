@@ -3,6 +3,7 @@
 #ifndef MBP_KERNELS_H
 #define MBP_KERNELS_H
 
+#include "config/config.h"
 #include "formulas/running.h"
 #include "microbp.h"
 
@@ -107,7 +108,7 @@ typedef struct mbp_terms {
 } mbp_terms;
 
 /* Updates n parameters p and their slots, from gradients g and the constants of the step. */
-typedef void (*mbp_update)(int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX],
+typedef void (*mbp_update)(int optimizer, int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX],
                            const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms);
 /* The first of the two passes of an optimizer with a trust ratio. It updates the slots from the gradients. sums[0]
  * gets the sum of squares of p and sums[1] that of the direction, both added like sum_squares. The second pass is the
@@ -139,34 +140,39 @@ typedef struct mbp_product {
 typedef struct mbp_kernels {
     const char *isa;
     mbp_dtype dtype;
-    size_t pack; /* bytes of scratch memory that product_run needs, 64-byte aligned */
     /* A product consists of pieces with disjoint outputs. product_run computes the pieces first to last - 1; they may
      * be computed in any order and by any thread. */
     int64_t (*product_pieces)(const mbp_product *p);
-    void (*product_run)(const mbp_product *p, int64_t first, int64_t last, void *pack);
-    mbp_map forward[ACTIVATION_COUNT], backward[ACTIVATION_COUNT];
+    void (*product_run)(const mbp_product *p, int64_t first, int64_t last, void *scratch);
+    /* The bytes of scratch (64-byte aligned) that product_run needs for this pattern, m, n, k and b.ld, and for the
+     * same with smaller m, n and k; nothing else of p is read. */
+    size_t (*product_scratch)(const mbp_product *p);
+    mbp_map forward[ACTIVATION_COUNT];
     mbp_map output[OUTPUT_ACTIVATION_COUNT];
+    mbp_map copy;             /* out = in */
+    mbp_binary add, multiply; /* out = a + b; out = a b */
+    /* For columns: statistics from the running ones. For rows: mean and inverse of each row. For both: y. */
+    mbp_norm_part norm_fixed, norm_rows, norm_apply;
+#if MICROBP_TRAINING
+    mbp_map backward[ACTIVATION_COUNT];
     mbp_loss loss[LOSS_COUNT];
-    mbp_update update[OPTIMIZER_COUNT];
+    mbp_update update;
     mbp_measure measure[OPTIMIZER_COUNT];       /* NULL: the optimizer has no trust ratio */
-    mbp_map copy, accumulate;                   /* out = in; out += in */
+    mbp_map accumulate;                         /* out += in */
+    mbp_binary accumulate_product;              /* out += a b */
     mbp_map penalize;                           /* out += p0 sign(in) + p1 in, with sign(0) = 0 */
     mbp_map mix;                                /* out += p0 (in - out) */
     mbp_random_map dropout, accumulate_dropout; /* out = in mask / (1 - rate); out += that */
-    /* out = in + std x normal, by the dtype of the matrices. Computed in double: only the table for double has it. */
-    mbp_random_map noise[2];
-    mbp_binary add, multiply, accumulate_product; /* out = a + b; out = a b; out += a b */
-    /* For columns: statistics of x; statistics from the running ones; update of the running ones; sum and product, with
-     * dgamma and dbeta. */
-    mbp_norm_part norm_columns, norm_fixed, norm_follow, norm_sums;
-    /* For rows: mean and inverse of each row; y; dx. */
-    mbp_norm_part norm_rows, norm_apply, norm_backward;
+    mbp_random_map noise;                       /* out = in + std x normal (noise.c) */
+    /* For columns: statistics of x; update of the running ones; sums, with dgamma and dbeta. For rows: dx. */
+    mbp_norm_part norm_columns, norm_follow, norm_sums, norm_backward;
     int (*finite)(int64_t n, const void *v); /* 1 if all n elements are finite */
     /* The sum of n squares in double. 16 partial sums, with element i in number i % 16, are added by one fixed tree. */
     double (*sum_squares)(int64_t n, const void *v);
     /* Scales down each column of w (rows, n) whose Euclidean norm exceeds the limit, so that its norm is the limit.
      * Squares are added in double, in row order. */
     void (*limit_columns)(int64_t rows, int64_t n, mbp_view w, double limit);
+#endif
 } mbp_kernels;
 
 /* dispatch.c: the table for an ISA; isa NULL: the best that runs here. Returns NULL if this build has no such table or

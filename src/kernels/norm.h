@@ -6,7 +6,97 @@ enum { NORM_CHUNK = 64, NORM_COLUMNS = 64 };
 
 static inline const T *norm_row(mbp_view view, int64_t r) { return (const T *)view.at + r * view.ld; }
 
-/* ---- statistics of the columns first to last - 1 ---- */
+/* xhat of one element. Only small code computes it one by one. */
+static inline double norm_hat(const mbp_norm *p, double x, int64_t r, int64_t j) {
+    const int64_t i = p->by_row ? r : j;
+    return p->mean ? (x - p->mean[i]) * p->inverse[i] : x;
+}
+
+/* ---- the columns first to last - 1 ---- */
+
+static inline void norm_invert(const mbp_norm *p, int64_t first, int64_t last) {
+    for (int64_t j = first; j < last; j++)
+        p->inverse[j] = 1 / __builtin_sqrt(p->variance[j] + p->eps);
+}
+
+/* Takes mean, variance and inverse from the running statistics instead. */
+static void norm_fixed(const mbp_norm *p, int64_t first, int64_t last) {
+    const T *means = p->running, *variances = means + p->n;
+    for (int64_t j = first; j < last; j++) {
+        p->mean[j] = (double)means[j];
+        p->variance[j] = (double)variances[j];
+    }
+    norm_invert(p, first, last);
+}
+
+/* ---- the rows first to last - 1 ---- */
+
+/* result = the sum of `term` over a row of n elements; `term` uses the column j. */
+#if MICROBP_SMALL
+#define ROW_SUM(result, n, term) \
+    { \
+        double lanes[LANES] = {0}; \
+        for (int64_t j = 0; j < (n); j++) \
+            lanes[j % LANES] += term; \
+        result = sum_lanes(lanes); \
+    }
+#else
+#define ROW_SUM(result, n, term) \
+    { \
+        double lanes[LANES] = {0}; \
+        int64_t j0 = 0; \
+        for (; j0 + LANES <= (n); j0 += LANES) { \
+            INDEPENDENT \
+            for (int l = 0; l < LANES; l++) { \
+                const int64_t j = j0 + l; \
+                lanes[l] += term; \
+            } \
+        } \
+        for (int64_t j = j0; j < (n); j++) \
+            lanes[j - j0] += term; \
+        result = sum_lanes(lanes); \
+    }
+#endif
+
+/* Mean and inverse of rows. */
+static void norm_rows(const mbp_norm *p, int64_t first, int64_t last) {
+    const double n = (double)p->n;
+    for (int64_t r = first; r < last; r++) {
+        const T *x = norm_row(p->x, r);
+        double sum, squares;
+        ROW_SUM(sum, p->n, (double)x[j])
+        const double mean = sum / n;
+        ROW_SUM(squares, p->n, ((double)x[j] - mean) * ((double)x[j] - mean))
+        p->mean[r] = mean;
+        p->inverse[r] = 1 / __builtin_sqrt(squares / n + p->eps);
+    }
+}
+
+/* y = gamma xhat + beta. */
+static void norm_apply(const mbp_norm *p, int64_t first, int64_t last) {
+    const T *gamma = p->gamma, *beta = p->beta;
+    const double *mean = p->mean, *inverse = p->inverse;
+    for (int64_t r = first; r < last; r++) {
+        const T *x = norm_row(p->x, r);
+        T *y = (T *)p->y.at + r * p->y.ld;
+        if (MICROBP_SMALL) {
+            for (int64_t j = 0; j < p->n; j++)
+                y[j] = gamma[j] * (T)norm_hat(p, (double)x[j], r, j) + beta[j];
+        } else if (p->by_row) {
+            INDEPENDENT
+            for (int64_t j = 0; j < p->n; j++)
+                y[j] = gamma[j] * (T)(((double)x[j] - mean[r]) * inverse[r]) + beta[j];
+        } else {
+            INDEPENDENT
+            for (int64_t j = 0; j < p->n; j++)
+                y[j] = gamma[j] * (T)(((double)x[j] - mean[j]) * inverse[j]) + beta[j];
+        }
+    }
+}
+
+#if MICROBP_TRAINING
+
+/* ---- training: columns ---- */
 
 /* total[column] = the sum of `term` over the rows, for NORM_COLUMNS columns at a time. `term` uses x[j] and dy[j] of
  * row r and column c + j. */
@@ -31,11 +121,6 @@ static inline const T *norm_row(mbp_view view, int64_t r) { return (const T *)vi
         memcpy((total) + c, sums, (size_t)count * sizeof *sums); \
     }
 
-static inline void norm_invert(const mbp_norm *p, int64_t first, int64_t last) {
-    for (int64_t j = first; j < last; j++)
-        p->inverse[j] = 1 / __builtin_sqrt(p->variance[j] + p->eps);
-}
-
 /* Mean, biased variance and inverse of columns. */
 static void norm_columns(const mbp_norm *p, int64_t first, int64_t last) {
     COLUMN_SUMS(p->mean, (double)x[j])
@@ -44,16 +129,6 @@ static void norm_columns(const mbp_norm *p, int64_t first, int64_t last) {
     COLUMN_SUMS(p->variance, ((double)x[j] - p->mean[c + j]) * ((double)x[j] - p->mean[c + j]))
     for (int64_t j = first; j < last; j++)
         p->variance[j] /= (double)p->rows;
-    norm_invert(p, first, last);
-}
-
-/* Takes mean, variance and inverse from the running statistics instead. */
-static void norm_fixed(const mbp_norm *p, int64_t first, int64_t last) {
-    const T *means = p->running, *variances = means + p->n;
-    for (int64_t j = first; j < last; j++) {
-        p->mean[j] = (double)means[j];
-        p->variance[j] = (double)variances[j];
-    }
     norm_invert(p, first, last);
 }
 
@@ -70,7 +145,9 @@ static void norm_follow(const mbp_norm *p, int64_t first, int64_t last) {
 /* The sums of dy and of dy xhat; they are the gradients of beta and gamma. */
 static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
     COLUMN_SUMS(p->sum, (double)dy[j])
-    if (!p->mean)
+    if (MICROBP_SMALL)
+        COLUMN_SUMS(p->product, (double)dy[j] * norm_hat(p, (double)x[j], r, c + j))
+    else if (!p->mean)
         COLUMN_SUMS(p->product, (double)dy[j] * (double)x[j])
     else if (p->by_row)
         COLUMN_SUMS(p->product, (double)dy[j] * (((double)x[j] - p->mean[r]) * p->inverse[r]))
@@ -84,57 +161,7 @@ static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
 }
 #undef COLUMN_SUMS
 
-/* ---- the rows first to last - 1 ---- */
-
-/* result = the sum of `term` over a row of n elements; `term` uses the column j. */
-#define ROW_SUM(result, n, term) \
-    { \
-        double lanes[LANES] = {0}; \
-        int64_t j0 = 0; \
-        for (; j0 + LANES <= (n); j0 += LANES) { \
-            INDEPENDENT \
-            for (int l = 0; l < LANES; l++) { \
-                const int64_t j = j0 + l; \
-                lanes[l] += term; \
-            } \
-        } \
-        for (int64_t j = j0; j < (n); j++) \
-            lanes[j - j0] += term; \
-        result = sum_lanes(lanes); \
-    }
-
-/* Mean and inverse of rows. */
-static void norm_rows(const mbp_norm *p, int64_t first, int64_t last) {
-    const double n = (double)p->n;
-    for (int64_t r = first; r < last; r++) {
-        const T *x = norm_row(p->x, r);
-        double sum, squares;
-        ROW_SUM(sum, p->n, (double)x[j])
-        const double mean = sum / n;
-        ROW_SUM(squares, p->n, ((double)x[j] - mean) * ((double)x[j] - mean))
-        p->mean[r] = mean;
-        p->inverse[r] = 1 / __builtin_sqrt(squares / n + p->eps);
-    }
-}
-
-/* y = gamma xhat + beta. */
-static void norm_apply(const mbp_norm *p, int64_t first, int64_t last) {
-    const T *gamma = p->gamma, *beta = p->beta;
-    const double *mean = p->mean, *inverse = p->inverse;
-    for (int64_t r = first; r < last; r++) {
-        const T *x = norm_row(p->x, r);
-        T *y = (T *)p->y.at + r * p->y.ld;
-        if (p->by_row) {
-            INDEPENDENT
-            for (int64_t j = 0; j < p->n; j++)
-                y[j] = gamma[j] * (T)(((double)x[j] - mean[r]) * inverse[r]) + beta[j];
-        } else {
-            INDEPENDENT
-            for (int64_t j = 0; j < p->n; j++)
-                y[j] = gamma[j] * (T)(((double)x[j] - mean[j]) * inverse[j]) + beta[j];
-        }
-    }
-}
+/* ---- training: rows ---- */
 
 /* dx = inverse (g - mean of g - xhat * mean of g xhat) with g = gamma dy. The means are over a row or over a column,
  * like the statistics. */
@@ -171,4 +198,5 @@ static void norm_backward(const mbp_norm *p, int64_t first, int64_t last) {
         }
     }
 }
+#endif
 #undef ROW_SUM

@@ -2,6 +2,7 @@
 
 enum { LANES_16 = 16 / (int)sizeof(T), LINE = 64 / (int)sizeof(T) };
 
+#if !MICROBP_SMALL
 /* Transposes VL rows and LANES_16 columns: rows[k] = from[0 ... VL - 1][k]. Each vector is loaded in pieces of 16
  * bytes, one of each of VL / LANES_16 rows. Then vectors i and i + LANES_16 / 2 are interleaved within each 16 bytes,
  * and this is repeated log2(LANES_16) times. */
@@ -19,10 +20,14 @@ static inline __attribute__((always_inline)) void transpose(vr rows[LANES_16], c
             rows[i] = next[i];
     }
 }
+#endif
 
 /* A panel of W^T: to[k][j] = from[j][k]. */
 static HOT void pack_panel_transposed(T *to, int64_t to_ld, const T *from, int64_t from_ld, int64_t k_count,
                                       int64_t columns) {
+#if MICROBP_SMALL
+    const int64_t whole_columns = 0, whole_k = 0;
+#else
     const int64_t whole_columns = columns / VL * VL, whole_k = k_count / LANES_16 * LANES_16;
     for (int64_t j = 0; j < whole_columns; j += VL)
         for (int64_t k = 0; k < whole_k; k += LANES_16) {
@@ -31,6 +36,7 @@ static HOT void pack_panel_transposed(T *to, int64_t to_ld, const T *from, int64
             EACH(i, LANES_16)
                 store(to + (k + i) * to_ld + j, rows[i]);
         }
+#endif
     for (int64_t j = 0; j < columns; j++)
         for (int64_t k = j < whole_columns ? whole_k : 0; k < k_count; k++)
             to[k * to_ld + j] = from[j * from_ld + k];

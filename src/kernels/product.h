@@ -17,12 +17,9 @@ enum {
     GROUP_COLUMNS = TILE_COLUMNS > 2 * LINE ? TILE_COLUMNS : 2 * LINE,
     GROUP_COLUMNS_FAR = 16 * LINE,
     FAR_BYTES = 2 << 20,
-    GROUP_ELEMENTS = SLICE * GROUP_COLUMNS_FAR,
-    BLOCK_LD = SLICE + LINE, /* rows a multiple of 1 KB apart would share cache sets */
-    PACK_BYTES = (GROUP_ELEMENTS + BLOCK_LD * BLOCK_ROWS) * (int)sizeof(T),
     L1_BYTES = 32768,
     ROW_VECTORS = 2, /* vectors of rows of W for one row of dz; 4 were 20 % slower at 1x512x512 */
-    SUM_VECTORS = 4,
+    SUM_VECTORS = MICROBP_SMALL ? 1 : 4,
     PIECES_PER_THREAD = 4, /* so that the others wait only briefly for a thread that starts late or is interrupted */
 };
 
@@ -40,7 +37,7 @@ static const tile_rule tile_rules[] = {
     /* With few rows, a tile must be wide to have enough chains of additions: 1x512x512 NN 18 -> 25. */
     {1, ANY, ANY, 1, WIDE_1},
     {2, ANY, ANY, 2, WIDE_2},
-    {3, ANY, ANY, 3, WIDE_3},
+    {3, ANY, ANY, TILE_ROWS < 3 ? TILE_ROWS : 3, WIDE_3},
     /* With one vector of columns, a tile must be tall: 128x64x4 NN 0.98 -> 1.09 of OpenBLAS. */
     {ANY, VL, ANY, TALL_ROWS, 1},
     /* Outer products write c row by row, without jumps: 1x512x512 TN 9 -> 22. */
@@ -61,7 +58,8 @@ static inline int64_t span(int64_t rows, int64_t ld) { return rows * ld * (int64
 /* Whether b is packed. Every tile of a panel reads b, which should then come from L1: it does if b is packed or small.
  * For two tiles packing does not pay, and a single row of b is contiguous anyway. */
 static int packs_b(const mbp_product *p, int64_t rows, int64_t k_count) {
-    return p->pattern != MBP_NT && rows > 2 * TILE_ROWS && k_count > 1 && span(k_count, p->b.ld) > L1_BYTES;
+    return !MICROBP_SMALL && p->pattern != MBP_NT && rows > 2 * TILE_ROWS && k_count > 1 &&
+           span(k_count, p->b.ld) > L1_BYTES;
 }
 
 /* Steps of k in a slice. If few rows use a large W once, it is read eight whole rows at a time, the order in which
@@ -70,15 +68,49 @@ static int64_t slice_steps(const mbp_product *p, int64_t rows) {
     return p->pattern == MBP_NN && rows <= 3 && span(p->k, p->b.ld) > FAR_BYTES ? 8 : SLICE;
 }
 
+/* Whether there are enough rows and columns to pack a. */
+static int may_pack_a(const mbp_product *p, int64_t rows, int64_t columns) {
+    return !MICROBP_SMALL && rows > TILE_ROWS && columns > (p->pattern == MBP_TN ? 2 : 4) * TILE_COLUMNS;
+}
+
 /* Whether a is packed. A tile reads some 24 bytes of each row of x for x^T, so x is packed unless it stays in L1
  * (128x512x512 TN 77 -> 93). Otherwise x and dz are read along their rows, and packed only if their rows are a multiple
  * of 1 KB apart: such rows share cache sets. */
 static int packs_a(const mbp_product *p, int64_t rows, int64_t columns, int64_t k_count) {
-    if (columns <= 2 * TILE_COLUMNS || rows <= TILE_ROWS)
+    if (!may_pack_a(p, rows, columns))
         return 0;
     if (p->pattern == MBP_TN)
         return span(k_count, p->a.ld) > L1_BYTES / 2;
-    return span(1, p->a.ld) % 1024 == 0 && p->a.ld > k_count && columns > 4 * TILE_COLUMNS;
+    return span(1, p->a.ld) % 1024 == 0 && p->a.ld > k_count;
+}
+
+/* ---- the scratch of a product: the packed block of a, then the packed columns of b ---- */
+
+/* The distance of the rows of a packed block of x or dz: an odd number of cache lines, because rows a multiple of 1 KB
+ * apart would share cache sets. */
+static int64_t block_ld(int64_t k_count) { return divide_up(k_count, LINE) * LINE | LINE; }
+
+/* Elements of a packed block of a, in whole cache lines. */
+static int64_t block_size(const mbp_product *p, int64_t rows, int64_t k_count) {
+    return p->pattern == MBP_TN ? divide_up(rows * k_count, LINE) * LINE : rows * block_ld(k_count);
+}
+
+/* Columns of b that are packed together. */
+static int64_t group_columns(const mbp_product *p) {
+    return span(p->k, p->b.ld) > FAR_BYTES ? GROUP_COLUMNS_FAR : GROUP_COLUMNS;
+}
+
+/* Columns of a panel of W^T. */
+static int64_t panel_columns(int64_t widest, int64_t columns) { return smaller(widest, divide_up(columns, VL) * VL); }
+
+static size_t product_scratch(const mbp_product *p) {
+    const int64_t rows = smaller(p->m, BLOCK_ROWS), k_count = smaller(p->k, SLICE);
+    int64_t size = may_pack_a(p, rows, p->n) ? block_size(p, rows, k_count) : 0;
+    if (p->pattern == MBP_NT)
+        size += k_count * panel_columns(WIDEST, p->n);
+    else if (packs_b(p, rows, k_count))
+        size += k_count * divide_up(smaller(group_columns(p), p->n), TILE_COLUMNS) * TILE_COLUMNS;
+    return (size_t)size * sizeof(T);
 }
 
 /* ---- a piece ---- */
@@ -97,7 +129,7 @@ static int64_t part(int64_t size, int64_t parts, int64_t unit, int64_t least) {
  * share b: the operand that costs more to pack is cut last. */
 static piece first_piece(const mbp_product *p) {
     piece q = {0, smaller(p->m, BLOCK_ROWS), 0, p->n};
-    if (p->threads <= 1)
+    if (!MICROBP_THREADS || p->threads <= 1)
         return q;
     const int64_t wanted = (int64_t)PIECES_PER_THREAD * p->threads;
     for (int i = 0; i < 2; i++)
@@ -124,17 +156,20 @@ static piece piece_at(const mbp_product *p, int64_t index) {
     return q;
 }
 
-static int is_zero(vr v) {
-    T sum = 0;
-    for (int l = 0; l < VL; l++)
-        sum += v[l];
-    return sum == 0;
+static int is_zero(vr v) { return sum_vector(v) == 0; }
+
+static int is_relu(mbp_map map) {
+#if MICROBP_FORMULAS && !MICROBP_HAS_relu
+    (void)map;
+    return 0;
+#else
+    return map == forward_relu;
+#endif
 }
 
 /* Whether the map needs no pass of its own: identity leaves c as it is, and tiles apply relu when they store c. */
 static int map_in_registers(const mbp_product *p) {
-    return p->map_out.at == p->c.at && p->map_in.at == p->c.at &&
-           (p->map == forward_identity || p->map == forward_relu);
+    return p->map_out.at == p->c.at && p->map_in.at == p->c.at && (p->map == forward_identity || is_relu(p->map));
 }
 
 static mbp_view view_at(mbp_view v, int64_t row, int64_t column) {
@@ -153,45 +188,44 @@ typedef struct slice {
     int last, packs_b;
     const T *a; /* of the first tile */
     strip t;
-    T *pack;
+    T *pack; /* of b */
 } slice;
 
-/* Sets the operand a of the tiles, packed or where it is. */
-static void set_a(slice *s) {
+/* Sets the operand a of the tiles, packed or where it is, and the place of the packed b. */
+static void set_a(slice *s, T *block) {
     const mbp_product *p = s->p;
     const int is_tn = p->pattern == MBP_TN, packs = packs_a(p, s->q.rows, s->q.columns, s->t.k);
-    T *const block = s->pack + GROUP_ELEMENTS;
+    const int64_t ld = block_ld(s->t.k);
     s->a = is_tn ? element(p->a, s->first_k, s->q.row) : element(p->a, s->q.row, s->first_k);
     s->t.a_row = s->t.a_next = is_tn ? 1 : p->a.ld;
     s->t.a_step = is_tn ? p->a.ld : 1;
     s->t.a_packed = packs && is_tn;
+    s->pack = packs ? block + block_size(p, s->q.rows, s->t.k) : block;
     if (packs && is_tn) {
         pack_tiles(block, s->a, p->a.ld, s->t.k, s->rows);
         s->a = block, s->t.a_next = s->t.k;
     } else if (packs) {
-        pack_rows(block, BLOCK_LD, s->a, p->a.ld, s->t.k, s->q.rows);
-        s->a = block, s->t.a_row = s->t.a_next = BLOCK_LD;
+        pack_rows(block, ld, s->a, p->a.ld, s->t.k, s->q.rows);
+        s->a = block, s->t.a_row = s->t.a_next = ld;
     }
 }
 
 static void set_slice(slice *s, const mbp_product *p, piece q, int64_t first_k, int64_t k_count, T *pack) {
     const tile_rule *rule = find_tile(q.rows, q.columns, p->k);
-    s->p = p, s->q = q, s->first_k = first_k, s->pack = pack;
-    s->width = rule->tile_vectors * VL;
+    s->p = p, s->q = q, s->first_k = first_k;
+    s->width = panel_columns(rule->tile_vectors * VL, q.columns);
     s->rows = divide_rows((int)q.rows, rule->tile_rows);
     s->last = first_k + k_count == p->k;
     s->packs_b = packs_b(p, q.rows, k_count);
-    s->group = !s->packs_b ? WIDEST : span(p->k, p->b.ld) > FAR_BYTES ? GROUP_COLUMNS_FAR : GROUP_COLUMNS;
+    s->group = s->packs_b ? group_columns(p) : WIDEST;
     s->t.k = k_count;
     s->t.ldb = s->packs_b ? TILE_COLUMNS : p->pattern == MBP_NT ? s->width : p->b.ld;
     s->t.from = first_k || p->add ? FROM_C : p->bias ? FROM_BIAS : FROM_ZERO;
-    s->t.how = !s->last                                        ? AS_IT_IS
-               : p->nonfinite                                  ? WATCHED
-               : p->map == forward_relu && map_in_registers(p) ? RELU
-                                                               : AS_IT_IS;
-    set_a(s);
+    s->t.how = !s->last ? AS_IT_IS : p->nonfinite ? WATCHED : is_relu(p->map) && map_in_registers(p) ? RELU : AS_IT_IS;
+    set_a(s, pack);
 }
 
+#if !MICROBP_SMALL
 /* c = start + the row a times the rows of b, for `vectors` vectors of c. Each element of b is used only once, so b is
  * transposed in registers and not packed. One cache line of each row is read at a time, because many rows side by side
  * compete for cache sets. */
@@ -231,6 +265,7 @@ static HOT int64_t run_row(const strip *t, const T *a, const T *b, int64_t ldb, 
         run_row_vectors(t, a, b + j * ldb, ldb, c + j, 1);
     return j;
 }
+#endif
 
 /* Computes one panel: columns of c from column j on, in the group that starts at column `group`. Returns 1 if a watched
  * element is not finite. */
@@ -241,7 +276,11 @@ static int run_panel(slice *s, int64_t group, int64_t j, int64_t columns) {
     s->t.b = s->packs_b ? s->pack + (j - group) * s->t.k : element(p->b, s->first_k, j);
     if (p->pattern == MBP_NT) {
         const T *const w = element(p->b, j, s->first_k);
+#if MICROBP_SMALL
+        const int64_t done = 0;
+#else
         const int64_t done = s->q.rows == 1 ? run_row(&s->t, s->a, w, p->b.ld, c, columns) : 0;
+#endif
         if (done == columns)
             return 0;
         c += done, columns -= done;
@@ -272,6 +311,7 @@ static int run_slice(slice *s) {
     return bad;
 }
 
+#if !MICROBP_SMALL
 /* A single column of c is a row of c^T = b^T a^T. If its elements are contiguous, vectors can run along it: 128x500x1
  * NN 10 -> 21 GFLOP/s. Computes the whole vectors of the rows of a piece and returns the number of these rows. */
 static int64_t run_single_column(const mbp_product *p, piece q, int *bad) {
@@ -292,6 +332,7 @@ static int64_t run_single_column(const mbp_product *p, piece q, int *bad) {
         p->map(rows, 1, view_at(p->map_out, q.row, 0), view_at(p->map_in, q.row, 0), p->parameters);
     return rows;
 }
+#endif
 
 /* ---- db ---- */
 
@@ -300,7 +341,9 @@ static int64_t run_single_column(const mbp_product *p, piece q, int *bad) {
 static inline __attribute__((always_inline)) void sum_vectors(T *total, const T *b, int64_t ldb, int64_t k_count,
                                                               const int vectors) {
     for (int64_t k = 0; k < k_count; k += MBP_LOSS_CHUNK) {
-        vr sum[SUM_VECTORS] = {{0}};
+        vr sum[SUM_VECTORS];
+        EACH(v, vectors)
+            sum[v] = (vr){0};
         for (int64_t rows = smaller(k_count - k, MBP_LOSS_CHUNK); rows; rows--, b += ldb) {
             EACH(v, vectors)
                 sum[v] += load(b + v * VL);
@@ -339,10 +382,12 @@ static HOT void product_run(const mbp_product *p, int64_t first, int64_t last, v
         piece q = piece_at(p, i);
         if (p->db && q.row == 0)
             bad |= sum_columns(p, q.column, q.columns);
+#if !MICROBP_SMALL
         if (p->n == 1 && p->c.ld == 1 && (p->b.ld == 1 || p->pattern != MBP_NN)) {
             const int64_t done = run_single_column(p, q, &bad);
             q.row += done, q.rows -= done;
         }
+#endif
         const int64_t steps = slice_steps(p, q.rows);
         for (int64_t k = q.rows ? 0 : p->k; k < p->k; k += steps) {
             slice s;

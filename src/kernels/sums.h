@@ -13,6 +13,7 @@ static inline double sum_lanes(const double s[LANES]) {
     return t[0];
 }
 
+#if MICROBP_TRAINING
 static int all_finite(int64_t n, const void *v) {
     const T *x = v;
     T bad[LANES] = {0}; /* x - x is 0, but NaN for NaN and infinities */
@@ -60,3 +61,4 @@ static void limit_columns(int64_t rows, int64_t n, mbp_view w, double limit) {
                 block[r * w.ld + j] *= factor[j];
     }
 }
+#endif

@@ -4,10 +4,10 @@
 enum {
     /* A tile of few rows is wider, and a tile of one vector is taller: two FMAs per cycle with a latency of 4 cycles
      * need 8 independent chains of additions. */
-    TALL_ROWS = 8,
-    WIDE_1 = 8,
-    WIDE_2 = 6,
-    WIDE_3 = 4,
+    TALL_ROWS = MICROBP_SMALL ? TILE_ROWS : 8,
+    WIDE_1 = MICROBP_SMALL ? TILE_VECTORS : 8,
+    WIDE_2 = MICROBP_SMALL ? TILE_VECTORS : 6,
+    WIDE_3 = MICROBP_SMALL ? TILE_VECTORS : 4,
     WIDEST = WIDE_1 * VL,
     TILE_COLUMNS = TILE_VECTORS * VL,
 };
@@ -64,7 +64,7 @@ static inline __attribute__((always_inline)) vr run_tiles(const strip *t, const 
         if (t->how == RELU) {
             EACH(i, rows)
                 EACH(v, vectors)
-                    store(c + i * ldc + v * VL, (vr)(~(vi)(acc[i][v] < 0) & (vi)acc[i][v])); /* keeps NaN */
+                    store(c + i * ldc + v * VL, relu_vector(acc[i][v]));
             continue;
         }
         EACH(i, rows)
@@ -96,7 +96,11 @@ static HOT vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int
 #else
 #define MIDDLE(v) ROWS_3(v)
 #endif
+#if MICROBP_SMALL
+    switch (rows * 16 + vectors) { ROWS_2(1) ROWS_2(2) }
+#else
     switch (rows * 16 + vectors) { ROWS_8(1) ROWS_ALL(2) MIDDLE(3) MIDDLE(4) ROWS_2(5) ROWS_2(6) ONE(1, 7) ONE(1, 8) }
+#endif
 #undef MIDDLE
 #undef ROWS_ALL
 #undef ROWS_8

@@ -72,30 +72,22 @@ static void slots_at(int64_t first, void *const slots[MBP_SLOTS_MAX], T *at[MBP_
         at[s] = slots[s] ? (T *)slots[s] + first : NULL;
 }
 
-static void update(update_loop loop, int64_t n, T *p, const T *g, void *const slots[MBP_SLOTS_MAX],
+static void update(int optimizer, int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX],
                    const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms) {
+    static const update_loop loops[] = {
+#define OPTIMIZER(name, ...) loop_##name,
+#define TRUST_OPTIMIZER(name, ...) loop_##name,
+#include "formulas/formulas.def"
+    };
     const int64_t block = clips(terms) ? BLOCK : n;
     T *s[MBP_SLOTS_MAX], clipped[BLOCK];
     for (int64_t first = 0; first < n; first += block) {
         const int64_t count = n - first < block ? n - first : block;
         slots_at(first, slots, s);
-        loop(count, p + first, clip_block(count, clipped, g + first, terms), s, constants, (T)terms->decay);
+        loops[optimizer](count, (T *)p + first, clip_block(count, clipped, (const T *)g + first, terms), s, constants,
+                         (T)terms->decay);
     }
 }
-
-#define OPTIMIZER(name, ...) \
-    static void update_##name(int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX], \
-                              const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms) { \
-        update(loop_##name, n, p, g, slots, constants, terms); \
-    }
-#define TRUST_OPTIMIZER(name, ...) \
-    static void update_##name(int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX], \
-                              const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms) { \
-        T *s[MBP_SLOTS_MAX]; \
-        slots_at(0, slots, s); \
-        loop_##name(n, p, g, s, constants, (T)terms->decay); \
-    }
-#include "formulas/formulas.def"
 
 /* ---- the first pass of optimizers with a trust ratio: slots and sums of squares ---- */
 
@@ -104,8 +96,8 @@ static void update(update_loop loop, int64_t n, T *p, const T *g, void *const sl
         const double constants[MBP_CONSTANTS_MAX], T decay
 typedef void (*measure_loop)(MEASURE_ARGUMENTS);
 
-static void measure(measure_loop loop, int64_t n, const T *p, const T *g, void *const slots[MBP_SLOTS_MAX],
-                    const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms, double sums[2]) {
+static inline void measure(measure_loop loop, int64_t n, const T *p, const T *g, void *const slots[MBP_SLOTS_MAX],
+                           const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms, double sums[2]) {
     T *s[MBP_SLOTS_MAX], clipped[BLOCK], direction[BLOCK];
     double of_p[LANES] = {0}, of_direction[LANES] = {0};
     for (int64_t first = 0; first < n; first += BLOCK) {

@@ -1,25 +1,39 @@
 /* Part of kernels.c: a vector type, the operations that need intrinsics, and the size of a tile. Only this file and
  * dispatch.c name instruction sets. */
 
-#if defined(__x86_64__)
+#if defined(MBP_GENERIC) /* no intrinsics */
+#elif defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#define X86
+#elif defined(__aarch64__) && defined(__ARM_NEON)
 #include <arm_neon.h>
+#define NEON
 #endif
 
 #include "formulas/formulas.h"
 
+/* VARIANT_NAME(mbp_kernels_, f32) is the name of this variant's symbol, such as mbp_kernels_avx2_f32. */
+#define JOIN_(a, b, c) a##b##_##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define VARIANT_NAME(prefix, dtype) JOIN(prefix, MBP_ISA, dtype)
+#ifdef MBP_DOUBLE
+#define DTYPE_NAME f64
+#else
+#define DTYPE_NAME f32
+#endif
+
 /* VB: bytes of a vector. A tile has TILE_ROWS x TILE_VECTORS accumulators. With TILE_VECTORS vectors of b and one of a
- * they fill the registers: 32 on AVX-512 and NEON, 16 on AVX2 and SSE2. */
-#if defined(__AVX512F__)
+ * they fill the registers: 32 on AVX-512 and NEON, 16 on AVX2 and SSE2. Other processors have the vectors of SSE2,
+ * which the compiler takes apart if there are none. */
+#if defined(X86) && defined(__AVX512F__)
 #define VB 64
 #define TILE_ROWS 6
 #define TILE_VECTORS 4
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(X86) && defined(__AVX2__) && defined(__FMA__)
 #define VB 32
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
-#elif defined(__ARM_NEON)
+#elif defined(NEON)
 #define VB 16
 #define TILE_ROWS 6
 #define TILE_VECTORS 4
@@ -29,12 +43,25 @@
 #define TILE_VECTORS 2
 #endif
 
+/* Small code has few sizes of tiles and transposes nothing; without vector registers its vectors are single numbers. */
+#if MICROBP_SMALL
+#undef TILE_ROWS
+#undef TILE_VECTORS
+#define TILE_ROWS 2
+#define TILE_VECTORS 2
+#if !defined(__SSE2__) && !defined(__ARM_NEON) && !defined(__wasm_simd128__) && !defined(__ALTIVEC__)
+#define ONE_LANE
+#endif
+#endif
+
 #ifdef MBP_DOUBLE
 #define ITEM 8
 #else
 #define ITEM 4
 #endif
-#if VB == 16 * ITEM
+#if defined(ONE_LANE)
+#define VECTOR_LANES 1
+#elif VB == 16 * ITEM
 #define VECTOR_LANES 16
 #elif VB == 8 * ITEM
 #define VECTOR_LANES 8
@@ -46,50 +73,95 @@
 enum { VL = VECTOR_LANES };
 
 /* vr: T in each lane; vr_memory: vr at any address; vi: integers of the size of T; vu: 64-bit unsigned integers. */
+#ifdef ONE_LANE
+typedef T vr, vr_memory;
+#else
 typedef T vr __attribute__((vector_size(VB)));
 typedef T vr_memory __attribute__((vector_size(VB), aligned(__alignof__(T)), may_alias));
-typedef uint64_t vu __attribute__((vector_size(VB)));
 #ifdef MBP_DOUBLE
 typedef int64_t vi __attribute__((vector_size(VB)));
 #else
 typedef int32_t vi __attribute__((vector_size(VB)));
 #endif
+#endif
+#if !MICROBP_SMALL
+typedef uint64_t vu __attribute__((vector_size(VB)));
+#endif
 
-/* a * b + c, rounded once. (SSE2 has no such instruction and rounds twice.) */
+/* FMA_ONE: a * b + c of numbers, rounded once, where the processor has an instruction for it but no vectors above. */
+#if defined(MBP_DOUBLE) && (defined(__FP_FAST_FMA) || __riscv_flen >= 64 || (__ARM_FEATURE_FMA && __ARM_FP & 8))
+#define FMA_ONE __builtin_fma
+#elif !defined(MBP_DOUBLE) && (defined(__FP_FAST_FMAF) || __riscv_flen >= 32 || __ARM_FEATURE_FMA)
+#define FMA_ONE __builtin_fmaf
+#endif
+
+/* a * b + c, rounded once; twice on processors without fused multiply-adds, such as those with SSE2. */
 static inline __attribute__((always_inline)) vr fma_vector(vr a, vr b, vr c) {
-#if defined(__AVX512F__) && defined(MBP_DOUBLE)
+#if VB == 64 && defined(MBP_DOUBLE)
     return (vr)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
-#elif defined(__AVX512F__)
+#elif VB == 64
     return (vr)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__AVX2__) && defined(__FMA__) && defined(MBP_DOUBLE)
+#elif VB == 32 && defined(MBP_DOUBLE)
     return (vr)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif VB == 32
     return (vr)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined(__ARM_NEON) && defined(MBP_DOUBLE)
+#elif defined(NEON) && defined(MBP_DOUBLE)
     return (vr)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
-#elif defined(__ARM_NEON)
+#elif defined(NEON)
     return (vr)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#elif defined(FMA_ONE) && defined(ONE_LANE)
+    return FMA_ONE(a, b, c);
+#elif defined(FMA_ONE)
+    for (int l = 0; l < VL; l++)
+        c[l] = FMA_ONE(a[l], b[l], c[l]);
+    return c;
 #else
     return a * b + c;
 #endif
 }
 
+/* 0 for negative numbers. Keeps NaN. */
+static inline __attribute__((always_inline)) vr relu_vector(vr v) {
+#ifdef ONE_LANE
+    return v < 0 ? 0 : v;
+#else
+    return (vr)(~(vi)(v < 0) & (vi)v);
+#endif
+}
+
+/* The sum of the lanes. */
+static inline T sum_vector(vr v) {
+#ifdef ONE_LANE
+    return v;
+#else
+    T sum = 0;
+    for (int l = 0; l < VL; l++)
+        sum += v[l];
+    return sum;
+#endif
+}
+
+#if !MICROBP_SMALL
 /* The products of the lower halves of 64-bit lanes, as 64-bit numbers. */
 static inline __attribute__((always_inline)) vu multiply_low(vu a, vu b) {
 #if VB == 64
     return (vu)_mm512_mul_epu32((__m512i)a, (__m512i)b);
 #elif VB == 32
     return (vu)_mm256_mul_epu32((__m256i)a, (__m256i)b);
-#elif defined(__x86_64__)
+#elif defined(X86)
     return (vu)_mm_mul_epu32((__m128i)a, (__m128i)b);
-#else
+#elif defined(NEON)
     return (vu)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#else
+    return (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF);
 #endif
 }
+#endif
 
 static inline __attribute__((always_inline)) vr load(const T *at) { return (vr)(*(const vr_memory *)at); }
 static inline __attribute__((always_inline)) void store(T *at, vr v) { *(vr_memory *)at = (vr_memory)v; }
 
+#if !MICROBP_SMALL
 /* A vector made of VB / 16 pieces of 16 bytes, which are `apart` elements apart. */
 static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t apart) {
 #define PIECE(i) _mm_loadu_si128((const __m128i_u *)(at + (i) * apart))
@@ -131,6 +203,7 @@ static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t ap
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
 #endif
 #define INTERLEAVE(half, a, b) SHUFFLE(a, b, LANES_OF(half))
+#endif
 
 /* UNROLL: the loop is unrolled completely. INDEPENDENT: each iteration reads and writes only its own elements, also in
  * place, so the loop may be vectorized. */

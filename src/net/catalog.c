@@ -4,41 +4,42 @@
 #include <stdio.h>
 #include <string.h>
 
+#if MICROBP_TRAINING
 #define MBP_DOUBLE
 #include "formulas/optimizers.h"
+#endif
 
 /* name to detail: the texts that mbp_formula_name, ... return. note: for an activation "Y" or "Z", whichever backward
  * reads; for a loss its targets. */
 typedef struct row {
-    const char *name, *parameters, *meaning, *detail, *note;
+    const char *name, *parameters, *detail, *note;
 } row;
 
-#define ACTIVATION(name, keep, initializer, bias_initializer, parameters, meaning, ...) \
-    {#name, parameters, meaning, "", #keep},
+#define ACTIVATION(name, keep, initializer, bias_initializer, parameters, ...) {#name, parameters, "", #keep},
 static const row activations[] = {
 #include "formulas/formulas.def"
 };
-#define LOSS(name, activation, targets, reduction, parameters, meaning, ...) \
-    {#name, parameters, meaning, #activation, targets},
-#define ROW_LOSS(name, activation, targets, parameters, meaning, ...) \
-    {#name, parameters, meaning, #activation, targets},
-static const row losses[] = {
-#include "formulas/formulas.def"
-};
-#define OPTIMIZER(name, slots, parameters, meaning, ...) {#name, parameters, meaning, slots, ""},
-#define TRUST_OPTIMIZER(name, slots, parameters, meaning, ...) {#name, parameters, meaning, slots, ""},
-static const row optimizers[] = {
-#include "formulas/formulas.def"
-};
-#define INITIALIZER(name, parameters, meaning, ...) {#name, parameters, meaning, "", ""},
+#define INITIALIZER(name, parameters, ...) {#name, parameters, "", ""},
 static const row initializers[] = {
 #include "formulas/formulas.def"
 };
-#define OUTPUT_ACTIVATION(name, meaning, ...) {#name, "", meaning, "", ""},
-#define ROW_OUTPUT_ACTIVATION(name, meaning, ...) {#name, "", meaning, "", ""},
+#define OUTPUT_ACTIVATION(name, ...) {#name, "", "", ""},
+#define ROW_OUTPUT_ACTIVATION OUTPUT_ACTIVATION
 static const row output_activations[] = {
 #include "formulas/formulas.def"
 };
+#if MICROBP_TRAINING
+#define LOSS(name, activation, targets, reduction, parameters, ...) {#name, parameters, #activation, targets},
+#define ROW_LOSS(name, activation, targets, parameters, ...) {#name, parameters, #activation, targets},
+static const row losses[] = {
+#include "formulas/formulas.def"
+};
+#define OPTIMIZER(name, slots, parameters, ...) {#name, parameters, slots, ""},
+#define TRUST_OPTIMIZER OPTIMIZER
+static const row optimizers[] = {
+#include "formulas/formulas.def"
+};
+#endif
 
 /* A parameter that every optimizer has besides those of its row: whether weight decay acts on biases too. */
 #define DECAY_BIAS " decay_bias=0[0,1]"
@@ -49,14 +50,16 @@ static const struct {
     const char *noun;
 } kinds[] = {
     [MBP_ACTIVATION] = {activations, ACTIVATION_COUNT, "activation"},
+#if MICROBP_TRAINING
     [MBP_LOSS] = {losses, LOSS_COUNT, "loss"},
     [MBP_OPTIMIZER] = {optimizers, OPTIMIZER_COUNT, "optimizer"},
+#endif
     [MBP_INITIALIZER] = {initializers, INITIALIZER_COUNT, "initializer"},
     [MBP_OUTPUT_ACTIVATION] = {output_activations, OUTPUT_ACTIVATION_COUNT, "output activation"},
 };
 
 static const row *find(mbp_kind kind, int i) {
-    if ((int)kind < 0 || kind > MBP_OUTPUT_ACTIVATION || i < 0 || i >= kinds[kind].count)
+    if ((unsigned)kind > MBP_OUTPUT_ACTIVATION || i < 0 || i >= kinds[kind].count)
         return NULL;
     return &kinds[kind].rows[i];
 }
@@ -73,14 +76,14 @@ const char *mbp_formula_parameters(mbp_kind kind, int i) {
     return r ? r->parameters : NULL;
 }
 
-const char *mbp_formula_meaning(mbp_kind kind, int i) {
-    const row *r = find(kind, i);
-    return r ? r->meaning : NULL;
-}
-
 const char *mbp_formula_detail(mbp_kind kind, int i) {
     const row *r = find(kind, i);
     return r ? r->detail : NULL;
+}
+
+int mbp_formula_is(mbp_kind kind, int i, const char *name) {
+    const char *own = mbp_formula_name(kind, i);
+    return own && strcmp(own, name) == 0;
 }
 
 static int find_name(mbp_kind kind, mbp_slice name) {
@@ -90,22 +93,28 @@ static int find_name(mbp_kind kind, mbp_slice name) {
     return -1;
 }
 
-/* The loss that implies this output activation. */
+/* The loss that implies this output activation; NULL if this build has none. */
 static const char *loss_with(mbp_slice activation) {
-    for (int i = 0; i < LOSS_COUNT; i++)
-        if (mbp_slice_is(activation, losses[i].detail))
-            return losses[i].name;
-    return "";
+    for (int i = 0; mbp_formula_name(MBP_LOSS, i); i++)
+        if (mbp_slice_is(activation, mbp_formula_detail(MBP_LOSS, i)))
+            return mbp_formula_name(MBP_LOSS, i);
+    return NULL;
+}
+
+static mbp_status output_activation_in_layer(mbp_slice name, mbp_error *error) {
+    const char *loss = loss_with(name);
+    return mbp_fail(error, MBP_INVALID,
+                    "%.*s is an output activation, not a layer activation: keep the layer linear and %s%s%swrite "
+                    "\"output N activation=%.*s\"",
+                    (int)name.length, name.at, loss ? "use the loss " : "", loss ? loss : "",
+                    loss ? ", which includes it, or " : "", (int)name.length, name.at);
 }
 
 static mbp_status unknown_formula(mbp_kind kind, mbp_slice name, mbp_error *error) {
     char what[40];
-    mbp_unknown unknown = {.word = name};
+    mbp_unknown unknown = {.word = name, .valid_are = MICROBP_FORMULAS ? "this build has" : NULL};
     if (kind == MBP_ACTIVATION && find_name(MBP_OUTPUT_ACTIVATION, name) >= 0)
-        return mbp_fail(error, MBP_INVALID,
-                        "%.*s is an output activation, not a layer activation: keep the layer linear and use the loss "
-                        "%s, which includes it, or write \"output N activation=%.*s\"",
-                        (int)name.length, name.at, loss_with(name), (int)name.length, name.at);
+        return output_activation_in_layer(name, error);
     for (int i = 0; i < kinds[kind].count; i++)
         mbp_unknown_add(&unknown, mbp_slice_of(kinds[kind].rows[i].name));
     snprintf(what, sizeof what, "unknown %s", kinds[kind].noun);
@@ -164,10 +173,6 @@ int mbp_activation_bias_initializer(int activation) {
     return rows[activation];
 }
 
-int mbp_loss_activation(int loss) { return find_name(MBP_OUTPUT_ACTIVATION, mbp_slice_of(losses[loss].detail)); }
-
-const char *mbp_loss_targets(int loss) { return losses[loss].note; }
-
 mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in, double out, double *scale) {
     const double p0 = initializer->parameters[0];
     (void)p0;
@@ -178,6 +183,21 @@ mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in
     }
     return KEEP;
 }
+
+#if MICROBP_TRAINING
+
+/* ---- losses ---- */
+
+int mbp_loss_activation(int loss) {
+    static const int rows[] = {
+#define LOSS(name, activation, ...) OUTPUT_ACTIVATION_##activation,
+#define ROW_LOSS(name, activation, ...) OUTPUT_ACTIVATION_##activation,
+#include "formulas/formulas.def"
+    };
+    return rows[loss];
+}
+
+const char *mbp_loss_targets(int loss) { return losses[loss].note; }
 
 /* ---- optimizers ---- */
 
@@ -237,3 +257,5 @@ void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_ru
     };
     prepare[optimizer](parameters, running, constants);
 }
+
+#endif

@@ -16,6 +16,9 @@ mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula
 enum { MBP_SPEC_SIZE = 64 + MBP_PARAMETERS_MAX * (32 + MBP_NUMBER_SIZE) };
 size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text);
 
+/* Whether a row has this name. Code that names formulas asks so, because a build may leave them out. */
+int mbp_formula_is(mbp_kind kind, int i, const char *name);
+
 int mbp_activation_keeps_z(int activation); /* 1: backward reads z; 0: it reads y */
 int mbp_loss_activation(int loss);          /* the output activation that it implies */
 const char *mbp_loss_targets(int loss);     /* an interval like "[0,1]", or "SIGNS" or "LABELS" */

@@ -1,5 +1,6 @@
 #include "net/graph.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "net/statements.h"
@@ -164,16 +165,39 @@ static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
     net->names_mask = (uint32_t)most.names - 1;
     net->input_nodes = net->names + most.names;
     net->operands = net->input_nodes + most.inputs;
-    if (allocator) {
-        net->own_allocator = *allocator;
-        net->allocator = &net->own_allocator;
-    }
+    mbp_graph_own(net, allocator);
     return net;
+}
+
+void mbp_graph_own(mbp_net *net, const mbp_allocator *allocator) {
+    mbp_memory_count(&net->memory, net->graph_bytes);
+    if (!allocator)
+        return;
+    net->own_allocator = *allocator;
+    net->memory.allocator = &net->own_allocator;
 }
 
 void mbp_graph_free(mbp_net *net) {
     mbp_allocator copy = net->own_allocator; /* own_allocator is in the block that is freed */
-    mbp_release(net->allocator ? &copy : NULL, net, net->graph_bytes);
+    mbp_release(net->memory.allocator ? &copy : NULL, net, net->graph_bytes);
+}
+
+/* The place in `to` that corresponds to a place in the graph block of `net`. */
+static void *same_place(mbp_net *to, const mbp_net *net, const void *at) {
+    return (char *)to + ((const char *)at - (const char *)net);
+}
+
+void mbp_graph_copy(mbp_net *to, const mbp_net *net) {
+    memcpy(to, net, offsetof(mbp_net, memory));
+    memcpy((char *)to + sizeof *to, (const char *)net + sizeof *net, net->graph_bytes - sizeof *net);
+    to->node = same_place(to, net, net->node);
+    to->operands = same_place(to, net, net->operands);
+    to->layer = same_place(to, net, net->layer);
+    to->names = same_place(to, net, net->names);
+    to->input_nodes = same_place(to, net, net->input_nodes);
+    to->output = same_place(to, net, net->output);
+    to->buffers = 0;
+    (void)place_params(to, NULL); /* those of a part are elsewhere in its block */
 }
 
 mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator *allocator, mbp_error *error) {
@@ -215,9 +239,96 @@ size_t mbp_graph_write(const mbp_net *net, char *text, size_t size) {
     for (int id = 0; id < net->nodes; id++) {
         const int new_layer = net->node[id].layer == layers;
         layers += new_layer;
-        mbp_statement_write(&w, net, &net->node[id], new_layer);
+        mbp_statement_write(&w, net, &net->node[id], new_layer, NULL);
     }
     for (int i = 0; i < net->outputs; i++)
         mbp_statement_write_output(&w, &net->output[i]);
+    return w.length + 1;
+}
+
+/* ---- the text of a part ---- */
+
+/* part->number of a node while the part is chosen: outside; inside; an input of the part; the same, and it is used. */
+enum { OUTSIDE = -4, INSIDE, BOUNDARY, USED };
+
+static mbp_status mark(const mbp_net *net, int *number, const int *nodes, int count, int as, mbp_error *error) {
+    const char *what = as == INSIDE ? "outputs" : "inputs";
+    for (int i = 0; i < count; i++) {
+        if (nodes[i] < 0 || nodes[i] >= net->nodes)
+            return mbp_fail(error, MBP_INVALID, "%s[%d] is %d, but the nodes have the numbers 0 to %d", what, i,
+                            nodes[i], net->nodes - 1);
+        if (number[nodes[i]] == as || number[nodes[i]] == USED)
+            return mbp_fail(error, MBP_INVALID, "node %d is twice among the %s", nodes[i], what);
+        number[nodes[i]] = number[nodes[i]] == INSIDE ? USED : as;
+    }
+    return MBP_OK;
+}
+
+/* Goes from the outputs back to the inputs of the part. */
+static mbp_status reach(const mbp_net *net, int *number, mbp_error *error) {
+    for (int id = net->nodes - 1; id >= 0; id--) {
+        const mbp_node *node = &net->node[id];
+        if (number[id] != INSIDE)
+            continue;
+        if (node->kind == MBP_NODE_INPUT)
+            return mbp_fail(error, MBP_INVALID,
+                            "the outputs depend on node %d, an input of the net: add it, or a node between, to inputs",
+                            id);
+        for (int i = 0; i < node->operands; i++) {
+            int *operand = &number[net->operands[node->first_operand + i]];
+            *operand = *operand == BOUNDARY || *operand == USED ? USED : INSIDE;
+        }
+    }
+    return MBP_OK;
+}
+
+/* Numbers the nodes of the part: first its inputs, then the others in their order. */
+static mbp_status number_nodes(const mbp_net *net, const mbp_part *part, mbp_error *error) {
+    int next = part->n_inputs;
+    for (int i = 0; i < part->n_inputs; i++) {
+        if (part->number[part->inputs[i]] == BOUNDARY)
+            return mbp_fail(error, MBP_INVALID, "no output depends on node %d, which is inputs[%d]", part->inputs[i],
+                            i);
+        part->number[part->inputs[i]] = i;
+    }
+    for (int id = net->nodes - 1; id >= 0; id--)
+        if (part->number[id] == INSIDE && net->node[id].layer >= 0)
+            part->first[net->node[id].layer] = id;
+    for (int id = 0; id < net->nodes; id++)
+        if (part->number[id] == INSIDE)
+            part->number[id] = next++;
+    return MBP_OK;
+}
+
+mbp_status mbp_part_choose(const mbp_net *net, const mbp_part *part, mbp_error *error) {
+    for (int id = 0; id < net->nodes; id++)
+        part->number[id] = OUTSIDE;
+    mbp_status status = mark(net, part->number, part->outputs, part->n_outputs, INSIDE, error);
+    if (status == MBP_OK)
+        status = mark(net, part->number, part->inputs, part->n_inputs, BOUNDARY, error);
+    if (status == MBP_OK)
+        status = reach(net, part->number, error);
+    return status == MBP_OK ? number_nodes(net, part, error) : status;
+}
+
+static int chosen_activation(const mbp_net *net, int node) {
+    for (int i = 0; i < net->outputs; i++)
+        if (net->output[i].node == node)
+            return net->output[i].activation;
+    return -1;
+}
+
+size_t mbp_part_write(const mbp_net *net, const mbp_part *part, char *text, size_t size) {
+    mbp_writer w = {text, text ? size : 0, 0};
+    for (int i = 0; i < part->n_inputs; i++)
+        mbp_statement_write_input(&w, net->node[part->inputs[i]].width);
+    for (int id = 0; id < net->nodes; id++) {
+        const mbp_node *node = &net->node[id];
+        if (part->number[id] >= part->n_inputs)
+            mbp_statement_write(&w, net, node, node->layer >= 0 && part->first[node->layer] == id, part->number);
+    }
+    for (int i = 0; i < part->n_outputs; i++)
+        mbp_statement_write_output(
+            &w, &(mbp_output){part->number[part->outputs[i]], chosen_activation(net, part->outputs[i])});
     return w.length + 1;
 }

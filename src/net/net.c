@@ -5,6 +5,7 @@
 
 #include "formulas/random.h"
 #include "net/graph.h"
+#include "net/words.h"
 #include "net/workspace.h"
 #include "system/floats.h"
 #include "system/sized.h"
@@ -35,7 +36,8 @@ static void draw(mbp_net *net, int index, const mbp_formula *initializer, uint32
     }
     for (int64_t first = 0; first < count; first += 256) {
         const int64_t n = count - first < 256 ? count - first : 256;
-        mbp_draw(draws, first, n, distribution == NORMAL, net->dtype == MBP_F64, net->seed, purpose, (uint32_t)index);
+        mbp_draw(draws, first, n, distribution == NORMAL, net->dtype == MBP_F64, net->seed,
+                 purpose << 24 | (uint32_t)index, 0);
         for (int64_t i = 0; i < n; i++) {
             const double value = distribution == NORMAL ? scale * draws[i] : scale * (2 * draws[i] - 1);
             if (net->dtype == MBP_F64)
@@ -107,14 +109,14 @@ mbp_status mbp_net_lock(mbp_net *net, mbp_error *error) {
 }
 
 void mbp_net_unlock(mbp_net *net) {
-    if (net && atomic_load_explicit(&net->lock.owner, memory_order_relaxed) == mbp_this_thread())
+    if (net && mbp_lock_is_mine(&net->shared->lock))
         mbp_net_give(net);
 }
 
 void mbp_net_after_fork(mbp_net *net) {
     if (!net)
         return;
-    mbp_lock_after_fork(&net->lock);
+    mbp_lock_after_fork(&net->shared->lock);
     mbp_workspace_after_fork(net);
 }
 
@@ -145,11 +147,40 @@ static mbp_status unknown_isa(const char *isa, mbp_error *error) {
 static mbp_status check_options(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
     if (options->dtype != MBP_F32 && options->dtype != MBP_F64)
         return mbp_fail(error, MBP_INVALID, "options.dtype is %d, but must be MBP_F32 or MBP_F64", (int)options->dtype);
+    if (options->dtype == MBP_F64 ? !MICROBP_F64 : !MICROBP_F32)
+        return mbp_fail(error, MBP_UNSUPPORTED, "this build has no float%d: build it with %s",
+                        options->dtype == MBP_F64 ? 64 : 32,
+                        options->dtype == MBP_F64 ? "MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_DOUBLE"
+                                                  : "MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_F32=1");
     *kernels = mbp_kernels_find(options->isa, options->dtype);
     if (!*kernels)
         return unknown_isa(options->isa, error);
     mbp_status status = mbp_allocator_check(options->allocator, error);
     return status == MBP_OK ? mbp_threads_check(options->threads, error) : status;
+}
+
+/* A net with its trainer has at most 8 copies of its parameters and buffers, of 8 bytes each. So the sizes of their
+ * blocks fit in a size_t. */
+#define MOST_NUMBERS (SIZE_MAX / 64)
+/* Allocates the block that the net shares with its parts, all zero. Returns 0 if there is no memory. */
+static int allocate_block(mbp_net *net) {
+    const size_t head = mbp_aligned(sizeof(mbp_shared));
+    const size_t bytes = head + (size_t)(net->params + net->buffers) * net->item + MBP_READABLE;
+    net->shared = (uint64_t)(net->params + net->buffers) > MOST_NUMBERS ? NULL
+                                                                        : mbp_allocate(mbp_net_allocator(net), bytes);
+    if (!net->shared)
+        return 0;
+    memset(net->shared, 0, bytes);
+    net->shared->bytes = bytes;
+    net->shared->nets = 1;
+    net->block = (char *)net->shared + head;
+    return 1;
+}
+
+static void apply_options(mbp_net *net, const mbp_options *options, const mbp_kernels *kernels) {
+    net->kernels = kernels;
+    net->pool = options->pool;
+    net->threads = options->threads;
 }
 
 mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error) {
@@ -165,29 +196,172 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
         status = mbp_graph_read(&made, graph, own.allocator, error);
     if (status != MBP_OK)
         return status;
-    made->kernels = kernels;
-    made->random = mbp_kernels_find(kernels->isa, MBP_F64);
-    made->pool = own.pool;
-    atomic_init(&made->threads, own.threads);
+    apply_options(made, &own, kernels);
     made->dtype = own.dtype;
     made->item = own.dtype == MBP_F64 ? sizeof(double) : sizeof(float);
-    made->block_bytes = (size_t)(made->params + made->buffers) * made->item + MBP_READABLE;
-    made->block = mbp_allocate(made->allocator, made->block_bytes);
-    if (!made->block) {
+    if (!allocate_block(made)) {
         long long params = made->params;
         mbp_graph_free(made);
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for %lld parameters", params);
     }
-    memset(made->block, 0, made->block_bytes);
     *net = made;
     return mbp_net_init(made, own.seed, error);
+}
+
+/* ---- parts ---- */
+
+/* Makes the net of this text a part of `net`: its layers refer to the parameters of those with the same names. */
+static mbp_status read_part(mbp_net **part, const mbp_net *net, const char *text, mbp_error *error) {
+    mbp_net *made;
+    mbp_status status = mbp_graph_read(&made, text, mbp_net_allocator(net), error);
+    if (status != MBP_OK)
+        return status;
+    made->kernels = net->kernels;
+    made->dtype = net->dtype, made->item = net->item, made->seed = net->seed;
+    made->pool = net->pool;
+    made->threads = MBP_SEE(&net->threads);
+    made->params = net->params, made->buffers = net->buffers;
+    made->shared = net->shared, made->block = net->block;
+    for (int i = 0; i < made->layers; i++) {
+        const mbp_layer *layer = &net->layer[mbp_find_layer(net, mbp_slice_of(made->layer[i].name))];
+        made->layer[i].weight = layer->weight;
+        made->layer[i].bias = layer->bias;
+        made->layer[i].running = layer->running;
+    }
+    mbp_count(&net->shared->nets, 1);
+    *part = made;
+    return MBP_OK;
+}
+
+static mbp_status make_part(mbp_net **part, const mbp_net *net, const mbp_part *nodes, mbp_error *error) {
+    mbp_status status = mbp_part_choose(net, nodes, error);
+    if (status != MBP_OK)
+        return status;
+    const size_t size = mbp_part_write(net, nodes, NULL, 0);
+    char *text = mbp_allocate(mbp_net_allocator(net), size);
+    if (!text)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for the graph text of the part");
+    mbp_part_write(net, nodes, text, size);
+    status = read_part(part, net, text, error);
+    mbp_release(mbp_net_allocator(net), text, size);
+    return status;
+}
+
+mbp_status mbp_net_part(mbp_net **part, mbp_net *net, const int *inputs, int n_inputs, const int *outputs,
+                        int n_outputs, mbp_error *error) {
+    if (!part || !net)
+        return mbp_fail_null(error, part ? "net" : "part", part ? MBP_A_NET : MBP_GETS_NET);
+    if (!inputs || !outputs)
+        return mbp_fail_null(error, inputs ? "outputs" : "inputs", "an array of nodes");
+    if (n_inputs < 1 || n_outputs < 1)
+        return mbp_fail(error, MBP_INVALID, "a part has at least one input and one output");
+    mbp_part nodes = {.inputs = inputs, .n_inputs = n_inputs, .outputs = outputs, .n_outputs = n_outputs};
+    const size_t bytes = (size_t)(net->nodes + net->layers) * sizeof(int);
+    mbp_status status = mbp_net_take(net, error);
+    if (status != MBP_OK)
+        return status;
+    nodes.number = mbp_allocate(mbp_net_allocator(net), bytes);
+    if (nodes.number) {
+        nodes.first = nodes.number + net->nodes;
+        status = make_part(part, net, &nodes, error);
+        mbp_release(mbp_net_allocator(net), nodes.number, bytes);
+    } else
+        status = mbp_fail(error, MBP_NO_MEMORY, "no memory for the nodes of the part");
+    mbp_net_give(net);
+    return status;
 }
 
 void mbp_net_free(mbp_net *net) {
     if (!net)
         return;
     mbp_workspace_free_idle(net);
-    mbp_release(net->allocator, net->notes, net->notes_bytes);
-    mbp_release(net->allocator, net->block, net->block_bytes);
+    mbp_memory_give(&net->memory, net->notes, net->notes_bytes);
+    if (mbp_count(&net->shared->nets, -1) == 0)
+        mbp_release(mbp_net_allocator(net), net->shared, net->shared->bytes);
     mbp_graph_free(net);
+}
+
+size_t mbp_net_bytes(const mbp_net *net) {
+    return net ? mbp_memory_bytes(&net->memory) + mbp_aligned(net->shared->bytes) : 0;
+}
+
+/* ---- copy ---- */
+
+/* A net with room for a copy of `net`, except its notes, and without contents; NULL: no memory. */
+static mbp_net *allocate_like(const mbp_net *net, const mbp_allocator *allocator) {
+    mbp_net *made = mbp_allocate(allocator, net->graph_bytes);
+    if (!made)
+        return NULL;
+    memset(made, 0, net->graph_bytes);
+    made->graph_bytes = net->graph_bytes;
+    made->params = net->params, made->buffers = net->buffers, made->item = net->item;
+    mbp_graph_own(made, allocator);
+    if (allocate_block(made))
+        return made;
+    mbp_graph_free(made);
+    return NULL;
+}
+
+/* Tensor by tensor, because a part has only some of the numbers in its block. */
+static void copy_numbers(mbp_net *to, const mbp_net *net) {
+    mbp_tensor from, into;
+    for (int i = 0; mbp_net_tensor(net, i, &from) && mbp_net_tensor(to, i, &into); i++)
+        memcpy(mbp_net_at(to, &into), mbp_net_at(net, &from), (size_t)(from.in * from.out) * net->item);
+}
+
+/* Copies everything that predictions and saves see, in one state, if there is room for the notes. *notes_bytes: the
+ * room that they need. */
+static int copy_contents(mbp_net *to, const mbp_net *net, size_t *notes_bytes) {
+    mbp_net_enter(net);
+    *notes_bytes = net->notes_bytes;
+    const int has_room = to->notes_bytes == net->notes_bytes;
+    if (has_room) {
+        mbp_graph_copy(to, net);
+        copy_numbers(to, net);
+        if (net->notes_bytes)
+            memcpy(to->notes, net->notes, net->notes_bytes);
+    }
+    mbp_net_leave(net);
+    return has_room;
+}
+
+/* The notes may change between two tries, because no function of the user, such as its allocator, runs in the gate. */
+static mbp_status fill_copy(mbp_net *to, const mbp_net *net, mbp_error *error) {
+    size_t bytes;
+    while (!copy_contents(to, net, &bytes)) {
+        char *notes = bytes ? mbp_memory_take(&to->memory, bytes) : NULL;
+        if (bytes && !notes)
+            return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", bytes);
+        mbp_memory_give(&to->memory, to->notes, to->notes_bytes);
+        to->notes = notes, to->notes_bytes = bytes;
+    }
+    return MBP_OK;
+}
+
+mbp_status mbp_net_copy(mbp_net **copy, const mbp_net *net, const mbp_options *options, mbp_error *error) {
+    const mbp_kernels *kernels = NULL;
+    mbp_options own;
+    if (!copy || !net)
+        return mbp_fail_null(error, copy ? "net" : "copy", copy ? MBP_A_NET : MBP_GETS_NET);
+    mbp_status status = mbp_sized_read(&own, sizeof own, options, "mbp_options", error);
+    if (!options)
+        own = (mbp_options){.isa = net->kernels->isa,
+                            .allocator = mbp_net_allocator(net),
+                            .pool = net->pool,
+                            .threads = MBP_SEE(&net->threads)};
+    own.dtype = net->dtype;
+    if (status == MBP_OK)
+        status = check_options(&own, &kernels, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_net *made = allocate_like(net, own.allocator);
+    if (!made)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for %lld parameters", (long long)net->params);
+    status = fill_copy(made, net, error);
+    apply_options(made, &own, kernels);
+    if (status == MBP_OK)
+        *copy = made;
+    else
+        mbp_net_free(made);
+    return status;
 }

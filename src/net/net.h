@@ -1,15 +1,14 @@
 /* Floor 3: what a net is, and who owns which memory.
  *
  *     one block   struct mbp_net and the arrays of its graph: nodes, operands, layers, names, inputs, outputs
- *     one block   the parameters, then the buffers, then MBP_READABLE bytes that kernels may read
+ *     one block   the lock; the parameters, then the buffers, then MBP_READABLE bytes that kernels may read. A net and
+ *                 its parts share it; the last of them frees it.
  *     one block   the notes, if there are any
- *     one block   for each idle workspace (workspace.h)
+ *     one block   for each idle workspace (workspace.h), and for each shelf of places for them after the first
  *
  * The first two never move, so pointers into them stay valid as long as the net exists. */
 #ifndef MBP_NET_H
 #define MBP_NET_H
-
-#include <stdatomic.h>
 
 #include "kernels/kernels.h"
 #include "net/catalog.h"
@@ -17,7 +16,7 @@
 #include "system/memory.h"
 #include "system/pool.h"
 
-enum { MBP_NODES_MAX = 1 << 14, MBP_NAME_SIZE = 64, MBP_READABLE = 64, MBP_IDLE_MAX = 64 };
+enum { MBP_NODES_MAX = 1 << 14, MBP_NAME_SIZE = 64, MBP_READABLE = 64 };
 
 typedef enum mbp_node_kind {
     MBP_NODE_INPUT,
@@ -79,10 +78,24 @@ typedef struct mbp_output {
 
 typedef struct mbp_workspace mbp_workspace;
 
+/* Places of workspaces of finished predictions, to be used again: a list of shelves that only becomes longer. Taking a
+ * workspace is a single atomic exchange and giving it back a store, which a fork cannot interrupt half-way. */
+typedef void *mbp_place;                       /* an mbp_workspace */
+enum { MBP_PLACES = MICROBP_THREADS ? 7 : 1 }; /* 7 and a pointer: a cache line. One thread needs one place */
+typedef struct mbp_shelf {
+    mbp_place place[MBP_PLACES];
+    void *next; /* an mbp_shelf */
+} mbp_shelf;
+
+/* What a net and its parts share, before the parameters. */
+typedef struct mbp_shared {
+    mbp_lock lock; /* of these nets and all their trainers */
+    size_t bytes;
+    int nets; /* how many refer to it */
+} mbp_shared;
+
 struct mbp_net {
-    const mbp_allocator *allocator; /* NULL, or own_allocator */
-    mbp_allocator own_allocator;
-    const mbp_kernels *kernels, *random; /* random: of the same ISA, for double; draws noise */
+    const mbp_kernels *kernels;
     mbp_dtype dtype;
     size_t item; /* bytes of an element */
     uint64_t seed;
@@ -94,58 +107,66 @@ struct mbp_net {
     uint32_t names_mask; /* its size, a power of 2, less 1 */
     int *input_nodes;
     mbp_output *output;
-    size_t graph_bytes, block_bytes;
-    int64_t params, buffers;
+    size_t graph_bytes;
+    int64_t params, buffers; /* how many numbers are in the block; of a part, those of the whole net */
     /* For one row, over the nodes that an output depends on; counted when the graph is read. */
     double flops, largest_product; /* operations of a prediction, and of its largest matrix product */
     int64_t values;                /* the sum of the nodes' widths */
-    char *block;
+    unsigned layers_version; /* goes up when layers are frozen, unfrozen or changed: trainers then make a new plan */
+    /* ---- from here on each net has its own; mbp_graph_copy copies what is above ---- */
+    mbp_memory memory;
+    mbp_allocator own_allocator; /* memory.allocator is NULL or refers to it */
+    mbp_shared *shared;
+    char *block; /* the parameters, in the block of `shared` */
     char *notes; /* of mbp_net_set_notes; NULL: none */
     size_t notes_bytes;
-    unsigned layers_version; /* goes up when layers are frozen, unfrozen or changed: trainers then make a new plan */
     mbp_pool *pool;
-    atomic_int threads; /* the limit; 0: no limit */
-    /* Workspaces of finished predictions, to be used again. Taking one is a single atomic exchange and giving it back a
-     * store, which a fork cannot interrupt half-way. */
-    _Atomic(mbp_workspace *) idle[MBP_IDLE_MAX];
-    mbp_lock lock; /* of this net and all its trainers */
+    int threads; /* the limit; 0: no limit */
+    mbp_shelf idle;
 };
 
 /* For mbp_fail_null: what an argument `net` must point to, to be used or to be set. */
 #define MBP_A_NET "a net from mbp_net_create or mbp_net_load"
 #define MBP_GETS_NET "an mbp_net *, where the net is stored"
 
-static inline const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->allocator; }
+static inline const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->memory.allocator; }
 
+/* mbp_net_threads; a constant in a build without threads. */
+static inline int mbp_threads_of(const mbp_net *net) { return MBP_THREADS_MAX == 1 ? 1 : mbp_net_threads(net); }
 /* mbp_share with the net's pool and limit of threads. */
 static inline void mbp_net_share(const mbp_net *net, double work, int64_t end, int64_t piece, mbp_work run, void *job) {
-    mbp_share(net->pool, mbp_net_threads(net), work, end, piece, run, job);
+    mbp_share(net->pool, mbp_threads_of(net), work, end, piece, run, job);
 }
 
 /* Holds the net for a call; fails if another thread holds it. */
 static inline mbp_status mbp_net_take(mbp_net *net, mbp_error *error) {
-    return mbp_lock_take(&net->lock) ? MBP_OK : mbp_lock_fail_busy(error);
+    return mbp_lock_take(&net->shared->lock) ? MBP_OK : mbp_lock_fail_busy(error);
 }
-static inline void mbp_net_give(mbp_net *net) { mbp_lock_give(&net->lock); }
+static inline void mbp_net_give(mbp_net *net) { mbp_lock_give(&net->shared->lock); }
 
 /* Around a change of parameters, buffers, settings or notes: holds the net, and passes the gate alone. */
 static inline mbp_status mbp_net_open(mbp_net *net, mbp_error *error) {
     mbp_status status = mbp_net_take(net, error);
     if (status == MBP_OK)
-        mbp_gate_enter_alone(&net->lock);
+        mbp_gate_enter_alone(&net->shared->lock);
     return status;
 }
 static inline void mbp_net_close(mbp_net *net) {
-    mbp_gate_leave_alone(&net->lock);
+    mbp_gate_leave_alone(&net->shared->lock);
     mbp_net_give(net);
 }
 
 /* Around a call that only reads them. Must not be nested: a writer that waits in between would wait for ever. */
-static inline void mbp_net_enter(const mbp_net *net) { mbp_gate_enter((mbp_lock *)&net->lock); }
-static inline void mbp_net_leave(const mbp_net *net) { mbp_gate_leave((mbp_lock *)&net->lock); }
+static inline void mbp_net_enter(const mbp_net *net) { mbp_gate_enter((mbp_lock *)&net->shared->lock); }
+static inline void mbp_net_leave(const mbp_net *net) { mbp_gate_leave((mbp_lock *)&net->shared->lock); }
 
 /* The buffers (running statistics). They follow the parameters in the same block. */
 static inline char *mbp_net_running(const mbp_net *net) { return net->block + (size_t)net->params * net->item; }
+
+/* Where the numbers of a tensor are. */
+static inline char *mbp_net_at(const mbp_net *net, const mbp_tensor *tensor) {
+    return (tensor->buffer ? mbp_net_running(net) : net->block) + (size_t)tensor->offset * net->item;
+}
 
 /* Replaces the notes of a new net. They must have passed mbp_notes_check and be in a block of `bytes` bytes from its
  * allocator, which the net then owns. NULL: no notes. */

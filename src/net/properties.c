@@ -147,10 +147,14 @@ int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
 /* ---- changing ---- */
 
 int mbp_net_threads(const mbp_net *net) {
-    if (!net || !net->pool)
-        return 1;
-    const int limit = atomic_load_explicit(&net->threads, memory_order_relaxed), pool = mbp_pool_threads(net->pool);
-    return limit && limit < pool ? limit : pool;
+#if MICROBP_THREADS
+    if (net && net->pool) {
+        const int limit = MBP_SEE(&net->threads), pool = mbp_pool_threads(net->pool);
+        return limit && limit < pool ? limit : pool;
+    }
+#endif
+    (void)net;
+    return 1;
 }
 
 mbp_status mbp_threads_check(int threads, mbp_error *error) {
@@ -165,7 +169,7 @@ mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error) {
         return mbp_fail_null(error, "net", MBP_A_NET);
     mbp_status status = mbp_threads_check(threads, error);
     if (status == MBP_OK)
-        atomic_store_explicit(&net->threads, threads, memory_order_relaxed);
+        MBP_PUT(&net->threads, threads);
     return status;
 }
 
@@ -298,8 +302,9 @@ static void swap_notes(mbp_net *net, char **notes, size_t *bytes) {
 }
 
 void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes) {
+    mbp_memory_count(&net->memory, bytes);
     swap_notes(net, &notes, &bytes);
-    mbp_release(net->allocator, notes, bytes);
+    mbp_memory_give(&net->memory, notes, bytes);
 }
 
 mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) {
@@ -309,7 +314,7 @@ mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) 
     if (status != MBP_OK)
         return status;
     size_t bytes = notes && *notes ? strlen(notes) + 1 : 0;
-    char *kept = bytes ? mbp_allocate(net->allocator, bytes) : NULL;
+    char *kept = bytes ? mbp_memory_take(&net->memory, bytes) : NULL;
     if (bytes && !kept)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", bytes);
     if (bytes)
@@ -319,6 +324,6 @@ mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error) 
         swap_notes(net, &kept, &bytes);
         mbp_net_close(net);
     }
-    mbp_release(net->allocator, kept, bytes);
+    mbp_memory_give(&net->memory, kept, bytes);
     return status;
 }

@@ -98,7 +98,7 @@ static mbp_status read_concat(mbp_cursor *c, mbp_node *node) {
             return status;
         node->width += mbp_operand_width(c, node, node->operands - 1);
         if (node->width > INT32_MAX)
-            return MBP_FAIL_LINE(c, "concat has more than %d columns", INT32_MAX);
+            return MBP_FAIL_LINE(c, "concat has more than %d columns", (int)INT32_MAX);
     }
     return MBP_OK;
 }
@@ -382,12 +382,18 @@ static void put_layer(mbp_writer *w, const mbp_layer *layer) {
     put_numbers(w, layer->kind, layer->setting);
 }
 
-void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer) {
+void mbp_statement_write_input(mbp_writer *w, int64_t width) { put(w, "input %lld\n", (long long)width); }
+
+void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer, const int *number) {
+    if (node->kind == MBP_NODE_INPUT) {
+        mbp_statement_write_input(w, node->width);
+        return;
+    }
     put(w, "%s", statements[node->kind].word);
-    for (int i = 0; i < node->operands; i++)
-        put(w, " %d", net->operands[node->first_operand + i]);
-    if (node->kind == MBP_NODE_INPUT)
-        put(w, " %lld", (long long)node->width);
+    for (int i = 0; i < node->operands; i++) {
+        const int operand = net->operands[node->first_operand + i];
+        put(w, " %d", number ? number[operand] : operand);
+    }
     if (node->kind == MBP_NODE_ACTIVATION)
         put_formula(w, " ", MBP_ACTIVATION, &node->activation);
     if (node->layer >= 0)

@@ -23,8 +23,10 @@ typedef struct mbp_writer {
     size_t size, length;
 } mbp_writer;
 
-/* Writes the statement of a node. new_layer: also the settings of its layer, since this is the first node with it. */
-void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer);
+/* Writes the statement of a node. new_layer: also the settings of its layer, since this is the first node with it.
+ * number: the number of each node in the text; NULL: its own. */
+void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer, const int *number);
+void mbp_statement_write_input(mbp_writer *w, int64_t width);
 void mbp_statement_write_output(mbp_writer *w, const mbp_output *output);
 
 #endif

@@ -19,7 +19,7 @@ int mbp_shown(mbp_slice word) { return (int)(word.length > 60 ? 60 : word.length
 
 mbp_status mbp_read_width(mbp_cursor *c, const char *what, mbp_slice word, int64_t *width) {
     if (!mbp_parse_integer(word, width) || *width < 1 || *width > INT32_MAX)
-        return MBP_FAIL_LINE(c, "%s must be a whole number from 1 to %d, not \"%.*s\"", what, INT32_MAX,
+        return MBP_FAIL_LINE(c, "%s must be a whole number from 1 to %d, not \"%.*s\"", what, (int)INT32_MAX,
                              mbp_shown(word), word.at);
     return MBP_OK;
 }

@@ -1,5 +1,7 @@
 #include "net/workspace.h"
 
+#include <string.h>
+
 #include "system/text.h"
 
 /* The distance between rows in the workspace, in elements: a row longer than a cache line gets whole cache lines. The
@@ -23,19 +25,21 @@ typedef struct layout {
     int threads, overflow;
 } layout;
 
-static void *take(layout *l, int64_t count, size_t item) {
+static void *take_aligned(layout *l, int64_t count, uint64_t item, size_t alignment) {
     size_t bytes;
-    void *at = l->base ? l->base + l->used : NULL;
-    l->overflow |= __builtin_mul_overflow((size_t)count, item, &bytes);
-    l->overflow |= __builtin_add_overflow(bytes, (size_t)MBP_ALIGNMENT, &bytes);
-    l->overflow |= __builtin_add_overflow(l->used, bytes, &l->used);
-    l->used = l->used / MBP_ALIGNMENT * MBP_ALIGNMENT;
-    return at;
+    const size_t at = (l->used + alignment - 1) / alignment * alignment;
+    l->overflow |= __builtin_mul_overflow(count, item, &bytes);
+    l->overflow |= __builtin_add_overflow(at, bytes, &l->used);
+    l->overflow |= l->used > PTRDIFF_MAX;
+    return l->base ? l->base + at : NULL;
 }
+
+/* Pointers, doubles and 64-bit integers. */
+static void *take(layout *l, int64_t count, uint64_t item) { return take_aligned(l, count, item, sizeof(int64_t)); }
 
 static mbp_view take_rows(layout *l, int64_t width) {
     const int64_t ld = leading_dimension(l->net, width);
-    return (mbp_view){take(l, l->rows, (size_t)ld * l->net->item), ld};
+    return (mbp_view){take_aligned(l, l->rows, (uint64_t)ld * l->net->item, MBP_ALIGNMENT), ld};
 }
 
 /* Returns the place of a node's rows. in_concat 1: the node's columns in its home, whose place is homes[node->home]; 0:
@@ -91,21 +95,67 @@ static void lay_output(layout *l, mbp_workspace *w, int i) {
     }
 }
 
+/* ---- the scratch of matrix products ---- */
+
+/* The distance between the rows of a node's delta. */
+static int64_t delta_ld(const mbp_net *net, const mbp_node *node) {
+    while (node->home >= 0 && node->uses == 1)
+        node = &net->node[node->home];
+    return leading_dimension(net, node->width);
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* The most that a product of this node needs. Small builds pack only W^T, for the operand's delta. */
+static size_t node_scratch(const layout *l, const mbp_workspace *w, const mbp_node *node) {
+    const mbp_net *net = l->net;
+    const mbp_layer *layer = &net->layer[node->layer];
+    const mbp_product forward = {.pattern = MBP_NN, .m = l->rows, .n = layer->out, .k = layer->in, .b.ld = layer->out};
+    const mbp_product weights = {
+        .pattern = MBP_TN, .m = layer->in, .n = layer->out, .k = l->rows, .b.ld = delta_ld(net, node)};
+    const mbp_product operand = {.pattern = MBP_NT, .m = l->rows, .n = layer->in, .k = layer->out, .b.ld = layer->out};
+    const int is_first = net->node[net->operands[node->first_operand]].kind == MBP_NODE_INPUT;
+    size_t most = MICROBP_SMALL ? 0 : net->kernels->product_scratch(&forward);
+    if (!MICROBP_SMALL && w->needs & MBP_DELTAS)
+        most = larger(most, net->kernels->product_scratch(&weights));
+    if (w->needs & (is_first ? MBP_INPUT_DELTAS : MBP_DELTAS))
+        most = larger(most, net->kernels->product_scratch(&operand));
+    return mbp_aligned(most);
+}
+
+static void lay_scratch(layout *l, mbp_workspace *w) {
+    size_t most = 0;
+    for (int id = 0; id < l->net->nodes && !l->overflow; id++)
+        if (l->net->node[id].uses && l->net->node[id].kind == MBP_NODE_DENSE)
+            most = larger(most, node_scratch(l, w, &l->net->node[id]));
+    w->scratch_bytes = most;
+    w->scratch = take_aligned(l, l->threads, most, MBP_ALIGNMENT);
+}
+
+/* ---- the whole block ---- */
+
+static int has_statistics(const mbp_net *net) {
+    for (int i = 0; i < net->layers; i++)
+        if (net->layer[i].kind != MBP_NODE_DENSE)
+            return 1;
+    return 0;
+}
+
 /* Nodes from last to first, so that a concat has its place before its operands, which are inside it. */
 static void lay_workspace(layout *l, mbp_workspace *w) {
     const mbp_net *net = l->net;
+    const int64_t target_rows = w->needs & MBP_TARGETS ? l->rows : 0;
     take(l, 1, sizeof *w);
     w->home = take(l, net->nodes, sizeof(mbp_view));
     w->value = take(l, net->nodes, sizeof(mbp_view));
     w->z = take(l, net->nodes, sizeof(mbp_view));
     w->delta = take(l, net->nodes, sizeof(mbp_view));
-    w->statistics = take(l, net->nodes, sizeof(mbp_statistics));
+    w->statistics = take(l, has_statistics(net) ? net->nodes : 0, sizeof(mbp_statistics));
     w->target_home = take(l, net->outputs, sizeof(mbp_view));
     w->target = take(l, net->outputs, sizeof(mbp_view));
     w->labels = take(l, net->outputs, sizeof(int64_t *));
-    w->weight = take(l, w->needs & MBP_TARGETS ? l->rows : 0, sizeof(double));
-    w->chosen = take(l, w->needs & MBP_TARGETS ? l->rows : 0, sizeof(int64_t));
-    w->pack = take(l, l->threads, net->kernels->pack);
+    w->weight = take(l, target_rows, sizeof(double));
+    w->chosen = take(l, target_rows, sizeof(int64_t));
     for (int id = net->nodes - 1; id >= 0; id--)
         if (net->node[id].uses) {
             lay_node(l, w, id);
@@ -113,11 +163,12 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
         }
     for (int i = 0; i < net->outputs; i++)
         lay_output(l, w, i);
+    lay_scratch(l, w);
     take(l, MBP_READABLE, 1);
 }
 
-mbp_status mbp_workspace_grow(const mbp_net *net, mbp_workspace *old, int64_t rows, int needs, int threads,
-                              mbp_workspace **grown, mbp_error *error) {
+mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_workspace *old, int64_t rows, int needs,
+                              int threads, mbp_workspace **grown, mbp_error *error) {
     if (old && old->rows >= rows && (old->needs & needs) == needs && old->threads >= threads)
         return *grown = old, MBP_OK;
     rows = old && old->rows > rows ? old->rows : rows;
@@ -127,40 +178,36 @@ mbp_status mbp_workspace_grow(const mbp_net *net, mbp_workspace *old, int64_t ro
     layout l = {.net = net, .rows = rows, .threads = threads};
     lay_workspace(&l, &count);
     if (!l.overflow)
-        made = mbp_allocate(net->allocator, l.used);
+        made = mbp_memory_take(memory, l.used);
     if (!made)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch of %lld row%s; use a smaller batch",
                         (long long)rows, mbp_plural(rows));
-    *made = (mbp_workspace){.bytes = l.used,
-                            .rows = rows,
-                            .needs = needs,
-                            .pack_bytes = net->kernels->pack,
-                            .threads = threads,
-                            .slot = old ? old->slot : -1};
+    *made = (mbp_workspace){
+        .bytes = l.used, .rows = rows, .needs = needs, .threads = threads, .place = old ? old->place : NULL};
     l = (layout){.net = net, .rows = rows, .threads = threads, .base = (char *)made};
     lay_workspace(&l, made);
     *grown = made;
     return MBP_OK;
 }
 
-mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads,
-                                 mbp_error *error) {
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_memory *memory, mbp_workspace **workspace, int64_t rows,
+                                 int needs, int threads, mbp_error *error) {
     mbp_workspace *old = *workspace;
-    mbp_status status = mbp_workspace_grow(net, old, rows, needs, threads, workspace, error);
+    mbp_status status = mbp_workspace_grow(net, memory, old, rows, needs, threads, workspace, error);
     if (*workspace != old)
-        mbp_workspace_free(net, old);
+        mbp_workspace_free(memory, old);
     return status;
 }
 
-void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace) {
+void mbp_workspace_free(mbp_memory *memory, mbp_workspace *workspace) {
     if (workspace)
-        mbp_release(net->allocator, workspace, workspace->bytes);
+        mbp_memory_give(memory, workspace, workspace->bytes);
 }
 
 /* ---- sizes that depend on the net ---- */
 
 int mbp_product_threads(const mbp_net *net, int64_t rows) {
-    return mbp_worthwhile_threads(mbp_net_threads(net), (double)rows * net->largest_product);
+    return mbp_worthwhile_threads(mbp_threads_of(net), (double)rows * net->largest_product);
 }
 
 /* Returns the number of rows whose values take about 256 KB (half of a small L2 cache): a multiple of MBP_LOSS_CHUNK
@@ -173,49 +220,80 @@ int64_t mbp_slice_rows(const mbp_net *net) {
 
 /* ---- idle workspaces ---- */
 
-/* Stands in a slot while its workspace is in use. So the slot stays the workspace's, and giving it back is a store. */
+/* Stands in a place while its workspace is in use: the place stays the workspace's, and giving it back is a store. */
 static mbp_workspace *in_use(const mbp_net *net) { return (mbp_workspace *)net; }
 
 static int is_idle(const mbp_net *net, const mbp_workspace *workspace) { return workspace && workspace != in_use(net); }
 
+/* One thread needs no second shelf. */
+static mbp_shelf *next_shelf(mbp_shelf *shelf) { return MICROBP_THREADS ? mbp_look(&shelf->next) : NULL; }
+
 mbp_workspace *mbp_workspace_take_idle(mbp_net *net) {
-    for (int i = 0; i < MBP_IDLE_MAX; i++) {
-        mbp_workspace *workspace = atomic_load_explicit(&net->idle[i], memory_order_relaxed);
-        if (is_idle(net, workspace))
-            workspace = atomic_exchange_explicit(&net->idle[i], in_use(net), memory_order_acquire);
-        if (is_idle(net, workspace)) {
-            workspace->slot = i;
-            return workspace;
+    for (mbp_shelf *shelf = &net->idle; shelf; shelf = next_shelf(shelf))
+        for (int i = 0; i < MBP_PLACES; i++) {
+            mbp_place *place = &shelf->place[i];
+            mbp_workspace *workspace = MBP_SEE(place);
+            if (is_idle(net, workspace))
+                workspace = mbp_exchange(place, in_use(net));
+            if (is_idle(net, workspace)) {
+                workspace->place = place;
+                return workspace;
+            }
         }
-    }
     return NULL;
 }
 
+/* The next shelf, which is made if there is none; NULL: no memory. */
+static mbp_shelf *add_shelf(mbp_net *net, mbp_shelf *last) {
+    mbp_shelf *made = MICROBP_THREADS ? mbp_memory_take(&net->memory, sizeof *made) : NULL;
+    if (!made)
+        return next_shelf(last);
+    memset(made, 0, sizeof *made);
+    if (mbp_replace(&last->next, NULL, made))
+        return made;
+    mbp_memory_give(&net->memory, made, sizeof *made);
+    return next_shelf(last); /* that of another thread */
+}
+
+/* A free place of the shelf, which is then taken; NULL: it has none. */
+static mbp_place *free_place(mbp_net *net, mbp_shelf *shelf) {
+    for (int i = 0; i < MBP_PLACES; i++)
+        if (mbp_replace(&shelf->place[i], NULL, in_use(net)))
+            return &shelf->place[i];
+    return NULL;
+}
+
+int mbp_workspace_find_place(mbp_net *net, mbp_workspace *workspace) {
+    for (mbp_shelf *shelf = &net->idle; shelf && !workspace->place;) {
+        mbp_shelf *next = next_shelf(shelf);
+        workspace->place = free_place(net, shelf);
+        shelf = next || workspace->place ? next : add_shelf(net, shelf);
+    }
+    return workspace->place != NULL;
+}
+
 void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace) {
-    if (workspace->slot >= 0) {
-        atomic_store_explicit(&net->idle[workspace->slot], workspace, memory_order_release);
-        return;
-    }
-    for (int i = 0; i < MBP_IDLE_MAX; i++) {
-        mbp_workspace *none = NULL;
-        if (atomic_compare_exchange_strong_explicit(&net->idle[i], &none, workspace, memory_order_release,
-                                                    memory_order_relaxed))
-            return;
-    }
-    mbp_workspace_free(net, workspace);
+    if (mbp_workspace_find_place(net, workspace))
+        mbp_pass_on(workspace->place, workspace);
+    else
+        mbp_workspace_free(&net->memory, workspace);
 }
 
 void mbp_workspace_free_idle(mbp_net *net) {
-    for (int i = 0; i < MBP_IDLE_MAX; i++) {
-        mbp_workspace *workspace = atomic_load(&net->idle[i]);
-        if (is_idle(net, workspace))
-            mbp_workspace_free(net, workspace);
+    for (mbp_shelf *shelf = &net->idle, *next; shelf; shelf = next) {
+        for (int i = 0; i < MBP_PLACES; i++) {
+            mbp_workspace *workspace = MBP_SEE(&shelf->place[i]);
+            if (is_idle(net, workspace))
+                mbp_workspace_free(&net->memory, workspace);
+        }
+        next = next_shelf(shelf);
+        if (shelf != &net->idle)
+            mbp_memory_give(&net->memory, shelf, sizeof *shelf);
     }
 }
 
 void mbp_workspace_after_fork(mbp_net *net) {
-    for (int i = 0; i < MBP_IDLE_MAX; i++) {
-        mbp_workspace *lost = in_use(net);
-        atomic_compare_exchange_strong(&net->idle[i], &lost, NULL);
-    }
+    for (mbp_shelf *shelf = &net->idle; shelf; shelf = next_shelf(shelf))
+        for (int i = 0; i < MBP_PLACES; i++)
+            mbp_replace(&shelf->place[i], in_use(net), NULL);
 }

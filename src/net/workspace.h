@@ -1,7 +1,7 @@
 /* Floor 3: what a workspace is: one block with everything whose size depends on rows or threads.
  *
- *     the structure and its arrays of views | the scratch of kernels, for each thread | per node from the last to the
- *     first: values, kept z, delta, statistics | per output: targets, labels | MBP_READABLE bytes
+ *     the structure and its arrays of views | per node from the last to the first: values, kept z, delta, statistics |
+ *     per output: targets, labels | the scratch of matrix products, for each thread | MBP_READABLE bytes
  *
  * A workspace serves one call at a time. If a batch is larger than all before it, a larger block replaces this one,
  * before the call changes anything else; all views into the old block become invalid. */
@@ -10,8 +10,14 @@
 
 #include "net/net.h"
 
-/* What a call needs besides the values of nodes. */
-typedef enum mbp_need { MBP_PREDICT = 0, MBP_TARGETS = 1, MBP_DELTAS = 2, MBP_INPUT_DELTAS = 4 } mbp_need;
+/* What a call needs besides the values of nodes. Without trainers that is nothing, and the compiler leaves the code for
+ * it out. */
+typedef enum mbp_need {
+    MBP_PREDICT = 0,
+    MBP_TARGETS = 1 * MICROBP_TRAINING,
+    MBP_DELTAS = 2 * MICROBP_TRAINING,
+    MBP_INPUT_DELTAS = 4 * MICROBP_TRAINING
+} mbp_need;
 
 /* The statistics of a norm or a scale node: see mbp_norm (kernels.h). */
 typedef struct mbp_statistics {
@@ -26,34 +32,36 @@ struct mbp_workspace {
      * caller's array (of an input or output). z: the values before the activation, kept for the derivative; z.at is
      * NULL if y is enough. delta: the gradient of the loss with respect to y, and later with respect to z. */
     mbp_view *home, *value, *z, *delta;
-    mbp_statistics *statistics;     /* per node */
+    mbp_statistics *statistics;     /* per node; only in a net with norms or scales */
     mbp_view *target_home, *target; /* per output; target.at NULL: the targets are labels */
     int64_t **labels;               /* per output */
     double *weight;                 /* per row */
     int64_t *chosen; /* per row: the caller's number of the row, if the rows are not consecutive ones of the caller's */
-    char *pack;      /* scratch of the kernels, pack_bytes for each of `threads` */
-    size_t pack_bytes;
+    char *scratch;   /* of matrix products: scratch_bytes for each of `threads` */
+    size_t scratch_bytes;
     int threads;
-    int slot; /* its place among the net's idle workspaces; -1: none yet */
+    mbp_place *place; /* among the net's idle workspaces; NULL: none yet */
 };
 
 /* *grown becomes `old` if that is large enough for these rows, needs and threads; otherwise a new workspace, which is
  * large enough also for all that `old` (may be NULL) is for. */
-mbp_status mbp_workspace_grow(const mbp_net *net, mbp_workspace *old, int64_t rows, int needs, int threads,
-                              mbp_workspace **grown, mbp_error *error);
+mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_workspace *old, int64_t rows, int needs,
+                              int threads, mbp_workspace **grown, mbp_error *error);
 /* The same, and frees the old one. If this fails, *workspace is unchanged. */
-mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_workspace **workspace, int64_t rows, int needs, int threads,
-                                 mbp_error *error);
-void mbp_workspace_free(const mbp_net *net, mbp_workspace *workspace);
+mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_memory *memory, mbp_workspace **workspace, int64_t rows,
+                                 int needs, int threads, mbp_error *error);
+void mbp_workspace_free(mbp_memory *memory, mbp_workspace *workspace);
 
 /* How many threads to use for the net's largest matrix product with this number of rows. */
 int mbp_product_threads(const mbp_net *net, int64_t rows);
 /* How many rows a prediction handles at a time. */
 int64_t mbp_slice_rows(const mbp_net *net);
 
-/* The net's idle workspaces. Any number of threads may call this at the same time. take: returns one, or NULL. give:
- * keeps the workspace, or frees it if MBP_IDLE_MAX are kept already. */
+/* The net's idle workspaces. Any number of threads may call this at the same time. take: returns one, or NULL.
+ * find_place: makes sure that the workspace has a place; returns 0 if there is no memory for one. give: keeps the
+ * workspace, or frees it if there is no memory for a place. */
 mbp_workspace *mbp_workspace_take_idle(mbp_net *net);
+int mbp_workspace_find_place(mbp_net *net, mbp_workspace *workspace);
 void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace);
 void mbp_workspace_free_idle(mbp_net *net);
 /* After fork, in the child: frees the places of the workspaces that the parent's other threads were using. */

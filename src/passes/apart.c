@@ -9,27 +9,29 @@
 
 enum { FEW_PAIRS = 256 };
 
+#if !MICROBP_SMALL
+
 /* ---- a sufficient test ---- */
 
 typedef struct block {
     mbp_extent at;
-    __int128 column; /* its first byte in a row of the matrix that it is a part of */
+    uint64_t column; /* its first byte in a row of the matrix that it is a part of */
     int is_output;
 } block;
 
 static int by_address(const void *a, const void *b) {
-    const __int128 x = ((const block *)a)->at.first, y = ((const block *)b)->at.first;
+    const uint64_t x = ((const block *)a)->at.first, y = ((const block *)b)->at.first;
     return (x > y) - (x < y);
 }
 
 static int by_column(const void *a, const void *b) {
-    const __int128 x = ((const block *)a)->column, y = ((const block *)b)->column;
+    const uint64_t x = ((const block *)a)->column, y = ((const block *)b)->column;
     return (x > y) - (x < y);
 }
 
 /* Whether the blocks are different columns of one matrix. */
 static int are_columns(block *blocks, int n) {
-    const __int128 step = blocks->at.step, first = blocks->at.first;
+    const uint64_t step = blocks->at.step, first = blocks->at.first;
     for (int i = 0; i < n; i++) {
         if (step == 0 || blocks[i].at.step != step)
             return 0;
@@ -37,7 +39,7 @@ static int are_columns(block *blocks, int n) {
     }
     qsort(blocks, (size_t)n, sizeof *blocks, by_column);
     for (int i = 0; i < n; i++) {
-        const __int128 next = i + 1 < n ? blocks[i + 1].column : blocks[0].column + step;
+        const uint64_t next = i + 1 < n ? blocks[i + 1].column : blocks[0].column + step;
         if (blocks[i].column + blocks[i].at.row > next)
             return 0;
     }
@@ -48,7 +50,7 @@ static int are_columns(block *blocks, int n) {
 static int are_apart(block *blocks, int n) {
     qsort(blocks, (size_t)n, sizeof *blocks, by_address);
     for (int i = 0, end; i < n; i = end) {
-        __int128 limit = blocks[i].at.end;
+        uint64_t limit = blocks[i].at.end;
         int has_output = blocks[i].is_output;
         for (end = i + 1; end < n && blocks[end].at.first < limit; end++) {
             limit = blocks[end].at.end > limit ? blocks[end].at.end : limit;
@@ -69,7 +71,7 @@ static int add_block(block *blocks, int n, const mbp_array *array, int is_output
 static int surely_apart(const mbp_net *net, const mbp_array *params, const mbp_array *x, const mbp_array *out,
                         int n_out) {
     const size_t bytes = ((size_t)n_out + (size_t)net->inputs + 1) * sizeof(block);
-    block *blocks = mbp_allocate(net->allocator, bytes);
+    block *blocks = mbp_allocate(mbp_net_allocator(net), bytes);
     if (!blocks)
         return 0;
     int n = add_block(blocks, 0, params, 0);
@@ -78,9 +80,17 @@ static int surely_apart(const mbp_net *net, const mbp_array *params, const mbp_a
     for (int i = 0; i < n_out; i++)
         n = add_block(blocks, n, &out[i], 1);
     const int apart = are_apart(blocks, n);
-    mbp_release(net->allocator, blocks, bytes);
+    mbp_release(mbp_net_allocator(net), blocks, bytes);
     return apart;
 }
+
+#else
+static int surely_apart(const mbp_net *net, const mbp_array *params, const mbp_array *x, const mbp_array *out,
+                        int n_out) {
+    (void)net, (void)params, (void)x, (void)out, (void)n_out;
+    return 0;
+}
+#endif
 
 /* ---- pair by pair ---- */
 

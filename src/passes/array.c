@@ -36,9 +36,7 @@ fail_array(mbp_error *error, mbp_status status, const char *what, int which, con
     return mbp_fail(error, status, "%s%s%s", what, number, text);
 }
 
-typedef __int128 wide; /* addresses do not overflow it, for any strides */
-
-static wide magnitude(wide stride) { return stride < 0 ? -stride : stride; }
+static uint64_t magnitude(int64_t stride) { return stride < 0 ? -(uint64_t)stride : (uint64_t)stride; }
 
 /* Refuses strides that make elements share memory: usually a stride was forgotten, or it counts elements instead of
  * bytes. */
@@ -46,25 +44,40 @@ static mbp_status check_strides(const mbp_array *array, int is_written, const ch
     if (array->col_stride == item_size(array->dtype) && array->row_stride >= array->cols * array->col_stride)
         return MBP_OK; /* the usual case */
     const int by_row = magnitude(array->row_stride) >= magnitude(array->col_stride);
-    const wide inner = magnitude(by_row ? array->col_stride : array->row_stride);
-    const wide outer = magnitude(by_row ? array->row_stride : array->col_stride);
+    const uint64_t inner = magnitude(by_row ? array->col_stride : array->row_stride);
+    const uint64_t outer = magnitude(by_row ? array->row_stride : array->col_stride);
     const int64_t inner_count = by_row ? array->cols : array->rows, outer_count = by_row ? array->rows : array->cols;
-    const wide item = item_size(array->dtype), span = (inner_count - 1) * inner + item;
+    const uint64_t item = (uint64_t)item_size(array->dtype), span = (uint64_t)(inner_count - 1) * inner + item;
     if ((array->flags & MBP_SHARED && !is_written) || inner_count < 1 || outer_count < 1)
         return MBP_OK;
     if ((inner_count == 1 || inner >= item) && (outer_count == 1 || outer >= span))
         return MBP_OK;
-    return fail_array(error, MBP_INVALID, what, which,
-                      ": elements share memory, because row_stride is %lld and col_stride is %lld bytes; mbp_f32 "
-                      "and mbp_f64 set the usual strides%s",
-                      (long long)array->row_stride, (long long)array->col_stride,
-                      is_written ? "" : "; if it is intended, set flags = MBP_SHARED");
+    return fail_array(
+        error, MBP_INVALID, what, which,
+        ": elements share memory, because row_stride is %lld and col_stride is %lld; strides are in bytes, "
+        "and mbp_f32 and mbp_f64 set the usual ones%s",
+        (long long)array->row_stride, (long long)array->col_stride,
+        is_written ? "" : "; if it is intended, set flags = MBP_SHARED");
 }
 
-/* Whether the last row would be more than half of all addresses away from the first. */
+/* How far the last of n elements is from the first. Returns 1 if sums of distances could overflow. */
+static int is_too_far(int64_t n, int64_t stride, int64_t *distance) {
+    *distance = 0;
+    return n > 1 && (__builtin_mul_overflow(n - 1, stride, distance) || *distance > INT64_MAX / 4 ||
+                     *distance < -(INT64_MAX / 4));
+}
+
+/* Whether an element would be before the first or after the last address. */
 static int is_too_large(const mbp_array *array) {
-    int64_t apart;
-    return array->rows > 1 && __builtin_mul_overflow(array->rows - 1, array->row_stride, &apart);
+    int64_t down, across;
+    if (array->rows < 1 || array->cols < 1)
+        return 0;
+    if (is_too_far(array->rows, array->row_stride, &down) || is_too_far(array->cols, array->col_stride, &across))
+        return 1;
+    const uint64_t first = (uintptr_t)array->data;
+    const int64_t lowest = (down < 0 ? down : 0) + (across < 0 ? across : 0);
+    const int64_t highest = (down > 0 ? down : 0) + (across > 0 ? across : 0) + item_size(array->dtype);
+    return first < (uint64_t)-lowest || (uint64_t)highest > UINTPTR_MAX - first;
 }
 
 static mbp_status check_array(const mbp_array *array, int is_written, const char *what, int which, int64_t rows,
@@ -91,8 +104,8 @@ static mbp_status check_array(const mbp_array *array, int is_written, const char
                           (long long)array->rows, mbp_plural(array->rows));
     if (is_too_large(array))
         return fail_array(error, MBP_INVALID, what, which,
-                          ": %lld rows that are %lld bytes apart do not fit in memory: correct rows and row_stride",
-                          (long long)array->rows, (long long)array->row_stride);
+                          ": %lld rows with row_stride %lld and col_stride %lld do not fit in memory: correct them",
+                          (long long)array->rows, (long long)array->row_stride, (long long)array->col_stride);
     return check_strides(array, is_written, what, which, error);
 }
 
@@ -108,16 +121,17 @@ mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int
 
 /* The bytes of n elements of `size` bytes that are `stride` bytes apart. Moves *first, the address of the first
  * element, to the lowest one. */
-static wide length_of(int64_t n, wide stride, wide size, wide *first) {
-    *first += stride < 0 ? (n - 1) * stride : 0;
-    return (n - 1) * magnitude(stride) + size;
+static uint64_t length_of(int64_t n, int64_t stride, uint64_t size, uint64_t *first) {
+    const uint64_t length = (uint64_t)(n - 1) * magnitude(stride);
+    *first -= stride < 0 ? length : 0;
+    return length + size;
 }
 
 mbp_extent mbp_array_extent(const mbp_array *array) {
-    mbp_extent e = {.first = (intptr_t)array->data, .step = magnitude(array->row_stride)};
+    mbp_extent e = {.first = (uintptr_t)array->data, .step = magnitude(array->row_stride)};
     if (array->rows == 0 || array->cols == 0)
         return e.end = e.first, e;
-    e.row = length_of(array->cols, array->col_stride, item_size(array->dtype), &e.first);
+    e.row = length_of(array->cols, array->col_stride, (uint64_t)item_size(array->dtype), &e.first);
     e.end = length_of(array->rows, array->row_stride, e.row, &e.first);
     e.end += e.first;
     return e;
@@ -131,8 +145,9 @@ int mbp_array_overlap(const mbp_array *a, const mbp_array *b) {
         return 0;
     if (x.step == 0 || x.step != y.step)
         return 1;
-    const wide apart = ((y.first - x.first) % x.step + x.step) % x.step;
-    return apart < x.row || apart + y.row > x.step;
+    const mbp_extent *const low = x.first < y.first ? &x : &y, *const high = low == &x ? &y : &x;
+    const uint64_t apart = (high->first - low->first) % x.step;
+    return apart < low->row || high->row > x.step - apart;
 }
 
 mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const char *what, int which,
@@ -181,6 +196,62 @@ static inline float half_to_float(uint16_t half) {
     return u.value;
 }
 
+#if MICROBP_SMALL
+
+/* One number of the caller's: `real` if it is a float, otherwise `whole`. */
+typedef struct number {
+    int is_real, is_unsigned;
+    double real;
+    int64_t whole;
+} number;
+
+#define CASE(CODE, S, field, value) \
+    case CODE: { \
+        S s; \
+        memcpy(&s, from, sizeof s); \
+        x.field = value; \
+        break; \
+    }
+
+static number read_number(const char *from, mbp_dtype dtype) {
+    number x = {.is_real = dtype < MBP_I8, .is_unsigned = dtype == MBP_U64};
+    switch (dtype) {
+        CASE(MBP_F32, float, real, (double)s)
+        CASE(MBP_F64, double, real, s)
+        CASE(MBP_F16, uint16_t, real, (double)half_to_float(s))
+        CASE(MBP_I8, int8_t, whole, s)
+        CASE(MBP_U8, uint8_t, whole, s)
+        CASE(MBP_I16, int16_t, whole, s)
+        CASE(MBP_U16, uint16_t, whole, s)
+        CASE(MBP_I32, int32_t, whole, s)
+        CASE(MBP_U32, uint32_t, whole, s)
+        CASE(MBP_I64, int64_t, whole, s)
+        CASE(MBP_U64, uint64_t, whole, (int64_t)s)
+    }
+    return x;
+}
+
+#define AS(TO) (x.is_real ? (TO)x.real : x.is_unsigned ? (TO)(uint64_t)x.whole : (TO)x.whole)
+
+/* Labels: one above INT64_MAX becomes INT64_MAX, which is no class either. */
+void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to) {
+    for (int64_t r = 0; r < rows.count; r++)
+        for (int64_t j = 0; j < array->cols; j++) {
+            const number x = read_number((const char *)array->data + mbp_row_number(rows, r) * array->row_stride +
+                                             j * array->col_stride,
+                                         array->dtype);
+            const int64_t at = r * to.ld + j;
+            if (dtype == MBP_F32)
+                ((float *)to.at)[at] = AS(float);
+            else if (dtype == MBP_F64)
+                ((double *)to.at)[at] = AS(double);
+            else
+                ((int64_t *)to.at)[at] = x.is_unsigned && x.whole < 0 ? INT64_MAX : x.whole;
+        }
+}
+
+#else
+
 /* Converts one row of type S, at any address and with any stride, to `to`. */
 #define LOOP(S, decode, stride) \
     for (int64_t j = 0; j < n; j++) { \
@@ -210,15 +281,20 @@ static inline float half_to_float(uint16_t half) {
         CASE(MBP_U64, uint64_t, ) \
     }
 
+#if MICROBP_F32
 #define TO float
 static void row_to_f32(float *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype){CONVERT_ROW}
 #undef TO
+#endif
+#if MICROBP_F64 || MICROBP_TRAINING /* row weights are double */
 #define TO double
 static void row_to_f64(double *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) {
     CONVERT_ROW
 }
 #undef TO
+#endif
 
+#if MICROBP_TRAINING
 static inline int64_t at_most_i64(uint64_t label) { return label > INT64_MAX ? INT64_MAX : (int64_t)label; }
 
 /* Labels, so only integer dtypes. A label above INT64_MAX becomes INT64_MAX, which is no class either. */
@@ -239,15 +315,26 @@ static void row_to_i64(int64_t *to, const char *from, int64_t n, int64_t stride,
     }
 #undef TO
 }
+#endif
 
 void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to) {
     for (int64_t r = 0; r < rows.count; r++) {
         const char *from = (const char *)array->data + mbp_row_number(rows, r) * array->row_stride;
-        if (dtype == MBP_F32)
-            row_to_f32((float *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
-        else if (dtype == MBP_F64)
+        switch ((int)dtype) {
+#if MICROBP_F32
+        case MBP_F32: row_to_f32((float *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype); break;
+#endif
+#if MICROBP_F64 || MICROBP_TRAINING
+        case MBP_F64:
             row_to_f64((double *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
-        else
+            break;
+#endif
+#if MICROBP_TRAINING
+        case MBP_I64:
             row_to_i64((int64_t *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
+            break;
+#endif
+        }
     }
 }
+#endif

@@ -32,7 +32,7 @@ int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dty
 /* Where a checked array is in memory: its bytes are from `first` to `end` - 1 (none if these are equal), in rows of
  * `row` bytes that are `step` bytes apart. */
 typedef struct mbp_extent {
-    __int128 first, end, row, step;
+    uint64_t first, end, row, step;
 } mbp_extent;
 
 mbp_extent mbp_array_extent(const mbp_array *array);

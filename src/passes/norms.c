@@ -62,6 +62,34 @@ static void by_columns(const pass *p, const mbp_norm *norm, mbp_norm_part part) 
     run_norm(p, norm, part, norm->n, COLUMNS);
 }
 
+/* ---- layer_norm: the statistics of each row (Ba, Kiros & Hinton 2016) ---- */
+
+void mbp_forward_layer_norm(const pass *p, int id) {
+    const mbp_norm norm = norm_of(p, id);
+    by_rows(p, &norm, p->net->kernels->norm_rows);
+    by_rows(p, &norm, p->net->kernels->norm_apply);
+}
+
+/* ---- batch_norm: the statistics of each column (Ioffe & Szegedy 2015); in inference, or if the layer is frozen, the
+ * running ones ---- */
+
+static mbp_norm_part statistics_of(const pass *p, int id) {
+#if MICROBP_TRAINING
+    if (p->chance && !layer_of(p, id)->frozen)
+        return p->net->kernels->norm_columns;
+#endif
+    (void)id;
+    return p->net->kernels->norm_fixed;
+}
+
+void mbp_forward_batch_norm(const pass *p, int id) {
+    const mbp_norm norm = norm_of(p, id);
+    by_columns(p, &norm, statistics_of(p, id));
+    by_rows(p, &norm, p->net->kernels->norm_apply);
+}
+
+#if MICROBP_TRAINING
+
 /* ---- backward ---- */
 
 static int is_finite(const pass *p, int64_t n, const void *gradient) {
@@ -103,25 +131,7 @@ static void backward_norm(const pass *p, int id, mbp_norm norm) {
     by_rows(p, &norm, p->net->kernels->norm_backward);
 }
 
-/* ---- layer_norm: the statistics of each row (Ba, Kiros & Hinton 2016) ---- */
-
-void mbp_forward_layer_norm(const pass *p, int id) {
-    const mbp_norm norm = norm_of(p, id);
-    by_rows(p, &norm, p->net->kernels->norm_rows);
-    by_rows(p, &norm, p->net->kernels->norm_apply);
-}
-
 void mbp_backward_layer_norm(const pass *p, int id) { backward_norm(p, id, norm_of(p, id)); }
-
-/* ---- batch_norm: the statistics of each column (Ioffe & Szegedy 2015); in inference, or if the layer is frozen, the
- * running ones ---- */
-
-void mbp_forward_batch_norm(const pass *p, int id) {
-    const mbp_norm norm = norm_of(p, id);
-    const mbp_layer *layer = layer_of(p, id);
-    by_columns(p, &norm, p->chance && !layer->frozen ? p->net->kernels->norm_columns : p->net->kernels->norm_fixed);
-    by_rows(p, &norm, p->net->kernels->norm_apply);
-}
 
 void mbp_backward_batch_norm(const pass *p, int id) {
     mbp_norm norm = norm_of(p, id);
@@ -172,3 +182,5 @@ void mbp_statistics_commit(const mbp_net *net, const char *buffers) {
             memcpy(mbp_net_running(net) + at, buffers + at, (size_t)(2 * layer->out) * net->item);
     }
 }
+
+#endif

@@ -21,7 +21,7 @@ typedef struct pass {
 
 /* Computes the values of all nodes up to number `last`. */
 void mbp_forward_pass(const pass *p, int last);
-/* Computes all gradients that the plan asks for. */
+/* Computes all gradients that the plan asks for (backward.c). */
 void mbp_backward_pass(const pass *p);
 
 /* ---- running statistics of batch_norm (norms.c) ---- */
@@ -45,9 +45,26 @@ static inline void *element(const pass *p, void *base, int64_t i) { return (char
 
 /* How many threads may work: the net's limit, but not more than the workspace has scratch for. */
 static inline int threads_of(const pass *p) {
-    const int threads = mbp_net_threads(p->net);
+    const int threads = mbp_threads_of(p->net);
     return threads < p->w->threads ? threads : p->w->threads;
 }
+
+static inline mbp_view columns(const pass *p, mbp_view whole, int64_t first) {
+    return (mbp_view){element(p, whole.at, first), whole.ld};
+}
+/* Parameters that are the same for each row. */
+static inline mbp_view each_row(const pass *p, int64_t offset) {
+    return (mbp_view){element(p, p->net->block, offset), 0};
+}
+
+typedef void (*mbp_node_pass)(const pass *p, int id);
+
+/* Work on all rows of the pass, which threads share. run_random: for the node `id`. */
+void mbp_run_product(const pass *p, mbp_product *product);
+void mbp_run_map(const pass *p, mbp_map map, int64_t n, mbp_view out, mbp_view in, const double *parameters);
+void mbp_run_binary(const pass *p, mbp_binary binary, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+enum { MBP_PURPOSE_DROPOUT = 3, MBP_PURPOSE_NOISE = 4 };
+void mbp_run_random(const pass *p, mbp_random_map random, uint32_t purpose, int id, mbp_view out, mbp_view in);
 
 void mbp_forward_batch_norm(const pass *p, int id);
 void mbp_backward_batch_norm(const pass *p, int id);

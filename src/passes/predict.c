@@ -42,7 +42,7 @@ static void predict_slice(const prediction *p, mbp_workspace *w, mbp_selection s
         if (from.at != out.at)
             net->kernels->copy(slice.count, net->node[id].width, out, from, NULL);
     }
-    for (int i = 0; i < p->n_out && !p->raw && p->node < 0; i++) {
+    for (int i = 0; i < p->n_out && !p->raw && p->node < 0 && OUTPUT_ACTIVATION_COUNT > 1; i++) {
         const int activation = net->output[i].activation;
         const mbp_view out = out_view(p, i, slice);
         if (activation > OUTPUT_ACTIVATION_identity)
@@ -59,14 +59,13 @@ static void run_slices(void *context, int64_t row, int64_t end, int thread) {
 }
 
 static double prediction_work(const prediction *p) { return p->net->flops * (double)p->rows; }
-static int64_t slice_count(const prediction *p) { return (p->rows + p->slice_rows - 1) / p->slice_rows; }
+static int64_t slice_count(const prediction *p) { return p->rows / p->slice_rows + (p->rows % p->slice_rows > 0); }
 
 /* Threads share slices if each thread gets several, because slices need no waiting between layers. Slices are made
  * shorter if that gives each thread enough of them. */
 static void plan_slices(prediction *p) {
     const int64_t most = mbp_slice_rows(p->net);
-    const int limit = mbp_net_threads(p->net),
-              threads = limit > 1 ? mbp_worthwhile_threads(limit, prediction_work(p)) : 1;
+    const int threads = mbp_worthwhile_threads(mbp_threads_of(p->net), prediction_work(p));
     const int64_t even = p->rows / (SLICES_EACH * threads) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
     p->most_rows = p->rows < most ? p->rows : most;
     p->slice_rows = threads > 1 && even > 0 && even < most ? even : p->most_rows;
@@ -79,8 +78,8 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     for (int i = 0; i < p->threads; i++) {
         const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
         p->w[i] = mbp_workspace_take_idle(p->net);
-        const mbp_status status = mbp_workspace_reserve(p->net, &p->w[i], p->most_rows, MBP_PREDICT, packs,
-                                                        i ? NULL : error);
+        const mbp_status status = mbp_workspace_reserve(p->net, &p->net->memory, &p->w[i], p->most_rows, MBP_PREDICT,
+                                                        packs, i ? NULL : error);
         if (status == MBP_OK)
             continue;
         if (p->w[i])
@@ -127,6 +126,53 @@ static MBP_APART mbp_status predict(prediction *p, mbp_error *error) {
     for (int i = 0; i < p->threads; i++)
         mbp_workspace_give_idle(p->net, p->w[i]);
     return status;
+}
+
+/* ---- reserve ---- */
+
+/* Makes a workspace for the i-th thread, which replaces *old (NULL: none). */
+static mbp_status make_workspace(prediction *p, int i, mbp_workspace **old, mbp_error *error) {
+    const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
+    p->w[i] = *old = mbp_workspace_take_idle(p->net);
+    mbp_status status = mbp_workspace_grow(p->net, &p->net->memory, *old, p->most_rows, MBP_PREDICT, packs, &p->w[i],
+                                           error);
+    if (status == MBP_OK && !mbp_workspace_find_place(p->net, p->w[i]))
+        status = mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch; reserve fewer rows, or use fewer threads");
+    return status;
+}
+
+/* First makes all workspaces, then keeps them; if one cannot be made, keeps the old ones. */
+static mbp_status reserve(prediction *p, mbp_error *error) {
+    mbp_workspace *old[MBP_THREADS_MAX];
+    mbp_status status = MBP_OK;
+    int count = 0;
+    while (count < p->threads && status == MBP_OK) {
+        status = make_workspace(p, count, &old[count], error);
+        count++;
+    }
+    for (int i = 0; i < count; i++) {
+        mbp_workspace *kept = status == MBP_OK ? p->w[i] : old[i], *other = status == MBP_OK ? old[i] : p->w[i];
+        if (!kept && other && other->place)
+            mbp_pass_on(other->place, NULL);
+        if (other != kept)
+            mbp_workspace_free(&p->net->memory, other);
+        if (kept)
+            mbp_workspace_give_idle(p->net, kept);
+    }
+    return status;
+}
+
+mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error) {
+    mbp_workspace *workspaces[MBP_THREADS_MAX];
+    prediction p = {.net = net, .w = workspaces, .rows = rows};
+    if (!net)
+        return mbp_fail_null(error, "net", MBP_A_NET);
+    if (rows < 1)
+        return mbp_fail(error, MBP_INVALID, "rows is %lld, but must be at least 1", (long long)rows);
+    plan_slices(&p);
+    /* Fewer rows may be shared by more threads, if they are enough slices: as many as their work is worth. */
+    p.threads = mbp_worthwhile_threads(mbp_threads_of(net), prediction_work(&p));
+    return reserve(&p, error);
 }
 
 mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw,

@@ -2,8 +2,10 @@
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
+#include "config/config.h"
 #include "microbp.h"
 
+#if MICROBP_THREADS
 #include <unistd.h>
 
 #ifdef __linux__
@@ -120,3 +122,6 @@ int mbp_cpus(void) {
     const int64_t cpus = share && share < online ? share : online;
     return cpus < 1 ? 1 : cpus > 4096 ? 4096 : (int)cpus;
 }
+#else
+int mbp_cpus(void) { return 1; }
+#endif

@@ -1,5 +1,11 @@
 /* The steps of a write: create a temporary file next to the target, write it, fsync it, rename it over the target,
  * fsync the directory. */
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE // openat, flock
+#endif
+#include "config/config.h"
+
+#if MICROBP_FILES
 #include "system/disk.h"
 #include "system/memory.h"
 #include "system/text.h"
@@ -311,3 +317,4 @@ mbp_status mbp_disk_write(const char *path, const char *bytes, size_t size, mbp_
         return disk_failed(error, "sync the directory of the written file", path, number);
     return MBP_OK;
 }
+#endif

@@ -1,6 +1,6 @@
 #include "system/floats.h"
 
-#if defined(__x86_64__)
+#if defined(__SSE__)
 #include <xmmintrin.h>
 enum { STANDARD = 0x1f80, FLUSH = 0x8040 }; /* MXCSR: all exceptions masked; FTZ | DAZ */
 static mbp_float_state read_state(void) { return _mm_getcsr(); }
@@ -15,7 +15,15 @@ static mbp_float_state read_state(void) {
 static void write_state(mbp_float_state state) {
     __asm__ volatile("msr fpcr, %0\n\tmsr fpsr, %1" : : "r"(state & 0xffffffff), "r"(state >> 32));
 }
-#else
+#elif defined(__arm__) && defined(__ARM_FP)
+enum { STANDARD = 0, FLUSH = 1 << 24 }; /* FPSCR: FZ */
+static mbp_float_state read_state(void) {
+    uint32_t state;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(state));
+    return state;
+}
+static void write_state(mbp_float_state state) { __asm__ volatile("vmsr fpscr, %0" : : "r"((uint32_t)state)); }
+#else /* nothing that can be set: subnormals are kept */
 enum { STANDARD = 0, FLUSH = 0 };
 static mbp_float_state read_state(void) { return 0; }
 static void write_state(mbp_float_state state) { (void)state; }

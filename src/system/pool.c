@@ -92,6 +92,7 @@
 #endif
 #include "system/pool.h"
 
+#if MICROBP_THREADS
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -484,3 +485,4 @@ mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error) {
     atomic_store_explicit(&pool->limit, smaller(limit, pool->threads), memory_order_relaxed);
     return MBP_OK;
 }
+#endif

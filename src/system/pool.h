@@ -6,12 +6,13 @@
 #ifndef MBP_POOL_H
 #define MBP_POOL_H
 
+#include "config/config.h"
 #include "microbp.h"
 
 /* The least work of a region that threads share, and of each thread's part. Work is measured in floating-point
  * operations of a matrix product: one thread does 1000000 in 10 to 30 microseconds. */
 enum { MBP_REGION_WORK = 1000000, MBP_THREAD_WORK = MBP_REGION_WORK / 2 };
-enum { MBP_THREADS_MAX = 255 };
+enum { MBP_THREADS_MAX = MICROBP_THREADS ? 255 : 1 };
 /* The work of an element in an elementwise pass, and in an update, in the same unit. */
 enum { MBP_ELEMENT_WORK = 8, MBP_UPDATE_WORK = 16 };
 /* Rows of n elements that make a piece of an elementwise pass: about 16 K elements. */
@@ -23,13 +24,13 @@ typedef void (*mbp_work)(void *job, int64_t first, int64_t last, int thread);
 
 /* How many threads this amount of work is worth, at most `threads`. */
 static inline int mbp_worthwhile_threads(int threads, double work) {
-    if (threads < 2 || work < (double)MBP_REGION_WORK)
+    if (MBP_THREADS_MAX == 1 || threads < 2 || work < (double)MBP_REGION_WORK)
         return 1;
     const double parts = work / (double)MBP_THREAD_WORK;
     return parts < threads ? (int)parts : threads;
 }
 
-/* The parts of mbp_pool_take and mbp_pool_run that are not inline. */
+/* The parts of mbp_pool_take and mbp_pool_run that are not inline. Without MICROBP_THREADS nothing calls them. */
 int mbp_pool_try(mbp_pool *pool, int threads, double work);
 void mbp_pool_run_shared(mbp_pool *pool, int threads, int64_t end, int64_t piece, mbp_work run, void *job);
 
@@ -37,14 +38,16 @@ void mbp_pool_run_shared(mbp_pool *pool, int threads, int64_t end, int64_t piece
  * alone, if the work is small, the pool is NULL, off or in another region, or threads did not help recently.
  * Otherwise the pool is taken, and the caller must call mbp_pool_run. */
 static inline int mbp_pool_take(mbp_pool *pool, int threads, double work) {
-    return threads < 2 || work < (double)MBP_REGION_WORK ? 1 : mbp_pool_try(pool, threads, work);
+    if (MBP_THREADS_MAX == 1 || threads < 2 || work < (double)MBP_REGION_WORK)
+        return 1;
+    return mbp_pool_try(pool, threads, work);
 }
 
 /* Does items 0 .. end - 1 with the number of threads that mbp_pool_take returned, and gives the pool back. Each call
  * of run is for one piece of `piece` items; the last piece may be shorter. If there are more than 65535 pieces,
  * `piece` is multiplied. With one thread run(job, 0, end, 0) is called once. The pool's threads flush subnormals. */
 static inline void mbp_pool_run(mbp_pool *pool, int threads, int64_t end, int64_t piece, mbp_work run, void *job) {
-    if (threads < 2)
+    if (MBP_THREADS_MAX == 1 || threads < 2)
         run(job, 0, end, 0);
     else
         mbp_pool_run_shared(pool, threads, end, piece, run, job);

@@ -24,7 +24,8 @@ typedef struct mbp_slice {
 typedef struct mbp_unknown {
     mbp_slice word, closest; /* closest: empty if none is similar */
     int distance;
-    char valid[160]; /* "sgd, adam, ..." */
+    char valid[160];       /* "sgd, adam, ..." */
+    const char *valid_are; /* the word before them; NULL: "valid" */
 } mbp_unknown;
 /* Adds a valid word. Only the part before '=' is compared: "lr=0.001[0,inf)". */
 void mbp_unknown_add(mbp_unknown *unknown, mbp_slice valid);

@@ -9,15 +9,17 @@
 
 static int is_integer(mbp_dtype dtype) { return dtype >= MBP_I8; }
 
+static int may_be_labels(const mbp_trainer *trainer, int i) { return MBP_HAS_LABELS && trainer->objective[i].labels; }
+
 /* Whether the i-th output's targets are labels: one integer per row instead of one value per column. */
 static int are_labels(const mbp_trainer *trainer, int i, const mbp_array *y) {
-    return trainer->objective[i].labels && is_integer(y->dtype) && y->cols == 1;
+    return may_be_labels(trainer, i) && is_integer(y->dtype) && y->cols == 1;
 }
 
 static mbp_status check_target(const mbp_trainer *trainer, int i, const mbp_array *y, int64_t rows, mbp_error *error) {
     const int64_t width = mbp_net_output_width(trainer->net, i);
     const int is_float = (unsigned)y->dtype < MBP_I8;
-    if (trainer->objective[i].labels && is_float && y->cols == 1)
+    if (may_be_labels(trainer, i) && is_float && y->cols == 1)
         return mbp_fail(error, MBP_INVALID,
                         "target %d has labels of dtype %s, but %s needs integer labels, or %lld probabilities per row",
                         i, mbp_array_dtype_name(y->dtype), mbp_formula_name(MBP_LOSS, trainer->objective[i].loss.row),
@@ -152,7 +154,8 @@ mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, i
 }
 
 /* Copies the numbers of the next rows to `to` and checks the copies. */
-static mbp_status copy_numbers(const mbp_cursor *from, int64_t *to, int64_t count, int64_t rows, mbp_error *error) {
+static mbp_status copy_numbers(const mbp_batch_cursor *from, int64_t *to, int64_t count, int64_t rows,
+                               mbp_error *error) {
     memcpy(to, from->index + from->at, (size_t)count * sizeof *to);
     return mbp_index_check(to, count, from->at, rows, error);
 }
@@ -188,7 +191,7 @@ static int64_t list_rows(mbp_workspace *w, mbp_selection rows, int64_t count) {
     return count;
 }
 
-mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t limit,
+mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t limit,
                          mbp_chosen *chosen, mbp_error *error) {
     mbp_workspace *w = t->workspace;
     const int64_t first = from->at;

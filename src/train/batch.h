@@ -10,10 +10,10 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, m
                            mbp_error *error);
 
 /* The rows that are still to be read: the numbers index[at] to index[end - 1]; if index is NULL, at to end - 1. */
-typedef struct mbp_cursor {
+typedef struct mbp_batch_cursor {
     const int64_t *index;
     int64_t at, end;
-} mbp_cursor;
+} mbp_batch_cursor;
 
 /* Rows of a batch, and the sum of their weights, which are in the workspace. */
 typedef struct mbp_chosen {
@@ -27,7 +27,7 @@ mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, i
 /* Chooses the next rows that are there, which are those with a weight above 0: at most `limit`, for which the workspace
  * must have room. Reads each row number and each weight once, checks it, and keeps it in the workspace, because another
  * thread may change the caller's arrays at any time. */
-mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t limit,
+mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t limit,
                          mbp_chosen *chosen, mbp_error *error);
 /* Refuses to go on with no rows, or if the sum of their weights is not positive or not finite. given: the number of
  * rows before those of weight 0 were left out. */

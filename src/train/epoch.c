@@ -41,11 +41,12 @@ static mbp_status check_rates(const epoch *e) {
 /* Checks every batch's row weights and targets, so that a bad one is refused before the first step. Counts the
  * steps. */
 static mbp_status check_batches(epoch *e) {
-    mbp_cursor from = {e->index, 0, e->n};
+    mbp_batch_cursor from = {e->index, 0, e->n};
     mbp_chosen chosen;
     mbp_status status = MBP_OK;
     while (status == MBP_OK && from.at < e->n) {
-        status = mbp_step_load(e->trainer, &e->data, &from, e->batch_rows, e->steps > 0, &chosen, e->error);
+        status = mbp_step_load(e->trainer, &e->data, &from, e->batch_rows, e->steps > 0 || e->trainer->reduce, &chosen,
+                               e->error);
         e->steps += status == MBP_OK && chosen.rows.count > 0;
     }
     return status;
@@ -53,35 +54,34 @@ static mbp_status check_batches(epoch *e) {
 
 /* Checks everything that can be refused, and makes room for the largest batch. */
 static mbp_status check(epoch *e, const mbp_batch *given) {
+    const int least = e->trainer->reduce ? 0 : 1; /* other processes may have rows */
     int64_t rows;
     mbp_status status = mbp_batch_check(e->trainer, given, &e->data, &rows, e->error);
-    if (status == MBP_OK && rows == 0)
+    if (status == MBP_OK && rows == 0 && least)
         status = mbp_total_check(0, 0, 0, e->error);
     if (status != MBP_OK)
         return status;
-    if (e->n < 1 || e->batch_rows < 1)
-        return mbp_fail(e->error, MBP_INVALID, "%s is %lld, but must be at least 1", e->n < 1 ? "n" : "batch_rows",
-                        (long long)(e->n < 1 ? e->n : e->batch_rows));
+    if (e->n < least)
+        return mbp_fail(e->error, MBP_INVALID, "n is %lld, but must be at least %d", (long long)e->n, least);
+    if (e->batch_rows < 1)
+        return mbp_fail(e->error, MBP_INVALID, "batch_rows is %lld, but must be at least 1", (long long)e->batch_rows);
     status = check_index(e, rows);
     if (status == MBP_OK)
-        status = mbp_trainer_reserve(e->trainer, e->n < e->batch_rows ? e->n : e->batch_rows, MBP_TARGETS | MBP_DELTAS,
-                                     e->error);
+        status = mbp_trainer_make_room(e->trainer, e->n < e->batch_rows ? e->n : e->batch_rows,
+                                       MBP_TARGETS | MBP_DELTAS, e->error);
     if (status == MBP_OK)
         status = check_batches(e);
     return status == MBP_OK ? check_rates(e) : status;
 }
 
-/* poll runs in the caller's floating-point state. It may call everything for this net, except training. */
-static int is_cancelled(const epoch *e) {
-    if (!e->poll)
-        return 0;
-    mbp_lock *lock = &e->trainer->net->lock;
-    mbp_float_leave(e->trainer->floats);
-    lock->guests++;
-    const int cancelled = e->poll(e->user) != 0;
-    lock->guests--;
-    e->trainer->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
-    return cancelled;
+static MBP_APART mbp_status ask_poll(const epoch *e, int64_t step) {
+    mbp_guest_enter(e->trainer);
+    const int cancelled = e->poll(e->user);
+    mbp_guest_leave(e->trainer);
+    if (!cancelled)
+        return MBP_OK;
+    return mbp_fail(e->error, MBP_CANCELLED, "cancelled after %lld step%s of the epoch", (long long)step,
+                    mbp_plural(step));
 }
 
 /* Reads the step's learning rate once, and checks it again: another thread may change the caller's array. */
@@ -89,30 +89,40 @@ static mbp_status read_rate(const epoch *e, int64_t step, double *rate) {
     e->trainer->rate = NULL;
     if (!e->lr)
         return MBP_OK;
-    __atomic_load(&e->lr[step], rate, __ATOMIC_RELAXED);
+    *rate = mbp_see_number(&e->lr[step]);
     e->trainer->rate = rate;
     return check_rate(e, *rate);
 }
 
+/* Loads the rows of the next step and joins them with those of other processes. */
+static mbp_status next(const epoch *e, mbp_batch_cursor *from, int64_t step, mbp_chosen *chosen, mbp_joint *joint) {
+    mbp_trainer *t = e->trainer;
+    mbp_status status = e->poll ? ask_poll(e, step) : MBP_OK;
+    if (status == MBP_OK)
+        status = mbp_step_load(t, &e->data, from, e->batch_rows, t->reduce != NULL, chosen, e->error);
+    return mbp_step_join(t, status, chosen, 1, joint, e->error);
+}
+
+/* With other processes, there are steps until all are out of rows. */
 static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {
-    mbp_cursor from = {e->index, 0, e->n};
+    mbp_batch_cursor from = {e->index, 0, e->n};
     mbp_chosen chosen;
+    mbp_joint joint;
     double loss, rate;
-    for (; *steps < e->steps; ++*steps) {
-        if (is_cancelled(e))
-            return mbp_fail(e->error, MBP_CANCELLED, "cancelled after %lld step%s of the epoch", (long long)*steps,
-                            mbp_plural(*steps));
-        mbp_status status = read_rate(e, *steps, &rate);
+    for (; *steps < e->steps || e->trainer->reduce; ++*steps) {
+        mbp_status status = next(e, &from, *steps, &chosen, &joint);
+        if (status == MBP_OK && joint.rows == 0)
+            return MBP_OK;
         if (status == MBP_OK)
-            status = mbp_step_load(e->trainer, &e->data, &from, e->batch_rows, 0, &chosen, e->error);
+            status = read_rate(e, *steps, &rate);
         if (status == MBP_OK)
-            status = mbp_step_rows(e->trainer, &e->data, &chosen, &loss, e->error);
+            status = mbp_step_rows(e->trainer, &e->data, &chosen, joint.total, &loss, e->error);
         if (status != MBP_OK) {
-            if (e->error)
+            if (e->error && status != MBP_CANCELLED)
                 e->error->step = *steps;
             return status;
         }
-        mbp_mean_add(mean, chosen.rows.count, loss * chosen.total, chosen.total);
+        mbp_mean_add(mean, joint.rows, loss * joint.total, joint.total);
     }
     return MBP_OK;
 }
@@ -123,7 +133,8 @@ static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss
     if (status == MBP_OK) {
         mbp_trainer_forget(e->trainer);
         status = run(e, &mean, steps);
-    }
+    } else
+        status = mbp_join(e->trainer, status, (double[2]){0, 0}, NULL);
     e->trainer->rate = NULL;
     if (status == MBP_OK || (status == MBP_CANCELLED && *steps > 0))
         *loss = mean.value;
@@ -145,7 +156,7 @@ mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const 
     return status == MBP_OK ? mbp_trainer_leave(trainer, train(&e, data, loss, steps)) : status;
 }
 
-void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order) {
+void mbp_permutation(uint64_t seed, mbp_purpose purpose, uint64_t instance, int64_t n, int64_t *order) {
     if (order)
         mbp_fill_permutation(seed, (uint32_t)purpose, instance, n, order);
 }

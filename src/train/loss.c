@@ -115,37 +115,42 @@ void mbp_mean_add(mbp_mean *mean, int64_t rows, double sum, double total) {
 
 /* ---- the loss of any number of rows in inference, in slices ---- */
 
-/* Adds the loss of the next rows that are there. Slices have the same rows as if the others were left out, so the sums
- * are the same. */
-static mbp_status add_slice(mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t slice, mbp_mean *mean,
-                            mbp_error *error) {
-    mbp_chosen chosen;
-    mbp_status status = mbp_rows_next(t, batch, from, slice, &chosen, error);
+mbp_status mbp_slice_predict(mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t slice,
+                             mbp_chosen *chosen, mbp_error *error) {
+    mbp_status status = mbp_rows_next(t, batch, from, slice, chosen, error);
     if (status == MBP_OK)
-        status = mbp_targets_load(t, batch, chosen.rows, error);
-    if (status != MBP_OK || chosen.rows.count == 0)
+        status = mbp_targets_load(t, batch, chosen->rows, error);
+    if (status != MBP_OK || chosen->rows.count == 0)
         return status;
-    const int64_t rows = chosen.rows.count;
-    mbp_inputs_load(t->net, t->workspace, batch->x, chosen.rows);
-    mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = rows}, t->net->nodes - 1);
-    mbp_mean_add(mean, rows, mbp_loss_pass(t, rows, 1, 0), chosen.total);
+    mbp_inputs_load(t->net, t->workspace, batch->x, chosen->rows);
+    mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = chosen->rows.count}, t->net->nodes - 1);
     return MBP_OK;
 }
 
-/* Checks all targets and weights, so that a refused call leaves the values of an earlier forward as they are. */
-static mbp_status check_slices(mbp_trainer *t, const mbp_batch *batch, int64_t rows, int64_t slice, mbp_error *error) {
-    mbp_cursor from = {NULL, 0, rows};
+/* Adds the loss of the next rows that are there. Slices have the same rows as if the others were left out, so the sums
+ * are the same. */
+static mbp_status add_slice(mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t slice,
+                            mbp_mean *mean, mbp_error *error) {
     mbp_chosen chosen;
-    mbp_mean mean = {0};
+    mbp_status status = mbp_slice_predict(t, batch, from, slice, &chosen, error);
+    if (status == MBP_OK && chosen.rows.count > 0)
+        mbp_mean_add(mean, chosen.rows.count, mbp_loss_pass(t, chosen.rows.count, 1, 0), chosen.total);
+    return status;
+}
+
+mbp_status mbp_slices_check(mbp_trainer *t, const mbp_batch *batch, int64_t rows, int64_t slice, mbp_mean *mean,
+                            mbp_error *error) {
+    mbp_batch_cursor from = {NULL, 0, rows};
+    mbp_chosen chosen;
     mbp_status status = MBP_OK;
     while (status == MBP_OK && from.at < rows) {
         status = mbp_rows_next(t, batch, &from, slice, &chosen, error);
         if (status == MBP_OK)
             status = mbp_targets_load(t, batch, chosen.rows, error);
         if (status == MBP_OK)
-            mbp_mean_add(&mean, chosen.rows.count, 0, chosen.total);
+            mbp_mean_add(mean, chosen.rows.count, 0, chosen.total);
     }
-    return status == MBP_OK ? mbp_total_check(rows, mean.rows, mean.total, error) : status;
+    return status == MBP_OK ? mbp_total_check(rows, mean->rows, mean->total, error) : status;
 }
 
 static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, double *loss, mbp_error *error) {
@@ -155,13 +160,14 @@ static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, dou
     int64_t rows;
     mbp_status status = mbp_batch_check(t, given, &batch, &rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_reserve(t, rows < slice ? rows : slice, MBP_TARGETS, error);
-    if (status == MBP_OK && (t->forward_rows || t->input_grad_rows))
-        status = check_slices(t, &batch, rows, slice, error);
+        status = mbp_trainer_make_room(t, rows < slice ? rows : slice, MBP_TARGETS, error);
+    if (status == MBP_OK && (t->forward_rows || t->input_grad_rows)) /* a refused call must leave these values */
+        status = mbp_slices_check(t, &batch, rows, slice, &mean, error);
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);
-    mbp_cursor from = {NULL, 0, rows};
+    mean = (mbp_mean){0};
+    mbp_batch_cursor from = {NULL, 0, rows};
     while (status == MBP_OK && from.at < rows)
         status = add_slice(t, &batch, &from, slice, &mean, error);
     if (status == MBP_OK)

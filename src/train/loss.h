@@ -3,6 +3,7 @@
 #define MBP_LOSS_H
 
 #include "passes/array.h"
+#include "train/batch.h"
 #include "train/trainer.h"
 
 /* Returns the sum over the outputs of loss weight * sum(row weight * row loss) / total. gradients 1: also writes its
@@ -20,5 +21,13 @@ typedef struct mbp_mean {
 } mbp_mean;
 /* Adds a batch. sum: the sum of row weight * row loss; total: the sum of the row weights. */
 void mbp_mean_add(mbp_mean *mean, int64_t rows, double sum, double total);
+/* Takes at most `slice` of the next rows that are there, loads their targets, and computes the outputs as in
+ * inference. */
+mbp_status mbp_slice_predict(mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t slice,
+                             mbp_chosen *chosen, mbp_error *error);
+/* Checks the weights and targets of all rows of a checked batch, `slice` rows at a time, for which the workspace has
+ * room. *mean: the number of rows of a weight above 0, and the sum of their weights. */
+mbp_status mbp_slices_check(mbp_trainer *t, const mbp_batch *batch, int64_t rows, int64_t slice, mbp_mean *mean,
+                            mbp_error *error);
 
 #endif

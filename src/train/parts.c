@@ -16,7 +16,7 @@ static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x,
     if (status == MBP_OK)
         status = mbp_statistics_check(t->net, rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_reserve(t, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
+        status = mbp_trainer_make_room(t, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);

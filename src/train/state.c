@@ -28,7 +28,7 @@ static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, i
     char what[60];
     mbp_unknown unknown = {.word = mbp_slice_of(name)};
     mbp_parameters_list(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), &unknown);
-    mbp_parameters_list(MBP_TRAINER_SETTINGS " loss last_loss average_count", &unknown);
+    mbp_parameters_list(MBP_TRAINER_SETTINGS " loss last_loss average_count epoch", &unknown);
     snprintf(what, sizeof what, "a trainer with %s has no parameter",
              mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row));
     return mbp_unknown_fail(&unknown, what, error);
@@ -47,19 +47,24 @@ static double *running_loss(mbp_trainer *trainer, const char *name) {
                                             : NULL;
 }
 
-static int is_average_count(const mbp_trainer *trainer, const char *name) {
-    return trainer && name && strcmp(name, "average_count") == 0;
+/* So are the counts "average_count" and "epoch". */
+static int64_t *running_count(mbp_trainer *trainer, const char *name) {
+    if (!trainer || !name)
+        return NULL;
+    return strcmp(name, "average_count") == 0 ? &trainer->average.count
+           : strcmp(name, "epoch") == 0       ? &trainer->epoch
+                                              : NULL;
 }
 
-static mbp_status set_average_count(mbp_trainer *trainer, double count, mbp_error *error) {
+static mbp_status set_count(mbp_trainer *trainer, int64_t *count, const char *name, double value, mbp_error *error) {
     const double most = (double)((int64_t)1 << 53); /* up to here a double holds every whole number */
     char number[MBP_NUMBER_SIZE];
-    mbp_print_number(number, count);
-    if (!(count >= 0 && count <= most) || (double)(int64_t)count != count)
-        return mbp_fail(error, MBP_INVALID, "average_count must be a whole number of at least 0, not %s", number);
-    if (count > 0 && !trainer->average.at)
+    mbp_print_number(number, value);
+    if (!(value >= 0 && value <= most) || (double)(int64_t)value != value)
+        return mbp_fail(error, MBP_INVALID, "%s must be a whole number from 0 to 2^53, not %s", name, number);
+    if (value > 0 && count == &trainer->average.count && !trainer->average.at)
         return mbp_fail(error, MBP_INVALID, "average_count cannot be %s: the trainer has no average", number);
-    MBP_PUT(&trainer->average.count, (int64_t)count);
+    MBP_PUT(count, (int64_t)value);
     return MBP_OK;
 }
 
@@ -67,10 +72,11 @@ mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double 
     const int setting = setting_index(trainer, name);
     int i = -1;
     const double *loss = running_loss((mbp_trainer *)trainer, name);
+    const int64_t *count = running_count((mbp_trainer *)trainer, name);
     if (value && loss)
         return *value = mbp_see_number(loss), MBP_OK;
-    if (value && is_average_count(trainer, name))
-        return *value = (double)MBP_SEE(&trainer->average.count), MBP_OK;
+    if (value && count)
+        return *value = (double)MBP_SEE(count), MBP_OK;
     if (value && setting >= 0)
         return *value = mbp_see_number(&trainer->setting[setting]), MBP_OK;
     mbp_status status = value ? find_parameter(trainer, name, &i, error)
@@ -91,10 +97,11 @@ static mbp_status set(mbp_trainer *trainer, const char *name, double value, mbp_
     const int setting = setting_index(trainer, name);
     int i = -1;
     double *loss = running_loss(trainer, name);
+    int64_t *count = running_count(trainer, name);
     if (loss)
         return mbp_put_number(loss, value), MBP_OK;
-    if (is_average_count(trainer, name))
-        return set_average_count(trainer, value, error);
+    if (count)
+        return set_count(trainer, count, name, value, error);
     if (setting >= 0)
         return set_setting(trainer, setting, value, error);
     mbp_status status = find_parameter(trainer, name, &i, error);
@@ -192,6 +199,7 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     if (trainer->average.at)
         memset(trainer->average.at, 0, trainer->average.bytes);
     MBP_PUT(&trainer->average.count, 0);
+    MBP_PUT(&trainer->epoch, 0);
     trainer->is_pending = 0;
     mbp_trainer_start(trainer);
     return mbp_trainer_leave(trainer, MBP_OK);
@@ -216,7 +224,7 @@ static MBP_APART mbp_status set_average(mbp_trainer *t, double decay, int64_t st
     mbp_status status = check_average(decay, start, every, error);
     if (status != MBP_OK)
         return status;
-    char *at = t->average.at ? t->average.at : mbp_allocate(t->net->allocator, bytes);
+    char *at = t->average.at ? t->average.at : mbp_memory_take(&t->memory, bytes);
     if (!at)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for an average of %lld parameters", (long long)t->net->params);
     memset(at, 0, bytes);

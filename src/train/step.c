@@ -2,12 +2,13 @@
  *
  *     mbp_trainer_step            holds the net and sets the floating-point state (trainer.c)
  *       mbp_batch_check           compares the caller's arrays with the net (batch.c, passes/inputs.c, passes/array.c)
- *       mbp_trainer_reserve       makes room if this batch is the largest so far (net/workspace.c)
+ *       mbp_trainer_make_room     makes room if this batch is the largest so far (net/workspace.c)
  *       mbp_step_load
  *         mbp_rows_next           chooses the rows with a weight above 0; the others are never read (batch.c)
  *         mbp_targets_load        uses targets in the caller's memory if possible, otherwise copies the rows; also
  *                                 labels. Nothing is refused after it, so from here on the values of an earlier
  *                                 forward may be overwritten
+ *       mbp_step_join             with other processes: the sum of the row weights of all (reduce.c)
  *       mbp_step_rows
  *         mbp_inputs_load         the same for the inputs
  *         mbp_forward_pass        nodes from first to last: z = x W + b, then y = activation(z) (passes/passes.c)
@@ -16,6 +17,7 @@
  *         mbp_backward_pass       nodes from last to first: dy to dz, dW = x^T dz, db = sum of dz, dx = dz W^T. If a
  *                                 node or layer is used several times, the plan (passes/plan.c) decides which one
  *                                 stores and which ones add, so that nothing has to be zeroed
+ *         join_gradients          with other processes: adds the gradients and losses of all
  *         mbp_update_pass         if the loss and all gradients are finite: the optimizer, over the flat vector
  *                                 (update.c)
  *
@@ -91,8 +93,8 @@ void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double sha
     follow_statistics(t, rows, accumulate);
 }
 
-mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_cursor *from, int64_t limit, int may_be_none,
-                         mbp_chosen *chosen, mbp_error *error) {
+mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t limit,
+                         int may_be_none, mbp_chosen *chosen, mbp_error *error) {
     const int64_t given = from->end - from->at;
     mbp_status status = mbp_rows_next(t, batch, from, limit, chosen, error);
     if (status == MBP_OK && !(chosen->rows.count == 0 && may_be_none))
@@ -109,21 +111,20 @@ static void no_gradients(mbp_trainer *t, int accumulate) {
     follow_statistics(t, 0, accumulate);
 }
 
-/* Computes the gradients of rows that mbp_step_load has chosen. *loss: the loss with the divisor of `how`. */
+/* Computes the gradients of rows that mbp_step_load has chosen. how->total is set. *loss: the loss, divided by it. */
 static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_backward *how,
                             double *loss, mbp_error *error) {
     const int64_t rows = chosen->rows.count;
-    const double divisor = how->total > 0 ? how->total : chosen->total;
     *loss = 0;
     mbp_trainer_forget(t);
     mbp_trainer_plan(t, how->input_grads != 0);
     if (rows > 0) {
         mbp_inputs_load(t->net, t->workspace, batch->x, chosen->rows);
         mbp_train_forward(t, rows, how->first_row);
-        *loss = mbp_loss_pass(t, rows, divisor, 1);
+        *loss = mbp_loss_pass(t, rows, how->total, 1);
         if (!isfinite(*loss))
-            return mbp_loss_fail(t, chosen->rows, divisor, error);
-        mbp_train_backward(t, rows, how->accumulate, chosen->total / divisor);
+            return mbp_loss_fail(t, chosen->rows, how->total, error);
+        mbp_train_backward(t, rows, how->accumulate, chosen->total / how->total);
     } else
         no_gradients(t, how->accumulate);
     const double before = how->accumulate && !isnan(t->running.loss) ? t->running.loss : 0;
@@ -131,10 +132,12 @@ static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_ch
     return MBP_OK;
 }
 
-mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double *loss,
+mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double total, double *loss,
                          mbp_error *error) {
-    mbp_status status = gradients(t, batch, chosen, &(mbp_backward){0}, loss, error);
-    if (status == MBP_OK && t->nonfinite)
+    mbp_status status = gradients(t, batch, chosen, &(mbp_backward){.total = total}, loss, error);
+    if (t->reduce)
+        status = t->together->join_gradients(t, status, loss, error);
+    else if (status == MBP_OK && t->nonfinite)
         status = mbp_nonfinite_fail(t, error);
     if (status == MBP_OK)
         mbp_update_pass(t);
@@ -143,23 +146,34 @@ mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chose
 
 /* Reads and checks the caller's batch, makes room for it, and loads its rows. *rows: how many it has, those of weight 0
  * included. */
-static mbp_status open_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *batch, int needs, int may_be_none,
+static mbp_status read_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *batch, int needs, int may_be_none,
                              int64_t *rows, mbp_chosen *chosen, mbp_error *error) {
     mbp_status status = mbp_batch_check(t, given, batch, rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_reserve(t, *rows, needs, error);
-    mbp_cursor from = {NULL, 0, *rows};
+        status = mbp_trainer_make_room(t, *rows, needs, error);
+    mbp_batch_cursor from = {NULL, 0, *rows};
     return status == MBP_OK ? mbp_step_load(t, batch, &from, *rows, may_be_none, chosen, error) : status;
+}
+
+/* The same. *total: the sum of the row weights, of all processes if there are several; one of them may have no rows. */
+static mbp_status open_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *batch, int needs, int64_t *rows,
+                             mbp_chosen *chosen, double *total, mbp_error *error) {
+    mbp_joint joint;
+    mbp_status status = read_batch(t, given, batch, needs, t->reduce != NULL, rows, chosen, error);
+    status = mbp_step_join(t, status, chosen, 0, &joint, error);
+    if (status == MBP_OK)
+        *total = joint.total;
+    return status;
 }
 
 static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double *loss, mbp_error *error) {
     mbp_batch batch;
     mbp_chosen chosen;
     int64_t rows = 0;
-    double result = 0;
-    mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, 0, &rows, &chosen, error);
+    double result = 0, total = 0;
+    mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, &rows, &chosen, &total, error);
     if (status == MBP_OK)
-        status = mbp_step_rows(t, &batch, &chosen, &result, error);
+        status = mbp_step_rows(t, &batch, &chosen, total, &result, error);
     if (status == MBP_OK)
         *loss = result;
     return status;
@@ -187,8 +201,10 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
     double result = 0;
     mbp_status status = mbp_backward_check(&how, given_how, error);
     const int needs = MBP_TARGETS | MBP_DELTAS | (how.input_grads ? MBP_INPUT_DELTAS : 0);
-    if (status == MBP_OK)
-        status = open_batch(t, given, &batch, needs, how.total > 0, &rows, &chosen, error);
+    if (status == MBP_OK && how.total > 0)
+        status = read_batch(t, given, &batch, needs, 1, &rows, &chosen, error);
+    else if (status == MBP_OK)
+        status = open_batch(t, given, &batch, needs, &rows, &chosen, &how.total, error);
     if (status == MBP_OK && how.first_row > INT64_MAX - chosen.rows.count)
         status = mbp_fail(error, MBP_INVALID, "first_row is %lld: with %lld row%s, row numbers would exceed 2^63 - 1",
                           (long long)how.first_row, (long long)chosen.rows.count, mbp_plural(chosen.rows.count));

@@ -17,13 +17,13 @@ mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error) {
 
 mbp_status mbp_trainer_enter_training(mbp_trainer *trainer, mbp_error *error) {
     mbp_status status = mbp_trainer_enter(trainer, error);
-    if (status != MBP_OK || !trainer->net->lock.guests)
+    if (status != MBP_OK || !trainer->net->shared->lock.guests)
         return status;
     return mbp_trainer_leave(trainer, mbp_lock_fail_guest(error));
 }
 
 static void take_back(mbp_trainer *t) {
-    mbp_workspace_free(t->net, t->workspace);
+    mbp_workspace_free(&t->memory, t->workspace);
     t->workspace = t->before;
     t->before = NULL;
 }
@@ -36,18 +36,33 @@ mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status) {
     return status;
 }
 
-mbp_status mbp_trainer_reserve(mbp_trainer *t, int64_t rows, int needs, mbp_error *error) {
+mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, mbp_error *error) {
     mbp_workspace *old = t->workspace;
     const int threads = mbp_product_threads(t->net, rows);
-    mbp_status status = mbp_workspace_grow(t->net, old, rows, needs, threads, &t->workspace, error);
+    mbp_status status = mbp_workspace_grow(t->net, &t->memory, old, rows, needs, threads, &t->workspace, error);
     if (t->workspace == old)
         return status;
     if (t->forward_rows || t->input_grad_rows)
         t->before = old;
     else
-        mbp_workspace_free(t->net, old);
+        mbp_workspace_free(&t->memory, old);
     return status;
 }
+
+mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter_training(trainer, error);
+    if (status != MBP_OK)
+        return status;
+    if (rows < 1)
+        status = mbp_fail(error, MBP_INVALID, "rows is %lld, but must be at least 1", (long long)rows);
+    else
+        status = mbp_trainer_make_room(trainer, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
+    if (status == MBP_OK && trainer->before)
+        mbp_trainer_forget(trainer);
+    return mbp_trainer_leave(trainer, status);
+}
+
+size_t mbp_trainer_bytes(const mbp_trainer *trainer) { return trainer ? mbp_memory_bytes(&trainer->memory) : 0; }
 
 void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
     const size_t item = t->net->item;
@@ -76,7 +91,7 @@ static mbp_status read_objective(mbp_objective *objective, int i, const char *lo
     if (status != MBP_OK)
         return status;
     const char *targets = mbp_loss_targets(objective->loss.row);
-    objective->labels = strcmp(targets, "LABELS") == 0;
+    objective->labels = MBP_HAS_LABELS && strcmp(targets, "LABELS") == 0;
     objective->signs = strcmp(targets, "SIGNS") == 0;
     if (objective->labels && width < 2)
         return mbp_fail(error, MBP_INVALID,
@@ -93,13 +108,15 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     const size_t plan = mbp_aligned(mbp_plan_bytes(net)), vector = mbp_aligned((size_t)net->params * net->item),
                  buffers = mbp_aligned((size_t)net->buffers * net->item);
     size_t bytes = head + plan + buffers + vector * (size_t)(1 + slots) + MBP_READABLE;
-    char *at = mbp_allocate(net->allocator, bytes);
+    char *at = mbp_allocate(mbp_net_allocator(net), bytes);
     if (!at)
         return NULL;
     memset(at, 0, bytes);
     mbp_trainer *trainer = (mbp_trainer *)at;
     trainer->bytes = bytes;
     trainer->net = net;
+    trainer->memory.allocator = mbp_net_allocator(net);
+    mbp_memory_count(&trainer->memory, bytes);
     trainer->objective = (mbp_objective *)(at + sizeof *trainer);
     mbp_plan_place(net, &trainer->plan, at += head);
     trainer->pending = at += plan;
@@ -154,11 +171,11 @@ static mbp_status check_activation(const mbp_net *net, int i, const mbp_objectiv
 /* Sets the output activations that the losses imply where none is chosen. */
 static void choose_activations(const mbp_trainer *trainer) {
     mbp_net *net = trainer->net;
-    mbp_gate_enter_alone(&net->lock);
+    mbp_gate_enter_alone(&net->shared->lock);
     for (int i = 0; i < net->outputs; i++)
         if (trainer->objective[i].loss.row >= 0 && net->output[i].activation < 0)
             MBP_PUT(&net->output[i].activation, mbp_loss_activation(trainer->objective[i].loss.row));
-    mbp_gate_leave_alone(&net->lock);
+    mbp_gate_leave_alone(&net->shared->lock);
 }
 
 static mbp_status set_up(mbp_trainer *made, const char *const *losses, const double *loss_weights,
@@ -185,7 +202,7 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
                               const double *loss_weights, int n_losses, const char *optimizer, mbp_error *error) {
     mbp_formula formula;
     if (!trainer)
-        return mbp_fail_null(error, "trainer", "an mbp_trainer *, where the trainer is stored");
+        return mbp_fail_null(error, "trainer", MBP_GETS_TRAINER);
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
     if (!losses)
@@ -217,7 +234,8 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
 void mbp_trainer_free(mbp_trainer *trainer) {
     if (!trainer)
         return;
-    mbp_workspace_free(trainer->net, trainer->workspace);
-    mbp_release(trainer->net->allocator, trainer->average.at, trainer->average.bytes);
-    mbp_release(trainer->net->allocator, trainer, trainer->bytes);
+    mbp_workspace_free(&trainer->memory, trainer->workspace);
+    mbp_memory_give(&trainer->memory, trainer->average.at, trainer->average.bytes);
+    mbp_memory_give(&trainer->memory, trainer->kept, trainer->kept_bytes);
+    mbp_release(mbp_net_allocator(trainer->net), trainer, trainer->bytes);
 }

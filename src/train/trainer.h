@@ -4,6 +4,7 @@
  *                 then MBP_READABLE bytes. It never moves.
  *     one block   the average of parameters and buffers, if there is one
  *     one block   its workspace
+ *     one block   what only Python knows, from the trainer's file, if there is any
  *
  * A trainer refers to its net and does not own it. */
 #ifndef MBP_TRAINER_H
@@ -16,6 +17,13 @@
 #include "passes/plan.h"
 #include "system/floats.h"
 
+/* Whether a loss of this build takes labels: only losses of whole rows can. */
+enum {
+    MBP_HAS_LABELS = 0
+#define ROW_LOSS(...) || 1
+#include "formulas/formulas.def"
+};
+
 /* The loss of one output. */
 typedef struct mbp_objective {
     mbp_formula loss; /* row -1: the caller computes the loss */
@@ -27,6 +35,7 @@ typedef struct mbp_objective {
 
 /* For mbp_fail_null: what an argument `trainer`, `batch` or `loss` must point to. */
 #define MBP_A_TRAINER "a trainer from mbp_trainer_create"
+#define MBP_GETS_TRAINER "an mbp_trainer *, where the trainer is stored"
 #define MBP_A_BATCH "an mbp_batch"
 #define MBP_A_LOSS "a double, where the loss is stored"
 
@@ -49,14 +58,18 @@ typedef struct mbp_average {
 
 struct mbp_trainer {
     mbp_net *net;
-    size_t bytes;
+    size_t bytes; /* of the first block */
+    mbp_memory memory;
     mbp_float_state floats; /* the caller's state, during a call */
     mbp_formula optimizer;
     int decay, decay_bias; /* positions among the optimizer's parameters */
     const double *rate;    /* the next update's learning rate, in an epoch with its own; NULL: the optimizer's lr */
     mbp_running running;
-    uint64_t seed;            /* of dropout and noise */
-    mbp_objective *objective; /* per output */
+    uint64_t seed;                       /* of dropout, noise, and the order of rows in mbp_trainer_fit */
+    mbp_reduce reduce;                   /* adds values of several processes; NULL: this process trains alone */
+    void *reduce_user;                   /* its argument */
+    const struct mbp_together *together; /* what this trainer does with those of other processes (step.h) */
+    mbp_objective *objective;            /* per output */
     mbp_plan plan;
     char *grads;
     void *slots[MBP_SLOTS_MAX];
@@ -75,6 +88,9 @@ struct mbp_trainer {
     int nonfinite;           /* whether the last backward pass computed a gradient that is not finite */
     double setting[MBP_PARAMETERS_MAX];
     mbp_average average;
+    int64_t epoch;     /* the count of epochs */
+    mbp_extras *kept;  /* what the next save writes again (file/trainer_file.h); NULL: nothing */
+    size_t kept_bytes; /* of its block */
 };
 
 /* Holds the trainer's net for one call and sets the library's floating-point state, with subnormals flushed. Fails if
@@ -85,8 +101,19 @@ mbp_status mbp_trainer_enter_training(mbp_trainer *trainer, mbp_error *error);
 /* Restores the floating-point state and gives the net back; returns status. */
 mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status);
 
+/* Around a function of the user inside a training call: it runs in the caller's floating-point state, and may call
+ * everything for this net except training. */
+static inline void mbp_guest_enter(mbp_trainer *t) {
+    mbp_float_leave(t->floats);
+    t->net->shared->lock.guests++;
+}
+static inline void mbp_guest_leave(mbp_trainer *t) {
+    t->net->shared->lock.guests--;
+    t->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
+}
+
 /* Makes room for a batch in the trainer's workspace. The values that are in it are lost only by mbp_trainer_forget. */
-mbp_status mbp_trainer_reserve(mbp_trainer *t, int64_t rows, int needs, mbp_error *error);
+mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, mbp_error *error);
 /* Plans the backward pass again if layers were changed, or if input gradients or clipping by layer were turned on or
  * off. If so, it also sets the gradients of frozen layers to 0. */
 void mbp_trainer_plan(mbp_trainer *t, int input_grads);
@@ -94,7 +121,7 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads);
  * refused any more. */
 static inline void mbp_trainer_forget(mbp_trainer *t) {
     t->forward_rows = t->input_grad_rows = 0;
-    mbp_workspace_free(t->net, t->before);
+    mbp_workspace_free(&t->memory, t->before);
     t->before = NULL;
 }
 /* Sets the running values. Any thread may read steps and losses meanwhile. */

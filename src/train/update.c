@@ -7,6 +7,7 @@
 
 #include "passes/pass.h"
 #include "system/text.h"
+#include "train/step.h"
 
 /* The first tensor of a layer with a gradient that is not finite; NULL if there is none. */
 static const char *nonfinite_tensor(const mbp_trainer *t, const mbp_layer *layer) {
@@ -32,6 +33,15 @@ mbp_status mbp_nonfinite_fail(const mbp_trainer *t, mbp_error *error) {
     if (error)
         error->node = index;
     return status;
+}
+
+mbp_status mbp_gradients_check(const mbp_trainer *t, mbp_error *error) {
+    for (int i = 0; i < t->plan.groups; i++) {
+        const mbp_group *group = &t->plan.group[i];
+        if (!t->net->kernels->finite(group->length, t->grads + (size_t)group->offset * t->net->item))
+            return mbp_nonfinite_fail(t, error);
+    }
+    return MBP_OK;
 }
 
 /* ---- a group in runs of MBP_UPDATE_RUN elements, which threads share ---- */
@@ -69,7 +79,7 @@ static void run_update(void *context, int64_t first, int64_t last, int thread) {
     const place here = place_of(job, first, last);
     const mbp_trainer *t = job->trainer;
     (void)thread;
-    t->net->kernels->update[t->optimizer.row](here.length, here.p, here.g, here.slots, job->constants, &job->terms);
+    t->net->kernels->update(t->optimizer.row, here.length, here.p, here.g, here.slots, job->constants, &job->terms);
 }
 
 /* The place of the i-th run after job->first. */
@@ -210,12 +220,12 @@ static void limit_weights(const mbp_net *net) {
 }
 
 void mbp_update_pass(mbp_trainer *t) {
-    mbp_gate_enter_alone(&t->net->lock); /* predictions of other threads see the state before or after */
+    mbp_gate_enter_alone(&t->net->shared->lock); /* predictions of other threads see the state before or after */
     update_groups(t);
     limit_weights(t->net);
     if (t->is_pending)
         mbp_statistics_commit(t->net, t->pending);
-    mbp_gate_leave_alone(&t->net->lock);
+    mbp_gate_leave_alone(&t->net->shared->lock);
     t->is_pending = 0;
     mbp_average_update(t);
 }
@@ -223,11 +233,14 @@ void mbp_update_pass(mbp_trainer *t) {
 /* ---- mbp_trainer_apply ---- */
 
 static MBP_APART mbp_status apply(mbp_trainer *t, mbp_error *error) {
-    const mbp_kernels *kernels = t->net->kernels;
+    double loss = t->running.loss;
     mbp_trainer_plan(t, t->plan.input_grads);
-    for (int i = 0; i < t->plan.groups; i++)
-        if (!kernels->finite(t->plan.group[i].length, t->grads + (size_t)t->plan.group[i].offset * t->net->item))
-            return mbp_nonfinite_fail(t, error);
+    mbp_status status = t->reduce ? t->together->add_gradients(t, &loss, error) : MBP_OK;
+    if (status == MBP_OK)
+        status = mbp_gradients_check(t, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_put_number(&t->running.loss, loss);
     mbp_update_pass(t);
     return MBP_OK;
 }

@@ -6,6 +6,8 @@
 
 /* Fails with MBP_NONFINITE; the error names the first layer that has a gradient that is not finite. */
 mbp_status mbp_nonfinite_fail(const mbp_trainer *t, mbp_error *error);
+/* The same if a gradient of a layer that is trained is not finite. */
+mbp_status mbp_gradients_check(const mbp_trainer *t, mbp_error *error);
 /* Updates the parameters, slots, running statistics and average. All gradients must be finite. */
 void mbp_update_pass(mbp_trainer *t);
 

@@ -64,11 +64,6 @@ static inline mbp_array array_rows(const mbp_array *a, int64_t first, int64_t co
 #define OPTIONS(...) (&(mbp_options){.size = sizeof(mbp_options), __VA_ARGS__})
 #define HOW(...) (&(mbp_backward){.size = sizeof(mbp_backward), __VA_ARGS__})
 
-/* One input and one output. */
-static inline mbp_batch batch_of(const mbp_array *x, const mbp_array *y) {
-    return (mbp_batch){.size = sizeof(mbp_batch), .x = x, .n_x = 1, .y = y, .n_y = 1};
-}
-
 /* ---- a network with all kinds of nodes, a layer used twice, two inputs, two outputs ---- */
 
 static const char dag[] = "input 5\n"

@@ -26,6 +26,7 @@ BY_DTYPE = ("test_kernels", "test_math")
 PROGRAMS = {path.stem: path for path in sorted(TESTS.rglob("test_*.c"))}
 OTHERS = [name for name in PROGRAMS if name not in BY_DTYPE]
 INCLUDES = ["-I", ROOT / "src/include", "-I", ROOT / "src", "-I", TESTS]
+HAS = ["-DMICROBP_THREADS=1", "-DMICROBP_FILES=1", "-DMICROBP_F64=1"]  # as CMakeLists.txt builds the library
 
 pytestmark = pytest.mark.skipif(CC is None, reason="no C compiler")
 
@@ -37,7 +38,7 @@ def run(*command: object, timeout: int = 240) -> None:
 
 def compile_and_run(folder: Path, name: str, *options: object) -> None:
     program, library = folder / name, f"{bp.get_library_dir()}/libmicrobp.a"
-    run(CC, "-std=gnu11", *INCLUDES, *options, PROGRAMS[name], library, "-o", program, "-lm", "-pthread")
+    run(CC, "-std=gnu11", *HAS, *INCLUDES, *options, PROGRAMS[name], library, "-o", program, "-lm", "-pthread")
     run(program)
 
 
@@ -56,10 +57,11 @@ def check_kernels(folder: Path, *options: str) -> None:
     because gcc splits these vectors, which takes minutes at -O2."""
     emulated = []
     if cases.LONG and platform.machine() in ("x86_64", "AMD64"):
-        emulated = ["-DHAVE_EMULATED", folder / "emulated.o"]
+        emulated = ["-DHAVE_EMULATED", folder / "kernels.o", folder / "noise.o"]
         shim = ["-O1", "-mavx2", "-mfma", "-Wno-psabi", "-include", TESTS / "kernels/avx512_by_avx2.h"]
-        source = ["-DMBP_ISA=avx512_by_avx2", "-c", ROOT / "src/kernels/kernels.c"]
-        run(CC, "-std=gnu11", *INCLUDES, *ARITHMETIC, *options, *shim, *source, "-o", emulated[1])
+        for name in ("kernels", "noise"):
+            source = ["-DMBP_ISA=avx512_by_avx2", "-c", ROOT / f"src/kernels/{name}.c", "-o", folder / f"{name}.o"]
+            run(CC, "-std=gnu11", *HAS, *INCLUDES, *ARITHMETIC, *options, *shim, *source)
     compile_and_run(folder, "test_kernels", *ARITHMETIC, *options, *emulated)
 
 

@@ -40,17 +40,17 @@ def column(values) -> np.ndarray:
 def test_names_parameters_and_meanings_are_the_same_everywhere(kind):
     assert _core.formulas(kind) == reference.formulas(kind)
     names = [name for name, *_ in _core.formulas(kind)]
-    assert names == list(cases.TABLES[kind]) == re.findall(rf"^{MACROS[kind]}\(\s*(\w+),", ROWS, re.MULTILINE)
+    assert names == list(cases.TABLES[kind]) == re.findall(rf"^ROW\({MACROS[kind]}, (\w+),", ROWS, re.MULTILINE)
 
 
 def test_the_reference_and_formulas_def_are_the_same():
-    found = re.findall(rf"^(?:TRUST_)?OPTIMIZER\(\s*(\w+),\s*{TEXT},\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
+    found = re.findall(rf"^ROW\((?:TRUST_)?OPTIMIZER, (\w+),\s*{TEXT},\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
     assert reference.formulas("optimizer") == [(name, parameters, slots, meaning) for name, slots, parameters, meaning in found]
     slots_of = {name: [word.partition("=")[0] for word in slots.split()] for name, slots, *_ in found}
     assert {name: list(case.slots) for name, case in cases.OPTIMIZERS.items()} == slots_of
-    found = re.findall(rf'^(?:ROW_)?LOSS\(\s*(\w+),\s*(\w+),\s*"[^"]*",\s*(?:\w+,\s*)?{TEXT},\s*{TEXT}', ROWS, re.MULTILINE)
+    found = re.findall(rf'^ROW\((?:ROW_)?LOSS, (\w+),\s*(\w+),\s*"[^"]*",\s*(?:\w+,\s*)?{TEXT},\s*{TEXT}', ROWS, re.MULTILINE)
     assert reference.formulas("loss") == [(name, parameters, activation, meaning) for name, activation, parameters, meaning in found]
-    found = re.findall(rf"^ACTIVATION\(\s*(\w+),\s*\w,\s*(\w+),\s*(\w+),\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
+    found = re.findall(rf"^ROW\(ACTIVATION, (\w+),\s*\w,\s*(\w+),\s*(\w+),\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
     rows = [
         (name, *cases.AUTO_INITIALIZERS[name], parameters, meaning) for name, parameters, _, meaning in reference.formulas("activation")
     ]

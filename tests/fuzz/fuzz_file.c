@@ -1,5 +1,6 @@
-/* Any bytes give a net or an error. The target reads a file, also with its extras. A net that is read trains one step,
- * and is written and read again with the same result. Memory stays within the limit that microbp.h documents.
+/* Any bytes give a net or an error, and a trainer or an error. The target reads a file, also with its extras. A net that
+ * is read trains one step, and is written and read again with the same result, and so is a trainer. Memory stays within
+ * the limits that microbp_file.h documents.
  *
  * With libFuzzer (tests/fuzz/run) this file is the target. With DRIVER it is a program for the tests:
  *     fuzz_file                  runs the seeds, then mutations of them, the same each time
@@ -46,6 +47,38 @@ static void predict_and_step(mbp_net *net) {
     free(rows);
 }
 
+/* A trainer that is read, written, read and written again gives the same bytes. Returns 0 if the file is refused. */
+static int check_trainer(const uint8_t *data, size_t size, const mbp_options *options, blob *written) {
+    mbp_net *net = NULL;
+    mbp_trainer *trainer = NULL;
+    mbp_error error = {0};
+    if (mbp_trainer_read(&trainer, &net, data, size, options, &error) != MBP_OK) {
+        CHECK(strlen(error.text) > 20 && !trainer && !net, "refused: \"%s\"", error.text);
+        return 0;
+    }
+    mbp_trainer_write(trainer, NULL, &written->size, NULL);
+    written->bytes = malloc(written->size);
+    CHECK(mbp_trainer_write(trainer, written->bytes, &written->size, &error) == MBP_OK, "%s", error.text);
+    mbp_trainer_apply(trainer, NULL);
+    mbp_trainer_free(trainer);
+    mbp_net_free(net);
+    return 1;
+}
+
+static void read_trainer(const uint8_t *data, size_t size) {
+    counter c = {0};
+    mbp_allocator allocator = {count_allocate, count_release, &c};
+    const mbp_options options = {.size = sizeof options, .allocator = &allocator};
+    blob once = {NULL, 0}, again = {NULL, 0};
+    if (check_trainer(data, size, &options, &once)) {
+        CHECK(check_trainer((const uint8_t *)once.bytes, once.size, NULL, &again), "written, but refused");
+        CHECK(once.size == again.size && memcmp(once.bytes, again.bytes, once.size) == 0, "written differently");
+    }
+    CHECK(c.live == 0, "%zu bytes of a trainer are left", c.live);
+    CHECK(c.peak <= 5 * size + 65536, "%zu bytes for a trainer's file of %zu", c.peak, size);
+    free(once.bytes), free(again.bytes);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const blob file = {(char *)data, size};
     counter c = {0};
@@ -59,6 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         predict_and_step(net);
     mbp_net_free(net);
     CHECK(c.live == 0, "%zu bytes are left", c.live);
+    read_trainer(data, size);
     if (failures)
         abort();
     return 0;
@@ -109,6 +143,31 @@ static size_t copy_piece(char *text, size_t size, size_t room) {
     return size + length;
 }
 
+/* Changes a number, a piece or a character of the trainer's text, if there is one. */
+static size_t change_trainer(char *text, size_t size, size_t room) {
+    static const char start[] = "microbp.trainer\":\"";
+    char piece[4096], *at = find((blob){text, size}, start);
+    if (!at)
+        return size;
+    at += strlen(start);
+    const char *end = find((blob){at, size - (size_t)(at - text)}, "\"}");
+    const size_t length = end ? (size_t)(end - at) : 0, rest = size - (size_t)(at - text) - length;
+    if (!length || length + 512 > sizeof piece)
+        return size;
+    memcpy(piece, at, length);
+    size_t changed = length;
+    switch (next() % 3) {
+    case 0: changed = change_number(piece, length, sizeof piece); break;
+    case 1: changed = copy_piece(piece, length, sizeof piece); break;
+    default: piece[below(length)] = "0123456789.=-+einxap()_ "[next() % 24];
+    }
+    if (size - length + changed > room)
+        return size;
+    memmove(at + changed, at + length, rest);
+    memcpy(at, piece, changed);
+    return size - length + changed;
+}
+
 /* Mutates the header or the data and corrects length and checksum; one time in 16 it leaves them wrong. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned int random) {
     uint64_t header = 0;
@@ -121,13 +180,15 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned
     size_t tail = size - 8 - header, length = header;
     const size_t most = room - 8 - tail;
     memcpy(rest, text + header, tail);
+    const int trainer = next() % 4 && find((blob){text, length}, "version=3");
     for (size_t times = below(3) + 1; times; times--)
-        switch (next() % 4) {
+        switch (trainer ? 4 : next() % 4) {
         case 0: length = change_number(text, length, most); break;
         case 1: length = copy_piece(text, length, most); break;
+        case 4: length = change_trainer(text, length, most); break;
         default: length = LLVMFuzzerMutate((uint8_t *)text, length, most); break;
         }
-    if (next() % 4 == 0) /* data of another size */
+    if (!trainer && next() % 4 == 0) /* data of another size */
         tail = below(tail + 1);
     memcpy(text + length, rest, tail);
     free(rest);
@@ -161,7 +222,7 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room) {
 static void run_mutations(void) {
     uint8_t *data = malloc(ROOM);
     for (unsigned i = 0; i < MUTATIONS; i++) {
-        blob seed = make_seed((int)(i % SEEDS));
+        blob seed = make_seed((int)(i % 2 ? NET_SEEDS + i / 2 % (SEEDS - NET_SEEDS) : i / 2 % NET_SEEDS));
         size_t size = seed.size;
         memcpy(data, seed.bytes, size);
         for (unsigned times = 0; times <= i % 4; times++)

@@ -17,7 +17,7 @@ from microbp.reference import file as reference_file
 from microbp.reference import graph as reference_graph
 from microbp.tables import preparation
 from microbp.tables.preparation import Preparation
-from microbp.training import trainer_file
+from microbp.training import trainer_file, trainer_json, trainer_values
 
 PATH = Path(tempfile.mkdtemp()) / "file"
 KEY = b'"microbp.crc32c":"'
@@ -66,7 +66,7 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is not installed: pip install atheris, or give files to run")
     np.seterr(all="ignore")
-    for module in (tensors_file, trainer_file, notes, preparation, reference_file, reference_graph):
+    for module in (tensors_file, trainer_file, trainer_json, trainer_values, notes, preparation, reference_file, reference_graph):
         for name, value in vars(module).items():
             if isinstance(value, FunctionType) and value.__module__ == module.__name__ and name != "crc32c":
                 setattr(module, name, atheris.instrument_func(value))

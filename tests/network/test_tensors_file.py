@@ -55,7 +55,7 @@ def test_files_of_microbp_and_of_safetensors(tmp_path):
     assert np.array_equal(third.params, net.params)
     bp.Trainer(net, ["mse"] * 3).save(tmp_path / "run")
     loaded = safetensors.load_file(tmp_path / "run")
-    assert loaded["trainer.state.engine.slots.m"].shape == net.params.shape
+    assert loaded["trainer.slots.m"].shape == net.params.shape
     assert all(np.array_equal(loaded[name], view) for name, view in net.tensors.items())
 
 

@@ -378,17 +378,24 @@ def average_of(t):
     return np.concatenate([t.average_params, t.averaged().buffers])
 
 
-def test_ema_agrees_with_the_formula(backend):
+CHOSEN = [(0, 1, range(1, 10)), (0, 4, (4, 8)), (3, 1, range(3, 10)), (2, 3, (2, 5, 8))]  # start, every, the updates that count of 9
+
+
+@pytest.mark.parametrize(("start", "every", "taken"), CHOSEN)
+def test_ema_agrees_with_the_formula(backend, start, every, taken, tmp_path):
     """The formula of torch.optim.swa_utils.get_ema_avg_fn; the average starts as a copy."""
-    t = trainer(backend, optimizer="sgd(lr=0.3)", average=bp.EMA(0.75))
-    first, *rest = averages(t, 7)
+    t = trainer(backend, optimizer="sgd(lr=0.3)", average=bp.EMA(0.75, start, every))
+    states = averages(t, 9)
+    first, *rest = (states[i - 1] for i in taken)
     expected = first
     for state in rest:
         expected = 0.75 * expected + 0.25 * state
     np.testing.assert_allclose(average_of(t), expected, rtol=1e-13)
+    t.save(tmp_path / "run")
+    assert bp.Trainer.load(tmp_path / "run", backend=backend).averaging == bp.EMA(0.75, start, every)
 
 
-@pytest.mark.parametrize(("start", "every", "taken"), [(0, 1, range(1, 10)), (0, 4, (4, 8)), (3, 1, range(3, 10)), (2, 3, (2, 5, 8))])
+@pytest.mark.parametrize(("start", "every", "taken"), CHOSEN)
 def test_swa_is_the_mean_of_the_chosen_states(backend, start, every, taken):
     t = trainer(backend, optimizer="sgd(lr=0.3)", average=bp.SWA(start, every))
     states = averages(t, 9)

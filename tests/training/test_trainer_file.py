@@ -1,6 +1,5 @@
-"""Trainer files: a loaded trainer continues like the saved one, in another process too; an invalid state is refused."""
+"""Trainer files: a loaded trainer continues like the saved one, in another process too. More in files/."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,11 +9,9 @@ import cases
 import graphs
 import numpy as np
 import pytest
+from file_cases import everything
 
 import microbp as bp
-from microbp.core.specs import OptimizerSpec
-from microbp.settings import averages, curves, optimizers, schedules
-from microbp.training import trainer_file
 from microbp.training.loop import checkpoint as checkpoints
 from microbp.training.loop.history import Record
 from microbp.training.loop.run import Best
@@ -41,19 +38,6 @@ def arrays_for(net, seed=0):
 
 def trainer(net, optimizer="adam"):
     return bp.Trainer(net, ["mse"] * len(net.outputs), optimizer, loss_weights=[0.3 + i for i in range(len(net.outputs))], seed=7)
-
-
-def encoded(t):
-    return trainer_file.encode(t.net, t.__getstate__())
-
-
-def everything(t):
-    """The whole state of a trainer and its network, except the durations of epochs."""
-    text, vectors = encoded(t)
-    state = json.loads(text)["state"]
-    seconds = [value for name, values in t.history.items() for value in ([0.0] * len(values) if name == "seconds" else values)]
-    vectors = vectors | {trainer_file._HISTORY: np.array(seconds).tobytes()}
-    return t.net.text(), t.net.seed, t.net.params.tobytes(), t.net.buffers.tobytes(), state, vectors
 
 
 def test_training_continues_in_a_new_process(dtype, tmp_path):
@@ -200,137 +184,9 @@ def test_values_that_cannot_be_saved_are_refused(tmp_path):
     t = trainer(graphs.network("chain"))
     for wrong in (object(), {1: 2}, {"$array": 1}, np.zeros(3, "int8"), 1j, Mine(0.1)):
         t._run.schedule = wrong
-        with pytest.raises(TypeError, match=r"trainer\.state\.schedule is .* which cannot be saved to a file"):
+        with pytest.raises(TypeError, match=r"save: schedule is .* which cannot be saved to a file"):
             t.save(tmp_path / "run")
     assert os.listdir(tmp_path) == []
-
-
-# ---- valid files with an invalid trainer state ----
-
-EDITS = [
-    ("version", 3),
-    ("version", 1),
-    ("state.epoch", -1),
-    ("state.epoch", 1.5),
-    ("state.epoch", True),
-    ("state.epoch", "1"),
-    ("state.seed", -1),
-    ("state.seed", 2**64),
-    ("state.seed", "x"),
-    ("state.losses", []),
-    ("state.losses", None),
-    ("state.losses", [{"$Loss": "nonsense"}] * 3),
-    ("state.losses", [{"$Loss": 3}] * 3),
-    ("state.losses", [{"$Spec": "mse"}] * 3),
-    ("state.losses", [{"$OptimizerSpec": "adam"}] * 3),
-    ("state.losses", [{"$os.system": "true"}] * 3),
-    ("state.losses", [{"$Adam": {}}] * 3),
-    ("state.losses", [{"$Optimizer": {}}] * 3),
-    ("state.losses", [{"$__builtins__": {}}] * 3),
-    ("state.losses", [{"$": {}}] * 3),
-    ("state.loss_weights", [1, 2]),
-    ("state.loss_weights", [1, 2, {"$float": "nan"}]),
-    ("state.loss_weights", [1, 2, {"$float": "x"}]),
-    ("state.loss_weights", {}),
-    ("state.optimizer", "nonsense"),
-    ("state.optimizer", "sgd"),
-    ("state.optimizer", {"$Adam": {"lr": -1}}),
-    ("state.optimizer", {"$Adam": {"nonsense": 1}}),
-    ("state.optimizer", {"$Adam": []}),
-    ("state.optimizer", {"$array": "trainer.state.engine.grads"}),
-    ("state.averaging", {"$Adam": {}}),
-    ("state.averaging", {"$EMA": {"decay": 2}}),
-    ("state.optimizer", {"$Adam": {}, "more": 1}),
-    ("state.schedule", {"$Cosine": {}}),
-    ("state.limits", {"clip_norm": -1}),
-    ("state.limits", {}),
-    ("state.fit", 1),
-    ("state._core", 1),
-    ("state.net", 1),
-    ("state.attributes", {"more": 1}),
-    ("state.history", 1),
-    ("state.history", [1]),
-    ("state.history", []),
-    ("state.history", ["loss"] * 4),
-    ("state.history", ["loss", "lr", "seconds", "val_loss", "more"]),
-    ("state.stopped", 1),
-    ("state.stopped", {}),
-    ("state.stopped", {"rule": "x", "value": 1.5, "epoch": 1, "tried": 2, "is_over": True}),
-    ("state.stopped", {"rule": {"$EarlyStopping": {"patience": 0}}, "value": 1.5, "epoch": 1, "tried": 2, "is_over": True}),
-    ("state.engine.average_count", -1),
-    ("state.engine.average_count", 1.5),
-    ("state.engine.average_count", 1),
-    ("state.engine.steps", 2**63 - 1),
-    ("state.epoch", 2**63),
-    ("state.best", 1),
-    ("state.best", {}),
-    ("state.best.monitor", 1),
-    ("state.best.epoch", "1"),
-    ("state.best.more", 1),
-    ("state.best.snapshot", 1),
-    ("state.best.snapshot", {}),
-    ("state.best.snapshot.more", 1),
-    ("state.best.snapshot.lr", "x"),
-    ("state.best.snapshot.numbers", 1),
-    ("state.best.snapshot.numbers", {"more": 1.5}),
-    ("state.best.snapshot.numbers.dropout", "x"),
-    ("state.best.snapshot.params", {"$array": "trainer.state.best.snapshot.buffers"}),
-    ("state.best.snapshot.slots.m", {"$array": "trainer.state.best.snapshot.buffers"}),
-    ("state.best.snapshot.slots.more", {"$array": "trainer.state.best.snapshot.slots.m"}),
-    ("state.engine", {}),
-    ("state.engine.lr", -1),
-    ("state.engine.lr", "x"),
-    ("state.engine.numbers", 1),
-    ("state.engine.numbers.more", 1.5),
-    ("state.engine.numbers.dropout", 1.5),
-    ("state.engine.numbers.dropout", "x"),
-    ("state.engine.steps", -1),
-    ("state.engine.steps", "x"),
-    ("state.engine.grads", {"$array": "trainer.state.engine.slots.n"}),
-    ("state.engine.grads", {"$array": "trainer.state.engine.slots.m"}),
-    ("state.engine.grads", {"$array": []}),
-    ("state.engine.grads", 1),
-    ("state.engine.slots", {}),
-    ("state.engine.slots", []),
-    ("state", []),
-    ("state", {}),
-    ("", []),
-    ("", {}),
-    ("", 1),
-]
-
-
-def edited(value, path, new):
-    """A copy of a JSON value with a new value at the path; "" replaces the whole."""
-    if not path:
-        return new
-    first, _, rest = path.partition(".")
-    return {**value, first: edited(value.get(first), rest, new)}
-
-
-@pytest.mark.parametrize(("path", "new"), EDITS, ids=range(len(EDITS)))
-def test_invalid_states_are_refused(backend, path, new, tmp_path):
-    core = trained(backend)
-    text, vectors = encoded(core)
-    core.net._core.save_with(str(tmp_path / "run"), json.dumps(edited(json.loads(text), path, new)), vectors)
-    with pytest.raises(ValueError, match=r"run: the trainer's state is invalid .*bp\.load loads the network alone"):
-        bp.Trainer.load(tmp_path / "run", backend=backend)
-    bp.load(tmp_path / "run", backend=backend)
-
-
-@pytest.mark.parametrize("change", ["drop", "short", "one", "more", "text"])
-def test_invalid_vectors_are_refused(change, tmp_path):
-    t = trained("compiled")
-    text, vectors = encoded(t)
-    name = "trainer.state.engine.slots.m"
-    data = vectors.pop(name)
-    if change in ("short", "one"):
-        vectors[name] = data[: 4 if change == "one" else -4]
-    elif change != "drop":
-        vectors |= {name: data, "trainer.state.more": b""}
-    t.net._core.save_with(str(tmp_path / "run"), text if change != "text" else "[" * 100_000, vectors)
-    with pytest.raises(ValueError, match="the trainer's state is invalid"):
-        bp.Trainer.load(tmp_path / "run")
 
 
 # ---- checkpoints ----
@@ -462,31 +318,3 @@ def test_invalid_checkpoints_are_refused(tmp_path):
     for name in ("locked", "fifo"):
         (tmp_path / name).unlink()
     assert os.listdir(tmp_path) == []
-
-
-# ---- settings in files ----
-
-
-def settings_in(module):
-    """The settings classes of a module, except base classes."""
-    named = (kind for name, kind in vars(module).items() if getattr(bp, name, None) is kind and isinstance(kind, type))
-    homes = (module.__name__, curves.__name__) if module is schedules else (module.__name__,)
-    return {kind for kind in named if kind.__module__ in homes and kind not in (bp.Optimizer, bp.Schedule)}
-
-
-def test_every_settings_class_of_a_trainer_has_a_name_in_files():
-    kinds = set.union(*map(settings_in, (optimizers, averages, schedules))) | {schedules.Delay, bp.EarlyStopping, bp.Loss, OptimizerSpec}
-    assert len(kinds) > 25
-    for kind in kinds:
-        name = kind.__name__
-        assert kind in (trainer_file._SPECS.get(name), trainer_file._SETTINGS.get(name)), name
-
-
-def test_files_name_settings_by_class(tmp_path):
-    t = bp.Trainer(bp.mlp([2, 1], seed=0), bp.Loss("quantile", q=0.9), bp.SGD(lr=0.5), average=bp.SWA(3), seed=1)
-    t.schedule = "constant(lr=0.5)"
-    state = json.loads(encoded(t)[0])["state"]
-    assert list(state) == list(trainer_file.SAVED)
-    assert state["losses"] == [{"$Loss": "quantile(q=0.9)"}]
-    assert state["optimizer"]["$SGD"]["lr"] == 0.5 and state["schedule"] == {"$Constant": {"lr": 0.5}}
-    assert state["averaging"] == {"$SWA": {"start": 3, "every": 1}}

@@ -26,7 +26,7 @@ from .custom_loss import CustomLoss, CustomLosses
 LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
 # Parameters of optimizers that are not among `numbers`: lr has its own property; the others belong to all updates, as factors of a
 # product over them or as the start of slots.
-_CONSTANT = ("lr", "decay_bias", "beta1", "beta2", "momentum_decay", "initial_accumulator_value")
+CONSTANT = ("lr", "decay_bias", "beta1", "beta2", "momentum_decay", "initial_accumulator_value")
 _SMALLEST = float(np.finfo(np.float64).tiny)  # the backends treat smaller numbers as 0
 
 
@@ -61,7 +61,7 @@ class Engine:
             for name, value in values.items():
                 self._core.set(name, value)
         parameters = table("optimizer")[optimizers.parse(optimizer).name].parameters
-        self.initial = {name: self._core.get(name) for name in ("dropout", *parameters) if name not in _CONSTANT}  # of `numbers`
+        self.initial = {name: self._core.get(name) for name in ("dropout", *parameters) if name not in CONSTANT}  # of `numbers`
         self._custom = CustomLosses(self._core, functions, loss_weights, net.dtype) if functions else None
         self._losses_alone: backends.CoreTrainer | None = None  # for check_targets
         self.shape = Shape(

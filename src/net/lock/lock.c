@@ -1,8 +1,5 @@
 #include "net/lock/lock.h"
 
-#include <sched.h>
-#include <time.h>
-
 #include "system/text.h"
 
 mbp_status mbp_lock_fail_busy(mbp_error *error) {
@@ -16,6 +13,10 @@ mbp_status mbp_lock_fail_guest(mbp_error *error) {
                     "training is not possible inside a function that a training call has called: return from it "
                     "first");
 }
+
+#if MICROBP_THREADS
+#include <sched.h>
+#include <time.h>
 
 void mbp_lock_after_fork(mbp_lock *lock) {
     if (atomic_load(&lock->owner) != mbp_this_thread()) {
@@ -68,3 +69,4 @@ void mbp_gate_wait_alone(mbp_lock *lock) {
     while (atomic_load_explicit(&lock->gate, memory_order_acquire) != MBP_GATE_ALONE)
         wait_a_little(&waits);
 }
+#endif

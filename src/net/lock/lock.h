@@ -9,10 +9,12 @@
 #ifndef MBP_LOCK_H
 #define MBP_LOCK_H
 
+#include "config/config.h"
+#include "microbp.h"
+
+#if MICROBP_THREADS
 #include <pthread.h>
 #include <stdatomic.h>
-
-#include "microbp.h"
 
 typedef struct mbp_lock {
     _Atomic uintptr_t owner; /* the thread that holds it; 0: none */
@@ -43,9 +45,10 @@ static inline void mbp_lock_give(mbp_lock *lock) {
         atomic_store_explicit(&lock->owner, 0, memory_order_release);
 }
 
-/* Fails with MBP_BUSY. busy: another thread holds the net. guest: training inside a function that a training calls. */
-mbp_status mbp_lock_fail_busy(mbp_error *error);
-mbp_status mbp_lock_fail_guest(mbp_error *error);
+static inline int mbp_lock_is_mine(const mbp_lock *lock) {
+    return atomic_load_explicit(&lock->owner, memory_order_relaxed) == mbp_this_thread();
+}
+
 /* After fork, in the child: forgets the threads of the parent, except the one that called fork. */
 void mbp_lock_after_fork(mbp_lock *lock);
 
@@ -83,5 +86,55 @@ static inline double mbp_see_number(const double *at) {
 }
 #define MBP_PUT(at, value) __atomic_store_n(at, value, __ATOMIC_RELAXED)
 #define MBP_SEE(at) __atomic_load_n(at, __ATOMIC_RELAXED)
+
+/* Adds to a count; returns the new count. */
+static inline int mbp_count(int *at, int by) { return __atomic_add_fetch(at, by, __ATOMIC_ACQ_REL); }
+
+/* ---- pointers that one thread leaves for another. replace: returns 0 if *at was not `expected` ---- */
+
+static inline void *mbp_look(void *const *at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
+static inline void mbp_pass_on(void **at, void *value) { __atomic_store_n(at, value, __ATOMIC_RELEASE); }
+static inline void *mbp_exchange(void **at, void *value) { return __atomic_exchange_n(at, value, __ATOMIC_ACQUIRE); }
+static inline int mbp_replace(void **at, void *expected, void *value) {
+    return __atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
+#else /* one thread: no atomic operations, which small processors have no instructions for */
+
+typedef struct mbp_lock {
+    int depth, guests;
+} mbp_lock;
+
+static inline int mbp_lock_take(mbp_lock *lock) { return ++lock->depth; }
+static inline void mbp_lock_give(mbp_lock *lock) { lock->depth--; }
+static inline int mbp_lock_is_mine(const mbp_lock *lock) { return lock->depth > 0; }
+static inline void mbp_lock_after_fork(mbp_lock *lock) { (void)lock; }
+static inline void mbp_gate_enter(mbp_lock *lock) { (void)lock; }
+static inline void mbp_gate_leave(mbp_lock *lock) { (void)lock; }
+static inline void mbp_gate_enter_alone(mbp_lock *lock) { (void)lock; }
+static inline void mbp_gate_leave_alone(mbp_lock *lock) { (void)lock; }
+static inline void mbp_put_number(double *at, double value) { *at = value; }
+static inline double mbp_see_number(const double *at) { return *at; }
+#define MBP_PUT(at, value) (*(at) = (value))
+#define MBP_SEE(at) (*(at))
+static inline int mbp_count(int *at, int by) { return *at += by; }
+static inline void *mbp_look(void *const *at) { return *at; }
+static inline void mbp_pass_on(void **at, void *value) { *at = value; }
+static inline void *mbp_exchange(void **at, void *value) {
+    void *before = *at;
+    *at = value;
+    return before;
+}
+static inline int mbp_replace(void **at, void *expected, void *value) {
+    const int is_expected = *at == expected;
+    if (is_expected)
+        *at = value;
+    return is_expected;
+}
+#endif
+
+/* Fails with MBP_BUSY. busy: another thread holds the net. guest: training inside a function that a training calls. */
+mbp_status mbp_lock_fail_busy(mbp_error *error);
+mbp_status mbp_lock_fail_guest(mbp_error *error);
 
 #endif

@@ -1,4 +1,4 @@
-/* Files for damage and fuzzing: nets of many shapes, each in float32, and in float64 with extras. */
+/* Files for damage and fuzzing: nets of many shapes, each in float32, and in float64 with extras; and trainers. */
 #ifndef SEEDS_H
 #define SEEDS_H
 
@@ -19,7 +19,14 @@ static const char *const seed_graphs[] = {
     "input 16\ndense 0 units=1 bias=0\noutput 1\n",
     "input 3\ndense 0 units=2\ndense 1 units=2\ndense 2 units=2\ndense 3 units=2\noutput 4\noutput 1\n",
 };
-enum { SEEDS = 2 * sizeof seed_graphs / sizeof *seed_graphs };
+static const char *const seed_optimizers[] = {"sgd(decay_bias=1)", "adam_amsgrad(lr=0.3)", "irprop_plus"};
+enum {
+    NET_SEEDS = 2 * sizeof seed_graphs / sizeof *seed_graphs,
+    SEEDS = NET_SEEDS + sizeof seed_optimizers / sizeof *seed_optimizers
+};
+
+/* Whether a seed has extras. */
+static inline int has_extras(int seed) { return seed % 2 || seed >= NET_SEEDS; }
 
 static const double seed_numbers[] = {0, -1.5, 3e300, 1e-310, 7};
 static const mbp_vector seed_vectors[] = {
@@ -35,7 +42,42 @@ static inline blob write_seed(const mbp_net *net, const mbp_extras *extras) {
     return file;
 }
 
+/* A trainer with one loss of the caller's, perhaps an average, a setting, and a line and a vector of Python. */
+static inline blob make_trainer_seed(int i) {
+    static const char graph[] = "input 2\nbatch_norm 0\ndense 1 units=1\ndense 1 units=2\noutput 2\noutput 3\n";
+    mbp_net *net = NULL;
+    mbp_trainer *trainer = NULL;
+    mbp_extras *extras = NULL;
+    mbp_error error = {0};
+    mbp_options options = {.size = sizeof options, .dtype = i % 2 ? MBP_F64 : MBP_F32};
+    const char *losses[] = {"huber(delta=0.25)", NULL};
+    int ok = mbp_net_create(&net, graph, &options, &error) == MBP_OK &&
+             mbp_trainer_create(&trainer, net, losses, NULL, 2, seed_optimizers[i], &error) == MBP_OK &&
+             (i == 0 || mbp_trainer_set_average(trainer, i == 1 ? 0.5 : 1, 3, 2, &error) == MBP_OK) &&
+             (i == 1 || mbp_trainer_set(trainer, "clip_norm", 3e300, &error) == MBP_OK) &&
+             mbp_trainer_set(trainer, "last_loss", 1.0 / 3, &error) == MBP_OK;
+    blob plain = {NULL, 0}, file = {NULL, 0};
+    mbp_trainer_write(trainer, NULL, &plain.size, NULL);
+    plain.bytes = malloc(plain.size);
+    ok = ok && mbp_trainer_write(trainer, plain.bytes, &plain.size, &error) == MBP_OK;
+    mbp_trainer_free(trainer), mbp_net_free(net), net = NULL;
+    ok = ok && mbp_net_read_with(&net, &extras, plain.bytes, plain.size, NULL, &error) == MBP_OK;
+    CHECK(ok, "%s: %s", seed_optimizers[i], error.text);
+    if (ok) {
+        char text[1000];
+        mbp_vector vector[MBP_VECTORS_MAX];
+        snprintf(text, sizeof text, "%spython.history=[\"loss\",{\"$float\":\"nan\"}]\n", extras->text);
+        memcpy(vector, extras->vector, (size_t)extras->count * sizeof *vector);
+        vector[extras->count] = (mbp_vector){"trainer.python.history", seed_numbers, 2};
+        file = write_seed(net, &(mbp_extras){text, vector, extras->count + 1});
+    }
+    mbp_extras_free(extras), mbp_net_free(net), free(plain.bytes);
+    return file;
+}
+
 static inline blob make_seed(int i) {
+    if (i >= NET_SEEDS)
+        return make_trainer_seed(i - NET_SEEDS);
     mbp_net *net = NULL;
     mbp_error error = {0};
     mbp_options options = {.size = sizeof options, .dtype = i % 2 ? MBP_F64 : MBP_F32, .seed = (uint64_t)i << 59};

@@ -51,7 +51,7 @@ static void check_reference(void) {
     for (int normal = 0; normal < 2; normal++)
         for (int f64 = 0; f64 < 2; f64++) {
             double got[5];
-            mbp_draw(got, 0, 5, normal, f64, 0x0123456789abcdef, 1, 3);
+            mbp_draw(got, 0, 5, normal, f64, 0x0123456789abcdef, 1 << 24 | 3, 0);
             for (int i = 0; i < 5; i++)
                 expect(got[i] == expected[normal][f64][i], "draw", got[i], expected[normal][f64][i]);
         }
@@ -65,9 +65,9 @@ static void check_reference(void) {
 static void check_pieces(void) {
     double whole[40], piece[12];
     for (int f64 = 0; f64 < 2; f64++) {
-        mbp_draw(whole, 0, 40, 1, f64, 9, 1, 0);
+        mbp_draw(whole, 0, 40, 1, f64, 9, 1 << 24, 0);
         for (int first = 0; first < 28; first += 4) {
-            mbp_draw(piece, first, 11, 1, f64, 9, 1, 0);
+            mbp_draw(piece, first, 11, 1, f64, 9, 1 << 24, 0);
             for (int i = 0; i < 11; i++)
                 expect(piece[i] == whole[first + i], "draw in pieces", piece[i], whole[first + i]);
         }
@@ -83,7 +83,7 @@ static void check_moments(void) {
         exit(2);
     for (int normal = 0; normal < 2; normal++)
         for (int f64 = 0; f64 < 2; f64++) {
-            mbp_draw(x, 0, N, normal, f64, 12345, 1, 7);
+            mbp_draw(x, 0, N, normal, f64, 12345, 1 << 24 | 7, 0);
             double lowest = x[0], highest = x[0], product = 0;
             for (int i = 0; i < N; i++) {
                 lowest = fmin(lowest, x[i]);

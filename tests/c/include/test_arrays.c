@@ -70,9 +70,21 @@ static mbp_array dense_copy(const mbp_array *a) {
 }
 
 /* How an array is used. */
-typedef enum role { TO_PREDICT, INPUT, TARGET, WEIGHT, EPOCH_INPUT, EVALUATED, FORWARD, GRADIENT, ROLES } role;
-static const char *const role_names[] = {"input 0", "input 0", "target 0", "weight",
-                                         "input 0", "input 0", "input 0",  "gradient 0"};
+typedef enum role {
+    TO_PREDICT,
+    INPUT,
+    TARGET,
+    WEIGHT,
+    EPOCH_INPUT,
+    EVALUATED,
+    FORWARD,
+    GRADIENT,
+    BACKWARD,
+    EPOCH_TARGET,
+    ROLES
+} role;
+static const char *const role_names[] = {"input 0", "input 0", "target 0",   "weight",  "input 0",
+                                         "input 0", "input 0", "gradient 0", "input 0", "target 0"};
 
 typedef struct result {
     float out[ROWS * COLS], params[(COLS + 1) * COLS];
@@ -86,7 +98,8 @@ static mbp_status use(role r, const mbp_array *a, result *made, mbp_error *error
     mbp_net *net = net_new(GRAPH, OPTIONS(.seed = 3));
     mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd(lr=0.1)");
     const mbp_array other = mbp_f32(ones, a->rows, COLS), out = mbp_f32(made->out, a->rows, COLS);
-    mbp_batch batch = batch_of(r == TARGET || r == WEIGHT ? &other : a, r == TARGET ? a : &other);
+    const int is_target = r == TARGET || r == EPOCH_TARGET;
+    mbp_batch batch = mbp_batch_of(is_target || r == WEIGHT ? &other : a, is_target ? a : &other);
     batch.weight = r == WEIGHT ? a : NULL;
     int64_t steps;
     mbp_status status;
@@ -97,7 +110,13 @@ static mbp_status use(role r, const mbp_array *a, result *made, mbp_error *error
     case TARGET:
     case WEIGHT: status = mbp_trainer_step(trainer, &batch, &made->loss, error); break;
     case EPOCH_INPUT:
+    case EPOCH_TARGET:
         status = mbp_trainer_epoch(trainer, &batch, NULL, a->rows, 2, NULL, NULL, NULL, &made->loss, &steps, error);
+        break;
+    case BACKWARD:
+        status = mbp_trainer_backward(trainer, &batch, NULL, &made->loss, error);
+        if (status == MBP_OK)
+            status = mbp_trainer_apply(trainer, error);
         break;
     case EVALUATED: status = mbp_trainer_evaluate(trainer, &batch, &made->loss, error); break;
     default:
@@ -122,7 +141,7 @@ static void check_refused(role r, const mbp_array *a, const result *untouched, c
     CHECK(status == MBP_INVALID && error.status == MBP_INVALID, "%s as %s: status %d, %s", name, role_names[r],
           (int)status, error.text);
     CHECK(strstr(error.text, strides) && strstr(error.text, role_names[r]) && strstr(error.text, "mbp_f32") &&
-              strstr(error.text, "MBP_SHARED"),
+              strstr(error.text, "strides are in bytes") && strstr(error.text, "MBP_SHARED"),
           "%s as %s: %s", name, role_names[r], error.text);
     CHECK(memcmp(got.params, untouched->params, sizeof got.params) == 0, "%s as %s: a refused array changes something",
           name, role_names[r]);
@@ -190,7 +209,7 @@ static void test_forgotten_strides(void) {
     mbp_net *net = net_new(GRAPH, NULL);
     mbp_error error = {0};
     CHECK(mbp_net_predict(net, &a, 1, &out, 1, 1, -1, &error) == MBP_INVALID &&
-              strstr(error.text, "row_stride is 0 and col_stride is 0 bytes"),
+              strstr(error.text, "row_stride is 0 and col_stride is 0; strides are in bytes"),
           "%s", error.text);
     mbp_net_free(net);
 }

@@ -84,7 +84,7 @@ static void test_sizes(void) {
     int64_t steps;
     OK(mbp_trainer_epoch(s.trainer, &s.batch, NULL, 4, INT64_MAX, NULL, NULL, NULL, &loss, &steps, &error));
     CHECK(steps == 1, "%lld steps", (long long)steps);
-    mbp_permutation(0, 2, 0, -1, NULL);
+    mbp_permutation(0, MBP_SHUFFLE, 0, -1, NULL);
     end(&s);
 }
 

@@ -72,12 +72,16 @@ typedef enum scenario {
     LARGER_PREDICT,
     PREDICT_NODE,
     WRITE,
+    COPY,
+    RESERVE_NET,
+    RESERVE_TRAINER,
     SCENARIOS
 } scenario;
 static const char *const scenario_names[] = {
     "create",         "create a trainer", "set an average", "first step",   "larger step",
     "first backward", "input gradients",  "larger forward", "larger epoch", "evaluate",
-    "predict",        "larger predict",   "predict a node", "write"};
+    "predict",        "larger predict",   "predict a node", "write",        "copy",
+    "reserve a net",  "reserve a trainer"};
 
 typedef struct world {
     mbp_options options;
@@ -106,6 +110,7 @@ static void copy_problem(problem *to, const problem *from) {
 static world world_new(mbp_dtype dtype, const mbp_allocator *allocator, scenario s, const world *other) {
     world w = {.options = {.size = sizeof w.options, .dtype = dtype, .seed = 4, .allocator = allocator}};
     w.net = net_new(dag, &w.options);
+    OK(mbp_net_set_notes(w.net, s == COPY ? "notes" : NULL, &error));
     w.trainer = dag_trainer(w.net, "adam(lr=0.01)");
     w.p = problem_new(dtype, WORLD_ROWS);
     w.file = malloc(FILE_ROOM);
@@ -145,6 +150,9 @@ static mbp_status world_call(world *w, scenario s, mbp_error *error) {
     case LARGER_PREDICT: return mbp_net_predict(w->net, w->p->x, 2, w->p->out, 2, 0, -1, error);
     case PREDICT_NODE: return mbp_net_predict(w->net, w->p->x, 2, w->p->out, 1, 0, 10, error);
     case WRITE: return mbp_net_write(w->net, w->file, &size, error);
+    case COPY: return mbp_net_copy(&w->made_net, w->net, NULL, error);
+    case RESERVE_NET: return mbp_net_reserve(w->net, WORLD_ROWS, error);
+    case RESERVE_TRAINER: return mbp_trainer_reserve(w->trainer, WORLD_ROWS, error);
     default: return MBP_INVALID;
     }
 }

@@ -13,7 +13,9 @@ static mbp_array array;
 static mbp_tensor tensor;
 static mbp_node_info node = {.size = sizeof node};
 static mbp_layer_info layer = {.size = sizeof layer};
+static const mbp_fit fit = {.size = sizeof fit, .epochs = 1};
 static double number;
+static const int node_number = 1;
 static int64_t count;
 static size_t size = 10;
 static char bytes[10];
@@ -23,6 +25,14 @@ static char bytes[10];
     X(mbp_net_create(NULL, dag, NULL, NULL) == MBP_INVALID) \
     X(mbp_net_create(&made, NULL, NULL, NULL) == MBP_INVALID && !made) \
     X((mbp_net_free(NULL), 1)) \
+    X(mbp_net_part(NULL, net, &node_number, 1, &node_number, 1, NULL) == MBP_INVALID) \
+    X(mbp_net_part(&made, NULL, &node_number, 1, &node_number, 1, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_part(&made, net, NULL, 1, &node_number, 1, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_part(&made, net, &node_number, 1, NULL, 1, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_copy(NULL, net, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_copy(&made, NULL, NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_reserve(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_net_bytes(NULL) == 0) \
     X(mbp_net_text(NULL, NULL, 0) == 0) \
     X(mbp_net_text(net, NULL, 10) > 10) \
     X(mbp_net_dtype(NULL) == MBP_F32) \
@@ -82,11 +92,24 @@ static char bytes[10];
     X(mbp_net_write_with(NULL, NULL, bytes, &size, NULL) == MBP_INVALID) \
     X(mbp_net_save_with(NULL, NULL, "/tmp/never", NULL) == MBP_INVALID) \
     X((mbp_extras_free(NULL), 1)) \
+    X(mbp_trainer_save(NULL, "/tmp/never", NULL) == MBP_INVALID) \
+    X(mbp_trainer_save(trainer, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_load(NULL, &made, "/tmp/never", NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_trainer_load(&made_trainer, NULL, "/tmp/never", NULL, NULL) == MBP_INVALID && !made_trainer) \
+    X(mbp_trainer_load(&made_trainer, &made, NULL, NULL, NULL) == MBP_INVALID && !made_trainer && !made) \
+    X(mbp_trainer_write(NULL, bytes, &size, NULL) == MBP_INVALID) \
+    X(mbp_trainer_write(trainer, bytes, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_write(trainer, NULL, &(size_t){100000}, NULL) == MBP_INVALID) \
+    X(mbp_trainer_read(NULL, &made, bytes, 10, NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_trainer_read(&made_trainer, NULL, bytes, 10, NULL, NULL) == MBP_INVALID && !made_trainer) \
+    X(mbp_trainer_read(&made_trainer, &made, NULL, 10, NULL, NULL) == MBP_INVALID && !made_trainer && !made) \
     X(mbp_trainer_create(NULL, net, LOSSES, "sgd", NULL) == MBP_INVALID) \
     X(mbp_trainer_create(&made_trainer, NULL, LOSSES, "sgd", NULL) == MBP_INVALID && !made_trainer) \
     X(mbp_trainer_create(&made_trainer, net, NULL, NULL, 2, "sgd", NULL) == MBP_INVALID && !made_trainer) \
     X(mbp_trainer_create(&made_trainer, net, LOSSES, NULL, NULL) == MBP_INVALID && !made_trainer) \
     X((mbp_trainer_free(NULL), 1)) \
+    X(mbp_trainer_reserve(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_trainer_bytes(NULL) == 0) \
     X(mbp_trainer_step(NULL, &p->batch, &number, NULL) == MBP_INVALID) \
     X(mbp_trainer_step(trainer, NULL, &number, NULL) == MBP_INVALID) \
     X(mbp_trainer_step(trainer, &p->batch, NULL, NULL) == MBP_INVALID) \
@@ -111,6 +134,16 @@ static char bytes[10];
     X(mbp_trainer_epoch(trainer, NULL, NULL, 4, 2, NULL, NULL, NULL, &number, &count, NULL) == MBP_INVALID) \
     X(mbp_trainer_epoch(trainer, &p->batch, NULL, 4, 2, NULL, NULL, NULL, NULL, &count, NULL) == MBP_INVALID) \
     X(mbp_trainer_epoch(trainer, &p->batch, NULL, 4, 2, NULL, NULL, NULL, &number, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_fit(NULL, &p->batch, &fit, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_fit(trainer, NULL, &fit, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_fit(trainer, &p->batch, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_fit(trainer, &p->batch, &fit, NULL, NULL) == MBP_OK) \
+    X(mbp_trainer_measure(NULL, &p->batch, 0, "mae", &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_measure(trainer, NULL, 0, "mae", &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_measure(trainer, &p->batch, 0, NULL, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_measure(trainer, &p->batch, 0, "mae", NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set_reduce(NULL, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set_reduce(trainer, NULL, NULL, NULL) == MBP_OK) \
     X(mbp_trainer_grads(NULL) == NULL) \
     X(mbp_trainer_slot(NULL, 0) == NULL) \
     X(mbp_trainer_input_grad(NULL, 0, &array, NULL) == MBP_INVALID) \
@@ -128,7 +161,7 @@ static char bytes[10];
     X(mbp_trainer_average(trainer, NULL) == NULL) \
     X(mbp_trainer_set_seed(NULL, 1, NULL) == MBP_INVALID) \
     X(mbp_trainer_reset(NULL, NULL) == MBP_INVALID) \
-    X((mbp_permutation(1, 2, 3, 4, NULL), 1))
+    X((mbp_permutation(1, MBP_SHUFFLE, 3, 4, NULL), 1))
 
 static void test_null(void) {
     OK(mbp_trainer_forward(trainer, p->x, 2, &error)); /* some calls need a forward pass */

@@ -102,7 +102,7 @@ static void dropout_train(mbp_trainer *trainer, const mbp_batch *batch, double f
 /* A factor has the bits of nets whose rates are multiplied by it. */
 static void test_dropout(mbp_dtype dtype) {
     const mbp_array x = array_new(dtype, ROWS, 5), y = array_new(dtype, ROWS, 2);
-    const mbp_batch batch = batch_of(&x, &y);
+    const mbp_batch batch = mbp_batch_of(&x, &y);
     array_fill(&x, -1, 1), array_fill(&y, -1, 1);
     for (size_t i = 0; i < sizeof dropout_rates / sizeof *dropout_rates; i++)
         for (size_t k = 0; k < sizeof dropout_factors / sizeof *dropout_factors; k++) {

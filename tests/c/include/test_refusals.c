@@ -137,7 +137,7 @@ static void refuse_target(const char *loss, double value, const char *word) {
         mbp_array x = array_new(MBP_F32, 200, 2), y = array_new(MBP_F64, 200, 3);
         array_fill(&y, 1, 1);
         array_set(&y, 153, 2, value);
-        const mbp_batch batch = batch_of(&x, &y);
+        const mbp_batch batch = mbp_batch_of(&x, &y);
         refuse_batch(&batch, MBP_INVALID, word, 153);
         array_free(&x), array_free(&y);
         mbp_trainer_free(trainer), mbp_net_free(net);
@@ -163,7 +163,7 @@ static void test_labels(void) {
     net = net_new("input 2\ndense 0 units=4\noutput 1\n", NULL);
     trainer = trainer_new(net, &loss, NULL, "sgd");
     mbp_array x = array_new(MBP_F32, 10, 2), y = array_new(MBP_I64, 10, 1);
-    const mbp_batch batch = batch_of(&x, &y);
+    const mbp_batch batch = mbp_batch_of(&x, &y);
     for (int i = 0; i < 4; i++) {
         char word[80];
         *(int64_t *)array_element(&y, 6, 0) = bad[i];
@@ -180,7 +180,7 @@ static void test_labels(void) {
     CHECK(error.row == 6 && steps == 0 && mbp_trainer_steps(trainer) == 0, "row %lld, %lld steps", (long long)error.row,
           (long long)steps);
     mbp_array floats = array_new(MBP_F32, 10, 1);
-    const mbp_batch as_floats = batch_of(&x, &floats);
+    const mbp_batch as_floats = mbp_batch_of(&x, &floats);
     refuse_batch(
         &as_floats, MBP_INVALID,
         "target 0 has labels of dtype MBP_F32, but cross_entropy needs integer labels, or 4 probabilities per row", -1);
@@ -229,7 +229,7 @@ static void test_nonfinite(mbp_dtype dtype) {
                             OPTIONS(.dtype = dtype));
     mbp_trainer *t = trainer_new(wide, (const char *[]){"mae"}, (const double[]){1e4}, "adam(lr=1e-12)");
     mbp_array x = array_new(dtype, 6, 3), y = array_new(dtype, 6, 1);
-    const mbp_batch batch = batch_of(&x, &y);
+    const mbp_batch batch = mbp_batch_of(&x, &y);
     char *before = malloc(vector_bytes(wide));
     mbp_error error = {0};
     double loss;

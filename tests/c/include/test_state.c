@@ -72,6 +72,11 @@ static int poll_checks(void *user) {
     X((w->size = sizeof w->file, mbp_net_write(w->net, w->file, &w->size, &w->error))) \
     X(mbp_net_read(&w->made, w->file, w->size, &w->options, &w->error)) \
     X((mbp_net_free(w->made), w->made = NULL, 0)) \
+    X(mbp_net_copy(&w->made, w->net, NULL, &w->error)) \
+    X((mbp_net_free(w->made), w->made = NULL, 0)) \
+    X(mbp_net_reserve(w->net, 100, &w->error)) \
+    X(mbp_trainer_reserve(w->trainer, 100, &w->error)) \
+    X((mbp_net_bytes(w->net) == 0 || mbp_trainer_bytes(w->trainer) == 0)) \
     X(mbp_trainer_step(w->trainer, &w->p->batch, &w->loss, &w->error)) \
     X(mbp_trainer_backward(w->trainer, &w->p->batch, HOW(.input_grads = 1, .total = 3), &w->loss, &w->error)) \
     X(mbp_trainer_input_grad(w->trainer, 0, &w->array, &w->error)) \
@@ -90,7 +95,7 @@ static int poll_checks(void *user) {
     X(mbp_trainer_set_steps(w->trainer, 100, &w->error)) \
     X(mbp_trainer_set_seed(w->trainer, 100, &w->error)) \
     X(mbp_trainer_reset(w->trainer, &w->error)) \
-    X((mbp_permutation(1, 2, 3, 100, w->order), 0)) \
+    X((mbp_permutation(1, MBP_SHUFFLE, 3, 100, w->order), 0)) \
     X((mbp_trainer_set(w->trainer, "lr", -0.3, &w->error) != MBP_INVALID)) \
     X((mbp_trainer_set(w->trainer, "lr", NAN, &w->error) != MBP_INVALID)) \
     X((mbp_trainer_set(w->trainer, "lr", -1e-310, &w->error) != MBP_INVALID)) \
@@ -98,6 +103,10 @@ static int poll_checks(void *user) {
     X((mbp_net_set_layer(w->net, NULL, "l2", -1e-310, &w->error) != MBP_INVALID)) \
     X((mbp_trainer_set_average(w->trainer, NAN, 0, 1, &w->error) != MBP_INVALID)) \
     X(mbp_trainer_set(w->trainer, "lr", 1e-310, &w->error)) \
+    X((w->size = sizeof w->file, mbp_trainer_write(w->trainer, w->file, &w->size, &w->error))) \
+    X(mbp_trainer_read(&w->made_trainer, &w->made, w->file, w->size, &w->options, &w->error)) \
+    X((mbp_trainer_get(w->made_trainer, "lr", &w->loss, &w->error) || memcmp(&w->loss, &(double){1e-310}, 8))) \
+    X((mbp_trainer_free(w->made_trainer), mbp_net_free(w->made), w->made = NULL, 0)) \
     X(mbp_net_create(&w->made, "input 3\nlayer_norm 0 eps=0x1p-1074\noutput 1\n", &w->options, &w->error)) \
     X((mbp_net_free(w->made), w->made = NULL, 0)) \
     X((mbp_net_create(&w->made, "input 3\ndense 0 units=2 activation=elu(alpha=-0.3)\n", NULL, &w->error) != \
@@ -185,7 +194,7 @@ static result *train_small(mbp_dtype dtype, const char *isa, int flush) {
         array_set(&weight, i, 0, 1 + (double)i / 7);
     }
     const mbp_array out = array_at(dtype == MBP_F32 ? (void *)r->out_f32 : (void *)r->out_f64, dtype, ROWS, 5);
-    mbp_batch batch = batch_of(&x, &y);
+    mbp_batch batch = mbp_batch_of(&x, &y);
     batch.weight = &weight;
     int64_t steps;
     state_write(flush ? before | FLUSH : before & ~(state)FLUSH);
@@ -238,7 +247,7 @@ static double median_seconds(const char *isa, work kind, int lowest, int highest
         OPTIONS(.isa = isa));
     mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "adam(lr=0)");
     mbp_array x = array_new(MBP_F32, ROWS, 32), y = array_new(MBP_F32, ROWS, 8);
-    const mbp_batch batch = batch_of(&x, &y);
+    const mbp_batch batch = mbp_batch_of(&x, &y);
     double seconds[TIMES], loss;
     float *vectors[] = {mbp_net_params(net, NULL), mbp_trainer_grads(trainer), mbp_trainer_slot(trainer, 0),
                         mbp_trainer_slot(trainer, 1)};

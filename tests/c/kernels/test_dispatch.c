@@ -1,5 +1,8 @@
 /* The variant of the kernels that is chosen where the processor, or the operating system, lacks a feature: one that
  * needs no feature that is missing. The features are taken away from the processor that dispatch.c sees. */
+#define MICROBP_SSE2 1 /* what the library has that the test is linked to */
+#define MICROBP_AVX2 1
+#define MICROBP_AVX512 1
 #include "api.h"
 
 #include <string.h>

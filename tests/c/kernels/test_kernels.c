@@ -108,6 +108,14 @@ static void run_shuffled(const mbp_kernels *kernels, const mbp_product *p, void 
     free(order);
 }
 
+/* As many bytes as the kernels ask for, before an inaccessible page. They are NaN until the kernels write to them. */
+static guarded scratch_block(const mbp_kernels *kernels, const mbp_product *p) {
+    const size_t bytes = kernels->product_scratch(p);
+    guarded scratch = guarded_block(bytes, 1);
+    memset(scratch.at, 0xff, bytes);
+    return scratch;
+}
+
 static int same(T a, T b) { return memcmp(&a, &b, sizeof a) == 0; }
 
 static void check_product(const mbp_kernels *kernels, mbp_pattern pattern, sizes s, int from_bias, int add,
@@ -138,8 +146,8 @@ static void check_product(const mbp_kernels *kernels, mbp_pattern pattern, sizes
                            .db = pattern == MBP_TN ? db.at : NULL,
                            .nonfinite = &nonfinite,
                            .threads = random_below(9)};
-    void *pack = aligned_alloc(64, (kernels->pack + 63) / 64 * 64);
-    run_shuffled(kernels, &p, pack);
+    guarded scratch = scratch_block(kernels, &p);
+    run_shuffled(kernels, &p, scratch.at);
     for (int64_t i = 0; i < s.m; i++)
         for (int64_t j = 0; j < s.n; j++) {
             const T start = add         ? before[i * s.n + j]
@@ -156,8 +164,8 @@ static void check_product(const mbp_kernels *kernels, mbp_pattern pattern, sizes
               "%s db of %lldx%lldx%lld add %d at %lld", kernels->isa, (long long)s.m, (long long)s.n, (long long)s.k,
               add, (long long)j);
     CHECK(!nonfinite, "%s reports a non-finite gradient where there is none", kernels->isa);
-    guarded_free(a), guarded_free(b), guarded_free(c), guarded_free(db);
-    free(bias), free(before), free(db_before), free(pack);
+    guarded_free(a), guarded_free(b), guarded_free(c), guarded_free(db), guarded_free(scratch);
+    free(bias), free(before), free(db_before);
 }
 
 static void check_starts(const mbp_kernels *kernels, sizes s) {
@@ -184,15 +192,37 @@ static void test_products(const mbp_kernels *kernels, int every) {
     check_starts(kernels, (sizes){290, 70, 520});
     check_starts(kernels, (sizes){50, 256, 512});
     check_starts(kernels, (sizes){256, 150, 300});
+    check_starts(kernels, (sizes){20, 300, 1024});
+    check_starts(kernels, (sizes){30, 20, 512});
+    check_starts(kernels, (sizes){30, 12, 512});
     check_starts(kernels, (sizes){1, 75, 1041});
     check_starts(kernels, (sizes){9, 6, 2048});
     check_starts(kernels, (sizes){2, 1100, 601}); /* a large W with few rows */
 }
 
+/* A product never needs more scratch than one with more rows, columns or steps, so a workspace has enough for any batch
+ * up to the largest. Tiny products need none or little, and none needs more than 1.2 MB. */
+static void test_scratch(const mbp_kernels *kernels) {
+    static const int most[] = {3, 20, 300, 3000};
+    for (int i = 0; i < 20000; i++) {
+        const int limit = most[i % 4];
+        const mbp_product p = {.pattern = (mbp_pattern)random_below(3),
+                               .m = 1 + random_below(limit),
+                               .n = 1 + random_below(limit),
+                               .k = 1 + random_below(limit),
+                               .b.ld = limit + random_below(100)};
+        mbp_product fewer = p;
+        fewer.m -= random_below((int)p.m), fewer.n -= random_below((int)p.n), fewer.k -= random_below((int)p.k);
+        const size_t bytes = kernels->product_scratch(&p);
+        CHECK(kernels->product_scratch(&fewer) <= bytes && bytes <= 1200000 && (limit > 3 || bytes <= 192),
+              "%s pattern %d %lldx%lldx%lld: %zu bytes, with fewer %zu", kernels->isa, (int)p.pattern, (long long)p.m,
+              (long long)p.n, (long long)p.k, bytes, kernels->product_scratch(&fewer));
+    }
+}
+
 /* A NaN or an infinity anywhere in x or dz is reported with dW. */
 static void test_nonfinite(const mbp_kernels *kernels) {
     enum { M = 13, N = 21, K = 5 };
-    void *pack = aligned_alloc(64, (kernels->pack + 63) / 64 * 64);
     for (int place = 0; place < (M + N) * K; place++) {
         T *a = random_matrix(M * K), *b = random_matrix(N * K), *c = random_matrix(M * N), db[N];
         *(place < M * K ? &a[place] : &b[place - M * K]) = place % 2 ? (T)NAN : (T)INFINITY;
@@ -206,11 +236,12 @@ static void test_nonfinite(const mbp_kernels *kernels) {
                                .c = {c, N},
                                .db = db,
                                .nonfinite = &nonfinite};
-        kernels->product_run(&p, 0, kernels->product_pieces(&p), pack);
+        guarded scratch = scratch_block(kernels, &p);
+        kernels->product_run(&p, 0, kernels->product_pieces(&p), scratch.at);
+        guarded_free(scratch);
         CHECK(nonfinite, "%s misses a non-finite operand at %d", kernels->isa, place);
         free(a), free(b), free(c);
     }
-    free(pack);
 }
 
 /* ---- elementwise ---- */
@@ -352,7 +383,7 @@ static void test_updates(void) {
             for (int v = 0; v < variant_count; v++) {
                 memcpy(out, state, sizeof out);
                 void *slots[MBP_SLOTS_MAX] = {out[2], out[3], out[4]};
-                variants[v]->update[row](n, out[0], out[1], slots, constants, &terms);
+                variants[v]->update(row, n, out[0], out[1], slots, constants, &terms);
                 if (v == 0)
                     memcpy(first, out, sizeof out);
                 CHECK(memcmp(out, first, sizeof out) == 0, "update %d differs between %s and %s at length %lld", row,
@@ -445,6 +476,7 @@ int main(void) {
     collect_variants();
     for (int v = 0; v < variant_count; v++) {
         test_products(variants[v], is_long() ? 1 : 7);
+        test_scratch(variants[v]);
         test_nonfinite(variants[v]);
         test_finite(variants[v]);
         test_sum_squares(variants[v]);

@@ -248,7 +248,7 @@ static void test_rows(mbp_dtype dtype) {
             mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd");
             mbp_array x = mbp_f64(&one, sizes[i], 1);
             x.row_stride = 0, x.flags = MBP_SHARED;
-            const mbp_batch batch = batch_of(&x, &x);
+            const mbp_batch batch = mbp_batch_of(&x, &x);
             const int small = sizes[i] <= (g == 3 ? 1 : 1 << 16);
             double loss;
             int64_t steps;
@@ -321,7 +321,7 @@ static void test_deep(void) {
         mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd");
         const int64_t width = kind == 4 ? DEEP + 1 : 1;
         mbp_array x = array_new(MBP_F64, 3, 1), y = array_new(MBP_F64, 3, width), out = array_new(MBP_F64, 3, width);
-        const mbp_batch batch = batch_of(&x, &y);
+        const mbp_batch batch = mbp_batch_of(&x, &y);
         double loss;
         array_fill(&x, -1e-4, 1e-4);
         OK(mbp_trainer_step(trainer, &batch, &loss, &error));

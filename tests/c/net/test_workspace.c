@@ -27,7 +27,7 @@ static void test_reserve(void) {
         mbp_workspace *before = workspace;
         const int fits = before && w.rows <= most.rows && (most.needs & w.needs) == w.needs &&
                          w.threads <= most.threads;
-        OK(mbp_workspace_reserve(net, &workspace, w.rows, w.needs, w.threads, &error));
+        OK(mbp_workspace_reserve(net, &net->memory, &workspace, w.rows, w.needs, w.threads, &error));
         most.rows = w.rows > most.rows ? w.rows : most.rows;
         most.needs |= w.needs;
         most.threads = w.threads > most.threads ? w.threads : most.threads;
@@ -36,7 +36,7 @@ static void test_reserve(void) {
               workspace->threads);
         CHECK(!fits || workspace == before, "wish %zu: a new block, although the old one has room", i);
     }
-    mbp_workspace_free(net, workspace);
+    mbp_workspace_free(&net->memory, workspace);
     mbp_net_free(net);
 }
 
@@ -50,7 +50,7 @@ static void test_unused_node(void) {
     array_free(&x), array_free(&out), mbp_net_free(net);
 }
 
-/* Each thread that shares a product has a pack of its own, so the largest product decides, wherever in the net it is. */
+/* Each thread that shares a product has scratch of its own: the largest product decides, wherever in the net it is. */
 static void test_packs(void) {
     static const char *const graphs[] = {"input 900\ndense 0 units=900\ndense 1 units=1\noutput 2\n",
                                          "input 1\ndense 0 units=900\ndense 1 units=900\noutput 2\n"};

@@ -188,7 +188,7 @@ static void test_labels(mbp_dtype dtype) {
             for (int at_end = 0; at_end < 2; at_end++) {
                 guarded g = guarded_block((size_t)(ROWS * size[t] + offset), at_end);
                 const mbp_array y = mbp_contiguous((char *)g.at + (at_end ? 0 : offset), types[t], size[t], ROWS, 1);
-                const mbp_batch batch = batch_of(&x, &y);
+                const mbp_batch batch = mbp_batch_of(&x, &y);
                 double loss;
                 OK(mbp_trainer_step(trainer, &batch, &loss, &error)); /* all labels 0 */
                 guarded_free(g);

@@ -46,7 +46,7 @@ static task task_new(const char *graph, const char *optimizer) {
 }
 
 static mbp_batch batch_for(const task *t) {
-    mbp_batch batch = batch_of(t->x, t->y);
+    mbp_batch batch = mbp_batch_of(t->x, t->y);
     batch.n_x = mbp_net_inputs(t->net), batch.n_y = mbp_net_outputs(t->net);
     return batch;
 }

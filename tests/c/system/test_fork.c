@@ -31,7 +31,7 @@ static void world_free(world *w) {
 }
 
 static int train(world *w, int steps) {
-    const mbp_batch batch = batch_of(&w->x, &w->x);
+    const mbp_batch batch = mbp_batch_of(&w->x, &w->x);
     double loss;
     for (int i = 0; i < steps; i++)
         if (mbp_trainer_step(w->trainer, &batch, &loss, NULL) != MBP_OK)
@@ -102,7 +102,7 @@ static int child_works(world *w, mbp_net *shared, const mbp_array *expected) {
     mbp_net_after_fork(w->net), mbp_net_after_fork(shared);
     mbp_array out = array_new(MBP_F32, ROWS, WIDTH);
     mbp_trainer *own = trainer_new(shared, (const char *[]){"mse"}, NULL, "adam");
-    const mbp_batch batch = batch_of(&w->x, &w->x);
+    const mbp_batch batch = mbp_batch_of(&w->x, &w->x);
     double loss;
     return mbp_net_predict(shared, &w->x, 1, &out, 1, 1, -1, NULL) == MBP_OK &&
            memcmp(out.data, expected->data, (size_t)(ROWS * out.row_stride)) == 0 &&

@@ -73,7 +73,7 @@ static void fill(rows *all, rows *some, const int *is_there) {
         left += is_there[r];
     }
     int64_t at = 0;
-    mbp_permutation(7, 2, 0, ROWS, all->index);
+    mbp_permutation(7, MBP_SHUFFLE, 0, ROWS, all->index);
     for (int64_t i = 0; i < ROWS; i++)
         if (is_there[all->index[i]])
             some->index[at++] = place[all->index[i]];
@@ -226,7 +226,7 @@ static void test_changing_arrays(void) {
         for (int64_t r = 0; r < 40; r++)
             index[r] = r, weights[r] = 1;
         const mbp_array weight = mbp_f64(weights, 40, 1);
-        mbp_batch batch = batch_of(&x, &y);
+        mbp_batch batch = mbp_batch_of(&x, &y);
         batch.weight = &weight;
         meddler m = {2, cases[i].what == 0 ? index : NULL, cases[i].what == 1 ? rates : NULL,
                      cases[i].what == 2 ? weights : NULL, cases[i].value};

@@ -33,7 +33,7 @@ typedef struct caller {
 static mbp_batch some_rows(caller *c, mbp_array part[2]) {
     const int64_t rows = c->w->x.rows == 2 ? 2 : 2 + (c->done + c->busy) % (ROWS - 2);
     part[0] = array_rows(&c->w->x, 0, rows), part[1] = array_rows(&c->w->y, 0, rows);
-    return batch_of(&part[0], &part[1]);
+    return mbp_batch_of(&part[0], &part[1]);
 }
 
 static mbp_trainer *trainer_of(const caller *c) { return c->w->trainer[c->number % LEARNERS]; }
@@ -111,10 +111,33 @@ static mbp_status do_epoch(caller *c) {
 static mbp_status do_refused_epoch(caller *c) { /* needs room for all rows before it is refused */
     double rates[] = {-1}, loss;
     int64_t steps;
-    const mbp_batch batch = batch_of(&c->w->x, &c->w->y);
+    const mbp_batch batch = mbp_batch_of(&c->w->x, &c->w->y);
     const mbp_status status = mbp_trainer_epoch(trainer_of(c), &batch, NULL, ROWS, ROWS, rates, NULL, NULL, &loss,
                                                 &steps, &c->error);
     return status == MBP_INVALID ? MBP_OK : status;
+}
+
+static int callback_calls(const mbp_record *record, void *argument) {
+    (void)record;
+    return poll_calls(argument);
+}
+
+static mbp_status do_fit(caller *c) {
+    BATCH;
+    const mbp_fit how = {.size = sizeof how,
+                         .epochs = 2,
+                         .validation = &batch,
+                         .patience = 1,
+                         .poll = poll_calls,
+                         .callback = callback_calls,
+                         .user = c};
+    return mbp_trainer_fit(trainer_of(c), &batch, &how, NULL, &c->error);
+}
+
+static mbp_status do_measure(caller *c) {
+    BATCH;
+    double value;
+    return mbp_trainer_measure(trainer_of(c), &batch, 0, "r2", &value, &c->error);
 }
 
 static mbp_status do_numbers(caller *c) {
@@ -211,6 +234,8 @@ static const action actions[] = {
     {"predict", do_predict, 1},
     {"save", do_save, 1},
     {"describe", do_describe, 1},
+    {"fit", do_fit, 0},
+    {"measure", do_measure, 0},
 };
 enum { ACTIONS = sizeof actions / sizeof *actions };
 
@@ -255,7 +280,7 @@ static void storm(const int *which, int count, int microseconds) {
         array_free(&c[i].out);
     }
     mbp_trainer *last = w.trainer[0]; /* nothing is left busy */
-    const mbp_batch batch = batch_of(&w.x, &w.y);
+    const mbp_batch batch = mbp_batch_of(&w.x, &w.y);
     double loss;
     OK(mbp_net_init(w.net, 1, &error));
     OK(mbp_trainer_reset(last, &error));
@@ -319,7 +344,7 @@ static void test_readers_see_whole_states(int assigns) {
     mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd(lr=0.01)");
     mbp_array x = array_new(MBP_F32, 4, 1), y = array_new(MBP_F32, 4, 64);
     array_fill(&x, 1, 1), array_fill(&y, 1, 1);
-    const mbp_batch batch = batch_of(&x, &y);
+    const mbp_batch batch = mbp_batch_of(&x, &y);
     reader r[2] = {{.net = net}, {.net = net, .saves = 1}};
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
@@ -364,7 +389,7 @@ static void test_steps_are_a_serial_replay(void) {
     atomic_store(&w.stop, 1);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL), array_free(&c[i].out);
-    const mbp_batch batch = batch_of(&w.x, &w.y);
+    const mbp_batch batch = mbp_batch_of(&w.x, &w.y);
     double loss;
     const long done = c[0].done + c[1].done;
     for (long i = 0; i < done; i++)

@@ -4,6 +4,7 @@
 #include "train/trainer.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 static const int thread_counts[] = {1, 2, 3, 4, 7, 8};
 enum { THREAD_COUNTS = 6, STEPS = 2 };
@@ -90,7 +91,7 @@ static outcome train(const subject *s, mbp_dtype dtype, mbp_pool *pool, int thre
     outcome o = {.net = net_new(s->graph, OPTIONS(.dtype = dtype, .seed = 1, .pool = pool, .threads = threads))};
     const char *losses[] = {s->loss};
     const mbp_array some_x = array_rows(x, 5, s->rows), some_y = array_rows(y, 5, s->rows);
-    const mbp_batch all = batch_of(x, y), batch = batch_of(&some_x, &some_y);
+    const mbp_batch all = mbp_batch_of(x, y), batch = mbp_batch_of(&some_x, &some_y);
     int64_t *order = malloc((size_t)s->more_rows * sizeof *order), steps;
     use_slow_kernels(o.net);
     o.trainer = trainer_new(o.net, losses, NULL, s->optimizer);
@@ -98,7 +99,7 @@ static outcome train(const subject *s, mbp_dtype dtype, mbp_pool *pool, int thre
     OK(mbp_trainer_set(o.trainer, "clip_layer_norm", 0.02, &error));
     OK(mbp_trainer_set(o.trainer, "clip_norm", 0.025, &error));
     OK(mbp_trainer_set_average(o.trainer, 0.8, 0, 1, &error));
-    mbp_permutation(3, 2, 0, s->more_rows, order);
+    mbp_permutation(3, MBP_SHUFFLE, 0, s->more_rows, order);
     for (int i = 0; i < STEPS; i++)
         OK(mbp_trainer_step(o.trainer, &batch, &o.losses[i], &error));
     OK(mbp_trainer_epoch(o.trainer, &all, order, s->rows, s->rows / 2 + 1, NULL, NULL, NULL, &o.losses[STEPS], &steps,
@@ -154,7 +155,7 @@ static void test_changing_threads(void) {
     OK(mbp_pool_create(&pool, 8, NULL, &error));
     outcome o = train(s, MBP_F32, pool, 1, &x, &y);
     const mbp_array some_x = array_rows(&x, 0, s->rows), some_y = array_rows(&y, 0, s->rows);
-    const mbp_batch batch = batch_of(&some_x, &some_y);
+    const mbp_batch batch = mbp_batch_of(&some_x, &some_y);
     for (int i = 0; i < 12; i++) {
         double loss, other;
         OK(mbp_net_set_threads(o.net, i % 3 ? i : 0, &error));
@@ -237,7 +238,7 @@ static void test_failures(void) { /* a step with a gradient that is not finite, 
     use_slow_kernels(net);
     mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "adam");
     mbp_array x = data_new(MBP_F32, 64, 520), y = data_new(MBP_F32, 64, 521);
-    const mbp_batch batch = batch_of(&x, &y);
+    const mbp_batch batch = mbp_batch_of(&x, &y);
     mbp_error error = {0};
     double loss;
     int64_t count;
@@ -294,7 +295,7 @@ static void test_no_allocation(void) { /* with no more rows than before */
     long calls = 0;
     for (int64_t rows = s->more_rows; rows > 0; rows = rows * 4 / 5) {
         const mbp_array some_x = array_rows(&x, 0, rows), some_y = array_rows(&y, 0, rows);
-        const mbp_batch batch = batch_of(&some_x, &some_y);
+        const mbp_batch batch = mbp_batch_of(&some_x, &some_y);
         double loss;
         OK(mbp_trainer_step(trainer, &batch, &loss, &error));
         OK(mbp_net_predict(net, &some_x, 1, &some_y, 1, 1, -1, &error));

@@ -68,7 +68,7 @@ static void test_epoch(mbp_dtype dtype) {
     for (int indexed = 0; indexed < 2; indexed++) {
         int64_t index[ROWS], steps = -1;
         double loss, sum = 0, weights = 0;
-        mbp_permutation(7, 2, (uint64_t)indexed, ROWS, index);
+        mbp_permutation(7, MBP_SHUFFLE, (uint64_t)indexed, ROWS, index);
         OK(mbp_trainer_epoch(ta, &p->batch, indexed ? index : NULL, N, BATCH, rates, NULL, NULL, &loss, &steps,
                              &error));
         CHECK(steps == STEPS, "%lld steps", (long long)steps);
@@ -268,7 +268,7 @@ static void test_shared_layer(void) {
     }
     mbp_array x = array_new(MBP_F64, 6, 4), y = array_new(MBP_F64, 6, 4);
     array_fill(&x, -1, 1), array_fill(&y, -1, 1);
-    const mbp_batch batch = batch_of(&x, &y);
+    const mbp_batch batch = mbp_batch_of(&x, &y);
     mbp_trainer *ts = trainer_new(shared, (const char *[]){"mse"}, NULL, "sgd"),
                 *ta = trainer_new(apart, (const char *[]){"mse"}, NULL, "sgd");
     OK(mbp_trainer_backward(ts, &batch, NULL, &loss[0], &error));

@@ -1,4 +1,6 @@
-# The part of microbp.h that the module uses, with the same names.
+# microbp.h for Cython: `cimport microbp`, or `from microbp cimport mbp_net_create`. The names are those of the headers,
+# which document them; tests/core/test_pxd.py compares the two. The C compiler needs the flags that `python -m microbp
+# --cflags --libs` prints.
 from libc.stdint cimport int64_t, uint64_t
 
 
@@ -10,7 +12,9 @@ cdef extern from "microbp.h" nogil:
     ctypedef enum mbp_kind:
         MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER, MBP_OUTPUT_ACTIVATION
     enum:
-        MBP_SHARED
+        MBP_SHARED, MBP_SPEC_MAX, MBP_NOTES_MAX, MBP_VECTORS_MAX
+    const int MBP_VERSION_MAJOR, MBP_VERSION_MINOR, MBP_VERSION_PATCH
+    const char *MBP_VERSION
 
     ctypedef struct mbp_error:
         mbp_status status
@@ -26,8 +30,15 @@ cdef extern from "microbp.h" nogil:
         const void *indices
         mbp_dtype index_dtype
         int flags
+    mbp_array mbp_contiguous(const void *data, mbp_dtype dtype, int64_t item, int64_t rows, int64_t cols)
+    mbp_array mbp_f32(const void *data, int64_t rows, int64_t cols)
+    mbp_array mbp_f64(const void *data, int64_t rows, int64_t cols)
+    mbp_array mbp_labels(const int64_t *data, int64_t rows)
+    mbp_array mbp_row(const float *data, int64_t cols)
     ctypedef struct mbp_allocator:
-        pass
+        void *(*allocate)(void *user, size_t bytes, size_t alignment) noexcept
+        void (*release)(void *user, void *block, size_t bytes) noexcept
+        void *user
     ctypedef struct mbp_pool:
         pass
     ctypedef struct mbp_options:
@@ -50,7 +61,7 @@ cdef extern from "microbp.h" nogil:
         int layer, operands
         const int *operand
         double amount
-        const char *activation
+        char activation[MBP_SPEC_MAX]
     ctypedef struct mbp_layer_info:
         size_t size
         const char *name
@@ -58,9 +69,9 @@ cdef extern from "microbp.h" nogil:
         int64_t in_ "in", out
         int gain, bias, frozen
         double lr, l1, l2, max_norm, eps, momentum, bias_lr
-        const char *activation
-        const char *init
-        const char *bias_init
+        char activation[MBP_SPEC_MAX]
+        char init[MBP_SPEC_MAX]
+        char bias_init[MBP_SPEC_MAX]
     ctypedef struct mbp_batch:
         size_t size
         const mbp_array *x
@@ -81,6 +92,24 @@ cdef extern from "microbp.h" nogil:
     ctypedef struct mbp_trainer:
         pass
     ctypedef int (*mbp_poll)(void *user) noexcept nogil
+    ctypedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *user) noexcept nogil
+    ctypedef enum mbp_purpose:
+        MBP_SHUFFLE, MBP_SPLIT
+    ctypedef struct mbp_record:
+        size_t size
+        int64_t epoch, steps
+        double loss, val_loss, lr
+        int best
+    ctypedef struct mbp_fit:
+        size_t size
+        int64_t epochs, batch_rows
+        int keep_order
+        const mbp_batch *validation
+        int64_t patience
+        double min_delta
+        int (*callback)(const mbp_record *record, void *user) noexcept nogil
+        mbp_poll poll
+        void *user
 
     const char *mbp_version()
     const char *mbp_formula_name(mbp_kind kind, int i)
@@ -91,12 +120,18 @@ cdef extern from "microbp.h" nogil:
     int mbp_isa_runs(int i)
 
     mbp_status mbp_pool_create(mbp_pool **pool, int threads, const mbp_allocator *allocator, mbp_error *error)
+    void mbp_pool_free(mbp_pool *pool)
     int mbp_pool_threads(const mbp_pool *pool)
     mbp_status mbp_pool_set_limit(mbp_pool *pool, int limit, mbp_error *error)
     int mbp_cpus()
 
     mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error)
     void mbp_net_free(mbp_net *net)
+    mbp_status mbp_net_copy(mbp_net **copy, const mbp_net *net, const mbp_options *options, mbp_error *error)
+    mbp_status mbp_net_part(mbp_net **part, mbp_net *net, const int *inputs, int n_inputs, const int *outputs, int n_outputs,
+                            mbp_error *error)
+    mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error)
+    size_t mbp_net_bytes(const mbp_net *net)
     size_t mbp_net_text(const mbp_net *net, char *text, size_t size)
     mbp_dtype mbp_net_dtype(const mbp_net *net)
     uint64_t mbp_net_seed(const mbp_net *net)
@@ -105,7 +140,11 @@ cdef extern from "microbp.h" nogil:
     int mbp_net_outputs(const mbp_net *net)
     int mbp_net_nodes(const mbp_net *net)
     int mbp_net_layers(const mbp_net *net)
+    int mbp_net_input_node(const mbp_net *net, int i)
     int mbp_net_output_node(const mbp_net *net, int i)
+    int64_t mbp_net_input_width(const mbp_net *net, int i)
+    int64_t mbp_net_output_width(const mbp_net *net, int i)
+    int64_t mbp_net_node_width(const mbp_net *net, int node)
     mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error)
     mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_error *error)
     double mbp_net_flops(const mbp_net *net)
@@ -128,6 +167,9 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw, int node,
                                mbp_error *error)
     mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error)
+    mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error)
+    mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error)
+    mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error)
 
     ctypedef struct mbp_vector:
         const char *name
@@ -137,17 +179,27 @@ cdef extern from "microbp.h" nogil:
         const char *text
         const mbp_vector *vector
         int count
-    enum:
-        MBP_VECTORS_MAX
     mbp_status mbp_net_save_with(const mbp_net *net, const mbp_extras *extras, const char *path, mbp_error *error)
     mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *path, const mbp_options *options, mbp_error *error)
     mbp_status mbp_net_write_with(const mbp_net *net, const mbp_extras *extras, void *bytes, size_t *size, mbp_error *error)
     mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *bytes, size_t size, const mbp_options *options, mbp_error *error)
     void mbp_extras_free(mbp_extras *extras)
+    mbp_status mbp_trainer_save(const mbp_trainer *trainer, const char *path, mbp_error *error)
+    mbp_status mbp_trainer_load(mbp_trainer **trainer, mbp_net **net, const char *path, const mbp_options *options, mbp_error *error)
+    mbp_status mbp_trainer_write(const mbp_trainer *trainer, void *bytes, size_t *size, mbp_error *error)
+    mbp_status mbp_trainer_read(mbp_trainer **trainer, mbp_net **net, const void *bytes, size_t size, const mbp_options *options,
+                                mbp_error *error)
 
     mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses, const double *loss_weights, int n_losses,
                                   const char *optimizer, mbp_error *error)
+    mbp_batch mbp_batch_of(const mbp_array *x, const mbp_array *y)
     void mbp_trainer_free(mbp_trainer *trainer)
+    mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *error)
+    size_t mbp_trainer_bytes(const mbp_trainer *trainer)
+    mbp_status mbp_trainer_fit(mbp_trainer *trainer, const mbp_batch *data, const mbp_fit *how, mbp_record *record, mbp_error *error)
+    mbp_status mbp_trainer_measure(mbp_trainer *trainer, const mbp_batch *batch, int output, const char *name, double *value,
+                                   mbp_error *error)
+    mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void *user, mbp_error *error)
     mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error)
     mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how, double *loss, mbp_error *error)
     mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error)
@@ -168,4 +220,4 @@ cdef extern from "microbp.h" nogil:
     void *mbp_trainer_average(mbp_trainer *trainer, int64_t *count)
     mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error)
     mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error)
-    void mbp_permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, int64_t *order)
+    void mbp_permutation(uint64_t seed, mbp_purpose purpose, uint64_t instance, int64_t n, int64_t *order)

@@ -1,0 +1,80 @@
+/* Floor 0: what this build of the library has. Each macro is 0 or 1; a compiler's -D sets it, and CMakeLists.txt sets
+ * all of them. What is left out is not compiled: no function, no row of a table, no text. */
+#ifndef MBP_CONFIG_H
+#define MBP_CONFIG_H
+
+/* Pools of threads (system/pool.c). 0: mbp_pool_create and the other functions of pools do not exist. */
+#ifndef MICROBP_THREADS
+#define MICROBP_THREADS 0
+#endif
+
+/* Files (the room file, system/disk.c), which need the file functions of POSIX. */
+#ifndef MICROBP_FILES
+#if defined(__unix__) || defined(__APPLE__)
+#define MICROBP_FILES 1
+#else
+#define MICROBP_FILES 0
+#endif
+#endif
+
+/* Trainers (the room train), backward passes, losses, optimizers. 0: networks only predict. */
+#ifndef MICROBP_TRAINING
+#define MICROBP_TRAINING 1
+#endif
+
+/* 1: of the activations, losses, optimizers and initializers of formulas.def, only those that are asked for, such as
+ * relu by MICROBP_HAS_relu=1, and those that these need. */
+#ifndef MICROBP_FORMULAS
+#define MICROBP_FORMULAS 0
+#endif
+
+/* The dtypes of networks. MICROBP_DOUBLE, without a value, is another word for MICROBP_F64=1. */
+#ifndef MICROBP_F32
+#define MICROBP_F32 1
+#endif
+#ifndef MICROBP_F64
+#ifdef MICROBP_DOUBLE
+#define MICROBP_F64 1
+#else
+#define MICROBP_F64 0
+#endif
+#endif
+
+/* Prefer small code to the last tenths of speed: fewer sizes of tiles, functions that are not inlined. The results have
+ * the same bits. -Os turns it on. */
+#ifndef MICROBP_SMALL
+#ifdef __OPTIMIZE_SIZE__
+#define MICROBP_SMALL 1
+#else
+#define MICROBP_SMALL 0
+#endif
+#endif
+
+/* The variants of the kernels (kernels/dispatch.c), each compiled with flags of its own. None: the one that every
+ * processor of the architecture can run. */
+#if !MICROBP_SSE2 && !MICROBP_AVX2 && !MICROBP_AVX512 && !MICROBP_NEON && !MICROBP_GENERIC
+#if defined(__x86_64__)
+#define MICROBP_SSE2 1
+#elif defined(__aarch64__)
+#define MICROBP_NEON 1
+#else
+#define MICROBP_GENERIC 1
+#endif
+#endif
+
+#if !MICROBP_F32 && !MICROBP_F64
+#error "no dtype: set MICROBP_F32 or MICROBP_F64 to 1"
+#endif
+
+/* MBP_IF(MACRO)(f, arguments) is f(arguments) if the macro is 1, and nothing if it is 0 or not defined; so is
+ * MBP_EITHER for two macros. MBP_ONE_1 has a comma, which moves MBP_TAKE to the second place. */
+#define MBP_IF(has) MBP_EITHER(has, 0)
+#define MBP_EITHER(has, or) MBP_EITHER_(has, or)
+#define MBP_EITHER_(has, or) MBP_SECOND(MBP_ONE_##has, MBP_SECOND(MBP_ONE_## or, MBP_LEAVE, ), )
+#define MBP_SECOND(...) MBP_SECOND_(__VA_ARGS__)
+#define MBP_SECOND_(first, second, ...) second
+#define MBP_ONE_1 , MBP_TAKE
+#define MBP_TAKE(f, ...) f(__VA_ARGS__)
+#define MBP_LEAVE(...)
+
+#endif

@@ -1,0 +1,174 @@
+/* The backward pass: for each kind of node, how the gradient of its value becomes those of its operands and of its
+ * layer. The letters are those of formulas.h (z, y, dz, dy). */
+#include "passes/pass.h"
+
+/* ---- from dy to dz ---- */
+
+/* The y or z from which the derivative of a node's activation is computed. */
+static mbp_view kept(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    if (!mbp_activation_keeps_z(node->activation.row))
+        return p->w->value[id];
+    return node->kind == MBP_NODE_DENSE ? p->w->z[id] : p->w->value[operand(p, node, 0)];
+}
+
+/* Turns the node's complete delta from dy into dz, unless the node that wrote it last has done so. */
+static void derive(const pass *p, int id) {
+    const mbp_formula *activation = &p->net->node[id].activation;
+    if (activation->row != ACTIVATION_identity && p->plan->deriver[id] < 0)
+        mbp_run_map(p, p->net->kernels->backward[activation->row], p->net->node[id].width, p->w->delta[id], kept(p, id),
+                    activation->parameters);
+}
+
+/* Stores `from` in the delta of the node's i-th operand, or adds it, or does nothing, as planned. */
+static void write_delta(const pass *p, const mbp_node *node, int i, mbp_view from) {
+    const mbp_map write = edge(p, node, i) == MBP_STORE ? p->net->kernels->copy : p->net->kernels->accumulate;
+    if (edge(p, node, i) != MBP_SKIP)
+        mbp_run_map(p, write, p->net->node[operand(p, node, i)].width, p->w->delta[operand(p, node, i)], from, NULL);
+}
+
+/* The same with the product of the node's delta and `factor`. */
+static void write_product(const pass *p, int id, int i, mbp_view factor) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_binary write = edge(p, node, i) == MBP_STORE ? p->net->kernels->multiply
+                                                           : p->net->kernels->accumulate_product;
+    if (edge(p, node, i) != MBP_SKIP)
+        mbp_run_binary(p, write, node->width, p->w->delta[operand(p, node, i)], p->w->delta[id], factor);
+}
+
+/* ---- dense ---- */
+
+/* dW = x^T dz, db = sum of dz. */
+static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    mbp_product product = {.pattern = MBP_TN,
+                           .m = layer->in,
+                           .n = layer->out,
+                           .k = p->rows,
+                           .a = p->w->value[operand(p, node, 0)],
+                           .b = dz,
+                           .c = {element(p, p->grads, layer->weight), layer->out},
+                           .db = layer->bias >= 0 ? element(p, p->grads, layer->bias) : NULL,
+                           .add = p->accumulate || write == MBP_ACCUMULATE,
+                           .nonfinite = p->nonfinite};
+    mbp_run_product(p, &product);
+}
+
+/* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w. */
+static void backward_penalty(const pass *p, const mbp_layer *layer) {
+    const double parameters[] = {p->share * layer->setting[MBP_LAYER_L1], p->share * layer->setting[MBP_LAYER_L2]};
+    const mbp_view g = {element(p, p->grads, layer->weight), layer->out};
+    const mbp_view w = {element(p, p->net->block, layer->weight), layer->out};
+    pass weights = *p;
+    weights.rows = layer->in;
+    mbp_run_map(&weights, p->net->kernels->penalize, layer->out, g, w, parameters);
+    *p->nonfinite |= !p->net->kernels->finite(layer->in * layer->out, g.at);
+}
+
+/* dx = dz W^T. The last node that writes dx also turns it into the dz of the operand. */
+static void backward_operand(const pass *p, int id, mbp_view dz) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    const int below = operand(p, node, 0);
+    mbp_product product = {.pattern = MBP_NT,
+                           .m = p->rows,
+                           .n = layer->in,
+                           .k = layer->out,
+                           .a = dz,
+                           .b = {element(p, p->net->block, layer->weight), layer->out},
+                           .c = p->w->delta[below],
+                           .add = edge(p, node, 0) == MBP_ACCUMULATE};
+    const mbp_formula *activation = &p->net->node[below].activation;
+    if (p->plan->deriver[below] == id && activation->row != ACTIVATION_identity) {
+        product.map = p->net->kernels->backward[activation->row];
+        product.map_out = product.c;
+        product.map_in = kept(p, below);
+        product.parameters = activation->parameters;
+    }
+    mbp_run_product(p, &product);
+}
+
+static void backward_dense(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_view dz = p->w->delta[id];
+    derive(p, id);
+    if (p->plan->grads[id] != MBP_SKIP)
+        backward_weights(p, node, dz, p->plan->grads[id]);
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    if (p->plan->grads[id] == MBP_STORE && (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0))
+        backward_penalty(p, layer); /* only one node of a layer stores, so the penalty is added once */
+    if (edge(p, node, 0) != MBP_SKIP)
+        backward_operand(p, id, dz);
+}
+
+/* ---- activation, add (da = db = dy), multiply (da = b dy, db = a dy), concat ---- */
+
+static void backward_activation(const pass *p, int id) {
+    derive(p, id);
+    write_delta(p, &p->net->node[id], 0, p->w->delta[id]);
+}
+
+static void backward_add(const pass *p, int id) {
+    for (int i = 0; i < 2; i++)
+        write_delta(p, &p->net->node[id], i, p->w->delta[id]);
+}
+
+static void backward_multiply(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    for (int i = 0; i < 2; i++)
+        write_product(p, id, i, p->w->value[operand(p, node, 1 - i)]);
+}
+
+static void backward_concat(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    int64_t column = 0;
+    for (int i = 0; i < node->operands; i++) {
+        write_delta(p, node, i, columns(p, p->w->delta[id], column));
+        column += p->net->node[operand(p, node, i)].width;
+    }
+}
+
+/* ---- dropout: the mask is drawn again for dx = dy mask / (1 - rate); noise: dx = dy ---- */
+
+static void backward_dropout(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_random_map write = edge(p, node, 0) == MBP_STORE ? p->net->kernels->dropout
+                                                               : p->net->kernels->accumulate_dropout;
+    if (edge(p, node, 0) != MBP_SKIP)
+        mbp_run_random(p, write, MBP_PURPOSE_DROPOUT, id, p->w->delta[operand(p, node, 0)], p->w->delta[id]);
+}
+
+static void backward_noise(const pass *p, int id) { write_delta(p, &p->net->node[id], 0, p->w->delta[id]); }
+
+/* ---- scale: dx = dy gain ---- */
+
+static void backward_scale(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    mbp_backward_scale_layer(p, id);
+    if (layer->weight >= 0)
+        write_product(p, id, 0, each_row(p, layer->weight));
+    else
+        write_delta(p, node, 0, p->w->delta[id]);
+}
+
+/* ---- the pass ---- */
+
+void mbp_backward_pass(const pass *p) {
+    static const mbp_node_pass backward[MBP_NODE_KINDS] = {
+        [MBP_NODE_DENSE] = backward_dense,
+        [MBP_NODE_ACTIVATION] = backward_activation,
+        [MBP_NODE_ADD] = backward_add,
+        [MBP_NODE_MULTIPLY] = backward_multiply,
+        [MBP_NODE_CONCAT] = backward_concat,
+        [MBP_NODE_DROPOUT] = backward_dropout,
+        [MBP_NODE_NOISE] = backward_noise,
+        [MBP_NODE_BATCH_NORM] = mbp_backward_batch_norm,
+        [MBP_NODE_LAYER_NORM] = mbp_backward_layer_norm,
+        [MBP_NODE_SCALE] = backward_scale,
+    };
+    const mbp_node *node = p->net->node;
+    for (int id = p->net->nodes - 1; id >= 0; id--)
+        if (p->plan->wanted[id] && node[id].kind != MBP_NODE_INPUT)
+            backward[node[id].kind](p, id);
+}
