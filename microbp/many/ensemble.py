@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Self, overload
 
 import numpy as np
@@ -28,8 +28,8 @@ class Ensemble(Closed):
 
     nets: networks with equal dtypes, input widths, output widths and output activations; their hidden layers may differ. The ensemble keeps
     these networks, not copies: if one is trained on, the predictions change. copy.copy has the same members, copy.deepcopy has copies.
-    weights: of the members in the mean, the spread and the quantiles: a number of at least 0 for each, not all 0; only their ratios
-    matter. None: all count alike.
+    weights: of the members in the mean, the spread and the quantiles: a finite number of at least 0 for each, not all 0; only their
+    ratios matter, and a member of weight 0 does not count, even if it predicts NaN. None: all count alike.
 
     Networks that are trained from different seeds err differently, so their mean is usually better than each of them, and their
     spread shows where they do not know (deep ensembles, Lakshminarayanan et al. 2017).
@@ -140,8 +140,7 @@ class Ensemble(Closed):
         >>> bool(np.allclose(ensemble.predict([1.0, 2.0]), np.mean([net.predict([1.0, 2.0]) for net in ensemble], axis=0)))
         True
         """
-        each = self._each(X, flag("predict: raw", raw))
-        weights = self._weights or [1.0] * len(self)
+        each, weights = self._each(X, self._voters, flag("predict: raw", raw)), self._votes or [1.0] * len(self)
         sums = [np.multiply(array, weights[0], dtype=np.float64) for array in next(each)]
         for weight, arrays in zip(weights[1:], each, strict=True):
             for total, array in zip(sums, arrays, strict=True):
@@ -154,7 +153,7 @@ class Ensemble(Closed):
         >>> bp.Ensemble([bp.mlp([2, 3], seed=seed) for seed in range(5)]).predict_each(np.zeros((4, 2))).shape
         (5, 4, 3)
         """
-        return _one_or_list([np.stack(arrays) for arrays in zip(*self._each(X), strict=True)])
+        return _one_or_list([np.stack(arrays) for arrays in zip(*self._each(X, self._members), strict=True)])
 
     def std(self, X: Any) -> Prediction:  # noqa: N803
         """The spread of the members' predictions: their standard deviation, in float64. The squares of the distances from `predict` are
@@ -165,7 +164,7 @@ class Ensemble(Closed):
         >>> bp.Ensemble([bp.mlp([2, 1], seed=0), bp.mlp([2, 1], seed=0)]).std([1.0, 2.0])
         array([0.], dtype=float32)
         """
-        return self._over_members(X, lambda each: _std(each, self._weights))
+        return self._over_voters(X, lambda each: _std(each, self._votes))
 
     def quantile(self, X: Any, q: float | Sequence[float]) -> Prediction:  # noqa: N803
         """Quantiles of the members' predictions, linear between two members, in float64: without weights as np.quantile defines them.
@@ -183,21 +182,34 @@ class Ensemble(Closed):
         ((4, 1), True)
         """
         levels = as_array(q, "quantile: q").astype(np.float64)
-        if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
+        if levels.ndim > 1 or not levels.size or not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"quantile: q must be a number in [0,1] or a list of them, not {brief(q)}")
-        return self._over_members(X, lambda each: _quantile(each, levels, self._weights))
+        return self._over_voters(X, lambda each: _quantile(each, levels, self._votes))
 
-    def _over_members(self, X: Any, function: Callable[[Array], Array]) -> Prediction:  # noqa: N803
-        """The function of the members' predictions as float64, of shape (members, ...), for each output."""
-        each = [np.stack(arrays).astype(np.float64) for arrays in zip(*self._each(X), strict=True)]
+    @property
+    def _voters(self) -> list[Network]:
+        """The members whose weight is not 0."""
+        return [net for net, weight in zip(self._members, self._weights or [1.0] * len(self), strict=True) if weight]
+
+    @property
+    def _votes(self) -> list[float] | None:
+        """The weights of `_voters`, times a power of 2 so that products with them do not underflow; None if all count alike."""
+        if self._weights is None:
+            return None
+        _, exponent = math.frexp(max(self._weights))
+        return [math.ldexp(weight, -exponent) for weight in self._weights if weight]
+
+    def _over_voters(self, X: Any, function: Callable[[Array], Array]) -> Prediction:  # noqa: N803
+        """The function of the voters' predictions as float64, of shape (voters, ...), for each output."""
+        each = [np.stack(arrays).astype(np.float64) for arrays in zip(*self._each(X, self._voters), strict=True)]
         return _one_or_list([np.asarray(function(array), self.dtype) for array in each])
 
-    def _each(self, X: Any, raw: bool = False) -> Iterator[list[Array]]:  # noqa: N803
-        """The outputs of each member. X is converted only once."""
+    def _each(self, X: Any, nets: Sequence[Network], raw: bool = False) -> Iterator[list[Array]]:  # noqa: N803
+        """The outputs of each of some members. X is converted only once."""
         if not raw:
             _check_alike(self._members)  # an output activation may have been set since
         arrays = as_list(X, len(self.inputs), "X", "input")
-        for net in self._members:
+        for net in nets:
             found = net.predict(arrays[0] if len(arrays) == 1 else arrays, raw)
             yield found if isinstance(found, list) else [found]
 
@@ -234,31 +246,29 @@ class Ensemble(Closed):
 
 
 def _checked_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
-    if isinstance(weights, str | bytes) or not hasattr(weights, "__iter__"):
+    if isinstance(weights, str | bytes | Mapping | Set) or not hasattr(weights, "__iter__"):
         raise TypeError(f"Ensemble: weights must be a list of numbers, not {brief(weights)}")
     found = tuple(floating(f"Ensemble: weights[{i}]", weight) for i, weight in enumerate(weights))
     if len(found) != count:
         raise ValueError(f"Ensemble: weights has {counted(len(found), 'number')} for {counted(count, 'network')}; give one for each")
     if not all(0 <= weight < math.inf for weight in found) or not 0 < sum(found) < math.inf:
-        raise ValueError(f"Ensemble: weights must be numbers of at least 0, with a sum above 0, not {brief(list(found))}")
+        raise ValueError(f"Ensemble: weights must be finite numbers of at least 0, with a finite sum above 0, not {brief(list(found))}")
     return found
 
 
-def _std(each: Array, weights: tuple[float, ...] | None) -> Array:
+def _std(each: Array, weights: list[float] | None) -> Array:
     """The standard deviation over the first axis."""
     if weights is None:
         return np.asarray(np.std(each, axis=0))
     return np.asarray(np.sqrt(np.average((each - np.average(each, axis=0, weights=weights)) ** 2, axis=0, weights=weights)))
 
 
-def _quantile(each: Array, levels: Array, weights: tuple[float, ...] | None) -> Array:
+def _quantile(each: Array, levels: Array, weights: list[float] | None) -> Array:
     """Quantiles over the first axis, as `Ensemble.quantile` defines them."""
     if weights is None:
         return np.asarray(np.quantile(each, levels, axis=0))
-    has_weight = np.array(weights) > 0
-    each, of_members = each[has_weight], np.array(weights)[has_weight]
     order = np.argsort(each, axis=0, kind="stable")
-    own, ordered = of_members[order], np.take_along_axis(each, order, axis=0)
+    own, ordered = np.array(weights)[order], np.take_along_axis(each, order, axis=0)
     places = np.cumsum(own, axis=0) - own / 2
     places -= places[0].copy()
     found = [_between(ordered, places, level * places[-1]) for level in levels.reshape(-1)]

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.text import counted, printable
 from ..data.arrays import Array
 from .encodings.target import Target
-from .intervals import Interval
+from .intervals import Interval, effective, wilson
 from .parts import Data
 from .readers.errors import Argument, TableError
 from .scores import OfClass, Scores
@@ -22,6 +22,7 @@ _LINES, _BAR = 9, 40  # lines of the histogram of residuals, and characters of i
 _HEADS = {"balanced_accuracy": "balanced"}  # the other columns have the names of their metrics
 _PERCENT = ("accuracy", "balanced_accuracy")
 _NO_BETTER = ": the model is no better; perhaps the columns do not contain the answer"
+_NO_BETTER_BY = 0.5  # of the wrong rows, or of the squared error; it is said if the test rows show that the model does not save as much
 _NONE_LEFT = 1e-3  # a loss below this need not fall further; a number's is in the unit of its variance
 _FALL = 0.02  # by this share the validation loss must fall in the last fifth of the epochs
 
@@ -84,10 +85,15 @@ def _baseline(scores: Scores) -> list[str]:
     found = scores.parts["test"]
     if "accuracy" in known:
         text = f"always predicting {printable(known['value'])!r} would be right in {100 * known['accuracy']:.1f} % of {rows}"
-        return [text + _NO_BETTER * (found["accuracy"] <= known["accuracy"])]
+        usual = wilson(known["accuracy"], scores.rows["test"] if scores.weight is None else effective(scores.weight))
+        own = scores.intervals.get("accuracy")
+        is_sure = usual and own and 1 - own[1] > _NO_BETTER_BY * (1 - usual[0])
+        return [text + _NO_BETTER * bool(is_sure and found["accuracy"] <= known["accuracy"])]
     value, rmse, mae = (f"{known[name]:,.0f}" if abs(known[name]) >= 1e4 else f"{known[name]:.4g}" for name in ("value", "rmse", "mae"))
     text = f"always predicting {value}, the mean of the training rows, would have an rmse of {rmse} and an mae of {mae}"
-    return [text + _NO_BETTER * (found["rmse"] is not None and found["rmse"] >= known["rmse"])]
+    own = scores.intervals.get("rmse")
+    is_sure = own and own[0] ** 2 > _NO_BETTER_BY * known["rmse"] ** 2
+    return [text + _NO_BETTER * bool(is_sure and found["rmse"] >= known["rmse"])]
 
 
 # ---- classes ----

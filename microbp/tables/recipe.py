@@ -42,7 +42,8 @@ RATES = (0.04, 0.07)  # for classes, for numbers
 DROPOUT = 0.2  # where no number has bins, as in images and in columns of categories
 MOST_EPOCHS = 256
 _LINEAR_ROWS = 10_000  # with more training rows, a linear model gains nothing
-_LINEAR_WORK = 4_000_000  # training rows x columns x outputs (at least 10): to fit it takes less than a second
+_LINEAR_TIME = 0.1  # of the budget, at most
+_LINEAR_STEPS, _LINEAR_SQUARES = 80e-9, 3e-10  # seconds of a core for row x class (4 or more) x (column + 20), for row x column²
 _SHORTEST = 0.5  # the share of the epochs that is left before there are fewer networks
 _FEATURES = 4096  # at most about this many, so that bins of many columns do not fill the memory
 _SPEED = 40e9  # floating-point operations per second of a core with AVX2
@@ -74,7 +75,7 @@ def choose(rows: int, inputs: int, outputs: int, classifies: bool, has_bins: boo
     buys = BUDGETS[budget]
     width, ensemble = buys.width, buys.ensemble
     epochs = _epochs(rows, buys.longer)
-    limit = _SPEED * max(buys.seconds * rows / _TRAINED, buys.least)
+    limit = _SPEED * _seconds(buys, rows)
     share = limit / _work(rows, epochs, inputs, width, outputs)  # networks that fit into the budget
     while ensemble > 2 and share < ensemble * _SHORTEST:  # several networks gain more than many epochs
         ensemble -= 2
@@ -82,14 +83,24 @@ def choose(rows: int, inputs: int, outputs: int, classifies: bool, has_bins: boo
     return Choices((width,) * HIDDEN, batch(rows), epochs, RATES[0 if classifies else 1], 0.0 if has_bins else DROPOUT, ensemble)
 
 
-def may_join(rows: int, columns: int, outputs: int) -> bool:
-    """Whether a linear model may join the networks of a table with so many training rows, inputs of the linear model, and outputs."""
-    return rows <= _LINEAR_ROWS and columns * max(rows, columns) * max(outputs, 10) <= _LINEAR_WORK
+def may_join(rows: int, columns: int, outputs: int, budget: BudgetName = "normal") -> bool:
+    """Whether a linear model may join the networks of a table with so many training rows, inputs of the linear model, and outputs: not if
+    all its fits, one for each pair of networks and the last one, would take much of the budget.
+    """
+    steps = _LINEAR_STEPS * rows * max(outputs, 4) * (columns + 20) if outputs > 1 else 0.0
+    fit = steps + _LINEAR_SQUARES * columns**2 * max(rows, columns)
+    buys = BUDGETS[budget]
+    return rows <= _LINEAR_ROWS and (buys.ensemble // 2 + 1) * fit <= _LINEAR_TIME * _seconds(buys, rows)
 
 
 def batch(rows: int) -> int:
     """Rows per step."""
     return 64 if rows < 2_000 else 128 if rows < 6_000 else 256
+
+
+def _seconds(buys: Budget, rows: int) -> float:
+    """The time of a budget for this number of training rows."""
+    return max(buys.seconds * rows / _TRAINED, buys.least)
 
 
 def _epochs(rows: int, longer: float) -> int:

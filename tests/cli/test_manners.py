@@ -143,7 +143,8 @@ def test_odd_cells_are_said_in_a_line_for_each_kind(capsys, folder, model):
     assert lines == [
         "microbp: note: new.csv: values that training did not have: colour (2)",
         "microbp: note: new.csv: cells that cannot be read, taken as missing: size (1)",
-        "microbp: note: new.csv: missing values in columns that had none in training: size (1), colour (1)",
+        "microbp: note: new.csv: missing values in columns that had none in training, which count as a middle number or date: "
+        "size (1), colour (1)",
     ]
     code, out, lines = run(capsys, "predict", model, "new.csv", "--strict")
     assert (code, out) == (1, "") and re.match(

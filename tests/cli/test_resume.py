@@ -65,7 +65,8 @@ def test_a_run_that_is_stopped_after_any_epoch_and_resumed_gives_the_same_result
     with monkeypatch.context() as patch:
         patch.setattr("microbp.training.loop.progress.ProgressLine.show", lambda *arguments: shown.append(arguments))
         whole, _ = scores(capsys, "train", *run, "--out", "whole.safetensors")
-    assert (whole["linear_share"] > 0.1) == ("--ensemble" not in run and "--stream" not in run)
+    is_large = run[0] == "digits"  # for the budget: a linear model would take too much of it
+    assert (whole["linear_share"] > 0.1) == ("--ensemble" not in run and "--stream" not in run and not is_large)
     expected = (folder / "whole.safetensors").read_bytes()
     for epochs in range(1, len(shown) + 1):
         with monkeypatch.context() as patch:

@@ -111,6 +111,26 @@ def test_equal_weights_are_those_without_any(weights, dtype):
         np.testing.assert_allclose(call(weighted, x), call(plain, x), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_network_of_weight_0_does_not_count_even_if_it_predicts_nonsense(value, backend, dtype):
+    nets = members(backend=backend, dtype=dtype)
+    nets[1].params[:] = value
+    ensemble, alone, x = bp.Ensemble(nets, [1, 0, 3]), bp.Ensemble([nets[0], nets[2]], [1, 3]), graphs.rows_of(nets[0], 6)
+    same(ensemble.predict(x), alone.predict(x))
+    same(ensemble.predict(x, raw=True), alone.predict(x, raw=True))
+    same(ensemble.std(x), alone.std(x))
+    same(ensemble.quantile(x, [0.0, 0.4, 1.0]), alone.quantile(x, [0.0, 0.4, 1.0]))
+    assert len(ensemble.predict_each(x)) == 3 and np.isfinite(ensemble.predict(x)).all()
+
+
+@pytest.mark.parametrize("unit", [2.0**-1070, 2.0**-900, 2.0**900])
+def test_only_the_ratios_of_weights_matter(unit, dtype):
+    nets = members(dtype=dtype)
+    usual, other, x = bp.Ensemble(nets, [1, 3, 2]), bp.Ensemble(nets, [unit, 3 * unit, 2 * unit]), graphs.rows_of(nets[0], 6)
+    for call in (bp.Ensemble.predict, bp.Ensemble.std, lambda ensemble, x: ensemble.quantile(x, [0.1, 0.7])):
+        same(call(other, x), call(usual, x))
+
+
 def test_whole_weights_are_those_of_repeated_networks(dtype):
     """Mean and spread are those of the repeated networks; quantiles lie between the same extremes, and rise."""
     nets, x = members(dtype=dtype), graphs.rows_of(members()[0], 6)
@@ -149,10 +169,13 @@ def test_weights_are_shown_and_copied():
     ("weights", "error", "text"),
     [
         ([1], ValueError, "weights has 1 number for 2 networks; give one for each"),
-        ([1, -1], ValueError, "weights must be numbers of at least 0, with a sum above 0"),
-        ([0, 0], ValueError, "with a sum above 0"),
-        ([1, np.nan], ValueError, "weights must be numbers of at least 0"),
-        ([1, np.inf], ValueError, "weights must be numbers of at least 0"),
+        ([1, -1], ValueError, "weights must be finite numbers of at least 0, with a finite sum above 0"),
+        ([0, 0], ValueError, "with a finite sum above 0"),
+        ([1e308, 1e308], ValueError, "with a finite sum above 0"),
+        ([1, np.nan], ValueError, "weights must be finite numbers of at least 0"),
+        ([1, np.inf], ValueError, "weights must be finite numbers of at least 0"),
+        ({0: 1, 1: 2}, TypeError, "weights must be a list of numbers, not {0: 1, 1: 2}"),
+        ({1, 2}, TypeError, "weights must be a list of numbers, not {1, 2}"),
         ([1, "a"], TypeError, r"weights\[1\] must be a number, not 'a'"),
         (2, TypeError, "weights must be a list of numbers, not 2"),
         ("ab", TypeError, "weights must be a list of numbers, not 'ab'"),
@@ -274,6 +297,7 @@ def test_an_activation_that_is_set_later_is_noticed():
         (lambda e: e.predict([0, 0], raw=1), TypeError, "raw must be True or False"),
         (lambda e: e.quantile([0, 0], 1.5), ValueError, r"q must be a number in \[0,1\] or a list of them, not 1.5"),
         (lambda e: e.quantile([0, 0], [0.5, np.nan]), ValueError, r"q must be a number in \[0,1\]"),
+        (lambda e: e.quantile([0, 0], []), ValueError, r"q must be a number in \[0,1\] or a list of them, not \[\]"),
         (lambda e: e.quantile([0, 0], [[0.5]]), ValueError, r"q must be a number in \[0,1\]"),
         (lambda e: e.quantile([0, 0], "0.5"), TypeError, "q must contain real numbers"),
     ],

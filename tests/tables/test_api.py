@@ -346,7 +346,7 @@ def test_odd_cells_are_counted_and_refused_with_strict(models):
     assert lines == [
         "odd.csv: values that training did not have: colour (1)",
         "odd.csv: cells that cannot be read, taken as missing: size (1)",
-        "odd.csv: missing values in columns that had none in training: size (2)",
+        "odd.csv: missing values in columns that had none in training, which count as a middle number or date: size (2)",
     ]
     with pytest.warns(UserWarning, match="gaps.csv"):
         np.testing.assert_array_equal(found, model.predict(path(odd, "gaps.csv")))

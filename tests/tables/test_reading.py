@@ -128,7 +128,7 @@ def test_a_column_of_numbers_in_training_has_numbers_in_prediction(capsys):
     )
     whole, pieces = both("t.csv")
     assert [type(feature) for feature in whole.features] == [Number, Number]
-    assert whole.features[1] == pieces.features[1] == Number("b", 0.0, 1.0, False)
+    assert whole.features[1] == pieces.features[1] == Number("b", 0.0, 1.0, False, central=True)
     write("new.csv", {"a": ["7", "1e1"], "b": ["1", "True"]})
     a = whole.features[0]
     np.testing.assert_allclose(whole.matrix(sources.read("new.csv").train), [[(7 - a.centre) / a.scale, 1], [(10 - a.centre) / a.scale, 1]])

@@ -20,7 +20,7 @@ _LINEAR = ("elapsed", "year")
 _DAYS, _LEAST = 1e7, 1e-30  # of saved files: days from 1970 to the year 9999 are fewer, and a smaller scale is beyond float32
 _SAVED = {
     "name": saved.text, "linear": saved.pairs, "periodic": saved.texts, "missing": saved.flag, "clip": saved.flag,
-    "edges": saved.edge_lists,
+    "edges": saved.edge_lists, "central": saved.flag,
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ _SAVED = {
 class Date:
     """Features of a time: for each of `linear`, (part - centre) / scale, clipped smoothly if `clip`, and one more for each bin of its
     `edges`; for each of `periodic`, sine and cosine. All are 0 for a missing value. `missing`: whether a last feature marks missing values
-    with 1.
+    with 1. `central`: as in `Number`.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Date:
     missing: bool
     clip: bool = False
     edges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # of the parts with bins
+    central: bool = False
 
     @classmethod
     def of(cls, name: str, known: Summary, days: Array, encoding: Encoding) -> Date | str:
@@ -53,7 +54,9 @@ class Date:
             linear[part] = scaling.robust(summary, some) if encoding.clip else scaling.usual(summary)
             if found := scaling.bin_edges(summary, some, encoding.bins):
                 edges[part] = found
-        return cls(name, linear, tuple(part for part in parts if part in PERIODS), known.missing > 0, encoding.clip, edges)
+        return cls(
+            name, linear, tuple(part for part in parts if part in PERIODS), known.missing > 0, encoding.clip, edges, not known.missing
+        )
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Date:
@@ -90,8 +93,17 @@ class Date:
         out[empty] = 0
         if self.missing:
             out[:, -1] = empty
-        elif tally is not None:
+        elif self.central:
+            self._fill_gaps(empty, out)
+        if tally is not None and not self.missing:
             tally.gaps[self.name] += int(empty.sum()) - tally.bad[self.name]
+
+    def _fill_gaps(self, gaps: Array, out: Array) -> None:
+        start = 0
+        for part, (centre, _) in self.linear.items():
+            edges = self.edges.get(part, ())
+            scaling.fill_gaps(gaps, edges, centre, out[:, start + 1 : start + len(edges)])
+            start += max(len(edges), 1)
 
     def _columns(self, parts: Mapping[str, Array]) -> Iterator[Array]:
         """The features of each part, (rows, features), without the mark of missing values."""

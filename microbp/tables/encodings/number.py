@@ -18,14 +18,15 @@ from .tally import Tally
 
 _SAVED = {
     "name": saved.text, "centre": saved.number, "scale": saved.scale, "missing": saved.flag, "low": saved.limit, "high": saved.limit,
-    "clip": saved.flag, "edges": saved.edges,
+    "clip": saved.flag, "edges": saved.edges, "central": saved.flag,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Number:
     """A feature (value - centre) / scale, clipped smoothly if `clip`; with `edges`, one feature more for each bin between them. All are 0
-    for a missing value. `missing`: whether a last feature marks missing values with 1.
+    for a missing value. `missing`: whether a last feature marks missing values with 1. `central`: a missing value, which no training row
+    had, has the bins of the centre instead.
 
     low, high: the range of the training rows, if known. A number is far from it if it is further away than the range is wide.
     """
@@ -38,6 +39,7 @@ class Number:
     high: float | None = field(default=None, compare=False)
     clip: bool = False
     edges: tuple[float, ...] = ()
+    central: bool = False
 
     @classmethod
     def of(cls, name: str, known: Summary, values: Array, encoding: Encoding) -> Number | str:
@@ -52,7 +54,7 @@ class Number:
         else:
             centre, scale = scaling.usual(known)
         edges = scaling.bin_edges(known, values, encoding.bins)
-        return cls(name, centre, scale, missing, known.low, known.high, encoding.clip, edges)
+        return cls(name, centre, scale, missing, known.low, known.high, encoding.clip, edges, not missing)
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Number:
@@ -87,6 +89,8 @@ class Number:
         out[empty] = 0
         if self.missing:
             out[:, -1] = empty
+        elif self.central:
+            scaling.fill_gaps(empty, self.edges, self.centre, out[:, 1:])
         if tally is not None:
             tally.gaps[self.name] += 0 if self.missing else int(empty.sum()) - tally.bad[self.name]
             tally.far[self.name] += self._far(values[~empty])

@@ -97,6 +97,13 @@ def fill_bins(values: Array, edges: tuple[float, ...], out: Array) -> None:
             out[rows] = np.clip(share, 0, 1, out=share)
 
 
+def fill_gaps(gaps: Array, edges: tuple[float, ...], centre: float, out: Array) -> None:
+    """Writes the encoding of the centre into the rows that are gaps."""
+    of_centre = np.empty((1, out.shape[1]))
+    fill_bins(np.array([centre]), edges, of_centre)
+    out[gaps] = of_centre
+
+
 def scaled(table: Table, name: str, values: Array, centre: float, scale: float, bad: Counter[str] | None = None) -> Array:
     """(value - centre) / scale for the numbers of a column; ValueError if it overflows float32. bad: as in `Table.numbers`."""
     with np.errstate(over="ignore"):

@@ -6,7 +6,7 @@ the validation rows, on which neither was trained (stacking: Wolpert 1992, "Stac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,26 +18,27 @@ from ...network.layers import Dense
 from ...network.network import Network
 from ...network.nodes import Input
 from ...training.trainer import Trainer
-from .. import recipe
+from .. import intervals, recipe
 from ..parts import Data, Part, joined
 
 _SHARES = np.arange(101) / 100  # that are tried
 _USUAL, _SPREAD = 0.5, 0.2  # mean and standard deviation of the share before the validation rows are seen
+_FEW = 15  # validation rows whose losses, in which the network has chosen its best epoch, tell half of what they seem to tell
 _LEAST = 0.1  # a smaller share is not worth a further model
 _OF_NUMBERS, _OF_CLASSES = Loss("mse"), Loss("cross_entropy")
 _L2 = 1.0  # half the squares of the weights, for features of deviation 1: the default of scikit-learn's linear models
 _ITERATIONS, _TOLERANCE = 100, 1e-3
+_PRODUCT, _FEWEST = 200_000, 16  # multiplications in a block of rows, and the least number of its rows
 _CONSTANT = 1e-6  # the deviation of a feature below which it is constant
 _SMALLEST = 1e-30  # of probabilities and of losses
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model. share: of the vote. losses: on validation rows, of the networks and of the linear model."""
+    """A linear model. share: of the vote."""
 
     net: Network
     share: float
-    losses: tuple[float, float]
 
 
 def together(nets: Sequence[Network], linear: Linear | None) -> Network | Ensemble:
@@ -47,12 +48,12 @@ def together(nets: Sequence[Network], linear: Linear | None) -> Network | Ensemb
     return Ensemble([*nets, linear.net], [*[(1 - linear.share) / len(nets)] * len(nets), linear.share])
 
 
-def joining(data: Data, nets: Sequence[Network], seed: int, threads: int | None) -> Linear | None:
+def joining(data: Data, nets: Sequence[Network], budget: recipe.BudgetName, seed: int, threads: int | None) -> Linear | None:
     """The linear model of the rows for training and validation; None if the table is too large, the loss is not the usual one, or its share
     would be too small. nets: those that were trained on the training rows of folds 0, 1, ...
     """
     width = data.preparation.width - data.preparation.bins
-    if data.loss not in (_OF_NUMBERS, _OF_CLASSES) or not recipe.may_join(data.training, width, data.preparation.outputs):
+    if data.loss not in (_OF_NUMBERS, _OF_CLASSES) or not recipe.may_join(data.training, width, data.preparation.outputs, budget):
         return None
     columns = data.preparation.unbinned
     with np.errstate(over="ignore", invalid="ignore"):
@@ -62,11 +63,11 @@ def joining(data: Data, nets: Sequence[Network], seed: int, threads: int | None)
             line = _fit(data, train, columns, seed, threads)
             each.append(_losses(net.predict(validation.x), line.predict(validation.x), validation, data.loss))
             weights.append(validation.weights)
-        share, losses = _share(np.concatenate(each), np.concatenate(weights), data.loss)
+        share = _share(np.concatenate(each), np.concatenate(weights), data.loss)
         if share < _LEAST:
             return None
         net = _fit(data, joined(data.pieces("train", "validation")), columns, seed, threads)
-    return Linear(net, share, losses) if np.isfinite(net.params).all() else None
+    return Linear(net, share) if np.isfinite(net.params).all() else None
 
 
 # ---- the share ----
@@ -82,20 +83,23 @@ def _losses(network: Array, linear: Array, rows: Part, loss: Loss) -> Array:
     return np.stack([((network + share * (linear.astype(np.float64) - network) - y) ** 2).mean(axis=1) for share in _SHARES], axis=1)
 
 
-def _share(losses: Array, weight: Array, loss: Loss) -> tuple[float, tuple[float, float]]:
-    """The most probable share of the linear model, 0 if a loss is not finite; and the mean losses with the shares 0 and 1.
+def _share(losses: Array, weight: Array, loss: Loss) -> float:
+    """The most probable share of the linear model; 0 if a loss is not finite.
 
-    losses: as from `_losses`, of each validation row. Errors of numbers are taken for normal, with the deviation that the best share
-    leaves. The share is taken for normal too, before the rows are seen: few or noisy rows do not move it far from a half.
+    losses: as from `_losses`, of each validation row. Errors of numbers are taken for normal, with a deviation between the one that the
+    best share leaves and, for few rows, the one that a half leaves. The share is taken for normal too, before the rows are seen. So a few
+    rows, in which one of both may err little by chance, do not move it far from a half.
     """
     mean = np.average(losses, axis=0, weights=weight)
     if not np.isfinite(mean).all():
-        return 0.0, (0.0, 0.0)
-    surprise = len(losses) * mean  # minus the logarithm of the likelihood
+        return 0.0
+    rows = intervals.effective(weight)
+    told = rows / (rows + _FEW)
+    surprise = told * rows * mean  # minus the logarithm of the likelihood
     if loss != _OF_CLASSES:
-        surprise /= 2 * max(mean.min(), _SMALLEST)
+        surprise /= 2 * max(told * mean.min() + (1 - told) * mean[len(mean) // 2], _SMALLEST)
     best = int((surprise + (_SHARES - _USUAL) ** 2 / (2 * _SPREAD**2)).argmin())
-    return float(_SHARES[best]), (float(mean[0]), float(mean[-1]))
+    return float(_SHARES[best])
 
 
 # ---- the fit ----
@@ -103,7 +107,7 @@ def _share(losses: Array, weight: Array, loss: Loss) -> tuple[float, tuple[float
 
 def _fit(data: Data, part: Part, columns: Array, seed: int, threads: int | None) -> Network:
     """A network of one layer, with the weights that have the lowest loss and squares. columns: as `Preparation.unbinned`."""
-    x, weight = part.x.astype(np.float64) @ columns, part.weights / part.weights.mean()
+    x, weight = _unbinned(part.x, columns), part.weights / part.weights.mean()
     centre = np.average(x, axis=0, weights=weight)
     x -= centre
     deviation = np.sqrt(np.average(x * x, axis=0, weights=weight))
@@ -121,11 +125,18 @@ def _fit(data: Data, part: Part, columns: Array, seed: int, threads: int | None)
     return Trainer(net, data.loss, "sgd").net
 
 
+def _unbinned(x: Array, columns: Array) -> Array:
+    """x @ columns. Each row of `columns` has at most one number that is not 0, in the column of the row before or a later one."""
+    factors, starts = columns.sum(axis=1), (columns != 0).argmax(axis=0)
+    blocks = (np.add.reduceat(x[rows] * factors, starts, axis=1) for rows in _blocks(len(x), len(columns)))
+    return np.concatenate(list(blocks))
+
+
 def _ridge(x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
     """Ridge regression. x: features of mean 0 and deviation 1."""
     bias = np.average(y, axis=0, weights=weight)
     weighted = x.T * weight
-    return np.linalg.solve(weighted @ x + _L2 * np.eye(x.shape[1]), weighted @ (y - bias)), bias
+    return np.linalg.solve(_squares(weighted, x) + _L2 * np.eye(x.shape[1]), weighted @ (y - bias)), bias
 
 
 def _logistic(x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
@@ -136,14 +147,31 @@ def _logistic(x: Array, y: Array, weight: Array) -> tuple[Array, Array]:
     l2 = np.full((x.shape[1], 1), _L2)
     l2[-1] = _TOLERANCE  # of the bias: only to keep it finite
     weighted = x.T * weight
-    step = np.linalg.inv(weighted @ x / 2 + np.diag(l2[:, 0]))
+    step = np.linalg.inv(_squares(weighted, x) / 2 + np.diag(l2[:, 0]))
     found = before = np.zeros((x.shape[1], y.shape[1]))
+    blocks = list(_blocks(len(x), found.size))
     for i in range(_ITERATIONS):
         ahead = found + (found - before) * (i / (i + 3))
-        before, found = found, ahead - step @ (weighted @ (_softmax(x @ ahead) - y) + l2 * ahead)
+        slope = sum(weighted[:, rows] @ (_softmax(x[rows] @ ahead) - y[rows]) for rows in blocks)
+        before, found = found, ahead - step @ (slope + l2 * ahead)
         if np.abs(found - before).max() < _TOLERANCE:
             break
     return found[:-1], found[-1]
+
+
+def _squares(weighted: Array, x: Array) -> Array:
+    """weighted @ x."""
+    return np.asarray(sum(weighted[:, rows] @ x[rows] for rows in _blocks(len(x), x.shape[1] ** 2)))
+
+
+def _blocks(rows: int, work: int) -> Iterator[slice]:
+    """Rows at a time for a product. work: multiplications for a row. The threads of NumPy's BLAS wait busily for each other, so that they
+    make small products slower and take processors from others; for products as small as these it starts none.
+    """
+    step = _PRODUCT // work
+    if step < _FEWEST:  # a large product
+        step = rows
+    return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def _softmax(x: Array) -> Array:

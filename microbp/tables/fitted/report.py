@@ -16,7 +16,6 @@ from ..cautions import cautions
 from ..preparation import Preparation
 from ..readers.errors import Argument
 from ..scores import Scores
-from .linear import Linear
 from .runs import TableRun
 
 
@@ -69,7 +68,7 @@ def text(
         *map(printable, (*run.assumptions, *data.preparation.gaps)),
         *(f"ignored column {printable(name)}: {printable(why)}" for name, why in data.preparation.left_out.items()),
         *quality.lines(scores, data.preparation.target),
-        *([] if run.linear is None else [_vote(run.linear, data.loss.text)]),
+        *([] if run.linear is None else [f"a linear model has {_percent(run.linear.share)} of the vote"]),
         f"{counted(known['epochs'], 'epoch')} (best: {', '.join(map(str, known['best_epochs']))}) in {seconds:.2f} s, "
         f"{speed:,.0f} rows per second",
         *(remark.text(spell) for remark in quality.remarks(data, run.trained[0].history, _longer(run))),
@@ -81,14 +80,6 @@ def text(
     if written and written[0].endswith(".safetensors"):
         lines.append(f"to predict: microbp predict {printable(shlex.quote(written[0]))} {'digits' if is_digits else 'DATA'}")
     return "\n".join(lines)
-
-
-def _vote(linear: Linear, loss: str) -> str:
-    """Why the linear model has a share of the vote."""
-    networks, own = linear.losses
-    return (
-        f"a linear model has {linear.share:.0%} of the vote: its loss ({loss}) on validation rows is {own:.4g}, a network's {networks:.4g}"
-    )
 
 
 def _longer(run: TableRun) -> Argument:
@@ -117,10 +108,12 @@ def networks(net: Network | Ensemble) -> str:
         return repr(net)
     if net.weights is None:
         return f"the mean of {counted(len(net), 'network')}, each like the first:\n{net[0]!r}"
-    share = net.weights[-1] / sum(net.weights)
-    return (
-        f"the mean of {counted(len(net) - 1, 'network')}, each like the first, and a linear model with {share:.0%} of the vote:\n{net[0]!r}"
-    )
+    share = _percent(net.weights[-1] / sum(net.weights))
+    return f"the mean of {counted(len(net) - 1, 'network')}, each like the first, and a linear model with {share} of the vote:\n{net[0]!r}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def metrics(found: dict[str, Any]) -> str:

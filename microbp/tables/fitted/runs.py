@@ -335,7 +335,9 @@ def predictor(run: TableRun) -> Predictor:
     """
     nets = run.nets or [run.trainer.net]
     if run.is_done and run.settings.ensemble is None and not run.data.is_stream:
-        run.linear = linear.joining(run.data, [stage.net for stage in run.stages[::2]], run.settings.seed, run.settings.threads)
+        run.linear = linear.joining(
+            run.data, [stage.net for stage in run.stages[::2]], run.settings.budget, run.settings.seed, run.settings.threads
+        )
     found = Predictor(linear.together(nets, run.linear), run.data.loss)
     if run.data.preparation.target.log and run.data.loss.name in ("mse", "half_sse"):
         run.data = _smeared(run.data, found)

@@ -250,7 +250,7 @@ def _typed(classes: Sequence[str]) -> tuple[Any, ...]:
 _COUNTED = {
     "unseen": "values that training did not have",
     "bad": "cells that cannot be read, taken as missing",
-    "gaps": "missing values in columns that had none in training",
+    "gaps": "missing values in columns that had none in training, which count as a middle number or date",
     "far": "numbers far outside the range of training",
 }
 

@@ -147,6 +147,31 @@ def test_a_missing_value_is_0_and_its_mark(name, encoding):
     assert not np.delete(x, mark, axis=1)[missing].any()
 
 
+@pytest.mark.parametrize("name", ["normal", "days"])
+@ENCODED
+def test_a_missing_value_that_training_did_not_have_is_the_centre(name, encoding):
+    """A number, in all its features; a date, in those of its linear parts. Files written before have no "central": all are 0."""
+    preparation = prepared([table_of(name)], encoding)
+    (feature,) = preparation.features
+    gap = table_of(name, np.array([np.nan]) if name == "normal" else np.array([None], object))
+    (found,) = preparation.matrix(gap)
+    if name == "normal":
+        np.testing.assert_array_equal(found, preparation.matrix(table_of(name, np.array([feature.centre])))[0])
+    else:
+        start = 0
+        for part, (centre, scale) in feature.linear.items():
+            edges = feature.edges.get(part, ())
+            number = Number("c", centre, scale, False, clip=feature.clip, edges=edges)
+            expected = np.empty((1, number.width), np.float32)
+            number.fill(Table("t", {"c": np.array([centre])}, 1), expected)
+            np.testing.assert_array_equal(found[start : start + number.width], expected[0])
+            start += number.width
+        assert not found[start:].any()
+    saved = json.loads(json.dumps(preparation.as_dict()))
+    assert saved["features"][0].pop("central") is True
+    assert not Preparation.from_dict(saved).matrix(gap).any()
+
+
 def test_blocks_are_the_features_of_each_column():
     table = Table("t", {**NUMBERS, "y": np.arange(COUNT) / 2}, COUNT)
     preparation = prepared([table], ENCODINGS["all"])

@@ -35,11 +35,14 @@ def test_preparations_of_earlier_versions_give_the_same_bits(path, tmp_path):
 
 
 ROWS = {
-    Number: {"name": "a", "centre": 1.5, "scale": 2.0, "missing": True, "low": 0.0, "high": 9.0, "clip": True, "edges": [0.0, 1.0, 9.0]},
+    Number: {
+        "name": "a", "centre": 1.5, "scale": 2.0, "missing": True, "low": 0.0, "high": 9.0, "clip": True, "edges": [0.0, 1.0, 9.0],
+        "central": False,
+    },
     Category: {"name": "a", "levels": ["no", "yes"], "shared": 0, "signed": True},
     Date: {
         "name": "a", "linear": {"year": [2000.0, 2.0]}, "periodic": ["month"], "missing": False, "clip": True,
-        "edges": {"year": [1.0, 2.0, 3.0]},
+        "edges": {"year": [1.0, 2.0, 3.0]}, "central": True,
     },
     Target: {"name": "a", "classes": [], "centre": 1.5, "scale": 2.0, "log": True, "low": 0.5, "high": 9.0},
 }  # fmt: skip

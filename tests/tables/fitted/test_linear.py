@@ -9,6 +9,7 @@ import pytest
 
 import microbp as bp
 from microbp.cli.main import main
+from microbp.tables import recipe
 from microbp.tables.fitted import linear
 from microbp.tables.readers import sources
 from microbp.tables.split import Split, gather
@@ -44,6 +45,7 @@ def test_features_become_numbers_instead_of_bins():
     preparation, part = one.preparation, one.part("train")
     assert preparation.unbinned.shape == (preparation.width, preparation.width - preparation.bins) and preparation.bins > 40
     found = part.x.astype(np.float64) @ preparation.unbinned
+    np.testing.assert_allclose(linear._unbinned(part.x, preparation.unbinned), found, rtol=1e-12, atol=1e-12)
     number = preparation.features[0]
     z = number.undo(part.x[:, 0]) / number.scale
     assert (number.name, number.clip) == ("a", True) and np.ptp(found[:, 0] - z) < 1e-4
@@ -126,7 +128,7 @@ def losses(network, own, noise=1.0, rows=80):
 
 def test_the_share_follows_the_errors():
     chosen = [
-        linear._share(losses(*errors), np.ones(80), bp.Loss("mse"))[0]
+        linear._share(losses(*errors), np.ones(80), bp.Loss("mse"))
         for errors in [(0.1, 1, 0.1), (1, 2, 0.1), (1, 1), (2, 1, 0.1), (1, 0.1, 0.1)]
     ]
     assert chosen == sorted(chosen) and chosen[0] < 0.05 and 0.3 < chosen[2] < 0.7 and chosen[4] > 0.95
@@ -136,12 +138,40 @@ def test_the_share_follows_the_errors():
 def test_rows_that_do_not_tell_leave_the_share_at_a_half(loss):
     same = np.full((40, 2), 0.5)
     part = linear.Part(np.zeros((40, 1)), np.zeros(40, np.int64) if loss == "cross_entropy" else np.ones((40, 2)))
-    found, (network, own) = linear._share(linear._losses(same, same, part, bp.Loss(loss)), np.ones(40), bp.Loss(loss))
-    assert found == 0.5 and network == own > 0
+    assert linear._share(linear._losses(same, same, part, bp.Loss(loss)), np.ones(40), bp.Loss(loss)) == 0.5
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 6, 12])
+def test_a_few_rows_do_not_decide_whatever_they_are(rows, loss):
+    """In them one of both is right in all rows, and the other wrong in all."""
+    shares = []
+    for right in (0, 1):
+        if loss == "mse":
+            y, (network, own) = np.ones((rows, 1)), [np.full((rows, 1), float(i == right)) for i in (0, 1)]
+        else:
+            y, (network, own) = np.zeros(rows, np.int64), [np.tile([1.0, 0.0] if i == right else [0.0, 1.0], (rows, 1)) for i in (0, 1)]
+        each = linear._losses(network, own, linear.Part(np.zeros((rows, 1)), y), bp.Loss(loss))
+        shares.append(linear._share(each, np.ones(rows), bp.Loss(loss)))
+    allowed = 0.1 if rows <= 2 else 0.4
+    assert 0.5 - allowed <= shares[0] <= 0.5 <= shares[1] <= 0.5 + allowed
+
+
+def test_rows_of_little_weight_count_little():
+    """One row decides, although 79 others are there."""
+    each = losses(0.1, 1, 0.1)
+    weight = np.where(np.arange(80) == 0, 1.0, 1e-12)
+    assert linear._share(each, np.ones(80), bp.Loss("mse")) < 0.1 < 0.4 < linear._share(each, weight, bp.Loss("mse"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_validation_row_leaves_about_a_half(seed):
+    model = fitted(A + 2 * COLUMNS["c"] + NOISE, {"a": A, "c": COLUMNS["c"]}, validation=0.001, seed=seed)
+    assert 0.4 < share(model) < 0.6
 
 
 def test_a_loss_that_is_not_finite_gives_no_share():
-    assert linear._share(np.full((5, 101), np.nan), np.ones(5), bp.Loss("mse"))[0] == 0
+    assert linear._share(np.full((5, 101), np.nan), np.ones(5), bp.Loss("mse")) == 0
 
 
 @pytest.mark.parametrize("classifies", [False, True])
@@ -167,8 +197,9 @@ def test_a_model_with_it_is_one_file_and_says_so(classifies, tmp_path, monkeypat
     x = model.features(COLUMNS)
     mean = sum(weight * net.predict(x).astype(np.float64) for net, weight in zip(nets, of_all, strict=True))
     np.testing.assert_allclose(model.net.predict(x), mean, rtol=1e-5, atol=1e-6)
-    assert f"a linear model has {of_all[-1]:.0%} of the vote: its loss ({model.loss.text}) on validation rows is " in model.report
-    assert f"the mean of 2 networks, each like the first, and a linear model with {of_all[-1]:.0%} of the vote:" in str(model)
+    said = f"{100 * of_all[-1]:.0f} % of the vote"
+    assert f"a linear model has {said}" in model.report.splitlines()
+    assert f"the mean of 2 networks, each like the first, and a linear model with {said}:" in str(model)
     model.save("m")
     again = bp.load_table("m")
     assert again.net.weights == of_all and np.array_equal(again.predict(COLUMNS), model.predict(COLUMNS))
@@ -176,7 +207,7 @@ def test_a_model_with_it_is_one_file_and_says_so(classifies, tmp_path, monkeypat
     assert model.evaluate(table)["loss"] == again.evaluate(table)["loss"]
     assert str(model.importance(table, repeats=1)) == str(again.importance(table, repeats=1))
     assert main(["info", "m"]) == 0
-    assert f"a linear model with {of_all[-1]:.0%} of the vote" in capsys.readouterr().out
+    assert f"a linear model with {said}:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -200,3 +231,43 @@ def test_large_tables_and_streams_have_none(tmp_path, monkeypatch, capsys):
         shares.append(json.loads(capsys.readouterr().out)["linear_share"])
     monkeypatch.setattr("microbp.tables.recipe._LINEAR_ROWS", 200)
     assert shares[0] > 0.1 and shares[1] == 0 == share(fitted(STRAIGHT, epochs=3))
+
+
+@pytest.mark.parametrize("budget", ["fast", "normal", "best"])
+def test_it_joins_if_its_time_is_a_small_part_of_the_budget(budget):
+    """More columns or classes never make it join; a larger budget may."""
+    joins = {
+        (rows, columns, outputs): recipe.may_join(rows, columns, outputs, budget)
+        for rows in (100, 1000, 7000)
+        for columns in (10, 100, 700)
+        for outputs in (1, 2, 10, 100)
+    }
+    for one, may in joins.items():
+        assert not may or all(joins[other] for other in joins if other[0] == one[0] and other[1] <= one[1] and other[2] <= one[2])
+        assert not may or recipe.may_join(*one, "best")
+    if budget == "normal":  # the table in docs/table-recipe.md
+        most = {(200, 1): 693, (200, 10): 442, (1000, 2): 238, (5000, 1): 277, (5000, 2): 49, (10_000, 2): 49, (10_000, 10): 8}
+        for (rows, outputs), columns in most.items():
+            assert recipe.may_join(rows, columns, outputs) > recipe.may_join(rows, columns + 1, outputs)
+    assert joins[100, 10, 10] and joins[7000, 100, 1] and not joins[7000, 100, 100]
+    assert not recipe.may_join(10_001, 2, 2, budget)
+    assert recipe.may_join(7000, 30, 10, budget) == (budget == "best")
+
+
+# ---- missing values that training did not have ----
+
+
+def test_a_missing_value_that_training_did_not_have_is_predicted_as_the_median():
+    columns = {"a": A, "day": COLUMNS["day"]}
+    elapsed = DAY.astype(float)
+    model = fitted(9 * A + elapsed / 100 + NOISE / 9, columns)
+    assert share(model) > 0.1
+    number, date = model.preparation.features
+    days, _ = date.linear["elapsed"]
+    median = {"a": [number.centre], "day": [str(np.datetime64(round(days), "D"))]}
+    for name in columns:
+        with pytest.warns(UserWarning, match="none in training, which count as a middle number or date: "):
+            gap = model.predict({**median, name: [None]})
+        if name == "a":
+            np.testing.assert_array_equal(model.features({**median, name: [None]}), model.features(median))
+        np.testing.assert_allclose(gap, model.predict(median), atol=0.15 * np.std(9 * A))

@@ -34,6 +34,42 @@ def test_the_report_says_if_the_model_is_no_better_than_guessing(y):
     assert ": the model is no better;" not in fitted(X > 0 if y.dtype.kind == "U" else 3 * X).report
 
 
+@pytest.mark.parametrize(
+    ("rows", "accuracy", "usual", "is_said"),
+    [
+        *((1, 0.0, 1.0, False), (2, 1.0, 1.0, False), (4, 1.0, 1.0, False), (4, 0.75, 1.0, False), (4, 0.75, 0.75, False)),
+        *((20, 0.7, 0.7, False), (200, 0.7, 0.7, True), (200, 0.6, 0.7, True), (200, 0.71, 0.7, False), (30, 0.4, 0.7, True)),
+        (200, 0.995, 0.995, False),
+    ],
+)
+def test_few_test_rows_do_not_say_that_classes_are_no_better(rows, accuracy, usual, is_said):
+    found = scores.Scores(
+        {"test": {"accuracy": accuracy}},
+        {"test": rows},
+        intervals={"accuracy": intervals.wilson(accuracy, rows)},
+        baseline={"value": "p", "accuracy": usual},
+    )
+    assert quality._baseline(found)[0].endswith(quality._NO_BETTER) == is_said
+
+
+@pytest.mark.parametrize(
+    ("rmse", "interval", "is_said"),
+    [
+        (1.1, (0.5, 2.4), False),
+        (1.1, (0.9, 1.3), True),
+        (0.99, (0.9, 1.1), False),
+        (1.1, None, False),
+        (None, None, False),
+        (9, (3, 27), True),
+    ],
+)
+def test_few_test_rows_do_not_say_that_numbers_are_no_better(rmse, interval, is_said):
+    found = scores.Scores(
+        {"test": {"rmse": rmse}}, {"test": 50}, intervals={"rmse": interval}, baseline={"value": 0.0, "rmse": 1.0, "mae": 0.8}
+    )
+    assert quality._baseline(found)[0].endswith(quality._NO_BETTER) == is_said
+
+
 @pytest.mark.parametrize(("options", "is_mean"), [({}, True), ({"loss": "half_sse"}, True), ({"loss": "mae"}, False)])
 def test_predictions_of_a_skewed_target_have_the_sum_of_the_targets(options, is_mean):
     """The mean of logarithms would predict about the median, 0.45 times the mean here."""
