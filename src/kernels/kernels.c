@@ -13,9 +13,11 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/sums.h"
-#include "kernels/tile.h"
-#include "kernels/pack.h"
-#include "kernels/product.h"
+#include "kernels/products/tile.h"
+#include "kernels/products/pack.h"
+#include "kernels/products/rules.h"
+#include "kernels/products/single.h"
+#include "kernels/products/product.h"
 #include "kernels/norm.h"
 #if MICROBP_TRAINING
 #include "kernels/losses.h"
