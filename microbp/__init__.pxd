@@ -31,8 +31,8 @@ cdef extern from "microbp.h" nogil:
         mbp_dtype index_dtype
         int flags
     mbp_array mbp_contiguous(const void *data, mbp_dtype dtype, int64_t item, int64_t rows, int64_t cols)
-    mbp_array mbp_f32(const void *data, int64_t rows, int64_t cols)
-    mbp_array mbp_f64(const void *data, int64_t rows, int64_t cols)
+    mbp_array mbp_f32(const float *data, int64_t rows, int64_t cols)
+    mbp_array mbp_f64(const double *data, int64_t rows, int64_t cols)
     mbp_array mbp_labels(const int64_t *data, int64_t rows)
     mbp_array mbp_row(const float *data, int64_t cols)
     ctypedef struct mbp_allocator:

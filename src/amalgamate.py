@@ -283,7 +283,7 @@ def template_files() -> list[str]:
 
 def conditions_of(name: str) -> list[str]:
     """In which passes a file of the template is compiled, and in which builds."""
-    if room(name) != room(KERNELS):
+    if not name.startswith("kernels/"):
         return ["#ifdef MBP_DOUBLE"] if "#define MBP_DOUBLE" in text_of(name) else []
     roots = {root for root in (KERNELS, NOISE) if name in in_order([root], includes)}
     passes = "MICROBP_KERNELS" if roots == {KERNELS} else "MBP_NOISE" if roots == {NOISE} else "MICROBP_NAME"

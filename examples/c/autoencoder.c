@@ -4,7 +4,7 @@
 
 int main(void) {
     float x[8][8] = {{0}}, code[8][3];
-    mbp_array rows = mbp_f32(x, 8, 8), codes = mbp_f32(code, 8, 3);
+    mbp_array rows = mbp_f32(x[0], 8, 8), codes = mbp_f32(code[0], 8, 3);
     mbp_batch data = mbp_batch_of(&rows, &rows); /* the targets are the inputs */
     mbp_fit how = {.size = sizeof how, .epochs = 1000};
     mbp_record last = {.size = sizeof last};

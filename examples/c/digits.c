@@ -16,7 +16,7 @@ int main(void) {
                 return puts("digits.csv is not as expected"), 1;
         fscanf(file, "%ld", &digit[row]);
     }
-    mbp_array in = mbp_f32(x, TRAINING, 64), labels = mbp_labels(digit, TRAINING);
+    mbp_array in = mbp_f32(x[0], TRAINING, 64), labels = mbp_labels(digit, TRAINING);
     mbp_array test_in = mbp_f32(x[TRAINING], ROWS - TRAINING, 64),
               test_labels = mbp_labels(digit + TRAINING, ROWS - TRAINING);
     mbp_batch data = mbp_batch_of(&in, &labels), test = mbp_batch_of(&test_in, &test_labels);

@@ -5,7 +5,7 @@
 int main(void) {
     const float x[4][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}}, y[4] = {0, 1, 1, 0};
     float p[4];
-    mbp_array in = mbp_f32(x, 4, 2), targets = mbp_f32(y, 4, 1), out = mbp_f32(p, 4, 1);
+    mbp_array in = mbp_f32(x[0], 4, 2), targets = mbp_f32(y, 4, 1), out = mbp_f32(p, 4, 1);
     mbp_batch data = mbp_batch_of(&in, &targets);
     mbp_fit how = {.size = sizeof how, .epochs = 500};
     mbp_net *net = NULL;

@@ -167,6 +167,9 @@ class Trainer(View):
     def apply(self) -> None:
         """Updates the parameters from the current `grads`. `backward` followed by `apply` is a `step`.
 
+        `grads` are those of the last `backward`, or numbers that you wrote. They stay, so a second `apply` uses them again; in a new
+        trainer they are 0.
+
         >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
         >>> _ = t.backward(np.ones((8, 3)), np.ones(8))
         >>> t.apply()

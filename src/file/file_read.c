@@ -249,8 +249,8 @@ static mbp_status check_graph(const source *s, const char *graph, mbp_dtype dtyp
     mbp_error inner;
     mbp_status status = mbp_graph_count(graph, &numbers, allocator, &inner);
     if (status != MBP_OK)
-        return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the file's graph is invalid: %.200s",
-                        inner.text);
+        return status == MBP_INVALID ? mbp_fail(error, MBP_CORRUPT, "the file's graph is invalid: %.200s", inner.text)
+                                     : mbp_fail(error, status, "%.200s", inner.text);
     size_t item = mbp_dtype_size(dtype), data = s->size - s->data_at;
     if (data % item || (s->values[TRAINER].at ? (uint64_t)numbers > data / item : (uint64_t)numbers != data / item))
         return mbp_fail(error, MBP_CORRUPT,

@@ -42,8 +42,8 @@ typedef struct lines {
 /* ---- from text to lines ---- */
 
 static mbp_status fail_state(mbp_error *error, mbp_status status, const mbp_error *inner) {
-    return mbp_fail(error, status == MBP_INVALID ? MBP_CORRUPT : status, "the trainer's state is invalid: %.200s",
-                    inner->text);
+    return status == MBP_INVALID ? mbp_fail(error, MBP_CORRUPT, "the trainer's state is invalid: %.200s", inner->text)
+                                 : mbp_fail(error, status, "%.200s", inner->text);
 }
 
 static int is_printable(mbp_slice text) {

@@ -21,8 +21,8 @@
 #if FLT_EVAL_METHOD != 0
 #error "floats are computed with more digits, which changes the results: compile with -msse2 -mfpmath=sse"
 #endif
-#ifdef __FAST_MATH__
-#error "-ffast-math changes the results: compile without it"
+#if defined(__FAST_MATH__) || __FINITE_MATH_ONLY__
+#error "-ffast-math, -Ofast and -ffinite-math-only change the results: add -fno-fast-math for this file"
 #endif
 
 /* Compilers do not vectorize a loop that contains a call. SHARED: in small code, such a function is compiled once. */

@@ -4,7 +4,7 @@
  * call does one training step, or one epoch.
  *
  *     float x[4][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}}, y[4] = {0, 1, 1, 0};
- *     mbp_array inputs = mbp_f32(x, 4, 2), targets = mbp_f32(y, 4, 1);
+ *     mbp_array inputs = mbp_f32(x[0], 4, 2), targets = mbp_f32(y, 4, 1);
  *     mbp_batch batch = {.size = sizeof batch, .x = &inputs, .n_x = 1, .y = &targets, .n_y = 1};
  *     mbp_net *net; mbp_trainer *trainer; mbp_error error; double loss;
  *     mbp_net_create(&net, "input 2\ndense 0 units=8 activation=tanh\ndense 1 units=1\noutput 2\n", NULL, &error);
@@ -65,8 +65,9 @@
  * Threads. One thread at a time may change a net or use its trainers: such a call holds the net until it returns, and
  * one of a second thread returns MBP_BUSY. A function of yours that a training calls (poll, callback, reduce) may do
  * everything but free, and train (step, backward, apply, forward, backward_from, epoch, fit; also mbp_trainer_reserve
- * and mbp_trainer_set_reduce): MBP_BUSY. Any number of threads may predict, save, copy and describe a net at a time,
- * also while one trains: they see the state between two steps. mbp_trainer_steps and mbp_trainer_get never wait.
+ * and mbp_trainer_set_reduce): MBP_BUSY. Any number of threads may predict, save, copy and describe a net, or make
+ * parts of it, at a time, also while one trains: they see the state between two steps. mbp_trainer_steps and
+ * mbp_trainer_get never wait.
  *
  * Memory. A net's parameters are allocated when it is created, a trainer's gradients and slots when that is created.
  * Memory for the rows of a batch is allocated by the first call, and again only by a call with more rows than any

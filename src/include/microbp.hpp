@@ -156,7 +156,7 @@ class Net {
         return make(net, &mbp_net_free, &mbp_net_part, of.get(), inputs.begin(), static_cast<int>(inputs.size()),
                     outputs.begin(), static_cast<int>(outputs.size()));
     }
-    /* After this, predictions of so many rows allocate nothing. */
+    /* After this, predictions of up to this many rows allocate nothing. */
     Error reserve(int64_t rows) { return call(net, &mbp_net_reserve, rows); }
 
     /* Predicts the rows of x. raw: without the output activation. */
@@ -218,7 +218,7 @@ class Trainer {
         return error;
     }
     Error save(const char *path) const { return call(trainer, &mbp_trainer_save, path); }
-    /* After this, calls with so many rows allocate nothing. */
+    /* After this, calls with up to this many rows allocate nothing. */
     Error reserve(int64_t rows) { return call(trainer, &mbp_trainer_reserve, rows); }
 
     /* Trains for several epochs; x and y are those of a net with one input and one output. */

@@ -98,11 +98,11 @@ MBP_INLINE mbp_array mbp_contiguous(const void *data, mbp_dtype dtype, int64_t i
     return array;
 }
 
-/* rows x cols floats or doubles, contiguous, row by row. */
-MBP_INLINE mbp_array mbp_f32(const void *data, int64_t rows, int64_t cols) {
+/* rows x cols floats or doubles, contiguous, row by row. Of `float x[4][2]`, x[0] is the first row. */
+MBP_INLINE mbp_array mbp_f32(const float *data, int64_t rows, int64_t cols) {
     return mbp_contiguous(data, MBP_F32, 4, rows, cols);
 }
-MBP_INLINE mbp_array mbp_f64(const void *data, int64_t rows, int64_t cols) {
+MBP_INLINE mbp_array mbp_f64(const double *data, int64_t rows, int64_t cols) {
     return mbp_contiguous(data, MBP_F64, 8, rows, cols);
 }
 /* One class label per row, as int64_t. */

@@ -51,6 +51,7 @@ MBP_API void mbp_extras_free(mbp_extras *extras);
  * Training goes on bit for bit as if it had not been interrupted. Python's t.save and bp.Trainer.load write and read
  * the same files, so training may go on in the other language. Load makes the net too: free the trainer, then the net.
  * What only Python knows (its history, its schedule, ...) stays with the trainer, and its next file has it again.
+ * "epoch" counts the epochs of both languages; the history has records of Python's alone.
  * Save between steps: of a backward pass without its update, the next running statistics of batch_norm are not saved.
  * Set betas before the first step: the bias corrections of Adam and the like are computed again, from the step count
  * and the betas of now. A loss that the caller computes is NULL again; Python reads files whose losses all have names,

@@ -65,7 +65,9 @@ typedef struct mbp_backward {
  * sum of row weights / total. If total is set, a part may have no rows. how = NULL means that all fields are 0. */
 MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how,
                                         double *loss, mbp_error *error);
-/* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if a gradient is not finite. */
+/* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if a gradient is not finite.
+ * The gradients are what mbp_trainer_grads has: those of the last backward pass, or numbers that you wrote. They stay,
+ * so a second apply uses them again; in a new trainer they are 0. */
 MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
 
 /* The step in parts, for a custom loss of the caller; mbp_trainer_apply is the last part.
@@ -88,7 +90,8 @@ MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *b
  * Rows count by their weights. For cross_entropy: accuracy, subset_accuracy, balanced_accuracy, f1, brier. For hinge:
  * the first four. For bce: all. For other losses: rmse, mae, r2, pinball. Labels are decided by the rule of the loss:
  * for cross_entropy the largest raw output; for bce and hinge each column by itself, raw output > 0. Numbers are those
- * of mbp_net_predict. Takes memory during the call. */
+ * of mbp_net_predict. The value is that of Python's bp.rmse(y, net.predict(x)), ... to 12 digits. Python's fit applies
+ * the output activation in double: its metrics of a float32 net differ by about 1e-7. Takes memory during the call. */
 MBP_API mbp_status mbp_trainer_measure(mbp_trainer *trainer, const mbp_batch *batch, int output, const char *name,
                                        double *value, mbp_error *error);
 

@@ -110,14 +110,23 @@ static mbp_status output_activation_in_layer(mbp_slice name, mbp_error *error) {
                     loss ? ", which includes it, or " : "", (int)name.length, name.at);
 }
 
+/* A build that has some of the formulas does not know the names of the others, so it refuses each as one of them. */
+#if MICROBP_FORMULAS
+#define UNKNOWN "this build (MICROBP_FORMULAS) has no"
+#else
+#define UNKNOWN "unknown"
+#endif
+
 static mbp_status unknown_formula(mbp_kind kind, mbp_slice name, mbp_error *error) {
-    char what[40];
-    mbp_unknown unknown = {.word = name, .valid_are = MICROBP_FORMULAS ? "this build has" : NULL};
+    char what[64];
+    mbp_unknown unknown = {.word = name};
+    if (MICROBP_FORMULAS)
+        unknown.valid_are = "it has", unknown.status = MBP_UNSUPPORTED;
     if (kind == MBP_ACTIVATION && find_name(MBP_OUTPUT_ACTIVATION, name) >= 0)
         return output_activation_in_layer(name, error);
     for (int i = 0; i < kinds[kind].count; i++)
         mbp_unknown_add(&unknown, mbp_slice_of(kinds[kind].rows[i].name));
-    snprintf(what, sizeof what, "unknown %s", kinds[kind].noun);
+    snprintf(what, sizeof what, UNKNOWN " %s", kinds[kind].noun);
     return mbp_unknown_fail(&unknown, what, error);
 }
 

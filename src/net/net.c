@@ -134,14 +134,11 @@ size_t mbp_net_text(const mbp_net *net, char *text, size_t size) {
 /* ---- create and free ---- */
 
 static mbp_status unknown_isa(const char *isa, mbp_error *error) {
-    mbp_unknown unknown = {.word = mbp_slice_of(isa)};
+    mbp_unknown unknown = {.word = mbp_slice_of(isa), .status = MBP_UNSUPPORTED};
     for (int i = 0; mbp_isa_name(i); i++)
         if (mbp_isa_runs(i))
             mbp_unknown_add(&unknown, mbp_slice_of(mbp_isa_name(i)));
-    mbp_unknown_fail(&unknown, "this build and processor have no kernel variant", error);
-    if (error)
-        error->status = MBP_UNSUPPORTED;
-    return MBP_UNSUPPORTED;
+    return mbp_unknown_fail(&unknown, "this build and processor have no kernel variant", error);
 }
 
 static mbp_status check_options(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
@@ -257,17 +254,14 @@ mbp_status mbp_net_part(mbp_net **part, mbp_net *net, const int *inputs, int n_i
         return mbp_fail(error, MBP_INVALID, "a part has at least one input and one output");
     mbp_part nodes = {.inputs = inputs, .n_inputs = n_inputs, .outputs = outputs, .n_outputs = n_outputs};
     const size_t bytes = (size_t)(net->nodes + net->layers) * sizeof(int);
-    mbp_status status = mbp_net_take(net, error);
-    if (status != MBP_OK)
-        return status;
     nodes.number = mbp_allocate(mbp_net_allocator(net), bytes);
-    if (nodes.number) {
-        nodes.first = nodes.number + net->nodes;
-        status = make_part(part, net, &nodes, error);
-        mbp_release(mbp_net_allocator(net), nodes.number, bytes);
-    } else
-        status = mbp_fail(error, MBP_NO_MEMORY, "no memory for the nodes of the part");
-    mbp_net_give(net);
+    if (!nodes.number)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for the nodes of the part");
+    nodes.first = nodes.number + net->nodes;
+    mbp_net_enter(net);
+    const mbp_status status = make_part(part, net, &nodes, error);
+    mbp_net_leave(net);
+    mbp_release(mbp_net_allocator(net), nodes.number, bytes);
     return status;
 }
 

@@ -74,8 +74,9 @@ mbp_status mbp_unknown_fail(const mbp_unknown *u, const char *what, mbp_error *e
     char hint[80] = ";";
     if (u->closest.length)
         snprintf(hint, sizeof hint, "; did you mean \"%.*s\"?", (int)u->closest.length, u->closest.at);
-    return mbp_fail(error, MBP_INVALID, "%s \"%.*s\"%s %s: %s", what, smaller((int)u->word.length, 40), u->word.at,
-                    hint, u->valid_are ? u->valid_are : "valid", *u->valid ? u->valid : "none");
+    return mbp_fail(error, u->status ? u->status : MBP_INVALID, "%s \"%.*s\"%s %s: %s", what,
+                    smaller((int)u->word.length, 40), u->word.at, hint, u->valid_are ? u->valid_are : "valid",
+                    *u->valid ? u->valid : "none");
 }
 
 /* ---- words ---- */

@@ -26,6 +26,7 @@ typedef struct mbp_unknown {
     int distance;
     char valid[160];       /* "sgd, adam, ..." */
     const char *valid_are; /* the word before them; NULL: "valid" */
+    mbp_status status;     /* MBP_OK: MBP_INVALID */
 } mbp_unknown;
 /* Adds a valid word. Only the part before '=' is compared: "lr=0.001[0,inf)". */
 void mbp_unknown_add(mbp_unknown *unknown, mbp_slice valid);

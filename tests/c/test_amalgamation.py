@@ -100,6 +100,24 @@ def test_the_header(standard, folder, tmp_path):
     run(compiler, f"-std={standard}", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", folder, tmp_path / source)
 
 
+@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-ffinite-math-only"])
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_flags_that_change_results_are_refused(compiler, flag, folder):
+    command = [COMPILERS[compiler], flag, "-fsyntax-only", folder / "microbp.c"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "-ffast-math, -Ofast and -ffinite-math-only change the results: add -fno-fast-math for this file" in done.stderr
+    run(*command[:2], "-fno-fast-math", *command[2:])
+
+
+@pytest.mark.skipif(not (ROOT / "PKG-INFO").exists(), reason="not in an sdist")
+def test_an_sdist_contains_the_files(folder):
+    names = {path.name for path in folder.glob("microbp.*")}
+    assert names == {path.name for path in (ROOT / "amalgamation").iterdir()} == {"microbp.c", "microbp.h", "microbp.hpp"}
+    for name in names:
+        assert (ROOT / "amalgamation" / name).read_bytes() == (folder / name).read_bytes()
+
+
 def test_the_table_of_contents(folder):
     lines = (folder / "microbp.c").read_text("utf-8").splitlines()
     contents = [(int(number), name) for line in lines[:200] for number, name in re.findall(r"^ \*  +(\d+) (\S.*)$", line)]

@@ -108,6 +108,22 @@ int main(void) {
 """
 
 
+@pytest.mark.parametrize("standard", ["c11", "c++20"])
+@pytest.mark.parametrize("call", ["mbp_f32(d, 1, 1)", "mbp_f64(f, 1, 1)", "mbp_row(d, 1)", "mbp_labels(i, 1)", "mbp_f32(&m, 1, 1)"])
+def test_helpers_refuse_elements_of_another_type(call, standard, tmp_path):
+    """In C by a warning, which is on without flags."""
+    compiler, source, refusal = (CXX, "program.cpp", "error: ") if "++" in standard else (CC, "program.c", "pointer-types")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    text = "#include <microbp.h>\nfloat f[1], m[1][1];\ndouble d[1];\nint i[1];\nint main(void) { (void)%s; return 0; }\n"
+    for line, is_right in ((call, False), ("mbp_f32(m[0], 1, 1)", True), ("mbp_f64(d, 1, 1)", True)):
+        (tmp_path / source).write_text(text % line, encoding="utf-8")
+        command = [compiler, f"-std={standard}", "-fsyntax-only", "-I", ROOT / "src/include", tmp_path / source]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, check=False)
+        assert (refusal in done.stderr) != is_right, line
+        assert not is_right or (done.returncode, done.stderr) == (0, ""), line
+
+
 @pytest.mark.parametrize("kind", ["activation", "loss", "optimizer", "initializer"])
 def test_the_header_lists_the_names_of_all_formulas(kind):
     comment = (ROOT / "src/include/microbp.h").read_text(encoding="utf-8").partition("The names are:")[2].partition("Conventions.")[0]

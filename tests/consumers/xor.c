@@ -13,7 +13,7 @@ int main(void) {
     static const char *graph = "input 2\ndense 0 units=8 activation=tanh\ndense 1 units=1\noutput 2\n";
     const char *losses[] = {"bce"};
     float predictions[4] = {0, 0, 0, 0};
-    mbp_array inputs = mbp_f32(x, 4, 2), targets = mbp_f32(y, 4, 1), outputs = mbp_f32(predictions, 4, 1);
+    mbp_array inputs = mbp_f32(x[0], 4, 2), targets = mbp_f32(y, 4, 1), outputs = mbp_f32(predictions, 4, 1);
     static mbp_batch batch; /* all fields 0 */
     mbp_net *net = NULL;
     mbp_trainer *trainer = NULL;

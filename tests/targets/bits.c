@@ -85,8 +85,8 @@ static void xor_net(mbp_dtype dtype, const char *isa) {
     static const char graph[] = "input 2\ndense 0 units=8 activation=tanh\ndense 1 units=1\noutput 2\n";
     static const double corners[4][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}}, answers[4] = {0, 1, 1, 0};
     double out[4];
-    mbp_array x = mbp_f64(corners, 4, 2), y = mbp_f64(answers, 4, 1);
-    mbp_array predicted = dtype == MBP_F64 ? mbp_f64(out, 4, 1) : mbp_f32(out, 4, 1);
+    mbp_array x = mbp_f64(corners[0], 4, 2), y = mbp_f64(answers, 4, 1);
+    mbp_array predicted = mbp_contiguous(out, dtype, dtype == MBP_F64 ? 8 : 4, 4, 1);
     mbp_batch batch = {.size = sizeof batch, .x = &x, .n_x = 1, .y = &y, .n_y = 1};
     mbp_net *net = create(graph, dtype, isa);
     const double loss = train(net, "bce", "adam(lr=0.05)", &batch, 300);
@@ -131,7 +131,7 @@ static void table_net(int i, mbp_dtype dtype, const char *isa, int *rows_of_tabl
     snprintf(graph, sizeof graph, graph_format, width, activation, width, activation);
 
     mbp_array x = mbp_f64(data, rows, INPUTS), y = mbp_f64(goals, rows, OUTPUTS);
-    mbp_array predicted = dtype == MBP_F64 ? mbp_f64(out, rows, OUTPUTS) : mbp_f32(out, rows, OUTPUTS);
+    mbp_array predicted = mbp_contiguous(out, dtype, dtype == MBP_F64 ? 8 : 4, rows, OUTPUTS);
     fill(&x, data, (uint32_t)i, -1, 1);
     fill(&y, goals, 1000 + (uint32_t)i, 0, 1);
     for (int r = 0; r < rows; r++)

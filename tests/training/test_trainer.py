@@ -49,6 +49,20 @@ def test_a_step_is_backward_then_apply(backend):
     assert (a.steps, b.steps) == (1, 1)
 
 
+def test_apply_uses_the_gradient_that_is_there(backend):
+    """0 in a new trainer; then that of the last backward, as often as it is applied; or one that the user wrote."""
+    t = make(backend, optimizer="sgd(lr=0.5)")
+    states = [t.net.params.copy()]
+    for prepare in (lambda: None, lambda: t.backward(X, Y), lambda: None, lambda: t.grads.fill(2.0)):
+        prepare()
+        t.apply()
+        states.append(t.net.params.copy())
+    moved = np.diff(states, axis=0)
+    assert not moved[0].any() and moved[1].any() and t.steps == 4
+    np.testing.assert_allclose(moved[2], moved[1], rtol=1e-12)
+    np.testing.assert_allclose(moved[3], -1.0)
+
+
 def test_a_step_returns_the_loss_before_the_update(backend):
     t = make(backend)
     expected = t.evaluate(X, Y)

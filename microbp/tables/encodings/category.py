@@ -18,7 +18,7 @@ from .summary import CLASSES, Summary
 from .tally import Tally
 
 RARE = 3  # a value in fewer rows than this is not a level: too few examples to train a weight
-REPEATED = 0.25  # with hashing, a column is used if at least this share of its cells has values of so many rows
+REPEATED = 0.25  # with hashing, a column is used if at least this share of its cells has values that are not rare
 _SAVED = {"name": saved.text, "levels": saved.texts, "shared": saved.shared, "other": saved.shared, "signed": saved.flag}
 
 

@@ -55,6 +55,6 @@ def _keys(places: Array) -> Array:
 
 
 def _lowest(keys: Array, columns: int) -> Array:
-    """The rows with the lowest keys, as many as a sample of so many columns has."""
+    """The rows with the lowest keys, as many as a sample of a table with this many columns has."""
     most = min(ROWS, _CELLS // max(columns, 1))
     return np.arange(len(keys)) if len(keys) <= most else np.argpartition(keys, most)[:most]

@@ -1,7 +1,7 @@
 /* A program for builds that leave code out: it makes a net, trains it if the build has trainers, predicts, and prints the
  * bits of the predictions. With a path, it reads the net from that file, or saves it there if it has trained it. DTYPE,
  * ACTIVATION, LOSS and OPTIMIZER are what the build has. With SILENT it prints nothing, so that only the library needs
- * the C library. */
+ * the C library. If a call fails, it exits with the status. */
 #include "microbp.h"
 
 #ifndef SILENT
@@ -43,7 +43,7 @@ static int fail(void) {
 #ifndef SILENT
     puts(error.text);
 #endif
-    return 1;
+    return (int)error.status;
 }
 
 static mbp_status make(mbp_net **net, const char *path) {

@@ -32,6 +32,8 @@ class Build:
 
 
 ALL = ["TRAINING", "FILES"]
+UNSUPPORTED = 20  # MBP_UNSUPPORTED
+NO_GELU = 'graph line 2: this build (MICROBP_FORMULAS) has no activation "gelu"; did you mean "relu"? it has: identity, relu, tanh'
 BUILDS = {
     "all": Build({}, ALL),
     "small": Build({}, ALL, flags="-Os"),
@@ -110,12 +112,9 @@ def test_a_build_has_nothing_of_what_it_leaves_out(name, libraries):
 @pytest.mark.parametrize(
     ("name", "definitions", "text"),
     [
-        (
-            "formulas",
-            ["ACTIVATION=gelu"],
-            'graph line 2: unknown activation "gelu"; did you mean "relu"? this build has: identity, relu, tanh',
-        ),
-        ("formulas", ["LOSS=mae"], 'unknown loss "mae"; did you mean "mse"? this build has: mse'),
+        ("formulas", ["ACTIVATION=gelu"], NO_GELU),
+        ("formulas", ["LOSS=mae"], 'this build (MICROBP_FORMULAS) has no loss "mae"; did you mean "mse"? it has: mse'),
+        ("formulas", ["OPTIMIZER=lamb"], 'this build (MICROBP_FORMULAS) has no optimizer "lamb"; it has: adam'),
         ("float32", ["DTYPE=F64"], "this build has no float64: build it with MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_DOUBLE"),
         ("float64", [], "this build has no float32: build it with MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_F32=1"),
     ],
@@ -125,7 +124,14 @@ def test_what_is_left_out_is_refused_with_a_clear_text(name, definitions, text, 
     given = [next((word for word in definitions if word.startswith(pair.partition("=")[0] + "=")), pair) for pair in extra]
     given += [word for word in definitions if word.startswith("DTYPE")]
     done = run(program(libraries[name].result(), "TRAINING", *given))
-    assert (done.returncode, done.stdout) == (1, text + "\n")
+    assert (done.returncode, done.stdout) == (UNSUPPORTED, text + "\n")
+
+
+def test_a_file_that_needs_what_is_left_out(libraries, tmp_path):
+    file = tmp_path / "net.safetensors"
+    must(program(libraries["all"].result(), *ALL, "ACTIVATION=gelu", "LOSS=mse", "OPTIMIZER=adam"), file)
+    done = run(program(libraries["formulas"].result(), "FILES"), file)
+    assert (done.returncode, done.stdout) == (UNSUPPORTED, f"{file}: {NO_GELU}\n")
 
 
 @pytest.mark.parametrize("option", ["ISAS", "DTYPES", "FORMULAS"])
@@ -134,7 +140,7 @@ def test_cmake_refuses_an_unknown_name_and_lists_the_valid_ones(option, tmp_path
     known = {"ISAS": "generic", "DTYPES": "f32, f64", "FORMULAS": "identity, relu, leaky_relu"}[option]
     text = " ".join(done.stderr.split())
     assert done.returncode != 0
-    assert f'MICROBP_{option}: unknown "nonsense"; valid: ' in text
+    assert f'MICROBP_{option}: unknown "nonsense"; valid, with ; between them: ' in text
     assert known in text
 
 

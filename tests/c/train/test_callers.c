@@ -211,6 +211,13 @@ static mbp_status do_describe(caller *c) {
     return mbp_net_layer(c->w->net, 1, &info, &c->error);
 }
 
+static mbp_status do_part(caller *c) {
+    mbp_net *part = NULL;
+    const mbp_status status = mbp_net_part(&part, c->w->net, (const int[]){1}, 1, (const int[]){4}, 1, &c->error);
+    mbp_net_free(part);
+    return status;
+}
+
 typedef struct action {
     const char *name;
     mbp_status (*call)(caller *);
@@ -234,6 +241,7 @@ static const action actions[] = {
     {"predict", do_predict, 1},
     {"save", do_save, 1},
     {"describe", do_describe, 1},
+    {"part", do_part, 1},
     {"fit", do_fit, 0},
     {"measure", do_measure, 0},
 };
