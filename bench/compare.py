@@ -1,6 +1,7 @@
 """Compares microbp with every installed peer, on the same work in the same run.
 
     python bench/compare.py [--nets xs s ...] [--work step ...] [--peers numpy ...] [--threads 2] [--json FILE] [--picture FILE]
+    python bench/compare.py --read FILE [--picture FILE] [--markdown FILE]
 
 Work: float32, relu, Adam with lr 1e-3; mean squared error for one output, else cross-entropy with integer labels. `step` is a training step
 called from Python on NumPy arrays that returns the loss as a float; `epoch` is a step inside an epoch of shuffled minibatches; `predict_1`
@@ -13,10 +14,10 @@ about 60 ms; waiting contenders sleep. A round is a turn of each. The report giv
 fastest peer's time / microbp's time: its median, and the interval of the middle 95 % of the rounds. If a call takes longer than a turn,
 contenders that take more than twice the time of the fastest peer take part in the first 5 rounds only.
 
-Limit: the least time that the machine needs, as a fraction of microbp's time. It is the time for the arithmetic or for the memory traffic,
-whichever is larger, at the speeds that kernels/peaks.c measures in the same run. It counts 2 operations per multiply-add of the matrix
-products (a training step has three products per layer, the first layer two), 28 bytes per parameter for Adam, and 4 bytes per weight for
-each pass that reads it.
+Limit: the least time that the machine needs, as a fraction of microbp's time. Of a training step it is the time for the arithmetic of the
+products (2 operations per multiply-add, three products per layer, the first layer two), and that of `apply` alone, which divisions, roots
+and memory bound: Adam's update as microbp does it. Of a prediction it is the time for the arithmetic or for reading 4 bytes per weight,
+whichever is larger. kernels/peaks.c measures the speeds of arithmetic and memory in the same run.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from kernels import machine, peaks
 
 ROUND_SECONDS = 0.06  # a contender's turn: much longer than clock resolution and scheduling delays
 LEAST_ROUNDS, QUICK_ROUNDS = 21, 3  # fewer than 21 rounds give no meaningful interval
+APPLY_ROUNDS = 5
 SLOW_ROUNDS = 5  # for slow contenders, if a call takes longer than a turn
 QUICK_NETS = ("xs", "s", "m")
 
@@ -79,9 +81,17 @@ class Comparison:
         for kind in kinds:
             times = self._rounds(net, ready, kind) if OURS in ready else {}
             if OURS in times:
-                seconds = limits.seconds(NETS[net].flops(kind), NETS[net].bytes(kind))
-                self.rows.append(report.Row(net, kind, times, seconds, limits))
+                self.rows.append(report.Row(net, kind, times, self._limit(net, kind, limits), limits))
         print(f"\r{'':20}\r", end="", file=sys.stderr, flush=True)
+
+    def _limit(self, net: str, kind: str, limits: peaks.Peaks) -> float:
+        """The least seconds for a unit of work."""
+        flops = NETS[net].flops(kind)
+        if kind not in ("step", "epoch"):
+            return limits.seconds(flops, NETS[net].bytes)
+        process = self.processes[OURS]
+        count = process.calibrate("apply", ROUND_SECONDS / APPLY_ROUNDS)
+        return flops / limits.flops + min(process.seconds("apply", count) / count for _ in range(APPLY_ROUNDS))
 
     def _prepare(self, net: str) -> list[str]:
         """Prepares a net; returns the contenders that compute it correctly."""
@@ -144,6 +154,8 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds, and the nets {', '.join(QUICK_NETS)} unless --nets is given"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all times to FILE")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing: report a FILE of --json, of any machine")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of RESULTS.md to FILE")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the times to FILE (needs matplotlib)")
     options = parser.parse_args()
     options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else LEAST_ROUNDS)
@@ -155,8 +167,8 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def main() -> None:
-    options = arguments()
+def measure(options: argparse.Namespace) -> report.Report:
+    """Runs the comparison."""
     settle(options.cpu, options.threads)
     comparison = Comparison(options.peers, options.threads, options.rounds)
     try:
@@ -169,12 +181,19 @@ def main() -> None:
     finally:
         comparison.close()
     command = shlex.join(["python", "bench/compare.py", *sys.argv[1:]])
-    found = report.Report(
+    return report.Report(
         machine.describe(*versions()), command, options.threads, options.rounds, comparison.rows, comparison.failures, comparison.missing
     )
+
+
+def main() -> None:
+    options = arguments()
+    found = report.from_json(options.read.read_text(encoding="utf-8")) if options.read else measure(options)
     print(report.text(found, list(ENTRIES)))
     if options.json:
         options.json.write_text(report.as_json(found), encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(report.markdown(found), encoding="utf-8")
     if options.picture:
         import picture  # imports matplotlib
 

@@ -117,6 +117,52 @@ def as_json(found: Report) -> str:
     return json.dumps(found._asdict() | {"rows": rows, "failures": [failure._asdict() for failure in found.failures]}, indent=1) + "\n"
 
 
+def from_json(text: str) -> Report:
+    """The run that `as_json` wrote."""
+    found = json.loads(text)
+    rows = [
+        Row(
+            row["net"],
+            row["work"],
+            {name: contender["rounds"] for name, contender in row["contenders"].items()},
+            row["limit"]["seconds"],
+            Peaks(row["limit"]["flops_per_second"], row["limit"]["bytes_per_second"]),
+        )
+        for row in found["rows"]
+    ]
+    return Report(**found | {"rows": rows, "failures": [Failure(**failure) for failure in found["failures"]]})
+
+
+TITLES = {"step": "a step from Python", "epoch": "a step in an epoch", "predict_1": "one row predicted"}  # of the Markdown table
+
+
+def markdown(found: Report) -> str:
+    """The table for RESULTS.md: for each net and kind of work microbp's time, the ratio, and the share of the limit."""
+    kinds = [kind for kind in TITLES if any(row.kind == kind for row in found.rows)]
+    heads = [f"{TITLES[kind]} | {RATIO} | limit" for kind in kinds]
+    lines = [f"| net, rows per step | {' | '.join(heads)} |", "|---" * (1 + 3 * len(kinds)) + "|"]
+    for net in dict.fromkeys(row.net for row in found.rows):
+        cells = {row.kind: _cells(row) for row in found.rows if row.net == net}
+        lines.append(" | ".join([f"| {NETS[net]}, {NETS[net].batch}", *(cells.get(kind, "- | - | -") for kind in kinds)]) + " |")
+    return "\n".join([found.machine, f"`{found.command}`", "", *lines, ""])
+
+
+def _cells(row: Row) -> str:
+    ratio = "-"
+    if fastest := row.fastest():
+        low, middle, high = map(figures, row.ratio())
+        ratio = f"{fastest}: {middle} ({low} to {high})"
+    return f"{duration(row.median(OURS))} | {ratio} | {row.share():.0%}"
+
+
+def duration(seconds: float) -> str:
+    """Three significant digits with a suitable unit."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{figures(seconds / size)} {unit}"
+    return f"{figures(MICRO * seconds)} µs"
+
+
 def _row_as_json(row: Row) -> dict[str, Any]:
     contenders = {name: {"median": row.median(name), "rounds": times} for name, times in row.times.items()}
     versus = {"fastest": row.fastest(), "ratio": row.ratio()} if row.fastest() else {}

@@ -22,7 +22,7 @@ OPTIONAL = {
     **dict.fromkeys(["train", "train/fitting", "passes/backward.c", "passes/plan.c"], "MICROBP_TRAINING"),
     **dict.fromkeys(["file", "system/disk.c"], "MICROBP_FILES"),
     **dict.fromkeys(["file/trainer_file.h", "file/trainer_read.c", "file/trainer_write.c"], "MICROBP_FILES && MICROBP_TRAINING"),
-    "system/pool.c": "MICROBP_THREADS",
+    **dict.fromkeys(["system/threads/place.h", "system/threads/place.c", "system/threads/pool.c"], "MICROBP_THREADS"),
 }
 
 TOKEN = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|\w+|->|##|.', re.DOTALL)

@@ -75,6 +75,17 @@ def test_every_benchmark_runs(module, monkeypatch):
 
 
 @pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_costs_of_odd_widths(tmp_path):
+    command = [BENCH / "kernels/widths.py", "--quick", "--dtype", "f32", "f64", "--activation", "relu", "--nets", "8-30-30-1", "10-50-50-3"]
+    lines = run(*command, home=tmp_path).splitlines()[-4:]
+    assert [line.split()[:3] for line in lines] == [[net, "relu", dtype] for net in ("8-30-30-1", "10-50-50-3") for dtype in ("f32", "f64")]
+    for line in lines:
+        *_, ns, other, beside, ratio, cost = line.split()
+        assert other in ("8-32-32-1", "10-64-64-3") and float(ratio) == pytest.approx(float(ns) / float(beside), abs=0.01)
+        assert float(cost) > float(ratio) > 0
+
+
+@pytest.mark.skipif(CC is None, reason="no C compiler")
 def test_a_comparison_with_numpy(tmp_path):
     results, command = tmp_path / "results.json", [BENCH / "compare.py", "--quick", "--nets", "xs", "s", "--peers", "numpy"]
     run(*command, "--json", results, "--picture", tmp_path / "picture.png", home=tmp_path)
@@ -86,7 +97,12 @@ def test_a_comparison_with_numpy(tmp_path):
     for row in found["rows"]:
         assert set(row["contenders"]) == {"microbp", "microbp in C", "numpy"}
         assert row["ratio"][0] <= row["ratio"][1] <= row["ratio"][2]
+        assert row["limit"]["share"] > 0
     assert (tmp_path / "picture.png").stat().st_size > 10_000
+    table = tmp_path / "table.md"
+    again = run(BENCH / "compare.py", "--read", results, "--json", tmp_path / "again.json", "--markdown", table, home=tmp_path)
+    assert json.loads((tmp_path / "again.json").read_text(encoding="utf-8")) == found
+    assert "4-32-32-2" in again and len(table.read_text(encoding="utf-8").splitlines()) == 3 + 2 + 2
 
 
 def test_a_race_on_a_file_of_numbers_categories_and_gaps(tmp_path):

@@ -27,6 +27,7 @@ C_FLOORS = {
     "system": 1,
     "kernels/products": 1,  # parts of kernels.c
     "kernels": 2,
+    "system/threads": 2,
     "net/lock": 2,
     "net": 3,
     "passes": 4,

@@ -15,6 +15,7 @@ ISAS = [name for name, runs in _core.isas().items() if runs]
 
 # Name -> widths and rows per step.
 NETS = {
+    "4-8-2": ([4, 8, 2], 1),
     "4-32-32-2": ([4, 32, 32, 2], 1),
     "8-64-64-1": ([8, 64, 64, 1], 32),
     "64-128-10": ([64, 128, 10], 64),

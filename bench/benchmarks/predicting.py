@@ -10,7 +10,7 @@ from .common import DTYPES, ISAS, NETS, normal, threads, trainer
 class Predict:
     """Nets, rows, dtypes and kernel variants."""
 
-    params = (["8-64-64-1", "784-512-512-10"], [1, 1024], DTYPES, ISAS)
+    params = (["4-8-2", "8-64-64-1", "784-512-512-10"], [1, 1024], DTYPES, ISAS)
     param_names = ("net", "rows", "dtype", "isa")
 
     def setup(self, net: str, rows: int, dtype: str, isa: str) -> None:

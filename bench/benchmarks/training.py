@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import microbp as bp
 
-from .common import DTYPES, ISAS, NETS, normal, targets, threads, trainer
+from .common import DTYPES, ISAS, NETS, Name, normal, targets, threads, trainer
 
 
 class Step:
@@ -40,6 +40,20 @@ class StepOfBatch:
         self.x, self.y = normal(rows, 64), targets(self.trainer.net, rows)
 
     def time_step(self, rows: int) -> None:
+        self.trainer.step(self.x, self.y)
+
+
+class StepOfWidth:
+    """A step of a net with two hidden layers of a width that is no multiple of 16; 32 and 64 for comparison."""
+
+    params = ([20, 30, 32, 50, 64, 100, 500], ["relu", "tanh"], DTYPES)
+    param_names = ("width", "activation", "dtype")
+
+    def setup(self, width: int, activation: Name, dtype: str) -> None:
+        self.trainer = bp.Trainer(bp.mlp([10, width, width, 3], activation, dtype=dtype, seed=0), "mse")  # type: ignore[arg-type]
+        self.x, self.y = normal(32, 10, dtype), normal(32, 3, dtype)
+
+    def time_step(self, width: int, activation: Name, dtype: str) -> None:
         self.trainer.step(self.x, self.y)
 
 

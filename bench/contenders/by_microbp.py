@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 import microbp as bp
@@ -28,6 +30,16 @@ class ByMicrobp(InPython):
     def epoch(self, order: np.ndarray) -> float:
         record = next(self.trainer.epochs(self.work.x, self.work.y, batch_size=self.work.net.batch, order=order))
         return float(record.loss)
+
+    def seconds(self, work: Work, kind: str, count: int) -> float:
+        """As InPython, and "apply", the update alone."""
+        if kind != "apply":
+            return super().seconds(work, kind, count)
+        self.step(*work.batches[0])  # computes the gradients
+        start = time.perf_counter()
+        for _ in range(count):
+            self.trainer.apply()
+        return time.perf_counter() - start
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(self.net.predict(x, raw=True))

@@ -10,7 +10,6 @@ import numpy as np
 
 LR = 1e-3
 QUERIES = 1024  # rows predicted at once
-OPTIMIZER_BYTES = 28  # Adam reads a parameter, its gradient and two slots, and writes all but the gradient, 4 bytes each
 
 KINDS = {
     "step": "one training step, called from Python",
@@ -52,12 +51,10 @@ class Net(NamedTuple):
             return 2.0 * self.batch * (3 * products - self.widths[0] * self.widths[1])
         return 2.0 * self.rows(kind) * products
 
-    def bytes(self, kind: str) -> float:
-        """4 bytes for each weight that a pass reads; in a step also the optimizer's traffic."""
-        weights = 4.0 * sum(i * o for i, o in self.shapes)
-        if kind in ("step", "epoch"):
-            return OPTIMIZER_BYTES * self.parameters + 2 * weights - 4.0 * self.widths[0] * self.widths[1]
-        return weights
+    @property
+    def bytes(self) -> float:
+        """4 bytes for each weight that a prediction reads."""
+        return 4.0 * sum(i * o for i, o in self.shapes)
 
     def rows(self, kind: str) -> int:
         """The number of rows in a call."""
@@ -69,6 +66,7 @@ class Net(NamedTuple):
 
 
 NETS = {
+    "xxs": Net((4, 8, 2), 1),
     "xs": Net((4, 32, 32, 2), 1),
     "s": Net((8, 64, 64, 1), 32),
     "skorch": Net((4, 500, 1), 128),

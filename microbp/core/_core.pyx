@@ -284,12 +284,15 @@ cdef class Trainer:
         return outputs
 
     def backward_from(self, gradients, bint accumulate=False, bint input_grads=False):
+        if self.net.guests:
+            self.net.refuse_training()
+        self.pass_back(gradients, accumulate, input_grads)
+
+    cdef int pass_back(self, gradients, bint accumulate, bint input_grads) except -1:
         cdef Held held
         cdef mbp_backward how
         cdef mbp_error error
         cdef mbp_status status
-        if self.net.guests:
-            self.net.refuse_training()
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
         how.accumulate, how.input_grads = accumulate, input_grads
@@ -297,6 +300,30 @@ cdef class Trainer:
         status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
         release(&held)
         check(status, &error)
+
+    def step_with(self, x, losses, bint accumulate=False, bint input_grads=False, bint update=True):
+        cdef mbp_error error
+        cdef double before = 0
+        if self.net.guests:
+            self.net.refuse_training()
+        check(mbp_net_lock(self.net.net, &error), &error)
+        try:
+            outputs = self.forward_held(x)
+            self.net.guest_of = PyThread_get_thread_ident()
+            self.net.guests += 1
+            try:
+                loss, gradients = losses(outputs)
+            finally:
+                self.net.guests -= 1
+            if accumulate:
+                check(mbp_trainer_get(self.trainer, b"loss", &before, &error), &error)
+            self.pass_back(gradients, accumulate, input_grads)
+            check(mbp_trainer_set(self.trainer, b"loss", loss + before if before == before else loss, &error), &error)
+            if update:
+                check(mbp_trainer_apply(self.trainer, &error), &error)
+            return loss
+        finally:
+            mbp_net_unlock(self.net.net)
 
     def epoch(self, x, y, weight, index, int64_t batch_rows, lr, stop=None):
         cdef Held hx, hy, hw, hi, hl

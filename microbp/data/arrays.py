@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,11 +14,16 @@ from ..core.specs import unknown
 from ..core.text import brief
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_READABLE = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # without conversion
+_ONLY_ARRAYS = {np.ndarray}
+_NEVER_MASKED = {list, float, int, np.ndarray}
 
 
 def as_array(value: Any, what: str) -> Array:
     """An ndarray of native bools, integers or floats of at most 64 bits; TypeError or ValueError if `value` contains anything else."""
     array = value if type(value) is np.ndarray else _convert(value, what)
+    if array.dtype in _READABLE:
+        return array
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind in "biuf" and size <= 8:
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -41,7 +46,7 @@ def _convert(value: Any, what: str) -> Array:
         raise TypeError(f"{what} is None; it must be an array of numbers")
     if hasattr(value, "toarray"):
         raise TypeError(f"{what} is a sparse matrix ({type(value).__name__}), which is not supported: pass {what}.toarray(){_size(value)}")
-    if _is_masked(value) or (isinstance(value, list | tuple) and any(map(_is_masked, value))):
+    if _is_masked(value) or (isinstance(value, (list, tuple)) and _has_masked(value)):
         raise ValueError(
             f"{what} has masked elements: fill them, as in {what}.filled(0), or remove their rows; a row of sample_weight 0 is left out, "
             f"whatever its values"
@@ -62,6 +67,10 @@ def _is_masked(value: Any) -> bool:
     return isinstance(value, np.ma.MaskedArray) and bool(np.ma.getmaskarray(value).any())
 
 
+def _has_masked(values: Sequence[Any]) -> bool:
+    return not _NEVER_MASKED.issuperset(map(type, values)) and any(map(_is_masked, values))
+
+
 def _size(matrix: Any) -> str:
     """What a sparse matrix takes as an array, as text."""
     try:
@@ -79,15 +88,16 @@ def _numbers(array: Array, what: str, columns: Iterable[Any]) -> Array:
     for place, element in np.ndenumerate(array):
         complex_number = isinstance(element, numbers.Complex) and not isinstance(element, numbers.Real)
         where = _where(place, list(columns))
+        first = f" (first at {where})" if place else ""
         if element is None or type(element).__name__ == "NAType":
-            raise TypeError(f"{what} has a missing value, {element} (first at {where}): fill it, or remove its row or column")
+            raise TypeError(f"{what} has a missing value, {element}{first}: fill it, or remove its row or column")
         if complex_number or isinstance(element, str | bytes) or not hasattr(element, "__float__"):
             advice = _advice(what, where) if isinstance(element, str) else ""
-            raise TypeError(f"{what} must contain real numbers, not {type(element).__name__} (first at {where}){advice}")
+            raise TypeError(f"{what} must contain real numbers, not {type(element).__name__}{first}{advice}")
         try:
             result[place] = float(element)
         except OverflowError:
-            raise ValueError(f"{what} has a number that is too large for a float64, {brief(element)} (first at {where})") from None
+            raise ValueError(f"{what} has a number that is too large for a float64, {brief(element)}{first}") from None
         except (TypeError, ValueError) as error:
             raise TypeError(f"{what} must contain real numbers; at {where}: {error}") from error
     return result
@@ -150,3 +160,12 @@ def as_list(value: Any, count: int, what: str, of: str) -> list[Array]:
     if len(value) != count:
         raise ValueError(f"{what} must be a list of {count} arrays, one per {of}, but its length is {len(value)}")
     return [as_array(element, f"{what}[{i}]") for i, element in enumerate(value)]
+
+
+def unchecked(value: Any, count: int, what: str, of: str) -> Any:
+    """The array, or the list of `count` arrays, that a backend takes for all inputs or outputs. It refuses ndarrays that it cannot read."""
+    if count == 1:
+        return value if type(value) is np.ndarray else as_array(value, what)
+    if type(value) is list and len(value) == count and set(map(type, value)) == _ONLY_ARRAYS:
+        return value
+    return as_list(value, count, what, of)

@@ -17,11 +17,11 @@ from ..core.backend import BackendName
 from ..core.checks import file_path, flag, new_file, or_none, string, whole_number
 from ..core.specs import OutputActivationName, table, unknown
 from ..core.text import brief, counted
-from ..data.arrays import Array, Views, as_list, assign
+from ..data.arrays import Array, Views, as_array, as_list, assign
 from . import graph_text, predicting, records, summary, tensors_file
 from . import notes as json_notes
 from .layers import layer_settings
-from .nodes import Node
+from .nodes import Node, node_list
 from .predicting import Prediction
 
 DType: TypeAlias = Literal["float32", "float64"] | type[Any] | np.dtype[Any]
@@ -48,12 +48,6 @@ def _dtype_name(dtype: Any) -> str:
     return name
 
 
-def _nodes(value: Node | Sequence[Node], what: str) -> list[Node]:
-    if not isinstance(value, Node | list | tuple):
-        raise TypeError(f"Network: {what} must be a node or a list of nodes, not {brief(value)}")
-    return [value] if isinstance(value, Node) else list(value)
-
-
 class Network(Closed):
     """A network from `inputs` to `outputs`. It has its own parameters: another network of the same nodes is independent.
 
@@ -74,7 +68,7 @@ class Network(Closed):
 
     __slots__ = (
         *("__weakref__", "_core", "_backend", "_n_threads", "_arrays", "_dtype", "_params", "_buffers", "_tensors"),
-        *("_records", "_input_widths", "_output_widths", "_plain_width"),
+        *("_records", "_input_widths", "_output_widths", "_is_compiled", "_plain_width"),
     )
 
     def __init__(
@@ -87,7 +81,7 @@ class Network(Closed):
         n_threads: int | None = None,
     ) -> None:
         limit = threads.check(n_threads)
-        text, arrays = graph_text.write(_nodes(inputs, "inputs"), _nodes(outputs, "outputs"))
+        text, arrays = graph_text.write(node_list(inputs, "inputs"), node_list(outputs, "outputs"))
         core = backends.load(backend).Net(text, _dtype_name(dtype), seed_or_new(seed))
         self._adopt(core, backends.resolve(backend), arrays, limit)
         self._write_arrays()
@@ -104,8 +98,9 @@ class Network(Closed):
         self._tensors = Views(self._views(self._params, self._buffers), "net.tensors")
         self._input_widths = tuple(entry.width for entry in self.inputs)
         self._output_widths = tuple(entry.width for entry in self.outputs)
-        # With one input and one output, `predict` passes arrays on unchecked, because the compiled backend checks them itself.
-        one_array = backend == "compiled" and len(self._output_widths) == len(self._input_widths) == 1
+        # The compiled backend checks arrays itself; with one input and one output, they are not in lists.
+        self._is_compiled = backend == "compiled"
+        one_array = self._is_compiled and len(self._output_widths) == len(self._input_widths) == 1
         self._plain_width = self._output_widths[0] if one_array else None
 
     @classmethod
@@ -387,21 +382,29 @@ class Network(Closed):
         >>> net.predict(np.zeros((5, 2)), at="dense_0").shape
         (5, 8)
         """
-        if self._plain_width is not None and type(X) is _ndarray and X.ndim == 2 and (out is None or type(out) is _ndarray):
-            try:
+        try:
+            if self._plain_width is not None and (out is None or type(out) is _ndarray):
+                x = X if type(X) is _ndarray else as_array(X, "X")
                 number, width = -1, self._plain_width
                 if at is not None:
                     node = predicting.find_node(self._records, at)
                     number, width = node.node, node.width
-                y = _empty((len(X), width), self._dtype) if out is None else out
-                self._core.predict(X, y, raw, number)
-                return y
-            except (TypeError, ValueError):
-                pass  # the code below converts X, or raises an error that names the shapes
+                if x.ndim == 2:
+                    y = _empty((len(x), width), self._dtype) if out is None else out
+                    self._core.predict(x, y, raw, number)
+                    return y
+                if x.ndim == 1:
+                    y = _empty(width, self._dtype) if out is None else out
+                    self._core.predict(x[None], y[None], raw, number)
+                    return y
+            elif self._is_compiled and out is None and at is None:
+                return predicting.plain(self._core, X, raw, len(self._input_widths), self._output_widths, self._dtype)
+        except (TypeError, ValueError):
+            pass  # the code below raises an error that names the argument, or predicts what the backend does not read as it is
         return self._predict(X, flag("predict: raw", raw), out, at)
 
     def _predict(self, X: Any, raw: bool, out: Array | Sequence[Array] | None, at: str | int | None) -> Prediction:  # noqa: N803
-        """`predict` for anything that contains numbers."""
+        """`predict` for anything that contains numbers, and both backends."""
         xs = as_list(X, len(self._input_widths), "X", "input")
         lead = predicting.leading_axes(xs, self._input_widths)
         node = None if at is None else predicting.find_node(self._records, at)

@@ -128,3 +128,10 @@ def concat(nodes: Node | Sequence[Node], *more: Node) -> Node:
         raise TypeError(f"concat needs a list of nodes, such as [a, b], not {brief(nodes)}")
     operands = tuple(check_node(node, "concat") for node in (*first, *more))
     return Node("concat", operands, sum(node.width for node in operands))
+
+
+def node_list(value: Node | Sequence[Node], what: str) -> list[Node]:
+    """The nodes of an argument of Network."""
+    if not isinstance(value, Node | list | tuple):
+        raise TypeError(f"Network: {what} must be a node or a list of nodes, not {brief(value)}")
+    return [value] if isinstance(value, Node) else list(value)

@@ -7,14 +7,24 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..core.backend import CoreNet
 from ..core.checks import whole_number
 from ..core.specs import unknown
-from ..data.arrays import Array
+from ..data.arrays import Array, unchecked
 from .records import NodeInfo, Records
 
 # An array, or a list of arrays for a net with several outputs. The type of a net does not contain its number of outputs, so type checkers
 # treat the result as an array and accept a list too.
 Prediction: TypeAlias = Array | Any
+
+
+def plain(core: CoreNet, x: Any, raw: bool, inputs: int, widths: Sequence[int], dtype: np.dtype[Any]) -> Prediction:
+    """The predictions of several inputs or outputs, of arrays (rows, features) that the compiled backend checks itself."""
+    xs = unchecked(x, inputs, "X", "input")
+    rows = len(xs if inputs == 1 else xs[0])
+    outs = [np.empty((rows, width), dtype) for width in widths]
+    core.predict(xs, outs, raw, -1)
+    return outs[0] if len(outs) == 1 else outs
 
 
 def leading_axes(xs: Sequence[Array], widths: Sequence[int]) -> tuple[int, ...]:

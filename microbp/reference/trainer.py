@@ -23,10 +23,11 @@ _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attrib
 _COUNTS = ("average_count", "epoch")
 _STEPS_MAX = 9 * 10**18  # leaves room for more updates than anyone can make
 
+Losses = Callable[[list[Any]], tuple[float, Sequence[Any]]]
 Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss with respect to it)
 
 
-@locked(holds="evaluate input_grads set steps reset set_average", trains="step backward apply forward backward_from epoch")
+@locked(holds="evaluate input_grads set steps reset set_average", trains="step backward apply forward backward_from step_with epoch")
 class Trainer:
     """The losses of the outputs, an optimizer, and their state for one net. A loss is None if the caller passes its gradient to
     backward_from.
@@ -134,6 +135,18 @@ class Trainer:
         self._store_gradients(self._pass, found, input_grads)
         self._prepare_statistics(self._pass, accumulate)
         self._loss = math.nan
+
+    def step_with(self, x: Any, losses: Losses, accumulate: bool = False, input_grads: bool = False, update: bool = True) -> float:
+        """A step, or without update a `backward`. losses(raw outputs) returns the loss and its gradients, and may do all but train."""
+        outputs = self.forward(x)
+        with self.net.guest():
+            loss, gradients = losses(outputs)
+        before = self._loss if accumulate and not math.isnan(self._loss) else 0.0
+        self.backward_from(gradients, accumulate, input_grads)
+        self._loss = before + loss
+        if update:
+            self.apply()
+        return loss
 
     # ---- evaluation and epochs ----
 

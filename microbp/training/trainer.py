@@ -2,9 +2,10 @@
 
 What t.step(X, y) does, with the file of each step:
 
-1. `Trainer.step` below passes ndarrays unchanged to the backend's step. core/_core.pyx (Trainer.step, run) checks type, shape and strides.
-   src/train/step.c does the step: forward, loss, backward, update. In the reference it is reference/trainer.py.
-2. If the backend refuses an array, or an argument is not an ndarray, data/rows.py (Shape.read) converts it or raises a precise error.
+1. `Trainer.step` below passes ndarrays unchanged to the backend's step, and all else after data/rows.py (Shape.arrays) has converted it.
+   core/_core.pyx (Trainer.step, run) checks type, shape and strides. src/train/step.c does the step: forward, loss, backward, update. In
+   the reference it is reference/trainer.py.
+2. If the backend refuses an array, data/rows.py (Shape.read) raises a precise error. It also checks the arrays of custom losses.
 3. engine/engine.py (Engine.step) does a step with the converted rows. It calls custom losses between forward and backward:
    engine/custom_loss.py.
 4. If a loss or gradient is not finite, loop/run.py (Run.diverged) adds epoch, step and advice to the error.
@@ -126,8 +127,10 @@ class Trainer(View):
         try:
             if type(X) is type(y) is self._plain and (sample_weight is None or type(sample_weight) is self._plain):
                 return self._step(X, y, sample_weight)
+            if self._plain is not None:
+                return self._step(*self._engine.shape.arrays(X, y, sample_weight))
         except (TypeError, ValueError, FloatingPointError):
-            pass  # the code below converts the arrays, or raises an error that names the cause
+            pass  # the code below raises an error that names the cause
         rows = self._engine.shape.read(X, y, sample_weight)
         try:
             return self._engine.step(rows)
@@ -192,6 +195,11 @@ class Trainer(View):
         >>> t.evaluate(np.zeros((5, 3)), np.zeros((5, 2)))
         0.0
         """
+        try:
+            if self._plain is not None:
+                return self._engine.array_evaluate(*self._engine.shape.arrays(X, y, sample_weight))
+        except (TypeError, ValueError):
+            pass  # the code below raises an error that names the cause
         return self._engine.evaluate(self._engine.shape.read(X, y, sample_weight))
 
     def predict(self, X: Any, raw: bool = False, out: Any = None, at: str | int | None = None) -> Prediction:  # noqa: N803

@@ -71,7 +71,7 @@ set(MICROBP_SOURCES
   src/net/net.c src/net/lock/lock.c
   src/passes/array.c src/passes/apart.c src/passes/inputs.c src/passes/norms.c src/passes/passes.c src/passes/predict.c)
 if(MICROBP_THREADS)
-  list(APPEND MICROBP_SOURCES src/system/pool.c)
+  list(APPEND MICROBP_SOURCES src/system/threads/place.c src/system/threads/pool.c)
 endif()
 if(MICROBP_TRAINING)
   list(APPEND MICROBP_SOURCES

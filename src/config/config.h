@@ -3,7 +3,7 @@
 #ifndef MBP_CONFIG_H
 #define MBP_CONFIG_H
 
-/* Pools of threads (system/pool.c). 0: mbp_pool_create and the other functions of pools do not exist. */
+/* Pools of threads (system/threads/pool.c). 0: mbp_pool_create and the other functions of pools do not exist. */
 #ifndef MICROBP_THREADS
 #define MICROBP_THREADS 0
 #endif

@@ -23,7 +23,9 @@ MBP_API mbp_status mbp_net_copy(mbp_net **copy, const mbp_net *net, const mbp_op
  * mbp_net_bytes + mbp_trainer_bytes bytes. This sum depends on the kernel variant and on the size of pointers: read it
  * on the device, with an array that is large enough, or on a machine of the same kind. */
 MBP_API mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error);
-/* How many bytes the net has now: all its blocks, each rounded up to a multiple of 64. */
+/* How many bytes the net has now: all its blocks, each rounded up to a multiple of 64. Predictions that run side by
+ * side each need a workspace; afterwards the net keeps one, and others of at most 16 MB, or of as many bytes as
+ * mbp_net_reserve has made room for. */
 MBP_API size_t mbp_net_bytes(const mbp_net *net);
 
 /* How many threads may work for the net, the calling one included. A limit applies to later calls; 0: no limit. */

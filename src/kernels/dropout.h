@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) void chance_words(const mbp_chance 
         w[2][v] = (vu){0} + (uint32_t)chance->step;
         w[3][v] = (vu){0} + (chance->step >> 32);
     }
-    EACH(round, ROUNDS) {
+    for (int round = 0; round < ROUNDS; round++) {
         EACH(v, CHANCE_VECTORS) {
             const vu a = multiply_low(w[0][v], (vu){0} + 0xD2511F53u), b = multiply_low(w[2][v], (vu){0} + 0xCD9E8D57u);
             w[0][v] = (b >> 32) ^ (w[1][v] ^ keys->of[round][0]);
@@ -85,7 +85,8 @@ static inline uint64_t chance_row(const mbp_chance *chance, int64_t row, int64_t
 #ifndef MBP_NOISE
 /* ---- dropout: an element is kept if its uniform number u is at least the rate; u has 24 bits in both dtypes ---- */
 
-SHARED void drop(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance, int add) {
+static __attribute__((noinline)) void drop(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance,
+                                           int add) {
     /* u x 2^24 is an integer: it is compared with the rate x 2^24, rounded up. */
     const double bound = chance->amount * 0x1p24;
     const int32_t below = (int32_t)bound, least = below + (below < bound);
@@ -99,11 +100,17 @@ SHARED void drop(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_c
             uint32_t words[CHANCE_WORDS];
             const int64_t left = n - j < CHANCE_WORDS ? n - j : CHANCE_WORDS;
             chance_words(chance, &keys, (chance_row(chance, r, n) + (uint64_t)j) / 4, words);
+            T y[CHANCE_WORDS];
             INDEPENDENT
             for (int64_t k = 0; k < left; k++) {
-                const T scaled = scale * from[j + k], y = (int32_t)(words[k] >> 8) >= least ? scaled : 0;
-                to[j + k] = add ? to[j + k] + y : y;
+                const T scaled = scale * from[j + k];
+                y[k] = (int32_t)(words[k] >> 8) >= least ? scaled : 0;
             }
+            if (add)
+                for (int64_t k = 0; k < left; k++)
+                    to[j + k] += y[k];
+            else
+                memcpy(to + j, y, (size_t)left * sizeof(T));
         }
     }
 }

@@ -17,6 +17,7 @@
 #include "kernels/products/pack.h"
 #include "kernels/products/rules.h"
 #include "kernels/products/single.h"
+#include "kernels/products/direct.h"
 #include "kernels/products/product.h"
 #include "kernels/norm.h"
 #if MICROBP_TRAINING

@@ -140,8 +140,8 @@ typedef struct mbp_product {
 typedef struct mbp_kernels {
     const char *isa;
     mbp_dtype dtype;
-    /* A product consists of pieces with disjoint outputs. product_run computes the pieces first to last - 1; they may
-     * be computed in any order and by any thread. */
+    /* A product consists of pieces with disjoint outputs. product_run computes the pieces first to last - 1, or from
+     * first on if `last` is larger than their number; they may be computed in any order and by any thread. */
     int64_t (*product_pieces)(const mbp_product *p);
     void (*product_run)(const mbp_product *p, int64_t first, int64_t last, void *scratch);
     /* The bytes of scratch (64-byte aligned) that product_run needs for this pattern, m, n, k and b.ld, and for the

@@ -1,70 +1,153 @@
 /* Part of kernels.c: the losses, for a chunk of rows at a time. */
 
 enum { SUM, MEAN }; /* the reductions of formulas.def */
-enum { FEW = 4 };   /* for fewer labelled rows, filling 16 lanes does not pay */
+enum { FEW = 3 };   /* for fewer labelled rows, filling 16 lanes does not pay */
+enum { LOSS_ROWS = MICROBP_SMALL ? 1 : LANES, LOSS_BLOCK = LOSS_ROWS * LANES };
 
-static inline double row_weight(const mbp_loss_rows *w, int64_t r) { return w->weight ? w->weight[r] : 1; }
-
-/* LANES if rows have a single output and are contiguous, else 1. LANES such rows are computed like one row, with a lane
- * per row; their losses are then added in row order. */
-static inline int rows_at_once(const mbp_loss_rows *w) {
-    return w->n == 1 && w->output.ld == 1 && w->target.ld == 1 && (w->gradient.ld == 1 || !w->gradient.at) ? LANES : 1;
+/* The weights of up to 16 rows; the others get 0. One by one (`weight ? weight[r] : 1`) they would become masked loads
+ * from NULL, which take 30 ns each. */
+static inline void row_weights(const mbp_loss_rows *w, int64_t rows, int64_t r, double weight[LOSS_ROWS]) {
+    for (int l = 0; l < LOSS_ROWS; l++)
+        weight[l] = l < rows;
+    for (int64_t l = 0; w->weight && l < rows; l++)
+        weight[l] = w->weight[r + l];
 }
 
-/* Adds the values of up to 16 outputs to the partial sums s, and stores their derivatives in the gradient unless it is
- * NULL. `count` is LANES except in the last block of a row. */
-typedef void (*loss_lanes)(int count, const T *output, const T *target, T *gradient, const T scale[LANES], T p0,
-                           double s[LANES]);
+/* The values of n losses and, unless NULL, their derivatives x scale. n is a multiple of VL, except in small
+ * code. */
+typedef void (*loss_formula)(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0);
 
-static double loss_of_lanes(const mbp_loss_rows *w, loss_lanes lanes, double share) {
+/* Copies `rows` rows of n elements into one block without gaps, whose last vector is filled with zeros. */
+static inline void take_rows(int64_t rows, int64_t n, const T *from, int64_t ld, T to[LOSS_BLOCK]) {
+    store(to + (rows * n - 1) / VL * VL, (vr){0});
+    for (int64_t i = 0; i < rows; i++) {
+        if (!MICROBP_SMALL && n < ROW_BLOCK)
+            copy_few(ROW_BLOCK, n, from + i * ld, to + i * n);
+        else
+            memcpy(to + i * n, from + i * ld, (size_t)n * sizeof(T));
+    }
+}
+
+/* Computes the columns j to j + n - 1 of `rows` rows, at most LOSS_BLOCK elements: gets the values, without gaps, and
+ * stores scale x derivative in the gradient unless it is NULL; `scale` has the scale of each row. Copies only what is
+ * not whole vectors in memory: with a copy of all, 1000 mse take 1.3 times as long. */
+static void loss_block(const mbp_loss_rows *w, loss_formula formula, int64_t rows, int64_t n, int64_t r, int64_t j,
+                       const T scale[LOSS_ROWS], T value[LOSS_BLOCK]) {
+    T output[LOSS_BLOCK], target[LOSS_BLOCK], derivative[LOSS_BLOCK];
     const T p0 = w->parameters ? (T)w->parameters[0] : 0;
-    const int step = rows_at_once(w);
-    double total = 0;
-    for (int64_t r = 0; r < w->rows; r += step) {
-        const T *o = (const T *)w->output.at + r * w->output.ld, *t = (const T *)w->target.at + r * w->target.ld;
-        T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL, scale[LANES];
-        const int64_t n = step == 1 ? w->n : w->rows - r < LANES ? w->rows - r : LANES;
-        double s[LANES] = {0};
+    const T *o = (const T *)w->output.at + r * w->output.ld + j, *t = (const T *)w->target.at + r * w->target.ld + j;
+    T *const gradient = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld + j : NULL;
+    const int direct = MICROBP_SMALL || rows == 1 ||
+                       (w->output.ld == n && w->target.ld == n && w->gradient.ld == n && !w->weight);
+    const int64_t count = rows * n, whole = !direct ? 0 : MICROBP_SMALL ? count : count & -(int64_t)VL;
+    const int64_t left = count - whole;
+    if (whole)
+        formula(whole, o, t, value, gradient, scale[0], p0);
+    if (left) {
+        take_rows(direct ? 1 : rows, direct ? left : n, o + whole, w->output.ld, output);
+        take_rows(direct ? 1 : rows, direct ? left : n, t + whole, w->target.ld, target);
+        formula((left + VL - 1) & -(int64_t)VL, output, target, value + whole, gradient ? derivative : NULL,
+                direct ? scale[0] : 1, p0);
+    }
+    if (gradient && left && direct)
+        copy_few(ROW_BLOCK, left, derivative, gradient + whole);
+    for (int64_t i = 0; gradient && !direct && i < rows; i++) {
+        INDEPENDENT
+        for (int64_t k = 0; k < n; k++)
+            gradient[i * w->gradient.ld + k] = scale[i] * derivative[i * n + k];
+    }
+}
+
+/* Adds n values to 16 partial sums. Four blocks at a time: the sums are stored between the blocks. */
+static inline void add_values(int64_t n, const T *value, double s[LANES]) {
+    T filled[ROW_BLOCK];
+    int64_t k = 0;
+    for (; !MICROBP_SMALL && k + 4 * LANES <= n; k += 4 * LANES) {
+        const T *v = value + k;
         for (int l = 0; l < LANES; l++)
-            scale[l] = (T)(w->scale * row_weight(w, step > 1 && l < n ? r + l : r) * share);
-        for (int64_t j = 0; j < n; j += LANES)
-            lanes(n - j < LANES ? (int)(n - j) : LANES, o + j, t + j, g ? g + j : NULL, scale, p0, s);
-        if (step == 1)
-            total += row_weight(w, r) * (sum_lanes(s) * share);
-        for (int64_t l = 0; step > 1 && l < n; l++)
-            total += row_weight(w, r + l) * (s[l] * share);
+            s[l] = s[l] + (double)v[l] + (double)v[l + LANES] + (double)v[l + 2 * LANES] + (double)v[l + 3 * LANES];
+    }
+    for (; k < n; k += LANES) {
+        const T *block = row_block(n - k, value + k, 0, filled);
+        for (int l = 0; l < LANES; l++)
+            s[l] += (double)block[l];
+    }
+}
+
+/* The same sums of n <= 16 values, with a row in each lane. `lanes` is at least the number of rows. */
+static inline __attribute__((always_inline)) void add_narrow(int lanes, int64_t rows, int64_t n, const T *value,
+                                                             double sum[LOSS_ROWS]) {
+    double s[LANES][LOSS_ROWS];
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t l = 0; l < lanes; l++)
+            s[j][l] = l < rows ? (double)value[l * n + j] : 0;
+    for (int half = LANES / 2; half; half /= 2)
+        for (int64_t j = 0; j < half && j + half < n; j++)
+            for (int l = 0; l < lanes; l++)
+                s[j][l] += s[j + half][l];
+    memcpy(sum, s[0], (size_t)lanes * sizeof *sum);
+}
+
+/* The sums of the values of `rows` rows: several only if they are narrow. Stores their gradients. */
+static void loss_sums(const mbp_loss_rows *w, loss_formula formula, int64_t rows, int64_t r, const T scale[LOSS_ROWS],
+                      double sum[LOSS_ROWS]) {
+    T value[LOSS_BLOCK];
+    double s[LANES] = {0};
+    if (!MICROBP_SMALL && w->n <= LANES) {
+        loss_block(w, formula, rows, w->n, r, 0, scale, value);
+        if (rows == 1)
+            add_narrow(1, 1, w->n, value, sum);
+        else
+            add_narrow(LOSS_ROWS, rows, w->n, value, sum);
+        return;
+    }
+    for (int64_t j = 0; j < w->n; j += LOSS_BLOCK) {
+        const int64_t n = w->n - j < LOSS_BLOCK ? w->n - j : LOSS_BLOCK;
+        loss_block(w, formula, 1, n, r, j, scale, value);
+        add_values(n, value, s);
+    }
+    sum[0] = sum_lanes(s);
+}
+
+static double loss_of_rows(const mbp_loss_rows *w, loss_formula formula, double share) {
+    double total = 0, sum[LOSS_ROWS], weight[LOSS_ROWS];
+    int64_t rows;
+    for (int64_t r = 0; r < w->rows; r += rows) {
+        rows = w->rows - r < LANES ? w->rows - r : LANES;
+        if (MICROBP_SMALL || w->n > LANES || 3 * rows < w->n) /* filling 16 lanes does not pay */
+            rows = 1;
+        T scale[LOSS_ROWS];
+        row_weights(w, rows, r, weight);
+        for (int l = 0; l < LOSS_ROWS; l++)
+            scale[l] = (T)(w->scale * weight[l] * share);
+        loss_sums(w, formula, rows, r, scale, sum);
+        for (int64_t i = 0; i < rows; i++)
+            total += weight[i] * (sum[i] * share);
     }
     return total;
 }
 
-#define LOSS(name, output_activation, targets, reduction, text, meaning, value, derivative) \
-    static inline __attribute__((always_inline)) void add_##name( \
-        int count, const T *output, const T *target, T *gradient, const T scale[LANES], T p0, double s[LANES]) { \
+#define LOSS(name, output_activation, targets, reduction, text, meaning, value_of, derivative_of) \
+    static void formula_##name(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0) { \
         (void)p0; \
+        n = MICROBP_SMALL ? n : n / VL * VL; \
         INDEPENDENT \
-        for (int l = 0; l < count; l++) { \
+        for (int64_t l = 0; l < n; l++) { \
             const T o = output[l], t = target[l], d = o - t; \
             (void)d; \
-            s[l] += (double)(T)(value); \
+            value[l] = (T)(value_of); \
         } \
         if (gradient) { \
             INDEPENDENT \
-            for (int l = 0; l < count; l++) { \
+            for (int64_t l = 0; l < n; l++) { \
                 const T o = output[l], t = target[l], d = o - t; \
                 (void)o, (void)t, (void)d; \
-                gradient[l] = scale[l] * (T)(derivative); \
+                gradient[l] = scale * (T)(derivative_of); \
             } \
         } \
     } \
-    static void lanes_##name(int count, const T *output, const T *target, T *gradient, const T scale[LANES], T p0, \
-                             double s[LANES]) { \
-        if (!MICROBP_SMALL && count == LANES) /* a constant, for loops without a rest */ \
-            add_##name(LANES, output, target, gradient, scale, p0, s); \
-        else \
-            add_##name(count, output, target, gradient, scale, p0, s); \
-    } \
     static double loss_##name(const mbp_loss_rows *w) { \
-        return loss_of_lanes(w, lanes_##name, reduction == MEAN ? 1 / (double)w->n : 1); \
+        return loss_of_rows(w, formula_##name, reduction == MEAN ? 1 / (double)w->n : 1); \
     }
 #define ROW_LOSS(name, output_activation, targets, text, meaning, row_function, narrow_function) \
     static double loss_##name(const mbp_loss_rows *w) { \
@@ -74,18 +157,19 @@ static double loss_of_lanes(const mbp_loss_rows *w, loss_lanes lanes, double sha
             const T *o = (const T *)w->output.at + r * w->output.ld; \
             const T *t = w->target.at ? (const T *)w->target.at + r * w->target.ld : NULL; \
             T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL; \
-            double loss[LANES], scale[LANES]; \
+            double loss[LOSS_ROWS], scale[LOSS_ROWS], weight[LOSS_ROWS]; \
             const int rows = MICROBP_SMALL || t || w->n > LANES || w->rows - r < FEW \
                                  ? 1 \
                                  : (int)(w->rows - r < LANES ? w->rows - r : LANES); \
-            for (int l = 0; l < rows; l++) \
-                scale[l] = w->scale * row_weight(w, r + l); \
+            row_weights(w, rows, r, weight); \
+            for (int l = 0; l < LOSS_ROWS; l++) \
+                scale[l] = w->scale * weight[l]; \
             if (rows == 1) \
                 loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], p0, scale[0], g); \
             else \
                 narrow_function(w->n, rows, o, w->output.ld, w->labels + r, p0, scale, g, w->gradient.ld, loss); \
             for (int l = 0; l < rows; l++) \
-                total += row_weight(w, r + l) * loss[l]; \
+                total += weight[l] * loss[l]; \
             r += rows; \
         } \
         return total; \

@@ -121,9 +121,15 @@ static void norm_apply(const mbp_norm *p, int64_t first, int64_t last) {
         memcpy((total) + c, sums, (size_t)count * sizeof *sums); \
     }
 
+/* total[column] = the sum of a column of `of`. */
+static __attribute__((noinline)) void column_totals(const mbp_norm *p, mbp_view of, double *total, int64_t first,
+                                                    int64_t last) {
+    COLUMN_SUMS(total, (double)((const T *)of.at)[r * of.ld + c + j])
+}
+
 /* Mean, biased variance and inverse of columns. */
 static void norm_columns(const mbp_norm *p, int64_t first, int64_t last) {
-    COLUMN_SUMS(p->mean, (double)x[j])
+    column_totals(p, p->x, p->mean, first, last);
     for (int64_t j = first; j < last; j++)
         p->mean[j] /= (double)p->rows;
     COLUMN_SUMS(p->variance, ((double)x[j] - p->mean[c + j]) * ((double)x[j] - p->mean[c + j]))
@@ -144,7 +150,7 @@ static void norm_follow(const mbp_norm *p, int64_t first, int64_t last) {
 
 /* The sums of dy and of dy xhat; they are the gradients of beta and gamma. */
 static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
-    COLUMN_SUMS(p->sum, (double)dy[j])
+    column_totals(p, p->dy, p->sum, first, last);
     if (MICROBP_SMALL)
         COLUMN_SUMS(p->product, (double)dy[j] * norm_hat(p, (double)x[j], r, c + j))
     else if (!p->mean)

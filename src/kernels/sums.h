@@ -1,24 +1,13 @@
 /* Part of kernels.c: sums over many elements, and functions that depend on such sums. */
 
-enum { LANES = 16 };
-
-/* Adds 16 partial sums by one fixed tree. */
-static inline double sum_lanes(const double s[LANES]) {
-    double t[LANES];
-    for (int l = 0; l < LANES; l++)
-        t[l] = s[l];
-    for (int half = LANES / 2; half; half /= 2)
-        for (int l = 0; l < half; l++)
-            t[l] += t[l + half];
-    return t[0];
-}
+enum { LANES = ROW_BLOCK };
 
 #if MICROBP_TRAINING
 static int all_finite(int64_t n, const void *v) {
     const T *x = v;
     T bad[LANES] = {0}; /* x - x is 0, but NaN for NaN and infinities */
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES)
+    for (; !MICROBP_SMALL && j + LANES <= n; j += LANES)
         for (int l = 0; l < LANES; l++)
             bad[l] += x[j + l] - x[j + l];
     for (; j < n; j++)
@@ -27,11 +16,16 @@ static int all_finite(int64_t n, const void *v) {
 }
 
 /* Adds n squares to 16 partial sums. The square of a float cannot overflow a double. */
-static inline void add_squares(int64_t n, const T *x, double s[LANES]) {
+static __attribute__((noinline)) void add_squares(int64_t n, const T *x, double s[LANES]) {
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES)
+#define SQUARE_OF(i) ((double)x[j + (i)] * (double)x[j + (i)])
+    for (; !MICROBP_SMALL && j + 4 * LANES <= n; j += 4 * LANES) /* the sums are stored between the blocks */
         for (int l = 0; l < LANES; l++)
-            s[l] += (double)x[j + l] * (double)x[j + l];
+            s[l] = s[l] + SQUARE_OF(l) + SQUARE_OF(l + LANES) + SQUARE_OF(l + 2 * LANES) + SQUARE_OF(l + 3 * LANES);
+    for (; !MICROBP_SMALL && j + LANES <= n; j += LANES)
+        for (int l = 0; l < LANES; l++)
+            s[l] += SQUARE_OF(l);
+#undef SQUARE_OF
     for (; j < n; j++)
         s[j % LANES] += (double)x[j] * (double)x[j];
 }

@@ -141,6 +141,18 @@ static inline T sum_vector(vr v) {
 #endif
 }
 
+/* Whether all lanes are +0. */
+static inline int is_zero(vr v) {
+#if MICROBP_SMALL
+    return sum_vector(v) == 0;
+#else
+    uint64_t bits = 0;
+    for (int l = 0; l < VB / 8; l++)
+        bits |= ((vu)v)[l];
+    return !bits;
+#endif
+}
+
 #if !MICROBP_SMALL
 /* The products of the lower halves of 64-bit lanes, as 64-bit numbers. */
 static inline __attribute__((always_inline)) vu multiply_low(vu a, vu b) {

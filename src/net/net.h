@@ -14,7 +14,7 @@
 #include "net/catalog.h"
 #include "net/lock/lock.h"
 #include "system/memory.h"
-#include "system/pool.h"
+#include "system/threads/pool.h"
 
 enum { MBP_NODES_MAX = 1 << 14, MBP_NAME_SIZE = 64, MBP_READABLE = 64 };
 
@@ -123,6 +123,8 @@ struct mbp_net {
     mbp_pool *pool;
     int threads; /* the limit; 0: no limit */
     mbp_shelf idle;
+    /* Bytes of the idle workspaces but for one, and the most that a reserve made: see mbp_workspace_give_idle. */
+    size_t idle_bytes, idle_reserved;
 };
 
 /* For mbp_fail_null: what an argument `net` must point to, to be used or to be set. */
@@ -131,11 +133,13 @@ struct mbp_net {
 
 static inline const mbp_allocator *mbp_net_allocator(const mbp_net *net) { return net->memory.allocator; }
 
-/* mbp_net_threads; a constant in a build without threads. */
-static inline int mbp_threads_of(const mbp_net *net) { return MBP_THREADS_MAX == 1 ? 1 : mbp_net_threads(net); }
+/* How many of the net's threads this amount of work is worth. Small work does not ask how many there are. */
+static inline int mbp_net_worthwhile(const mbp_net *net, double work) {
+    return mbp_is_small(work) ? 1 : mbp_worthwhile_threads(mbp_net_threads(net), work);
+}
 /* mbp_share with the net's pool and limit of threads. */
 static inline void mbp_net_share(const mbp_net *net, double work, int64_t end, int64_t piece, mbp_work run, void *job) {
-    mbp_share(net->pool, mbp_threads_of(net), work, end, piece, run, job);
+    mbp_share(net->pool, mbp_is_small(work) ? 1 : mbp_net_threads(net), work, end, piece, run, job);
 }
 
 /* Holds the net for a call; fails if another thread holds it. */

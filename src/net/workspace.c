@@ -4,14 +4,12 @@
 
 #include "system/text.h"
 
-/* The distance between rows in the workspace, in elements: a row longer than a cache line gets whole cache lines. The
- * distance is never a multiple of 1 KB, because the rows of a tile would then compete for the same cache sets. */
+/* The distance between rows in the workspace, in elements. Rows have no gaps, so that functions of each element go
+ * through whole vectors from one row to the next, but they are never a multiple of 1 KB apart: the rows of a tile would
+ * then compete for the same cache sets. */
 static int64_t leading_dimension(const mbp_net *net, int64_t width) {
-    const int64_t line = MBP_ALIGNMENT / (int64_t)net->item;
-    if (width <= line)
-        return width;
-    const int64_t padded = (width + line - 1) / line * line;
-    return padded * (int64_t)net->item % 1024 ? padded : padded + line;
+    const int64_t item = (int64_t)net->item;
+    return width * item % 1024 ? width : width + MBP_ALIGNMENT / item;
 }
 
 /* ---- laying out the block ---- */
@@ -169,7 +167,7 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
 
 mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_workspace *old, int64_t rows, int needs,
                               int threads, mbp_workspace **grown, mbp_error *error) {
-    if (old && old->rows >= rows && (old->needs & needs) == needs && old->threads >= threads)
+    if (mbp_workspace_fits(old, rows, needs, threads))
         return *grown = old, MBP_OK;
     rows = old && old->rows > rows ? old->rows : rows;
     threads = old && old->threads > threads ? old->threads : threads;
@@ -207,15 +205,15 @@ void mbp_workspace_free(mbp_memory *memory, mbp_workspace *workspace) {
 /* ---- sizes that depend on the net ---- */
 
 int mbp_product_threads(const mbp_net *net, int64_t rows) {
-    return mbp_worthwhile_threads(mbp_threads_of(net), (double)rows * net->largest_product);
+    return mbp_net_worthwhile(net, (double)rows * net->largest_product);
 }
 
 /* Returns the number of rows whose values take about 256 KB (half of a small L2 cache): a multiple of MBP_LOSS_CHUNK
- * from 256 to 1024. Not fewer than 256, because each slice packs all weights again: 1024-1024-1024-1024 is 8 % slower
- * with slices of 64 rows than with slices of 256. */
+ * from MBP_SLICE_LEAST to 1024. Not fewer than 256, because each slice packs all weights again: 1024-1024-1024-1024 is
+ * 8 % slower with slices of 64 rows than with slices of 256. */
 int64_t mbp_slice_rows(const mbp_net *net) {
     const int64_t rows = (256 << 10) / ((net->values + 1) * (int64_t)net->item) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
-    return rows < 256 ? 256 : rows > 1024 ? 1024 : rows;
+    return rows < MBP_SLICE_LEAST ? MBP_SLICE_LEAST : rows > 1024 ? 1024 : rows;
 }
 
 /* ---- idle workspaces ---- */
@@ -228,6 +226,11 @@ static int is_idle(const mbp_net *net, const mbp_workspace *workspace) { return 
 /* One thread needs no second shelf. */
 static mbp_shelf *next_shelf(mbp_shelf *shelf) { return MICROBP_THREADS ? mbp_look(&shelf->next) : NULL; }
 
+/* The first place keeps its workspace whatever its size, and costs nothing: it serves threads that predict alone. */
+static int is_counted(const mbp_net *net, const mbp_place *place) {
+    return MICROBP_THREADS && place != net->idle.place;
+}
+
 mbp_workspace *mbp_workspace_take_idle(mbp_net *net) {
     for (mbp_shelf *shelf = &net->idle; shelf; shelf = next_shelf(shelf))
         for (int i = 0; i < MBP_PLACES; i++) {
@@ -237,6 +240,8 @@ mbp_workspace *mbp_workspace_take_idle(mbp_net *net) {
                 workspace = mbp_exchange(place, in_use(net));
             if (is_idle(net, workspace)) {
                 workspace->place = place;
+                if (is_counted(net, place))
+                    mbp_sum(&net->idle_bytes, 0 - workspace->bytes);
                 return workspace;
             }
         }
@@ -272,10 +277,26 @@ int mbp_workspace_find_place(mbp_net *net, mbp_workspace *workspace) {
     return workspace->place != NULL;
 }
 
+void mbp_workspace_reserve_idle(mbp_net *net, size_t bytes) {
+    if (bytes > MBP_SEE(&net->idle_reserved))
+        MBP_PUT(&net->idle_reserved, bytes);
+}
+
+/* Adds the workspace to the counted ones; returns 0 if they have too many bytes then, and takes it away again. */
+static int count_idle(mbp_net *net, const mbp_workspace *workspace) {
+    const size_t bytes = workspace->bytes, reserved = MBP_SEE(&net->idle_reserved);
+    const int fits = mbp_sum(&net->idle_bytes, bytes) <= (reserved > MBP_IDLE_BYTES ? reserved : MBP_IDLE_BYTES);
+    if (!fits)
+        mbp_sum(&net->idle_bytes, 0 - bytes);
+    return fits;
+}
+
 void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace) {
-    if (mbp_workspace_find_place(net, workspace))
-        mbp_pass_on(workspace->place, workspace);
-    else
+    const int has_place = workspace->place || mbp_workspace_find_place(net, workspace);
+    const int stays = has_place && (!is_counted(net, workspace->place) || count_idle(net, workspace));
+    if (has_place)
+        mbp_pass_on(workspace->place, stays ? workspace : NULL);
+    if (!stays)
         mbp_workspace_free(&net->memory, workspace);
 }
 
@@ -293,7 +314,10 @@ void mbp_workspace_free_idle(mbp_net *net) {
 }
 
 void mbp_workspace_after_fork(mbp_net *net) {
+    net->idle_bytes = 0;
     for (mbp_shelf *shelf = &net->idle; shelf; shelf = next_shelf(shelf))
         for (int i = 0; i < MBP_PLACES; i++)
-            mbp_replace(&shelf->place[i], in_use(net), NULL);
+            if (!mbp_replace(&shelf->place[i], in_use(net), NULL) && shelf->place[i] &&
+                is_counted(net, &shelf->place[i]))
+                net->idle_bytes += ((mbp_workspace *)shelf->place[i])->bytes;
 }

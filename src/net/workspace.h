@@ -43,8 +43,12 @@ struct mbp_workspace {
     mbp_place *place; /* among the net's idle workspaces; NULL: none yet */
 };
 
-/* *grown becomes `old` if that is large enough for these rows, needs and threads; otherwise a new workspace, which is
- * large enough also for all that `old` (may be NULL) is for. */
+/* Whether a workspace (NULL: none) is large enough for these rows, needs and threads. */
+static inline int mbp_workspace_fits(const mbp_workspace *w, int64_t rows, int needs, int threads) {
+    return w && w->rows >= rows && (w->needs & needs) == needs && w->threads >= threads;
+}
+/* *grown becomes `old` if that fits; otherwise a new workspace, which is large enough also for all that `old` (may be
+ * NULL) is for. */
 mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_workspace *old, int64_t rows, int needs,
                               int threads, mbp_workspace **grown, mbp_error *error);
 /* The same, and frees the old one. If this fails, *workspace is unchanged. */
@@ -54,15 +58,19 @@ void mbp_workspace_free(mbp_memory *memory, mbp_workspace *workspace);
 
 /* How many threads to use for the net's largest matrix product with this number of rows. */
 int mbp_product_threads(const mbp_net *net, int64_t rows);
-/* How many rows a prediction handles at a time. */
+/* How many rows a prediction handles at a time, at least MBP_SLICE_LEAST. */
+enum { MBP_SLICE_LEAST = 256 };
 int64_t mbp_slice_rows(const mbp_net *net);
 
 /* The net's idle workspaces. Any number of threads may call this at the same time. take: returns one, or NULL.
  * find_place: makes sure that the workspace has a place; returns 0 if there is no memory for one. give: keeps the
- * workspace, or frees it if there is no memory for a place. */
+ * workspace, or frees it: if there is no memory for a place, or if the idle ones had more than MBP_IDLE_BYTES, besides
+ * one of any size. reserve_idle: this many bytes are kept, if they are more than MBP_IDLE_BYTES. */
+enum { MBP_IDLE_BYTES = 16 << 20 };
 mbp_workspace *mbp_workspace_take_idle(mbp_net *net);
 int mbp_workspace_find_place(mbp_net *net, mbp_workspace *workspace);
 void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace);
+void mbp_workspace_reserve_idle(mbp_net *net, size_t bytes);
 void mbp_workspace_free_idle(mbp_net *net);
 /* After fork, in the child: frees the places of the workspaces that the parent's other threads were using. */
 void mbp_workspace_after_fork(mbp_net *net);

@@ -9,6 +9,12 @@
 
 enum { FEW_PAIRS = 256 };
 
+/* Where the parameters and buffers are: one row. */
+static mbp_extent block_extent(const mbp_net *net) {
+    const uint64_t first = (uintptr_t)net->block, bytes = (uint64_t)(net->params + net->buffers) * net->item;
+    return (mbp_extent){.first = first, .end = first + bytes, .row = bytes, .step = bytes};
+}
+
 #if !MICROBP_SMALL
 
 /* ---- a sufficient test ---- */
@@ -62,60 +68,66 @@ static int are_apart(block *blocks, int n) {
     return 1;
 }
 
-static int add_block(block *blocks, int n, const mbp_array *array, int is_output) {
-    blocks[n] = (block){.at = mbp_array_extent(array), .is_output = is_output};
+static int add_block(block *blocks, int n, mbp_extent at, int is_output) {
+    blocks[n] = (block){.at = at, .is_output = is_output};
     return n + (blocks[n].at.first < blocks[n].at.end);
 }
 
 /* Returns 0 also if there is no memory for the test. */
-static int surely_apart(const mbp_net *net, const mbp_array *params, const mbp_array *x, const mbp_array *out,
-                        int n_out) {
+static int surely_apart(const mbp_net *net, const mbp_array *x, const mbp_array *out, int n_out) {
     const size_t bytes = ((size_t)n_out + (size_t)net->inputs + 1) * sizeof(block);
     block *blocks = mbp_allocate(mbp_net_allocator(net), bytes);
     if (!blocks)
         return 0;
-    int n = add_block(blocks, 0, params, 0);
+    int n = add_block(blocks, 0, block_extent(net), 0);
     for (int i = 0; i < net->inputs; i++)
-        n = add_block(blocks, n, &x[i], 0);
+        n = add_block(blocks, n, mbp_array_extent(&x[i]), 0);
     for (int i = 0; i < n_out; i++)
-        n = add_block(blocks, n, &out[i], 1);
+        n = add_block(blocks, n, mbp_array_extent(&out[i]), 1);
     const int apart = are_apart(blocks, n);
     mbp_release(mbp_net_allocator(net), blocks, bytes);
     return apart;
 }
 
 #else
-static int surely_apart(const mbp_net *net, const mbp_array *params, const mbp_array *x, const mbp_array *out,
-                        int n_out) {
-    (void)net, (void)params, (void)x, (void)out, (void)n_out;
+static int surely_apart(const mbp_net *net, const mbp_array *x, const mbp_array *out, int n_out) {
+    (void)net, (void)x, (void)out, (void)n_out;
     return 0;
 }
 #endif
 
 /* ---- pair by pair ---- */
 
-static mbp_status check_pair(const mbp_array *out, int i, const mbp_array *other, const char *name, int k,
-                             mbp_error *error) {
-    if (!mbp_array_overlap(&out[i], other))
-        return MBP_OK;
+static mbp_status fail_shared(int i, const char *name, int k, mbp_error *error) {
     char number[16] = "";
     if (k >= 0)
         snprintf(number, sizeof number, " %d", k);
     return mbp_fail(error, MBP_INVALID, "output %d shares memory with %s%s: use separate memory", i, name, number);
 }
 
+static mbp_status check_output(const mbp_net *net, const mbp_array *x, const mbp_array *out, int i, mbp_error *error) {
+    const mbp_extent at = mbp_array_extent(&out[i]), own = block_extent(net);
+    if (mbp_extents_overlap(&at, &own))
+        return fail_shared(i, "the net's parameters", -1, error);
+    for (int k = 0; k < net->inputs; k++) {
+        const mbp_extent input = mbp_array_extent(&x[k]);
+        if (mbp_extents_overlap(&at, &input))
+            return fail_shared(i, "input", k, error);
+    }
+    for (int k = 0; k < i; k++) {
+        const mbp_extent output = mbp_array_extent(&out[k]);
+        if (mbp_extents_overlap(&at, &output))
+            return fail_shared(i, "output", k, error);
+    }
+    return MBP_OK;
+}
+
 mbp_status mbp_outputs_apart(const mbp_net *net, const mbp_array *x, const mbp_array *out, int n_out,
                              mbp_error *error) {
-    const mbp_array params = mbp_contiguous(net->block, net->dtype, (int64_t)net->item, 1, net->params + net->buffers);
     mbp_status status = MBP_OK;
-    if ((int64_t)n_out * (n_out + net->inputs) > FEW_PAIRS && surely_apart(net, &params, x, out, n_out))
+    if ((int64_t)n_out * (n_out + net->inputs) > FEW_PAIRS && surely_apart(net, x, out, n_out))
         return MBP_OK;
-    for (int i = 0; i < n_out && status == MBP_OK; i++) {
-        status = check_pair(out, i, &params, "the net's parameters", -1, error);
-        for (int k = 0; k < net->inputs && status == MBP_OK; k++)
-            status = check_pair(out, i, &x[k], "input", k, error);
-        for (int k = 0; k < i && status == MBP_OK; k++)
-            status = check_pair(out, i, &out[k], "output", k, error);
-    }
+    for (int i = 0; i < n_out && status == MBP_OK; i++)
+        status = check_output(net, x, out, i, error);
     return status;
 }

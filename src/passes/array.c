@@ -41,8 +41,6 @@ static uint64_t magnitude(int64_t stride) { return stride < 0 ? -(uint64_t)strid
 /* Refuses strides that make elements share memory: usually a stride was forgotten, or it counts elements instead of
  * bytes. */
 static mbp_status check_strides(const mbp_array *array, int is_written, const char *what, int which, mbp_error *error) {
-    if (array->col_stride == item_size(array->dtype) && array->row_stride >= array->cols * array->col_stride)
-        return MBP_OK; /* the usual case */
     const int by_row = magnitude(array->row_stride) >= magnitude(array->col_stride);
     const uint64_t inner = magnitude(by_row ? array->col_stride : array->row_stride);
     const uint64_t outer = magnitude(by_row ? array->row_stride : array->col_stride);
@@ -80,8 +78,18 @@ static int is_too_large(const mbp_array *array) {
     return first < (uint64_t)-lowest || (uint64_t)highest > UINTPTR_MAX - first;
 }
 
-static mbp_status check_array(const mbp_array *array, int is_written, const char *what, int which, int64_t rows,
-                              int64_t cols, mbp_error *error) {
+/* Whether none of the checks below can fail, without those of unusual arrays: this one is dense and not empty, its
+ * columns are adjacent, and its rows follow each other, less than 2 GB apart. */
+static inline int is_usual(const mbp_array *array, int64_t rows, int64_t cols) {
+    const int64_t item = item_size(array->dtype), row = array->row_stride;
+    return item && array->col_stride == item && !array->indptr && !array->indices && !array->flags &&
+           array->cols == cols && row >= cols * item && row <= INT32_MAX && array->data && array->rows > 0 &&
+           array->rows <= INT32_MAX && (array->rows == rows || rows < 0) &&
+           (uint64_t)(array->rows * row) <= UINTPTR_MAX - (uintptr_t)array->data;
+}
+
+static __attribute__((noinline)) mbp_status check_unusual(const mbp_array *array, int is_written, const char *what,
+                                                          int which, int64_t rows, int64_t cols, mbp_error *error) {
     if (!array)
         return fail_array(error, MBP_INVALID, what, which, " is NULL, but must point to an mbp_array");
     if (array->indptr || array->indices)
@@ -111,12 +119,16 @@ static mbp_status check_array(const mbp_array *array, int is_written, const char
 
 mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
                            mbp_error *error) {
-    return check_array(array, 0, what, which, rows, cols, error);
+    return !MICROBP_SMALL && array && is_usual(array, rows, cols)
+               ? MBP_OK
+               : check_unusual(array, 0, what, which, rows, cols, error);
 }
 
 mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
                                    mbp_error *error) {
-    return check_array(array, 1, what, which, rows, cols, error);
+    return !MICROBP_SMALL && array && is_usual(array, rows, cols)
+               ? MBP_OK
+               : check_unusual(array, 1, what, which, rows, cols, error);
 }
 
 /* The bytes of n elements of `size` bytes that are `stride` bytes apart. Moves *first, the address of the first
@@ -139,15 +151,14 @@ mbp_extent mbp_array_extent(const mbp_array *array) {
 
 /* Matrices with the same row stride may be column blocks of one matrix: then their address ranges overlap, but not
  * their elements. */
-int mbp_array_overlap(const mbp_array *a, const mbp_array *b) {
-    const mbp_extent x = mbp_array_extent(a), y = mbp_array_extent(b);
-    if (x.first == x.end || y.first == y.end || x.end <= y.first || y.end <= x.first)
+int mbp_ranges_overlap(const mbp_extent *x, const mbp_extent *y) {
+    if (x->first == x->end || y->first == y->end)
         return 0;
-    if (x.step == 0 || x.step != y.step)
+    if (x->step == 0 || x->step != y->step)
         return 1;
-    const mbp_extent *const low = x.first < y.first ? &x : &y, *const high = low == &x ? &y : &x;
-    const uint64_t apart = (high->first - low->first) % x.step;
-    return apart < low->row || high->row > x.step - apart;
+    const mbp_extent *const low = x->first < y->first ? x : y, *const high = low == x ? y : x;
+    const uint64_t apart = (high->first - low->first) % x->step;
+    return apart < low->row || high->row > x->step - apart;
 }
 
 mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const char *what, int which,
@@ -160,23 +171,21 @@ mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const
         return fail_array(error, MBP_INVALID, what, which,
                           ": col_stride is %lld bytes, but must be %lld (adjacent columns)",
                           (long long)array->col_stride, (long long)item);
-    if (array->rows > 1 && array->row_stride % item)
+    if (array->rows > 1 && array->row_stride & (item - 1))
         return fail_array(error, MBP_INVALID, what, which,
                           ": row_stride is %lld bytes, but must be a multiple of %lld (aligned)",
                           (long long)array->row_stride, (long long)item);
-    if ((uintptr_t)array->data % (uintptr_t)item)
+    if ((uintptr_t)array->data & (uintptr_t)(item - 1))
         return fail_array(error, MBP_INVALID, what, which,
                           ": data must be aligned to %lld bytes, but its address modulo %lld is %d", (long long)item,
                           (long long)item, (int)((uintptr_t)array->data % (uintptr_t)item));
     return MBP_OK;
 }
 
-int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view) {
-    if (rows.index || mbp_array_check_layout(array, dtype, "", 0, NULL) != MBP_OK)
+int mbp_array_in_place(const mbp_array *array, const mbp_selection *rows, mbp_dtype dtype, mbp_view *view) {
+    if (rows->index || mbp_array_check_layout(array, dtype, "", 0, NULL) != MBP_OK)
         return 0;
-    *view = (mbp_view){(void *)array->data, array->cols};
-    if (array->rows > 1) /* otherwise the row stride is not used, and may be anything */
-        *view = (mbp_view){(char *)array->data + rows.first * array->row_stride, array->row_stride / item_size(dtype)};
+    *view = mbp_array_rows(array, rows->first, dtype);
     return 1;
 }
 
@@ -317,7 +326,43 @@ static void row_to_i64(int64_t *to, const char *from, int64_t n, int64_t stride,
 }
 #endif
 
+/* Copies n bytes that do not overlap. For few of them, a call of memcpy would take most of the time. */
+static inline void copy_row(char *to, const char *from, int64_t n) {
+    int64_t i = 0;
+    if (n >= 1024)
+        memcpy(to, from, (size_t)n);
+    else {
+        for (; i + 16 <= n; i += 16)
+            memcpy(to + i, from + i, 16);
+        for (; i < n; i += 4)
+            memcpy(to + i, from + i, 4);
+    }
+}
+
+/* Copies rows whose columns are adjacent. They may be anywhere in a large array, so the first lines of a row are
+ * prefetched AHEAD rows before it is copied; further lines the processor prefetches itself. 64 rows of 64 floats from
+ * 4 MB: 3.7 -> 1.6 microseconds. Prefetching a whole batch one step earlier was slower. */
+static void copy_rows(const mbp_array *array, mbp_selection rows, int64_t item, mbp_view to) {
+    enum { AHEAD = 16, LINE = 64, LINES = 8 };
+    const int64_t bytes = array->cols * item, near = bytes < LINES * LINE ? bytes : LINES * LINE;
+    const char *const data = array->data;
+    for (int64_t r = -AHEAD; r < rows.count; r++) {
+        if (rows.index && r + AHEAD < rows.count) {
+            const char *const row = data + mbp_row_number(rows, r + AHEAD) * array->row_stride;
+            for (int64_t i = 0; i < near; i += LINE)
+                __builtin_prefetch(row + i);
+            __builtin_prefetch(row + near - 1); /* rows need not start at a line */
+        }
+        if (r >= 0)
+            copy_row((char *)to.at + r * to.ld * item, data + mbp_row_number(rows, r) * array->row_stride, bytes);
+    }
+}
+
 void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to) {
+    if (array->dtype == dtype && array->col_stride == item_size(dtype)) {
+        copy_rows(array, rows, item_size(dtype), to);
+        return;
+    }
     for (int64_t r = 0; r < rows.count; r++) {
         const char *from = (const char *)array->data + mbp_row_number(rows, r) * array->row_stride;
         switch ((int)dtype) {

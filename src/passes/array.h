@@ -4,7 +4,9 @@
 
 #include "kernels/kernels.h"
 
-/* Selected rows: the numbers index[first], index[first + 1], ...; if index is NULL, first, first + 1, ... */
+/* Selected rows: the numbers index[first], index[first + 1], ...; if index is NULL, first, first + 1, ... Functions
+ * that get one just after it was written take a pointer: a copy would be read 16 bytes at a time, and such a load waits
+ * for the stores of 8 bytes. */
 typedef struct mbp_selection {
     const int64_t *index;
     int64_t first, count;
@@ -27,8 +29,14 @@ mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const
                                   mbp_error *error);
 /* "MBP_F32", ...; the dtype must be valid. */
 const char *mbp_array_dtype_name(mbp_dtype dtype);
+/* The rows from number `first` on, in place, of an array that can be used as a matrix of this dtype. */
+static inline mbp_view mbp_array_rows(const mbp_array *array, int64_t first, mbp_dtype dtype) {
+    if (array->rows == 1) /* the row stride is not used, and may be anything */
+        return (mbp_view){(void *)array->data, array->cols};
+    return (mbp_view){(char *)array->data + first * array->row_stride, array->row_stride >> (dtype == MBP_F64 ? 3 : 2)};
+}
 /* Whether the selected rows can be used in place as a matrix of this dtype; *view is then set to them. */
-int mbp_array_in_place(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view *view);
+int mbp_array_in_place(const mbp_array *array, const mbp_selection *rows, mbp_dtype dtype, mbp_view *view);
 /* Where a checked array is in memory: its bytes are from `first` to `end` - 1 (none if these are equal), in rows of
  * `row` bytes that are `step` bytes apart. */
 typedef struct mbp_extent {
@@ -36,9 +44,12 @@ typedef struct mbp_extent {
 } mbp_extent;
 
 mbp_extent mbp_array_extent(const mbp_array *array);
-/* Whether two checked arrays may have a byte in common: exact for equal row strides; otherwise compares address
+/* Whether arrays at these places may have a byte in common: exact for equal row strides; otherwise compares address
  * ranges. */
-int mbp_array_overlap(const mbp_array *a, const mbp_array *b);
+int mbp_ranges_overlap(const mbp_extent *x, const mbp_extent *y);
+static inline int mbp_extents_overlap(const mbp_extent *x, const mbp_extent *y) {
+    return x->end > y->first && y->end > x->first && mbp_ranges_overlap(x, y);
+}
 /* Copies the selected rows to `to` in this dtype: F32, F64, or I64 (labels). */
 void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to);
 

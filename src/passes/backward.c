@@ -48,6 +48,12 @@ static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, m
                            .a = p->w->value[operand(p, node, 0)],
                            .b = dz,
                            .c = {element(p, p->grads, layer->weight), layer->out},
+                           .bias = NULL,
+                           .map = NULL,
+                           .map_out = {NULL, 0},
+                           .map_in = {NULL, 0},
+                           .parameters = NULL,
+                           .threads = 1,
                            .db = layer->bias >= 0 ? element(p, p->grads, layer->bias) : NULL,
                            .add = p->accumulate || write == MBP_ACCUMULATE,
                            .nonfinite = p->nonfinite};
@@ -77,6 +83,14 @@ static void backward_operand(const pass *p, int id, mbp_view dz) {
                            .a = dz,
                            .b = {element(p, p->net->block, layer->weight), layer->out},
                            .c = p->w->delta[below],
+                           .bias = NULL,
+                           .db = NULL,
+                           .map = NULL,
+                           .map_out = {NULL, 0},
+                           .map_in = {NULL, 0},
+                           .parameters = NULL,
+                           .nonfinite = NULL,
+                           .threads = 1,
                            .add = edge(p, node, 0) == MBP_ACCUMULATE};
     const mbp_formula *activation = &p->net->node[below].activation;
     if (p->plan->deriver[below] == id && activation->row != ACTIVATION_identity) {

@@ -19,7 +19,7 @@ mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int
     mbp_status status = mbp_count_check("x", x, n_x, "input", net->inputs, error);
     *rows = n_x && x ? x[0].rows : 0;
     for (int i = 0; i < net->inputs && status == MBP_OK; i++)
-        status = mbp_array_check(&x[i], "input", i, *rows, mbp_net_input_width(net, i), error);
+        status = mbp_array_check(&x[i], "input", i, *rows, net->node[net->input_nodes[i]].width, error);
     return status;
 }
 
@@ -45,12 +45,12 @@ void mbp_gather(const mbp_net *net, const mbp_array *array, mbp_selection rows, 
     mbp_net_share(net, work, rows.count, mbp_piece_rows(array->cols), gather_rows, &job);
 }
 
-void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, mbp_selection rows) {
+void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, const mbp_selection *rows) {
     memcpy(w->value, w->home, (size_t)net->nodes * sizeof(mbp_view));
     for (int i = 0; i < net->inputs; i++) {
         const int id = net->input_nodes[i];
         if (net->node[id].uses && !mbp_array_in_place(&x[i], rows, net->dtype, &w->value[id]))
-            mbp_gather(net, &x[i], rows, w->home[id]);
+            mbp_gather(net, &x[i], *rows, w->home[id]);
     }
 }
 

@@ -11,7 +11,7 @@ mbp_status mbp_count_check(const char *argument, const void *arrays, int given, 
 mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error);
 /* Sets where the workspace's values are: an input in the caller's array if it can be used in place, otherwise copied to
  * its home; all other nodes at home. */
-void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, mbp_selection rows);
+void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, const mbp_selection *rows);
 /* Moves the gradients of the inputs from the selected rows, whose numbers are in ascending order, to the places of
  * these rows among all `rows`; those of the other rows are 0. */
 void mbp_input_grads_spread(const mbp_net *net, const mbp_workspace *w, mbp_selection selected, int64_t rows);

@@ -50,7 +50,7 @@ static void run_part(void *context, int64_t first, int64_t last, int thread) {
 static void run_norm(const pass *p, const mbp_norm *norm, mbp_norm_part part, int64_t end, int64_t piece) {
     norm_job job = {norm, part};
     const double work = (double)MBP_ELEMENT_WORK * (double)norm->rows * (double)norm->n;
-    mbp_share(p->net->pool, threads_of(p), work, end, piece, run_part, &job);
+    mbp_pool_run(p->net->pool, take_threads(p, work), end, piece, run_part, &job);
 }
 
 static void by_rows(const pass *p, const mbp_norm *norm, mbp_norm_part part) {
@@ -147,7 +147,7 @@ static int updates_statistics(const mbp_net *net, int id) {
 
 mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *error) {
     mbp_status status = MBP_OK;
-    for (int id = 0; id < net->nodes && rows == 1 && status == MBP_OK; id++)
+    for (int id = 0; rows == 1 && net->buffers && id < net->nodes && status == MBP_OK; id++)
         if (updates_statistics(net, id)) {
             status = mbp_fail(error, MBP_INVALID,
                               "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size that "

@@ -43,10 +43,13 @@ static inline mbp_write edge(const pass *p, const mbp_node *node, int i) {
 }
 static inline void *element(const pass *p, void *base, int64_t i) { return (char *)base + (size_t)i * p->net->item; }
 
-/* How many threads may work: the net's limit, but not more than the workspace has scratch for. */
-static inline int threads_of(const pass *p) {
-    const int threads = mbp_threads_of(p->net);
-    return threads < p->w->threads ? threads : p->w->threads;
+/* mbp_pool_take for the net's pool: at most its limit of threads, and at most those that the workspace has scratch
+ * for. One if the whole pass is small: its regions would only pass rows from one processor's cache to the other's. */
+static inline int take_threads(const pass *p, double work) {
+    if (mbp_is_small(work) || p->net->flops * (double)p->rows < MBP_PASS_WORK)
+        return 1;
+    const int threads = mbp_net_threads(p->net);
+    return mbp_pool_take(p->net->pool, threads < p->w->threads ? threads : p->w->threads, work);
 }
 
 static inline mbp_view columns(const pass *p, mbp_view whole, int64_t first) {

@@ -17,10 +17,14 @@ static void run_pieces(void *context, int64_t first, int64_t last, int thread) {
 
 /* Sets the number of threads before it counts the pieces, which depend on that number. */
 void mbp_run_product(const pass *p, mbp_product *product) {
-    product_job job = {p, product};
     const double work = 2.0 * (double)product->m * (double)product->n * (double)product->k;
-    product->threads = mbp_pool_take(p->net->pool, threads_of(p), work);
-    mbp_pool_run(p->net->pool, product->threads, p->net->kernels->product_pieces(product), 1, run_pieces, &job);
+    const mbp_kernels *kernels = p->net->kernels;
+    product->threads = take_threads(p, work);
+    if (product->threads == 1)
+        kernels->product_run(product, 0, INT64_MAX, p->w->scratch);
+    else
+        mbp_pool_run(p->net->pool, product->threads, kernels->product_pieces(product), 1, run_pieces,
+                     &(product_job){p, product});
 }
 
 /* An elementwise function: of one matrix (map), of one matrix and random numbers (random), or of two matrices (binary).
@@ -58,7 +62,7 @@ static void run_rows(void *context, int64_t row, int64_t end, int thread) {
 static void run_elementwise(const pass *p, elementwise *e) {
     const double work = (double)MBP_ELEMENT_WORK * (double)p->rows * (double)e->n;
     e->pass = p;
-    mbp_share(p->net->pool, threads_of(p), work, p->rows, mbp_piece_rows(e->n), run_rows, e);
+    mbp_pool_run(p->net->pool, take_threads(p, work), p->rows, mbp_piece_rows(e->n), run_rows, e);
 }
 
 void mbp_run_map(const pass *p, mbp_map map, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
@@ -92,6 +96,10 @@ static void forward_dense(const pass *p, int id) {
                            .b = {element(p, p->net->block, layer->weight), layer->out},
                            .bias = layer->bias >= 0 ? element(p, p->net->block, layer->bias) : NULL,
                            .c = z,
+                           .add = 0,
+                           .db = NULL,
+                           .nonfinite = NULL,
+                           .threads = 1,
                            .map = p->net->kernels->forward[node->activation.row],
                            .map_out = y,
                            .map_in = z,

@@ -67,7 +67,7 @@ static void plan_grads(const mbp_net *net, mbp_plan *plan) {
 /* Adds a group, or makes the last group longer if this one follows it and has the same settings. */
 static void add_group(mbp_plan *plan, mbp_group group) {
     mbp_group *last = plan->groups && !plan->per_tensor ? &plan->group[plan->groups - 1] : NULL;
-    if (last && last->lr == group.lr && last->decay == group.decay && last->offset + last->length == group.offset)
+    if (last && last->decay == group.decay && mbp_group_follows(last, &group))
         last->length += group.length;
     else
         plan->group[plan->groups++] = group;

@@ -29,6 +29,11 @@ typedef struct mbp_plan {
     double *scale; /* per layer: in this update, clipping multiplies the gradients of its groups by this */
 } mbp_plan;
 
+/* Whether `next` is the range right after `group`, with the same learning rate. */
+static inline int mbp_group_follows(const mbp_group *group, const mbp_group *next) {
+    return group->offset + group->length == next->offset && group->lr == next->lr;
+}
+
 size_t mbp_plan_bytes(const mbp_net *net);
 /* Places the plan's arrays in `block`, which has mbp_plan_bytes bytes. */
 void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block);

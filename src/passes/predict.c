@@ -19,13 +19,11 @@ typedef struct prediction {
 static int wanted_node(const prediction *p, int i) { return p->node >= 0 ? p->node : p->net->output[i].node; }
 
 /* The rows of the caller's array that a slice fills. */
-static mbp_view out_view(const prediction *p, int i, mbp_selection slice) {
-    mbp_view view = {0};
-    mbp_array_in_place(&p->out[i], slice, p->net->dtype, &view);
-    return view;
+static mbp_view out_view(const prediction *p, int i, const mbp_selection *slice) {
+    return mbp_array_rows(&p->out[i], slice->first, p->net->dtype);
 }
 
-static void predict_slice(const prediction *p, mbp_workspace *w, mbp_selection slice) {
+static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selection *slice) {
     const mbp_net *net = p->net;
     int last = 0;
     mbp_inputs_load(net, w, p->x, slice);
@@ -35,18 +33,18 @@ static void predict_slice(const prediction *p, mbp_workspace *w, mbp_selection s
         if (net->node[id].kind != MBP_NODE_INPUT) /* written directly to the caller's array */
             w->value[id] = out_view(p, i, slice);
     }
-    mbp_forward_pass(&(pass){.net = net, .w = w, .rows = slice.count}, last);
+    mbp_forward_pass(&(pass){.net = net, .w = w, .rows = slice->count}, last);
     for (int i = 0; i < p->n_out; i++) { /* raw values first: outputs may be operands of others, or share memory */
         const int id = wanted_node(p, i);
         const mbp_view out = out_view(p, i, slice), from = w->value[id];
         if (from.at != out.at)
-            net->kernels->copy(slice.count, net->node[id].width, out, from, NULL);
+            net->kernels->copy(slice->count, net->node[id].width, out, from, NULL);
     }
     for (int i = 0; i < p->n_out && !p->raw && p->node < 0 && OUTPUT_ACTIVATION_COUNT > 1; i++) {
         const int activation = net->output[i].activation;
         const mbp_view out = out_view(p, i, slice);
         if (activation > OUTPUT_ACTIVATION_identity)
-            net->kernels->output[activation](slice.count, net->node[wanted_node(p, i)].width, out, out, NULL);
+            net->kernels->output[activation](slice->count, net->node[wanted_node(p, i)].width, out, out, NULL);
     }
 }
 
@@ -54,7 +52,7 @@ static void run_slices(void *context, int64_t row, int64_t end, int thread) {
     const prediction *p = context;
     for (; row < end; row += p->slice_rows) {
         const int64_t left = end - row;
-        predict_slice(p, p->w[thread], (mbp_selection){NULL, row, left < p->slice_rows ? left : p->slice_rows});
+        predict_slice(p, p->w[thread], &(mbp_selection){NULL, row, left < p->slice_rows ? left : p->slice_rows});
     }
 }
 
@@ -64,12 +62,17 @@ static int64_t slice_count(const prediction *p) { return p->rows / p->slice_rows
 /* Threads share slices if each thread gets several, because slices need no waiting between layers. Slices are made
  * shorter if that gives each thread enough of them. */
 static void plan_slices(prediction *p) {
-    const int64_t most = mbp_slice_rows(p->net);
-    const int threads = mbp_worthwhile_threads(mbp_threads_of(p->net), prediction_work(p));
+    const int64_t most = p->rows <= MBP_SLICE_LEAST ? p->rows : mbp_slice_rows(p->net);
+    const int threads = mbp_net_worthwhile(p->net, prediction_work(p));
+    p->slice_rows = p->most_rows = p->rows < most ? p->rows : most;
+    p->threads = 1;
+    if (threads == 1)
+        return;
     const int64_t even = p->rows / (SLICES_EACH * threads) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
-    p->most_rows = p->rows < most ? p->rows : most;
-    p->slice_rows = threads > 1 && even > 0 && even < most ? even : p->most_rows;
-    p->threads = slice_count(p) >= SLICES_EACH * threads ? threads : 1;
+    if (even > 0 && even < most)
+        p->slice_rows = even;
+    if (slice_count(p) >= SLICES_EACH * threads)
+        p->threads = threads;
 }
 
 /* Takes a workspace for each thread. If memory is short, fewer threads work. Each workspace has room for most_rows even
@@ -78,6 +81,8 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     for (int i = 0; i < p->threads; i++) {
         const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
         p->w[i] = mbp_workspace_take_idle(p->net);
+        if (mbp_workspace_fits(p->w[i], p->most_rows, MBP_PREDICT, packs))
+            continue;
         const mbp_status status = mbp_workspace_reserve(p->net, &p->net->memory, &p->w[i], p->most_rows, MBP_PREDICT,
                                                         packs, i ? NULL : error);
         if (status == MBP_OK)
@@ -141,6 +146,14 @@ static mbp_status make_workspace(prediction *p, int i, mbp_workspace **old, mbp_
     return status;
 }
 
+/* The workspaces stay when they are idle. */
+static void keep_idle(const prediction *p, int count) {
+    size_t bytes = 0;
+    for (int i = 0; i < count; i++)
+        bytes += p->w[i]->bytes;
+    mbp_workspace_reserve_idle(p->net, bytes);
+}
+
 /* First makes all workspaces, then keeps them; if one cannot be made, keeps the old ones. */
 static mbp_status reserve(prediction *p, mbp_error *error) {
     mbp_workspace *old[MBP_THREADS_MAX];
@@ -150,6 +163,8 @@ static mbp_status reserve(prediction *p, mbp_error *error) {
         status = make_workspace(p, count, &old[count], error);
         count++;
     }
+    if (MICROBP_THREADS && status == MBP_OK)
+        keep_idle(p, count);
     for (int i = 0; i < count; i++) {
         mbp_workspace *kept = status == MBP_OK ? p->w[i] : old[i], *other = status == MBP_OK ? old[i] : p->w[i];
         if (!kept && other && other->place)
@@ -171,7 +186,7 @@ mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error) {
         return mbp_fail(error, MBP_INVALID, "rows is %lld, but must be at least 1", (long long)rows);
     plan_slices(&p);
     /* Fewer rows may be shared by more threads, if they are enough slices: as many as their work is worth. */
-    p.threads = mbp_worthwhile_threads(mbp_threads_of(net), prediction_work(&p));
+    p.threads = mbp_net_worthwhile(net, prediction_work(&p));
     return reserve(&p, error);
 }
 

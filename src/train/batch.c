@@ -7,6 +7,8 @@
 #include "passes/inputs.h"
 #include "system/sized.h"
 
+static int64_t output_width(const mbp_trainer *t, int i) { return t->net->node[t->net->output[i].node].width; }
+
 static int is_integer(mbp_dtype dtype) { return dtype >= MBP_I8; }
 
 static int may_be_labels(const mbp_trainer *trainer, int i) { return MBP_HAS_LABELS && trainer->objective[i].labels; }
@@ -17,7 +19,7 @@ static int are_labels(const mbp_trainer *trainer, int i, const mbp_array *y) {
 }
 
 static mbp_status check_target(const mbp_trainer *trainer, int i, const mbp_array *y, int64_t rows, mbp_error *error) {
-    const int64_t width = mbp_net_output_width(trainer->net, i);
+    const int64_t width = output_width(trainer, i);
     const int is_float = (unsigned)y->dtype < MBP_I8;
     if (may_be_labels(trainer, i) && is_float && y->cols == 1)
         return mbp_fail(error, MBP_INVALID,
@@ -96,19 +98,19 @@ static mbp_status fail_target(const mbp_objective *objective, int i, int64_t row
 }
 
 /* A NaN target passes here: it makes the loss NaN, and a step with such a loss fails. */
-static mbp_status check_targets(const mbp_trainer *trainer, int i, mbp_selection rows, mbp_error *error) {
+static mbp_status check_targets(const mbp_trainer *trainer, int i, const mbp_selection *rows, mbp_error *error) {
     const mbp_objective *objective = &trainer->objective[i];
     const mbp_view target = trainer->workspace->target[i];
-    const int64_t n = mbp_net_output_width(trainer->net, i);
+    const int64_t n = output_width(trainer, i);
     if (!objective->signs && isinf(objective->targets.low) && isinf(objective->targets.high))
         return MBP_OK;
-    for (int64_t r = 0; r < rows.count; r++)
+    for (int64_t r = 0; r < rows->count; r++)
         for (int64_t j = 0; j < n; j++) {
             const int64_t at = r * target.ld + j;
             const double t = trainer->net->dtype == MBP_F64 ? ((const double *)target.at)[at]
                                                             : (double)((const float *)target.at)[at];
             if (target_is_wrong(objective, t))
-                return fail_target(objective, i, mbp_row_number(rows, r), j, t, error);
+                return fail_target(objective, i, mbp_row_number(*rows, r), j, t, error);
         }
     return MBP_OK;
 }
@@ -194,8 +196,15 @@ static int64_t list_rows(mbp_workspace *w, mbp_selection rows, int64_t count) {
 mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t limit,
                          mbp_chosen *chosen, mbp_error *error) {
     mbp_workspace *w = t->workspace;
-    const int64_t first = from->at;
+    const int64_t first = from->at, most = from->end - first < limit ? from->end - first : limit;
     int64_t count = 0;
+    if (!MICROBP_SMALL && !batch->weight && !from->index) {
+        for (int64_t r = 0; r < most; r++)
+            w->weight[r] = 1;
+        *chosen = (mbp_chosen){{NULL, first, most}, (double)most};
+        from->at += most;
+        return MBP_OK;
+    }
     int listed = from->index != NULL, zeros;
     while (count < limit && from->at < from->end) {
         const int64_t left = from->end - from->at, n = left < limit - count ? left : limit - count;
@@ -234,7 +243,8 @@ mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error 
                     number);
 }
 
-mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, mbp_error *error) {
+mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, const mbp_selection *rows,
+                            mbp_error *error) {
     const mbp_net *net = trainer->net;
     mbp_workspace *w = trainer->workspace;
     mbp_status status = MBP_OK;
@@ -244,11 +254,11 @@ mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, 
             continue;
         w->target[i] = w->target_home[i];
         if (are_labels(trainer, i, y)) {
-            status = load_labels(w, i, y, mbp_net_output_width(net, i), rows, error);
+            status = load_labels(w, i, y, output_width(trainer, i), *rows, error);
             continue;
         }
         if (!mbp_array_in_place(y, rows, net->dtype, &w->target[i]))
-            mbp_gather(net, y, rows, w->target[i]);
+            mbp_gather(net, y, *rows, w->target[i]);
         status = check_targets(trainer, i, rows, error);
     }
     return status;

@@ -34,6 +34,7 @@ mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
 mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error *error);
 /* Loads the targets or labels of the selected rows, and checks their values. Those of an output whose loss weight is 0
  * are not read. */
-mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, mbp_selection rows, mbp_error *error);
+mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, const mbp_selection *rows,
+                            mbp_error *error);
 
 #endif

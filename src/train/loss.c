@@ -119,10 +119,10 @@ mbp_status mbp_slice_predict(mbp_trainer *t, const mbp_batch *batch, mbp_batch_c
                              mbp_chosen *chosen, mbp_error *error) {
     mbp_status status = mbp_rows_next(t, batch, from, slice, chosen, error);
     if (status == MBP_OK)
-        status = mbp_targets_load(t, batch, chosen->rows, error);
+        status = mbp_targets_load(t, batch, &chosen->rows, error);
     if (status != MBP_OK || chosen->rows.count == 0)
         return status;
-    mbp_inputs_load(t->net, t->workspace, batch->x, chosen->rows);
+    mbp_inputs_load(t->net, t->workspace, batch->x, &chosen->rows);
     mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = chosen->rows.count}, t->net->nodes - 1);
     return MBP_OK;
 }
@@ -146,7 +146,7 @@ mbp_status mbp_slices_check(mbp_trainer *t, const mbp_batch *batch, int64_t rows
     while (status == MBP_OK && from.at < rows) {
         status = mbp_rows_next(t, batch, &from, slice, &chosen, error);
         if (status == MBP_OK)
-            status = mbp_targets_load(t, batch, chosen.rows, error);
+            status = mbp_targets_load(t, batch, &chosen.rows, error);
         if (status == MBP_OK)
             mbp_mean_add(mean, chosen.rows.count, 0, chosen.total);
     }

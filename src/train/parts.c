@@ -20,7 +20,7 @@ static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x,
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);
-    mbp_inputs_load(t->net, t->workspace, x, (mbp_selection){NULL, 0, rows});
+    mbp_inputs_load(t->net, t->workspace, x, &(mbp_selection){NULL, 0, rows});
     mbp_train_forward(t, rows, 0);
     t->forward_rows = rows;
     t->forward_layers = t->net->layers_version;

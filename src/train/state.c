@@ -94,14 +94,14 @@ static mbp_status set_setting(mbp_trainer *trainer, int setting, double value, m
 }
 
 static mbp_status set(mbp_trainer *trainer, const char *name, double value, mbp_error *error) {
-    const int setting = setting_index(trainer, name);
-    int i = -1;
     double *loss = running_loss(trainer, name);
-    int64_t *count = running_count(trainer, name);
-    if (loss)
+    if (loss) /* set in each step with a loss of the caller, so it is looked for first */
         return mbp_put_number(loss, value), MBP_OK;
+    int64_t *count = running_count(trainer, name);
     if (count)
         return set_count(trainer, count, name, value, error);
+    int i = -1;
+    const int setting = setting_index(trainer, name);
     if (setting >= 0)
         return set_setting(trainer, setting, value, error);
     mbp_status status = find_parameter(trainer, name, &i, error);

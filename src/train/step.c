@@ -22,7 +22,7 @@
  *                                 (update.c)
  *
  * Large matrix products, elementwise functions, copies of rows and updates are shared with the pool's threads
- * (system/pool.c). Parameters, buffers and slots do not change before the update, and the update cannot fail. */
+ * (system/threads). Parameters, buffers and slots do not change before the update, and the update cannot fail. */
 #include "train/step.h"
 
 #include <float.h>
@@ -101,7 +101,7 @@ mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
         status = mbp_total_check(given, chosen->rows.count, chosen->total, error);
     if (status == MBP_OK)
         status = mbp_statistics_check(t->net, chosen->rows.count, error);
-    return status == MBP_OK ? mbp_targets_load(t, batch, chosen->rows, error) : status;
+    return status == MBP_OK ? mbp_targets_load(t, batch, &chosen->rows, error) : status;
 }
 
 /* The gradients of a part of a logical batch in which no row is there. */
@@ -119,7 +119,7 @@ static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_ch
     mbp_trainer_forget(t);
     mbp_trainer_plan(t, how->input_grads != 0);
     if (rows > 0) {
-        mbp_inputs_load(t->net, t->workspace, batch->x, chosen->rows);
+        mbp_inputs_load(t->net, t->workspace, batch->x, &chosen->rows);
         mbp_train_forward(t, rows, how->first_row);
         *loss = mbp_loss_pass(t, rows, how->total, 1);
         if (!isfinite(*loss))

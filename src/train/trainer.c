@@ -39,8 +39,10 @@ mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status) {
 mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, mbp_error *error) {
     mbp_workspace *old = t->workspace;
     const int threads = mbp_product_threads(t->net, rows);
+    if (mbp_workspace_fits(old, rows, needs, threads))
+        return MBP_OK;
     mbp_status status = mbp_workspace_grow(t->net, &t->memory, old, rows, needs, threads, &t->workspace, error);
-    if (t->workspace == old)
+    if (status != MBP_OK)
         return status;
     if (t->forward_rows || t->input_grad_rows)
         t->before = old;

@@ -121,7 +121,8 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads);
  * refused any more. */
 static inline void mbp_trainer_forget(mbp_trainer *t) {
     t->forward_rows = t->input_grad_rows = 0;
-    mbp_workspace_free(&t->memory, t->before);
+    if (t->before)
+        mbp_workspace_free(&t->memory, t->before);
     t->before = NULL;
 }
 /* Sets the running values. Any thread may read steps and losses meanwhile. */

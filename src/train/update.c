@@ -65,7 +65,7 @@ typedef struct place {
     void *slots[MBP_SLOTS_MAX];
 } place;
 
-static place place_of(const update_job *job, int64_t first, int64_t last) {
+static inline place place_of(const update_job *job, int64_t first, int64_t last) {
     const mbp_trainer *t = job->trainer;
     const size_t at = (size_t)(job->group.offset + first) * t->net->item;
     place here = {last - first, t->net->block + at, t->grads + at, {0}};
@@ -167,7 +167,7 @@ static double trust_ratio(update_job *job) {
 static void update_groups(mbp_trainer *t) {
     const int row = t->optimizer.row;
     const int by_norm = t->setting[MBP_CLIP_NORM] < INFINITY || t->setting[MBP_CLIP_LAYER_NORM] < INFINITY;
-    update_job job = {.trainer = t};
+    update_job job;
     const double lr = t->rate ? *t->rate : t->optimizer.parameters[0];
     double h[MBP_PARAMETERS_MAX];
     memcpy(h, t->optimizer.parameters, sizeof h);
@@ -176,8 +176,12 @@ static void update_groups(mbp_trainer *t) {
     mbp_trainer_run(t, &next);
     if (by_norm)
         set_scales(t);
+    job.trainer = t;
+    const int joins = h[t->decay] == 0 && !t->plan.per_tensor; /* groups that differ in weight decay only */
     for (int i = 0; i < t->plan.groups; i++) {
         job.group = t->plan.group[i];
+        while (joins && i + 1 < t->plan.groups && mbp_group_follows(&job.group, &t->plan.group[i + 1]))
+            job.group.length += t->plan.group[++i].length;
         if (job.group.lr == 0) /* lr 0: no change, even if lr is not a factor of the step, as in Rprop */
             continue;
         h[0] = lr * job.group.lr;

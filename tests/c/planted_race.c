@@ -1,7 +1,7 @@
 /* A planted data race between threads of the pool, for a build with ThreadSanitizer, to check that it is found. A run
  * without argument must pass; with `race` it must fail. */
 #include "api.h"
-#include "system/pool.h"
+#include "system/threads/pool.h"
 
 #include <sched.h>
 #include <stdatomic.h>

@@ -78,6 +78,18 @@ def test_an_epoch_that_stops_early_returns_the_loss_of_its_rows(backend):
     np.testing.assert_array_equal(engine.net.params, by_hand.net.params)
 
 
+def test_the_loss_of_own_functions_is_a_float(backend):
+    """Also if they return a number of NumPy."""
+
+    def squares(outputs, targets, weight):
+        return np.float64(2.5), outputs - targets
+
+    t = bp.Trainer(bp.mlp([3, 1], seed=0, backend=backend), squares, "sgd")
+    x, y = np.ones((2, 3)), np.ones((2, 1))
+    losses = [t.step(x, y), t.evaluate(x, y), t.backward(x, y), t.fit(x, y, epochs=1)["loss"][0]]
+    assert [type(loss) for loss in losses] == [float] * 4
+
+
 def test_an_error_in_the_stop_function_ends_the_epoch(backend):
     rows = 300_000 if backend == "compiled" else 60
     engine = make(backend)

@@ -102,12 +102,16 @@ class Engine:
         """The backend's step, which takes arrays unchanged. It raises an error for arrays that it cannot read and for custom losses."""
         return self._core.step
 
+    @property
+    def array_evaluate(self) -> Callable[[Any, Any, Any], float]:
+        """The same for `evaluate`."""
+        return self._core.evaluate
+
     def step(self, rows: Rows) -> float:
         """Forward, backward, update. Returns the loss before the update."""
         if self._custom is None:
             return self._named(rows, self._core.step)
-        with self.training():
-            return self._custom.step(rows.present())
+        return self._custom.step(rows.present())
 
     def backward(
         self, rows: Rows, accumulate: bool = False, total: float | None = None, first_row: int = 0, input_grads: bool = False

@@ -20,26 +20,50 @@ static inline __attribute__((always_inline)) void transpose(vr rows[LANES_16], c
             rows[i] = next[i];
     }
 }
+
+/* The first `steps` columns of such a block: to[k][j] = from[j][k]. */
+static inline __attribute__((always_inline)) void pack_block(T *to, int64_t to_ld, const T *from, int64_t from_ld,
+                                                             int64_t steps) {
+    vr rows[LANES_16];
+    transpose(rows, from, from_ld);
+    EACH(i, LANES_16)
+        if (i < steps)
+            store(to + i * to_ld, rows[i]);
+}
+
+/* A panel of W^T, for less than one vector of columns: 16 bytes of each row are copied into a block. */
+static void pack_narrow_panel(T *to, int64_t to_ld, const T *from, int64_t from_ld, int64_t k_count, int64_t columns) {
+    T block[VL * LANES_16] = {0};
+    for (int64_t k = 0; k < k_count; k += LANES_16) {
+        for (int64_t j = 0; j < columns; j++)
+            memcpy(block + j * LANES_16, from + j * from_ld + k, LANES_16 * sizeof(T)); /* constant size: no call */
+        pack_block(to + k * to_ld, to_ld, block, LANES_16, k_count - k);
+    }
+}
 #endif
 
-/* A panel of W^T: to[k][j] = from[j][k]. */
+/* A panel of W^T: to[k][j] = from[j][k]. Reads up to 16 bytes past the ends of rows. */
 static HOT void pack_panel_transposed(T *to, int64_t to_ld, const T *from, int64_t from_ld, int64_t k_count,
                                       int64_t columns) {
 #if MICROBP_SMALL
-    const int64_t whole_columns = 0, whole_k = 0;
-#else
-    const int64_t whole_columns = columns / VL * VL, whole_k = k_count / LANES_16 * LANES_16;
-    for (int64_t j = 0; j < whole_columns; j += VL)
-        for (int64_t k = 0; k < whole_k; k += LANES_16) {
-            vr rows[LANES_16];
-            transpose(rows, from + j * from_ld + k, from_ld);
-            EACH(i, LANES_16)
-                store(to + (k + i) * to_ld + j, rows[i]);
-        }
-#endif
     for (int64_t j = 0; j < columns; j++)
-        for (int64_t k = j < whole_columns ? whole_k : 0; k < k_count; k++)
+        for (int64_t k = 0; k < k_count; k++)
             to[k * to_ld + j] = from[j * from_ld + k];
+#else
+    if (columns < VL) {
+        pack_narrow_panel(to, to_ld, from, from_ld, k_count, columns);
+        return;
+    }
+    for (int64_t j = 0; j < columns; j += VL) {
+        const int64_t first = smaller(j, columns - VL);
+        const T *const rows = from + first * from_ld;
+        int64_t k = 0;
+        for (; k + LANES_16 <= k_count; k += LANES_16)
+            pack_block(to + k * to_ld + first, to_ld, rows + k, from_ld, LANES_16);
+        if (k < k_count)
+            pack_block(to + k * to_ld + first, to_ld, rows + k, from_ld, k_count - k);
+    }
+#endif
 }
 
 /* Panels of b, one after the other: to[panel][k][j] = from[k][column j of the panel]. It copies whole vectors. */
@@ -67,7 +91,13 @@ static inline __attribute__((always_inline)) T *copy_tiles(T *to, const T *from,
 static HOT T *copy_sized_tiles(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t count, int64_t rows) {
 #define ONE(r) \
     case r: return copy_tiles(to, from, from_ld, k_count, count, r);
-    switch (rows) { ONE(1) ONE(2) ONE(3) ONE(4) ONE(5) ONE(6) ONE(7) ONE(8) }
+#if TILE_ROWS == 6
+#define MORE ONE(5) ONE(6)
+#else
+#define MORE
+#endif
+    switch (rows) { ONE(1) ONE(2) ONE(3) ONE(4) MORE }
+#undef MORE
 #undef ONE
     return to;
 }

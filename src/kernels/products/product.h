@@ -12,28 +12,33 @@ static int64_t part(int64_t size, int64_t parts, int64_t unit, int64_t least) {
     return smaller(size, whole > least ? whole : least);
 }
 
-/* The piece at the top left, the largest. Pieces side by side share the block of a, and pieces one above the other
- * share b: the operand that costs more to pack is cut last. */
-static piece first_piece(const mbp_product *p) {
-    piece q = {0, smaller(p->m, BLOCK_ROWS), 0, p->n};
-    if (!MICROBP_THREADS || p->threads <= 1)
-        return q;
+/* Cuts the largest piece, at the top left, into parts for several threads. Pieces side by side share the block of a,
+ * and pieces one above the other share b: the operand that costs more to pack is cut last. */
+static __attribute__((noinline)) void cut_piece(const mbp_product *p, int64_t *rows, int64_t *columns) {
     const int64_t wanted = (int64_t)PIECES_PER_THREAD * p->threads;
     for (int i = 0; i < 2; i++)
         if ((i == 0) == (p->pattern == MBP_TN))
-            q.rows = smaller(q.rows,
-                             part(p->m, divide_up(wanted, divide_up(p->n, q.columns)), TILE_ROWS, 4 * TILE_ROWS));
+            *rows = smaller(*rows, part(p->m, divide_up(wanted, divide_up(p->n, *columns)), TILE_ROWS, 4 * TILE_ROWS));
         else
-            q.columns = part(p->n, divide_up(wanted, divide_up(p->m, q.rows)), GROUP_COLUMNS, 2 * GROUP_COLUMNS);
-    return q;
+            *columns = part(p->n, divide_up(wanted, divide_up(p->m, *rows)), GROUP_COLUMNS, 2 * GROUP_COLUMNS);
+}
+
+/* The piece at the top left, the largest. */
+static inline piece first_piece(const mbp_product *p) {
+    int64_t rows = smaller(p->m, BLOCK_ROWS), columns = p->n;
+    if (MICROBP_THREADS && p->threads > 1)
+        cut_piece(p, &rows, &columns);
+    return (piece){0, rows, 0, columns};
 }
 
 static int64_t product_pieces(const mbp_product *p) {
+    if (p->threads <= 1 && p->m <= BLOCK_ROWS)
+        return 1;
     const piece q = first_piece(p);
     return q.rows == p->m && q.columns == p->n ? 1 : divide_up(p->m, q.rows) * divide_up(p->n, q.columns);
 }
 
-static piece piece_at(const mbp_product *p, int64_t index) {
+static inline piece piece_at(const mbp_product *p, int64_t index) {
     piece q = first_piece(p);
     if (index == 0)
         return q;
@@ -64,7 +69,7 @@ typedef struct slice {
     int64_t first_k;
     int64_t width; /* columns of a panel */
     int64_t group; /* columns of b that are packed together */
-    division rows; /* into tiles */
+    int tile_rows;
     int last, packs_b;
     const T *a; /* of the first tile */
     strip t;
@@ -82,7 +87,7 @@ static void set_a(slice *s, T *block) {
     s->t.a_packed = packs && is_tn;
     s->pack = packs ? block + block_size(p, s->q.rows, s->t.k) : block;
     if (packs && is_tn) {
-        pack_tiles(block, s->a, p->a.ld, s->t.k, s->rows);
+        pack_tiles(block, s->a, p->a.ld, s->t.k, divide_rows((int)s->q.rows, s->tile_rows));
         s->a = block, s->t.a_next = s->t.k;
     } else if (packs) {
         pack_rows(block, ld, s->a, p->a.ld, s->t.k, s->q.rows);
@@ -91,10 +96,10 @@ static void set_a(slice *s, T *block) {
 }
 
 static void set_slice(slice *s, const mbp_product *p, piece q, int64_t first_k, int64_t k_count, T *pack) {
-    const tile_rule *rule = find_tile(q.rows, q.columns, p->k);
+    const tile_size tile = find_tile(q.rows, q.columns, p->k);
     s->p = p, s->q = q, s->first_k = first_k;
-    s->width = panel_columns(rule->tile_vectors * VL, q.columns);
-    s->rows = divide_rows((int)q.rows, rule->tile_rows);
+    s->width = panel_columns(tile.vectors * VL, q.columns);
+    s->tile_rows = tile.rows;
     s->last = first_k + k_count == p->k;
     s->packs_b = packs_b(p, q.rows, k_count);
     s->group = s->packs_b ? group_columns(p) : WIDEST;
@@ -114,18 +119,10 @@ static int run_panel(slice *s, int64_t group, int64_t j, int64_t columns) {
     s->t.b = s->packs_b ? s->pack + (j - group) * s->t.k : element(p->b, s->first_k, j);
     if (p->pattern == MBP_NT) {
         const T *const w = element(p->b, j, s->first_k);
-#if MICROBP_SMALL
-        const int64_t done = 0;
-#else
-        const int64_t done = s->q.rows == 1 ? run_row(&s->t, s->a, w, p->b.ld, c, columns) : 0;
-#endif
-        if (done == columns)
-            return 0;
-        c += done, columns -= done;
-        pack_panel_transposed(s->pack, s->width, w + done * p->b.ld, p->b.ld, s->t.k, columns);
+        pack_panel_transposed(s->pack, s->width, w, p->b.ld, s->t.k, columns);
         s->t.b = s->pack;
     }
-    const vr bad = run_strip(&s->t, s->a, c, p->c.ld, s->rows, columns);
+    const vr bad = run_strip(&s->t, s->a, c, p->c.ld, (int)s->q.rows, s->tile_rows, columns);
     return s->t.how == WATCHED && !is_zero(bad);
 }
 
@@ -149,25 +146,99 @@ static int run_slice(slice *s) {
     return bad;
 }
 
-static HOT void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
+#if !MICROBP_SMALL
+/* ---- pieces of small products ---- */
+
+/* Whether a piece is one slice, packs neither a nor b (except W^T, panel by panel), and has no way of its own in
+ * single.h. */
+static inline int is_plain(const mbp_product *p, piece q) {
+    const int64_t rows_of_b = p->pattern == MBP_NT ? p->n : p->k;
+    return p->k <= SLICE && span(rows_of_b, p->b.ld) <= IN_PLACE_BYTES && (p->n > 1 || q.rows < VL) &&
+           !is_row_of_w_transposed(p, q) && !is_outer(p, q) && !packs_a(p, q.rows, q.columns, p->k);
+}
+
+/* A plain piece, with as little planning as possible: 1x8x4 NN 45 -> 25 ns. Returns 1 if a watched element is not
+ * finite. */
+static int run_plain(const mbp_product *p, piece q, T *pack) {
+    const int is_tn = p->pattern == MBP_TN, is_nt = p->pattern == MBP_NT, in_registers = map_in_registers(p);
+    const T *const a = is_tn ? element(p->a, 0, q.row) : element(p->a, q.row, 0);
+    const tile_size tile = find_tile(q.rows, q.columns, p->k);
+    strip t = {.a_step = is_tn ? p->a.ld : 1, .ldb = p->b.ld, .k = p->k};
+    t.a_row = t.a_next = is_tn ? 1 : p->a.ld;
+    t.from = p->add ? FROM_C : p->bias ? FROM_BIAS : FROM_ZERO;
+    t.how = p->nonfinite ? WATCHED : in_registers && is_relu(p->map) ? RELU : AS_IT_IS;
+    vr bad = {0};
+    const int64_t end = q.column + q.columns;
+    for (int64_t j = q.column, columns; j < end; j += columns) {
+        columns = next_columns(end - j, tile.vectors);
+        t.bias = p->bias ? (const T *)p->bias + j : NULL;
+        t.b = is_nt ? pack : element(p->b, 0, j);
+        if (is_nt) {
+            t.ldb = divide_up(columns, VL) * VL;
+            pack_panel_transposed(pack, t.ldb, element(p->b, j, 0), p->b.ld, p->k, columns);
+        }
+        /* A tile of three vectors has room for four rows: 64x24x24 NN 75 -> 85. */
+        const int fewer = TILE_VECTORS == 2 && tile.rows == TILE_ROWS && columns > 2 * VL;
+        bad += run_strip(&t, a, element(p->c, q.row, j), p->c.ld, (int)q.rows, fewer ? 4 : tile.rows, columns);
+    }
+    if (p->map && !in_registers)
+        p->map(q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
+               p->parameters);
+    return t.how == WATCHED && !is_zero(bad);
+}
+#endif
+
+/* ---- all pieces ---- */
+
+static int run_slices(const mbp_product *p, piece q, T *pack) {
+    int bad = 0;
+    for (int64_t k = q.rows ? 0 : p->k; k < p->k; k += SLICE) {
+        slice s;
+        set_slice(&s, p, q, k, smaller(SLICE, p->k - k), pack);
+        bad |= run_slice(&s);
+    }
+    return bad;
+}
+
+/* Computes a piece in the way that suits it. Returns 1 if a watched element is not finite. */
+static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
+    int bad = 0;
+#if !MICROBP_SMALL
+    if (is_plain(p, q))
+        return run_plain(p, q, pack);
+    if (is_outer(p, q))
+        return run_outer(p, q);
+    if (is_row_of_w_transposed(p, q))
+        return run_single_row(p, q), 0;
+    if (sweeps(p, q))
+        return run_sweeps(p, q), 0;
+    if (is_single_column(p, q)) {
+        const int64_t done = run_single_column(p, q, &bad);
+        q.row += done, q.rows -= done;
+    }
+#endif
+    return bad | run_slices(p, q, pack);
+}
+
+/* Computes the pieces first to last - 1. Returns 1 if a watched element or sum is not finite. */
+static HOT __attribute__((noinline)) int run_pieces(const mbp_product *p, int64_t first, int64_t last, T *pack) {
     int bad = 0;
     for (int64_t i = first; i < last; i++) {
-        piece q = piece_at(p, i);
+        const piece q = piece_at(p, i);
         if (p->db && q.row == 0)
             bad |= sum_columns(p, q.column, q.columns);
-#if !MICROBP_SMALL
-        if (p->n == 1 && p->c.ld == 1 && (p->b.ld == 1 || p->pattern != MBP_NN)) {
-            const int64_t done = run_single_column(p, q, &bad);
-            q.row += done, q.rows -= done;
-        }
-#endif
-        const int64_t steps = slice_steps(p, q.rows);
-        for (int64_t k = q.rows ? 0 : p->k; k < p->k; k += steps) {
-            slice s;
-            set_slice(&s, p, q, k, smaller(steps, p->k - k), pack);
-            bad |= run_slice(&s);
-        }
+        bad |= run_piece(p, q, pack);
     }
-    if (p->nonfinite && bad)
+    return bad;
+}
+
+static void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
+    last = smaller(last, product_pieces(p));
+#if MICROBP_SMALL
+    const int bad = run_pieces(p, first, last, pack);
+#else
+    const int bad = is_direct(p) ? run_direct(p) : run_pieces(p, first, last, pack);
+#endif
+    if (bad && p->nonfinite)
         __atomic_store_n(p->nonfinite, 1, __ATOMIC_RELAXED);
 }

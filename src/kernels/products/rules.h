@@ -13,55 +13,45 @@ enum {
     GROUP_COLUMNS = TILE_COLUMNS > 2 * LINE ? TILE_COLUMNS : 2 * LINE,
     GROUP_COLUMNS_FAR = 16 * LINE,
     FAR_BYTES = 2 << 20,
+    /* Operands up to this size (x^T: half of it) are read where they are, from L1 and L2. Packing them, as larger ones
+     * are, took longer than it saved: 64x100x100 NN 79 -> 88, 64x160x160 NN 78 -> 83 GFLOP/s. */
+    IN_PLACE_BYTES = 128 << 10,
     L1_BYTES = 32768,
-    ROW_VECTORS = 2, /* vectors of rows of W for one row of dz; 4 were 20 % slower at 1x512x512 */
     SUM_VECTORS = MICROBP_SMALL ? 1 : 4,
     PIECES_PER_THREAD = 4, /* so that the others wait only briefly for a thread that starts late or is interrupted */
 };
 
 /* ---- which tile, and what is packed ---- */
 
-#define ANY INT64_MAX
-
-/* The tile for a piece of at most these rows, columns and steps of k. The first rule that fits applies. Measurements
- * are in GFLOP/s with AVX2, float32. */
-typedef struct tile_rule {
-    int64_t rows, columns, k;
-    int tile_rows, tile_vectors;
-} tile_rule;
-static const tile_rule tile_rules[] = {
+/* The tile for a piece of these rows and columns, with k steps. Measurements are in GFLOP/s with AVX2, float32. */
+typedef struct tile_size {
+    int rows, vectors;
+} tile_size;
+static inline tile_size find_tile(int64_t rows, int64_t columns, int64_t k) {
     /* With few rows, a tile must be wide to have enough chains of additions: 1x512x512 NN 18 -> 25. */
-    {1, ANY, ANY, 1, WIDE_1},
-    {2, ANY, ANY, 2, WIDE_2},
-    {3, ANY, ANY, TILE_ROWS < 3 ? TILE_ROWS : 3, WIDE_3},
+    if (rows == 1)
+        return (tile_size){1, WIDE_1};
+    if (rows == 2)
+        return (tile_size){2, WIDE_2};
+    if (rows == 3)
+        return (tile_size){TILE_ROWS < 3 ? TILE_ROWS : 3, WIDE_3};
     /* With one vector of columns, a tile must be tall: 128x64x4 NN 0.98 -> 1.09 of OpenBLAS. */
-    {ANY, VL, ANY, TALL_ROWS, 1},
+    if (columns <= VL)
+        return (tile_size){TALL_ROWS, 1};
     /* Outer products write c row by row, without jumps: 1x512x512 TN 9 -> 22. */
-    {ANY, ANY, 1, 1, WIDE_1},
-    {ANY, ANY, ANY, TILE_ROWS, TILE_VECTORS},
-};
-
-static const tile_rule *find_tile(int64_t rows, int64_t columns, int64_t k) {
-    const tile_rule *rule = tile_rules;
-    while (rows > rule->rows || columns > rule->columns || k > rule->k)
-        rule++;
-    return rule;
+    if (k == 1)
+        return (tile_size){1, WIDE_1};
+    return (tile_size){TILE_ROWS, TILE_VECTORS};
 }
 
 /* Approximate number of bytes from the first to the last element of `rows` rows. */
 static inline int64_t span(int64_t rows, int64_t ld) { return rows * ld * (int64_t)sizeof(T); }
 
-/* Whether b is packed. Every tile of a panel reads b, which should then come from L1: it does if b is packed or small.
- * For two tiles packing does not pay, and a single row of b is contiguous anyway. */
+/* Whether b is packed. Every tile of a panel reads b, which comes from L1 if b is packed or not too large. For two
+ * tiles packing does not pay, and a single row of b is contiguous anyway. */
 static int packs_b(const mbp_product *p, int64_t rows, int64_t k_count) {
     return !MICROBP_SMALL && p->pattern != MBP_NT && rows > 2 * TILE_ROWS && k_count > 1 &&
-           span(k_count, p->b.ld) > L1_BYTES;
-}
-
-/* Steps of k in a slice. If few rows use a large W once, it is read eight whole rows at a time, the order in which
- * memory streams it: 1x4096x4096 NN 8 -> 15. */
-static int64_t slice_steps(const mbp_product *p, int64_t rows) {
-    return p->pattern == MBP_NN && rows <= 3 && span(p->k, p->b.ld) > FAR_BYTES ? 8 : SLICE;
+           span(k_count, p->b.ld) > IN_PLACE_BYTES;
 }
 
 /* Whether there are enough rows and columns to pack a. */
@@ -69,14 +59,14 @@ static int may_pack_a(const mbp_product *p, int64_t rows, int64_t columns) {
     return !MICROBP_SMALL && rows > TILE_ROWS && columns > (p->pattern == MBP_TN ? 2 : 4) * TILE_COLUMNS;
 }
 
-/* Whether a is packed. A tile reads some 24 bytes of each row of x for x^T, so x is packed unless it stays in L1
- * (128x512x512 TN 77 -> 93). Otherwise x and dz are read along their rows, and packed only if their rows are a multiple
- * of 1 KB apart: such rows share cache sets. */
+/* Whether a is packed. A tile reads some 24 bytes of each row of x for x^T, so a large x is packed (128x512x512 TN
+ * 77 -> 93). Otherwise x and dz are read along their rows, and packed only if their rows are a multiple of 1 KB apart:
+ * such rows share cache sets. */
 static int packs_a(const mbp_product *p, int64_t rows, int64_t columns, int64_t k_count) {
     if (!may_pack_a(p, rows, columns))
         return 0;
     if (p->pattern == MBP_TN)
-        return span(k_count, p->a.ld) > L1_BYTES / 2;
+        return span(k_count, p->a.ld) > IN_PLACE_BYTES / 2;
     return span(1, p->a.ld) % 1024 == 0 && p->a.ld > k_count;
 }
 

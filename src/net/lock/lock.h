@@ -89,6 +89,7 @@ static inline double mbp_see_number(const double *at) {
 
 /* Adds to a count; returns the new count. */
 static inline int mbp_count(int *at, int by) { return __atomic_add_fetch(at, by, __ATOMIC_ACQ_REL); }
+static inline size_t mbp_sum(size_t *at, size_t by) { return __atomic_add_fetch(at, by, __ATOMIC_RELAXED); }
 
 /* ---- pointers that one thread leaves for another. replace: returns 0 if *at was not `expected` ---- */
 
@@ -118,6 +119,7 @@ static inline double mbp_see_number(const double *at) { return *at; }
 #define MBP_PUT(at, value) (*(at) = (value))
 #define MBP_SEE(at) (*(at))
 static inline int mbp_count(int *at, int by) { return *at += by; }
+static inline size_t mbp_sum(size_t *at, size_t by) { return *at += by; }
 static inline void *mbp_look(void *const *at) { return *at; }
 static inline void mbp_pass_on(void **at, void *value) { *at = value; }
 static inline void *mbp_exchange(void **at, void *value) {

@@ -263,7 +263,7 @@ static void add_row(reading *r, int64_t row) {
     const int64_t n = r->sums.n;
     double *output = r->memory + SUMS_EACH * n, *target = output + n;
     void *raw = row_of(t->net, w->value[t->net->output[r->output].node], row), *predicted = target + n;
-    if (r->measure->need != LABELS && activation != OUTPUT_ACTIVATION_identity)
+    if (OUTPUT_ACTIVATION_COUNT > 1 && r->measure->need != LABELS && activation != OUTPUT_ACTIVATION_identity)
         t->net->kernels->output[activation](1, n, (mbp_view){predicted, n}, (mbp_view){raw, n}, NULL);
     else
         predicted = raw;

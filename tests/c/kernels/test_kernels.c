@@ -50,199 +50,10 @@ static T *random_matrix(int64_t count) {
     return m;
 }
 
-/* ---- products ---- */
-
-enum { READABLE = 64 - sizeof(T) }; /* bytes past the end of b that may be read */
-
-typedef struct sizes {
-    int64_t m, n, k;
-} sizes;
-
-static T a_at(const mbp_product *p, int64_t i, int64_t k) {
-    return ((const T *)p->a.at)[p->pattern == MBP_TN ? k * p->a.ld + i : i * p->a.ld + k];
-}
-
-static T b_at(const mbp_product *p, int64_t k, int64_t j) {
-    return ((const T *)p->b.at)[p->pattern == MBP_NT ? j * p->b.ld + k : k * p->b.ld + j];
-}
-
-#ifdef __x86_64__
-#define WITH_FMA __attribute__((target("fma"))) /* one instruction; without it a call */
-#else
-#define WITH_FMA
-#endif
-
-/* The documented order of additions, as simple loops. */
-WITH_FMA static T fused_chain(const mbp_product *p, int64_t i, int64_t j, T start) {
-    for (int64_t k = 0; k < p->k; k++)
-        start = FMA(a_at(p, i, k), b_at(p, k, j), start);
-    return start;
-}
-
-static T chain(const mbp_product *p, int64_t i, int64_t j, T start) {
-    for (int64_t k = 0; k < p->k; k++)
-        start = a_at(p, i, k) * b_at(p, k, j) + start;
-    return start;
-}
-
-static T column_sum(const mbp_product *p, int64_t j, T start) {
-    for (int64_t chunk = 0; chunk < p->k; chunk += MBP_LOSS_CHUNK) {
-        T sum = 0;
-        for (int64_t k = chunk; k < p->k && k < chunk + MBP_LOSS_CHUNK; k++)
-            sum += b_at(p, k, j);
-        start += sum;
-    }
-    return start;
-}
-
-static void run_shuffled(const mbp_kernels *kernels, const mbp_product *p, void *pack) {
-    const int64_t pieces = kernels->product_pieces(p);
-    int64_t *order = malloc((size_t)pieces * sizeof *order);
-    for (int64_t i = 0; i < pieces; i++) {
-        const int64_t j = random_below((int)i + 1);
-        order[i] = order[j];
-        order[j] = i;
-    }
-    for (int64_t i = 0; i < pieces; i++)
-        kernels->product_run(p, order[i], order[i] + 1, pack);
-    free(order);
-}
-
-/* As many bytes as the kernels ask for, before an inaccessible page. They are NaN until the kernels write to them. */
-static guarded scratch_block(const mbp_kernels *kernels, const mbp_product *p) {
-    const size_t bytes = kernels->product_scratch(p);
-    guarded scratch = guarded_block(bytes, 1);
-    memset(scratch.at, 0xff, bytes);
-    return scratch;
-}
-
 static int same(T a, T b) { return memcmp(&a, &b, sizeof a) == 0; }
 
-static void check_product(const mbp_kernels *kernels, mbp_pattern pattern, sizes s, int from_bias, int add,
-                          int at_end) {
-    const int fused = strcmp(kernels->isa, "sse2") != 0;
-    const size_t a_bytes = (size_t)(s.m * s.k) * sizeof(T), b_bytes = (size_t)(s.n * s.k) * sizeof(T),
-                 c_bytes = (size_t)(s.m * s.n) * sizeof(T);
-    guarded a = guarded_block(a_bytes, at_end), b = guarded_block(b_bytes + READABLE, at_end),
-            c = guarded_block(c_bytes, at_end);
-    guarded db = guarded_block((size_t)s.n * sizeof(T), at_end);
-    T *bias = random_matrix(s.n + 16), *before = random_matrix(s.m * s.n), *db_before = random_matrix(s.n);
-    for (size_t i = 0; i < a_bytes / sizeof(T); i++)
-        ((T *)a.at)[i] = random_value();
-    for (size_t i = 0; i < b_bytes / sizeof(T); i++)
-        ((T *)b.at)[i] = random_value();
-    memcpy(c.at, before, c_bytes);
-    memcpy(db.at, db_before, (size_t)s.n * sizeof(T));
-    int nonfinite = 0;
-    const mbp_product p = {.pattern = pattern,
-                           .m = s.m,
-                           .n = s.n,
-                           .k = s.k,
-                           .a = {a.at, pattern == MBP_TN ? s.m : s.k},
-                           .b = {b.at, pattern == MBP_NT ? s.k : s.n},
-                           .c = {c.at, s.n},
-                           .bias = from_bias ? bias : NULL,
-                           .add = add,
-                           .db = pattern == MBP_TN ? db.at : NULL,
-                           .nonfinite = &nonfinite,
-                           .threads = random_below(9)};
-    guarded scratch = scratch_block(kernels, &p);
-    run_shuffled(kernels, &p, scratch.at);
-    for (int64_t i = 0; i < s.m; i++)
-        for (int64_t j = 0; j < s.n; j++) {
-            const T start = add         ? before[i * s.n + j]
-                            : from_bias ? bias[j]
-                                        : 0,
-                    expected = fused ? fused_chain(&p, i, j, start) : chain(&p, i, j, start);
-            CHECK(same(((T *)c.at)[i * s.n + j], expected),
-                  "%s pattern %d %lldx%lldx%lld bias %d add %d at (%lld, %lld): %a, expected %a", kernels->isa, pattern,
-                  (long long)s.m, (long long)s.n, (long long)s.k, from_bias, add, (long long)i, (long long)j,
-                  (double)((T *)c.at)[i * s.n + j], (double)expected);
-        }
-    for (int64_t j = 0; p.db && j < s.n; j++)
-        CHECK(same(((T *)db.at)[j], column_sum(&p, j, add ? db_before[j] : 0)),
-              "%s db of %lldx%lldx%lld add %d at %lld", kernels->isa, (long long)s.m, (long long)s.n, (long long)s.k,
-              add, (long long)j);
-    CHECK(!nonfinite, "%s reports a non-finite gradient where there is none", kernels->isa);
-    guarded_free(a), guarded_free(b), guarded_free(c), guarded_free(db), guarded_free(scratch);
-    free(bias), free(before), free(db_before);
-}
-
-static void check_starts(const mbp_kernels *kernels, sizes s) {
-    const int at_end = random_below(2);
-    check_product(kernels, MBP_NN, s, 1, 0, at_end);
-    check_product(kernels, MBP_NN, s, 0, 0, at_end);
-    check_product(kernels, MBP_NT, s, 0, random_below(2), at_end);
-    check_product(kernels, MBP_TN, s, 0, random_below(2), at_end);
-}
-
-/* every: checks one in `every` edge sizes. */
-static void test_products(const mbp_kernels *kernels, int every) {
-    static const int edge[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65};
-    const int n = sizeof edge / sizeof *edge;
-    for (int i = 0; i < n * n * n; i++)
-        if (i % every == 0)
-            check_starts(kernels, (sizes){edge[i % n], edge[i / n % n], edge[i / n / n]});
-    /* several pieces in both directions, and several slices of k */
-    check_starts(kernels, (sizes){150, 530, 70});
-    check_starts(kernels, (sizes){7, 1030, 9});
-    check_starts(kernels, (sizes){301, 5, 600});
-    check_starts(kernels, (sizes){3, 40, 1100});
-    /* packed operands: rows a multiple of 1 KB apart, more than L1 holds, edges in every direction */
-    check_starts(kernels, (sizes){290, 70, 520});
-    check_starts(kernels, (sizes){50, 256, 512});
-    check_starts(kernels, (sizes){256, 150, 300});
-    check_starts(kernels, (sizes){20, 300, 1024});
-    check_starts(kernels, (sizes){30, 20, 512});
-    check_starts(kernels, (sizes){30, 12, 512});
-    check_starts(kernels, (sizes){1, 75, 1041});
-    check_starts(kernels, (sizes){9, 6, 2048});
-    check_starts(kernels, (sizes){2, 1100, 601}); /* a large W with few rows */
-}
-
-/* A product never needs more scratch than one with more rows, columns or steps, so a workspace has enough for any batch
- * up to the largest. Tiny products need none or little, and none needs more than 1.2 MB. */
-static void test_scratch(const mbp_kernels *kernels) {
-    static const int most[] = {3, 20, 300, 3000};
-    for (int i = 0; i < 20000; i++) {
-        const int limit = most[i % 4];
-        const mbp_product p = {.pattern = (mbp_pattern)random_below(3),
-                               .m = 1 + random_below(limit),
-                               .n = 1 + random_below(limit),
-                               .k = 1 + random_below(limit),
-                               .b.ld = limit + random_below(100)};
-        mbp_product fewer = p;
-        fewer.m -= random_below((int)p.m), fewer.n -= random_below((int)p.n), fewer.k -= random_below((int)p.k);
-        const size_t bytes = kernels->product_scratch(&p);
-        CHECK(kernels->product_scratch(&fewer) <= bytes && bytes <= 1200000 && (limit > 3 || bytes <= 192),
-              "%s pattern %d %lldx%lldx%lld: %zu bytes, with fewer %zu", kernels->isa, (int)p.pattern, (long long)p.m,
-              (long long)p.n, (long long)p.k, bytes, kernels->product_scratch(&fewer));
-    }
-}
-
-/* A NaN or an infinity anywhere in x or dz is reported with dW. */
-static void test_nonfinite(const mbp_kernels *kernels) {
-    enum { M = 13, N = 21, K = 5 };
-    for (int place = 0; place < (M + N) * K; place++) {
-        T *a = random_matrix(M * K), *b = random_matrix(N * K), *c = random_matrix(M * N), db[N];
-        *(place < M * K ? &a[place] : &b[place - M * K]) = place % 2 ? (T)NAN : (T)INFINITY;
-        int nonfinite = 0;
-        const mbp_product p = {.pattern = MBP_TN,
-                               .m = M,
-                               .n = N,
-                               .k = K,
-                               .a = {a, M},
-                               .b = {b, N},
-                               .c = {c, N},
-                               .db = db,
-                               .nonfinite = &nonfinite};
-        guarded scratch = scratch_block(kernels, &p);
-        kernels->product_run(&p, 0, kernels->product_pieces(&p), scratch.at);
-        guarded_free(scratch);
-        CHECK(nonfinite, "%s misses a non-finite operand at %d", kernels->isa, place);
-        free(a), free(b), free(c);
-    }
-}
+#include "products.h"
+#include "single_rows.h"
 
 /* ---- elementwise ---- */
 
@@ -262,23 +73,27 @@ static int same_all(const T *a, const T *b, int64_t n) {
     return 1;
 }
 
-/* Compares the map of every variant with that of the first one, and checks that NaN in gives NaN out. */
+/* Compares the map of every variant with that of the first one, in place and not. NaN in gives NaN out, and nothing
+ * changes between the rows. */
 static void check_map(const char *what, int row, mbp_map maps[], int from_dy, const double *parameters) {
-    for (int64_t n = 1; n <= MAP_MAX; n += n < 36 ? 1 : 17) {
+    for (int64_t n = 1; n <= MAP_MAX; n += n < 41 ? 1 : 17) {
         T in[MAP_SIZE], start[MAP_SIZE], first[MAP_SIZE] = {0}, out[MAP_SIZE];
         const int64_t rows = MAP_ROWS, ld = n + random_below(2);
         for (int i = 0; i < rows * ld; i++) {
             in[i] = map_input(i);
             start[i] = from_dy ? random_value() : in[i];
         }
-        for (int v = 0; v < variant_count; v++) {
+        for (int run = 0; run < variant_count * (from_dy ? 1 : 2); run++) {
+            const int v = run % variant_count, in_place = !from_dy && run < variant_count;
             memcpy(out, start, sizeof out);
-            maps[v](rows, n, (mbp_view){out, ld}, (mbp_view){from_dy ? in : out, ld}, parameters);
-            if (v == 0)
+            maps[v](rows, n, (mbp_view){out, ld}, (mbp_view){in_place ? out : in, ld}, parameters);
+            if (run == 0)
                 memcpy(first, out, sizeof out);
             CHECK(same_all(out, first, rows * ld), "%s %d differs between %s and %s at width %lld", what, row,
                   variants[v]->isa, variants[0]->isa, (long long)n);
         }
+        for (int64_t i = 0; i < rows * ld; i++)
+            CHECK(i % ld < n || same_all(first + i, start + i, 1), "%s %d writes beside its rows", what, row);
         for (int64_t r = 0; r < rows && !from_dy; r++)
             for (int64_t j = 0; j < n; j++)
                 CHECK(isnan(first[r * ld + j]) || !isnan(in[r * ld + j]), "%s %d loses NaN", what, row);
@@ -311,37 +126,48 @@ static void test_maps(void) {
     }
 }
 
+/* Every width up to 40, and several blocks of a long row; rows with and without gaps, weights, labels, a gradient. What
+ * lies between the rows of the gradient must not change. */
 static void test_losses(void) {
+    enum { ROWS = 21, WIDEST = 600 };
+    static T o[ROWS * WIDEST], t[ROWS * WIDEST], g[ROWS * WIDEST], first[ROWS * WIDEST];
     for (int row = 0; row < LOSS_COUNT; row++)
-        for (int64_t n = 2; n <= 40; n++) {
-            enum { ROWS = 5 };
-            T o[ROWS * 40], t[ROWS * 40], g[ROWS * 40], first[ROWS * 40];
-            const double p0 = row == LOSS_cross_entropy && n % 2 ? 0 : 0.5;
-            double weight[ROWS], value = 0;
-            for (int i = 0; i < ROWS * n; i++)
-                o[i] = random_value(), t[i] = (T)random_unit();
-            for (int r = 0; r < ROWS; r++)
-                weight[r] = random_unit();
-            for (int v = 0; v < variant_count; v++) {
-                const mbp_loss_rows rows = {ROWS, n, {o, n}, {t, n}, {g, n}, NULL, weight, 0.125, &p0};
-                const double here = variants[v]->loss[row](&rows);
-                if (v == 0)
-                    value = here, memcpy(first, g, sizeof g);
-                CHECK(memcmp(&here, &value, sizeof here) == 0 && memcmp(g, first, (size_t)(ROWS * n) * sizeof(T)) == 0,
-                      "loss %d differs between %s and %s at width %lld: %a, %a", row, variants[v]->isa,
-                      variants[0]->isa, (long long)n, here, value);
+        for (int64_t n = row == LOSS_cross_entropy ? 2 : 1; n <= WIDEST - 2; n += n < 40 ? 1 : WIDEST - 42)
+            for (int way = 0; way < 6; way++) {
+                const int64_t ld = n + way % 3, count = way % 2 ? ROWS : 1 + n % 6;
+                const int labelled = row == LOSS_cross_entropy && way >= 3;
+                double weight[ROWS], value = 0, p0 = row == LOSS_cross_entropy && way % 2 ? 0 : 0.5;
+                int64_t labels[ROWS];
+                for (int64_t i = 0; i < ROWS * ld; i++)
+                    o[i] = i % 7 ? random_value() : specials_finite[i % 6], t[i] = (T)random_unit();
+                for (int r = 0; r < ROWS; r++)
+                    weight[r] = random_unit(), labels[r] = random_below((int)n);
+                for (int v = 0; v < variant_count; v++) {
+                    for (int64_t i = 0; i < ROWS * ld; i++)
+                        g[i] = 77;
+                    mbp_loss_rows rows = {count, n, {o, ld}, {t, ld}, {g, ld}, labels, weight, 0.125, &p0};
+                    rows.target.at = labelled ? NULL : t;
+                    rows.gradient.at = way == 4 ? NULL : g, rows.weight = way % 2 ? weight : NULL;
+                    const double here = variants[v]->loss[row](&rows);
+                    if (v == 0)
+                        value = here, memcpy(first, g, sizeof g);
+                    CHECK(same_all(g, first, ROWS * ld) && (here == value || (isnan(here) && isnan(value))),
+                          "loss %d differs: %s, %s at width %lld, way %d: %a, %a", row, variants[v]->isa,
+                          variants[0]->isa, (long long)n, way, here, value);
+                }
+                for (int64_t i = 0; i < ROWS * ld; i++)
+                    CHECK(way == 4 || (i < count * ld && i % ld < n) || g[i] == 77,
+                          "loss %d of width %lld writes beside its rows", row, (long long)n);
             }
-        }
 }
 
 /* A chunk of rows has the same bits as its rows one by one, whether a lane holds an output or a row. */
 static void test_loss_rows(const mbp_kernels *kernels) {
     enum { ROWS = 23, WIDE = 20 };
+    T o[ROWS * WIDE], t[ROWS * WIDE], together[ROWS * WIDE], alone[ROWS * WIDE];
     for (int row = 0; row < LOSS_COUNT; row++)
         for (int64_t n = row == LOSS_cross_entropy ? 2 : 1; n <= WIDE; n++) {
-            const double p0 = row == LOSS_cross_entropy && n % 2 ? 0 : 0.5; /* label smoothing or none */
-            T o[ROWS * WIDE], t[ROWS * WIDE], together[ROWS * WIDE], alone[ROWS * WIDE];
-            double weight[ROWS], sum = 0;
+            double weight[ROWS], sum = 0, p0 = row == LOSS_cross_entropy && n % 2 ? 0 : 0.5; /* smoothing or none */
             int64_t labels[ROWS];
             for (int i = 0; i < ROWS * n; i++)
                 o[i] = i % 7 ? random_value() : specials_finite[i % 6], t[i] = (T)random_unit();
@@ -355,15 +181,9 @@ static void test_loss_rows(const mbp_kernels *kernels) {
             CHECK(kernels->loss[row](&rows) == all, "%s loss %d of width %lld depends on the gradient", kernels->isa,
                   row, (long long)n);
             for (int r = 0; r < ROWS; r++) {
-                const mbp_loss_rows one = {1,
-                                           n,
-                                           {o + r * n, n},
-                                           {by_labels ? NULL : t + r * n, n},
-                                           {alone + r * n, n},
-                                           labels + r,
-                                           weight + r,
-                                           0.125,
-                                           &p0};
+                const mbp_view target = {by_labels ? NULL : t + r * n, n};
+                const mbp_loss_rows one = {1,          n,          {o + r * n, n}, target, {alone + r * n, n},
+                                           labels + r, weight + r, 0.125,          &p0};
                 sum += kernels->loss[row](&one);
             }
             CHECK(sum == all && same_all(alone, together, ROWS * n),
@@ -476,6 +296,9 @@ int main(void) {
     collect_variants();
     for (int v = 0; v < variant_count; v++) {
         test_products(variants[v], is_long() ? 1 : 7);
+        test_few_rows(variants[v]);
+        test_one_step(variants[v]);
+        test_widths(variants[v]);
         test_scratch(variants[v]);
         test_nonfinite(variants[v]);
         test_finite(variants[v]);

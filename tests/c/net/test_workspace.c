@@ -64,9 +64,59 @@ static void test_packs(void) {
     mbp_pool_free(pool);
 }
 
+static size_t idle_bytes(mbp_net *net, size_t *largest) {
+    size_t sum = 0;
+    for (mbp_shelf *shelf = &net->idle; shelf; shelf = shelf->next)
+        for (int i = 0; i < MBP_PLACES; i++) {
+            const mbp_workspace *w = shelf->place[i];
+            sum += w ? w->bytes : 0;
+            *largest = w && w->bytes > *largest ? w->bytes : *largest;
+        }
+    return sum;
+}
+
+/* MANY predictions run side by side, each with a workspace of so many rows. Afterwards the net keeps one workspace and
+ * as many others as the bound allows, also if all is repeated; with small workspaces all; reserved ones always. */
+static void test_idle_bytes(void) {
+    enum { MANY = 64 };
+    static const struct {
+        int64_t rows;
+        int reserves;
+    } cases[] = {{1, 0}, {4096, 0}, {1 << 16, 0}, {4096, 1}, {1 << 18, 0}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        mbp_net *net = net_new(dag, NULL);
+        const size_t before = mbp_net_bytes(net);
+        mbp_workspace *taken[MANY];
+        size_t idle = 0, all = 0, one = 0;
+        for (int round = 0; round < 3; round++) {
+            for (int i = 0; i < MANY; i++) {
+                taken[i] = mbp_workspace_take_idle(net);
+                OK(mbp_workspace_reserve(net, &net->memory, &taken[i], cases[c].rows, MBP_PREDICT, 1, &error));
+            }
+            one = taken[0]->bytes, all = MANY * one;
+            if (cases[c].reserves)
+                mbp_workspace_reserve_idle(net, all);
+            for (int i = 0; i < MANY; i++)
+                mbp_workspace_give_idle(net, taken[i]);
+            size_t largest = 0;
+            idle = idle_bytes(net, &largest);
+            const size_t most = one + MBP_IDLE_BYTES;
+            const size_t right = all <= most || cases[c].reserves ? all : one + MBP_IDLE_BYTES / one * one;
+            CHECK(idle == right && largest == one, "case %zu, round %d: %zu idle bytes, not %zu", c, round, idle,
+                  right);
+            CHECK(mbp_net_bytes(net) - before - idle <= 64 * MANY, "case %zu, round %d: %zu bytes are not idle", c,
+                  round, mbp_net_bytes(net) - before - idle); /* the shelves */
+        }
+        mbp_workspace_after_fork(net);
+        CHECK(net->idle_bytes == idle - one, "case %zu: %zu bytes counted after fork", c, net->idle_bytes);
+        mbp_net_free(net);
+    }
+}
+
 int main(void) {
     test_reserve();
     test_packs();
+    test_idle_bytes();
     test_unused_node();
     return report("workspace");
 }

@@ -38,13 +38,18 @@ static mbp_array array_of(int layout, int i, int rows) {
     }
 }
 
+static int overlap(const mbp_array *a, const mbp_array *b) {
+    const mbp_extent x = mbp_array_extent(a), y = mbp_array_extent(b);
+    return mbp_extents_overlap(&x, &y);
+}
+
 static int pair_overlaps(const mbp_array *x, const mbp_array *out) {
     for (int i = 0; i < OUTPUTS; i++) {
         for (int k = 0; k < INPUTS; k++)
-            if (mbp_array_overlap(&out[i], &x[k]))
+            if (overlap(&out[i], &x[k]))
                 return 1;
         for (int k = 0; k < i; k++)
-            if (mbp_array_overlap(&out[i], &out[k]))
+            if (overlap(&out[i], &out[k]))
                 return 1;
     }
     return 0;

@@ -231,6 +231,25 @@ static void test_small_work_is_not_shared(void) {
     mbp_pool_free(pool);
 }
 
+/* Products that are large enough to share, in a pass that is not. */
+static void test_small_passes_are_not_shared(void) {
+    mbp_pool *pool = NULL;
+    OK(mbp_pool_create(&pool, 8, NULL, &error));
+    mbp_net *net = net_new("input 128\ndense 0 units=128\ndense 1 units=128\noutput 2\n", OPTIONS(.pool = pool));
+    use_slow_kernels(net);
+    mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "adam");
+    mbp_array x = data_new(MBP_F32, 64, 128);
+    const mbp_batch batch = mbp_batch_of(&x, &x);
+    double loss;
+    CHECK(64 * net->largest_product > MBP_REGION_WORK && 64 * net->flops < MBP_PASS_WORK, "another net is needed");
+    atomic_store(&most_threads, 0);
+    for (int i = 0; i < 100; i++)
+        OK(mbp_trainer_step(trainer, &batch, &loss, &error));
+    CHECK(atomic_load(&most_threads) <= 1, "a small pass is shared by %d threads", atomic_load(&most_threads));
+    mbp_trainer_free(trainer), mbp_net_free(net), mbp_pool_free(pool);
+    array_free(&x);
+}
+
 static void test_failures(void) { /* a step with a gradient that is not finite, in any thread, changes nothing */
     mbp_pool *pool = NULL;
     OK(mbp_pool_create(&pool, 4, NULL, &error));
@@ -319,6 +338,7 @@ int main(void) {
     test_changing_threads();
     test_two_trainers();
     test_small_work_is_not_shared();
+    test_small_passes_are_not_shared();
     test_failures();
     test_no_memory_for_others();
     test_no_allocation();

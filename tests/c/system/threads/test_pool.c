@@ -1,6 +1,6 @@
 /* The pool alone: every item is done exactly once, even if threads are late, busy, preempted or missing. */
 #include "api.h"
-#include "system/pool.h"
+#include "system/threads/pool.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -73,8 +73,10 @@ static void test_pieces(void) {
             mbp_pool *pool = pool_new(threads[t] > 8 ? 8 : threads[t]);
             r->wait = 1;
             atomic_store(&r->others, 0);
-            CHECK(share(pool, r, threads[t], counts[i]) > 1, "a new pool does not share with %d threads", threads[t]);
-            CHECK(atomic_load(&r->others) > 0, "no other thread took one of %lld pieces", (long long)counts[i]);
+            CHECK(share(pool, r, threads[t], counts[i]) > 1 || mbp_cpus() < 2,
+                  "a new pool does not share with %d threads", threads[t]);
+            CHECK(atomic_load(&r->others) > 0 || mbp_cpus() < 2, "no other thread took one of %lld pieces",
+                  (long long)counts[i]);
             r->wait = 0;
             share(pool, r, threads[t], 1), share(pool, r, threads[t], 0);
             mbp_pool_free(pool);
@@ -130,7 +132,8 @@ static void test_refusals(void) {
     OK(mbp_pool_set_limit(pool, 1000, &error));
     CHECK(mbp_pool_threads(pool) == 4, "a limit above the pool's threads is not reduced to them");
     const int taken = mbp_pool_take(pool, 4, LARGE);
-    CHECK(taken > 1 && mbp_pool_take(pool, 4, LARGE) == 1, "a pool serves two regions at once");
+    CHECK(mbp_cpus() < 2 || taken > 1, "a free pool does not share");
+    CHECK(mbp_pool_take(pool, 4, LARGE) == 1 || taken == 1, "a pool serves two regions at once");
     region *r = calloc(1, sizeof *r);
     begin(r, taken, 100, 1);
     mbp_pool_run(pool, taken, 100, 1, run_region, r);
