@@ -93,6 +93,7 @@ class CustomLosses:
         return loss, gradient
 
 
+@np.errstate(over="ignore")
 def _is_small(gradient: Any, shape: tuple[int, ...]) -> bool:
     """Whether this is an array of floats of this shape that float32 holds. A product is faster than a test of each number, which takes
     longer than a step of a small net; False if it overflows."""
