@@ -247,9 +247,13 @@ def without_includes(text: str) -> str:
 
 
 def undefined(text: str) -> str:
-    """#undef for each macro that the text leaves defined."""
+    """#undef for each macro that the text leaves defined. _GNU_SOURCE stays: headers that come later need it too."""
     last = {name: word for word, name in re.findall(r"^#(define|undef) (\w+)", text, re.MULTILINE)}
-    names = [name for name, word in last.items() if word == "define" and not name.startswith(("MICROBP_", "MBP_DOUBLE", "MBP_NOISE"))]
+    names = [
+        name
+        for name, word in last.items()
+        if word == "define" and not name.startswith(("MICROBP_", "MBP_DOUBLE", "MBP_NOISE", "_GNU_SOURCE"))
+    ]
     return "".join(f"#undef {name}\n" for name in names)
 
 
