@@ -44,7 +44,7 @@ class StepOfBatch:
 
 
 class StepOfWidth:
-    """A step of a net with two hidden layers of a width that is no multiple of 16; 32 and 64 for comparison."""
+    """A step of a net with two hidden layers. Most widths fill no whole vectors; 32 and 64 do, for comparison."""
 
     params = ([20, 30, 32, 50, 64, 100, 500], ["relu", "tanh"], DTYPES)
     param_names = ("width", "activation", "dtype")

@@ -1,4 +1,4 @@
-"""Forms of arguments: whatever holds the numbers, results have the same bits; what is wrong is told with the same words by every call."""
+"""Forms of arguments. Lists, strided arrays and other dtypes give the same bits; all calls refuse a wrong argument with the same text."""
 
 import subprocess
 import sys

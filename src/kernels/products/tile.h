@@ -16,8 +16,8 @@ enum {
 static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Columns of the next panel of at most `vectors` vectors, if so many are left. A last vector alone would have too few
- * chains of additions to keep the processor busy, so the one or two panels before the end share their vectors. */
+/* Columns of the next panel: `vectors` vectors, or what is left. A last vector alone would have too few chains of
+ * additions to keep the processor busy, so the last two panels share their vectors. */
 static inline int64_t next_columns(int64_t left, int64_t vectors) {
     const int64_t most = vectors * VL;
     return !MICROBP_SMALL && left > most && left <= most + VL ? smaller(left, 3 * VL) : smaller(left, most);

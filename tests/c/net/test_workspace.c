@@ -75,7 +75,7 @@ static size_t idle_bytes(mbp_net *net, size_t *largest) {
     return sum;
 }
 
-/* MANY predictions run side by side, each with a workspace of so many rows. Afterwards the net keeps one workspace and
+/* MANY predictions run side by side, each with a workspace of its own. Afterwards the net keeps one workspace and
  * as many others as the bound allows, also if all is repeated; with small workspaces all; reserved ones always. */
 static void test_idle_bytes(void) {
     enum { MANY = 64 };
