@@ -123,7 +123,7 @@ typedef struct mbp_options {
     size_t size;                    /* sizeof(mbp_options) */
     mbp_dtype dtype;                /* MBP_F32 or MBP_F64: the type of parameters and of all arithmetic */
     uint64_t seed;                  /* of the initial parameters */
-    const char *isa;                /* a name from mbp_isa_name; NULL: the best that runs here */
+    const char *isa;                /* a name from mbp_isa_name; NULL: the one that suits this processor and net */
     const mbp_allocator *allocator; /* NULL: malloc */
     mbp_pool *pool; /* threads that help; must outlive the net; many nets may share it. NULL: only the calling thread */
     int threads;    /* how many threads may work for the net, the calling one included; 0: all of the pool */

@@ -9,38 +9,53 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     return n;
 }
 
-/* MAP(name, statement): a function of each element. `statement` uses to[j], from[j], and p0, the first parameter. In
- * small code the loop over rows is compiled once. */
-#define MAP_ROW(statement) \
-    INDEPENDENT \
-    for (int64_t j = 0; j < n; j++) { \
-        statement; \
-    }
-#if MICROBP_SMALL
+/* MAP(name, statement): a function of each element. `statement` uses to[j], from[j], and p0, the first parameter. It is
+ * compiled once, for whole vectors; in small code for any number of elements. */
 typedef void (*map_row)(int64_t n, T *to, const T *from, const double *parameters);
-static void map_rows(map_row map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
-    for (int64_t r = 0; r < rows; r++)
-        map(n, (T *)out.at + r * out.ld, (const T *)in.at + r * in.ld, parameters);
-}
 #define MAP(name, statement) \
-    static void row_##name(int64_t n, T *to, const T *from, const double *parameters) { \
+    static HOT void row_##name(int64_t n, T *to, const T *from, const double *parameters) { \
         PARAMETERS; \
-        MAP_ROW(statement) \
+        n = MICROBP_SMALL ? n : n / VL * VL; \
+        INDEPENDENT \
+        for (int64_t j = 0; j < n; j++) { \
+            statement; \
+        } \
     } \
     static void name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
         map_rows(row_##name, rows, n, out, in, parameters); \
     }
+
+#if MICROBP_SMALL
+static void map_rows(map_row map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    for (int64_t r = 0; r < rows; r++)
+        map(n, (T *)out.at + r * out.ld, (const T *)in.at + r * in.ld, parameters);
+}
 #else
-#define MAP(name, statement) \
-    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
-        PARAMETERS; \
-        n = join_rows(&rows, n, out.ld == n && in.ld == n); \
-        for (int64_t r = 0; r < rows; r++) { \
-            T *to = (T *)out.at + r * out.ld; \
-            const T *from = (const T *)in.at + r * in.ld; \
-            MAP_ROW(statement) \
-        } \
+/* The last vector of a row ends with the row. It is read before the others change it: both matrices may be the same. */
+static __attribute__((noinline)) void map_rows(map_row map, int64_t rows, int64_t n, mbp_view out, mbp_view in,
+                                               const double *parameters) {
+    n = join_rows(&rows, n, out.ld == n && in.ld == n);
+    T last_to[VL] = {0}, last_from[VL] = {0};
+    const int64_t whole = n / VL * VL, end = n - VL;
+    for (int64_t r = 0; r < rows; r++) {
+        T *const to = (T *)out.at + r * out.ld;
+        const T *const from = (const T *)in.at + r * in.ld;
+        if (whole == n) {
+            map(n, to, from, parameters);
+        } else if (whole) {
+            store(last_to, load(to + end));
+            store(last_from, load(from + end));
+            map(whole, to, from, parameters);
+            map(VL, last_to, last_from, parameters);
+            store(to + end, load(last_to));
+        } else {
+            copy_few(VL, n, to, last_to);
+            copy_few(VL, n, from, last_from);
+            map(VL, last_to, last_from, parameters);
+            copy_few(VL, n, last_to, to);
+        }
     }
+}
 #endif
 
 #define PARAMETERS \

@@ -178,5 +178,7 @@ typedef struct mbp_kernels {
 /* dispatch.c: the table for an ISA; isa NULL: the best that runs here. Returns NULL if this build has no such table or
  * it cannot run here. */
 const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype);
+/* dispatch.c: the table for a net whose widest node has this many columns. */
+const mbp_kernels *mbp_kernels_suited(mbp_dtype dtype, int64_t widest);
 
 #endif

@@ -174,8 +174,12 @@ static int allocate_block(mbp_net *net) {
     return 1;
 }
 
+/* The net has its graph and its dtype. kernels: those of options->isa. */
 static void apply_options(mbp_net *net, const mbp_options *options, const mbp_kernels *kernels) {
-    net->kernels = kernels;
+    int64_t widest = 0;
+    for (int i = 0; i < net->nodes; i++)
+        widest = net->node[i].width > widest ? net->node[i].width : widest;
+    net->kernels = options->isa ? kernels : mbp_kernels_suited(net->dtype, widest);
     net->pool = options->pool;
     net->threads = options->threads;
 }
@@ -193,8 +197,8 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
         status = mbp_graph_read(&made, graph, own.allocator, error);
     if (status != MBP_OK)
         return status;
-    apply_options(made, &own, kernels);
     made->dtype = own.dtype;
+    apply_options(made, &own, kernels);
     made->item = own.dtype == MBP_F64 ? sizeof(double) : sizeof(float);
     if (!allocate_block(made)) {
         long long params = made->params;

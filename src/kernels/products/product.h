@@ -13,9 +13,10 @@ static int64_t part(int64_t size, int64_t parts, int64_t unit, int64_t least) {
 }
 
 /* Cuts the largest piece, at the top left, into parts for several threads. Pieces side by side share the block of a,
- * and pieces one above the other share b: the operand that costs more to pack is cut last. */
+ * and pieces one above the other share b: the operand that costs more to pack is cut last. Few rows of x wait for W
+ * from memory, which delivers long rows faster. */
 static __attribute__((noinline)) void cut_piece(const mbp_product *p, int64_t *rows, int64_t *columns) {
-    const int64_t wanted = (int64_t)PIECES_PER_THREAD * p->threads;
+    const int64_t wanted = (p->pattern == MBP_NN && p->m <= SWEEP_ROWS ? 1 : PIECES_PER_THREAD) * (int64_t)p->threads;
     for (int i = 0; i < 2; i++)
         if ((i == 0) == (p->pattern == MBP_TN))
             *rows = smaller(*rows, part(p->m, divide_up(wanted, divide_up(p->n, *columns)), TILE_ROWS, 4 * TILE_ROWS));

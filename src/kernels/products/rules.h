@@ -18,6 +18,7 @@ enum {
     IN_PLACE_BYTES = 128 << 10,
     L1_BYTES = 32768,
     SUM_VECTORS = MICROBP_SMALL ? 1 : 4,
+    SWEEP_ROWS = 3,        /* of x, which run_sweeps in single.h computes together */
     PIECES_PER_THREAD = 4, /* so that the others wait only briefly for a thread that starts late or is interrupted */
 };
 

@@ -25,11 +25,13 @@ static int supports(const char *feature) {
 #define mbp_isa_name masked_name
 #define mbp_isa_runs masked_runs
 #define mbp_kernels_find masked_find
+#define mbp_kernels_suited masked_suited
 #include "kernels/dispatch.c"
 #undef __builtin_cpu_supports
 #undef mbp_isa_name
 #undef mbp_isa_runs
 #undef mbp_kernels_find
+#undef mbp_kernels_suited
 
 /* Every set of features, so also all but one. */
 static void test_features(void) {
@@ -38,6 +40,10 @@ static void test_features(void) {
         for (int dtype = MBP_F32; dtype <= MBP_F64; dtype++) {
             const mbp_kernels *found = masked_find(NULL, (mbp_dtype)dtype);
             CHECK(strcmp(found->isa, best) == 0, "features %#x: %s, not %s", present, found->isa, best);
+            CHECK(masked_suited((mbp_dtype)dtype, 1 << 20) == found, "features %#x", present);
+            const char *const narrow = masked_suited((mbp_dtype)dtype, 1)->isa;
+            CHECK(strcmp(narrow, best) == 0 || ((present & 3) == 3 && strcmp(narrow, "avx2") == 0), "features %#x: %s",
+                  present, narrow);
             CHECK(masked_find("sse2", (mbp_dtype)dtype) && !masked_find("neon", (mbp_dtype)dtype), "features %#x",
                   present);
             CHECK(!masked_find("avx512", (mbp_dtype)dtype) == (strcmp(best, "avx512") != 0), "features %#x", present);
@@ -49,18 +55,27 @@ static void test_features(void) {
 static void test_features(void) {}
 #endif
 
-/* The best variant that runs is the default, and it can be named. */
-static void test_names(void) {
+/* The best variant that runs is the default of wide nets. Narrow nets have it or AVX2, in copies too. */
+static void test_defaults(void) {
     int best = 0;
     while (!mbp_isa_runs(best))
         best++;
-    mbp_net *net = net_new("input 1\noutput 0\n", NULL);
-    CHECK(strcmp(mbp_net_isa(net), mbp_isa_name(best)) == 0, "%s, not %s", mbp_net_isa(net), mbp_isa_name(best));
-    mbp_net_free(net);
+    for (int dtype = MBP_F32; dtype <= MBP_F64; dtype++) {
+        mbp_net *wide = net_new("input 1\ndense 0 units=33\noutput 1\n", OPTIONS(.dtype = (mbp_dtype)dtype)), *copy;
+        mbp_net *narrow = net_new("input 1\ndense 0 units=16\noutput 1\n", OPTIONS(.dtype = (mbp_dtype)dtype));
+        const char *const isa = mbp_net_isa(narrow);
+        CHECK(strcmp(mbp_net_isa(wide), mbp_isa_name(best)) == 0, "%s, not %s", mbp_net_isa(wide), mbp_isa_name(best));
+        CHECK(strcmp(isa, mbp_isa_name(best)) == 0 || strcmp(isa, "avx2") == 0, "%s for a narrow net", isa);
+        OK(mbp_net_copy(&copy, narrow, OPTIONS(.seed = 0), &error));
+        CHECK(strcmp(mbp_net_isa(copy), isa) == 0, "%s in a copy, not %s", mbp_net_isa(copy), isa);
+        mbp_net_free(wide);
+        mbp_net_free(narrow);
+        mbp_net_free(copy);
+    }
 }
 
 int main(void) {
     test_features();
-    test_names();
+    test_defaults();
     return report("dispatch");
 }
