@@ -62,6 +62,7 @@ cdef extern from "microbp.h" nogil:
         const int *operand
         double amount
         char activation[MBP_SPEC_MAX]
+        int64_t from_ "from", to
     ctypedef struct mbp_layer_info:
         size_t size
         const char *name
@@ -116,6 +117,7 @@ cdef extern from "microbp.h" nogil:
     const char *mbp_formula_parameters(mbp_kind kind, int i)
     const char *mbp_formula_meaning(mbp_kind kind, int i)
     const char *mbp_formula_detail(mbp_kind kind, int i)
+    mbp_status mbp_loss_target_columns(const char *loss, int64_t columns, int64_t *targets, mbp_error *error)
     const char *mbp_isa_name(int i)
     int mbp_isa_runs(int i)
 
@@ -162,10 +164,23 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error)
     mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error)
     const char *mbp_net_output_activation(const mbp_net *net, int i)
+    mbp_status mbp_net_set_scale(mbp_net *net, int i, const double *mean, const double *std, mbp_error *error)
+    int mbp_net_scale(const mbp_net *net, int i, double *mean, double *std)
     mbp_status mbp_net_set_notes(mbp_net *net, const char *notes, mbp_error *error)
     const char *mbp_net_notes(const mbp_net *net)
     mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw, int node,
                                mbp_error *error)
+    ctypedef struct mbp_prediction:
+        size_t size
+        const int *nodes
+        int n_nodes, raw, training
+        uint64_t seed
+    ctypedef enum mbp_by:
+        MBP_BY_PARAMS, MBP_BY_INPUTS
+    mbp_status mbp_net_predict_with(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out,
+                                    const mbp_prediction *how, mbp_error *error)
+    mbp_status mbp_net_jacobian(mbp_net *net, const mbp_array *x, int n_x, mbp_by by, int output, const mbp_array *out, int n_out,
+                                mbp_error *error)
     mbp_status mbp_net_save(const mbp_net *net, const char *path, mbp_error *error)
     mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error)
     mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error)
@@ -197,6 +212,7 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *error)
     size_t mbp_trainer_bytes(const mbp_trainer *trainer)
     mbp_status mbp_trainer_fit(mbp_trainer *trainer, const mbp_batch *data, const mbp_fit *how, mbp_record *record, mbp_error *error)
+    mbp_status mbp_net_standardize(mbp_net *net, const mbp_array *x, int n_x, int again, mbp_error *error)
     mbp_status mbp_trainer_measure(mbp_trainer *trainer, const mbp_batch *batch, int output, const char *name, double *value,
                                    mbp_error *error)
     mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void *user, mbp_error *error)
@@ -207,6 +223,7 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error)
     mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how, mbp_error *error)
     mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error)
+    mbp_status mbp_trainer_output_loss(const mbp_trainer *trainer, int i, double *value, mbp_error *error)
     mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n, int64_t batch_rows,
                                  const double *lr, mbp_poll poll, void *user, double *loss, int64_t *steps, mbp_error *error)
     void *mbp_trainer_grads(mbp_trainer *trainer)

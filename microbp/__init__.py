@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .network.layers import GaussianNoise as GaussianNoise
     from .network.layers import LayerNorm as LayerNorm
     from .network.layers import Scale as Scale
+    from .network.layers import Standardize as Standardize
     from .network.mlp import mlp as mlp
     from .network.network import Network as Network
     from .network.network import load as load
@@ -107,7 +108,7 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "core.specs": "Init Loss",
         "many.ensemble": "Ensemble",
         "many.train_many": "train_many",
-        "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm Scale",
+        "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm Scale Standardize",
         "network.mlp": "mlp",
         "network.network": "Network load",
         "network.nodes": "Input Node add concat multiply",

@@ -7,6 +7,7 @@ which can be changed further; `axes.figure.savefig("plot.png")` saves the plot.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -109,10 +110,11 @@ def _title(figure: Figure, name: str, metric: str) -> None:
 
 
 def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", ax: Axes | None = None) -> Axes:
-    """Plots an entry of a trainer's history against the epochs; "loss" also plots the validation loss.
+    """Plots an entry of a trainer's history against the epochs; "loss", or the loss of an output, also plots the validation loss.
 
     history: lists of equal length by name, such as `t.history` or the result of `t.fit`; NaN where an epoch has no value. name: "loss",
-    "val_loss", "lr", "seconds", or a metric of fit. ax: the axes to draw on; if None, those of a new figure. Returns the axes.
+    "val_loss", "loss_policy" of an output, "lr", "seconds", or a metric of fit. ax: the axes to draw on; if None, those of a new figure.
+    Returns the axes.
 
     The y axis is logarithmic for losses that are all positive, and in per cent for accuracies. A ring and a dotted line mark the epoch with
     the lowest validation loss. ValueError: the history is empty, or has no entry `name`.
@@ -127,10 +129,11 @@ def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", 
     if name not in history:
         raise unknown("entry of the history", name, history)
     axes, validation = axes_of(ax), history.get("val_loss")
-    if name == "loss":
-        curves = {"training": history["loss"]} | ({"validation": validation} if validation else {})
+    is_loss = re.fullmatch(r"(val_)?loss(_.+)?", name) is not None
+    if is_loss and not name.startswith("val_"):
+        curves = {"training": history[name]} | ({"validation": own} if (own := history.get(f"val_{name}")) else {})
     else:
-        of_rows = {"lr": "", "seconds": "", "val_loss": "validation"}.get(name, "validation" if validation else "training")
+        of_rows = {"lr": "", "seconds": ""}.get(name, "validation" if validation or is_loss else "training")
         curves = {of_rows: history[name]}
     for label, values in curves.items():
         colour = _ORANGE if label == "validation" else _BLUE
@@ -139,14 +142,15 @@ def learning_curves(history: Mapping[str, Sequence[float]], name: str = "loss", 
     if validation and np.isfinite(validation).any():
         best = int(np.nanargmin(validation))
         _mark(axes, best + 1, curves.get("validation", history[name])[best])
-    if name in ("loss", "val_loss") and np.nanmin([value for values in curves.values() for value in values]) > 0:
+    if is_loss and np.nanmin([value for values in curves.values() for value in values]) > 0:
         _logarithmic(axes)
-    if name == "accuracy":
+    is_accuracy = name == "accuracy" or name.startswith("accuracy_")
+    if is_accuracy:
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.set_xlabel("epoch", fontsize=12)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    style(axes, name, "lower" if name == "accuracy" else "upper")
+    style(axes, name, "lower" if is_accuracy else "upper")
     return axes
 
 

@@ -47,13 +47,19 @@ BATCHES = (1, 2, 3, 7, 8, 33)
 
 @dataclass(frozen=True)
 class Activation:
-    """spec: used in tests; points: (z, y, dy/dz) by hand; kinks: each z where dy/dz jumps; slope, bend: bounds of |dy/dz|, |d2y/dz2|."""
+    """spec: used in tests; points: (z, y, dy/dz) by hand; kinks: each z where dy/dz jumps; slope, bend: bounds of |dy/dz|, |d2y/dz2|,
+    as numbers or functions of z."""
 
     spec: str
     points: list[tuple[float, float, float]]
     kinks: tuple[float, ...] = ()
-    slope: float = 1
-    bend: float = 0
+    slope: float | Callable[[Array], Array] = 1
+    bend: float | Callable[[Array], Array] = 0
+
+    def bounds(self, z: Array) -> tuple[Array | float, Array | float]:
+        """The bounds of |dy/dz| and |d2y/dz2| at z."""
+        slope, bend = (bound(z) if callable(bound) else bound for bound in (self.slope, self.bend))
+        return slope, bend
 
 
 _SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772  # selu
@@ -89,6 +95,12 @@ ACTIVATIONS = {
     "hard_sigmoid": Activation("hard_sigmoid", [(0, 0.5, 1 / 6), (3, 1, 0), (-3, 0, 0), (9, 1, 0), (2.7, 0.95, 1 / 6)], kinks=(-3, 3)),
     "tanh": Activation("tanh", [(0, 0, 1), (1, math.tanh(1), 1 / math.cosh(1) ** 2), (1000, 1, 0)], bend=0.8),
     "scaled_tanh": Activation("scaled_tanh", [(1.5, 1.7159 * math.tanh(1), 1.7159 * 2 / 3 / math.cosh(1) ** 2)], (), 1.2, 0.6),
+    "affine": Activation("affine(factor=-2,addend=0.5)", [(3, -5.5, -2), (0, 0.5, -2), (INF, -INF, -2)], slope=2),
+    "abs": Activation("abs", [(2, 2, 1), (-3, 3, -1), (0, 0, 0), (-INF, INF, -1)], kinks=(0,)),
+    "square": Activation("square", [(3, 9, 6), (-0.5, 0.25, -1), (0, 0, 0)], (), lambda z: 2 * abs(z), 2),
+    "exp": Activation("exp", [(0, 1, 1), (1, math.e, math.e), (-1000, 0, 0)], (), np.exp, np.exp),
+    "sin": Activation("sin", [(0, 0, 1), (1, math.sin(1), math.cos(1)), (-1000, math.sin(-1000), math.cos(1000))], bend=1),
+    "cos": Activation("cos", [(0, 1, 0), (1, math.cos(1), -math.sin(1)), (-1000, math.cos(1000), math.sin(1000))], bend=1),
 }
 
 
@@ -97,19 +109,25 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Loss:
-    """points: (raw outputs, targets, the row's loss, its gradient) by hand; targets(random, rows, width) draws valid targets.
+    """points: (raw outputs, targets, the row's loss, its gradient) by hand; draw(random, rows, width) draws valid targets. columns: how
+    many outputs a target has.
 
-    For error bounds, per output: terms(o, t), the sum of |terms| of the value; slope_terms(o, t), the same for the derivative; bend(o), a
-    bound of the second derivative. kink(o, t): the distance to the jump of the derivative.
+    For error bounds, per output: terms(o, t), the sum of |terms| of the value; slope_terms(o, t), the same for the derivative;
+    bend(o, t), a bound of the second derivative. kink(o, t): the distance to the jump of the derivative.
     """
 
     spec: str
     points: list[tuple[list[float], list[float], float, list[float]]]
-    targets: Callable[[np.random.Generator, int, int], Array]
+    draw: Callable[[np.random.Generator, int, int], Array]
     terms: Callable[[Array, Array], Array]
     slope_terms: Callable[[Array, Array], Array]
-    bend: Callable[[Array], Array | float]
+    bend: Callable[[Array, Array], Array | float]
     kink: Callable[[Array, Array], Array | float] = lambda o, t: INF
+    columns: int = 1
+
+    def targets(self, random: np.random.Generator, rows: int, outputs: int) -> Array:
+        """Valid targets for this many outputs."""
+        return self.draw(random, rows, outputs // self.columns)
 
 
 def _normal(random: np.random.Generator, rows: int, width: int) -> Array:
@@ -147,16 +165,24 @@ def _softmax(o: Array) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
+def _log_variances(o: Array) -> Array:
+    return o[:, o.shape[1] // 2 :]
+
+
+def _scaled_squares(o: Array, t: Array) -> Array:
+    return (o[:, : t.shape[1]] - t) ** 2 * np.exp(-_log_variances(o))
+
+
 LOSSES = {
-    "mse": Loss("mse", [([1, 4], [3, 1], 6.5, [-2, 3])], _normal, lambda o, t: (o - t) ** 2, lambda o, t: 2 * abs(o - t), lambda o: 2),
-    "half_sse": Loss("half_sse", [([1, 4], [3, 1], 6.5, [-2, 3])], _normal, lambda o, t: (o - t) ** 2 / 2, _difference, lambda o: 1),
+    "mse": Loss("mse", [([1, 4], [3, 1], 6.5, [-2, 3])], _normal, lambda o, t: (o - t) ** 2, lambda o, t: 2 * abs(o - t), lambda o, t: 2),
+    "half_sse": Loss("half_sse", [([1, 4], [3, 1], 6.5, [-2, 3])], _normal, lambda o, t: (o - t) ** 2 / 2, _difference, lambda o, t: 1),
     "mae": Loss(
         "mae",
         [([1, 4], [3, 1], 2.5, [-0.5, 0.5]), ([1, 4], [1, 4], 0, [0, 0])],
         _normal,
         _difference,
         _one,
-        lambda o: 0,
+        lambda o, t: 0,
         kink=_difference,
     ),
     "huber": Loss(
@@ -165,7 +191,27 @@ LOSSES = {
         _normal,
         lambda o, t: 2 * abs(o - t),
         _difference,
-        lambda o: 1,
+        lambda o, t: 1,
+    ),
+    "smooth_l1": Loss(
+        "smooth_l1(beta=2)",
+        [([1, 5], [0, 0], (0.25 + 4) / 2, [0.25, 0.5]), ([-2], [0], 1, [-1]), ([0], [0], 0, [0])],
+        _normal,
+        _difference,
+        lambda o, t: abs(o - t) / 2,
+        lambda o, t: 0.5,
+    ),
+    "log_cosh": Loss(
+        "log_cosh",
+        [
+            ([3, 1], [2, 3], math.log(math.cosh(1) * math.cosh(2)) / 2, [math.tanh(1) / 2, -math.tanh(2) / 2]),
+            ([1000], [0], 1000 - math.log(2), [1]),
+            ([1e-9], [0], 5e-19, [1e-9]),
+        ],
+        _normal,
+        lambda o, t: 2 * abs(o - t),
+        _difference,
+        lambda o, t: 1,
     ),
     "quantile": Loss(
         "quantile(q=0.9)",
@@ -173,7 +219,7 @@ LOSSES = {
         _normal,
         _difference,
         _one,
-        lambda o: 0,
+        lambda o, t: 0,
         kink=_difference,
     ),
     "poisson": Loss(
@@ -182,20 +228,20 @@ LOSSES = {
         lambda random, rows, width: random.poisson(2, (rows, width)).astype(float),
         lambda o, t: np.exp(o) + abs(t * o),
         lambda o, t: np.exp(o) + t,
-        np.exp,
+        lambda o, t: np.exp(o),
     ),
     "bce": Loss(
-        "bce(label_smoothing=0.2)",
+        "bce(label_smoothing=0.2,pos_weight=3)",
         [
-            ([0, 0], [1, 0.25], math.log(2), [-0.2, 0.1]),
-            ([math.log(3)], [1], math.log(4) - 0.9 * math.log(3), [0.75 - 0.9]),
+            ([0, 0], [1, 0.25], (2.8 + 1.6) / 2 * math.log(2), [-1.3 / 2, -0.1 / 2]),
+            ([math.log(3)], [1], 2.8 * math.log(4) - 2.7 * math.log(3), [0.75 * 2.8 - 2.7]),
             ([1000], [1], 100, [0.1]),
-            ([-1000], [1], 900, [-0.9]),
+            ([-1000], [1], 2700, [-2.7]),
         ],
         _probabilities,
-        lambda o, t: abs(o) + abs(o * t) + 1,
-        lambda o, t: 1 + t + 0.1,
-        lambda o: 0.25,
+        lambda o, t: abs(o) + 3 * abs(o * t) + 3,
+        lambda o, t: 3 + 3 * (t + 0.1),
+        lambda o, t: 0.75,
     ),
     "hinge": Loss(
         "hinge",
@@ -203,20 +249,44 @@ LOSSES = {
         _signs,
         lambda o, t: 1 + abs(o),
         _one,
-        lambda o: 0,
+        lambda o, t: 0,
         kink=lambda o, t: abs(1 - t * o),
     ),
     "cross_entropy": Loss(
-        "cross_entropy(label_smoothing=0.1)",
+        "cross_entropy(label_smoothing=0.1,temperature=2)",
         [
-            ([0, math.log(3)], [1, 0], math.log(4) - 0.05 * math.log(3), [-0.7, 0.7]),
-            ([0, 0, 0], [0.5, 0.5, 0], math.log(3), [0.3 - 0.45, 0.3 - 0.45, 0.3]),
-            ([1000, 0], [0, 1], 950, [0.95, -0.95]),
+            ([0, 2 * math.log(3)], [1, 0], math.log(4) - 0.05 * math.log(3), [-0.35, 0.35]),
+            ([0, 0, 0], [0.5, 0.5, 0], math.log(3), [0.15 - 0.225, 0.15 - 0.225, 0.15]),
+            ([1000, 0], [0, 1], 475, [0.475, -0.475]),
         ],
         _probability_rows,
         lambda o, t: (0.9 * t + 0.1 / o.shape[1]) * (abs(o) + abs(o).max(axis=1, keepdims=True) + math.log(o.shape[1])),
-        lambda o, t: _softmax(o) + t + 0.1 / o.shape[1],
-        lambda o: 0.5,  # the sum of |derivatives| of p_j by all o: 2 p_j (1 - p_j)
+        lambda o, t: _softmax(o / 2) + t + 0.1 / o.shape[1],
+        lambda o, t: 0.125,  # a quarter of the sum of |derivatives| of p_j by all o: 2 p_j (1 - p_j)
+    ),
+    "kl": Loss(
+        "kl",
+        [
+            ([0, math.log(3)], [1, 0], math.log(4), [-0.75, 0.75]),
+            ([0, 0], [0.25, 0.75], 0.25 * math.log(0.5) + 0.75 * math.log(1.5), [0.25, -0.25]),
+            ([0, 0, 0], [0.5, 0.5, 0], math.log(1.5), [-1 / 6, -1 / 6, 1 / 3]),
+        ],
+        _probability_rows,
+        lambda o, t: t * (abs(o) + abs(o).max(axis=1, keepdims=True) + math.log(o.shape[1]) + 1),
+        lambda o, t: _softmax(o) + t,
+        lambda o, t: 0.5,  # as of cross_entropy
+    ),
+    "gaussian_nll": Loss(
+        "gaussian_nll",
+        [
+            ([1, 0], [3], 2, [-2, -1.5]),
+            ([1, 4, math.log(4), 0], [3, 3], (math.log(4) / 2 + 0.5 + 0.5) / 2, [-0.25, 0.5, 0, 0]),
+        ],
+        _normal,
+        lambda o, t: np.hstack([_scaled_squares(o, t), abs(_log_variances(o))]) / o.shape[1],
+        lambda o, t: np.hstack([np.sqrt(_scaled_squares(o, t) * np.exp(-_log_variances(o))), 1 + _scaled_squares(o, t)]) / t.shape[1],
+        lambda o, t: np.tile((1 + _scaled_squares(o, t)) * (1 + np.exp(-_log_variances(o))), 2),
+        columns=2,
     ),
 }
 
@@ -274,6 +344,12 @@ AUTO_INITIALIZERS = {  # activation -> initializers of weight and bias that "aut
     "hard_sigmoid": ("he_normal", "fan_in_uniform"),
     "tanh": ("glorot_uniform", "fan_in_uniform"),
     "scaled_tanh": ("glorot_uniform", "fan_in_uniform"),
+    "affine": ("glorot_uniform", "zeros"),
+    "abs": ("glorot_uniform", "glorot_uniform"),
+    "square": ("glorot_uniform", "fan_in_uniform"),
+    "exp": ("glorot_uniform", "fan_in_uniform"),
+    "sin": ("glorot_uniform", "fan_in_uniform"),
+    "cos": ("glorot_uniform", "fan_in_uniform"),
 }
 
 OUTPUT_ACTIVATION_POINTS = {  # the values for the raw outputs 1 and 1001

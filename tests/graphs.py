@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from cases import ACTIVATIONS, LONG, WIDTHS
@@ -94,16 +95,80 @@ def scaled(a: str) -> Ends:
     return [x], [bp.Dense(3)(bp.concat([bias(h), bias(x), h])), gain(bp.Dropout(0.2)(x))]
 
 
+def standardized(a: str) -> Ends:
+    x = bp.Input(5)
+    first, often = bp.Standardize(name="data"), bp.Standardize()
+    h = often(bp.Dense(5, a)(first(x)))
+    return [x], [bp.Dense(3)(bp.concat([often(h), first(x), bp.BatchNorm()(h)])), often(bp.Dropout(0.2)(h))]
+
+
+def cell(a: str) -> Ends:
+    """Gates like those of an LSTM: the columns of one layer, used as deltas in place, with one column between them that nothing uses."""
+    x, c = bp.Input(5), bp.Input(4)
+    z = bp.Dense(17, a)(bp.concat([x, c]))
+    kept, new, seen = z[:, 9:13] * c, z[:, :4] * z[:, 4:8], z[:, 13:]
+    state = kept + new
+    return [x, c], [seen * bp.Activation("tanh")(state), state]
+
+
+def towers(a: str) -> Ends:
+    """The squared distance of two towers with shared layers, and differences with numbers."""
+    x, z = bp.Input(6), bp.Input(6)
+    first, second = bp.Dense(9, a), bp.Dense(3)
+    u, v = second(first(x)), second(first(z))
+    return [x, z], [bp.Dense(1)((u - v) ** 2), 1 - (u - u * v) / 4, bp.add(u, v, u, v - 3)]
+
+
+def cuts(a: str) -> Ends:
+    """Slices of inputs, slices, concats, dropout and norms; overlapping, equal, as outputs; and operands of all kinds of nodes."""
+    x, z = bp.Input(8), bp.Input(3)
+    h = bp.Dense(9, a)(x[:, 1:6])
+    g = bp.concat([h, z, x[:, -3:]])
+    d = bp.Dropout(0.3)(g[:, 2:11])
+    n = bp.LayerNorm()(d[:, :5]) + bp.Scale()(bp.BatchNorm()(h[:, 4:]))
+    m = bp.Activation.parse(a)(g[:, 10:][:, 1:4]) - d[:, 6:]
+    both = bp.concat([n, n[:, 1:3], m, n[:, 1:3], z[:, 0]])
+    return [x, z], [bp.Dense(2)(both), h[:, 3:7], both[:, -4:]]
+
+
 SHAPES: dict[str, Callable[[str], Ends]] = {
     shape.__name__: shape
-    for shape in (chain, narrow, skip, gate, beside, shared, twice, elementwise, heads, random_ways, normal, normal_often, scaled)
+    for shape in (
+        chain,
+        narrow,
+        skip,
+        gate,
+        beside,
+        shared,
+        twice,
+        elementwise,
+        heads,
+        random_ways,
+        normal,
+        normal_often,
+        scaled,
+        standardized,
+        cell,
+        towers,
+        cuts,
+    )
 }
 
 
-def network(shape: str, activation: str = "tanh", **options) -> bp.Network:
-    """A network of a named shape; the options are those of bp.Network."""
+def spread(net: bp.Network) -> bp.Network:
+    """Gives the columns of standardize layers different statistics."""
+    for name, view in net.tensors.items():
+        if name.endswith((".mean", ".std")):
+            view[:] = np.linspace(0.6, 1.7, len(view)) * (1 if name.endswith(".std") else -0.3)
+    return net
+
+
+def network(shape: str, activation: str = "tanh", columns: int = 1, **options) -> bp.Network:
+    """A network of a named shape, whose last output has its columns `columns` times; the options are those of bp.Network."""
     inputs, outputs = SHAPES[shape](activation)
-    return bp.Network(inputs, outputs, **{"seed": 7, **options})
+    if columns > 1:
+        outputs[-1] = bp.concat([outputs[-1]] * columns)
+    return spread(bp.Network(inputs, outputs, **{"seed": 7, **options}))
 
 
 def rows_of(net: bp.Network, rows: int, seed: int = 0):
@@ -127,7 +192,9 @@ class Drawing:
         self.widths = random.choice(WIDTHS, size=3, replace=False)
         self.nodes: list[bp.Node] = [bp.Input(int(random.choice(self.widths))) for _ in range(random.integers(1, 4))]
         self.layers: list[tuple[bp.Dense, int]] = []
-        self.columnwise: list[tuple[bp.BatchNorm | bp.LayerNorm | bp.Scale, int]] = []  # layers, with the widths of their nodes
+        self.columnwise: list[
+            tuple[bp.BatchNorm | bp.LayerNorm | bp.Scale | bp.Standardize, int]
+        ] = []  # layers, with the widths of their nodes
         self.rows = rows
 
     def pick(self, options: list):
@@ -155,12 +222,15 @@ class Drawing:
         return {name: value for name, value in settings.items() if self.random.random() < 0.15}
 
     def of_columns(self, node: bp.Node) -> bp.Node:
-        """A norm or a scale on top of a node; sometimes of an existing layer. Batches of one row get no batch_norm: it needs two."""
+        """A norm, a scale or a standardize layer on top of a node; sometimes an existing layer. Batches of one row get no batch_norm: it
+        needs two."""
         fitting = [layer for layer, wide in self.columnwise if wide == node.width]
         if fitting and self.random.random() < 0.3:
             return self.pick(fitting)(node)
-        eps, kind = float(self.random.choice([0.1, 0.01])), self.random.choice(["batch", "layer", "both", "gain", "bias"])
-        if kind in ("both", "gain", "bias"):
+        eps, kind = float(self.random.choice([0.1, 0.01])), self.random.choice(["batch", "layer", "both", "gain", "bias", "standardize"])
+        if kind == "standardize":
+            layer = bp.Standardize()
+        elif kind in ("both", "gain", "bias"):
             layer = bp.Scale(kind != "bias", kind != "gain", lr=2)
         else:
             layer = bp.BatchNorm(0.2, eps) if self.rows > 1 and kind == "batch" else bp.LayerNorm(eps)
@@ -172,8 +242,8 @@ class Drawing:
         activation = ACTIVATIONS[str(self.random.choice(list(ACTIVATIONS)))].spec
         node = self.pick(self.nodes)
         equal = [other for other in self.nodes if other.width == node.width]
-        kinds = ["dense", "activation", "add", "multiply", "concat", "dropout", "noise", "of columns"]
-        kind = self.random.choice(kinds, p=[0.35, 0.1, 0.13, 0.09, 0.13, 0.05, 0.05, 0.1])
+        kinds = ["dense", "activation", "add", "subtract", "multiply", "concat", "slice", "dropout", "noise", "of columns"]
+        kind = self.random.choice(kinds, p=[0.3, 0.08, 0.09, 0.07, 0.08, 0.12, 0.1, 0.04, 0.04, 0.08])
         if kind == "dense":
             self.nodes.append(self.dense(node, activation))
         elif kind == "activation":
@@ -187,8 +257,20 @@ class Drawing:
         elif kind == "concat":
             others = [self.pick(self.nodes) for _ in range(self.random.integers(0, 3))]
             self.nodes.append(bp.concat([node, *others]))
+        elif kind == "slice":
+            self.cut(node)
+        elif kind == "add":
+            self.nodes.append(bp.add(node, *(self.pick(equal) for _ in range(self.random.integers(1, 4)))))
         else:
-            self.nodes.append((bp.add if kind == "add" else bp.multiply)(node, self.pick(equal)))
+            other = self.pick(equal)
+            self.nodes.append(node - other if kind == "subtract" else node * other)
+
+    def cut(self, node: bp.Node) -> None:
+        """Adds some columns of a node, and sometimes others, in any order: disjoint ones, with or without columns between, or any."""
+        ends = np.unique(self.random.integers(0, node.width + 1, 4)) if node.width > 1 else np.arange(2)
+        parts = [node[:, first:end] for first, end in pairwise(map(int, ends))] or [node[:, -1]]
+        count = int(self.random.integers(1, min(2, len(parts)) + 1))
+        self.nodes += [parts[i] for i in self.random.permutation(len(parts))[:count]]
 
     def finish(self, activation: str, width: int | None) -> list[bp.Node]:
         """The outputs. The first depends on a layer with the activation, and has the given width, if any."""

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
+from operator import add
 
 import cases
 import numpy as np
@@ -114,7 +116,11 @@ class Passes:
 
     def _forward(self, node: NodeInfo, operands: list[Rounded]) -> Rounded:
         if node.operation == "add":
-            return operands[0] + operands[1]
+            return reduce(add, operands)
+        if node.operation == "subtract":
+            return operands[0] + minus(operands[1])
+        if node.operation == "slice":
+            return operands[0].columns(*node.columns)
         if node.operation == "multiply":
             return operands[0] * operands[1]
         if node.operation == "concat":
@@ -125,6 +131,8 @@ class Passes:
             return self._norm(node, operands[0])
         if node.operation == "scale":
             return self._scale(node, operands[0])
+        if node.operation == "standardize":
+            return (operands[0] + minus(self.tensors[f"{node.layer}.mean"])) * self._inverse_std(node)
         z = operands[0]
         if node.operation == "dense":
             z = z @ self.tensors[f"{node.layer}.weight"]
@@ -154,6 +162,9 @@ class Passes:
         layer = self.layers[node.layer]
         y = x * self.tensors[f"{layer.name}.weight"] if layer.gain else x
         return y + self.tensors[f"{layer.name}.bias"] if layer.bias else y
+
+    def _inverse_std(self, node: NodeInfo) -> Rounded:
+        return exact(1 / self.tensors[f"{node.layer}.std"].value)
 
     def _move(self, layer: LayerInfo, rows: int, batch: dict[str, Rounded]) -> None:
         """Computes the running statistics after the next update."""
@@ -201,7 +212,7 @@ class Passes:
         share = share[:, None] / (o.value.shape[1] if parsed.entry.mean else 1)
         terms, slope = case.terms(o.value, t), case.slope_terms(o.value, t)
         self.loss += Rounded(value, (share * (terms + slope * o.error)).sum())
-        return Rounded(np.reshape(g, o.value.shape), share * (slope + case.bend(o.value) * o.error.max(axis=1, keepdims=True)))
+        return Rounded(np.reshape(g, o.value.shape), share * (slope + case.bend(o.value, t) * o.error.max(axis=1, keepdims=True)))
 
     def _reach(self, node: int, delta: Rounded) -> None:
         self._deltas[node] = self._deltas[node] + delta if node in self._deltas else delta
@@ -209,7 +220,11 @@ class Passes:
     def _backward(self, node: NodeInfo, dy: Rounded) -> None:
         operands = [self.values[i] for i in node.operands]
         if node.operation == "add":
-            parts = [dy, dy]
+            parts = [dy] * len(operands)
+        elif node.operation == "subtract":
+            parts = [dy, minus(dy)]
+        elif node.operation == "slice":
+            parts = [self._spread(dy, node.columns[0], operands[0].value.shape)]
         elif node.operation == "multiply":
             parts = [dy * operands[1], dy * operands[0]]
         elif node.operation == "concat":
@@ -219,6 +234,8 @@ class Passes:
             parts = [self._backward_norm(node, dy)]
         elif node.operation == "scale":
             parts = [self._backward_scale(node, operands[0], dy)]
+        elif node.operation == "standardize":
+            parts = [dy * self._inverse_std(node)]
         elif node.operation in ("dropout", "noise"):
             parts = [dy * exact(self.masks[node.node]) if node.node in self.masks else dy]
         else:
@@ -226,9 +243,17 @@ class Passes:
         for operand, part in zip(node.operands, parts, strict=True):
             self._reach(operand, part)
 
+    def _spread(self, dy: Rounded, first: int, shape: tuple[int, int]) -> Rounded:
+        """A slice's delta in the columns of its operand's delta, which is 0 elsewhere."""
+        whole = exact(np.zeros(shape))
+        part = whole.columns(first, first + dy.value.shape[1])
+        part.value[:], part.error[:] = dy.value, dy.error
+        return whole
+
     def _backward_activated(self, node: NodeInfo, x: Rounded, dy: Rounded) -> Rounded:
         case, slope = cases.ACTIVATIONS[self.activation(node).partition("(")[0]], abs(self.slope[node.node])
-        error = slope * dy.error + abs(dy.value) * (case.slope + case.bend * self.z[node.node].error)
+        steepest, bend = case.bounds(self.z[node.node].value)
+        error = slope * dy.error + abs(dy.value) * (steepest + bend * self.z[node.node].error)
         dz = Rounded(dy.value * self.slope[node.node], error)
         if node.operation == "activation":
             return dz

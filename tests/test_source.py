@@ -31,6 +31,7 @@ C_FLOORS = {
     "net/lock": 2,
     "net": 3,
     "passes": 4,
+    "passes/derivatives": 5,
     "train": 5,
     "train/fitting": 6,
     "file": 6,

@@ -110,6 +110,12 @@ bp.Trainer(net, loss=own)
 bp.Trainer(net, loss=rounded)  # error: arg-type
 bp.Trainer(two, loss=["cross_entropy", "mse"], loss_weights=[1, 0.5])
 bp.Trainer(two, loss=[own, own])
+bp.Trainer(two, loss=[own, "mse"])
+bp.Trainer(two, loss=own)
+bp.Trainer(net, loss=None).forward(X).mean()
+bp.Trainer(net, loss=[None])  # error: list-item
+bp.Trainer(two, loss={"policy": "cross_entropy", 1: bp.Loss("mse")}, loss_weights={"policy": 2})
+bp.Trainer(two, loss={"policy": "cross_entropi"})  # error: dict-item
 bp.Trainer(two, loss=["cross_entropy", bp.Loss("mse")])
 bp.Trainer(two, loss=["cross_entropy", "mes"])  # error: list-item
 bp.Trainer(net, "mse", average=0.99)  # error: arg-type
@@ -118,6 +124,8 @@ loss: float = t.step(X, y)
 words: str = t.step(X, y)  # error: assignment
 t.step(X, y, sample_weigth=y)  # error: call-arg
 t.backward(X, y, total=8.0, input_grads=True)
+t.backward_from(2 * t.forward(X), input_grads=True)
+t.backward_from(t.forward(X), acumulate=True)  # error: call-arg
 t.grads.sum()
 t.apply()
 t.lr = 0.1
@@ -170,6 +178,9 @@ t.fit(X, y, epochs=3, metrics=["rmse", bp.r2, bp.top_k(3)])
 t.fit(X, y, epochs=3, metrics="acuracy")  # error: arg-type
 t.fit(X, y, epochs=3, metrics={"acc": "accuracy", "mine": lambda y, p: 0.0, "f": bp.Metric(bp.f1, on="labels")})
 t.fit(X, y, epochs=3, metrics=bp.Metric(bp.f1, on="label"))  # error: arg-type
+t.fit([X, X], {"policy": y, 1: y}, epochs=3, metrics={"policy": "accuracy", 1: ["rmse", bp.r2], "both": {"f": bp.f1}})
+policy_loss: float = t.output_losses[0]
+policy: str = two.outputs[0].name
 weighted: float = bp.f1(y, net.predict(X), sample_weight=np.ones(len(y)), loss="bce")
 t.fit(X, y, epochs=3, callback=watch, batch_callback=[watch, print])
 t.fit(X, y, epochs=3, callback=early)  # error: arg-type

@@ -50,7 +50,7 @@ class Losses:
     def setup(self, loss: Name) -> None:
         self.trainer = bp.Trainer(elementwise("identity"), loss)
         self.x = normal(ROWS, WIDTH)
-        self.y = np.ones_like(self.x)  # valid for every loss except those with labels
+        self.y = np.ones((ROWS, bp.Loss(loss).target_columns(WIDTH)), self.x.dtype)  # valid for every loss except those with labels
         if ACTIVATION_OF[loss] == "softmax":
             self.y = np.arange(ROWS) % WIDTH
 

@@ -31,7 +31,7 @@ def run(options: InfoOptions) -> None:
     preparation = Preparation.of(net, options.file)
     print(net if preparation is None else networks(net))
     if trainer:
-        losses = ", ".join(loss.text for loss in trainer.losses if isinstance(loss, Loss))
+        losses = ", ".join(loss.text for loss in trainer.losses if isinstance(loss, Loss)) or "none"
         progress = f"{counted(epochs_done(trainer), 'epoch')}, {counted(trainer.steps, 'update')}"
         print(f"trainer: {progress}, loss {losses}, optimizer {rounded(optimizers.parse(trainer.optimizer))}")
     if preparation is not None:

@@ -32,37 +32,52 @@ cdef int read_dtype(const Py_buffer *view, mbp_dtype *dtype) except -1:
     return 0
 
 
-cdef int read_array(object source, Py_buffer *view, mbp_array *array, int least_dimensions, int flags) except -1:
-    """Fills `view` and `array` from an object with the buffer protocol; a vector becomes one column. After success the caller must release
-    the view; after an error it must not."""
+# What an argument of an array may be, besides a matrix.
+cdef enum:
+    MATRIX
+    COLUMN  # a vector, which becomes one column
+    ROW  # a vector, which becomes one row
+
+
+cdef int read_array(object source, Py_buffer *view, mbp_array *array, int vectors, int flags) except -1:
+    """Fills `view` and `array` from an object with the buffer protocol. After success the caller must release the view; after an error it
+    must not."""
     if not PyObject_CheckBuffer(source):
         raise TypeError(f"{type(source).__name__} cannot be read as an array: it does not support the buffer protocol")
     PyObject_GetBuffer(source, view, flags)
     try:
         read_dtype(view, &array.dtype)
-        if view.ndim < least_dimensions or view.ndim > 2 or view.ndim < 1:
-            raise ValueError(f"an array must have {'2' if least_dimensions == 2 else '1 or 2'} dimensions, not {view.ndim}")
+        if view.ndim != 2 and (view.ndim != 1 or vectors == MATRIX):
+            raise ValueError(f"an array must have {'2' if vectors == MATRIX else '1 or 2'} dimensions, not {view.ndim}")
     except BaseException:
         PyBuffer_Release(view)
         raise
     array.data = view.buf
-    array.rows = view.shape[0]
-    array.cols = view.shape[1] if view.ndim == 2 else 1
-    array.row_stride = view.strides[0]
-    array.col_stride = view.strides[1] if view.ndim == 2 else view.itemsize
+    if view.ndim == 1 and vectors == ROW:
+        array.rows, array.cols = 1, view.shape[0]
+        array.row_stride, array.col_stride = view.len, view.strides[0]
+    else:
+        array.rows = view.shape[0]
+        array.cols = view.shape[1] if view.ndim == 2 else 1
+        array.row_stride = view.strides[0]
+        array.col_stride = view.strides[1] if view.ndim == 2 else view.itemsize
     array.indptr = array.indices = NULL
     array.index_dtype = MBP_I64
     array.flags = MBP_SHARED  # elements may share memory, as in NumPy's broadcast and sliding views
     return 0
 
 
-# The arrays of one argument during a call. A single array, the usual case, needs no allocation.
+# The arrays of one argument during a call. A few, the usual case, need no allocation.
+cdef enum:
+    FEW = 3
+
 cdef struct Held:
     int count
+    bint is_list
     mbp_array *array
     Py_buffer *view
-    mbp_array one_array
-    Py_buffer one_view
+    mbp_array few_arrays[FEW]
+    Py_buffer few_views[FEW]
 
 
 cdef void release(Held *held) noexcept:
@@ -70,31 +85,38 @@ cdef void release(Held *held) noexcept:
     for i in range(held.count):
         PyBuffer_Release(&held.view[i])
     held.count = 0
-    if held.array != &held.one_array:
+    if held.array != held.few_arrays:
         PyMem_Free(held.array)
         PyMem_Free(held.view)
-    held.array = &held.one_array
+    held.array = held.few_arrays
 
 
-cdef int hold(Held *held, object source, int least_dimensions, int flags=PyBUF_STRIDES | PyBUF_FORMAT) except -1:
-    """Holds one array, a list of arrays, or none for None. Afterwards `release` may be called any number of times, even after an error."""
+cdef int hold(Held *held, object source, int vectors, int flags=PyBUF_STRIDES | PyBUF_FORMAT, bint may_be_none=False) except -1:
+    """Holds one array, a list of arrays, or none for None. Afterwards `release` may be called any number of times, even after an error.
+    may_be_none: items of the list may be None; their data is NULL."""
     held.count = 0
-    held.array = &held.one_array
-    held.view = &held.one_view
+    held.is_list = type(source) is list
+    held.array = held.few_arrays
+    held.view = held.few_views
     if source is None:
         return 0
     if type(source) is not list:
-        read_array(source, held.view, held.array, least_dimensions, flags)
+        read_array(source, held.view, held.array, vectors, flags)
         held.count = 1
         return 0
     cdef Py_ssize_t n = len(source)
-    held.array = <mbp_array *>PyMem_Calloc(n + 1, sizeof(mbp_array))
-    held.view = <Py_buffer *>PyMem_Calloc(n + 1, sizeof(Py_buffer))
+    if n > FEW:
+        held.array = <mbp_array *>PyMem_Calloc(n, sizeof(mbp_array))
+        held.view = <Py_buffer *>PyMem_Calloc(n, sizeof(Py_buffer))
     try:
         if held.array == NULL or held.view == NULL:
             raise MemoryError
         for item in source:
-            read_array(item, &held.view[held.count], &held.array[held.count], least_dimensions, flags)
+            if item is None and may_be_none:
+                memset(&held.array[held.count], 0, sizeof(mbp_array))
+                memset(&held.view[held.count], 0, sizeof(Py_buffer))
+            else:
+                read_array(item, &held.view[held.count], &held.array[held.count], vectors, flags)
             held.count += 1
     except BaseException:
         release(held)

@@ -2,6 +2,7 @@
 """The compiled backend: calls the C library of microbp.h. Only this module, with its parts *.pxi, uses C pointers."""
 
 import os
+from array import array
 from weakref import WeakSet
 
 cimport cython
@@ -91,6 +92,14 @@ def formulas(kind):
     return rows
 
 
+def target_columns(loss, int64_t columns):
+    """How many target columns an output of this many columns has with a loss."""
+    cdef mbp_error error
+    cdef int64_t targets = 0
+    check(mbp_loss_target_columns(loss.encode(), columns, &targets, &error), &error)
+    return targets
+
+
 def isas():
     """The kernel variants of this build, best first, and whether each runs on this machine."""
     cdef int i = 0
@@ -146,20 +155,23 @@ cdef int poll_signals(void *user) noexcept nogil:
     return look(user) if now() >= (<Poll>user).next_look else 0
 
 
-cdef int hold_weight(Held *held, object source) except -1:
-    """`hold` for row weights, which are a vector, or None."""
-    hold(held, source, 1)
-    if held.count and held.view.ndim != 1:
+cdef int hold_weight(Held *held, object source, int outputs) except -1:
+    """`hold` for row weights, which are a vector; for weights of the outputs, a list of an array or None for each; or None."""
+    if type(source) is list and len(source) != outputs:
+        raise ValueError(f"weight has {len(source)} items, but the net has {outputs} outputs")
+    hold(held, source, COLUMN, PyBUF_STRIDES | PyBUF_FORMAT, True)
+    if held.count and type(source) is not list and held.view.ndim != 1:
         release(held)
-        raise ValueError("weight must have 1 dimension, not 2")
+        raise ValueError("weight must have 1 dimension, not 2; for weights of the columns, pass a list with one array per output")
     return 0
 
 
 cdef inline void fill_batch(mbp_batch *batch, const Held *x, const Held *y, const Held *weight) noexcept nogil:
     batch.size = sizeof(mbp_batch)
     batch.x, batch.n_x, batch.y, batch.n_y = x.array, x.count, y.array, y.count
-    batch.weight = weight.array if weight.count else NULL
-    batch.element_weights = batch.lengths = NULL
+    batch.weight = weight.array if weight.count and not weight.is_list else NULL
+    batch.element_weights = weight.array if weight.is_list else NULL
+    batch.lengths = NULL
 
 
 @cython.no_gc_clear  # the net, which __dealloc__ uses, must not be freed first
@@ -207,11 +219,11 @@ cdef class Trainer:
         cdef mbp_error error
         cdef mbp_status status
         cdef double loss = 0
-        hold(&hx, x, 2)
+        hold(&hx, x, MATRIX)
         try:
-            hold(&hy, y, 1)
+            hold(&hy, y, COLUMN)
             try:
-                hold_weight(&hw, weight)
+                hold_weight(&hw, weight, mbp_net_outputs(self.net.net))
                 fill_batch(&batch, &hx, &hy, &hw)
                 if hx.count and 3 * self.net.flops * hx.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
@@ -234,31 +246,40 @@ cdef class Trainer:
         return mbp_trainer_evaluate(self.trainer, batch, loss, error)
 
     def step(self, x, y, weight=None):
-        if self.net.guests:
+        if self.net.family.guests:
             self.net.refuse_training()
         return self.run(x, y, weight, NULL, 0)
 
-    def backward(self, x, y, weight=None, bint accumulate=False, double total=0.0, int64_t first_row=0, bint input_grads=False):
+    def backward(self, x, y, weight=None, bint accumulate=False, total=0.0, int64_t first_row=0, bint input_grads=False):
         cdef mbp_backward how
-        if self.net.guests:
+        cdef Held held
+        if self.net.family.guests:
             self.net.refuse_training()
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
-        how.accumulate, how.input_grads, how.total, how.first_row = accumulate, input_grads, total, first_row
-        return self.run(x, y, weight, &how, 1)
+        how.accumulate, how.input_grads, how.first_row = accumulate, input_grads, first_row
+        if isinstance(total, (int, float)):
+            how.total = total
+            return self.run(x, y, weight, &how, 1)
+        hold(&held, total, 1)  # one per output
+        try:
+            how.totals = <const double *>vector(&held, MBP_F64, mbp_net_outputs(self.net.net), "total")
+            return self.run(x, y, weight, &how, 1)
+        finally:
+            release(&held)
 
     def evaluate(self, x, y, weight=None):
         return self.run(x, y, weight, NULL, 2)
 
     def apply(self):
         cdef mbp_error error
-        if self.net.guests:
+        if self.net.family.guests:
             self.net.refuse_training()
         check(mbp_trainer_apply(self.trainer, &error), &error)
 
     def forward(self, x):
         cdef mbp_error error
-        if self.net.guests:
+        if self.net.family.guests:
             self.net.refuse_training()
         check(mbp_net_lock(self.net.net, &error), &error)
         try:
@@ -272,8 +293,12 @@ cdef class Trainer:
         cdef mbp_array output
         cdef mbp_status status
         views = [memoryview(one) for one in (x if type(x) is list else [x])]
-        hold(&held, x, 2)
-        status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
+        hold(&held, x, MATRIX)
+        if held.count and self.net.flops * held.array[0].rows > KEEP_GIL_FLOPS:
+            with nogil:
+                status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
+        else:
+            status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
         release(&held)
         check(status, &error)
         self.forwarded = views
@@ -284,7 +309,7 @@ cdef class Trainer:
         return outputs
 
     def backward_from(self, gradients, bint accumulate=False, bint input_grads=False):
-        if self.net.guests:
+        if self.net.family.guests:
             self.net.refuse_training()
         self.pass_back(gradients, accumulate, input_grads)
 
@@ -296,25 +321,29 @@ cdef class Trainer:
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
         how.accumulate, how.input_grads = accumulate, input_grads
-        hold(&held, gradients, 1)
-        status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
+        hold(&held, gradients, COLUMN)
+        if held.count and 2 * self.net.flops * held.array[0].rows > KEEP_GIL_FLOPS:
+            with nogil:
+                status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
+        else:
+            status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
         release(&held)
         check(status, &error)
 
     def step_with(self, x, losses, bint accumulate=False, bint input_grads=False, bint update=True):
         cdef mbp_error error
         cdef double before = 0
-        if self.net.guests:
+        if self.net.family.guests:
             self.net.refuse_training()
         check(mbp_net_lock(self.net.net, &error), &error)
         try:
             outputs = self.forward_held(x)
-            self.net.guest_of = PyThread_get_thread_ident()
-            self.net.guests += 1
+            self.net.family.guest_of = PyThread_get_thread_ident()
+            self.net.family.guests += 1
             try:
                 loss, gradients = losses(outputs)
             finally:
-                self.net.guests -= 1
+                self.net.family.guests -= 1
             if accumulate:
                 check(mbp_trainer_get(self.trainer, b"loss", &before, &error), &error)
             self.pass_back(gradients, accumulate, input_grads)
@@ -329,14 +358,14 @@ cdef class Trainer:
         cdef Held hx, hy, hw, hi, hl
         cdef Held *held[5]
         cdef int i, taken = 0
-        if self.net.guests:
+        if self.net.family.guests:
             self.net.refuse_training()
         held[0], held[1], held[2], held[3], held[4] = &hx, &hy, &hi, &hl, &hw
         try:
             for source in (x, y, index, lr):
-                hold(held[taken], source, 2 if taken == 0 else 1)
+                hold(held[taken], source, MATRIX if taken == 0 else COLUMN)
                 taken += 1
-            hold_weight(&hw, weight)
+            hold_weight(&hw, weight, mbp_net_outputs(self.net.net))
             taken += 1
             return self.run_epoch(&hx, &hy, &hw, &hi, batch_rows, &hl, stop)
         finally:
@@ -405,6 +434,16 @@ cdef class Trainer:
         cdef mbp_error error
         key = name.encode()
         check(mbp_trainer_set(self.trainer, key, value, &error), &error)
+
+    @property
+    def output_losses(self):
+        cdef mbp_error error
+        cdef double value = 0
+        losses = []
+        for i in range(mbp_net_outputs(self.net.net)):
+            check(mbp_trainer_output_loss(self.trainer, i, &value, &error), &error)
+            losses.append(value)
+        return losses
 
     @property
     def steps(self):

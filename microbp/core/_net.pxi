@@ -18,11 +18,30 @@ def after_fork():
     cdef Net net
     for net in list(nets):
         mbp_net_after_fork(net.net)
-        if net.guest_of != PyThread_get_thread_ident():
-            net.guests = 0
+        if net.family.guest_of != PyThread_get_thread_ident():
+            net.family.guests = 0
 
 
 os.register_at_fork(after_in_child=after_fork)
+
+
+cdef class Family:
+    """What a net and its parts share besides the memory."""
+
+    cdef int guests  # functions of the user that run inside a training; only the thread that holds the nets changes it
+    cdef unsigned long guest_of  # that thread
+
+
+cdef int refuse_mixed(const Held *x, const Held *out) except -1:
+    """Vectors are only together with vectors."""
+    cdef int i
+    for i in range(x.count):
+        if x.view[i].ndim != x.view[0].ndim:
+            raise ValueError("the inputs must be matrices or vectors, not both")
+    for i in range(out.count):
+        if x.count and out.view[i].ndim != x.view[0].ndim:
+            raise ValueError("the outputs must have as many dimensions as the inputs")
+    return 0
 
 
 cdef class Hold:
@@ -35,7 +54,7 @@ cdef class Hold:
     def __enter__(self):
         cdef mbp_error error
         check(mbp_net_lock(self.net.net, &error), &error)
-        if self.trains and self.net.guests:
+        if self.trains and self.net.family.guests:
             mbp_net_unlock(self.net.net)
             refuse_guest()
 
@@ -49,11 +68,11 @@ cdef class Guest:
     cdef Net net
 
     def __enter__(self):
-        self.net.guest_of = PyThread_get_thread_ident()
-        self.net.guests += 1
+        self.net.family.guest_of = PyThread_get_thread_ident()
+        self.net.family.guests += 1
 
     def __exit__(self, *_):
-        self.net.guests -= 1
+        self.net.family.guests -= 1
 
 
 cdef int refuse_guest() except -1:
@@ -66,8 +85,7 @@ cdef class Net:
 
     cdef mbp_net *net
     cdef double flops
-    cdef int guests  # functions of the user that run inside a training; only the thread that holds the net changes it
-    cdef unsigned long guest_of  # that thread
+    cdef Family family
     cdef bytes variant  # the value of MICROBP_ISA, which the options point to
     cdef object __weakref__
 
@@ -99,6 +117,8 @@ cdef class Net:
     cdef int adopt(self, mbp_net *net) except -1:
         mbp_net_free(self.net)
         self.net = net
+        if self.family is None:
+            self.family = Family()
         self.flops = mbp_net_flops(net)
         nets.add(self)
 
@@ -127,9 +147,9 @@ cdef class Net:
         cdef mbp_dtype dtype = mbp_net_dtype(self.net)
         mbp_net_params(self.net, &n_params)
         mbp_net_buffers(self.net, &n_buffers)
-        hold(&held, params, 1)
+        hold(&held, params, COLUMN)
         try:
-            hold(&other, buffers, 1)
+            hold(&other, buffers, COLUMN)
             try:
                 check(mbp_net_assign(self.net, vector(&held, dtype, n_params, "params"), vector(&other, dtype, n_buffers, "buffers"),
                                      &error), &error)
@@ -141,6 +161,25 @@ cdef class Net:
     def __dealloc__(self):
         mbp_net_free(self.net)
 
+    def part(self, inputs, outputs):
+        """A net of the nodes between these, which shares the parameters, the buffers and the lock."""
+        cdef Net part = Net.__new__(Net)
+        cdef mbp_net *made = NULL
+        cdef mbp_error error
+        cdef int i, n_inputs = <int>len(inputs), n_outputs = <int>len(outputs)
+        cdef int *nodes = <int *>PyMem_Calloc(n_inputs + n_outputs + 1, sizeof(int))
+        if nodes == NULL:
+            raise MemoryError
+        try:
+            for i, node in enumerate([*inputs, *outputs]):
+                nodes[i] = node
+            check(mbp_net_part(&made, self.net, nodes, n_inputs, nodes + n_inputs, n_outputs, &error), &error)
+        finally:
+            PyMem_Free(nodes)
+        part.family = self.family
+        part.adopt(made)
+        return part
+
     def text(self):
         cdef size_t size = mbp_net_text(self.net, NULL, 0)
         text = bytearray(size)
@@ -148,7 +187,7 @@ cdef class Net:
         return text[:size - 1].decode()
 
     def nodes(self):
-        """(operation, operands, width, layer's number or -1, activation or "", rate or std) of each node."""
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice) of each node."""
         cdef mbp_node_info node
         cdef mbp_error error
         cdef int i, k
@@ -157,7 +196,8 @@ cdef class Net:
         for i in range(mbp_net_nodes(self.net)):
             check(mbp_net_node(self.net, i, &node, &error), &error)
             operands = tuple([node.operand[k] for k in range(node.operands)])
-            found.append((word(node.operation), operands, node.width, node.layer, word(node.activation), node.amount))
+            columns = node.from_, node.to
+            found.append((word(node.operation), operands, node.width, node.layer, word(node.activation), node.amount, columns))
         return found
 
     def layers(self):
@@ -174,7 +214,7 @@ cdef class Net:
             if operation == "dense":
                 settings = {"lr": layer.lr, "l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm, "bias_lr": layer.bias_lr}
             else:
-                settings = {"lr": layer.lr}
+                settings = {} if operation == "standardize" else {"lr": layer.lr}
             if operation in ("batch_norm", "layer_norm"):
                 settings["eps"] = layer.eps
             if operation == "batch_norm":
@@ -184,13 +224,30 @@ cdef class Net:
         return found
 
     def outputs(self):
-        """(node, activation or None) of each output."""
+        """(node, activation or None, None or (means, standard deviations)) of each output."""
         cdef int i
         found = []
         for i in range(mbp_net_outputs(self.net)):
             activation = None if mbp_net_output_activation(self.net, i) == NULL else word(mbp_net_output_activation(self.net, i))
-            found.append((mbp_net_output_node(self.net, i), activation))
+            found.append((mbp_net_output_node(self.net, i), activation, self.scale(i)))
         return found
+
+    def scale(self, int i):
+        """The means and the standard deviations of an output; None: it has none."""
+        if not mbp_net_scale(self.net, i, NULL, NULL):
+            return None
+        mean, std = (array("d", bytes(8 * mbp_net_output_width(self.net, i))) for _ in range(2))
+        mbp_net_scale(self.net, i, <double *><size_t>mean.buffer_info()[0], <double *><size_t>std.buffer_info()[0])
+        return mean.tolist(), std.tolist()
+
+    def set_scale(self, int i, mean, std):
+        """Sets them, and the activation identity. mean, std: sequences of numbers, one per column."""
+        cdef mbp_error error
+        means, stds = array("d", mean), array("d", std)
+        if i < mbp_net_outputs(self.net) and not len(means) == len(stds) == mbp_net_output_width(self.net, i):
+            raise ValueError(f"mean and std of output {i} must have {mbp_net_output_width(self.net, i)} numbers")
+        check(mbp_net_set_scale(self.net, i, <const double *><size_t>means.buffer_info()[0],
+                                <const double *><size_t>stds.buffer_info()[0], &error), &error)
 
     @property
     def dtype(self):
@@ -274,24 +331,71 @@ cdef class Net:
         text = text_bytes(notes, "the text of the notes")
         check(mbp_net_set_notes(self.net, text, &error), &error)
 
-    def predict(self, xs, outs, raw, int node):
-        if raw is not False and raw is not True:
-            raise TypeError("raw must be True or False")
-        cdef bint is_raw = raw is True
+    def predict(self, xs, outs, raw, nodes=None, seed=None):
+        """Predicts the rows of matrices, or one row of vectors. nodes: None: all outputs; otherwise, for each of `outs`, the number of a node
+        or -1 - i for output i. seed: of dropout and noise; None: without them."""
+        cdef mbp_prediction how
         cdef Held x, out
         cdef mbp_error error
         cdef mbp_status status
-        hold(&x, xs, 2)
+        cdef int one
+        if raw is not False and raw is not True:
+            raise TypeError("raw must be True or False")
+        memset(&how, 0, sizeof(how))
+        how.size = sizeof(how)
+        how.raw = raw is True
+        if seed is not None:
+            how.training, how.seed = True, seed
+        chosen = None
+        if type(nodes) is int:
+            one = nodes
+            how.nodes, how.n_nodes = &one, 1
+        elif nodes is not None:
+            chosen = array("i", nodes)
+            how.nodes, how.n_nodes = <const int *><size_t>chosen.buffer_info()[0], len(chosen)
+        hold(&x, xs, ROW)
         try:
-            hold(&out, outs, 2, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+            hold(&out, outs, ROW, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
             try:
+                refuse_mixed(&x, &out)
                 if x.count and self.flops * x.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
-                        status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, is_raw, node, &error)
+                        status = mbp_net_predict_with(self.net, x.array, x.count, out.array, out.count, &how, &error)
                 else:
-                    status = mbp_net_predict(self.net, x.array, x.count, out.array, out.count, is_raw, node, &error)
+                    status = mbp_net_predict_with(self.net, x.array, x.count, out.array, out.count, &how, &error)
             finally:
                 release(&out)
+        finally:
+            release(&x)
+        check(status, &error)
+
+    def jacobian(self, xs, outs, bint by_inputs, int output):
+        """Writes the derivatives of output number `output` (-1: all), with respect to the parameters or to the inputs."""
+        cdef Held x, out
+        cdef mbp_error error
+        cdef mbp_status status
+        cdef mbp_by by = MBP_BY_INPUTS if by_inputs else MBP_BY_PARAMS
+        hold(&x, xs, MATRIX)
+        try:
+            hold(&out, outs, MATRIX, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+            try:
+                with nogil:
+                    status = mbp_net_jacobian(self.net, x.array, x.count, by, output, out.array, out.count, &error)
+            finally:
+                release(&out)
+        finally:
+            release(&x)
+        check(status, &error)
+
+    def standardize(self, xs, bint again):
+        """Sets the statistics of standardize layers from rows. again: also of those that have some."""
+        cdef Held x
+        cdef mbp_error error
+        cdef mbp_status status
+        hold(&x, xs, MATRIX)
+        try:
+            with nogil:
+                status = mbp_net_standardize(self.net, x.array, x.count, again, &error)
         finally:
             release(&x)
         check(status, &error)

@@ -13,8 +13,9 @@ _SYNONYMS = {
     "xavier_normal": "glorot_normal", "kaiming_uniform": "he_uniform", "kaiming_normal": "he_normal", "l1": "mae", "l2": "mse",
     "l1_loss": "mae", "mse_loss": "mse", "nll": "cross_entropy", "nll_loss": "cross_entropy", "log_loss": "cross_entropy",
     "categorical_crossentropy": "cross_entropy", "sparse_categorical_crossentropy": "cross_entropy", "binary_crossentropy": "bce",
-    "bceloss": "bce", "smooth_l1": "huber", "pinball": "quantile", "acc": "accuracy", "sequential": "mlp", "model": "network",
-    "linear": "identity dense",
+    "bceloss": "bce", "smooth_l1_loss": "smooth_l1", "smoothl1loss": "smooth_l1", "kldivloss": "kl", "kl_div": "kl",
+    "kl_divergence": "kl", "gaussiannllloss": "gaussian_nll", "logcosh": "log_cosh", "pinball": "quantile", "acc": "accuracy",
+    "sequential": "mlp", "model": "network", "linear": "identity dense",
 }  # fmt: skip
 
 
@@ -33,6 +34,18 @@ def read_number(text: str) -> float:
         raise ValueError(f"{text!r} is not a number") from None
     except OverflowError:
         return -math.inf if text.lstrip().startswith("-") else math.inf
+
+
+def numbers(value: float | tuple[float, ...]) -> str:
+    """A number, True as 1, or a list of numbers: [0.05 0.5]."""
+    if value is True:
+        return "1"
+    return f"[{' '.join(map(number, value))}]" if isinstance(value, tuple) else number(value)
+
+
+def read_numbers(inside: str) -> list[float]:
+    """Reads what `numbers` wrote between brackets; commas are allowed too."""
+    return [read_number(word) for word in inside.replace(",", " ").split()]
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
@@ -77,10 +90,10 @@ def _setting(part: str) -> tuple[str, str]:
 
 
 def _parts(inside: str) -> list[str]:
-    """The parts between commas outside of parentheses."""
+    """The parts between commas outside of parentheses and brackets."""
     parts, depth = [""], 0
     for letter in inside:
-        depth += (letter == "(") - (letter == ")")
+        depth += (letter in "([") - (letter in ")]")
         if letter == "," and depth == 0:
             parts.append("")
         else:

@@ -169,3 +169,11 @@ def unchecked(value: Any, count: int, what: str, of: str) -> Any:
     if type(value) is list and len(value) == count and set(map(type, value)) == _ONLY_ARRAYS:
         return value
     return as_list(value, count, what, of)
+
+
+def columns_of(values: Any, width: int, what: str) -> Array:
+    """A number for each of `width` columns, from these or from one number for all; TypeError or ValueError if they are none."""
+    array = as_array(values, what)
+    if array.shape not in ((), (width,)):
+        raise ValueError(f"{what} has shape {array.shape}; it must be a number, or have shape ({width},)")
+    return np.ascontiguousarray(np.broadcast_to(array, (width,)), np.float64)

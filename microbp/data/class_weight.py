@@ -19,17 +19,43 @@ ClassWeight = str | Mapping[Any, float] | Any  # "balanced", label -> weight, or
 def weighted(rows: Rows, trained: Array, class_weight: ClassWeight, classes: Array) -> Rows:
     """The rows, with each weight multiplied by the weight of the row's class. trained: indices of the training rows; all other rows get
     weight 0."""
-    index = _index(rows.ys[0], trained, classes)
-    weight, given = np.zeros(rows.count), None if rows.weight is None else rows.weight[trained]
-    weight[trained] = _by_class(class_weight, index, classes, given)[index]
-    if rows.weight is not None:
+    return replace(rows, weight=_of_output(rows, 0, trained, class_weight, classes))
+
+
+def weighted_outputs(rows: Rows, trained: Array, class_weight: Any, losses: list[Any], widths: tuple[int, ...]) -> Rows:
+    """The same for several outputs. class_weight: a list of one for each output, or None for an output without."""
+    if isinstance(class_weight, str | Mapping) or not hasattr(class_weight, "__len__") or len(class_weight) != len(losses):
+        raise ValueError(
+            f"class_weight must be a list of {len(losses)}, one per output (None: no class weights), not {brief(class_weight)}"
+        )
+    weights: list[Array | None] = []
+    for i, (one, loss, width) in enumerate(zip(class_weight, losses, widths, strict=True)):
+        try:
+            classes = None if one is None else classes_of([loss], (width,))
+            weights.append(_of_output(rows, i, trained, one, classes))
+        except ValueError as error:
+            raise ValueError(f"output {i}: {error}") from error
+    return replace(rows, weight=weights)
+
+
+def _of_output(rows: Rows, i: int, trained: Array, class_weight: ClassWeight, classes: Array | None) -> Array:
+    """The weights of output i, times those of the classes if there are any; 0 for rows that are not trained."""
+    given = rows.weight_of(i)
+    weight = np.zeros(rows.count)
+    if classes is None:
+        weight[trained] = 1.0
+    else:
+        there = trained if given is None else trained[given[trained] > 0]
+        index = _index(rows.ys[i], there, classes)
+        weight[there] = _by_class(class_weight, index, classes, None if given is None else given[there])[index]
+    if given is not None:
         with np.errstate(over="ignore"):
-            weight *= rows.weight
+            weight = weight * given if given.ndim == 1 else weight[:, None] * given
     if not np.isfinite(weight).all():
         raise ValueError("class_weight times sample_weight is too large for a float64; use smaller weights")
-    if not weight.any():
+    if not weight.any() and classes is not None:
         raise ValueError("class_weight gives every training row a weight of 0; give a positive weight to a class that occurs")
-    return replace(rows, weight=weight)
+    return weight
 
 
 def classes_of(losses: list[Any], outputs: tuple[int, ...]) -> Array:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from ..core.specs import Loss
 from .arrays import Array
 from .rows import Rows
 
@@ -14,20 +16,25 @@ from .rows import Rows
 _REFUSED = re.compile(r"target (\d+), row \d+(?:: label|, column \d+ is \S+, but (\w+) needs values in (\S+(?: 1})?))")
 
 
-def not_finite(rows: Rows, order: Array | None, dtype: np.dtype[np.generic], loss_weights: Sequence[float]) -> str | None:
+def not_finite(
+    rows: Rows, order: Array | None, dtype: np.dtype[np.generic], loss_weights: Sequence[float], losses: Sequence[Any]
+) -> str | None:
     """Where the inputs, else the targets, are not finite in the network's dtype. Skips rows of weight 0, and the targets of outputs whose
     loss weight is 0. order: the rows to search; None: all rows."""
-    for (what, array), counts in zip(rows.named(), [1.0] * len(rows.xs) + list(loss_weights), strict=True):
-        if not counts:
+    of_each = zip([1.0] * len(rows.xs) + list(loss_weights), [None] * len(rows.xs) + list(losses), strict=True)
+    for (what, array), (counts, loss) in zip(rows.named(), of_each, strict=True):
+        if not counts or array is None:
             continue
         with np.errstate(over="ignore"):
-            found = _first(rows, order, array, ~np.isfinite(array.astype(dtype)))
+            found = _first(rows, order, array, ~np.isfinite(array.astype(dtype)) & _counted(rows, array))
         if found is not None:
             value, place = found
             name = "NaN" if value != value else f"{value:g}"  # only NaN is not equal to itself
             limit = f", too large for {dtype}" if np.isfinite(value) else ""
             where = f"row {place[0]}" + (f", column {place[1]}" if array.ndim == 2 and array.shape[1] > 1 else "")
-            return f"{what} contains {name}{limit}, first at {where}"
+            is_gap = name == "NaN" and isinstance(loss, Loss)
+            advice = f'; if NaN means that there is no target, use bp.Loss("{loss.name}", missing=True)' if is_gap else ""
+            return f"{what} contains {name}{limit}, first at {where}{advice}"
     return None
 
 
@@ -47,7 +54,7 @@ def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequen
     output, loss, valid = int(match[1]), match[2], match[3]
     what, y = rows.named()[len(rows.xs) + output]
     wrong = (y < 0) | (y >= widths[output]) if loss is None else _outside(y, valid)
-    found = _first(rows, order, y, wrong)
+    found = _first(rows, order, y, wrong & _counted(rows, y))
     if found is None:
         return None
     value, place = found
@@ -59,7 +66,8 @@ def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequen
     if classes <= width:
         advice = f"for other labels, use classes, {what} = np.unique({what}, return_inverse=True)"
     elif value < 0:
-        advice = "for a row without a label, use a sample_weight of 0"
+        missing = '; if -1 means that the row has no label, use bp.Loss("cross_entropy", missing=True)'
+        advice = f"for a row without a label, use a sample_weight of 0{missing if value == -1 else ''}"
     else:
         advice = f"{what} has {classes} classes, so it needs {classes} outputs"
     return f"{at}, but with {width} outputs labels must be {_labels(width)}; {advice}"
@@ -82,6 +90,14 @@ def _outside(y: Array, valid: str) -> Array:
     low, high = map(float, valid[1:-1].split(","))
     wrong = (y < low) | (y > high) | np.isinf(y)
     return np.asarray(wrong | (abs(y) < 1) if valid[0] == "{" else wrong)
+
+
+def _counted(rows: Rows, array: Array) -> Array | bool:
+    """Which elements of an array of targets have a weight above 0; inputs have none of their own."""
+    weight = next((rows.weight_of(i) for i, y in enumerate(rows.ys) if y is array), None)
+    if weight is None or array.ndim < weight.ndim:
+        return True
+    return np.asarray(weight > 0) if weight.ndim == array.ndim else np.asarray(weight > 0).reshape(-1, *[1] * (array.ndim - 1))
 
 
 def _first(rows: Rows, order: Array | None, array: Array, wrong: Array) -> tuple[float, tuple[int, ...]] | None:

@@ -8,19 +8,24 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..core.text import counted
+from . import weights
 from .arrays import Array, as_array, as_list, unchecked
+from .by_output import listed, one_or_all
+from .weights import Weights
 
 
 @dataclass(slots=True)  # frozen, it would take three times as long to create
 class Rows:
-    """`count` rows: one array per input, one per output, and one weight per row or None. numbers: the caller's numbers of the rows; None:
-    0, 1, ..."""
+    """`count` rows: one array per input, one per output, and weights (weights.py), which are 0 for targets that are missing. Targets are
+    None where the caller has none, and no named loss reads them. numbers: the caller's numbers of the rows; None: 0, 1, ... counts: which
+    outputs have a loss weight above 0."""
 
     xs: list[Array]
-    ys: list[Array]
-    weight: Array | None
+    ys: list[Any]
+    weight: Weights
     count: int
     numbers: Array | None = None
+    counts: tuple[bool, ...] = (True,)
 
     @property
     def x(self) -> Any:
@@ -34,20 +39,36 @@ class Rows:
 
     def take(self, index: Array) -> Rows:
         """A copy of the rows at `index`."""
-        weight = None if self.weight is None else self.weight[index]
         numbers = index if self.numbers is None else self.numbers[index]
-        return Rows([x[index] for x in self.xs], [y[index] for y in self.ys], weight, len(index), numbers)
+        xs, ys = [x[index] for x in self.xs], [None if y is None else y[index] for y in self.ys]
+        return Rows(xs, ys, weights.take(self.weight, index), len(index), numbers, self.counts)
 
     def active(self) -> Array:
         """The indices of the rows that are there: those with a weight above 0."""
-        return np.arange(self.count) if self.weight is None else np.flatnonzero(self.weight)
+        return np.arange(self.count) if self.weight is None else np.flatnonzero(self.is_there)
+
+    @property
+    def is_there(self) -> Array:
+        """Which rows are there."""
+        return weights.is_there(self.weight, self.count, self.counts)
+
+    def weight_of(self, i: int) -> Array | None:
+        """The weights of output i."""
+        return weights.of_output(self.weight, i)
+
+    def totals(self, chosen: Array) -> float | list[float]:
+        """What the loss of a batch of the chosen rows is divided by; a list for outputs that have their own weights."""
+        if isinstance(self.weight, list) and len(self.ys) > 1:
+            return [weights.total_of(one, chosen) for one in self.weight]
+        return weights.total_of(self.weight_of(0), chosen)
 
     def present(self) -> Rows:
         """The rows that are there: these rows, or a copy without those of weight 0."""
-        return self if self.weight is None or self.weight.all() else self.take(self.active())
+        active = self.active()
+        return self if len(active) == self.count else self.take(active)
 
-    def named(self) -> list[tuple[str, Array]]:
-        """The inputs, then the targets, with their names in errors."""
+    def named(self) -> list[tuple[str, Any]]:
+        """The inputs, then the targets, which may be None, with their names in errors."""
         return [(_name(what, i, arrays), array) for what, arrays in (("X", self.xs), ("y", self.ys)) for i, array in enumerate(arrays)]
 
 
@@ -57,45 +78,118 @@ class Shape:
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    targets: tuple[int, ...]  # the widths of targets: less than those of outputs where a loss has several columns for a target
     labels: tuple[bool, ...]  # for each output, whether its targets may be integer labels
+    whole: tuple[bool, ...]  # for each output, whether its loss needs all targets of a row, so that only rows have weights
     own: tuple[bool, ...]  # for each output, whether it has a custom loss, which gets targets of any shape
+    optional: tuple[bool, ...]  # for each output, whether there need be no targets: it has a custom loss, or the loss weight 0
+    missing: tuple[bool, ...]  # for each output, whether targets may be missing
+    counts: tuple[bool, ...]  # for each output, whether its loss weight is above 0
+    names: tuple[str, ...]  # of the outputs
 
     def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False) -> Rows:
         """The rows, converted where needed; TypeError or ValueError if they do not match this form.
 
         may_be_none: whether there may be no rows, or only rows of weight 0.
         """
-        if type(x) is type(y) is np.ndarray and weight is None and self._fits(x, y):
+        if type(x) is type(y) is np.ndarray and weight is None and not self.missing[0] and self._fits(x, y):
             return Rows([x], [y], None, len(x))  # the usual case: the checks below take longer than a step of a small net
+        if y is None and type(x) is np.ndarray and weight is None and self._fits_alone(x):
+            return Rows([x], [None], None, len(x))
+        if isinstance(y, dict) or isinstance(weight, dict):
+            y, weight = self._by_output(y, weight)
         xs = as_list(x, len(self.inputs), "X", "input")
-        ys = as_list(y, len(self.outputs), "y", "output")
-        for i, width in enumerate(self.inputs):
-            if xs[i].ndim != 2 or xs[i].shape[1] != width:
-                _refuse_input(xs[i], width, _name("X", i, xs))
+        ys = self._targets(y)
+        self._check_inputs(xs)
         count = len(xs[0])
         for array in xs + ys:
-            if array.ndim == 0 or len(array) != count:
+            if array is not None and (array.ndim == 0 or len(array) != count):
                 _refuse_count(xs, ys)
         if count == 0 and not may_be_none:
             raise ValueError(f"X has no rows: its shape is {xs[0].shape}")
-        ys = [self._target(i, array, ys) for i, array in enumerate(ys)]
+        ys = [self._absent(i, count) if array is None else self._target(i, array, ys) for i, array in enumerate(ys)]
+        return self._weighted(Rows(xs, ys, None, count, counts=self.counts), weight, may_be_none)
+
+    def _weighted(self, rows: Rows, weight: Any, may_be_none: bool) -> Rows:
+        """The rows with their weights, which are 0 for missing targets."""
         if weight is not None:
-            weight = read_weight(weight, count, "X", may_be_none)
-        return Rows(xs, ys, weight, count)
+            rows.weight = weights.read_weights(weight, rows.count, self.targets, self.whole)
+        if not may_be_none and rows.weight is not None and not rows.is_there.any():
+            weights.refuse_none()
+        if any(self.missing):
+            asked = zip(rows.ys, self.labels, self.whole, self.missing, self.counts, strict=True)
+            gaps = [weights.missing_of(y, labels, whole) if missing and counts else None for y, labels, whole, missing, counts in asked]
+            rows.weight = weights.without(rows.weight, gaps, rows.count)
+            if not may_be_none and not rows.is_there.any():
+                raise ValueError("y has no targets in rows of a weight above 0: all of them are missing (NaN, or the label -1)")
+        return rows
+
+    def read_inputs(self, x: Any) -> list[Array]:
+        """The inputs alone; TypeError or ValueError if they do not match this form."""
+        xs = as_list(x, len(self.inputs), "X", "input")
+        self._check_inputs(xs)
+        if any(len(array) != len(xs[0]) for array in xs):
+            _refuse_count(xs, [])
+        return xs
+
+    def _check_inputs(self, xs: list[Array]) -> None:
+        for i, width in enumerate(self.inputs):
+            if xs[i].ndim != 2 or xs[i].shape[1] != width:
+                _refuse_input(xs[i], width, _name("X", i, xs))
+
+    def are_rows(self, x: Any) -> bool:
+        """Whether x without targets is the inputs of rows, not a stream: arrays, of which no loss needs the targets."""
+        xs = x if len(self.inputs) > 1 and isinstance(x, list | tuple) and len(x) == len(self.inputs) else [x]
+        return all(self.optional) and all(hasattr(one, "shape") for one in xs)
+
+    def _targets(self, y: Any) -> list[Any]:
+        """One array per output, or None where there are no targets."""
+        count = len(self.outputs)
+        given = [None] * count if y is None else y if count > 1 else [y]
+        if not (isinstance(given, list | tuple) and len(given) == count and any(one is None for one in given)):
+            return as_list(y, count, "y", "output")
+        for i, optional in enumerate(self.optional):
+            if given[i] is None and not optional:
+                needed = "only a loss of your own, or of weight 0, works without targets"
+                raise TypeError(f"{_name('y', i, list(given))} is None; it must be an array of numbers: {needed}")
+        return [None if one is None else as_array(one, _name("y", i, list(given))) for i, one in enumerate(given)]
+
+    def _absent(self, i: int, count: int) -> Array | None:
+        """What stands for absent targets: a named loss of weight 0 does not read them, but a backend wants an array. Metrics are NaN."""
+        return None if self.own[i] else np.broadcast_to(np.nan, (count, self.targets[i]))
+
+    def _fits_alone(self, x: Array) -> bool:
+        """The same for x, if y is None."""
+        return self.own == (True,) and x.shape[1:] == self.inputs and len(x) > 0 and as_array(x, "X") is x
 
     def _fits(self, x: Array, y: Array) -> bool:
         """Whether x and y can be the rows of one input and one output as they are."""
-        is_shaped = x.shape[1:] == self.inputs and y.shape[1:] == self.outputs and len(x) == len(y) > 0
+        is_shaped = x.shape[1:] == self.inputs and y.shape[1:] == self.targets and len(x) == len(y) > 0
         return is_shaped and as_array(x, "X") is x and as_array(y, "y") is y
 
     def arrays(self, x: Any, y: Any, weight: Any) -> tuple[Any, Any, Array | None]:
         """The arguments in the form that a backend expects, converted but not checked."""
+        if isinstance(y, dict) or isinstance(weight, dict):  # tested here: a call more takes 5 % of a step of a small net
+            y, weight = self._by_output(y, weight)
         if not (weight is None or type(weight) is np.ndarray):
             weight = as_array(weight, "sample_weight")
         return unchecked(x, len(self.inputs), "X", "input"), unchecked(y, len(self.outputs), "y", "output"), weight
 
-    def _target(self, i: int, y: Array, ys: list[Array]) -> Array:
-        width = self.outputs[i]
+    def _by_output(self, y: Any, weight: Any) -> tuple[Any, Any]:
+        """Targets and weights, as lists if they are dicts by output."""
+        if isinstance(y, dict):
+            y = one_or_all(listed(self._without_optional(y), self.names, "y"))
+        if isinstance(weight, dict):
+            weight = one_or_all(listed(weight, self.names, "sample_weight", None))
+        return y, weight
+
+    def _without_optional(self, y: dict[Any, Any]) -> dict[Any, Any]:
+        """The targets by output, with None for outputs that need none and are not named."""
+        free = [name for i, name in enumerate(self.names) if self.optional[i] and name not in y and i not in y]
+        return y | dict.fromkeys(free)
+
+    def _target(self, i: int, y: Array, ys: list[Any]) -> Array:
+        width = self.targets[i]
         if self.labels[i] and y.dtype.kind in "biu" and (y.ndim == 1 or y.shape[1:] == (1,)):
             return y
         if y.ndim == 1 and (width == 1 or self.own[i]):
@@ -105,13 +199,15 @@ class Shape:
         what = _name("y", i, ys)
         labels = f", or integer labels of shape ({len(y)},)" if self.labels[i] else ""
         advice = f"; for labels, use {what}.astype(int)" if self.labels[i] and y.size == len(y) and (y == np.floor(y)).all() else ""
+        outputs = (
+            counted(width, "output") if width == self.outputs[i] else f"{self.outputs[i]} outputs, {self.outputs[i] // width} per target,"
+        )
         raise ValueError(
-            f"{what} has shape {y.shape} and dtype {y.dtype}; with {counted(width, 'output')} it must have shape ({len(y)}, {width})"
-            f"{labels}{advice}"
+            f"{what} has shape {y.shape} and dtype {y.dtype}; with {outputs} it must have shape ({len(y)}, {width}){labels}{advice}"
         )
 
 
-def _name(what: str, i: int, arrays: list[Array]) -> str:
+def _name(what: str, i: int, arrays: list[Any]) -> str:
     return what if len(arrays) == 1 else f"{what}[{i}]"
 
 
@@ -122,24 +218,10 @@ def _refuse_input(x: Array, width: int, what: str) -> NoReturn:
     raise ValueError(f"{what} has shape {x.shape}; the network needs shape (rows, {width}){advice}")
 
 
-def _refuse_count(xs: list[Array], ys: list[Array]) -> NoReturn:
+def _refuse_count(xs: list[Array], ys: list[Any]) -> NoReturn:
     """For arrays of which one has not as many rows as the first."""
     named = [(_name(what, i, arrays), array) for what, arrays in (("X", xs), ("y", ys)) for i, array in enumerate(arrays)]
     first, shape = named[0][0], xs[0].shape
-    name, other = next((name, array.shape) for name, array in named if array.ndim == 0 or len(array) != len(xs[0]))
+    given = [(name, array) for name, array in named if array is not None]
+    name, other = next((name, array.shape) for name, array in given if array.ndim == 0 or len(array) != len(xs[0]))
     raise ValueError(f"{first} and {name} must have the same number of rows, but have shapes {shape} and {other}")
-
-
-def read_weight(sample_weight: Any, count: int, of: str, may_be_0: bool = False) -> Array:
-    """One weight for each of `count` rows; TypeError or ValueError if they are none. of: the rows' name. may_be_0: whether all may be 0."""
-    weight = as_array(sample_weight, "sample_weight")
-    if weight.shape != (count,):
-        advice = "; use sample_weight.ravel()" if weight.size == count else ""
-        raise ValueError(f"sample_weight has shape {weight.shape}; it must be ({count},), one weight per row of {of}{advice}")
-    least, most = (weight.min(), weight.max()) if count else (0, 0)
-    if not (least >= 0 and most < np.inf):  # NaN is neither
-        row = int((~(np.isfinite(weight) & (weight >= 0))).argmax())
-        raise ValueError(f"sample_weight[{row}] is {weight[row]}, but a weight must be finite and at least 0")
-    if not may_be_0 and most == 0:
-        raise ValueError("sample_weight is 0 for every row, so no row is there; give at least one row a weight above 0")
-    return weight

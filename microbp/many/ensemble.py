@@ -124,7 +124,7 @@ class Ensemble(Closed):
         for i, net in enumerate(self._members[:_SHOWN]):
             layers = counted(len(net.layers), "layer")
             weight = "" if self._weights is None else f", weight {self._weights[i]:.4g}"
-            lines.append(f"[{i}] {layers}, {len(net.params):,} parameters, seed {net.seed}, {net.backend} backend{weight}")
+            lines.append(f"[{i}] {layers}, {net._records.parameters:,} parameters, seed {net.seed}, {net.backend} backend{weight}")
         return "\n".join(lines + [f"... and {len(self) - _SHOWN} more"] * (len(self) > _SHOWN))
 
     # ---- predicting ----

@@ -1,30 +1,43 @@
 """Writes nodes and layers as graph text, from which both backends build the same network.
 
 x = Input(64)
-text, arrays = write([x], [Dense(10)(x)])
+text = write([x], [Dense(10)(x)]).text
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..core.text import brief
 from ..data.arrays import Array
-from .layers import Dense, TrainedLayer
+from .layers import Dense, NamedLayer
 from .nodes import Input, Node
+from .reuse import CopiedLayer, Snapshot
+from .view import NetworkView
 
 
-def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, dict[str, Array]]:
-    """The graph text of the nodes that the outputs depend on, and the arrays given as init= or bias_init=, by the tensor's name."""
+class Written(NamedTuple):
+    """The graph text of some nodes, and what it does not contain, by the tensor's name."""
+
+    text: str
+    arrays: dict[str, Array]  # given as init= or bias_init=
+    values: dict[str, Array]  # of layers of other networks
+    places: dict[Node, int]  # the numbers of the nodes in the text
+
+
+def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> Written:
+    """The graph text of the nodes that the outputs depend on."""
     reached = _reached(outputs)
     _check_ends(inputs, outputs, reached)
     order = [*inputs, *sorted(reached - set(inputs), key=lambda node: node.number)]
     place = {node: i for i, node in enumerate(order)}
-    writer = _Writer()
+    writer = _Writer({node.layer.name for node in order if isinstance(node.layer, NamedLayer) and node.layer.name})
     lines = [writer.line(node, [place[operand] for operand in node.operands]) for node in order]
     lines += [f"output {place[node]}" for node in outputs]
-    return "".join(f"{line}\n" for line in lines), writer.arrays
+    return Written("".join(f"{line}\n" for line in lines), writer.arrays, writer.values, place)
 
 
 def _reached(outputs: Sequence[Node]) -> set[Node]:
@@ -59,36 +72,42 @@ def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[No
 
 class _Writer:
     """Writes one line per node. The settings of a layer are written at its first use; `names` and `widths` remember the layers already
-    written, `taken` their names, `counts` how many there are of each operation."""
+    written, `taken` their names, `counts` how many there are of each operation. given: the names that layers have of their own."""
 
-    def __init__(self) -> None:
-        self.names: dict[TrainedLayer, str] = {}
-        self.widths: dict[TrainedLayer, int] = {}
+    def __init__(self, given: set[str]) -> None:
+        self.given = given
+        self.names: dict[NamedLayer, str] = {}
+        self.widths: dict[NamedLayer, int] = {}
         self.arrays: dict[str, Array] = {}
+        self.values: dict[str, Array] = {}
+        self.snapshots: dict[NetworkView, Snapshot] = {}
         self.taken: set[str] = set()
         self.counts: Counter[str] = Counter()
 
     def line(self, node: Node, operands: list[int]) -> str:
         start = " ".join([node.operation, *map(str, operands)])
-        if isinstance(node.layer, TrainedLayer):
+        if isinstance(node.layer, NamedLayer):
             return f"{start} {self._use(node.layer, node.operands[0].width)}"
         if node.layer:
             return f"{start} {node.layer.text}"
         return start if operands else f"{start} {node.width}"
 
-    def _use(self, layer: TrainedLayer, width: int) -> str:
+    def _use(self, layer: NamedLayer, width: int) -> str:
         if layer not in self.names:
             self._name(layer, width)
-            return f"layer={self.names[layer]} {layer.text}"
+            return f"layer={self.names[layer]} {self._settings(layer)}"
         if self.widths[layer] != width:
             sizes = f"first used on a node of width {self.widths[layer]}, then on one of width {width}"
             raise ValueError(f"layer {self.names[layer]!r} is {sizes}; a shared layer needs nodes of equal width")
         return f"layer={self.names[layer]}"
 
-    def _name(self, layer: TrainedLayer, width: int) -> None:
-        name = layer.name or f"{layer.operation}_{self.counts[layer.operation]}"
+    def _name(self, layer: NamedLayer, width: int) -> None:
+        name = layer.name or self._new_name(layer.operation)
         if name in self.taken:
-            raise ValueError(f"Network: two different layers have the name {name!r}; change name= of one")
+            change = (
+                'call the network with a prefix, as in net(x, prefix="b_")' if isinstance(layer, CopiedLayer) else "change name= of one"
+            )
+            raise ValueError(f"Network: two different layers have the name {name!r}; {change}")
         if isinstance(layer, Dense):
             weight = layer.arrays.get("weight")
             if weight is not None and weight.shape[1] != width:
@@ -98,3 +117,18 @@ class _Writer:
         self.widths[layer] = width
         self.taken.add(name)
         self.counts[layer.operation] += 1
+
+    def _new_name(self, operation: str) -> str:
+        names = (f"{operation}_{i}" for i in itertools.count(self.counts[operation]))
+        return next(name for name in names if name not in self.given and name not in self.taken)
+
+    def _settings(self, layer: NamedLayer) -> str:
+        """The settings of a layer as graph text. Keeps the values of a layer of another network."""
+        if not isinstance(layer, CopiedLayer):
+            return layer.text
+        if layer.net not in self.snapshots:
+            self.snapshots[layer.net] = Snapshot(layer.net)
+        text, arrays, values = self.snapshots[layer.net].of_layer(layer)
+        self.arrays |= arrays
+        self.values |= values
+        return text

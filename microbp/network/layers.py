@@ -56,18 +56,24 @@ class Activation(Spec, Layer):
         return super()._unknown(name, rows)
 
 
-class TrainedLayer(Layer):
-    """A layer with parameters. A layer that is called several times shares them between the calls.
+class NamedLayer(Layer):
+    """A layer with parameters or statistics. If it is called several times, the calls share them.
 
     name: 1 to 63 letters, digits, _ or -, unique in the network. None: the operation and a number, such as dense_0.
     """
 
-    def __init__(self, name: str | None, lr: float) -> None:
-        what = type(self).__name__
-        if name is not None and not _NAME.fullmatch(string(f"{what}: name", name)):
-            raise ValueError(f"{what}: name must be 1 to 63 letters, digits, _ or -, not {brief(name)}")
+    def __init__(self, name: str | None) -> None:
+        if name is not None and not _NAME.fullmatch(string(f"{type(self).__name__}: name", name)):
+            raise ValueError(f"{type(self).__name__}: name must be 1 to 63 letters, digits, _ or -, not {brief(name)}")
         self.name = name
-        self.lr: float = _at_least_0(f"{what}: lr", lr)
+
+
+class TrainedLayer(NamedLayer):
+    """A layer with parameters. lr: multiplies the optimizer's learning rate."""
+
+    def __init__(self, name: str | None, lr: float) -> None:
+        super().__init__(name)
+        self.lr: float = _at_least_0(f"{type(self).__name__}: lr", lr)
 
 
 class Dense(TrainedLayer):
@@ -248,6 +254,34 @@ class LayerNorm(TrainedLayer):
     def text(self) -> str:
         """The settings of this layer as graph text."""
         return _text(eps=self.eps, lr=self.lr)
+
+
+class Standardize(NamedLayer):
+    """(x - mean) / std for each column: data on any scale become numbers around 0 with a standard deviation of 1.
+
+    mean and std are buffers of the network, "name.mean" and "name.std" in `net.tensors`, 0 and 1 at first. `fit` and `epochs` set them
+    before their first epoch if they are still 0 and 1, from the rows that they train on. Loops of your own with `step` or `forward` do not:
+    call `net.standardize(X)` first, which sets them at any time. They are saved with the network, so predictions take data as they are, in
+    C too. A column without differences gets std 1. A layer that is called several times has the statistics of its first use.
+    name: 1 to 63 letters, digits, _ or -, unique in the network. None: standardize_0, standardize_1, ..., in the order of their first use.
+
+    >>> x = bp.Input(2)
+    >>> net = bp.Network(x, bp.Standardize(name="scaled")(x), dtype="float64")
+    >>> net.standardize([[1, 100], [3, 300]])
+    >>> net.predict([[1, 200], [3, 500]])
+    array([[-1.,  0.],
+           [ 1.,  3.]])
+    """
+
+    operation = "standardize"
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name)
+
+    @property
+    def text(self) -> str:
+        """The settings of this layer as graph text."""
+        return ""
 
 
 class Scale(TrainedLayer):

@@ -5,27 +5,27 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..core import backend as backends
 from ..core import threads
-from ..core.attributes import Closed
 from ..core.backend import BackendName
-from ..core.checks import file_path, flag, new_file, or_none, string, whole_number
+from ..core.checks import file_path, new_file, or_none, string, whole_number
 from ..core.specs import OutputActivationName, table, unknown
 from ..core.text import brief, counted
-from ..data.arrays import Array, Views, as_array, as_list, assign
-from . import graph_text, predicting, records, summary, tensors_file
-from . import notes as json_notes
+from ..data.arrays import Array, Views, as_list, columns_of
+from . import graph_text, predicting, records, reuse, tensors_file
 from .layers import layer_settings
 from .nodes import Node, node_list
-from .predicting import Prediction
+from .predicting import Predicts
+from .reuse import NodeName
 
 DType: TypeAlias = Literal["float32", "float64"] | type[Any] | np.dtype[Any]
-_ndarray, _empty = np.ndarray, np.empty  # looking up a name in np takes 1 % of the time of a small prediction
 
 
 def seed_or_new(seed: int | None) -> int:
@@ -48,7 +48,7 @@ def _dtype_name(dtype: Any) -> str:
     return name
 
 
-class Network(Closed):
+class Network(Predicts):
     """A network from `inputs` to `outputs`. It has its own parameters: another network of the same nodes is independent.
 
     inputs, outputs: nodes or lists of nodes. The network contains all nodes that the outputs depend on; all bp.Input nodes among them must
@@ -66,10 +66,7 @@ class Network(Closed):
     (5, 2)
     """
 
-    __slots__ = (
-        *("__weakref__", "_core", "_backend", "_n_threads", "_arrays", "_dtype", "_params", "_buffers", "_tensors"),
-        *("_records", "_input_widths", "_output_widths", "_is_compiled", "_plain_width"),
-    )
+    __slots__ = (*("__weakref__", "_copied", "_input_widths", "_is_compiled", "_n_threads", "_output_widths", "_places", "_plain_width"),)
 
     def __init__(
         self,
@@ -81,16 +78,20 @@ class Network(Closed):
         n_threads: int | None = None,
     ) -> None:
         limit = threads.check(n_threads)
-        text, arrays = graph_text.write(node_list(inputs, "inputs"), node_list(outputs, "outputs"))
-        core = backends.load(backend).Net(text, _dtype_name(dtype), seed_or_new(seed))
-        self._adopt(core, backends.resolve(backend), arrays, limit)
-        self._write_arrays()
+        written = graph_text.write(node_list(inputs, "inputs"), node_list(outputs, "outputs"))
+        core = backends.load(backend).Net(written.text, _dtype_name(dtype), seed_or_new(seed))
+        self._adopt(core, backends.resolve(backend), written.arrays, limit)
+        self._places.update(written.places)
+        if tensors := written.arrays | written.values:
+            self._write(tensors)
 
     def _adopt(self, core: backends.CoreNet, backend: str, arrays: dict[str, Array], n_threads: int | None) -> None:
         self._core = core
         self._backend = backend
         self.n_threads = n_threads
-        self._arrays = arrays  # initial weights and biases given as arrays, by the tensor's name
+        self._arrays = arrays
+        self._places: WeakKeyDictionary[Node, int] = WeakKeyDictionary()  # the numbers of the nodes that it was made of
+        self._copied: reuse.Copied = WeakValueDictionary()
         self._records = records.Records(core)
         self._dtype = np.dtype(core.dtype)
         self._params = np.asarray(memoryview(core.params))
@@ -119,9 +120,9 @@ class Network(Closed):
                 views[layer][f"{layer}.{name}"] = flat.reshape(inputs, outputs).T if is_matrix else flat
         return {name: view for of_layer in views.values() for name, view in of_layer.items()}
 
-    def _write_arrays(self) -> None:
-        if self._arrays:
-            self._write(self._arrays)
+    def _restore(self, params: Array, buffers: Array) -> None:
+        """Copies values into the network's own tensors. params, buffers: laid out as the network's."""
+        self._write(self._views(params, buffers))
 
     def _write(self, tensors: Mapping[str, Array]) -> None:
         """Changes tensors; a prediction in another thread sees all of the new values or none."""
@@ -131,131 +132,6 @@ class Network(Closed):
             for name, values in tensors.items():
                 views[name][...] = values
             self._core.assign(params, buffers)
-
-    # ---- parts of the network ----
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the parameters and of all arithmetic."""
-        return self._dtype
-
-    @property
-    def seed(self) -> int:
-        """The seed of the initial parameters."""
-        return self._core.seed
-
-    @property
-    def backend(self) -> str:
-        """ "compiled" or "reference"."""
-        return self._backend
-
-    @property
-    def params(self) -> Array:
-        """All parameters as one flat writable view: the weights of dense layers in order, each (in, out) row-major, then all biases
-        and scales. The property always returns the same array, which keeps the memory alive. Assigning to `params` writes into it.
-
-        >>> net = bp.mlp([2, 3, 1], seed=0)
-        >>> len(net.params)
-        13
-        >>> net.params[:] = 0
-        >>> net.predict([1.0, 2.0])
-        array([0.], dtype=float32)
-        """
-        return self._params
-
-    @params.setter
-    def params(self, values: Any) -> None:  # also called by `net.params *= 0.9`; writes into the same memory
-        assign(self._params, values, "params")
-
-    @property
-    def buffers(self) -> Array:
-        """Values that are saved but not trained, as one flat writable view: the running statistics of batch_norm layers."""
-        return self._buffers
-
-    @buffers.setter
-    def buffers(self, values: Any) -> None:
-        assign(self._buffers, values, "buffers")
-
-    @property
-    def tensors(self) -> Mapping[str, Array]:
-        """Views of parameters and buffers by name, in layer order: "dense_0.weight" of shape (out, in), "dense_0.bias" of shape (out,);
-        "batch_norm_0.weight", ".bias", ".running_mean", ".running_var" of shape (width,).
-
-        >>> net = bp.mlp([2, 3, 1], seed=0)
-        >>> {name: view.shape for name, view in net.tensors.items()}
-        {'dense_0.weight': (3, 2), 'dense_0.bias': (3,), 'dense_1.weight': (1, 3), 'dense_1.bias': (1,)}
-        """
-        return self._tensors
-
-    @property
-    def nodes(self) -> list[records.NodeInfo]:
-        """All nodes, in the order of `print(net)`, as records with the fields node, operation, operands, width, layer, activation, amount.
-
-        >>> net = bp.mlp([2, 3, 1], seed=0)
-        >>> [(node.operation, node.width) for node in net.nodes]
-        [('input', 2), ('dense', 3), ('dense', 1)]
-        """
-        return self._records.nodes.copy()
-
-    @property
-    def layers(self) -> list[records.LayerInfo]:
-        """The layers with parameters, in order of first use: name, sizes, settings, and the nodes where each is used.
-
-        >>> net = bp.mlp([2, 3, 1], seed=0)
-        >>> [(layer.name, layer.activation, layer.parameters) for layer in net.layers]
-        [('dense_0', 'relu', 9), ('dense_1', 'identity', 4)]
-        """
-        return self._records.layers.copy()
-
-    @property
-    def inputs(self) -> list[records.InputInfo]:
-        """The inputs, with node and width."""
-        return self._records.inputs.copy()
-
-    @property
-    def outputs(self) -> list[records.OutputInfo]:
-        """The outputs, with node, width and activation (None: not set yet)."""
-        return self._records.outputs
-
-    def text(self) -> str:
-        """The graph as text, with all defaults; microbp.h documents it.
-
-        >>> x = bp.Input(3)
-        >>> print(bp.Network(x, x + x).text(), end="")
-        input 3
-        add 0 0
-        output 1
-        """
-        return self._core.text()
-
-    def __repr__(self) -> str:
-        return f"{self._title()}\n{summary.text(self._records)}"
-
-    def _repr_html_(self) -> str:
-        """The network as an HTML table, for notebooks."""
-        return summary.html(self._records, self._title())
-
-    def _title(self) -> str:
-        parameters = "1 parameter" if len(self._params) == 1 else f"{len(self._params):,} parameters"
-        return f"microbp.Network: {parameters}, {self._dtype}, seed {self.seed}, {self._backend} backend"
-
-    @property
-    def notes(self) -> json_notes.Notes:
-        """A JSON object for your own use, such as the names of classes. Copies and files keep it.
-
-        Set it to a dict of at most 16 MiB as JSON text. It cannot be changed in place.
-
-        >>> net = bp.mlp([2, 1])
-        >>> net.notes = {"classes": ["cat", "dog"]}
-        >>> net.notes |= {"version": 2}
-        >>> net.notes
-        {'classes': ['cat', 'dog'], 'version': 2}
-        """
-        return json_notes.read(self._core.notes)
-
-    @notes.setter
-    def notes(self, notes: Mapping[str, Any]) -> None:
-        self._core.notes = json_notes.write(notes)
 
     # ---- changing the network ----
 
@@ -280,7 +156,8 @@ class Network(Closed):
         """
         with self._core.hold():
             self._core.init(seed_or_new(seed))
-            self._write_arrays()
+            if self._arrays:
+                self._write(self._arrays)
 
     def freeze(self, layer: str | None = None) -> None:
         """Stops training the layer: its parameters and running statistics stay as they are. None: all layers.
@@ -302,6 +179,22 @@ class Network(Closed):
         [True, False]
         """
         self._set_frozen(layer, False)
+
+    def standardize(self, X: Any) -> None:  # noqa: N803
+        """Sets the statistics of all bp.Standardize layers that are not frozen: mean and standard deviation of the values that each gets
+        for the rows of X, which must all be finite. `fit` calls it for layers that have none yet.
+
+        X: as in `predict`. ValueError: there is no such layer, or a value is not finite; nothing has changed.
+
+        >>> x = bp.Input(3)
+        >>> net = bp.Network(x, bp.Dense(1)(bp.Standardize()(x)), seed=0)
+        >>> net.standardize([[1, 2, 3], [1, 4, 9]])
+        >>> net.tensors["standardize_0.mean"], net.tensors["standardize_0.std"]
+        (array([1., 3., 6.], dtype=float32), array([1., 1., 3.], dtype=float32))
+        """
+        xs = as_list(X, len(self._input_widths), "X", "input")
+        rows = math.prod(predicting.leading_axes(xs, self._input_widths))
+        self._core.standardize([x.reshape(rows, width) for x, width in zip(xs, self._input_widths, strict=True)], True)
 
     def _set_frozen(self, layer: str | None, frozen: bool) -> None:
         self._check_layer(layer)
@@ -333,10 +226,15 @@ class Network(Closed):
             self._core.set_layer(layer, name, value)
         self._records.changed()
 
-    def set_output(self, i: int, activation: OutputActivationName | None) -> None:
+    def set_output(
+        self, i: int, activation: OutputActivationName | None, mean: ArrayLike | None = None, std: ArrayLike | None = None
+    ) -> None:
         """Sets the activation that `predict` applies to output i (the first is 0): "identity", "softmax", "sigmoid" or "exp".
 
         None: no activation; predictions are raw outputs until a Trainer sets the activation that its loss needs.
+        mean, std: of the targets, for "identity": a number, or one per column of the output. Predictions are then mean + std x raw output,
+        and trainers learn from (target - mean) / std. With "gaussian_nll", they are 2 log(std) and 1 for a column of log-variances. None:
+        predictions are raw outputs.
 
         >>> net = bp.mlp([2, 3], seed=0)
         >>> net.set_output(0, "softmax")
@@ -349,76 +247,76 @@ class Network(Closed):
             raise ValueError(f"there is no output {brief(number)}: the net has {count}, numbered from 0")
         if or_none(string)("set_output: activation", activation) not in (None, *table("output_activation")):
             raise unknown("output activation", activation, table("output_activation"))
-        self._core.set_output(number, activation)
+        if mean is None is std:
+            self._core.set_output(number, activation)
+            return
+        if activation != "identity" or mean is None or std is None:
+            raise ValueError('set_output: mean and std belong together, and to the activation "identity"')
+        width = self._output_widths[number]
+        self._core.set_scale(number, *(columns_of(values, width, f"set_output: {what}") for what, values in (("mean", mean), ("std", std))))
 
     def _check_layer(self, layer: str | None) -> None:
         if layer is not None and string("layer", layer) not in self._records.uses:
             raise unknown("layer", layer, self._records.layer_names)
 
-    # ---- predicting ----
+    # ---- parts, and new graphs ----
 
-    def predict(
-        self,
-        X: Any,  # noqa: N803
-        raw: bool = False,
-        out: Array | Sequence[Array] | None = None,
-        at: str | int | None = None,
-    ) -> Prediction:
-        """Returns the predictions for each row of X: probabilities, rates or numbers. If an output has no activation set, its raw values
-        are returned.
+    def part(self, inputs: NodeName | Iterable[NodeName] | None = None, outputs: NodeName | Iterable[NodeName] | None = None) -> Network:
+        """A network of the nodes between `inputs` and `outputs`. It shares its parameters and buffers with this network.
 
-        X: shape (rows, features) and any real dtype; a list of arrays for a net with several inputs. Other leading axes are kept:
-        (features,) gives (outputs,).
-        raw: if True, returns the outputs before the output activations (the values that the loss gets).
-        out: an array of the net's dtype and the result's shape to write to; a list of arrays for several outputs.
-        at: the name of a layer, or the number of a node in `print(net)`: returns its values instead of the outputs. Output activations
-        are not applied to them, so `raw` makes no difference.
-        Returns an array, or a list of arrays for a net with several outputs. ValueError or TypeError if an argument does not fit.
+        inputs, outputs: a node or a list of nodes: the name of a layer (the node after it), the number of a node in `print(net)`, or a node
+        that this network was made of. Each of `inputs` becomes an input of the part. None: the inputs that the outputs depend on; the
+        outputs that depend on the inputs.
 
-        >>> net = bp.mlp([2, 8, 3], seed=0)
-        >>> net.set_output(0, "softmax")
-        >>> net.predict(np.zeros((5, 2))).sum(axis=1)
-        array([1., 1., 1., 1., 1.], dtype=float32)
-        >>> net.predict(np.zeros((5, 2)), at="dense_0").shape
-        (5, 8)
+        `params`, `buffers` and the gradients and states of trainers are those of the whole network. `tensors`, `layers` and `nodes` are the
+        part's own, and so are frozen layers, settings of layers, output activations and notes. A trainer of a part changes only layers of
+        the part that are not frozen in it. Copies, pickles and files contain the part alone, as a network with its own values. One thread
+        at a time may train the network and its parts.
+        ValueError: the outputs depend on an input of the network that is not covered, no output depends on one of `inputs`, or a name is
+        unknown.
+
+        >>> x = bp.Input(8)
+        >>> code = bp.Dense(2, activation="tanh", name="code")(x)
+        >>> net = bp.Network(x, bp.Dense(8, name="out")(code), seed=0)
+        >>> decoder = net.part(inputs="code")
+        >>> decoder.predict([0.5, -0.5]).shape, list(decoder.tensors)
+        ((8,), ['out.weight', 'out.bias'])
+        >>> decoder.tensors["out.bias"][:] = 1
+        >>> float(net.tensors["out.bias"][0])
+        1.0
         """
-        try:
-            if self._plain_width is not None and (out is None or type(out) is _ndarray):
-                x = X if type(X) is _ndarray else as_array(X, "X")
-                number, width = -1, self._plain_width
-                if at is not None:
-                    node = predicting.find_node(self._records, at)
-                    number, width = node.node, node.width
-                if x.ndim == 2:
-                    y = _empty((len(x), width), self._dtype) if out is None else out
-                    self._core.predict(x, y, raw, number)
-                    return y
-                if x.ndim == 1:
-                    y = _empty(width, self._dtype) if out is None else out
-                    self._core.predict(x[None], y[None], raw, number)
-                    return y
-            elif self._is_compiled and out is None and at is None:
-                return predicting.plain(self._core, X, raw, len(self._input_widths), self._output_widths, self._dtype)
-        except (TypeError, ValueError):
-            pass  # the code below raises an error that names the argument, or predicts what the backend does not read as it is
-        return self._predict(X, flag("predict: raw", raw), out, at)
+        begin, end = reuse.part_ends(self._records, self._places, inputs, outputs)
+        core = self._core.part(begin, end)
+        names = {row[0] for row in core.layers()}
+        arrays = {key: array for key, array in self._arrays.items() if key.partition(".")[0] in names}
+        part = Network._from(core, self._backend, arrays, self._n_threads)
+        place = {number: i for i, number in enumerate([*begin, *reuse.between(self._records, begin, end)])}
+        part._places.update({node: place[number] for node, number in self._places.items() if number in place})
+        return part
 
-    def _predict(self, X: Any, raw: bool, out: Array | Sequence[Array] | None, at: str | int | None) -> Prediction:  # noqa: N803
-        """`predict` for anything that contains numbers, and both backends."""
-        xs = as_list(X, len(self._input_widths), "X", "input")
-        lead = predicting.leading_axes(xs, self._input_widths)
-        node = None if at is None else predicting.find_node(self._records, at)
-        shapes = [(*lead, width) for width in (self._output_widths if node is None else (node.width,))]
-        if out is None:
-            outs = [np.empty(shape, self._dtype) for shape in shapes]
-        else:
-            outs = predicting.check_outs(out, shapes, self._dtype)
-            if self._backend == "reference":
-                predicting.check_apart(outs, xs, self._params)
-        if rows := math.prod(lead):
-            read, written = ([one if one.ndim == 2 else one.reshape(rows, -1) for one in arrays] for arrays in (xs, outs))
-            self._core.predict(read, written, raw, -1 if node is None else node.node)
-        return outs[0] if len(outs) == 1 else outs
+    def __call__(self, nodes: Node | Sequence[Node], prefix: str = "") -> Any:
+        """Puts the layers of this network into a new graph: a trained network becomes the trunk of a new one.
+
+        nodes: a node, or a list of nodes for a network with several inputs. prefix: put before the names of the layers, for example where
+        two networks have layers of the same name.
+        Returns the node of the output, or a list of nodes for several outputs: their values before output activations.
+
+        A bp.Network that is made of these nodes gets copies of the layers: their names, their settings, whether they are frozen, and their
+        values at the time when it is made, converted to its dtype; `init` draws them again. Like a layer that is called twice, a network
+        that is called twice with the same prefix shares its layers between the calls.
+        ValueError, TypeError: the nodes do not fit the inputs.
+
+        >>> trunk = bp.mlp([4, 8, 8], seed=0)
+        >>> trunk.freeze()
+        >>> x = bp.Input(4)
+        >>> net = bp.Network(x, bp.Dense(2, name="head")(trunk(x)), seed=1)
+        >>> [(layer.name, layer.frozen) for layer in net.layers]
+        [('dense_0', True), ('dense_1', True), ('head', False)]
+        >>> bool((net.tensors["dense_0.weight"] == trunk.tensors["dense_0.weight"]).all())
+        True
+        """
+        found = reuse.put(self, self._copied, nodes, prefix)
+        return found[0] if len(found) == 1 else found
 
     # ---- copies and files ----
 
@@ -433,6 +331,7 @@ class Network(Closed):
         """
         core = backends.load(self._backend).Net.read(self._core.write())
         twin = self._from(core, self._backend, dict(self._arrays), self._n_threads)
+        twin._places.update(self._places)
         return twin._with(self._attributes)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from functools import cached_property
 from typing import NamedTuple, cast
 
@@ -19,12 +21,13 @@ class NodeInfo(NamedTuple):
     layer: str | None  # the name of its layer
     activation: str | None  # of a dense or an activation node
     amount: float | None  # the rate of a dropout node, the std of a noise node
+    columns: tuple[int, int] | None = None  # of a slice: its first column, and the one after its last
 
 
 class LayerInfo(NamedTuple):
-    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm, layer_norm or scale. For a normalization
-    layer, `inputs` and `units` both equal its width, and its settings are `lr`, `eps` and (batch_norm only) `momentum`. So do they for a
-    scale, whose only setting is `lr`."""
+    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm, layer_norm, scale or standardize. For all
+    but a dense layer, `inputs` and `units` both equal its width. A normalization layer has the settings `lr`, `eps` and (batch_norm only)
+    `momentum`, a scale only `lr`; standardize has no parameters."""
 
     name: str
     inputs: int
@@ -59,11 +62,19 @@ class InputInfo(NamedTuple):
 
 
 class OutputInfo(NamedTuple):
-    """An output: its node, its width, and the activation that predictions apply to it (None: not set yet)."""
+    """An output: its node, its width, the activation that predictions apply to it (None: not set yet), and its name.
+
+    name: that of the layer that makes the output, if you gave one: bp.Dense(3, name="policy"). Activations, dropout and noise after the
+    layer do not matter. Without such a name, or if two outputs have the same, the output's number: "0", "1".
+    mean, std: of the targets, one number per column: predictions are mean + std x raw output. None: predictions are raw outputs.
+    """
 
     node: int
     width: int
     activation: OutputActivationName | None
+    name: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 class Records:
@@ -84,10 +95,11 @@ class Records:
         """All nodes, in the order of their numbers."""
         names = self.layer_names
         found = []
-        for i, (operation, operands, width, layer, activation, amount) in enumerate(self._core.nodes()):
+        for i, (operation, operands, width, layer, activation, amount, columns) in enumerate(self._core.nodes()):
             is_random = operation in ("dropout", "noise")
             name = names[layer] if layer >= 0 else None
-            found.append(NodeInfo(i, operation, operands, width, name, activation or None, amount if is_random else None))
+            settings = amount if is_random else None, columns if operation == "slice" else None
+            found.append(NodeInfo(i, operation, operands, width, name, activation or None, *settings))
         return found
 
     @cached_property
@@ -103,6 +115,11 @@ class Records:
             if node.layer is not None:
                 found[node.layer].append(node)
         return found
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of parameters of the layers."""
+        return sum(layer.parameters for layer in self.layers)
 
     @property
     def layers(self) -> list[LayerInfo]:
@@ -124,7 +141,7 @@ class Records:
                 init=init,
                 bias=bias,
                 frozen=frozen,
-                lr=settings["lr"],
+                lr=settings.get("lr", 1.0),
                 l1=settings.get("l1", 0.0),
                 l2=settings.get("l2", 0.0),
                 max_norm=settings.get("max_norm") or None,
@@ -147,5 +164,21 @@ class Records:
     @property
     def outputs(self) -> list[OutputInfo]:
         """The outputs, in the order of predictions."""
-        rows = self._core.outputs()
-        return [OutputInfo(node, self.nodes[node].width, cast("OutputActivationName | None", activation)) for node, activation in rows]
+        return [
+            OutputInfo(node, self.nodes[node].width, cast("OutputActivationName | None", activation), name, *map(tuple, scale or ()))
+            for (node, activation, scale), name in zip(self._core.outputs(), self._output_names, strict=True)
+        ]
+
+    @cached_property
+    def _output_names(self) -> list[str]:
+        given = [self._given_name(node) for node, _, _ in self._core.outputs()]
+        counts = Counter(given)
+        return [str(i) if name is None or counts[name] > 1 else name for i, name in enumerate(given)]
+
+    def _given_name(self, node: int) -> str | None:
+        """The name that the user gave to the layer that makes the node; None: none. A number is no name: it is another output's."""
+        at = self.nodes[node]
+        while at.operation in ("activation", "dropout", "noise"):
+            at = self.nodes[at.operands[0]]
+        is_default = at.layer is None or at.layer.isdecimal() or re.fullmatch(rf"{at.operation}_\d+", at.layer)
+        return None if is_default else at.layer

@@ -51,7 +51,9 @@ def _operands(nodes: tuple[int, ...]) -> str:
 
 
 def _setting(node: NodeInfo) -> str:
-    """The activation, rate or std of a node without a layer."""
+    """The activation, rate, std or columns of a node without a layer."""
+    if node.columns:
+        return f"columns {node.columns[0]}:{node.columns[1]}"
     if node.amount is None:
         return node.activation or ""
     return f"{'rate' if node.operation == 'dropout' else 'std'}={node.amount:g}"

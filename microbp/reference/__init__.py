@@ -7,9 +7,10 @@ training step. The compiled backend is checked against this one.
 from .file import SavedNet as Net
 from .formulas import formulas
 from .random import permutation
+from .spec import target_columns
 from .trainer import Trainer
 
-__all__ = ["Net", "Trainer", "cpus", "formulas", "permutation"]
+__all__ = ["Net", "Trainer", "cpus", "formulas", "permutation", "target_columns"]
 
 
 def cpus() -> int:

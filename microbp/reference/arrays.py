@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from numbers import Integral
 from typing import Any
 
 from .autodiff import Matrix
+from .spec import Interval, Spec
 
+Own = list[list[float]] | None  # of each row, the weights of its columns, or one if these are equal; None: those of the rows
+_NO_LABEL = -1  # if targets may be missing
 FORMATS = {"float32": "f", "float64": "d"}
 
 
@@ -67,8 +72,9 @@ def read_integers(value: Any, what: str) -> list[int] | None:
     return lists if all(isinstance(number, Integral) and not isinstance(number, bool) for number in lists) else None
 
 
-def read_labels(value: Any, rows: int, cols: int, what: str, chosen: Sequence[int], loss: str) -> Matrix | None:
-    """For each chosen row a row of probabilities: 1 for the class of its label, 0 for the others. None if the values are probabilities."""
+def read_labels(value: Any, rows: int, cols: int, what: str, chosen: Sequence[int], loss: str, own: Own = None) -> Matrix | None:
+    """For each chosen row a row of probabilities: 1 for the class of its label, 0 for the others. None if the values are probabilities.
+    own: the weights of these rows; a label of weight 0 is not read."""
     labels = read_integers(value, what)
     if labels is None and shape_of(nested_lists(value), what) in ((rows,), (rows, 1)):
         needed = f"integer labels, or {cols} probabilities per row"
@@ -77,9 +83,10 @@ def read_labels(value: Any, rows: int, cols: int, what: str, chosen: Sequence[in
         return None
     if len(labels) != rows:
         raise ValueError(f"{what} has shape ({len(labels)}, 1), but ({rows}, 1) is expected")
-    for r in chosen:
-        if not 0 <= labels[r] < cols:
-            raise ValueError(f"{what}, row {r}: label {labels[r]} is not in 0 to {cols - 1}, the classes of the output")
+    for r, weights in zip(chosen, own or [[1.0]] * len(chosen)):
+        if not 0 <= labels[r] < cols and weights[0]:
+            advice = "; if -1 means that the row has no label, set missing=1 in the loss" if labels[r] == _NO_LABEL else ""
+            raise ValueError(f"{what}, row {r}: label {labels[r]} is not in 0 to {cols - 1}, the classes of the output{advice}")
     return Matrix(len(chosen), cols, [float(j == labels[r]) for r in chosen for j in range(cols)])
 
 
@@ -89,12 +96,13 @@ def read_labels(value: Any, rows: int, cols: int, what: str, chosen: Sequence[in
 @dataclass(frozen=True)
 class Batch:
     """The training rows that are there, which are those with a weight above 0: a matrix for each input, a matrix of targets for each
-    output (without rows if they are not read), and for each row its weight and its number in the caller's arrays. given: how many rows the
-    caller passed."""
+    output (without rows if they are not read), and for each row its weight and its number in the caller's arrays. own: for each output its
+    own weights of these rows, if it has any. given: how many rows the caller passed."""
 
     inputs: list[Matrix]
     targets: list[Matrix]
     weights: list[float]
+    own: list[Own]
     numbers: Sequence[int]
     given: int
 
@@ -102,6 +110,11 @@ class Batch:
     def total(self) -> float:
         """The sum of the weights."""
         return sum(self.weights)
+
+    @property
+    def totals(self) -> list[float]:
+        """The divisor of each output: the sum over the rows of the mean of its weights."""
+        return [self.total if own is None else sum(sum(row) / len(row) for row in own) for own in self.own]
 
     def checked(self) -> Batch:
         """This batch; ValueError if it has no row, or if the sum of its weights is not positive or not finite."""
@@ -111,6 +124,9 @@ class Batch:
             raise ValueError("all row weights are 0, so no row is there: give at least one row a weight above 0")
         if not 0 < self.total < math.inf:
             raise ValueError(f"the row weights of a batch sum to {self.total:.8g}, but the sum must be finite and above 0")
+        for i, total in enumerate(self.totals):
+            if not total < math.inf:
+                raise ValueError(f"the weights of output {i} in a batch sum to {total:.8g}, but the sum must be finite and above 0")
         return self
 
     def split(self, size: int) -> Iterator[Batch]:
@@ -120,7 +136,8 @@ class Batch:
         for first in range(0, len(self.weights), size):
             weights, numbers = self.weights[first : first + size], self.numbers[first : first + size]
             inputs, targets = ([_slice(matrix, first, size) for matrix in matrices] for matrices in (self.inputs, self.targets))
-            yield Batch(inputs, targets, weights, numbers, len(weights))
+            own = [one and one[first : first + size] for one in self.own]
+            yield Batch(inputs, targets, weights, own, numbers, len(weights))
 
     def spread(self, matrix: Matrix) -> Matrix:
         """A matrix with a row for each row that the caller passed: those of `matrix` for the rows that are there, otherwise zeros."""
@@ -156,6 +173,81 @@ def read_weights(weight: Any, rows: int, index: Sequence[int]) -> tuple[Sequence
     return chosen, [weights[row] for row in chosen]
 
 
+def read_elements(weight: Any, widths: Sequence[int], rows: int) -> list[Matrix | None]:
+    """Weights of the elements of each output, `rows` times 1 or its width; None for an output without. weight: a list of these."""
+    if len(weight) != len(widths):
+        raise ValueError(f"weight has {counted(len(weight), 'item')}, but the net has {counted(len(widths), 'output')}")
+    found: list[Matrix | None] = []
+    for i, (given, width) in enumerate(zip(weight, widths)):
+        is_column = given is not None and shape_of(nested_lists(given), "weight")[1:] in ((), (1,))
+        found.append(None if given is None else read_matrix(given, 1 if is_column else width, "d", f"element_weights {i}", rows))
+    return found
+
+
+def own_weights(
+    i: int, elements: Matrix | None, missing: list[list[bool]] | None, chosen: Sequence[int], weights: Sequence[float], width: int
+) -> Own:
+    """The weights of output i in the chosen rows: row weight times element weight, 0 where the target is missing. None: the row weights.
+    missing: which targets are, of all rows."""
+    if elements is None and missing is None:
+        return None
+    found = []
+    for row, weight in zip(chosen, weights):
+        of_row = [1.0] * width if elements is None else elements.row_list()[row]
+        for j, value in enumerate(of_row):
+            if not 0 <= value < math.inf:
+                needs = "finite and at least 0"
+                raise ValueError(f"element_weights {i}, row {row}, column {j} is {value:.8g}, but must be {needs}")
+        of_row = of_row if len(of_row) == width else of_row * width
+        found.append([0.0 if missing and missing[row][j] else weight * value for j, value in enumerate(of_row)])
+    return found if any(len(set(row)) > 1 for row in found) else [row[:1] for row in found]
+
+
+def missing_targets(y: Any, cols: int, width: int, what: str, rows: int) -> list[list[bool]]:
+    """For each row which targets are not there: NaN, or the label -1. width: how many weights a row has."""
+    labels = read_integers(y, what) if width == 1 else None
+    if labels is not None and cols > 1:
+        return [[label == _NO_LABEL] for label in labels]
+    if width == 1 < cols and shape_of(nested_lists(y), what) in ((rows,), (rows, 1)):
+        return [[False]] * rows  # not labels; the error comes when they are read
+    nans = [list(map(math.isnan, row)) for row in read_matrix(y, cols, "d", what, rows).row_list()]
+    return nans if width == cols else [[any(row)] for row in nans]
+
+
+def read_own(
+    losses: Sequence[Spec | None],
+    widths: Sequence[int],
+    columns: Sequence[int],
+    elements: Any,
+    ys: Sequence[Any],
+    rows: int,
+    chosen: Sequence[int],
+    weights: Sequence[float],
+) -> tuple[Sequence[int], list[float], list[Own]]:
+    """Those of the chosen rows that are there in an output that counts, their weights, and for each output its own weights of them.
+    losses: None for an output that does not count. widths: the columns of the targets. columns: how many weights a row has.
+    elements: the caller's, or None. weights: of the rows."""
+    read = read_elements(elements, columns, rows) if elements else [None] * len(ys)
+    found = []
+    for i, (loss, count, y) in enumerate(zip(losses, columns, ys)):
+        missing = missing_targets(y, widths[i], count, f"target {i}", rows) if loss and loss.values["missing"] else None
+        found.append(own_weights(i, read[i] if loss else None, missing, chosen, weights, count))
+    counts = [own for own, loss in zip(found, losses) if loss] or [None]
+    there = [any(own is None or any(own[k]) for own in counts) for k in range(len(chosen))]
+    return list(compress(chosen, there)), list(compress(weights, there)), [own and list(compress(own, there)) for own in found]
+
+
+def read_targets(y: Any, loss: Spec, cols: int, format: str, what: str, rows: int, chosen: Sequence[int], own: Own) -> Matrix:
+    """The targets of the chosen rows, of `rows` in total. own: the weights of these rows."""
+    if loss.entry.targets == "LABELS":
+        labels = read_labels(y, rows, cols, what, chosen, loss.name, own)
+        if labels is not None:
+            return labels
+    targets = rows_of(read_matrix(y, cols, format, what, rows), chosen)
+    check_targets(targets, loss, what, chosen, own)
+    return targets
+
+
 def read_index(index: Any, rows: int) -> Sequence[int]:
     """The row numbers in `index`. index=None: all rows, in order."""
     if index is None:
@@ -167,6 +259,37 @@ def read_index(index: Any, rows: int) -> Sequence[int]:
         if not 0 <= number < rows:
             raise ValueError(f"index[{i}] is {number}, but must be a row number from 0 to {rows - 1}")
     return numbers
+
+
+def read_totals(total: Any, outputs: int) -> list[float] | None:
+    """The divisor of each output; None: those of the batch. total: a number for all outputs, or one for each."""
+    several = not isinstance(total, (int, float))
+    given = list(total) if several else [total] * outputs
+    for i, one in enumerate(given):
+        if not (one == 0 or sys.float_info.min <= one < math.inf):
+            if several:
+                what, zero = f"totals[{i}] must be the sum of all weights of output {i}", "if the whole batch has no target for it"
+            else:
+                what, zero = "total must be the sum of all row weights", "to use the sum of this batch"
+            raise ValueError(f"{what}, finite and at least 2.3e-308, or 0 ({zero})")
+    return None if not several and total == 0 else given
+
+
+def check_targets(targets: Matrix, loss: Spec, what: str, numbers: Sequence[int], own: Own) -> None:
+    """Raises ValueError for targets that the loss does not accept. numbers: the caller's row numbers. own: their weights. Targets of a
+    "LABELS" loss are probabilities here. NaN passes: it makes the loss NaN, which raises FloatingPointError."""
+    signs = loss.entry.targets == "SIGNS"
+    interval = Interval.parse({"SIGNS": "[-1,1]", "LABELS": "[0,1]"}.get(loss.entry.targets, loss.entry.targets))
+    if (interval.low, interval.high) == (-math.inf, math.inf):  # infinite targets pass too: they make the loss infinite
+        return
+    valid = "{-1, 1}" if signs else interval.text
+    for k, (r, row) in enumerate(zip(numbers, targets.row_list())):
+        for j, value in enumerate(row):
+            if own and not own[k][j if len(own[k]) > 1 else 0]:
+                continue
+            wrong = value not in interval or (signs and abs(value) != 1)
+            if wrong and not math.isnan(value):
+                raise ValueError(f"{what}, row {r}, column {j} is {value:.8g}, but {loss.name} needs values in {valid}")
 
 
 def counted(number: int, noun: str) -> str:
@@ -195,3 +318,9 @@ def check_writable(out: Any, rows: int, cols: int, format: str, what: str) -> me
         expected = f"a writable ({rows}, {cols}) array of format '{format}'"
         raise ValueError(f"{what} must be {expected}, not shape {view.shape}, format '{view.format}'")
     return view
+
+
+def overwrite(vector: array, values: array) -> None:
+    """Copies the values into the vector. Skips empty vectors: a slice assignment to one counts as a resize, which a view of it forbids."""
+    if values:
+        vector[:] = values

@@ -167,12 +167,18 @@ def _log(x: float) -> float:
     return -math.inf if x == 0 else math.nan
 
 
+def _finite(f: Callable[[float], float], x: float) -> float:
+    return f(x) if math.isfinite(x) else math.nan
+
+
 sqrt = _function(lambda x: math.sqrt(x) if x >= 0 else math.nan, lambda x, y: _divide(0.5, y))
 exp = _function(_exp, lambda x, y: y)
 expm1 = _function(lambda x: math.expm1(x) if x < 1 else _exp(x) - 1, lambda x, y: _exp(x))
 log = _function(_log, lambda x, y: _divide(1.0, x))
 log1p = _function(lambda x: math.log1p(x) if x > -1 else _log(1 + x), lambda x, y: _divide(1.0, 1 + x))
 tanh = _function(math.tanh, lambda x, y: (1 - y) * (1 + y))
+sin = _function(lambda x: _finite(math.sin, x), lambda x, y: _finite(math.cos, x))
+cos = _function(lambda x: _finite(math.cos, x), lambda x, y: -_finite(math.sin, x))
 erfc = _function(math.erfc, lambda x, y: -2 / math.sqrt(math.pi) * math.exp(-x * x))
 
 
@@ -230,6 +236,12 @@ def concat(parts: Sequence[Matrix]) -> Matrix:
         operands.append((part, cut_out(first, first + part.cols)))
         first += part.cols
     return Matrix(parts[0].rows, cols, data, operands)
+
+
+def cut(x: Matrix, first: int, end: int) -> Matrix:
+    """The columns `first` to `end` - 1."""
+    columns = range(first, end)
+    return gather(x, [row * x.cols + j for row in range(x.rows) for j in columns], x.rows, len(columns))
 
 
 def row_sum(x: Matrix) -> Matrix:

@@ -70,7 +70,7 @@ def _write(net: Net, extras: Extras | None) -> bytes:
     text, vectors = extras or ("", {})
     with net.gate:  # one state
         graph, seed, notes, numbers = net.text(), str(net.seed), net.notes, _data(net)
-    if not net.params and not vectors and net.dtype != "float32":
+    if not net.layout and not net.buffer_layout and not vectors and net.dtype != "float32":
         raise ValueError(f"a {net.dtype} network without parameters cannot be written: a file stores the dtype with the tensors")
     metadata = {
         "format": "microbp",
@@ -97,7 +97,7 @@ def _write(net: Net, extras: Extras | None) -> bytes:
 def _least(graph: str) -> int:
     """The minimum size of a file with this graph, so that a small file cannot cause a large allocation: see src/file/file.h."""
     words = [line.split() for line in graph.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    layers = sum(line[0] in ("dense", "batch_norm", "layer_norm", "scale") for line in words)
+    layers = sum(line[0] in ("dense", "batch_norm", "layer_norm", "scale", "standardize") for line in words)
     cost = 128 * min(len(words), NODES_MAX) + 512 * min(layers, NODES_MAX) + 4 * sum(len(line) - 1 for line in words)
     return max(0, (cost - 32 * 1024) // 2)
 
@@ -152,7 +152,7 @@ def _numbers(layer: Layer | Norm) -> int:
     """How many numbers a file contains for a layer."""
     if isinstance(layer, Layer):
         return layer.units * (layer.inputs + layer.bias)
-    return layer.units * (layer.gain + layer.bias + 2 * (layer.kind == "batch_norm"))
+    return layer.units * (layer.gain + layer.bias + len(layer.statistics))
 
 
 def _tensors(net: Net) -> list[tuple[Tensor, array]]:

@@ -12,11 +12,11 @@ formula computes; its source follows the last ";".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .autodiff import Matrix, erfc, exp, expm1, log1p, maximum, minimum, row_sum, tanh, where
+from .autodiff import Matrix, concat, cos, erfc, exp, expm1, gather, log1p, maximum, minimum, row_sum, sin, tanh, where
 from .optimizers import OPTIMIZERS
 
 
@@ -35,7 +35,9 @@ class Activation:
 @dataclass(frozen=True)
 class Loss:
     """terms(o, t): the term of each output of each row. A row's loss is the mean of its terms, or their sum if `mean` is False. targets:
-    the interval of valid targets, "SIGNS" (-1 or 1) or "LABELS" (labels, or rows of probabilities)."""
+    the interval of valid targets, "SIGNS" (-1 or 1) or "LABELS" (labels, or rows of probabilities). columns: how many outputs a target
+    has; 0: one for each number in the list of the first parameter. apart: whether terms compares each output with one target, so that
+    each output may have parameters of its own."""
 
     parameters: str
     meaning: str
@@ -43,6 +45,8 @@ class Loss:
     targets: str
     mean: bool
     terms: Callable[..., Matrix]
+    columns: int = 1
+    apart: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,18 @@ ACTIVATIONS = {
     "scaled_tanh": Activation(
         "", "1.7159 tanh(2 z / 3); LeCun et al. 1998, section 4.4", "glorot_uniform", "fan_in_uniform", lambda z: 1.7159 * tanh(2 / 3 * z)
     ),
+    "affine": Activation(
+        "factor=1(-inf,inf) addend=0(-inf,inf)",
+        "factor z + addend",
+        "glorot_uniform",
+        "zeros",
+        lambda z, factor, addend: factor * z + addend,
+    ),
+    "abs": Activation("", "|z|", "glorot_uniform", "glorot_uniform", _abs),
+    "square": Activation("", "z^2", "glorot_uniform", "fan_in_uniform", lambda z: z * z),
+    "exp": Activation("", "exp(z)", "glorot_uniform", "fan_in_uniform", exp),
+    "sin": Activation("", "sin(z)", "glorot_uniform", "fan_in_uniform", sin),
+    "cos": Activation("", "cos(z)", "glorot_uniform", "fan_in_uniform", cos),
 }
 
 
@@ -156,6 +172,19 @@ def _huber(o: Matrix, t: Matrix, delta: float) -> Matrix:
     return near * (distance - 0.5 * near)
 
 
+def _smooth_l1(o: Matrix, t: Matrix, beta: float) -> Matrix:
+    """d^2 / (2 beta) if |d| < beta; beyond it, the tangent."""
+    return _huber(o, t, beta) / beta
+
+
+def _log_cosh(o: Matrix, t: Matrix) -> Matrix:
+    """log(cosh(d)) = -log(1 - tanh(d)^2) / 2 near 0, and |d| + log((1 + exp(-2 |d|)) / 2) far from 0."""
+    d = o - t
+    distance, is_near = _abs(d), [abs(value) < 1 for value in d.data]
+    log = log1p(where(is_near, -tanh(d) * tanh(d), 0.5 * expm1(-2.0 * distance)))
+    return where(is_near, -0.5 * log, distance + log)
+
+
 def _quantile(o: Matrix, t: Matrix, q: float) -> Matrix:
     d = o - t
     return (1.0 - q) * maximum(d, 0.0) + q * maximum(-d, 0.0)
@@ -166,11 +195,12 @@ def _smoothed(t: Matrix, label_smoothing: float, classes: int) -> Matrix:
     return (1.0 - label_smoothing) * t + label_smoothing / classes
 
 
-def _bce(o: Matrix, t: Matrix, label_smoothing: float) -> Matrix:
-    """-t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = softplus(o) - t o = max(o, 0) - t o + log(1 + exp(-|o|))."""
+def _bce(o: Matrix, t: Matrix, label_smoothing: float, pos_weight: float) -> Matrix:
+    """-w t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = w t softplus(-o) + (1 - t) softplus(o), with w = pos_weight."""
     t = _smoothed(t, label_smoothing, 2)
     positive = [value > 0 for value in o.data]
-    return where(positive, o * (1.0 - t), -t * o) + log1p(_exp_of_minus_abs(o))
+    weight = 1.0 + (pos_weight - 1.0) * t
+    return where(positive, o * (1.0 - t), -(pos_weight * t) * o) + weight * log1p(_exp_of_minus_abs(o))
 
 
 def _below_largest(o: Matrix) -> Matrix:
@@ -178,14 +208,32 @@ def _below_largest(o: Matrix) -> Matrix:
     return o - Matrix(o.rows, 1, [max(row) for row in o.row_list()])
 
 
-def _cross_entropy(o: Matrix, t: Matrix, label_smoothing: float) -> Matrix:
-    """-t log(softmax(o)); a target of 0 adds 0, even if o = -inf. The largest exponential is 1; the others are summed for log1p."""
+def _cross_entropy(o: Matrix, t: Matrix, label_smoothing: float, temperature: float) -> Matrix:
+    """-t log(softmax(o / temperature)); a target of 0 adds 0, even if o = -inf. The largest exponential is 1; the others are summed for
+    log1p."""
     t = _smoothed(t, label_smoothing, o.cols)
-    o = _below_largest(o)
+    o = _below_largest(o) / temperature
     largest = [j == row.index(max(row)) for row in o.row_list() for j in range(o.cols)]
     log_softmax = o - log1p(row_sum(where(largest, expm1(o), exp(o))))
     absent = [value == 0 for value in t.data]
     return -t * where(absent, 0.0, log_softmax)
+
+
+def _column(x: Matrix, j: int) -> Matrix:
+    return gather(x, range(j, x.rows * x.cols, x.cols), x.rows, 1)
+
+
+def _kl(o: Matrix, t: Matrix) -> Matrix:
+    """t log(t / softmax(o)); a target of 0 adds 0."""
+    log_t = Matrix(t.rows, t.cols, [math.log(value) if value > 0 else value for value in t.data])
+    return t * log_t + _cross_entropy(o, t, 0.0, 1.0)
+
+
+def _gaussian_nll(o: Matrix, t: Matrix) -> Matrix:
+    """(v + d^2 exp(-v)) / (2 T), for the T means and then the T log-variances v in o."""
+    mean, v = (concat([_column(o, first + j) for j in range(t.cols)]) for first in (0, t.cols))
+    d = mean - t
+    return (v + d * d * exp(-v)) / (2.0 * t.cols)
 
 
 LOSSES = {
@@ -200,8 +248,23 @@ LOSSES = {
         True,
         _huber,
     ),
+    "smooth_l1": Loss(
+        "beta=1(0,inf)",
+        "mean of d^2 / (2 beta) if |d| < beta, else |d| - beta / 2, which is huber / beta; Girshick 2015",
+        "identity",
+        "(-inf,inf)",
+        True,
+        _smooth_l1,
+    ),
+    "log_cosh": Loss("", "mean of log(cosh(d))", "identity", "(-inf,inf)", True, _log_cosh),
     "quantile": Loss(
-        "q=0.5(0,1)", "mean of (1 - q) d if d > 0, else -q d; Koenker & Bassett 1978", "identity", "(-inf,inf)", True, _quantile
+        "q=0.5(0,1)",
+        "mean of (1 - q) d if d > 0, else -q d; with a list of numbers q, a target has a column for each of them; Koenker & Bassett 1978",
+        "identity",
+        "(-inf,inf)",
+        True,
+        _quantile,
+        columns=0,
     ),
     "poisson": Loss(
         "",
@@ -212,9 +275,9 @@ LOSSES = {
         lambda o, t: exp(o) - t * o,
     ),
     "bce": Loss(
-        "label_smoothing=0[0,1)",
-        "mean of -t log(p) - (1 - t) log(1 - p) with p = sigmoid(o), for targets from 0 to 1 and t = (1 - label_smoothing) "
-        "target + label_smoothing / 2",
+        "label_smoothing=0[0,1) pos_weight=1[0,inf)",
+        "mean of -pos_weight t log(p) - (1 - t) log(1 - p) with p = sigmoid(o), for targets from 0 to 1 and t = (1 - "
+        "label_smoothing) target + label_smoothing / 2",
         "sigmoid",
         "[0,1]",
         True,
@@ -229,21 +292,83 @@ LOSSES = {
         lambda o, t: maximum(1.0 - t * o, 0.0),
     ),
     "cross_entropy": Loss(
-        "label_smoothing=0[0,1)",
-        "sum of -t log(p) with p = softmax(o), for labels 0, 1, ... or rows of probabilities as targets and t = (1 - "
-        "label_smoothing) target + label_smoothing / classes; Szegedy et al. 2016, section 7",
+        "label_smoothing=0[0,1) temperature=1(0,inf)",
+        "sum of -t log(p) with p = softmax(o / temperature), for labels 0, 1, ... or rows of probabilities as targets and t "
+        "= (1 - label_smoothing) target + label_smoothing / classes; Szegedy et al. 2016, section 7",
         "softmax",
         "LABELS",
         False,
         _cross_entropy,
+        apart=False,
+    ),
+    "kl": Loss(
+        "",
+        "sum of t log(t / p) with p = softmax(o), for rows of probabilities t or labels 0, 1, ...; Kullback & Leibler 1951",
+        "softmax",
+        "LABELS",
+        False,
+        _kl,
+        apart=False,
+    ),
+    "gaussian_nll": Loss(
+        "",
+        "mean of (v + d^2 exp(-v)) / 2, for T targets and 2 T outputs: T means m and then T log-variances v, d = m - t; Nix & Weigend 1994",
+        "identity",
+        "(-inf,inf)",
+        False,
+        _gaussian_nll,
+        columns=2,
+        apart=False,
     ),
 }
 
 
-def row_losses(loss: Loss, o: Matrix, t: Matrix, **parameters: float) -> Matrix:
-    """The loss of each row, a column."""
-    total = row_sum(loss.terms(o, t, **parameters))
+def _terms(loss: Loss, o: Matrix, t: Matrix, parameters: dict[str, Any]) -> Matrix:
+    """The terms of a loss. With lists, output j has parameters of its own and is compared with target j % T."""
+    lists = {name: value for name, value in parameters.items() if isinstance(value, tuple)}
+    if not lists:
+        return loss.terms(o, t, **parameters)
+    parts = []
+    for j in range(o.cols):
+        own = {name: value[j * len(value) // o.cols] for name, value in lists.items()}
+        parts.append(loss.terms(_column(o, j), _column(t, j % t.cols), **(parameters | own)))
+    return concat(parts)
+
+
+def row_losses(loss: Loss, o: Matrix, t: Matrix, missing: float = 0, **parameters: Any) -> Matrix:
+    """The loss of each row, a column. missing: see EVERY_LOSS; here all targets are there."""
+    total = row_sum(_terms(loss, o, t, parameters))
     return total / float(o.cols) if loss.mean else total
+
+
+def weighted_losses(
+    loss: Loss, o: Matrix, t: Matrix, weights: Sequence[Sequence[float]], missing: float = 0, **parameters: Any
+) -> tuple[Matrix, list[float]]:
+    """The losses with a weight above 0, a column, and their weights. weights: of each row, one, or one for each column, in which case a
+    loss is that of an element: a loss that is a mean over n columns is divided by n. missing: see EVERY_LOSS."""
+    if len(weights[0]) > 1:
+        return _element_losses(loss, o, t, weights, parameters)
+    rows = [row for row, (weight,) in enumerate(weights) if weight > 0]
+    outputs, targets = (gather(m, [row * m.cols + j for row in rows for j in range(m.cols)], len(rows), m.cols) for m in (o, t))
+    return row_losses(loss, outputs, targets, **parameters), [weights[row][0] for row in rows]
+
+
+def _element_losses(
+    loss: Loss, o: Matrix, t: Matrix, weights: Sequence[Sequence[float]], parameters: dict[str, Any]
+) -> tuple[Matrix, list[float]]:
+    """The losses of single elements, column after column, each with the parameters of its column."""
+    parts, kept = [], []
+    for j in range(o.cols):
+        target = j % t.cols
+        rows = [row for row, of_row in enumerate(weights) if of_row[target] > 0]
+        if not rows:
+            continue
+        own = {name: value[j * len(value) // o.cols] if isinstance(value, tuple) else value for name, value in parameters.items()}
+        outputs, targets = (gather(m, [row * m.cols + k for row in rows], 1, len(rows)) for m, k in ((o, j), (t, target)))
+        parts.append(loss.terms(outputs, targets, **own))
+        kept += [weights[row][target] for row in rows]
+    losses = gather(concat(parts) if parts else o, range(len(kept)), len(kept), 1)
+    return losses / float(o.cols) if loss.mean else losses, kept
 
 
 # ---- output activations ----
@@ -315,6 +440,7 @@ INITIALIZERS = {
 
 
 # A parameter of every optimizer, besides those of its row: whether weight decay acts on biases too.
+EVERY_LOSS = "missing=0[0,1]"  # whether targets that are NaN, and labels that are -1, are not there
 EVERY_OPTIMIZER = "decay_bias=0[0,1]"
 
 # Settings of every trainer. Gradient clipping: limits for the norm of the whole gradient, the norm of each layer's gradient, and each

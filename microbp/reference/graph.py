@@ -4,13 +4,15 @@
     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 bias_init=SPEC frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=...
                                                                   (or: dense A layer=NAME, to use a layer again)
     activation A SPEC
-    add A B  |  multiply A B
-    concat A B ...
+    add A B ...  |  subtract A B  |  multiply A B
+    concat A B ...  |  slice A from=F to=T
     dropout A rate=0.5  |  noise A std=0.1
     batch_norm A layer=NAME momentum=0.1 eps=1e-05 frozen=0|1
     layer_norm A layer=NAME eps=1e-05 frozen=0|1
     scale A layer=NAME gain=0|1 bias=0|1 frozen=0|1 lr=1
+    standardize A layer=NAME frozen=0|1
     output A activation=NAME                                      (or: output A, if no activation is chosen yet)
+    output A activation=identity mean=(...) std=(...)             (one number per column: the unit of the targets)
 
 Operands (A, B) are nodes of earlier lines, so there are no cycles and the order of the lines is a topological order.
 """
@@ -18,19 +20,21 @@ Operands (A, B) are nodes of earlier lines, so there are no cycles and the order
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .spec import BLANKS, Spec, check_parameter, number_text, parameters, parse_number, unknown
+from .autodiff import Matrix
+from .spec import BLANKS, Spec, check_parameter, number_text, parameters, parse_number, read_scale, unknown
 
 NODES_MAX = 2**14
 _TERM = re.compile(r"(?:\([^)]*(?:\)|$)|[^ \t\r(])+")  # a word; blanks between "(" and ")" are part of it
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _INTEGER = re.compile(r"[0-9]{1,18}")
 _LARGEST_WIDTH = 2**31 - 1
-# The settings of layers, dropout and noise, as parameter texts. A dense layer: lr is a factor of the learning rate, l1 and l2 are penalties
-# of the weights, max_norm is the largest norm of a unit's weights (0: no limit), bias_lr is lr for the bias. A default out of its
+# The settings of layers, dropout, noise and slices, as parameter texts. A dense layer: lr is a factor of the learning rate, l1 and l2 are
+# penalties of the weights, max_norm is the largest norm of a unit's weights (0: no limit), bias_lr is lr for the bias. A default out of its
 # interval means that the setting is not given (bias_lr: the same as lr). It is not written then.
 SETTINGS = {
     "dense": "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)",
@@ -39,7 +43,12 @@ SETTINGS = {
     "batch_norm": "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]",
     "layer_norm": "lr=1[0,inf) eps=1e-05(0,inf)",
     "scale": "lr=1[0,inf)",
+    "standardize": "",
+    "slice": "from=-1[0,inf) to=-1[0,inf)",
 }
+
+
+_STATISTICS = {"batch_norm": ("running_mean", "running_var"), "standardize": ("mean", "std")}
 
 
 @dataclass
@@ -48,6 +57,7 @@ class Layer:
 
     kind = "dense"
     gain = True  # it has a weight
+    statistics = ()  # the names of its buffers
 
     name: str
     inputs: int
@@ -83,7 +93,6 @@ class Norm:
     """A batch_norm or layer_norm: a scale and a shift for each of `units` columns. batch_norm also has running statistics."""
 
     gain = bias = True
-
     kind: str
     name: str
     units: int
@@ -93,6 +102,11 @@ class Norm:
     @property
     def inputs(self) -> int:
         return self.units
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """The names of its buffers."""
+        return _STATISTICS.get(self.kind, ())
 
     def attributes(self) -> dict[str, str]:
         return {"frozen": str(int(self.frozen)), **_numbers(self.kind, self.settings)}
@@ -112,10 +126,16 @@ class Scale(Norm):
         return {"gain": str(int(self.gain)), "bias": str(int(self.bias)), **super().attributes()}
 
 
+class Standardize(Norm):
+    """The mean and the standard deviation of each of `units` columns."""
+
+    gain = bias = False
+
+
 @dataclass
 class Node:
     """kind: the first word of the statement. operands: the numbers of earlier nodes. layer: of dense, norms and scale. activation: of an
-    activation node. settings: of dropout and noise."""
+    activation node. settings: of dropout, noise and slices."""
 
     kind: str
     width: int
@@ -125,11 +145,52 @@ class Node:
     settings: dict[str, float] = field(default_factory=dict)
     is_output: bool = False
 
+    @property
+    def columns(self) -> tuple[int, int]:
+        """The columns `first` to `end` - 1 of the operand, if it is a slice; others: (0, 0)."""
+        return int(self.settings.get("from", 0)), int(self.settings.get("to", 0))
+
 
 @dataclass
 class Output:
+    """scale: the means and the standard deviations of the columns' targets; None: predictions are the raw outputs of the activation."""
+
     node: int
     activation: str | None  # None: not chosen
+    scale: tuple[list[float], list[float]] | None = None
+
+    def text(self) -> str:
+        activation = "" if self.activation is None else f" activation={self.activation}"
+        lists = zip(("mean", "std"), self.scale or ())
+        return f"output {self.node}{activation}" + "".join(f" {key}=({' '.join(map(number_text, values))})" for key, values in lists)
+
+    def check(self, i: int, loss: Spec) -> None:
+        """Raises ValueError if output i cannot have this loss: it implies another activation, or does not take scaled targets."""
+        implied, targets = loss.entry.detail, loss.entry.targets
+        if self.activation not in (None, implied):
+            raise ValueError(
+                f"output {i} has the activation {self.activation}, but the loss {loss.name} needs {implied}; to change it, call "
+                f'net.set_output({i}, "{implied}")'
+            )
+        if self.scale and targets != "(-inf,inf)":
+            raise ValueError(
+                f"output {i} scales its targets, but the loss {loss.name} needs values in {'{-1, 1}' if targets == 'SIGNS' else targets}; "
+                f'to remove its mean and std, call net.set_output({i}, "identity")'
+            )
+
+    def scaled(self, targets: Matrix, format: str) -> Matrix:
+        """The targets that a loss reads: (target - mean) / std."""
+        if not self.scale:
+            return targets
+        rows = [[(t - mean) / std for t, mean, std in zip(row, *self.scale)] for row in targets.row_list()]
+        return Matrix(targets.rows, targets.cols, array(format, [value for row in rows for value in row]).tolist())
+
+    def unscaled(self, values: Matrix) -> Matrix:
+        """The values in the unit of the targets."""
+        if not self.scale:
+            return values
+        rows = [[value * std + mean for value, mean, std in zip(row, *self.scale)] for row in values.row_list()]
+        return Matrix(values.rows, values.cols, [value for row in rows for value in row])
 
 
 @dataclass
@@ -179,7 +240,7 @@ class Graph:
             words.extend(f"{key}={value}" for key, value in _numbers(node.kind, node.settings).items())
             yield " ".join(words)
         for output in self.outputs:
-            yield f"output {output.node}" if output.activation is None else f"output {output.node} activation={output.activation}"
+            yield output.text()
 
     # ---- one method for each statement ----
 
@@ -189,13 +250,16 @@ class Graph:
             "dense": self._dense,
             "activation": self._activation,
             "add": self._elementwise,
+            "subtract": self._elementwise,
             "multiply": self._elementwise,
             "concat": self._concat,
+            "slice": self._slice,
             "dropout": self._setting,
             "noise": self._setting,
             "batch_norm": self._norm,
             "layer_norm": self._norm,
             "scale": self._norm,
+            "standardize": self._norm,
             "output": self._output,
         }
         if word not in statements:
@@ -260,12 +324,14 @@ class Graph:
         self.nodes.append(Node(word, self.nodes[node].width, [node], activation=Spec.parse("activation", spec)))
 
     def _elementwise(self, word: str, *arguments: str) -> None:
-        a, b = map(self._node, _exactly(arguments, 2))
-        widths = [self.nodes[node].width for node in (a, b)]
-        if widths[0] != widths[1]:
-            found = f"node {a} has {widths[0]} columns and node {b} has {widths[1]}"
-            raise ValueError(f"{word} needs operands of the same width, but {found}")
-        self.nodes.append(Node(word, widths[0], [a, b]))
+        given = arguments + ("",) * (2 - len(arguments)) if word == "add" else _exactly(arguments, 2)
+        operands = [self._node(argument) for argument in given]
+        widths = [self.nodes[node].width for node in operands]
+        for operand, width in zip(operands, widths):
+            if width != widths[0]:
+                found = f"node {operands[0]} has {widths[0]} columns and node {operand} has {width}"
+                raise ValueError(f"{word} needs operands of the same width, but {found}")
+        self.nodes.append(Node(word, widths[0], operands))
 
     def _concat(self, word: str, *arguments: str) -> None:
         operands = [self._node(argument) for argument in arguments or [""]]
@@ -273,6 +339,17 @@ class Graph:
         if width > _LARGEST_WIDTH:
             raise ValueError(f"concat has more than {_LARGEST_WIDTH} columns")
         self.nodes.append(Node(word, width, operands))
+
+    def _slice(self, word: str, *arguments: str) -> None:
+        a, given = self._settings(word, arguments)
+        width, ends = self.nodes[a].width, _values(word, given)
+        if len(given) < 2:
+            raise ValueError("slice needs from=F and to=T, for the columns F to T - 1")
+        if not ends["from"] < ends["to"] <= width or any(end % 1 for end in ends.values()):
+            found = " ".join(f"{key}={text}" for key, text in _numbers(word, ends).items())
+            hint = f"they must be whole numbers with 0 <= from < to <= {width}"
+            raise ValueError(f"{found} is not a range of columns of node {a}: {hint}")
+        self.nodes.append(Node(word, int(ends["to"] - ends["from"]), [a], settings=ends))
 
     def _setting(self, word: str, *arguments: str) -> None:
         a, given = self._settings(word, arguments)
@@ -291,7 +368,8 @@ class Graph:
         frozen = _flag("frozen", given.get("frozen", "0"))
         if flags and not any(flags.values()):
             raise ValueError(f"layer {name} has neither a gain nor a bias: set gain=1 or bias=1")
-        layer = (Scale if flags else Norm)(word, name, width, _values(word, given), frozen, **flags)
+        kinds = {"scale": Scale, "standardize": Standardize}
+        layer = kinds.get(word, Norm)(word, name, width, _values(word, given), frozen, **flags)
         self._add_layer(layer)
         return layer
 
@@ -306,8 +384,9 @@ class Graph:
         if self.nodes[node].is_output:
             raise ValueError(f"node {node} is already an output")
         self.nodes[node].is_output = True
-        activation = _read_settings(rest, ("activation",)).get("activation")
-        self.outputs.append(Output(node, None if activation is None else Spec.parse("output_activation", activation).name))
+        given = _read_settings(rest, ("activation", "mean", "std"))
+        activation = None if "activation" not in given else Spec.parse("output_activation", given["activation"]).name
+        self.outputs.append(Output(node, activation, read_scale(given, activation, self.nodes[node].width)))
 
     def _node(self, text: str) -> int:
         if not text:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from array import array
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
-from .arrays import FORMATS, check_writable, counted, read_matrix
-from .autodiff import Matrix
+from .arrays import FORMATS, check_writable, counted, read_matrix, rows_of
+from .autodiff import Matrix, gradients
 from .formulas import OUTPUT_ACTIVATIONS
-from .graph import SETTINGS, Graph, Layer, Norm
+from .graph import SETTINGS, Graph, Layer, Norm, Output
+from .graph import Node as GraphNode
 from .nodes import Batch, Run
 from .random import Place, draws
 from .sharing.lock import Lock, locked
-from .spec import Spec, check_parameter, unknown
+from .spec import Spec, check_parameter, check_scale, unknown
 
 _WEIGHTS, _BIASES = 1, 6  # purposes of random numbers
 _NOTES_MAX = 2**24 - 1  # bytes
@@ -49,7 +52,7 @@ class Pass:
     batches: list[Batch]  # the statistics of the batch_norm nodes, in order
 
 
-@locked(holds="init freeze set_layer set_output notes assign")
+@locked(holds="init standardize freeze set_layer set_output set_scale notes assign")
 class Net:
     """A network from its graph text. `params` is its flat parameter vector: the weights of dense layers in layer order, each (inputs,
     units) row-major, then all biases and scales; `buffers` has the running statistics."""
@@ -57,13 +60,7 @@ class Net:
     def __init__(self, text: str, dtype: str = "float32", seed: int = 0) -> None:
         if dtype not in FORMATS:
             raise unknown("unknown dtype", dtype, list(FORMATS))
-        self.graph = Graph.parse(text)
-        self._lock = Lock()  # of this net and all its trainers
-        self.hold, self.guest = self._lock.hold, self._lock.guest
-        self.dtype = dtype
-        self.threads = 1  # may be set, but has no effect
-        self._notes = ""
-        self.format = FORMATS[dtype]
+        self._start(Graph.parse(text), dtype, Lock())
         self.layout = _layout(self.graph)
         self.buffer_layout = _buffer_layout(self.graph)
         self.params, self.buffers = (
@@ -72,25 +69,58 @@ class Net:
         )
         self.init(seed)
 
+    def _start(self, graph: Graph, dtype: str, lock: Lock) -> None:
+        self.graph = graph
+        self._lock = lock  # of this net, its parts, and all their trainers
+        self.hold, self.guest = lock.hold, lock.guest
+        self.dtype, self.format = dtype, FORMATS[dtype]
+        self.threads = 1  # may be set, but has no effect
+        self._notes = ""
+
+    def part(self, inputs: Sequence[int], outputs: Sequence[int]) -> Self:
+        """A net of the nodes between these, which shares the parameters, the buffers and the lock. The settings of its layers are its
+        own."""
+        part = type(self).__new__(type(self))
+        with self.gate:
+            part._start(_part(self.graph, inputs, outputs), self.dtype, self._lock)
+            part.seed, part.params, part.buffers = self.seed, self.params, self.buffers
+        part.layout, part.buffer_layout = (
+            [tensor for layer in part.graph.layers for tensor in layout if tensor.layer == layer]
+            for layout in (self.layout, self.buffer_layout)
+        )
+        return part
+
     @property
     def gate(self) -> AbstractContextManager[Any]:
         """What reads or writes parameters, buffers or settings holds this for a moment."""
         return self._lock.gate
+
+    @property
+    def changes(self) -> int:
+        """How often an update or standardize has changed the parameters or buffers of this net and those that share them."""
+        return self._lock.changes
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """The gate, for an update or new statistics."""
+        with self.gate:
+            self._lock.changes += 1
+            yield
 
     def text(self) -> str:
         """The canonical graph text."""
         with self.gate:
             return self.graph.text()
 
-    def nodes(self) -> list[tuple[str, tuple[int, ...], int, int, str, float]]:
-        """(operation, operands, width, layer's number or -1, activation or "", rate or std) of each node."""
+    def nodes(self) -> list[tuple[str, tuple[int, ...], int, int, str, float, tuple[int, int]]]:
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice) of each node."""
         numbers = {name: i for i, name in enumerate(self.graph.layers)}
         found = []
         for node in self.graph.nodes:
             layer = numbers[node.layer.name] if node.layer else -1
             activation = node.layer.activation if isinstance(node.layer, Layer) else node.activation
-            amount = next(iter(node.settings.values()), 0.0)
-            found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount))
+            amount = node.settings.get("rate", node.settings.get("std", 0.0))
+            found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount, node.columns))
         return found
 
     def layers(self) -> list[tuple[str, str, int, int, str, str, str, bool, bool, bool, dict[str, float]]]:
@@ -105,16 +135,16 @@ class Net:
             found.append((layer.name, layer.kind, layer.inputs, layer.units, *formulas, *flags, dict(layer.settings)))
         return found
 
-    def outputs(self) -> list[tuple[int, str | None]]:
-        """(node, activation or None) of each output."""
-        return [(output.node, output.activation) for output in self.graph.outputs]
+    def outputs(self) -> list[tuple[int, str | None, tuple[list[float], list[float]] | None]]:
+        """(node, activation or None, None or (means, standard deviations)) of each output."""
+        return [(output.node, output.activation, output.scale) for output in self.graph.outputs]
 
     def tensors(self) -> list[tuple[str, str, int, int, int]]:
         """(layer, "weight" or "bias", offset, inputs, units) in layer order."""
         return [(tensor.layer, tensor.name, tensor.offset, tensor.rows, tensor.cols) for tensor in self.layout]
 
     def buffer_tensors(self) -> list[tuple[str, str, int, int, int]]:
-        """(layer, "running_mean" or "running_var", offset, 1, units) in layer order."""
+        """(layer, "running_mean" or "mean", ..., offset, 1, units) in layer order."""
         return [(tensor.layer, tensor.name, tensor.offset, tensor.rows, tensor.cols) for tensor in self.buffer_layout]
 
     # ---- changes ----
@@ -136,7 +166,7 @@ class Net:
     def _draw(self, seed: int) -> None:
         self.seed = seed
         for tensor in self.buffer_layout:
-            self.buffers[tensor.place] = array(self.format, [float(tensor.name == "running_var")] * tensor.cols)
+            self.buffers[tensor.place] = array(self.format, [float(tensor.name in ("running_var", "std"))] * tensor.cols)
         numbers = {name: i for i, name in enumerate(self.graph.layers)}
         for tensor in self.layout:
             layer = self.graph.layers[tensor.layer]
@@ -177,6 +207,44 @@ class Net:
             for found in layers:
                 found.settings[name] = float(value)
 
+    def standardize(self, xs: Sequence[Any], again: bool) -> None:
+        """Sets mean and standard deviation of the standardize layers that are not frozen: of the values that each gets in its first use.
+        again: also of layers that have some already."""
+        layers = [layer for layer in self.graph.layers.values() if layer.kind == "standardize" and not layer.frozen]
+        inputs, before = self.read_inputs(xs), self.buffers[:]
+        if not layers:
+            raise ValueError("the net has no standardize layer that is not frozen")
+        if inputs[0].rows == 0:
+            raise ValueError("x has 0 rows, but statistics need at least 1")
+        try:
+            for layer in layers:
+                if again or self._is_unset(layer):
+                    self._set_statistics(layer, inputs)
+        except ValueError:
+            self.buffers[:] = before
+            raise
+
+    def _statistics(self, layer: Norm) -> slice:
+        """The place of a layer's means and standard deviations in `buffers`."""
+        mean, std = (tensor.place for tensor in self.buffer_layout if tensor.layer == layer.name)
+        return slice(mean.start, std.stop)
+
+    def _is_unset(self, layer: Norm) -> bool:
+        return list(self.buffers[self._statistics(layer)]) == [0.0] * layer.units + [1.0] * layer.units
+
+    def _set_statistics(self, layer: Norm, inputs: list[Matrix]) -> None:
+        number, *_ = (node.operands[0] for node in self.graph.nodes if node.layer is layer)
+        columns = list(zip(*self.forward(inputs).values[number].row_list()))
+        for row in range(inputs[0].rows):
+            for j, column in enumerate(columns):
+                if not math.isfinite(column[row]):
+                    place = f"row {row}, column {j} of node {number}"
+                    raise ValueError(f"{place} is not finite, so layer {layer.name} has no mean")
+        means = [math.fsum(column) / len(column) for column in columns]
+        deviations = [_deviation(column, mean) for column, mean in zip(columns, means)]
+        with self.changing():
+            self.buffers[self._statistics(layer)] = array(self.format, means + deviations)
+
     def _layers(self, name: str | None) -> list[Layer | Norm]:
         if name is not None and name not in self.graph.layers:
             raise unknown("no layer is named", name, list(self.graph.layers))
@@ -186,7 +254,23 @@ class Net:
         """Sets the activation that `predict` applies to an output unless raw is True. None: no activation is chosen."""
         if not 0 <= i < len(self.graph.outputs):
             raise _no_index("output", i, len(self.graph.outputs))
-        self.graph.outputs[i].activation = None if activation is None else Spec.parse("output_activation", activation).name
+        name = None if activation is None else Spec.parse("output_activation", activation).name
+        with self.gate:
+            self.graph.outputs[i].activation, self.graph.outputs[i].scale = name, None
+
+    def scale(self, i: int) -> tuple[list[float], list[float]] | None:
+        """The means and the standard deviations of an output's columns; None: it has none."""
+        return self.graph.outputs[i].scale
+
+    def set_scale(self, i: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Sets the means and the standard deviations of an output's columns, and the activation identity."""
+        if not 0 <= i < len(self.graph.outputs):
+            raise _no_index("output", i, len(self.graph.outputs))
+        if not len(mean) == len(std) == (width := self.graph.nodes[self.graph.outputs[i].node].width):
+            raise ValueError(f"mean and std of output {i} must have {width} numbers")
+        scale = check_scale(mean, std)
+        with self.gate:
+            self.graph.outputs[i].activation, self.graph.outputs[i].scale = "identity", scale
 
     @property
     def notes(self) -> str:
@@ -215,12 +299,13 @@ class Net:
             inputs.append(Matrix(matrix.rows, matrix.cols, matrix.data, wanted=wanted))
         return inputs
 
-    def forward(self, inputs: list[Matrix], training: Place | None = None, dropout: float = 1.0) -> Pass:
-        """Runs a forward pass. training: the place of its random numbers in training; None: inference. dropout: a factor of the rates."""
+    def forward(self, inputs: list[Matrix], training: Place | None = None, dropout: float = 1.0, fixed: bool = False) -> Pass:
+        """Runs a forward pass. training: the place of its random numbers in training; None: inference. dropout: a factor of the rates.
+        fixed: whether batch_norm uses its running statistics in training too."""
         tensors = [self._parameter_matrix(tensor) for tensor in self.layout]
         known = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
         known |= {(t.layer, t.name): Matrix(t.rows, t.cols, self.buffers[t.place].tolist()) for t in self.buffer_layout}
-        run = Run(known, training, dropout, self.dtype)
+        run = Run(known, training, dropout, self.dtype, fixed)
         values = run.values(self.graph, inputs)
         return Pass(inputs, tensors, values, [values[output.node] for output in self.graph.outputs], run.batches)
 
@@ -228,17 +313,27 @@ class Net:
         frozen = self.graph.layers[tensor.layer].frozen
         return Matrix(tensor.rows, tensor.cols, self.params[tensor.place].tolist(), wanted=not frozen)
 
-    def predict(self, xs: Sequence[Any], outs: Sequence[Any], raw: bool, node: int) -> None:
-        """Writes the outputs, or the values of a node (node >= 0), to the arrays `outs`. raw: without the output activations."""
-        if node >= len(self.graph.nodes):
-            raise _no_index("node", node, len(self.graph.nodes))
+    def predict(
+        self, xs: Sequence[Any], outs: Sequence[Any], raw: bool, nodes: Sequence[int] | None = None, seed: int | None = None
+    ) -> None:
+        """Writes to the arrays `outs`. nodes: a number for each of them, of a node or -1 - i for output i; None: all outputs. raw: without
+        the output activations. seed: of dropout and noise; None: without them."""
+        chosen = [-1 - i for i in range(len(self.graph.outputs))] if nodes is None else [nodes] if isinstance(nodes, int) else nodes
+        for node in chosen:
+            if node >= len(self.graph.nodes):
+                raise _no_index("node", node, len(self.graph.nodes))
+            if -1 - node >= len(self.graph.outputs):
+                raise _no_index("output", -1 - node, len(self.graph.outputs))
         inputs = self.read_inputs(xs)
         with self.gate:
-            result = self.forward(inputs)
-            activations = [OUTPUT_ACTIVATIONS[output.activation or "identity"] for output in self.graph.outputs]
-        matrices = [result.values[node]] if node >= 0 else result.outputs
-        if not raw and node < 0:
-            matrices = [activation.y(matrix) for activation, matrix in zip(activations, matrices)]
+            result = self.forward(inputs, None if seed is None else Place(seed, 0, 0), fixed=True)
+            outputs = [(OUTPUT_ACTIVATIONS[output.activation or "identity"], replace(output)) for output in self.graph.outputs]
+        matrices = [result.values[node] if node >= 0 else result.outputs[-1 - node] for node in chosen]
+        if not raw:
+            matrices = [
+                outputs[-1 - node][1].unscaled(outputs[-1 - node][0].y(matrix)) if node < 0 else matrix
+                for node, matrix in zip(chosen, matrices)
+            ]
         if len(outs) != len(matrices):
             raise ValueError(f"out has {counted(len(outs), 'array')}, but the net has {counted(len(matrices), 'output')}")
         views = [check_writable(out, m.rows, m.cols, self.format, f"output {i}") for i, (out, m) in enumerate(zip(outs, matrices))]
@@ -247,9 +342,84 @@ class Net:
                 for j, value in enumerate(row):
                     view[r, j] = value
 
+    def jacobian(self, xs: Sequence[Any], outs: Sequence[Any], by_inputs: bool, output: int) -> None:
+        """Writes to the arrays `outs`, one per output (and input), each row's derivatives of the raw outputs: those of the first column,
+        then those of the second, ... output: the number of the only one that is wanted; -1: all."""
+        if not -1 <= output < len(self.graph.outputs):
+            raise _no_index("output", output, len(self.graph.outputs))
+        inputs = self.read_inputs(xs, wanted=by_inputs)
+        chosen = range(len(self.graph.outputs)) if output < 0 else [output]
+        lengths = [matrix.cols for matrix in inputs] if by_inputs else [len(self.params)]
+        views = iter(outs)
+        with self.gate:
+            results = [self.forward([rows_of(matrix, [r]) for matrix in inputs]) for r in range(inputs[0].rows)]
+        for i in chosen:
+            cols = self.graph.nodes[self.graph.outputs[i].node].width
+            for k, length in enumerate(lengths):
+                view = check_writable(next(views), len(results), cols * length, self.format, f"output {i}")
+                for r, result in enumerate(results):
+                    for column in range(cols):
+                        for j, value in enumerate(self._derivatives(result, i, column, k if by_inputs else None)):
+                            view[r, column * length + j] = value
+
+    def _derivatives(self, result: Pass, output: int, column: int, number: int | None) -> Sequence[float]:
+        """The derivatives of one raw output of a pass of one row: by input `number`, or by all parameters (None)."""
+        raw = result.outputs[output]
+        ends = [(raw, [float(j == column) for j in range(raw.cols)])]
+        if number is not None:
+            return gradients(ends, [result.inputs[number]])[0]
+        flat = [0.0] * len(self.params)
+        for tensor, gradient in zip(self.layout, gradients(ends, result.tensors)):
+            flat[tensor.place] = gradient
+        return flat
+
+
+def _deviation(column: Sequence[float], mean: float) -> float:
+    """The standard deviation; 1 for a column whose values differ by rounding errors only."""
+    rows = len(column)
+    variance = math.fsum((x - mean) ** 2 for x in column) / rows
+    rounding = rows * sys.float_info.epsilon
+    return 1.0 if variance <= rounding * variance + (rounding * mean) ** 2 else math.sqrt(variance)
+
 
 def _no_index(noun: str, i: int, count: int) -> ValueError:
     return ValueError(f"there is no {noun} {i}: the net has {counted(count, noun)}, numbered from 0")
+
+
+def _part(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
+    """The graph of the nodes between these, where `inputs` are the first nodes."""
+    between = _between(graph, inputs, outputs)
+    place = {node: i for i, node in enumerate([*inputs, *between])}
+    layers: dict[str, Layer | Norm] = {}
+    nodes = [GraphNode("input", graph.nodes[node].width, []) for node in inputs]
+    for node in (graph.nodes[node] for node in between):
+        layer = node.layer and layers.setdefault(node.layer.name, replace(node.layer, settings=dict(node.layer.settings)))
+        nodes.append(replace(node, operands=[place[operand] for operand in node.operands], layer=layer))
+    chosen = {output.node: output for output in graph.outputs}
+    return Graph(nodes, layers, [replace(chosen.get(node, Output(node, None)), node=place[node]) for node in outputs])
+
+
+def _between(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> list[int]:
+    """The nodes that the outputs depend on, up to the inputs and without them, in order."""
+    if not inputs or not outputs:
+        raise ValueError("a part has at least one input and one output")
+    for what, given in (("outputs", outputs), ("inputs", inputs)):
+        for i, node in enumerate(given):
+            if not 0 <= node < len(graph.nodes):
+                raise ValueError(f"{what}[{i}] is {node}, but the nodes have the numbers 0 to {len(graph.nodes) - 1}")
+            if node in given[:i]:
+                raise ValueError(f"node {node} is twice among the {what}")
+    used = set(outputs)
+    for node in reversed(range(len(graph.nodes))):
+        if node in used and node not in inputs:
+            if graph.nodes[node].kind == "input":
+                hint = "add it, or a node between, to inputs"
+                raise ValueError(f"the outputs depend on node {node}, an input of the net: {hint}")
+            used.update(graph.nodes[node].operands)
+    for i, node in enumerate(inputs):
+        if node not in used:
+            raise ValueError(f"no output depends on node {node}, which is inputs[{i}]")
+    return sorted(used - set(inputs))
 
 
 def _layout(graph: Graph) -> list[Tensor]:
@@ -276,10 +446,6 @@ def _layout(graph: Graph) -> list[Tensor]:
 def _buffer_layout(graph: Graph) -> list[Tensor]:
     tensors: list[Tensor] = []
     for layer in graph.layers.values():
-        if layer.kind == "batch_norm":
-            end = tensors[-1].place.stop if tensors else 0
-            tensors += [
-                Tensor(layer.name, "running_mean", end, 1, layer.units),
-                Tensor(layer.name, "running_var", end + layer.units, 1, layer.units),
-            ]
+        for name in layer.statistics:
+            tensors.append(Tensor(layer.name, name, tensors[-1].place.stop if tensors else 0, 1, layer.units))
     return tensors

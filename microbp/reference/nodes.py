@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .autodiff import Matrix, column_sum, concat, row_sum, sqrt, where
+from .autodiff import Matrix, column_sum, concat, cut, row_sum, sqrt, where
 from .graph import Graph, Layer, Node, Norm
 from .random import Place, matrix_draws
 from .spec import Spec
@@ -27,12 +27,13 @@ class Batch:
 @dataclass
 class Run:
     """One forward pass: the parameters and running statistics that it reads; the place of its random numbers in training (None: inference);
-    the factor of all dropout rates; and the statistics of its batch_norm nodes."""
+    the factor of all dropout rates; whether batch_norm always uses its running statistics; and the statistics of its batch_norm nodes."""
 
     tensors: Tensors
     training: Place | None
     dropout: float
     dtype: str
+    fixed: bool = False
     batches: list[Batch] = field(default_factory=list)
 
     def values(self, graph: Graph, inputs: Sequence[Matrix]) -> list[Matrix]:
@@ -54,14 +55,20 @@ class Run:
     def _activation(self, node: Node, number: int, z: Matrix) -> Matrix:
         return _activate(node.activation, z)
 
-    def _add(self, node: Node, number: int, a: Matrix, b: Matrix) -> Matrix:
-        return a + b
+    def _add(self, node: Node, number: int, first: Matrix, *more: Matrix) -> Matrix:
+        return sum(more, first)
+
+    def _subtract(self, node: Node, number: int, a: Matrix, b: Matrix) -> Matrix:
+        return a - b
 
     def _multiply(self, node: Node, number: int, a: Matrix, b: Matrix) -> Matrix:
         return a * b
 
     def _concat(self, node: Node, number: int, *parts: Matrix) -> Matrix:
         return concat(parts)
+
+    def _slice(self, node: Node, number: int, x: Matrix) -> Matrix:
+        return cut(x, *node.columns)
 
     def _dropout(self, node: Node, number: int, x: Matrix) -> Matrix:
         """y = x mask / (1 - rate) (Srivastava et al. 2014); the mask is 1 where the uniform number is at least the rate."""
@@ -85,7 +92,7 @@ class Run:
     def _batch_norm(self, node: Node, number: int, x: Matrix) -> Matrix:
         """Normalizes with the statistics of each column (Ioffe & Szegedy 2015); in inference, or if frozen, with the running statistics."""
         layer = node.layer
-        if self.training is None or layer.frozen:
+        if self.training is None or self.fixed or layer.frozen:
             return self._normalized(layer, x - self.tensors[layer.name, "running_mean"], self.tensors[layer.name, "running_var"])
         mean = column_sum(x) * (1 / x.rows)
         centred = x - mean
@@ -97,6 +104,9 @@ class Run:
         layer = node.layer
         y = x * self.tensors[layer.name, "weight"] if layer.gain else x
         return y + self.tensors[layer.name, "bias"] if layer.bias else y
+
+    def _standardize(self, node: Node, number: int, x: Matrix) -> Matrix:
+        return (x - self.tensors[node.layer.name, "mean"]) / self.tensors[node.layer.name, "std"]
 
     def _normalized(self, layer: Layer | Norm, centred: Matrix, variance: Matrix) -> Matrix:
         normal = centred / sqrt(variance + layer.settings["eps"])

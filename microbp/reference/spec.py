@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .formulas import EVERY_OPTIMIZER, TABLES
+from .formulas import EVERY_LOSS, EVERY_OPTIMIZER, TABLES
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,18})?", re.ASCII | re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"[+-]?0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(p[+-]?\d{1,18})?", re.ASCII | re.IGNORECASE)
@@ -101,11 +101,11 @@ def number_text(value: float) -> str:
 
 @dataclass(frozen=True)
 class Spec:
-    """A formula with its parameters; `entry` is its row in the table of its kind."""
+    """A formula with its parameters; `entry` is its row in the table of its kind. A parameter of some losses may be a list."""
 
     kind: str
     name: str
-    values: dict[str, float]
+    values: dict[str, Any]
 
     @classmethod
     def parse(cls, kind: str, text: str) -> Spec:
@@ -118,16 +118,17 @@ class Spec:
         if bracket and not inside.endswith(")"):
             raise ValueError(f'"{text}" does not end with ")": add ")"')
         accepted = accepted_parameters(kind, name)
-        known, given = parameters(accepted), dict[str, float]()
+        known, given = parameters(accepted), dict[str, Any]()
         pairs = [pair.strip(BLANKS) for pair in inside[:-1].split(",")]
         for pair in pairs if pairs[-1] else pairs[:-1]:
             key, number = (part.strip(BLANKS) for part in pair.partition("=")[::2])
             if key not in known:
                 raise unknown("unknown parameter", key, accepted.split())
-            value = parse_number(number, key)
+            may_be_list = kind == "loss" and TABLES[kind][name].apart and key != "missing"
+            value = _read_value(accepted, key, number, may_be_list)
             if key in given:
                 raise ValueError(f"{key} is given twice")
-            given[key] = check_parameter(accepted, key, value)
+            given[key] = value
         return cls(kind, name, {key: given.get(key, default) for key, (default, _) in known.items()})
 
     @property
@@ -135,9 +136,85 @@ class Spec:
         return TABLES[self.kind][self.name]
 
     def __str__(self) -> str:
-        if not self.values:
+        values = {key: value for key, value in self.values.items() if value or key != "missing"}
+        if not values:
             return self.name
-        return f"{self.name}({','.join(f'{key}={number_text(value)}' for key, value in self.values.items())})"
+        return f"{self.name}({','.join(f'{key}={_value_text(value)}' for key, value in values.items())})"
+
+
+def _read_value(accepted: str, key: str, text: str, may_be_list: bool) -> float | tuple[float, ...]:
+    """A number or, if it may be one, a list "[0.1 0.9]", as a tuple."""
+    if not (may_be_list and text.startswith("[")):
+        return check_parameter(accepted, key, parse_number(text, key))
+    words = re.split(f"[{BLANKS}]+", text[1:-1].strip(BLANKS))
+    if not text.endswith("]") or words == [""]:
+        raise ValueError(f'{key} must be a list of numbers like [0.1 0.9], not "{text}"')
+    return tuple(check_parameter(accepted, key, parse_number(word, key)) for word in words)
+
+
+def _value_text(value: float | tuple[float, ...]) -> str:
+    return f"[{' '.join(map(number_text, value))}]" if isinstance(value, tuple) else number_text(value)
+
+
+def target_columns(loss: str, columns: int) -> int:
+    """How many target columns an output of this many columns has with a loss."""
+    if columns < 1:
+        raise ValueError(f"columns is {columns}, but must be at least 1")
+    spec = Spec.parse("loss", loss)
+    lists = [len(value) if isinstance(value, tuple) else 0 for key, value in spec.values.items() if key != "missing"]
+    each = spec.entry.columns or lists.pop(0) or 1
+    if columns % each:
+        needs = f"the output needs a multiple of {each} columns, not {columns}"
+        raise ValueError(f"{spec.name} has {each} columns for each target, so {needs}")
+    for length in lists:
+        if length not in (0, columns):
+            has = f"{length} number{'s' * (length != 1)}, but the output has {columns} column{'s' * (columns != 1)}"
+            raise ValueError(f"a list in {spec.name} has {has}")
+    return columns // each
+
+
+def read_scale(given: dict[str, str], activation: str | None, n: int) -> tuple[list[float], list[float]] | None:
+    """The scale of an output of n columns, from its settings."""
+    texts = [given.get(key, "") for key in ("mean", "std")]
+    if not any(texts):
+        return None
+    if not all(texts):
+        raise ValueError(f"an output with {'mean' if texts[0] else 'std'} needs {'std' if texts[0] else 'mean'} too")
+    if activation != "identity":
+        raise ValueError("an output with mean and std needs activation=identity")
+    for key, text in zip(("mean", "std"), texts):
+        if not text.startswith("("):
+            raise ValueError(f"{key}={text} must be a list of numbers in ( )")
+        if len(text) < 2 * n + 1:
+            raise ValueError(f"{key} has fewer numbers than the output has columns: {n}")
+    mean, std = (_read_list(key, text, n) for key, text in zip(("mean", "std"), texts))
+    return check_scale(mean, std)
+
+
+def _read_list(key: str, text: str, n: int) -> list[float]:
+    """A list of n numbers: (0.5 2e3)."""
+    words = text[1:-1].split()
+    found = []
+    for word in words[:n]:
+        try:
+            found.append(parse_number(word, key))
+        except ValueError:
+            raise ValueError(f'{key} must be numbers, not "{word}"') from None
+    if len(words) != n:
+        count = f"{len(words)}" if len(words) < n else f"more than {n}"
+        one = len(words) == 1 if len(words) < n else n == 1
+        raise ValueError(f"{key} has {count} number{'' if one else 's'}, but the output has {n} column{'' if n == 1 else 's'}")
+    return found
+
+
+def check_scale(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The scale of an output. ValueError: a mean is not finite, or a standard deviation is not finite and above 0."""
+    for j, (m, s) in enumerate(zip(mean, std)):
+        if not math.isfinite(m):
+            raise ValueError(f"mean of column {j} is {number_text(m)}, but must be finite")
+        if not 0 < s < math.inf:
+            raise ValueError(f"std of column {j} is {number_text(s)}, but must be finite and above 0")
+    return list(map(float, mean)), list(map(float, std))
 
 
 def _unknown_formula(kind: str, name: str) -> ValueError:
@@ -153,4 +230,5 @@ def _unknown_formula(kind: str, name: str) -> ValueError:
 def accepted_parameters(kind: str, name: str) -> str:
     """The parameter text of a formula, with the parameter that all formulas of its kind have."""
     text = TABLES[kind][name].parameters
-    return f"{text} {EVERY_OPTIMIZER}" if kind == "optimizer" else text
+    every = {"optimizer": EVERY_OPTIMIZER, "loss": EVERY_LOSS}.get(kind, "")
+    return f"{text} {every}".strip()

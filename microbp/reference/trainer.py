@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import math
-import sys
 from array import array
 from collections.abc import Callable, Sequence, Set
 from operator import add
 from typing import Any
 
-from .arrays import Batch, buffer, counted, read_index, read_labels, read_matrix, read_weights, rows_of, several
+from .arrays import (
+    Batch,
+    buffer,
+    counted,
+    overwrite,
+    read_index,
+    read_matrix,
+    read_own,
+    read_targets,
+    read_totals,
+    read_weights,
+    rows_of,
+    several,
+)
 from .autodiff import Matrix, dot, gradients, reachable
 from .clipping import Average, clipped, limit_norms
-from .formulas import TRAINER_SETTINGS, penalty, row_losses
+from .formulas import TRAINER_SETTINGS, penalty, weighted_losses
 from .net import Net, Pass, Tensor
 from .optimizers import trusted
 from .random import Place
 from .sharing.lock import locked
-from .spec import Interval, Spec, check_parameter, number_text, parameters, unknown
+from .spec import Spec, check_parameter, number_text, parameters, target_columns, unknown
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attribute
 _COUNTS = ("average_count", "epoch")
@@ -41,10 +53,9 @@ class Trainer:
         for what, given in (("losses", losses), ("loss_weights", loss_weights)):
             if len(given) != len(net.graph.outputs):
                 raise ValueError(f"{what} has {counted(len(given), 'item')}, but the net has {counted(len(net.graph.outputs), 'output')}")
-        self.net, self.hold = net, net.hold
-        self.seed = net.seed if seed is None else seed
+        self.net, self.hold, self.seed = net, net.hold, net.seed if seed is None else seed
         self._losses = [None if text is None else Spec.parse("loss", text) for text in losses]
-        self._loss_weights = [_finite(weight, f"loss_weights[{i}]") for i, weight in enumerate(loss_weights)]
+        self._loss_weights = [_loss_weight(weight, i) for i, weight in enumerate(loss_weights)]
         self._optimizer = Spec.parse("optimizer", optimizer)
         self._values = dict(self._optimizer.values)
         self._settings = {name: default for name, (default, _) in parameters(TRAINER_SETTINGS).items()}
@@ -52,14 +63,16 @@ class Trainer:
         self.grads = self._zeros()
         self.slots = {name: self._zeros() for name in self._optimizer.entry.slots}
         self._start_optimizer()
-        self._pass: Pass | None = None
+        self._pass: tuple[Pass, Any] | None = None  # of the last forward, with the layers at that time
         self._pending: array | None = None  # the buffers after the next update
+        self._followed: Pass | None = None  # the last pass whose statistics are in them
         self._input_grads: list[Matrix] | None = None
         for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
             if loss and loss.entry.targets == "LABELS" and net.graph.nodes[output.node].width < 2:
                 raise ValueError(f"output {i} has 1 column, but {loss.name} needs at least 2, one per class; for 1 column use bce")
             if loss:
-                _check_activation(i, output.activation, loss)
+                target_columns(str(loss), net.graph.nodes[output.node].width)  # an error, if they do not fit each other
+                output.check(i, loss)
         with net.hold(), net.gate:  # last, so that a failed check changes nothing
             for loss, output in zip(self._losses, net.graph.outputs):
                 if loss:
@@ -71,7 +84,7 @@ class Trainer:
         """Forward, loss, backward, update; returns the batch loss."""
         batch = self._read_batch(x, y, weight).checked()
         self._check_statistics(len(batch.weights))
-        return self._train(batch)
+        return self._kept(self._train(batch))
 
     def backward(
         self,
@@ -79,32 +92,36 @@ class Trainer:
         y: Any,
         weight: Any = None,
         accumulate: bool = False,
-        total: float = 0.0,
+        total: Any = 0.0,
         first_row: int = 0,
         input_grads: bool = False,
     ) -> float:
         """Computes the gradient without an update; returns the loss. total: the sum of the row weights of the whole logical batch (0: of
-        this batch). With `total`, no row need be there: the sum over no rows is 0."""
-        if not (total == 0 or sys.float_info.min <= total < math.inf):
-            needs = "finite and at least 2.3e-308, or 0 (to use the sum of this batch)"
-            raise ValueError(f"total must be the sum of all row weights, {needs}")
+        this batch), or a sequence with one for each output. With `total`, no row need be there: the sum over no rows is 0."""
+        totals = read_totals(total, len(self._losses))
         if first_row < 0:
             raise ValueError(f"first_row is {first_row}, but must be at least 0")
         batch = self._read_batch(x, y, weight, input_grads)
         if first_row >= 2**63 - len(batch.weights):
-            rows = counted(len(batch.weights), "row")
-            raise ValueError(f"first_row is {first_row}: with {rows}, row numbers would exceed 2^63 - 1")
+            raise ValueError(f"first_row is {first_row}: with {counted(len(batch.weights), 'row')}, row numbers would exceed 2^63 - 1")
         self._check_statistics(len(batch.weights))
-        divisor = total or batch.checked().total
-        losses, result, ends = self._forward_loss(batch, divisor, self._place(first_row))
+        if totals is None:
+            totals = batch.checked().totals
+        for i, (whole, part) in enumerate(zip(totals, batch.totals)):
+            if whole == 0 < part and self._loss_weights[i]:
+                needs = "set it to the sum of all its weights in the whole batch"
+                raise ValueError(f"totals[{i}] is 0, but output {i} has targets in this part: {needs}")
+        losses, result, ends = self._forward_loss(batch, totals, self._place(first_row))
         self._check_losses(losses)
-        found = self._gradients(result, ends, accumulate, batch.total / divisor)
+        shares = [part / whole for part, whole, weight in zip(batch.totals, totals, self._loss_weights) if whole and weight]
+        share = sum(shares) / len(shares) if shares else batch.total / (totals[0] or 1.0)
+        found = self._gradients(result, ends, accumulate, share)
         self._store_gradients(result, found, input_grads)
         if self._input_grads is not None:
             self._input_grads = [batch.spread(gradient) for gradient in self._input_grads]
         self._prepare_statistics(result, accumulate)
         self._loss = sum(losses) + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
-        return sum(losses)
+        return self._kept(losses)
 
     def apply(self) -> None:
         """Updates the parameters with the current `grads`."""
@@ -119,21 +136,24 @@ class Trainer:
         if inputs[0].rows == 0:
             raise ValueError("the batch has 0 rows, but needs at least 1")
         self._check_statistics(inputs[0].rows)
-        self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"])
-        return [buffer(output, self.net.format) for output in self._pass.outputs]
+        self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"]), (self.net.layers(), self.net.changes)
+        return [buffer(output, self.net.format) for output in self._pass[0].outputs]
 
     def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
         """Runs the backward pass of the last `forward`, from the gradients with respect to its raw outputs."""
         if self._pass is None:
             raise ValueError("the outputs have no values: call forward first")
-        outputs = self._pass.outputs
-        if len(gradients) != len(outputs):
-            raise ValueError(f"gradients has {counted(len(gradients), 'array')}, but the net has {counted(len(outputs), 'output')}")
-        read = [read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows) for i, (g, o) in enumerate(zip(gradients, outputs))]
-        ends = [(output, g.data) for output, g in zip(outputs, read)]
-        found = self._gradients(self._pass, ends, accumulate, share=0.0 if accumulate else 1.0)
-        self._store_gradients(self._pass, found, input_grads)
-        self._prepare_statistics(self._pass, accumulate)
+        result, (layers, changes) = self._pass
+        if layers != self.net.layers():
+            raise ValueError("layers were frozen, unfrozen or changed after forward: call forward again")
+        if changes != self.net.changes:
+            raise ValueError("the parameters were changed after forward: call forward again")
+        if len(gradients) != (count := len(result.outputs)):
+            raise ValueError(f"gradients has {counted(len(gradients), 'array')}, but the net has {counted(count, 'output')}")
+        pairs = enumerate(zip(result.outputs, gradients))
+        ends = [(o, read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows).data) for i, (o, g) in pairs]
+        self._store_gradients(result, self._gradients(result, ends, accumulate, share=0.0 if accumulate else 1.0), input_grads)
+        self._prepare_statistics(result, accumulate)
         self._loss = math.nan
 
     def step_with(self, x: Any, losses: Losses, accumulate: bool = False, input_grads: bool = False, update: bool = True) -> float:
@@ -153,8 +173,7 @@ class Trainer:
     def evaluate(self, x: Any, y: Any, weight: Any = None) -> float:
         """The loss of a batch of any size, in inference."""
         batch = self._read_batch(x, y, weight).checked()
-        losses, _, _ = self._forward_loss(batch, batch.total, None)
-        return sum(losses)
+        return self._kept(self._forward_loss(batch, batch.totals, None)[0])
 
     def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None) -> float:
         """One step for each `batch_rows` rows of `index` (None: all rows, in order); rows of weight 0 are passed over. lr: a learning rate
@@ -174,15 +193,16 @@ class Trainer:
             self._values["lr"] = own_lr
 
     def _run_epoch(self, batches: list[Batch], rates: list[float], stop: Callable[[], bool]) -> float:
-        loss, total = 0.0, 0.0
+        totals, of_outputs = [0.0] * len(self._losses), [0.0] * len(self._losses)
         for batch, rate in zip(batches, rates):
             self._values["lr"] = rate
-            loss += self._train(batch) * batch.total
-            total += batch.total
+            losses = self._train(batch)
+            of_outputs = [before + one * total for before, one, total in zip(of_outputs, losses, batch.totals)]
+            totals = list(map(add, totals, batch.totals))
             with self.net.guest():
                 if stop():
                     break
-        return loss / total
+        return self._kept([one / total if total else 0.0 for one, total in zip(of_outputs, totals)])
 
     def input_grads(self) -> list[memoryview]:
         """The gradients with respect to the inputs, of the last backward with input_grads=True."""
@@ -200,8 +220,7 @@ class Trainer:
             return getattr(self, _LOSSES[name])
         if name in _COUNTS:
             return float(self.average_count if name == "average_count" else self._epoch)
-        values = self._values | self._settings
-        if name not in values:
+        if name not in (values := self._values | self._settings):
             raise self._unknown(name)
         return values[name]
 
@@ -239,17 +258,18 @@ class Trainer:
 
     def reset(self) -> None:
         """Zeroes gradients and average, and resets slots, step count and losses."""
-        _copy(self.grads, self._zeros())
+        overwrite(self.grads, self._zeros())
         if self._average:
-            _copy(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
+            overwrite(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
             self._average.count = 0
         self._pending = None
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
         self._epoch = 0  # the caller's count
+        self.output_losses = [math.nan] * len(self._losses)
         for name, start in self._optimizer.entry.slots.items():
-            _copy(self.slots[name], array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params))
+            overwrite(self.slots[name], array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params))
         self.steps = 0
 
     # ---- the average of [parameters, buffers] ----
@@ -261,8 +281,8 @@ class Trainer:
         for name, value, least in (("start", start, 0), ("every", every, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}")
-        size = len(self.net.params) + len(self.net.buffers)
-        self._average = Average(array(self.net.format, [0.0] * size), float(decay), start, every)
+        zeros = array(self.net.format, [0.0] * (len(self.net.params) + len(self.net.buffers)))
+        self._average = Average(zeros, float(decay), start, every)
 
     @property
     def average(self) -> array | None:
@@ -295,24 +315,21 @@ class Trainer:
             hint = "use forward, and backward_from with a gradient that you compute"
             raise ValueError(f"output {self._losses.index(None)} has no loss: {hint}")
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted)
-        rows = inputs[0].rows
-        ys = several(y, len(self._losses), "y")
+        rows, ys = inputs[0].rows, several(y, len(self._losses), "y")
         asked = read_index(index, rows)
-        chosen, weights = read_weights(weight, rows, asked)
-        targets = [self._read_targets(i, target, rows, chosen if self._loss_weights[i] else []) for i, target in enumerate(ys)]
-        return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, chosen, len(asked))
-
-    def _read_targets(self, i: int, y: Any, rows: int, chosen: Sequence[int]) -> Matrix:
-        """The targets of the chosen rows, of `rows` in total."""
-        loss, cols = self._losses[i], self.net.graph.nodes[self.net.graph.outputs[i].node].width
-        what = f"target {i}"
-        if loss.entry.targets == "LABELS":
-            labels = read_labels(y, rows, cols, what, chosen, loss.name)
-            if labels is not None:
-                return labels
-        targets = rows_of(read_matrix(y, cols, self.net.format, what, rows), chosen)
-        _check_targets(targets, loss, what, chosen)
-        return targets
+        of_elements = isinstance(weight, list) and any(one is None or hasattr(one, "__len__") for one in weight)
+        chosen, weights = read_weights(None if of_elements else weight, rows, asked)
+        pairs = list(zip(self._losses, (self.net.graph.nodes[output.node].width for output in self.net.graph.outputs)))
+        widths = [target_columns(str(loss), width) for loss, width in pairs]
+        columns = [width if loss.entry.apart else 1 for (loss, _), width in zip(pairs, widths)]
+        losses: list[Spec | None] = [loss if loss_weight else None for loss, loss_weight in zip(self._losses, self._loss_weights)]
+        chosen, weights, own = read_own(losses, widths, columns, weight if of_elements else None, ys, rows, chosen, weights)
+        targets = [
+            read_targets(y, loss, width, self.net.format, f"target {i}", rows, chosen if losses[i] else [], own[i])
+            for i, (y, loss, width) in enumerate(zip(ys, self._losses, widths))
+        ]
+        targets = [output.scaled(target, self.net.format) for output, target in zip(self.net.graph.outputs, targets)]
+        return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, own, chosen, len(asked))
 
     def _read_rates(self, lr: Any, steps: int) -> list[float]:
         if lr is None:
@@ -325,27 +342,28 @@ class Trainer:
     def _place(self, first_row: int) -> Place:
         return Place(self.seed, self._steps, first_row)
 
-    def _forward_loss(self, batch: Batch, total: float, training: Place | None) -> tuple[list[float], Pass, Ends]:
-        """The loss of each output, the forward pass, and where the backward pass starts: the row losses, with the derivatives
-        loss weight x row weight / total."""
+    def _forward_loss(self, batch: Batch, totals: Sequence[float], training: Place | None) -> tuple[list[float], Pass, Ends]:
+        """The loss of each output, the forward pass, and where the backward pass starts: the losses of rows or elements, with the
+        derivatives loss weight x weight / total. totals: what each output is divided by."""
         if not batch.weights:  # no row is there, and the sum over no rows is 0
             tensors = [Matrix(tensor.rows, tensor.cols, self.net.params[tensor.place].tolist()) for tensor in self.net.layout]
             return [0.0] * len(self._losses), Pass(batch.inputs, tensors, [], [], []), []
         result = self.net.forward(batch.inputs, training, self._settings["dropout"])
-        losses, ends = [], []
-        for loss, loss_weight, output, target in zip(self._losses, self._loss_weights, result.outputs, batch.targets):
-            if loss_weight == 0:  # there are no targets; only the penalties of the output's layers remain
+        self._pass, losses, ends = None, [], []  # as in C, where the values of an earlier forward are overwritten
+        for i, (loss, loss_weight, output, target) in enumerate(zip(self._losses, self._loss_weights, result.outputs, batch.targets)):
+            if loss_weight == 0 or totals[i] == 0:  # there are no targets; only the penalties of the output's layers remain
                 losses.append(0.0)
                 ends.append((output, [0.0] * len(output.data)))
                 continue
-            of_rows = row_losses(loss.entry, output, target, **loss.values)
-            shares = [loss_weight * weight / total for weight in batch.weights]
+            weights = batch.own[i] or [[weight] for weight in batch.weights]
+            of_rows, kept = weighted_losses(loss.entry, output, target, weights, **loss.values)
+            shares = [loss_weight * weight / totals[i] for weight in kept]
             losses.append(dot(shares, of_rows.data))
             ends.append((of_rows, shares))
         return losses, result, ends
 
-    def _train(self, batch: Batch) -> float:
-        losses, result, ends = self._forward_loss(batch, batch.total, self._place(0))
+    def _train(self, batch: Batch) -> list[float]:
+        losses, result, ends = self._forward_loss(batch, batch.totals, self._place(0))
         self._check_losses(losses)
         found = self._gradients(result, ends, accumulate=False, share=1.0)
         self._check_gradients(found[0])
@@ -353,6 +371,11 @@ class Trainer:
         self._prepare_statistics(result, accumulate=False)
         self._loss = sum(losses)
         self._update()
+        return losses
+
+    def _kept(self, losses: list[float]) -> float:
+        """Keeps the losses of the outputs, divided by their loss weights; returns the loss."""
+        self.output_losses = [loss / weight if weight else math.nan for loss, weight in zip(losses, self._loss_weights)]
         return sum(losses)
 
     def _check_losses(self, losses: list[float]) -> None:
@@ -364,8 +387,7 @@ class Trainer:
         """The flat gradient, and the gradients with respect to the inputs. accumulate: adds self.grads. Frozen layers get 0.
         The gradient includes that of the penalties, times `share`."""
         penalties = self._penalties(result, reachable(end for end, _ in ends))
-        ends = ends + [(end, [share] * len(end.data)) for end in penalties]
-        found = gradients(ends, result.tensors + result.inputs)
+        found = gradients(ends + [(end, [share] * len(end.data)) for end in penalties], result.tensors + result.inputs)
         flat = self._zeros()
         for tensor, gradient in zip(self.net.layout, found):
             if not self._is_frozen(tensor):
@@ -389,7 +411,7 @@ class Trainer:
 
     def _store_gradients(self, result: Pass, found: tuple[array, list[list[float]]], input_grads: bool) -> None:
         flat, inputs = found
-        _copy(self.grads, flat)
+        overwrite(self.grads, flat)
         self._input_grads = [Matrix(x.rows, x.cols, g) for x, g in zip(result.inputs, inputs)] if input_grads else None
 
     def _is_frozen(self, tensor: Tensor) -> bool:
@@ -409,7 +431,7 @@ class Trainer:
             if factor and not self._is_frozen(tensor):
                 tensor_decay = decay if tensor.is_matrix or decay_bias else 0.0
                 found[tensor] = self._updated(tensor, grads[tensor.place], tensor_decay, hyper | {"lr": factor * hyper["lr"]})
-        with self.net.gate:
+        with self.net.changing():
             for tensor, (params, *slots) in found.items():
                 for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
                     vector[tensor.place] = array(self.net.format, values)
@@ -437,15 +459,16 @@ class Trainer:
     def _check_statistics(self, rows: int) -> None:
         updated = [node.layer for node in self.net.graph.nodes if node.kind == "batch_norm" and not node.layer.frozen]
         if rows == 1 and updated:
-            needs = f"batch_norm (layer {updated[0].name}) needs at least 2 rows in training"
-            raise ValueError(f"{needs}; choose a batch size that leaves no single row")
+            what = f"batch_norm (layer {updated[0].name}) needs at least 2 rows in training"
+            raise ValueError(f"{what}; choose a batch size that leaves no single row")
 
     def _prepare_statistics(self, result: Pass, accumulate: bool) -> None:
-        """Computes the running statistics after the next update. accumulate: starts from the pending ones, if there are any."""
+        """The running statistics after the next update. accumulate: starts from the pending ones, if any. Those of a pass count once."""
         if not accumulate or self._pending is None:
-            self._pending = self.net.buffers[:]
+            self._pending, self._followed = self.net.buffers[:], None
         places = {(tensor.layer, tensor.name): tensor.place for tensor in self.net.buffer_layout}
-        for batch in result.batches:
+        batches, self._followed = result.batches if self._followed is not result else [], result
+        for batch in batches:
             momentum, unbiased = batch.layer.settings["momentum"], batch.rows / (batch.rows - 1)
             found = {"running_mean": batch.mean, "running_var": [unbiased * variance for variance in batch.variance]}
             for name, values in found.items():
@@ -456,45 +479,14 @@ class Trainer:
     def _commit_statistics(self) -> None:
         pending, self._pending = self._pending, None
         for tensor in self.net.buffer_layout:
-            if pending is not None and not self._is_frozen(tensor):
+            if pending is not None and tensor.name.startswith("running") and not self._is_frozen(tensor):
                 self.net.buffers[tensor.place] = pending[tensor.place]
-
-
-def _copy(vector: array, values: array) -> None:
-    """Copies the values into the vector. Skips empty vectors: a slice assignment to one counts as a resize, which a view of it forbids."""
-    if values:
-        vector[:] = values
 
 
 # ---- checks ----
 
 
-def _check_activation(i: int, chosen: str | None, loss: Spec) -> None:
-    """Raises ValueError if the loss implies a different output activation than the chosen one."""
-    implied = loss.entry.detail
-    if chosen not in (None, implied):
-        raise ValueError(
-            f"output {i} has the activation {chosen}, but the loss {loss.name} needs {implied}; to change it, call "
-            f'net.set_output({i}, "{implied}")'
-        )
-
-
-def _finite(value: float, what: str) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"{what} is not finite")
+def _loss_weight(value: float, i: int) -> float:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"loss_weights[{i}] is {number_text(value)}, but must be finite and at least 0")
     return float(value)
-
-
-def _check_targets(targets: Matrix, loss: Spec, what: str, numbers: Sequence[int]) -> None:
-    """Raises ValueError for targets that the loss does not accept. numbers: the caller's row numbers. Targets of a "LABELS" loss are
-    probabilities here. NaN passes: it makes the loss NaN, which raises FloatingPointError."""
-    signs = loss.entry.targets == "SIGNS"
-    interval = Interval.parse({"SIGNS": "[-1,1]", "LABELS": "[0,1]"}.get(loss.entry.targets, loss.entry.targets))
-    if (interval.low, interval.high) == (-math.inf, math.inf):  # infinite targets pass too: they make the loss infinite
-        return
-    valid = "{-1, 1}" if signs else interval.text
-    for r, row in zip(numbers, targets.row_list()):
-        for j, value in enumerate(row):
-            wrong = value not in interval or (signs and abs(value) != 1)
-            if wrong and not math.isnan(value):
-                raise ValueError(f"{what}, row {r}, column {j} is {value:.8g}, but {loss.name} needs values in {valid}")

@@ -49,7 +49,7 @@ def accuracy(y: Any, outputs: Any, sample_weight: Any = None, loss: LossName | L
 
 def accuracy_of(case: Case) -> float:
     """See accuracy."""
-    return case.mean(case.hits.mean(axis=1))
+    return case.mean_of_columns(case.hits)
 
 
 def subset_accuracy(y: Any, outputs: Any, sample_weight: Any = None, loss: LossName | Loss | None = None) -> float:
@@ -66,7 +66,8 @@ def subset_accuracy(y: Any, outputs: Any, sample_weight: Any = None, loss: LossN
 
 def subset_accuracy_of(case: Case) -> float:
     """See subset_accuracy."""
-    return case.mean(np.asarray(case.hits.all(axis=1)))
+    hits = case.hits if case.weight is None or case.weight.ndim == 1 else case.hits | (case.weight == 0)
+    return case.mean(np.asarray(hits.all(axis=1)))
 
 
 def balanced_accuracy(y: Any, outputs: Any, sample_weight: Any = None, loss: LossName | Loss | None = None) -> float:
@@ -118,7 +119,7 @@ def f1_of(case: Case) -> float:
 
 def _sums(case: Case, column: int) -> tuple[Array, Array, Array]:
     """For each label, the sums of the weights of three sets of rows: of the label and right; of the label; decided to be of the label."""
-    weight = np.ones(len(case.true)) if case.weight is None else case.weight
+    weight = case.weight_of(column)
     count = case.outputs.shape[1] if case.rule.is_classes else 2
 
     def sums(labels: Array, rows: Array) -> Array:
@@ -183,9 +184,10 @@ def auc(y: Any, outputs: Any, sample_weight: Any = None, loss: LossName | Loss |
 
 def auc_of(case: Case) -> float:
     """See auc."""
-    weight = np.ones(len(case.true)) if case.weight is None else case.weight
     if not case.rule.is_classes:
-        return float(np.mean([_area(true, output, weight) for true, output in zip(case.true.T, case.outputs.T)]))
+        columns = enumerate(zip(case.true.T, case.outputs.T, strict=True))
+        return float(np.mean([_area(true, output, case.weight_of(column)) for column, (true, output) in columns]))
+    weight = case.weight_of(0)
     true, chances = case.true[:, 0], case.chances
     labels = [1] if chances.shape[1] == 2 else range(chances.shape[1])
     return float(np.mean([_area(np.where(true == NO_LABEL, true, true == label), chances[:, label], weight) for label in labels]))
@@ -193,6 +195,7 @@ def auc_of(case: Case) -> float:
 
 def _area(true: Array, output: Array, weight: Array) -> float:
     """The area for one column. true: 0, 1 or NO_LABEL."""
+    true, output, weight = true[weight > 0], output[weight > 0], weight[weight > 0]
     if np.isnan(output).any() or (true == NO_LABEL).any():
         return float("nan")
     values, place = np.unique(output, return_inverse=True)
@@ -222,7 +225,7 @@ def log_loss_of(case: Case) -> float:
     chances, targets = np.clip(case.chances, eps, 1 - eps), case.targets
     if case.rule.is_classes:
         return case.mean(-(targets * np.log(chances)).sum(axis=1))
-    return case.mean(-(targets * np.log(chances) + (1 - targets) * np.log(1 - chances)).mean(axis=1))
+    return case.mean_of_columns(-(targets * np.log(chances) + (1 - targets) * np.log(1 - chances)))
 
 
 def brier(y: Any, outputs: Any, sample_weight: Any = None, loss: LossName | Loss | None = None) -> float:
@@ -243,5 +246,5 @@ def brier_of(case: Case) -> float:
     with np.errstate(over="ignore"):
         squares = (case.chances - case.targets) ** 2
     if not case.rule.is_classes:
-        return case.mean(squares.mean(axis=1))
+        return case.mean_of_columns(squares)
     return case.mean(squares.sum(axis=1) / (2 if squares.shape[1] == 2 else 1))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.specs import Loss
 from ..data.arrays import Array, as_array
-from ..data.rows import read_weight
+from ..data.weights import read_elements, read_weight
 
 NO_LABEL = -1  # of NaN; labels are 0, 1, ...
 
@@ -62,7 +62,8 @@ def activated(raw: Array, activation: str) -> Array:
 
 @dataclass(frozen=True)
 class Case:
-    """Targets and outputs of classes, without rows of weight 0. weight: (rows,), all above 0, or None."""
+    """Targets and outputs of classes, without rows of weight 0. weight: (rows,), all above 0; or of the columns, (rows, columns), 0 for a
+    target that does not count; or None."""
 
     rule: Rule
     y: Array  # labels, (rows,) or (rows, 1), or a column for each output
@@ -117,7 +118,20 @@ class Case:
 
     def mean(self, values: Array) -> float:
         """The weighted mean of one value per row."""
-        return float(np.average(values, weights=self.weight))
+        weight = self.weight.mean(axis=1) if self.weight is not None and self.weight.ndim == 2 else self.weight
+        return float(np.average(values, weights=weight))
+
+    def mean_of_columns(self, values: Array) -> float:
+        """The weighted mean of one value per column, (rows, columns)."""
+        if self.weight is None or self.weight.ndim == 1:
+            return self.mean(values.mean(axis=1))
+        return float(np.average(np.where(self.weight > 0, values, 0.0), weights=self.weight))
+
+    def weight_of(self, column: int) -> Array:
+        """The weights of a column."""
+        if self.weight is None:
+            return np.ones(len(self.true))
+        return self.weight if self.weight.ndim == 1 else self.weight[:, column]
 
     def written(self, labels: Array) -> Array:
         """Labels as users write them: hinge has -1 and 1, and 0 for NaN. One column becomes (rows,)."""
@@ -154,12 +168,15 @@ def check_shapes(y: Array, outputs: Array) -> None:
 
 
 def present(sample_weight: Any, y: Array, outputs: Array) -> tuple[Array, Array, Array | None]:
-    """The rows with a weight above 0, and their weights, of which the largest is scaled to [1/2, 1); ValueError if there are none."""
+    """The rows with a weight above 0, and their weights, of which the largest is scaled to [1/2, 1); ValueError if there are none.
+    sample_weight: (rows,), or (rows, columns) for outputs of several columns with targets of their own."""
     if len(y) == 0:
         raise ValueError(f"y has no rows: its shape is {y.shape}")
     if sample_weight is None:
         return y, outputs, None
-    weight = read_weight(sample_weight, len(y), "y").astype(np.float64)
-    there = weight > 0
+    is_each = np.ndim(sample_weight) == 2 and outputs.ndim == 2 and outputs.shape == y.shape and outputs.shape[1] > 1
+    weight = read_elements(sample_weight, y.shape, "y") if is_each else read_weight(sample_weight, len(y), "y")
+    weight = weight.astype(np.float64)
+    there = weight.any(axis=1) if is_each else weight > 0
     weight = np.ldexp(weight, -np.frexp(weight.max())[1])  # exact, and then sums and products of weights stay in range
     return (y, outputs, weight) if there.all() else (y[there], outputs[there], weight[there])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated, Any, Literal, TypeAlias
@@ -18,6 +18,8 @@ from ..core.checks import string
 from ..core.specs import Loss, unknown
 from ..core.text import brief
 from ..data.arrays import Array
+from ..data.by_output import number_of
+from ..data.weights import Weights, of_output
 from . import class_metrics, number_metrics
 from .base import Settings
 from .decisions import Case, activated, read
@@ -64,7 +66,8 @@ MetricName = Literal[
     "accuracy", "subset_accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "brier", "rmse", "mae", "r2", "pinball"
 ]  # fmt: skip
 OneMetric: TypeAlias = MetricName | Metric | Callable[..., Any]
-Metrics: TypeAlias = OneMetric | Sequence[OneMetric] | Mapping[str, OneMetric]
+# A dict: by the names of entries, or by the names or numbers of outputs.
+Metrics: TypeAlias = OneMetric | Sequence[OneMetric] | Mapping[Any, OneMetric | Sequence[OneMetric] | Mapping[str, OneMetric]]
 
 RESERVED = ("epoch", "loss", "val_loss", "lr", "steps", "seconds")  # the other entries of records
 
@@ -86,8 +89,8 @@ class Named:
         return self.needs in by_detail.get(loss.detail, ("labels",) if loss.name == "hinge" else ("numbers",))
 
     def __call__(self, loss: Any, seen: Outputs) -> float:
-        """The metric of a net with one output. loss: a Loss, or a loss of your own, which has no rule: the function guesses it."""
-        y, weight = seen.targets[0], seen.weight
+        """The metric of one output. loss: a Loss, or a loss of your own, which has no rule: the function guesses it."""
+        y, weight = seen.targets[0], of_output(seen.weight, 0)
         if not isinstance(loss, Loss):
             return self.function(y, seen.predictions[0], sample_weight=weight)
         if self.of is None:
@@ -122,8 +125,43 @@ def find(name: str) -> Named | None:
 # ---- the argument of fit ----
 
 
-def resolve(metrics: Metrics, outputs: int) -> dict[str, Metric | Named]:
-    """The metrics by their names in the records. The name of a function is its __name__."""
+@dataclass(frozen=True)
+class OfOutput:
+    """A metric of one of several outputs, by its number."""
+
+    output: int
+    metric: Metric | Named
+
+
+Chosen: TypeAlias = Metric | Named | OfOutput
+
+
+def resolve(metrics: Metrics, outputs: Sequence[str]) -> dict[str, Chosen]:
+    """The metrics by their names in the records. The name of a function is its __name__. outputs: the names of the outputs.
+
+    Of several outputs, a key that is the name or number of one chooses metrics of this output, whose entries end in _ and its name.
+    """
+    if len(outputs) == 1 or not isinstance(metrics, Mapping):
+        return {**_resolve(metrics, outputs, {*RESERVED, *losses_named(outputs)})}
+    chosen: dict[str, Chosen] = {}
+    for key, some in metrics.items():
+        taken = {*RESERVED, *losses_named(outputs), *chosen}
+        if (output := number_of(key, outputs)) is None:
+            chosen |= _resolve({key: some}, outputs, taken)
+        else:
+            end = f"_{outputs[output]}"
+            found = _resolve(some, [outputs[output]], {name.removesuffix(end) for name in taken if name.endswith(end)})
+            chosen |= {f"{name}{end}": OfOutput(output, metric) for name, metric in found.items()}
+    return chosen
+
+
+def losses_named(outputs: Sequence[str]) -> list[str]:
+    """The entries of records for the losses of several outputs."""
+    return [f"{part}loss_{name}" for name in outputs for part in ("", "val_")] if len(outputs) > 1 else []
+
+
+def _resolve(metrics: Any, outputs: Sequence[str], taken: Set[str]) -> dict[str, Metric | Named]:
+    """The metrics that do not choose an output. taken: names that their entries cannot have."""
     chosen: dict[str, Metric | Named] = {}
     is_one = isinstance(metrics, str | Metric) or callable(metrics)
     if not is_one and not isinstance(metrics, list | tuple | Mapping):
@@ -134,13 +172,13 @@ def resolve(metrics: Metrics, outputs: int) -> dict[str, Metric | Named]:
             raise TypeError(f"metrics: the keys must be names, not {brief(name)}")
         _name("metrics: a key", name)
         metric, entry = _metric(one, outputs), name or _name_of(one)
-        if entry in chosen or entry in RESERVED:
+        if entry in chosen or entry in taken:
             raise ValueError(f"metrics: the name {entry!r} is already in use; choose another with metrics={{'other': metric}}")
         chosen[entry] = metric
     return chosen
 
 
-def _metric(metric: Any, outputs: int) -> Metric | Named:
+def _metric(metric: Any, outputs: Sequence[str]) -> Metric | Named:
     if metric is class_metrics.top_k:
         raise TypeError("metrics: top_k needs a number: pass bp.top_k(3), or its name 'top_3'")
     if isinstance(metric, Metric):
@@ -150,9 +188,10 @@ def _metric(metric: Any, outputs: int) -> Metric | Named:
         raise unknown("metric", metric, [*NAMED, "top_3"])
     if found is None and not callable(metric):
         raise TypeError(f"metrics: a metric is a name or a function f(y, outputs), not {brief(metric)}")
-    if outputs > 1 and (found or any(named.function is metric for named in NAMED.values())):
-        advice = f"for {outputs} outputs, use a function f(list of targets, list of outputs)"
-        raise ValueError(f"metric {_name_of(metric)!r} works with one output only; {advice}")
+    if len(outputs) > 1 and (found or any(named.function is metric for named in NAMED.values())):
+        name = _name_of(metric)
+        advice = f"choose an output, as in {{{outputs[0]!r}: {name!r}}} (the outputs are {', '.join(outputs)}), or use a function"
+        raise ValueError(f"metric {name!r} works with one output only; {advice} f(list of targets, list of outputs)")
     return found or Metric(metric)
 
 
@@ -168,18 +207,36 @@ def _name_of(metric: Any) -> str:
 class Outputs:
     """Targets and outputs of a net on the rows of weight above 0: one array per output. Each kind of outputs is computed when first needed.
 
-    losses: one per output. predict: returns the predictions, or with raw=True the raw outputs. is_raw: whether these are the same.
+    losses: one per output. predict: returns the predictions, or with raw=True the raw outputs. activations: of the outputs; if there are
+    none but identity, these are the same.
     """
 
     def __init__(
-        self, targets: list[Array], weight: Array | None, losses: Sequence[Any], predict: Callable[..., list[Array]], is_raw: bool
+        self,
+        targets: list[Array],
+        weight: Weights,
+        losses: Sequence[Any],
+        predict: Callable[..., list[Array]],
+        activations: Sequence[str | None],
     ) -> None:
-        self.targets, self.weight, self.losses, self._predict, self._is_raw = targets, weight, losses, predict, is_raw
+        self.targets, self.weight, self.losses, self._predict, self._activations = targets, weight, losses, predict, activations
+        self._one: dict[int, Outputs] = {}
+
+    def one(self, i: int) -> Outputs:
+        """Output i alone."""
+        if i not in self._one:
+
+            def predict(raw: bool = False) -> list[Array]:
+                return [self.raw[i] if raw else self.predictions[i]]
+
+            weight = of_output(self.weight, i)
+            self._one[i] = Outputs([self.targets[i]], weight, [self.losses[i]], predict, [self._activations[i]])
+        return self._one[i]
 
     @cached_property
     def raw(self) -> list[Array]:
         """The outputs that the losses get."""
-        return self.predictions if self._is_raw else self._predict(raw=True)
+        return self.predictions if {*self._activations} <= {None, "identity"} else self._predict(raw=True)
 
     @cached_property
     def predictions(self) -> list[Array]:
@@ -189,7 +246,7 @@ class Outputs:
     @cached_property
     def case(self) -> Case:
         """What metrics of classes read, of a net with one output and a named loss."""
-        return read(self.targets[0], self.raw[0], self.weight, self.losses[0], is_raw=True)
+        return read(self.targets[0], self.raw[0], of_output(self.weight, 0), self.losses[0], is_raw=True)
 
     @cached_property
     def labels(self) -> list[tuple[Array, Array]]:
@@ -202,16 +259,19 @@ class Outputs:
         return [(case.written(case.true), case.written(case.decided)) for case in cases]
 
 
-def bind(metrics: Mapping[str, Metric | Named], losses: Sequence[Any]) -> dict[str, Callable[[Outputs], Any]]:
+def bind(metrics: Mapping[str, Chosen], losses: Sequence[Any]) -> dict[str, Callable[[Outputs], Any]]:
     """The metrics as functions of outputs; ValueError if one makes no sense for the losses."""
-    bound: dict[str, Callable[[Outputs], Any]] = {}
-    for name, metric in metrics.items():
-        if isinstance(metric, Named):
-            _check(name, metric, losses[0])
-            bound[name] = partial(metric, losses[0])
-        else:
-            bound[name] = _bound(name, metric, losses)
-    return bound
+    return {name: _chosen(name, metric, losses) for name, metric in metrics.items()}
+
+
+def _chosen(name: str, metric: Chosen, losses: Sequence[Any]) -> Callable[[Outputs], Any]:
+    if isinstance(metric, OfOutput):
+        output, of_one = metric.output, _chosen(name, metric.metric, [losses[metric.output]])
+        return lambda seen: of_one(seen.one(output))
+    if isinstance(metric, Named):
+        _check(name, metric, losses[0])
+        return partial(metric, losses[0])
+    return _bound(name, metric, losses)
 
 
 def _check(name: str, metric: Named, loss: Any) -> None:
@@ -239,7 +299,8 @@ def _call(metric: Metric, takes_weight: bool, seen: Outputs) -> Any:
         targets, outputs = seen.targets, seen.raw if metric.on == "raw" else seen.predictions
     if len(outputs) == 1:
         targets, outputs = targets[0], outputs[0]
-    return metric.function(targets, outputs, **({"sample_weight": seen.weight} if takes_weight and seen.weight is not None else {}))
+    weight = of_output(seen.weight, 0) if len(seen.targets) == 1 else seen.weight
+    return metric.function(targets, outputs, **({"sample_weight": weight} if takes_weight and weight is not None else {}))
 
 
 def _takes_weight(function: Callable[..., Any]) -> bool:

@@ -22,17 +22,26 @@ class _Pair(NamedTuple):
     weight: Array | None
 
     def mean(self, values: Array) -> float:
-        """The mean over the outputs of the weighted means over the rows."""
+        """The mean over the outputs of the weighted means over the rows; if columns have weights of their own, over all elements."""
+        if self.weight is not None and self.weight.ndim == 2:
+            return float(np.average(np.where(self.weight > 0, values, 0.0), weights=self.weight))
         return float(np.mean(np.average(values, axis=0, weights=self.weight)))
 
 
 def _pair(y: Any, outputs: Any, sample_weight: Any, loss: LossName | Loss | None) -> _Pair:
-    if loss is not None:
-        Loss.parse(loss)  # an unknown one is an error
     y, outputs = as_array(y, "y"), as_array(outputs, "outputs")
+    if loss is not None:
+        outputs = _predictions(outputs, Loss.parse(loss))  # an unknown one is an error
     check_shapes(y, outputs)
     y, outputs, weight = present(sample_weight, y, outputs)
     return _Pair(y.reshape(len(y), -1).astype(np.float64), outputs.reshape(len(y), -1).astype(np.float64), weight)
+
+
+def _predictions(outputs: Array, loss: Loss) -> Array:
+    """The columns that predict a target each: with gaussian_nll, the means."""
+    if isinstance(loss.parameters.get("q"), tuple):
+        raise ValueError(f"{loss.text} predicts several numbers for each target; compare one of them, outputs[:, j], without loss=")
+    return outputs[:, : loss.target_columns(outputs.shape[1])] if outputs.ndim == 2 and loss.name == "gaussian_nll" else outputs
 
 
 def rmse(y: Any, outputs: Any, sample_weight: Any = None, loss: LossName | Loss | None = None) -> float:
@@ -93,10 +102,26 @@ def r2(y: Any, outputs: Any, sample_weight: Any = None, loss: LossName | Loss | 
     targets, weight = pair.targets, np.ones(len(pair.targets)) if pair.weight is None else pair.weight
     if len(targets) == 1:
         return float("nan")
+    if weight.ndim == 2:
+        return _r2_of_columns(pair, weight)
     with _quiet():
         residual = weight @ (targets - pair.predictions) ** 2
         total = weight @ (targets - np.average(targets, axis=0, weights=weight)) ** 2
         return float(np.mean(explained(residual, np.where((targets == targets[0]).all(axis=0), 0.0, total))))
+
+
+def _r2_of_columns(pair: _Pair, weight: Array) -> float:
+    """The mean over the columns that have targets, each with weights of its own."""
+    found = []
+    for target, prediction, of_column in zip(pair.targets.T, pair.predictions.T, weight.T, strict=True):
+        there = of_column > 0
+        if there.any():
+            y, w = target[there], of_column[there]
+            with _quiet():
+                residual = w @ (y - prediction[there]) ** 2
+                total = w @ (y - np.average(y, weights=w)) ** 2
+            found.append(explained(residual, np.asarray(0.0 if (y == y[0]).all() else total)))
+    return float(np.mean(found))
 
 
 def explained(residual: Array, total: Array) -> Array:

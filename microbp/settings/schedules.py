@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def _entry(what: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"\w+", value) or not isinstance(_read(value), str):
+    if not isinstance(value, str) or not re.fullmatch(r"[\w-]+", value) or not isinstance(_read(value), str):
         error = ValueError if isinstance(value, str) else TypeError
         raise error(f'{what} must be the name of a record\'s entry, such as "val_loss", not {brief(value)}')
     return value
@@ -114,7 +114,7 @@ class ReduceOnPlateau(Curve):
     threshold: the smallest improvement that counts, as a fraction of the best value, in [0, inf); 1e-4 by default.
     cooldown: the number of epochs after a reduction in which epochs without improvement are not counted, at least 0; 0 by default.
     min_lr: the lowest rate, in [0, inf); 0 by default.
-    monitor: the entry of the records: "val_loss" (the default), "loss", or the name of a metric.
+    monitor: the entry of the records: "val_loss" (the default), "loss", that of an output ("val_loss_policy"), or the name of a metric.
     mode: "min" if lower is better, "max" if higher is better; None, the default: determined by the name, as in `EarlyStopping`.
     best, bad, rest: its state: the best value so far, the number of epochs that count towards patience, and the epochs of cooldown left.
     After fit, `Trainer.schedule` has this state, and a later fit can continue from it.

@@ -70,8 +70,8 @@ def _twin(engine: Engine) -> Engine:
     net = engine.net
     core = backends.load(net.backend).Net(net.text(), "float64", net.seed)
     copy = Network._from(core, net.backend, {}, net.n_threads)
-    copy.params[...] = net.params
-    copy.buffers[...] = net.buffers
+    for name, values in net.tensors.items():
+        copy.tensors[name][...] = values
     with loss_reader.accepted(copy, engine.losses):
         twin = Engine(copy, engine.losses, "sgd", engine.loss_weights, engine.seed)
     twin.set_numbers({"dropout": engine.numbers["dropout"]})

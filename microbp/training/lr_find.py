@@ -115,7 +115,7 @@ class RangeTest:
 def lr_find(
     trainer: Trainer,
     X: Any,  # noqa: N803
-    y: Any,
+    y: Any = None,
     *,
     start_lr: float = 1e-7,
     end_lr: float = 10.0,
@@ -150,7 +150,7 @@ def lr_find(
         raise ValueError(f"num_it must be at most {_MOST}, not {count}")
     lrs = start * (end / start) ** (np.arange(count) / count)
     run = trainer._run
-    rows = run.engine.shape.read(X, y, sample_weight)
+    rows = run.engine.read(X, y, sample_weight)
     ends_early = flag("lr_find: stop_div", stop_div)
     with run.engine.training():
         before = run.engine.snapshot()
@@ -172,7 +172,7 @@ def _test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool) 
         try:
             losses.append(next(stream))
         except FloatingPointError as error:
-            if cause := faults.not_finite(rows, rows.active(), run.engine.net.dtype, run.engine.loss_weights):
+            if cause := faults.not_finite(rows, rows.active(), run.engine.net.dtype, run.engine.loss_weights, run.engine.losses):
                 raise FloatingPointError(f"lr_find: {cause}: the loss is not finite at any rate") from error
             break
         mean += (1 - _BETA) * (losses[-1] - mean)
@@ -185,5 +185,5 @@ def _test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool) 
 def _endless_losses(run: Run, rows: Rows, batching: Batching) -> Iterator[float]:
     """Trains like fit, epoch after epoch, and yields the loss of each update."""
     for epoch in itertools.count(run.epoch):
-        for loss, _ in updates(run.engine, rows, shuffled(run.engine, rows.active(), epoch), batching, None):
-            yield loss
+        for losses, _ in updates(run.engine, rows, shuffled(run.engine, rows.active(), epoch), batching, None):
+            yield losses[0]

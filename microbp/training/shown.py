@@ -6,7 +6,7 @@ import html
 
 from ..core.specs import Loss
 from ..core.text import counted
-from .engine.custom_loss import name_of
+from .engine.custom_loss import Joint, name_of
 from .loop.run import Run
 
 
@@ -26,7 +26,9 @@ def as_html(run: Run) -> str:
 def _facts(run: Run) -> dict[str, str]:
     engine, net = run.engine, run.engine.net
     inputs, outputs = (" + ".join(str(entry.width) for entry in entries) for entries in (net.inputs, net.outputs))
-    losses = [loss.text if isinstance(loss, Loss) else name_of(loss) for loss in engine.losses]
+    losses = [loss.text if isinstance(loss, Loss) else "none" if loss is None else name_of(loss) for loss in engine.losses]
+    if isinstance(engine.losses[0], Joint):
+        losses = [f"{losses[0]}, of all outputs"]
     weights = {"loss_weights": ", ".join(f"{weight:g}" for weight in engine.loss_weights)} if set(engine.loss_weights) != {1.0} else {}
     changed = {name: f"{value:g}" for name, value in engine.numbers.items() if value != engine.initial[name]}
     limits = {name: f"{limit:g}" for name, limit in engine.limits.items() if limit is not None}
@@ -34,7 +36,7 @@ def _facts(run: Run) -> dict[str, str]:
     stopped = run.stopped
     finished = {} if stopped is None or not stopped.is_over else {"finished": f"{stopped.rule}, after {counted(stopped.tried, 'epoch')}"}
     return {
-        "net": f"{inputs} to {outputs}, {len(net.params):,} parameters, {net.dtype}",
+        "net": f"{inputs} to {outputs}, {net._records.parameters:,} parameters, {net.dtype}",
         "loss": ", ".join(losses),
         **weights,
         "optimizer": f"{engine.optimizer}, lr {engine.lr:g}",

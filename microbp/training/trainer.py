@@ -17,10 +17,11 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
+from ..core.checks import flag
 from ..core.specs import Loss, LossName, OptimizerName, OptimizerSpec
 from ..core.text import brief
 from ..data.class_weight import ClassWeight
@@ -33,7 +34,7 @@ from ..settings.base import Settings
 from ..settings.checkpoint import Checkpoint
 from ..settings.metrics import Metrics
 from ..settings.stopping import EarlyStopping
-from . import gradcheck, trainer_file
+from . import gradcheck, part_state, trainer_file
 from .engine import losses as loss_reader
 from .engine.custom_loss import CustomLoss
 from .engine.engine import LIMITS, Engine
@@ -45,27 +46,35 @@ from .loop.epoch import Batching
 from .loop.history import Record
 from .loop.rates import Numbers, read_schedule
 from .loop.run import Run
-from .loop.watch import Entries
-from .view import View
+from .loop.watch import entries_of
+from .passes import Passes
 
 if TYPE_CHECKING:
     from ..settings.schedules import Schedule
 
+OneLoss: TypeAlias = LossName | Loss | CustomLoss
 
-class Trainer(View):
+
+class Trainer(Passes):
     """Trains one network: a loss, an optimizer and their state.
 
     net: the Network to train. A network may have several trainers. One thread at a time may use them: a call of a second thread raises
     RuntimeError.
     loss: a name, a bp.Loss, or a custom function f(outputs, targets, weight) -> (loss, gradient with respect to outputs) on arrays. For
-    several outputs, a list of these, either all named or all functions. A named loss determines the activation of its output: softmax,
-    sigmoid, exp or identity. The trainer sets this activation in `net` if none is set yet. ValueError: a different one is set.
+    several outputs, a list of these, or a dict by the names or numbers of the outputs (`net.outputs[i].name`); or one function for all
+    outputs, which gets lists of outputs and targets, and returns (loss, list of gradients). The outputs are raw; targets is None if y is
+    None; weight has shape (rows,) or is None. A named loss determines the activation of its output: softmax, sigmoid, exp or identity. The
+    trainer sets this activation in `net` if none is set yet. ValueError: a different one is set. None: no loss, for gradients of your own:
+    see `forward` and `backward_from`.
     optimizer: settings such as bp.Adam(lr=1e-3), or a name, which uses the defaults. loss_weights: a factor for each output's loss, 1 by
-    default. seed: for shuffling, dropout and noise; by default the net's seed.
+    default, as a list or a dict by output. seed: for shuffling, dropout and noise; by default the net's seed.
     clip_layer_norm, clip_norm, clip_value: limits for the gradients that the optimizer gets, applied in this order: the Euclidean norm of
     each layer's gradient (weight and bias together), the norm of the gradient of all trained layers (Pascanu et al. 2013), the absolute
     value of each element. `grads` itself does not change.
     average: a running average of the weights, bp.EMA(decay) or bp.SWA(start, every); see `averaged`.
+    standardize_targets: whether the first `fit` or `epochs` sets mean and std of the targets for each output that has none yet, from the
+    targets that it trains on; see `net.set_output`. The trainer then learns from (target - mean) / std, of which are losses, gradients and
+    raw outputs; `predict` and metrics are in the unit of the targets. For losses of numbers: "mse", "mae", "gaussian_nll", ...
 
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
@@ -80,41 +89,52 @@ class Trainer(View):
     def __init__(
         self,
         net: Network,
-        loss: LossName | Loss | CustomLoss | Sequence[LossName | Loss | CustomLoss],
+        loss: OneLoss | Sequence[OneLoss] | Mapping[Any, OneLoss] | None,
         optimizer: OptimizerName | optimizers.Optimizer | OptimizerSpec = "adam",
-        loss_weights: Sequence[float] | None = None,
+        loss_weights: Sequence[float] | Mapping[Any, float] | None = None,
         seed: int | None = None,
         *,
         clip_norm: float | None = None,
         clip_layer_norm: float | None = None,
         clip_value: float | None = None,
         average: Average | None = None,
+        standardize_targets: bool = False,
     ) -> None:
         if not isinstance(net, Network):
             raise TypeError(f"Trainer: net must be a bp.Network, not {type(net).__name__}")
         if average is not None and not isinstance(average, Average):
             raise TypeError(f"Trainer: average must be bp.EMA(), bp.SWA() or None, not {brief(average)}")
         losses = loss_reader.parse(loss, net)
-        weights = loss_reader.parse_weights(loss_weights, len(losses))
+        weights = loss_reader.parse_weights(loss_weights, losses, [output.name for output in net.outputs])
         limits = dict(zip(LIMITS, (clip_norm, clip_layer_norm, clip_value), strict=True))
-        self._attach(Engine(net, losses, optimizer, weights, net.seed if seed is None else seed_or_new(seed), average, limits))
+        chosen = net.seed if seed is None else seed_or_new(seed)
+        standardizes = flag("Trainer: standardize_targets", standardize_targets)
+        self._attach(Engine(net, losses, optimizer, weights, chosen, average, limits, standardizes))
 
     def _attach(self, engine: Engine) -> None:
         self._engine = engine
         self._run = Run(engine)
         self._step = engine.array_step
-        self._plain = None if engine.has_custom_losses else np.ndarray  # the type of arrays that `_step` accepts unchanged
+        self._plain = (
+            np.ndarray if engine.has_losses and not engine.has_custom_losses else None
+        )  # the type of arrays that `_step` accepts unchanged
 
     # ---- steps ----
 
-    def step(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+    def step(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: N803
         """One training step: forward, backward, update. Returns the batch loss before the update.
 
         X: shape (rows, features); a list of such arrays for several inputs. y: shape (rows, outputs), or (rows,) for a single output or
-        for integer labels with "cross_entropy"; a list for several outputs. sample_weight: shape (rows,), at least 0 and not all 0, by
-        default all 1. The batch loss is the sum of weight x row loss, divided by the sum of weights. A row of weight 0 is not there: the
-        result is the same as without it, and its values, which may be NaN, are not read. The same is true of the targets of an output whose
-        loss weight is 0.
+        for integer labels with "cross_entropy"; for several outputs a list, or a dict by the names or numbers of the outputs. None: there
+        are no targets; losses of your own, and outputs whose loss weight is 0, need none. sample_weight: shape (rows,), at least 0 and not
+        all 0, by default all 1. The batch loss is the sum of weight x row loss, divided by the sum of weights. A row of weight 0 is not
+        there: the result is the same as without it, and its values, which may be NaN, are not read. The same is true of the targets of an
+        output whose loss weight is 0.
+
+        Weights of single targets: shape (rows, outputs); for several outputs a list or dict with one for each, (rows,) or (rows, outputs),
+        where None is all 1. Targets that are missing (bp.Loss) have weight 0. The loss of each output is then the sum of weight x loss of
+        the target, divided by the sum of the output's weights (for "half_sse", times its number of columns). An output without targets
+        adds 0; a row without a target in any output is not there.
 
         ValueError or TypeError: the arrays do not fit the network. FloatingPointError: the loss or a gradient is not finite. After an
         error, nothing has changed.
@@ -131,7 +151,7 @@ class Trainer(View):
                 return self._step(*self._engine.shape.arrays(X, y, sample_weight))
         except (TypeError, ValueError, FloatingPointError):
             pass  # the code below raises an error that names the cause
-        rows = self._engine.shape.read(X, y, sample_weight)
+        rows = self._engine.read(X, y, sample_weight)
         try:
             return self._engine.step(rows)
         except FloatingPointError as error:
@@ -140,18 +160,19 @@ class Trainer(View):
     def backward(
         self,
         X: Any,  # noqa: N803
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         accumulate: bool = False,
-        total: float | None = None,
+        total: float | Sequence[float] | None = None,
         first_row: int = 0,
         input_grads: bool = False,
     ) -> float:
         """Computes the gradient of the loss and of the layers' l1 and l2 penalties into `grads`. Returns the loss; changes no parameter.
 
         X, y, sample_weight: as in `step`. accumulate: add to `grads` instead of overwriting them. total: for a part of a larger batch, the
-        sum of weights of the whole batch; first_row: the position in the batch of the part's first row, not counting rows of weight 0. The
-        losses and gradients of the parts, also of those on other machines, then add up to those of the batch, except with batch_norm, which
+        sum of weights of the whole batch, or a list of one for each output (of weights of targets, the sum over the rows of their mean; 0:
+        the output has no target); first_row: the position in the batch of the part's first row, not counting rows of weight 0. The losses
+        and gradients of the parts, also of those on other machines, then add up to those of the batch, except with batch_norm, which
         normalizes each part by its own rows, as in PyTorch. A part without rows, or whose weights are all 0, adds nothing. A custom loss
         that raises an error or returns an invalid result changes nothing. input_grads: also compute `input_grads`, 0 for rows of weight 0.
 
@@ -161,32 +182,15 @@ class Trainer(View):
         >>> abs(loss - t.evaluate(X, y)) < 1e-6
         True
         """
-        rows = self._engine.shape.read(X, y, sample_weight, may_be_none=total is not None)
+        rows = self._engine.read(X, y, sample_weight, may_be_none=total is not None)
         try:
             return self._engine.backward(rows, accumulate, total, first_row, input_grads)
         except FloatingPointError as error:
             raise self._run.diverged(error, rows) from error
 
-    def apply(self) -> None:
-        """Updates the parameters from the current `grads`. `backward` followed by `apply` is a `step`.
-
-        `grads` are those of the last `backward`, or numbers that you wrote. They stay, so a second `apply` uses them again; in a new
-        trainer they are 0.
-
-        >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
-        >>> _ = t.backward(np.ones((8, 3)), np.ones(8))
-        >>> t.apply()
-        >>> t.steps
-        1
-        """
-        try:
-            self._engine.apply()
-        except FloatingPointError as error:
-            raise self._run.diverged(error) from error
-
     # ---- evaluation ----
 
-    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+    def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: N803
         """The loss on any number of rows, without dropout and noise. Changes nothing. X, y, sample_weight: as in `step`.
 
         If X or y contains NaN in a row with a weight above 0, the loss is NaN.
@@ -200,18 +204,26 @@ class Trainer(View):
                 return self._engine.array_evaluate(*self._engine.shape.arrays(X, y, sample_weight))
         except (TypeError, ValueError):
             pass  # the code below raises an error that names the cause
-        return self._engine.evaluate(self._engine.shape.read(X, y, sample_weight))
+        return self._engine.evaluate(self._engine.read(X, y, sample_weight))
 
-    def predict(self, X: Any, raw: bool = False, out: Any = None, at: str | int | None = None) -> Prediction:  # noqa: N803
+    def predict(
+        self,
+        X: Any,  # noqa: N803
+        raw: bool = False,
+        out: Any = None,
+        at: Any = None,
+        training: bool = False,
+        seed: int | None = None,
+    ) -> Prediction:
         """Calls `net.predict`: probabilities for "cross_entropy" and "bce", rates for "poisson". raw=True: the outputs that the loss gets.
 
         >>> t = bp.Trainer(bp.mlp([3, 2], seed=0), loss="cross_entropy")
         >>> t.predict(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
-        return self.net.predict(X, raw, out, at)
+        return self.net.predict(X, raw, out, at, training, seed)
 
-    def check_gradients(self, X: Any, y: Any, sample_weight: Any = None) -> gradcheck.GradientCheck:  # noqa: N803
+    def check_gradients(self, X: Any, y: Any = None, sample_weight: Any = None) -> gradcheck.GradientCheck:  # noqa: N803
         """Compares the gradients with central differences, on a float64 copy of the network. Print the result, or read its `error`.
 
         X, y, sample_weight: as in `step`; a few rows are enough. Of up to 2000 parameters, all are checked; of more, a sample of about 500.
@@ -220,7 +232,7 @@ class Trainer(View):
         >>> t.check_gradients(np.ones((5, 3)), np.ones((5, 2))).error < 1e-6
         True
         """
-        rows = self._engine.shape.read(X, y, sample_weight).present()
+        rows = self._engine.read(X, y, sample_weight).present()
         try:
             with self._engine.hold():
                 return gradcheck.check(self._engine, rows)
@@ -248,10 +260,12 @@ class Trainer(View):
         with engine.hold():
             settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
             settings |= {"seed": engine.seed, "averaging": engine.averaging, "limits": engine.limits}
+            settings["standardize_targets"] = engine.standardize_targets
             attributes = dict(getattr(self, "__dict__", {}))  # of a subclass
             state = {"net": engine.net, **settings, "engine": engine.state(), **self._run.state(), "attributes": attributes}
             # The parameters are of the same step as the rest; the net is pickled later, when another thread may have trained it.
-            return state | {"values": {"params": engine.net.params.copy(), "buffers": engine.net.buffers.copy()}}
+            values = {"params": engine.net.params.copy(), "buffers": engine.net.buffers.copy()}
+            return part_state.own(engine.net, state | {"values": values})
 
     def __copy__(self) -> Self:
         """A trainer of the same network, with a state of its own."""
@@ -271,7 +285,9 @@ class Trainer(View):
     def __setstate__(self, state: dict[str, Any]) -> None:
         losses, weights = tuple(state["losses"]), tuple(state["loss_weights"])
         with loss_reader.accepted(state["net"], losses):  # the output activations may have changed since the trainer was created
-            self._attach(Engine(state["net"], losses, state["optimizer"], weights, state["seed"], state["averaging"], state["limits"]))
+            settings = state["optimizer"], weights, state["seed"], state["averaging"], state["limits"]
+            self._attach(Engine(state["net"], losses, *settings, state.get("standardize_targets", False)))
+        state = part_state.whole(state["net"], state)
         self._engine.set_state(state["engine"])
         state["net"]._core.assign(**state["values"])
         self._run.set_state(state)
@@ -296,7 +312,8 @@ class Trainer(View):
     def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None, loss: Any = None) -> Self:
         """Loads a trainer that `save` wrote; its network is `net`. backend, n_threads: as in bp.load.
 
-        loss: the loss of your own that the trainer had, which files do not contain: a function, or a list of functions for several outputs.
+        loss: the same as in the constructor, if the trainer had a loss of your own, which files do not contain: a function, or a list for
+        several outputs. For a trainer without a loss it may be given too.
 
         ValueError: the file contains no trainer, or is damaged; or loss= is missing, or given for a trainer with named losses.
 
@@ -311,7 +328,7 @@ class Trainer(View):
     def epochs(
         self,
         X: Any,  # noqa: N803
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         batch_size: int = 32,
         order: Any = None,
@@ -332,7 +349,7 @@ class Trainer(View):
         >>> t.epoch, t.steps
         (5, 10)
         """
-        rows = self._engine.shape.read(X, y, sample_weight)
+        rows = self._engine.read(X, y, sample_weight)
         rows, trained = arrays.weigh(self._engine, rows, rows.active(), class_weight)
         if order is not None:
             trained = arrays.check_order(order, rows)
@@ -368,11 +385,11 @@ class Trainer(View):
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
-        X, y, sample_weight: as in `step`, with any number of rows. X without y is a stream: an iterable of chunks (X, y) or (X, y, weight),
-        or a function that returns one for each epoch, such as a generator function. One chunk is in memory at a time. Rows are shuffled
-        within their chunk; a batch may span two chunks. For a schedule without a length, fit first reads the whole stream to count its
-        rows. An invalid chunk raises an error after the chunks before it have been trained on. A chunk without rows, or whose weights are
-        all 0, is passed over.
+        X, y, sample_weight: as in `step`, with any number of rows. X without y is a stream, unless it is an array (for several inputs a
+        list of arrays) and no loss needs targets: an iterable of chunks (X, y) or (X, y, weight), or a function that returns one for each
+        epoch, such as a generator function. One chunk is in memory at a time. Rows are shuffled within their chunk; a batch may span two
+        chunks. For a schedule without a length, fit first reads the whole stream to count its rows. An invalid chunk raises an error after
+        the chunks before it have been trained on. A chunk without rows, or whose weights are all 0, is passed over.
 
         batch_size: rows per update; the last batch of an epoch may be smaller. shuffle: a new order for each epoch.
         class_weight: multiplies each training row's weight by a factor for its class: {label: weight} (1 for missing labels), a list with a
@@ -380,9 +397,10 @@ class Trainer(View):
         labels with "cross_entropy", or a single output with "bce" or "hinge".
 
         validation: (X, y), (X, y, weight), or the fraction of rows to hold out, of those with a weight above 0.
-        patience: stop after this many epochs in which `monitor` ("val_loss", "loss" or a metric; "val_accuracy" means "accuracy" of the
-        validation rows, the name of the entry remains "accuracy") has not improved on its best by more than `min_delta`; then restore the
-        best epoch's state: parameters, optimizer, average, `lr`, `schedule`, `steps` and `epoch`. `history` keeps the epochs after it.
+        patience: stop after this many epochs in which `monitor` ("val_loss", "loss", of an output "val_loss_policy", or a metric;
+        "val_accuracy" means "accuracy" of the validation rows, the name of the entry remains "accuracy") has not improved on its best by
+        more than `min_delta`; then restore the best epoch's state: parameters, optimizer, average, `lr`, `schedule`, `steps` and `epoch`.
+        `history` keeps the epochs after it.
         mode: "min" or "max"; if None, determined by the metric's name. stop: a bp.EarlyStopping(patience, ...), instead of patience,
         monitor, mode and min_delta.
         schedule: a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", or a function that takes the number of updates so far and
@@ -395,12 +413,15 @@ class Trainer(View):
         that a fit with the same schedules continues an interrupted one. Any parameter of the optimizer of which an update needs only the
         present value can have one, such as momentum, but not lr and betas.
 
-        metrics: a name, a function, a bp.Metric, a list of these, or a dict of them by the name of their entry. They are computed on the
+        metrics: a name, a function, a bp.Metric, a list of these, or a dict of them by the name of their entry. With several outputs, a key
+        that is the name or number of an output chooses metrics of this output: {"policy": "accuracy", "value": ["rmse", f]} has the
+        entries "accuracy_policy", "rmse_value" and "f_value". They are computed on the
         validation rows if there are any, else on the training rows, with these rows' weights (without class_weight). Names use the rule
         of the loss. For "cross_entropy": "accuracy", "subset_accuracy", "balanced_accuracy", "f1", "auc", "log_loss", "brier", "top_3"; for
         "bce" the same without "top_3"; for "hinge" the first five; for "bce" and losses of numbers "rmse", "mae", "r2", "pinball". Each
         has a function with an explanation: help(bp.f1). A function f(y, predictions) gets sample_weight= too if it has this parameter, as
-        scikit-learn's have; for labels instead of predictions, pass bp.Metric(f, on="labels"). For several outputs, a function gets lists.
+        scikit-learn's have; for labels instead of predictions, pass bp.Metric(f, on="labels"). For several outputs, a function
+        that is not of one output gets lists.
 
         callback: a function or a list of functions, called with the record of each epoch; if one returns True, fit stops.
         batch_callback: the same after each update, with a record of epoch, loss, lr and steps; if one returns True, the epoch and fit stop.
@@ -434,8 +455,9 @@ class Trainer(View):
         >>> round(t.weight_decay, 6)  # the last epoch starts after 15 of 20 updates
         0.005
         """
-        named_metrics = metric_functions.resolve(metrics, len(self.losses))
-        entries = Entries(tuple(named_metrics), validation is not None)
+        self._engine.check_losses()
+        named_metrics = metric_functions.resolve(metrics, self._engine.shape.names)
+        entries = entries_of(self._engine, named_metrics, validation is not None)
         stop_check = StopCheck(Callbacks(batch_callback, "batch_callback"), fit_options.seconds(max_time))
         options = fit_options.Options(
             epochs=epochs,

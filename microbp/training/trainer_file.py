@@ -21,18 +21,19 @@ from ..core import backend as backends
 from ..core import threads
 from ..core.checks import file_path, new_file
 from ..core.specs import Loss, OptimizerSpec, Spec, table
-from ..core.text import brief, call, counted, number, printable, read_number
+from ..core.text import brief, call, counted, number, numbers, printable, read_number
 from ..network.network import Network
 from ..settings import averages, optimizers
 from . import trainer_json
 from .engine import losses as loss_reader
-from .engine.custom_loss import CustomLoss, name_of
+from .engine.custom_loss import CustomLoss, Joint, name_of
 from .engine.engine import CONSTANT, LIMITS
 from .trainer_values import Function, from_json, history_of, to_json
 
 T = TypeVar("T")
 _VERSION = "3"
-_PYTHON = ("losses", "optimizer", "schedule", "history", "best", "stopped")  # entries of which Python alone knows something
+# Entries of which Python alone knows something.
+_PYTHON = ("losses", "optimizer", "schedule", "history", "best", "stopped", "standardize_targets")
 _HISTORY = "trainer.python.history"  # the vector
 
 
@@ -73,10 +74,10 @@ def check(settings: Mapping[str, Any]) -> None:
         to_json(value, ("trainer", "python", key), np.dtype("float32"), {})
 
 
-def _restore(cls: Any, net: Network, state: dict[str, Any], losses: list[Loss | CustomLoss]) -> Any:
+def _restore(cls: Any, net: Network, state: dict[str, Any], losses: list[Loss | CustomLoss | Joint | None]) -> Any:
     """Creates a trainer with this state; the constructor checks the settings. ValueError if saving it would not give the same data."""
     with loss_reader.accepted(net, losses):
-        trainer = cls(net, losses, state["optimizer"], state["loss_weights"], state["seed"])
+        trainer = cls(net, loss_reader.as_argument(losses), state["optimizer"], state["loss_weights"], state["seed"])
     initial = trainer.__getstate__()["engine"]["numbers"]
     best = (state["best"] or {}).get("snapshot")
     for engine in [state["engine"]] + [best] * (best is not None):  # files of earlier versions have no numbers, or fewer
@@ -100,7 +101,7 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
     """The contents of a file besides the network: text and vectors. TypeError names a value that cannot be saved."""
     engine, slots = state["engine"], {f"trainer.slots.{name}": slot for name, slot in state["engine"]["slots"].items()}
     vectors = {name: vector.tobytes() for name, vector in ({"trainer.state.grads": engine["grads"]} | slots).items()}
-    losses = [loss if isinstance(loss, Spec | Function) else Function(name_of(loss)) for loss in state["losses"]]
+    losses = [_saved(loss) for loss in state["losses"]]
     optimizer, now = optimizers.parse(state["optimizer"]), {"lr": engine["lr"]} | engine["numbers"]
     dropout = now.pop("dropout")
     lines = {
@@ -118,7 +119,8 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
         lines |= {"average_decay": number(decay), "average_start": str(start), "average_every": str(every)}
         lines["average_count"] = str(engine["average_count"])
         vectors["trainer.state.average"] = engine["average"].tobytes()
-    for key, value in ({name: state[name] for name in _PYTHON} | {"losses": losses, "history": list(state["history"]) or None}).items():
+    known = {name: state[name] for name in _PYTHON} | {"losses": losses, "history": list(state["history"]) or None}
+    for key, value in (known | {"standardize_targets": state["standardize_targets"] or None}).items():
         if value is not None:
             coded = to_json(value, ("trainer", "python", key), net.dtype, vectors)
             lines[f"python.{key}"] = json.dumps(coded, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
@@ -127,13 +129,20 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
     return "".join(f"{key}={value}\n" for key, value in lines.items()), vectors
 
 
-def _numbers(spec: Spec) -> dict[str, float]:
-    """All parameters, those with their defaults too: a file does not change its meaning with a later version's defaults."""
-    return {key: valid.default for key, valid in table(spec.kind)[spec.name].parameters.items()} | spec.parameters
+def _saved(loss: Any) -> Loss | Function | None:
+    """A loss as files contain it."""
+    return loss if loss is None or isinstance(loss, Loss | Function) else Function(name_of(loss), isinstance(loss, Joint))
 
 
-def _text(name: str, parameters: dict[str, float]) -> str:
-    return call(name, {key: number(value) for key, value in parameters.items()})
+def _numbers(spec: Spec) -> dict[str, Any]:
+    """All parameters, those with their defaults too: a file does not change its meaning with a later version's defaults. missing=0 is left
+    out: earlier versions do not know it."""
+    known = table(spec.kind)[spec.name].parameters.items()
+    return {key: valid.default for key, valid in known if key != "missing"} | spec.parameters
+
+
+def _text(name: str, parameters: dict[str, Any]) -> str:
+    return call(name, {key: numbers(value) for key, value in parameters.items()})
 
 
 # ---- reading ----
@@ -147,6 +156,7 @@ def _state(text: str, vectors: dict[str, bytes], dtype: np.dtype[Any]) -> dict[s
         lines = _lines(text)
         kept = {key: from_json(json.loads(lines.pop(f"python.{key}")), dtype, vectors) for key in _PYTHON if f"python.{key}" in lines}
         state = _known_to_c(lines, vectors, dtype, kept) | {key: kept.get(key) for key in ("schedule", "best", "stopped")}
+        state["standardize_targets"] = kept.get("standardize_targets") is True
         state["history"] = history_of(kept["history"], vectors.pop(_HISTORY)) if "history" in kept else {}
         if lines:
             raise ValueError(f"unknown entries, perhaps of a newer version: {', '.join(map(repr, lines))}")
@@ -218,23 +228,26 @@ def _whole(lines: dict[str, str], key: str, end: int = 2**63) -> int:
     return int(value)
 
 
-def _losses(line: str, kept: list[Loss | Function] | None) -> list[Loss | Function]:
-    """The losses: as Python wrote them, or, in a file that C wrote, from C's texts, "none" if the caller computes the loss."""
+def _losses(line: str, kept: list[Loss | Function | None] | None) -> list[Loss | Function | None]:
+    """The losses: as Python wrote them, or, in a file that C wrote, from C's texts. "none": the caller computes the loss, or, if all are
+    none, its gradient."""
     texts = re.findall(r"[^ (]+(?:\([^)]*\))?", line)
     if " ".join(texts) != line:
         raise ValueError(f"losses must be losses with blanks between them, not {line[:40]!r}")
-    found = [Function("f") if text == "none" else Loss.parse(text) for text in texts]
+    found: list[Any] = [None if text == "none" else Loss.parse(text) for text in texts]
+    if kept is None and not any(found):
+        return found
     if kept is None:
-        return [_short(loss) if isinstance(loss, Loss) else loss for loss in found]
+        return [_short(loss) if isinstance(loss, Loss) else Function("f") for loss in found]
     if not all(_is_same(one, other) for one, other in zip(found, kept, strict=True)):
         raise ValueError("python.losses and losses differ")
     return kept
 
 
-def _is_same(one: Loss | Function, other: Loss | Function) -> bool:
+def _is_same(one: Loss | None, other: Loss | Function | None) -> bool:
     if isinstance(one, Loss) and isinstance(other, Loss):
         return (one.name, _numbers(one)) == (other.name, _numbers(other))
-    return isinstance(one, Function) and isinstance(other, Function)
+    return one is None and not isinstance(other, Loss)
 
 
 def _optimizer(now: OptimizerSpec, kept: Any) -> Any:
@@ -264,28 +277,47 @@ def _average(decay: float, start: int, every: int) -> averages.Average:
 # ---- custom losses ----
 
 
-def _with_functions(path: str | os.PathLike[str], saved: Sequence[Any], given: Any) -> list[Loss | CustomLoss]:
-    """The losses of a trainer: those in the file, or, if those are functions, the given ones, a function or a list with one per output."""
-    own = [loss.name for loss in saved if isinstance(loss, Function)]
+def _with_functions(path: str | os.PathLike[str], saved: Sequence[Any], given: Any) -> list[Any]:
+    """The losses of a trainer: those in the file, with the given functions where they are functions. given: the constructor's loss=."""
+    own = [loss for loss in saved if isinstance(loss, Function)]
+    where = os.fspath(path)
     if given is None and not own:
         return list(saved)
-    if not own:
-        texts = ", ".join(loss.text for loss in saved)
-        raise ValueError(f"{os.fspath(path)}: the trainer has no custom loss, but {texts}; omit loss=")
-    if len(own) < len(saved):
-        texts = ", ".join("its own" if isinstance(loss, Function) else loss.text for loss in saved)
-        raise ValueError(f"{os.fspath(path)}: a C program saved losses with names and without ({texts}); Python trains with one kind, "
-                         "and bp.load loads the network alone")  # fmt: skip
-    names = [name if name.isidentifier() else "f" for name in own]
-    example = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
-    line = f"write Trainer.load({os.fspath(path)!r}, loss={example})"
+    if not own and any(saved):
+        raise ValueError(f"{where}: the trainer has no custom loss, but {', '.join(loss.text for loss in saved)}; omit loss=")
+    names = [_named(loss) for loss in saved]
+    is_joint = bool(own and own[0].is_joint)
+    example = names[0] if len(names) == 1 or is_joint else f"[{', '.join(names)}]"
+    line = f"write Trainer.load({where!r}, loss={example})"
     if given is None:
-        what = f"the function {own[0]}" if len(own) == 1 else f"the functions {', '.join(own)}"
-        raise ValueError(f"{os.fspath(path)}: the trainer's loss is {what}, which files do not contain; {line}")
+        listed = ", ".join(loss.name for loss in own[: 1 if is_joint else None])
+        what = f"the function{'s' if len(own) > 1 and not is_joint else ''} {listed}"
+        raise ValueError(f"{where}: the trainer's loss is {what}, which files do not contain; {line}")
+    if is_joint or (not own and len(saved) > 1 and not isinstance(given, list | tuple)):
+        return [Joint(_function(given, names[0], line))] * len(saved)
     losses = list(given) if isinstance(given, list | tuple) else [given]
     if len(losses) != len(saved):
         raise ValueError(f"loss has {counted(len(losses), 'item')}, but the trainer has {counted(len(saved), 'output')}; {line}")
-    for one, name in zip(losses, own, strict=True):
-        if isinstance(one, type | Spec) or not callable(one):
-            raise TypeError(f"loss must be a function where the trainer had {name}, not {brief(one)}; {line}")
-    return losses
+    return [_given(one, loss, name, line) for one, loss, name in zip(losses, saved, names, strict=True)]
+
+
+def _named(loss: Loss | Function | None) -> str:
+    """A saved loss as code: of a function, its name."""
+    if isinstance(loss, Loss):
+        return f"bp.{loss!r}" if loss.parameters else f'"{loss.name}"'
+    return loss.name if loss is not None and loss.name.isidentifier() else "f"
+
+
+def _given(one: Any, saved: Loss | Function | None, name: str, line: str) -> Any:
+    """One of the given losses, where the file has `saved`."""
+    if not isinstance(saved, Loss):
+        return _function(one, name, line)
+    if not (isinstance(one, str | Loss) and Loss.parse(one) == saved):
+        raise ValueError(f"loss has {brief(one)} where the trainer had {name}; {line}")
+    return saved
+
+
+def _function(one: Any, name: str, line: str) -> Any:
+    if isinstance(one, type | Spec) or not callable(one):
+        raise TypeError(f"loss must be a function where the trainer had {name}, not {brief(one)}; {line}")
+    return one

@@ -1,7 +1,8 @@
 """Values of a trainer's state as JSON. Arrays become vectors of the file.
 
 For types that JSON does not have, there are objects with one key that starts with $: {"$array": name of the vector}, {"$tuple": [...]},
-{"$float": "nan"}, {"$Loss": "quantile(q=0.9)"}, {"$Adam": {"lr": 0.001, ...}}, and for a custom loss its name, {"$function": "my_loss"}.
+{"$float": "nan"}, {"$Loss": "quantile(q=0.9)"}, {"$Adam": {"lr": 0.001, ...}}, and for a custom loss its name, {"$function": "my_loss"},
+or {"$joint_function": "my_loss"} for one function of all outputs.
 A new settings class that a trainer can contain needs an entry in `SETTINGS`.
 """
 
@@ -31,9 +32,10 @@ SETTINGS: dict[str, type[Settings]] = {
 
 @dataclass(frozen=True)
 class Function:
-    """A custom loss in a file: its name."""
+    """A custom loss in a file: its name, and whether it is one function for all outputs."""
 
     name: str
+    is_joint: bool = False
 
 
 def to_json(value: Any, place: tuple[str, ...], dtype: np.dtype[Any], vectors: dict[str, bytes]) -> Any:
@@ -57,7 +59,7 @@ def to_json(value: Any, place: tuple[str, ...], dtype: np.dtype[Any], vectors: d
     if SPECS.get(name) is type(value):
         return {f"${name}": value.text}
     if isinstance(value, Function):
-        return {"$function": value.name}
+        return {"$joint_function" if value.is_joint else "$function": value.name}
     if isinstance(value, Settings) and SETTINGS.get(name) is type(value):
         settings = {field.name: getattr(value, field.name) for field in fields(value)}
         return {f"${name}": to_json(settings, place, dtype, vectors)}
@@ -82,8 +84,8 @@ def from_json(value: Any, dtype: np.dtype[Any], vectors: dict[str, bytes]) -> An
         return tuple(from_json(inside, dtype, vectors))
     if tag == "$float":
         return float(inside)
-    if tag == "$function":
-        return Function(str(inside))
+    if tag in ("$function", "$joint_function"):
+        return Function(str(inside), is_joint=tag == "$joint_function")
     if tag[1:] in SPECS:
         return SPECS[tag[1:]].parse(inside)
     kind = SETTINGS.get(tag[1:])

@@ -16,7 +16,7 @@ from ..network.network import Network
 from ..settings import optimizers
 from ..settings.averages import Average
 from . import shown
-from .engine.custom_loss import CustomLoss
+from .engine.custom_loss import CustomLoss, Joint
 from .engine.engine import Engine
 from .loop.rates import read_schedule
 from .loop.run import Run
@@ -66,6 +66,7 @@ class View(Closed):
         "average_params": "change its values: t.average_params[:] = values",
         "state": "change its values: t.state[name][:] = values",
         "input_grads": "t.backward(..., input_grads=True) computes it",
+        "output_losses": "t.step, t.backward and t.evaluate compute it",
         "history": "fit and epochs append to it, and t.reset() empties it",
     }
 
@@ -91,9 +92,9 @@ class View(Closed):
         return self._engine.net
 
     @property
-    def losses(self) -> tuple[Loss | CustomLoss, ...]:
-        """The loss of each output."""
-        return self._engine.losses
+    def losses(self) -> tuple[Loss | CustomLoss | None, ...]:
+        """The loss of each output: the same function for all if it is one for all; None for each of a trainer without losses."""
+        return tuple(loss.function if isinstance(loss, Joint) else loss for loss in self._engine.losses)
 
     @property
     def loss_weights(self) -> tuple[float, ...]:
@@ -128,11 +129,30 @@ class View(Closed):
 
     @property
     def input_grads(self) -> Array | Any:
-        """The gradient with respect to X, in the shape of X (a list for several inputs), from the last backward(..., input_grads=True)."""
+        """The gradient with respect to X, in the shape of X (a list for several inputs).
+
+        It is that of the last `backward` or `backward_from` with input_grads=True; ValueError: the last one was without.
+        """
         found = self._engine.input_grads
         if found is None:
             raise ValueError("input_grads: call backward(..., input_grads=True) first")
         return found[0] if len(found) == 1 else found
+
+    @property
+    def output_losses(self) -> list[float]:
+        """The loss of each output in the last step, backward or evaluate, before its loss weight. The sum over the outputs of loss weight x
+        loss is the loss of that call. Those of the epochs of `fit` are in `history`.
+
+        NaN: there was no such call yet, or the loss weight is 0. Files do not contain it.
+
+        >>> x = bp.Input(2)
+        >>> t = bp.Trainer(bp.Network(x, [bp.Dense(1)(x), bp.Dense(1)(x)], seed=0), ["mse", "mae"], loss_weights=[1, 0.5])
+        >>> loss = t.step(np.ones((4, 2)), [np.ones(4), np.ones(4)])
+        >>> a, b = t.output_losses
+        >>> abs(a + 0.5 * b - loss) < 1e-12
+        True
+        """
+        return self._engine.output_losses
 
     @property
     def state(self) -> Mapping[str, Array]:
@@ -228,12 +248,17 @@ class View(Closed):
             raise ValueError(f"averaged: the average has not started after {counted(self.steps, 'update')} ({self.averaging})")
         with self._engine.hold():
             net = self.net.copy()
-            net.params[...], net.buffers[...] = np.split(average, [len(net.params)])
+            averaged = self.net._views(*np.split(average, [len(self.net.params)]))
+            for name, values in net.tensors.items():
+                values[...] = averaged[name]
             return net
 
     @property
     def history(self) -> dict[str, list[float]]:
         """Lists of equal length with a value per epoch: loss, lr, seconds, val_loss and metrics; NaN where an epoch had no such value.
+
+        With several outputs also the loss of each, before its loss weight: loss_policy and val_loss_policy for an output whose
+        `net.outputs[i].name` is "policy", loss_0 for an output without a name; not for a loss weight of 0.
 
         It is one dict, to which each epoch appends; `copy.deepcopy(t.history)` stays as it is. `reset` starts a new one.
         """

@@ -75,10 +75,11 @@ if(MICROBP_THREADS)
 endif()
 if(MICROBP_TRAINING)
   list(APPEND MICROBP_SOURCES
-    src/passes/plan.c src/passes/backward.c
+    src/passes/plan.c src/passes/backward.c src/passes/derivatives/jacobian.c
     src/train/batch.c src/train/loss.c src/train/update.c src/train/trainer.c src/train/state.c src/train/step.c
     src/train/parts.c src/train/epoch.c src/train/reduce.c
-    src/train/fitting/fit.c src/train/fitting/measure.c)
+    src/train/fitting/fit.c src/train/fitting/measure.c
+    src/train/fitting/standardize.c)
 endif()
 if(MICROBP_FILES)
   list(APPEND MICROBP_SOURCES src/system/disk.c

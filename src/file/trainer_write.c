@@ -35,14 +35,36 @@ static void put_number(mbp_writer *w, const char *before, double value, const ch
     put(w, "%s%s%s", before, number, after);
 }
 
+/* The spec of a loss for an output of `width` columns. */
+static void put_loss(mbp_writer *w, const mbp_objective *objective, int64_t width) {
+    char spec[MBP_SPEC_SIZE];
+    const mbp_formula *loss = &objective->loss;
+    const char *from = spec;
+    mbp_formula_print(MBP_LOSS, loss, spec);
+    for (int p = 0; p < 2; p++) {
+        if (!(objective->lists >> p & 1))
+            continue;
+        const int64_t each = mbp_loss_shares(loss->row, p) ? objective->width : 1;
+        const char *number = strchr(from, '=') + 1;
+        for (int k = p; k > 0 && from == spec; k--)
+            number = strchr(number, '=') + 1;
+        put(w, "%.*s", (int)(number - from), from);
+        for (int64_t j = 0; j < width; j += each)
+            put_number(w, j ? " " : "[", objective->columns[2 * j + p], "");
+        put(w, "]");
+        from = number + strcspn(number, ",)");
+    }
+    put(w, "%s", from);
+}
+
 static void put_losses(mbp_writer *w, const mbp_trainer *t) {
-    char spec[MBP_SPEC_SIZE] = "none";
     put(w, "losses=");
     for (int i = 0; i < t->net->outputs; i++) {
-        const mbp_formula *loss = &t->objective[i].loss;
-        if (loss->row >= 0)
-            mbp_formula_print(MBP_LOSS, loss, spec);
-        put(w, "%s%s", i ? " " : "", loss->row >= 0 ? spec : "none");
+        put(w, "%s", i ? " " : "");
+        if (t->objective[i].loss.row >= 0)
+            put_loss(w, &t->objective[i], mbp_net_output_width(t->net, i));
+        else
+            put(w, "none");
     }
     put(w, "\nloss_weights=");
     for (int i = 0; i < t->net->outputs; i++)

@@ -20,7 +20,8 @@
 #if MICROBP_HAS_softplus || MICROBP_HAS_sigmoid || MICROBP_HAS_hard_sigmoid
 #define MBP_NEEDS_INITIALIZER_he_normal 1
 #endif
-#if MBP_NEEDS_INITIALIZER_lecun_normal || MBP_NEEDS_INITIALIZER_he_normal || MICROBP_HAS_tanh || MICROBP_HAS_scaled_tanh
+#if MBP_NEEDS_INITIALIZER_lecun_normal || MBP_NEEDS_INITIALIZER_he_normal || MICROBP_HAS_tanh || \
+    MICROBP_HAS_scaled_tanh || MICROBP_HAS_square || MICROBP_HAS_exp || MICROBP_HAS_sin || MICROBP_HAS_cos
 #define MBP_NEEDS_INITIALIZER_fan_in_uniform 1
 #endif
 
@@ -31,7 +32,7 @@
 #if MICROBP_HAS_bce
 #define MBP_NEEDS_OUTPUT_ACTIVATION_sigmoid 1
 #endif
-#if MICROBP_HAS_cross_entropy
+#if MICROBP_HAS_cross_entropy || MICROBP_HAS_kl
 #define MBP_NEEDS_ROW_OUTPUT_ACTIVATION_softmax 1
 #endif
 

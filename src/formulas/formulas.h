@@ -56,7 +56,9 @@
  *   CENTRE_SERIES(x) = (Phi(z) - 1/2) / z with x = z^2 on |z| <= 1; the error is relative to Phi(-|z|);
  *   TAIL_SERIES(x) = (a + TAIL_MIDDLE) e^(a^2/2) Phi(-a) with x = (a - TAIL_MIDDLE) / (a + TAIL_MIDDLE)
  *     on 1 <= a <= TAIL_END; the error is relative to TAIL_SERIES itself. The mapping from a to x is that of
- *     Shepherd & Laframboise 1981. */
+ *     Shepherd & Laframboise 1981;
+ *   SINE_SERIES(x) = (sin(r)/r - 1) / x and COSINE_SERIES(x) = (cos(r) - 1 + x/2) / x^2 with x = r^2 on |r| <= pi/4;
+ *     the errors are relative to sin(r) and cos(r). */
 #ifdef MBP_DOUBLE
 typedef double T;
 typedef uint64_t Bits;
@@ -85,6 +87,12 @@ static const T LN2_HI = 0x1.62e42fefap-1, LN2_LO = 0x1.cf79abc9e3b3ap-40;
     P10(x, -0x1.002fdb75ea9b0p-19, 0x1.26d511c917193p-15, 0x1.819d05bd3a597p-21, -0x1.8de8908d73fdcp-18, \
         -0x1.52cbe2f2b8e84p-21, 0x1.18ac7ebc7dc3fp-20, 0x1.1c7315487202bp-22, -0x1.97c11a5dfe6f8p-23, \
         -0x1.136a127be5745p-24, 0x1.31767c940f533p-25)
+#define SINE_SERIES(x) \
+    P6(x, -0x1.5555555555549p-3, 0x1.111111110f881p-7, -0x1.a01a019c126bcp-13, 0x1.71de357874fecp-19, \
+       -0x1.ae5e66d55ea56p-26, 0x1.5d932f6c1e4ebp-33)
+#define COSINE_SERIES(x) \
+    P6(x, 0x1.555555555554cp-5, -0x1.6c16c16c15184p-10, 0x1.a01a019cb26f8p-16, -0x1.27e4f80a76c28p-22, \
+       0x1.1ee9ec47fde24p-29, -0x1.8faecf582c7f3p-37)
 #else
 typedef float T;
 typedef uint32_t Bits;
@@ -100,6 +108,8 @@ static const T LN2_HI = 0x1.62ep-1f, LN2_LO = 0x1.0bfbe8p-15f;
 #define TAIL_SERIES(x) \
     P8(x, 0x1.754a76p-1, -0x1.04c726p-1, 0x1.d71306p-3, -0x1.83323ap-5, -0x1.563d28p-7, 0x1.c9a858p-8, 0x1.dcbe6cp-11, \
        -0x1.0bf74cp-10)
+#define SINE_SERIES(x) P3(x, -0x1.555546p-3, 0x1.11073ap-7, -0x1.9943dep-13)
+#define COSINE_SERIES(x) P3(x, 0x1.55554ap-5, -0x1.6c0c34p-10, 0x1.99eb9ap-16)
 #endif
 
 /* ---- the bits of a number ---- */
@@ -207,6 +217,48 @@ SHARED T LOG1P(T x) {
     return x > -1 ? y : x == -1 ? -INF : NOT_A_NUMBER;
 }
 
+/* ---- sine and cosine: z = quarter pi/2 + r ---- */
+
+/* Returns r, at most pi/4, and stores the lowest bits of the integer `quarter`. Computed in double also for float:
+ * pi/2 is cut into parts of 29 bits, whose products with `quarter` are exact while |z| < TURNS_END. For a larger |z|, r
+ * loses its digits, but stays in its range. */
+enum { TURNS_END = 1 << 24 };
+static const T EIGHTH_TURN = (T)0x1.921fb54442d18p-1;
+FORMULA T turn_rest(T z, Bits *quarter) {
+    const double shift = 0x1.8p52, shifted = (double)z * 0x1.45f306dc9c883p-1 + shift, n = shifted - shift;
+    double r = (double)z - n * 0x1.921fb54p+0;
+    if (sizeof(T) == sizeof(double))
+        r = r - n * 0x1.10b4611p-30 - n * 0x1.4c4c662p-59 - n * 0x1.1701b839a252p-88;
+    else
+        r = r - n * 0x1.10b4611a62633p-30;
+    uint64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    *quarter = (Bits)bits;
+    return MIN(MAX((T)r, -EIGHTH_TURN), EIGHTH_TURN);
+}
+
+FORMULA T sine_near_0(T r) { return r + r * (r * r * SINE_SERIES(r * r)); }
+FORMULA T cosine_near_0(T r) { return 1 - r * r * (T)0.5 + r * r * (r * r) * COSINE_SERIES(r * r); }
+
+/* The sine of r after `quarter` quarter turns. */
+FORMULA T sine_after(Bits quarter, T r) {
+    const Bits minus = (quarter & 2) << (8 * sizeof(T) - 2);
+    return as_number(as_bits(PICK(quarter & 1, cosine_near_0(r), sine_near_0(r))) ^ minus);
+}
+
+SHARED T SIN(T z) {
+    Bits quarter;
+    T r = turn_rest(z, &quarter);
+    T y = sine_after(quarter, r);
+    return z == 0 ? z : y; /* keeps -0 */
+}
+
+SHARED T COS(T z) {
+    Bits quarter;
+    T r = turn_rest(z, &quarter);
+    return sine_after(quarter + 1, r);
+}
+
 /* ---- the normal distribution ---- */
 
 /* e^(-a^2/2) for 0 <= a <= TAIL_END. a^2 is computed in two parts: a relative error in an exponent of size E becomes E
@@ -253,7 +305,16 @@ FORMULA T scaled_tanh(T z) { return TANH_SCALE * TANH(TANH_STRETCH * z); }
 FORMULA T d_scaled_tanh(T y) { return TANH_STRETCH / TANH_SCALE * (TANH_SCALE - y) * (TANH_SCALE + y); }
 
 FORMULA T huber(T d, T delta) { return ABS(d) <= delta ? d * d / 2 : delta * (ABS(d) - delta / 2); }
-FORMULA T bce(T o, T t) { return (o > 0 ? o * (1 - t) : -o * t) + LOG1P(EXP(-ABS(o))); }
+/* log(cosh(d)) = -log(1 - tanh(d)^2) / 2, or |d| + log((1 + exp(-2 |d|)) / 2), of which one has no cancellation. */
+FORMULA T log_cosh(T d) {
+    T a = ABS(d), e = EXPM1(-2 * a), tanh = e / (2 + e);
+    T y = LOG1P(a < 1 ? -tanh * tanh : e / 2);
+    return a < 1 ? y / -2 : a + y;
+}
+
+/* w: the weight of the class 1. */
+FORMULA T bce(T o, T t, T w) { return (o > 0 ? o * (1 - t) : -o * (w * t)) + LOG1P(EXP(-ABS(o))) * (1 + (w - 1) * t); }
+FORMULA T d_bce(T o, T t, T w) { return SIGMOID(o) * (1 + (w - 1) * t) - w * t; }
 
 /* The target t of two classes with label smoothing s, which moves it towards 1/2. */
 FORMULA T smoothed(T t, T s) { return (1 - s) * t + s / 2; }
@@ -264,5 +325,7 @@ FORMULA T smoothed(T t, T s) { return (1 - s) * t + s / 2; }
 #undef TAIL_SERIES
 #undef TAIL_LOW
 #undef TAIL_HIGH
+#undef SINE_SERIES
+#undef COSINE_SERIES
 
 #endif

@@ -6,8 +6,8 @@
 static const char *const activations[] = {
 #include "formulas/formulas.def"
     NULL};
-#define LOSS(name, activation, targets, reduction, parameters, meaning, ...) meaning,
-#define ROW_LOSS(name, activation, targets, parameters, meaning, ...) meaning,
+#define LOSS(name, activation, targets, columns, reduction, parameters, meaning, ...) meaning,
+#define ROW_LOSS(name, activation, targets, columns, parameters, meaning, ...) meaning,
 static const char *const losses[] = {
 #include "formulas/formulas.def"
     NULL};

@@ -10,28 +10,16 @@
 #include "formulas/formulas.h"
 #include "formulas/philox.h"
 
-/* Minimax fits, made like those of formulas.h, of (sin(x)/x - 1)/x^2 and of (cos(x) - 1 + x^2/2)/x^4 with z = x^2. */
-#define SINE_SERIES(z) \
-    P6(z, -0x1.5555555555549p-3, 0x1.111111110f881p-7, -0x1.a01a019c126bcp-13, 0x1.71de357874fecp-19, \
-       -0x1.ae5e66d55ea56p-26, 0x1.5d932f6c1e4ebp-33)
-#define COSINE_SERIES(z) \
-    P6(z, 0x1.555555555554cp-5, -0x1.6c16c16c15184p-10, 0x1.a01a019cb26f8p-16, -0x1.27e4f80a76c28p-22, \
-       0x1.1ee9ec47fde24p-29, -0x1.8faecf582c7f3p-37)
-
 /* Cosine and sine of 2 pi u for 0 <= u < 1. First the nearest multiple of a quarter turn is subtracted, which is exact.
  * The rest is an angle x with |x| <= pi/4. */
 FORMULA void mbp_turn(double u, double *cosine, double *sine) {
-    const double quarter = nearest(4 * u), x = 0x1.921fb54442d18p+2 * (u - quarter * 0.25), z = x * x;
-    const double s = x + x * (z * SINE_SERIES(z));
-    const double c = 1 - z * 0.5 + z * z * COSINE_SERIES(z);
+    const double quarter = nearest(4 * u), x = 0x1.921fb54442d18p+2 * (u - quarter * 0.25);
+    const double s = sine_near_0(x), c = cosine_near_0(x);
     const int odd = quarter == 1 || quarter == 3;
     const double along = odd ? s : c, across = odd ? c : s;
     *cosine = quarter == 1 || quarter == 2 ? -along : along;
     *sine = quarter == 2 || quarter == 3 ? -across : across;
 }
-
-#undef SINE_SERIES
-#undef COSINE_SERIES
 
 /* Replaces two uniform numbers by two normal ones (Box & Muller 1958). */
 SHARED void mbp_normal_pair(double pair[2]) {

@@ -26,8 +26,11 @@
  *         bias), part of the gradients, but not of the reported losses. max_norm: after each update, a unit's weights
  *         are scaled down to this Euclidean norm if theirs is larger; 0: no limit.
  *     activation A SPEC           Applies the activation to each element.
- *     add A B  |  multiply A B    Element by element. A and B have the same width, and may be the same node.
+ *     add A B ...  |  subtract A B  |  multiply A B
+ *         Element by element. The operands have the same width, and may be the same node. add takes two or more, and
+ *         adds them in this order.
  *     concat A B ...              The columns of all operands side by side.
+ *     slice A from=F to=T         The columns F to T - 1 of A, counted from 0: 0 <= F < T <= width of A. It is no copy.
  *     dropout A rate=0.5          In training, sets elements to 0 with this probability, divides others by 1 - rate.
  *     noise A std=0.1             In training, adds normal noise with this standard deviation.
  *     batch_norm A layer=NAME frozen=0|1 lr=1 eps=1e-05 momentum=0.1
@@ -40,17 +43,23 @@
  *     scale A layer=NAME gain=0|1 bias=0|1 frozen=0|1 lr=1
  *         x gain + bias, both trainable, for each column. One of the two may be left out (gain=0, bias=0).
  *         The gain, like gamma, is the layer's tensor "weight" and starts at 1; the bias, like beta, starts at 0.
+ *     standardize A layer=NAME frozen=0|1
+ *         (x - mean) / std for each column, with the layer's buffers "mean" (0 at first) and "std" (1 at first), which
+ *         mbp_net_standardize and mbp_trainer_fit set, and you may write. Steps do not change them.
  *     output A activation=NAME
  *         Makes node A an output. mbp_net_predict applies the activation to it: identity, softmax, sigmoid or exp. If
  *         none is chosen yet, predictions are raw values; mbp_trainer_create chooses the one that the loss implies.
+ *         With activation=identity it may have mean=(M0 M1 ...) std=(S0 S1 ...), a number per column: see
+ *         mbp_net_set_scale.
  *
  * A SPEC is the name of a formula with its parameters: relu, adam(lr=1e-3, eps=1e-12). In graph text, blanks may only
  * be between its parentheses. Numbers are decimal (at most 15 digits) or hexadecimal (0x1.8p-3). mbp_formula_parameters
- * gives the parameters, defaults and ranges, mbp_formula_meaning the formula and source. The names are:
+ * gives the parameters, defaults and ranges, mbp_formula_meaning the formula and source. Parameters of losses that are
+ * sums over the outputs may be lists, one number for each output: bce(pos_weight=[1 20 3]). The names are:
  *
  *     activations   identity relu leaky_relu elu selu gelu silu mish softplus softsign sigmoid hard_sigmoid tanh
- *                   scaled_tanh
- *     losses        mse half_sse mae huber quantile poisson bce hinge cross_entropy
+ *                   scaled_tanh affine abs square exp sin cos
+ *     losses        mse half_sse mae huber smooth_l1 log_cosh quantile poisson bce hinge cross_entropy kl gaussian_nll
  *     optimizers    sgd sgd_momentum sgd_nesterov momentum momentum_nesterov asgd adagrad adadelta rmsprop
  *                   rmsprop_momentum rmsprop_centered rmsprop_centered_momentum adam adam_amsgrad adamw adamw_amsgrad
  *                   adamax nadam radam adabelief lion ftrl rprop_minus irprop_minus irprop_plus lamb

@@ -164,6 +164,15 @@ class Net {
     Error predict(const mbp_array *x, int n_x, const mbp_array *out, int n_out, bool raw = false, int node = -1) {
         return call(net, &mbp_net_predict, x, n_x, out, n_out, static_cast<int>(raw), node);
     }
+    Error predict(const mbp_array *x, int n_x, const mbp_array *out, int n_out, const mbp_prediction &how) {
+        return call(net, &mbp_net_predict_with, x, n_x, out, n_out, &how);
+    }
+    Error jacobian(const Matrix &x, const Output &out, mbp_by by = MBP_BY_PARAMS) {
+        return jacobian(&x, 1, &out, 1, by);
+    }
+    Error jacobian(const mbp_array *x, int n_x, const mbp_array *out, int n_out, mbp_by by, int output = -1) {
+        return call(net, &mbp_net_jacobian, x, n_x, by, output, out, n_out);
+    }
     Error freeze(const char *layer, bool frozen = true) {
         return call(net, &mbp_net_freeze, layer, static_cast<int>(frozen));
     }

@@ -61,6 +61,7 @@ typedef struct mbp_node_info {
     const int *operand;            /* their numbers */
     double amount;                 /* dropout: rate; noise: std; others: 0 */
     char activation[MBP_SPEC_MAX]; /* dense, activation: the SPEC; others: "" */
+    int64_t from, to;              /* slice: its columns are from to to - 1 of its operand; others: 0 */
 } mbp_node_info;
 typedef struct mbp_layer_info {
     size_t size; /* sizeof(mbp_layer_info) */
@@ -93,14 +94,15 @@ MBP_API void *mbp_net_buffers(mbp_net *net, int64_t *count);
 
 typedef struct mbp_tensor {
     const char *layer; /* the layer's name */
-    const char *name;  /* "weight" or "bias"; "running_mean" or "running_var" */
+    const char *name;  /* "weight" or "bias"; a buffer's: "running_mean" or "running_var"; "mean" or "std" */
     int64_t offset;    /* the position of its first element in that flat vector (see buffer) */
     int64_t in, out;   /* a dense layer's weight is (in, out) row-major; all other tensors have in = 1 */
     int dims;          /* 2: a dense layer's weight; 1: all other tensors */
     int buffer;        /* 0: it is in mbp_net_params; 1: it is in mbp_net_buffers */
 } mbp_tensor;
 
-/* Fills in the i-th tensor and returns 1; 0 after the last. By layer: weight, bias, running_mean, running_var. */
+/* Fills in the i-th tensor and returns 1; 0 after the last. By layer: weight, bias, running_mean, running_var; of a
+ * standardize layer mean, std. */
 MBP_API int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor);
 
 /* Holds the net over several calls of this thread, such as a step in parts. It may lock again, and unlocks as often. */
@@ -118,10 +120,20 @@ MBP_API mbp_status mbp_net_init(mbp_net *net, uint64_t seed, mbp_error *error); 
 MBP_API mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error *error);
 /* Changes a setting ("lr", "l2", ...) of the layer of this name, or of every layer that has it (NULL). */
 MBP_API mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, double value, mbp_error *error);
-/* Sets the activation of the i-th output: "identity", "softmax", "sigmoid", "exp"; NULL: not chosen. */
+/* Sets the activation of the i-th output: "identity", "softmax", "sigmoid", "exp"; NULL: not chosen. It then has no
+ * mean and std. */
 MBP_API mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error);
 /* The activation of the i-th output; NULL if none is chosen or there is no such output. */
 MBP_API const char *mbp_net_output_activation(const mbp_net *net, int i);
+
+/* Scales the i-th output, whose activation becomes identity: the predictions of column j are mean[j] + std[j] times the
+ * raw output, and trainers of the net learn from (target - mean[j]) / std[j], with losses whose targets may be any
+ * numbers. Losses, gradients and raw outputs are of scaled targets; measures are in the unit of the targets. One number
+ * per column of the output, of which the first ones are the target's; gaussian_nll: mean 2 ln(std of the target) and
+ * std 1 for a column of log-variances. mbp_net_set_output(net, i, "identity") removes them. */
+MBP_API mbp_status mbp_net_set_scale(mbp_net *net, int i, const double *mean, const double *std, mbp_error *error);
+/* Copies them (NULL: not), and returns 1; 0: the output has none. */
+MBP_API int mbp_net_scale(const mbp_net *net, int i, double *mean, double *std);
 
 /* Notes: a UTF-8 text for the program's own use, such as the meaning of its columns. It is saved with the net. The net
  * copies it; NULL or "" removes it. mbp_net_notes: NULL if there are none; valid until they are set again. */
@@ -135,6 +147,31 @@ MBP_API const char *mbp_net_notes(const mbp_net *net);
  * raw = 0: the output activations are applied (probabilities, rates). raw = 1: they are not (what the loss takes). */
 MBP_API mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw,
                                    int node, mbp_error *error);
+
+typedef struct mbp_prediction {
+    size_t size;      /* sizeof(mbp_prediction) */
+    const int *nodes; /* what each array of `out` gets: a node's number, or -1 - i for output i; NULL: all outputs */
+    int n_nodes;      /* the length of nodes */
+    int raw;          /* 1: outputs without their activation */
+    int training;     /* 1: with dropout and noise (Gal & Ghahramani 2016) as of a first step; norms as in inference */
+    uint64_t seed;    /* of dropout and noise; they depend on seed, node, row and column */
+} mbp_prediction;
+
+/* mbp_net_predict with more choices. how NULL: all fields are 0. `training` needs a build with trainers. */
+MBP_API mbp_status mbp_net_predict_with(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out,
+                                        const mbp_prediction *how, mbp_error *error);
+
+/* The derivatives of each row's raw outputs, as in inference: running statistics, no dropout or noise.
+ * MBP_BY_PARAMS: with respect to the parameters. One array per output, of shape (rows, output's width * parameters):
+ * the derivatives of the first column in the order of mbp_net_params, then those of the second, ... They are 0 for
+ * frozen layers, and do not contain penalties.
+ * MBP_BY_INPUTS: with respect to the row's inputs. One array per input for the first output, then those of the second,
+ * ..., each of shape (rows, output's width * input's width).
+ * output: the number of the only output that is wanted; -1: all. Each array of `out` must be as in mbp_net_predict.
+ * Takes memory during the call. Only in a build with trainers. */
+typedef enum mbp_by { MBP_BY_PARAMS, MBP_BY_INPUTS } mbp_by;
+MBP_API mbp_status mbp_net_jacobian(mbp_net *net, const mbp_array *x, int n_x, mbp_by by, int output,
+                                    const mbp_array *out, int n_out, mbp_error *error);
 
 #ifdef __cplusplus
 }

@@ -12,11 +12,18 @@ typedef struct mbp_batch {
     size_t size;        /* sizeof(mbp_batch) */
     const mbp_array *x; /* one array per input, (rows, width) */
     int n_x;
-    const mbp_array *y; /* one array per output: (rows, width), or for cross_entropy integer labels (rows, 1) */
+    /* One array per output: (rows, width), or for cross_entropy integer labels (rows, 1). With the parameter missing=1
+     * of the loss, "mse(missing=1)", NaN and the label -1 are targets that are not there; so is a row of probabilities
+     * with a NaN. */
+    const mbp_array *y;
     int n_y;
-    const mbp_array *weight;          /* of each row, (rows, 1), at least 0 (0: the row is not read); NULL: all 1 */
-    const mbp_array *element_weights; /* per output, (rows, 1) or (rows, width); not supported yet: NULL */
-    const mbp_array *lengths;         /* the number of valid positions of each row; not supported yet: NULL */
+    const mbp_array *weight; /* of each row, (rows, 1), at least 0 (0: the row is not read); NULL: all 1 */
+    /* One array per output: a factor of the row's weight, (rows, 1), or (rows, width) for losses with a target for each
+     * column (not cross_entropy, kl, gaussian_nll, nor quantile with several numbers q); data NULL: all 1. NULL: none.
+     * The weight of an element is 0 if its target is not there. An element of weight 0 is not read; a row is not read
+     * if all its elements have weight 0, in all outputs whose loss weight is not 0. */
+    const mbp_array *element_weights;
+    const mbp_array *lengths; /* the number of valid positions of each row; not supported yet: NULL */
 } mbp_batch;
 
 /* A batch of a net with one input and one output, all rows with weight 1. */
@@ -30,8 +37,14 @@ MBP_INLINE mbp_batch mbp_batch_of(const mbp_array *x, const mbp_array *y) {
     return batch;
 }
 
+/* How many target columns a row has for an output of this many columns: as many, but with gaussian_nll half of them (T
+ * means, then T log-variances), and with quantile(q=[0.1 0.9]) one for each 2 columns (the 0.1-quantiles of all T
+ * targets, then their 0.9-quantiles). Fails if the numbers do not fit each other. */
+MBP_API mbp_status mbp_loss_target_columns(const char *loss, int64_t columns, int64_t *targets, mbp_error *error);
+
 /* losses: one SPEC per output; NULL for an output whose gradient the caller passes to mbp_trainer_backward_from.
- * loss_weights: one factor per output (0: its targets are not read); NULL: all 1. The net must outlive the trainer.
+ * loss_weights: one factor per output, at least 0 (0: its targets are not read); NULL: all 1. The net must outlive the
+ * trainer.
  * A loss implies an output activation (mbp_formula_detail). If none is chosen for the output yet, this call sets it in
  * the net. If a different one is chosen, the call fails; mbp_net_set_output changes it. */
 MBP_API mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses,
@@ -40,15 +53,21 @@ MBP_API mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const
 MBP_API void mbp_trainer_free(mbp_trainer *trainer);
 
 /* Makes room for batches: afterwards every call for at most this many rows (an epoch: this many per step) allocates
- * nothing. May end the views of mbp_trainer_output and mbp_trainer_input_grad. Memory without malloc: mbp_net_reserve.
- * A trainer allocates only here, in its create, in its first call with more rows, in mbp_trainer_set_average, and in
- * mbp_trainer_fit, which takes one block and gives it back at its end. */
+ * nothing, but the first with element weights does. May end the views of mbp_trainer_output and
+ * mbp_trainer_input_grad. Memory without malloc: mbp_net_reserve. A trainer allocates only here, in its create, in its
+ * first call with more rows or with element weights, in mbp_trainer_set_average, and in mbp_trainer_fit, which takes
+ * one block and gives it back at its end. */
 MBP_API mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *error);
 /* How many bytes the trainer has now, without its net: all its blocks, each rounded up to a multiple of 64. */
 MBP_API size_t mbp_trainer_bytes(const mbp_trainer *trainer);
 
 /* One training step: forward, loss, backward, update. *loss: the sum over the outputs of
- * loss weight * sum(row weight * row loss) / sum(row weights), before the update. */
+ * loss weight * sum(row weight * row loss) / sum(row weights), before the update. With element weights or missing
+ * targets, the loss of an output is
+ *     c * sum(w * element loss) / total,   total = sum over the rows of the mean of w over the columns,
+ * where w is the weight of the element and c is 1 / columns for a loss that is a mean over the columns, else 1. So such
+ * a loss is sum(w * element loss) / sum(w); rows without a target count as if they were left out; and an output that
+ * has no target in the batch adds 0. */
 MBP_API mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error);
 
 typedef struct mbp_backward {
@@ -56,13 +75,14 @@ typedef struct mbp_backward {
     int accumulate;       /* 1: add to the gradients; 0: replace them */
     int input_grads;      /* 1: also compute the gradients with respect to the inputs; 0 for rows of weight 0 */
     double total;         /* the divisor: the sum of the row weights of the whole logical batch; 0: of this batch */
-    const double *totals; /* instead, one divisor per output; NULL: `total` for all. For now MBP_UNSUPPORTED */
+    const double *totals; /* instead, one total per output (mbp_trainer_step), 0 if it has no target; NULL: `total` */
     int64_t first_row;    /* how many rows of the logical batch are before this part; rows of weight 0 do not count */
 } mbp_backward;
 
 /* Computes the gradient of loss and penalties, without the update. A logical batch may be given in several parts, all
  * but the first with `accumulate`. So that the parts add up to the whole, the penalties are multiplied by this batch's
- * sum of row weights / total. If total is set, a part may have no rows. how = NULL means that all fields are 0. */
+ * sum of row weights / total; with element weights, missing targets or totals, by the mean over the outputs of their
+ * total here / divisor. If total or totals is set, a part may have no rows. how = NULL means that all fields are 0. */
 MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how,
                                         double *loss, mbp_error *error);
 /* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if a gradient is not finite.
@@ -77,7 +97,8 @@ MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
  * mbp_net_lock.
  * mbp_trainer_backward_from: the backward pass. gradients: one array per output, (rows, width), the gradient of the
  * loss (all weights included) with respect to the output's raw values. The gradient of the penalties is added unless
- * `accumulate` is set. x must still be valid, and the layers unchanged since mbp_trainer_forward. */
+ * `accumulate` is set. x must still be valid, and the layers unchanged since mbp_trainer_forward. May be called several
+ * times after one forward, whose running statistics (batch_norm) count once. */
 MBP_API mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error);
 MBP_API mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error);
 MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n,
@@ -86,9 +107,16 @@ MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_arr
 /* The loss of a batch of any size, as in inference (no dropout or noise, running statistics). Updates nothing. */
 MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error);
 
+/* The loss of output i in the last step, backward, evaluate or epoch that succeeded, before its loss weight: the sum of
+ * loss weight * value over the outputs is the *loss of that call. In a callback of mbp_trainer_fit: of the validation
+ * rows if there are any, else of the epoch. NaN: there was no such call yet, or the output's loss weight is 0, so that
+ * its targets are not read. Files do not keep it. Any thread may call it at any time. */
+MBP_API mbp_status mbp_trainer_output_loss(const mbp_trainer *trainer, int i, double *value, mbp_error *error);
+
 /* How good the predictions of an output are, as in inference, by the name of a metric of Python (help(bp.accuracy)).
- * Rows count by their weights. For cross_entropy: accuracy, subset_accuracy, balanced_accuracy, f1, brier. For hinge:
- * the first four. For bce: all. For other losses: rmse, mae, r2, pinball. Labels are decided by the rule of the loss:
+ * Rows, or elements, count by their weights, and missing targets do not count. For cross_entropy: accuracy,
+ * subset_accuracy, balanced_accuracy, f1, brier. For hinge: the first four. For bce: all. For other losses: rmse, mae,
+ * r2, pinball. Labels are decided by the rule of the loss:
  * for cross_entropy the largest raw output; for bce and hinge each column by itself, raw output > 0. Numbers are those
  * of mbp_net_predict. The value is that of Python's bp.rmse(y, net.predict(x)), ... to 12 digits. Python's fit applies
  * the output activation in double: its metrics of a float32 net differ by about 1e-7. Takes memory during the call. */
@@ -100,11 +128,18 @@ typedef int (*mbp_poll)(void *user); /* called before each step of an epoch; a n
 /* Trains on n rows of the data, one step for each `batch_rows` of them, without counting rows of weight 0; the last
  * batch may be smaller. index: the n row numbers, in the order of training; NULL: 0, 1, ..., n - 1. lr: one learning
  * rate per step; NULL: the trainer's "lr", which does not change. poll may be NULL. *loss: the weighted mean of the
- * losses of the rows, each at its own step; set on MBP_CANCELLED too if there was a step. *steps: the number of steps
- * completed, even on failure; they are not undone. All is checked before the first step, and again when it is used. */
+ * losses of the rows, each at its own step (with element weights or missing targets, the mean of each output by its
+ * totals); set on MBP_CANCELLED too if there was a step. *steps: the number of steps completed, even on failure; they
+ * are not undone. All is checked before the first step, and again when it is used. */
 MBP_API mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n,
                                      int64_t batch_rows, const double *lr, mbp_poll poll, void *user, double *loss,
                                      int64_t *steps, mbp_error *error);
+
+/* Sets the mean and std of all standardize layers that are not frozen, from the rows of x: those of the values that
+ * each layer gets. A column without differences gets std 1. again = 0: only of layers that have none yet, whose mean
+ * and std are still 0 and 1. mbp_trainer_fit does this before its first epoch, without the rows of weight 0. Takes
+ * memory during the call. */
+MBP_API mbp_status mbp_net_standardize(mbp_net *net, const mbp_array *x, int n_x, int again, mbp_error *error);
 
 typedef struct mbp_record {
     size_t size;     /* sizeof(mbp_record) */
@@ -147,7 +182,9 @@ typedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *us
 
 /* reduce NULL: this process trains alone. All processes make the same calls at the same time. A step on N processes is
  * then the step on all their rows together, up to rounding; *loss is the loss of these rows. Who calls `reduce`:
- *     mbp_trainer_step        for the sum of row weights, the gradients, the loss; then come clipping and the update
+ *     mbp_trainer_step        for the sum of row weights (then the total of each output, with element weights or
+ *                             missing targets), the gradients, the loss, the losses of the outputs; then come clipping
+ *                             and the update
  *     mbp_trainer_backward    for the sum of row weights, unless how->total is set: to the sum over all processes.
  *                             Gradients and loss are the parts of this process
  *     mbp_trainer_apply       for the gradients, and the loss

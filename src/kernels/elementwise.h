@@ -61,9 +61,12 @@ static __attribute__((noinline)) void map_rows(map_row map, int64_t rows, int64_
 #define PARAMETERS \
     const T p0 = parameters ? (T)parameters[0] : 0; \
     (void)p0
+#define SECOND \
+    const T p1 = parameters ? (T)parameters[1] : 0; \
+    (void)p1
 
 #define ACTIVATION(name, keep, initializer, bias_initializer, text, meaning, forward, backward) \
-    MAP(forward_##name, const T z = from[j]; to[j] = forward)
+    MAP(forward_##name, SECOND; const T z = from[j]; to[j] = forward)
 #define OUTPUT_ACTIVATION(name, meaning, value) MAP(output_##name, const T z = from[j]; to[j] = value)
 #define ROW_OUTPUT_ACTIVATION(name, meaning, row_function) \
     static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
@@ -87,13 +90,15 @@ MAP(copy, to[j] = from[j])
         } \
     }
 BINARY(add, to[j] = x[j] + y[j])
+BINARY(subtract, to[j] = x[j] - y[j])
 BINARY(multiply, to[j] = x[j] * y[j])
+BINARY(divide, to[j] = x[j] / y[j])
 
 /* ---- for training ---- */
 
 #if MICROBP_TRAINING
 #define ACTIVATION(name, keep, initializer, bias_initializer, text, meaning, forward, backward) \
-    MAP(backward_##name, const T kept = from[j]; const T dy = to[j]; READ_##keep; to[j] = backward)
+    MAP(backward_##name, SECOND; const T kept = from[j]; const T dy = to[j]; READ_##keep; to[j] = backward)
 #define READ_Y \
     const T y = kept; \
     (void)y
@@ -105,6 +110,7 @@ BINARY(multiply, to[j] = x[j] * y[j])
 #undef READ_Z
 
 MAP(accumulate, to[j] += from[j])
+MAP(negate, to[j] = -from[j])
 MAP(penalize, const T w = from[j]; const T p1 = (T)parameters[1]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
 MAP(mix, to[j] += p0 * (from[j] - to[j]))
 BINARY(accumulate_product, to[j] += x[j] * y[j])

@@ -42,7 +42,9 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
 #include "formulas/formulas.def"
     .copy = copy,
     .add = add,
+    .subtract = subtract,
     .multiply = multiply,
+    .divide = divide,
     .norm_fixed = norm_fixed,
     .norm_rows = norm_rows,
     .norm_apply = norm_apply,
@@ -54,6 +56,7 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
 #include "formulas/formulas.def"
     .update = update,
     .accumulate = accumulate,
+    .negate = negate,
     .accumulate_product = accumulate_product,
     .penalize = penalize,
     .mix = mix,

@@ -87,8 +87,10 @@ typedef struct mbp_norm {
 typedef void (*mbp_norm_part)(const mbp_norm *norm, int64_t first, int64_t last);
 
 /* At most MBP_LOSS_CHUNK rows of a loss. An mbp_loss returns the sum of weight * row loss, added in row order. If
- * gradient.at is not NULL, gradient gets scale * weight * derivative. The targets are target (rows, n) or, if target.at
- * is NULL, labels. weight NULL: every weight is 1. */
+ * gradient.at is not NULL, gradient gets scale * weight * derivative. The targets are target (rows, targets) or, if
+ * target.at is NULL, labels. weight NULL: every weight is 1. columns: two parameters of the formula for each of the n
+ * columns, and column j is compared with target j % targets; NULL: `parameters` for all, and targets is that of the
+ * formula. */
 typedef struct mbp_loss_rows {
     int64_t rows, n;
     mbp_view output, target, gradient;
@@ -96,6 +98,8 @@ typedef struct mbp_loss_rows {
     const double *weight;
     double scale;
     const double *parameters;
+    const double *columns;
+    int64_t targets;
 } mbp_loss_rows;
 typedef double (*mbp_loss)(const mbp_loss_rows *rows);
 
@@ -149,8 +153,8 @@ typedef struct mbp_kernels {
     size_t (*product_scratch)(const mbp_product *p);
     mbp_map forward[ACTIVATION_COUNT];
     mbp_map output[OUTPUT_ACTIVATION_COUNT];
-    mbp_map copy;             /* out = in */
-    mbp_binary add, multiply; /* out = a + b; out = a b */
+    mbp_map copy;                               /* out = in */
+    mbp_binary add, subtract, multiply, divide; /* out = a + b, a - b, a b, a / b */
     /* For columns: statistics from the running ones. For rows: mean and inverse of each row. For both: y. */
     mbp_norm_part norm_fixed, norm_rows, norm_apply;
 #if MICROBP_TRAINING
@@ -158,7 +162,7 @@ typedef struct mbp_kernels {
     mbp_loss loss[LOSS_COUNT];
     mbp_update update;
     mbp_measure measure[OPTIMIZER_COUNT];       /* NULL: the optimizer has no trust ratio */
-    mbp_map accumulate;                         /* out += in */
+    mbp_map accumulate, negate;                 /* out += in; out = -in */
     mbp_binary accumulate_product;              /* out += a b */
     mbp_map penalize;                           /* out += p0 sign(in) + p1 in, with sign(0) = 0 */
     mbp_map mix;                                /* out += p0 (in - out) */

@@ -15,7 +15,7 @@ static inline void row_weights(const mbp_loss_rows *w, int64_t rows, int64_t r, 
 
 /* The values of n losses and, unless NULL, their derivatives x scale. n is a multiple of VL, except in small
  * code. */
-typedef void (*loss_formula)(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0);
+typedef void (*loss_formula)(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0, T p1);
 
 /* Copies `rows` rows of n elements into one block without gaps, whose last vector is filled with zeros. */
 static inline void take_rows(int64_t rows, int64_t n, const T *from, int64_t ld, T to[LOSS_BLOCK]) {
@@ -34,7 +34,7 @@ static inline void take_rows(int64_t rows, int64_t n, const T *from, int64_t ld,
 static void loss_block(const mbp_loss_rows *w, loss_formula formula, int64_t rows, int64_t n, int64_t r, int64_t j,
                        const T scale[LOSS_ROWS], T value[LOSS_BLOCK]) {
     T output[LOSS_BLOCK], target[LOSS_BLOCK], derivative[LOSS_BLOCK];
-    const T p0 = w->parameters ? (T)w->parameters[0] : 0;
+    const T p0 = (T)w->parameters[0], p1 = (T)w->parameters[1];
     const T *o = (const T *)w->output.at + r * w->output.ld + j, *t = (const T *)w->target.at + r * w->target.ld + j;
     T *const gradient = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld + j : NULL;
     const int direct = MICROBP_SMALL || rows == 1 ||
@@ -42,12 +42,12 @@ static void loss_block(const mbp_loss_rows *w, loss_formula formula, int64_t row
     const int64_t count = rows * n, whole = !direct ? 0 : MICROBP_SMALL ? count : count & -(int64_t)VL;
     const int64_t left = count - whole;
     if (whole)
-        formula(whole, o, t, value, gradient, scale[0], p0);
+        formula(whole, o, t, value, gradient, scale[0], p0, p1);
     if (left) {
         take_rows(direct ? 1 : rows, direct ? left : n, o + whole, w->output.ld, output);
         take_rows(direct ? 1 : rows, direct ? left : n, t + whole, w->target.ld, target);
         formula((left + VL - 1) & -(int64_t)VL, output, target, value + whole, gradient ? derivative : NULL,
-                direct ? scale[0] : 1, p0);
+                direct ? scale[0] : 1, p0, p1);
     }
     if (gradient && left && direct)
         copy_few(ROW_BLOCK, left, derivative, gradient + whole);
@@ -127,9 +127,33 @@ static double loss_of_rows(const mbp_loss_rows *w, loss_formula formula, double 
     return total;
 }
 
-#define LOSS(name, output_activation, targets, reduction, text, meaning, value_of, derivative_of) \
-    static void formula_##name(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0) { \
-        (void)p0; \
+/* The same, one column at a time: columns have parameters of their own, and several may share a target. */
+ONCE double loss_of_columns(const mbp_loss_rows *w, loss_formula formula, double share) {
+    T output[MBP_LOSS_CHUNK] = {0}, target[MBP_LOSS_CHUNK] = {0}, value[MBP_LOSS_CHUNK], derivative[MBP_LOSS_CHUNK];
+    double sum[MBP_LOSS_CHUNK][LANES] = {{0}}, total = 0;
+    for (int64_t j = 0; j < w->n; j++) {
+        for (int64_t r = 0; r < w->rows; r++) {
+            output[r] = ((const T *)w->output.at)[r * w->output.ld + j];
+            target[r] = ((const T *)w->target.at)[r * w->target.ld + j % w->targets];
+        }
+        formula((w->rows + VL - 1) / VL * VL, output, target, value, derivative, 1, (T)w->columns[2 * j],
+                (T)w->columns[2 * j + 1]);
+        for (int64_t r = 0; r < w->rows; r++) {
+            sum[r][j % LANES] += (double)value[r];
+            if (w->gradient.at)
+                ((T *)w->gradient.at)[r * w->gradient.ld + j] = (T)(w->scale * (w->weight ? w->weight[r] : 1) * share) *
+                                                                derivative[r];
+        }
+    }
+    for (int64_t r = 0; r < w->rows; r++)
+        total += (w->weight ? w->weight[r] : 1) * (sum_lanes(sum[r]) * share);
+    return total;
+}
+
+#define LOSS(name, output_activation, targets, per_target, reduction, text, meaning, value_of, derivative_of) \
+    static void formula_##name(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0, \
+                               T p1) { \
+        (void)p0, (void)p1; \
         n = MICROBP_SMALL ? n : n / VL * VL; \
         INDEPENDENT \
         for (int64_t l = 0; l < n; l++) { \
@@ -147,11 +171,11 @@ static double loss_of_rows(const mbp_loss_rows *w, loss_formula formula, double 
         } \
     } \
     static double loss_##name(const mbp_loss_rows *w) { \
-        return loss_of_rows(w, formula_##name, reduction == MEAN ? 1 / (double)w->n : 1); \
+        return (w->columns ? loss_of_columns : loss_of_rows)(w, formula_##name, \
+                                                             reduction == MEAN ? 1 / (double)w->n : 1); \
     }
-#define ROW_LOSS(name, output_activation, targets, text, meaning, row_function, narrow_function) \
+#define ROW_LOSS(name, output_activation, targets, per_target, text, meaning, row_function, narrow_function) \
     static double loss_##name(const mbp_loss_rows *w) { \
-        const double p0 = w->parameters ? w->parameters[0] : 0; \
         double total = 0; \
         for (int64_t r = 0; r < w->rows;) { \
             const T *o = (const T *)w->output.at + r * w->output.ld; \
@@ -165,9 +189,10 @@ static double loss_of_rows(const mbp_loss_rows *w, loss_formula formula, double 
             for (int l = 0; l < LOSS_ROWS; l++) \
                 scale[l] = w->scale * weight[l]; \
             if (rows == 1) \
-                loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], p0, scale[0], g); \
+                loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], w->parameters, scale[0], g); \
             else \
-                narrow_function(w->n, rows, o, w->output.ld, w->labels + r, p0, scale, g, w->gradient.ld, loss); \
+                narrow_function(w->n, rows, o, w->output.ld, w->labels + r, w->parameters, scale, g, w->gradient.ld, \
+                                loss); \
             for (int l = 0; l < rows; l++) \
                 total += weight[l] * loss[l]; \
             r += rows; \

@@ -29,8 +29,8 @@ static const row output_activations[] = {
 #include "formulas/formulas.def"
 };
 #if MICROBP_TRAINING
-#define LOSS(name, activation, targets, reduction, parameters, ...) {#name, parameters, #activation, targets},
-#define ROW_LOSS(name, activation, targets, parameters, ...) {#name, parameters, #activation, targets},
+#define LOSS(name, activation, targets, columns, reduction, parameters, ...) {#name, parameters, #activation, targets},
+#define ROW_LOSS(name, activation, targets, columns, parameters, ...) {#name, parameters, #activation, targets},
 static const row losses[] = {
 #include "formulas/formulas.def"
 };
@@ -41,8 +41,10 @@ static const row optimizers[] = {
 };
 #endif
 
-/* A parameter that every optimizer has besides those of its row: whether weight decay acts on biases too. */
+/* Parameters that every optimizer, and every loss, has besides those of its row: whether weight decay acts on biases
+ * too; whether NaN and the label -1 are targets that are missing. */
 #define DECAY_BIAS " decay_bias=0[0,1]"
+#define MISSING " missing=0[0,1]"
 
 static const struct {
     const row *rows;
@@ -130,20 +132,38 @@ static mbp_status unknown_formula(mbp_kind kind, mbp_slice name, mbp_error *erro
     return mbp_unknown_fail(&unknown, what, error);
 }
 
-/* The parameters of the row and, for an optimizer, decay_bias. */
+/* The parameters of the row and, for an optimizer, decay_bias; for a loss, missing. */
 static const char *all_parameters(mbp_kind kind, int i, char text[512]) {
     strcpy(text, kinds[kind].rows[i].parameters);
+    if (kind == MBP_LOSS)
+        return strcat(text, &MISSING[!*text]); /* without its blank, if it is the only one */
     return kind == MBP_OPTIMIZER ? strcat(text, DECAY_BIAS) : text;
 }
 
-mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_error *error) {
+static mbp_status parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_lists *lists, mbp_error *error) {
     char text[512];
     mbp_slice rest = spec; /* an output activation is a plain name, without blanks around it */
     const mbp_slice name = kind == MBP_OUTPUT_ACTIVATION ? mbp_take_until(&rest, '(') : mbp_spec_name(spec);
     *formula = (mbp_formula){find_name(kind, name), {0}};
     if (formula->row < 0)
         return unknown_formula(kind, name, error);
-    return mbp_spec_values(spec, all_parameters(kind, formula->row, text), formula->parameters, error);
+    return mbp_spec_values(spec, all_parameters(kind, formula->row, text), formula->parameters, lists, error);
+}
+
+mbp_status mbp_formula_parse(mbp_kind kind, mbp_slice spec, mbp_formula *formula, mbp_error *error) {
+    return parse(kind, spec, formula, NULL, error);
+}
+
+static int count_words(const char *text) {
+    mbp_slice rest = mbp_slice_of(text);
+    int count = 0;
+    while (mbp_take_word(&rest).length)
+        count++;
+    return count;
+}
+
+int mbp_loss_missing(const mbp_formula *loss) {
+    return loss->row >= 0 && loss->parameters[count_words(find(MBP_LOSS, loss->row)->parameters)] != 0;
 }
 
 size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text) {
@@ -158,7 +178,12 @@ size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text) 
         length += name.length + 1;
         length += mbp_print_number(text + length, formula->parameters[i]);
     }
-    if (*r->parameters)
+    int ends = *r->parameters != 0;
+    if (kind == MBP_LOSS && mbp_loss_missing(formula)) {
+        length += strlen(strcpy(text + length, ends ? ",missing=1" : "(missing=1"));
+        ends = 1;
+    }
+    if (ends)
         text[length++] = ')';
     text[length] = 0;
     return length;
@@ -197,6 +222,58 @@ mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in
 
 /* ---- losses ---- */
 
+enum { PER_NUMBER }; /* of formulas.def */
+
+static const struct {
+    int columns, may_be_lists;
+} loss_columns[] = {
+#define LOSS(name, activation, targets, columns, ...) {columns, 1},
+#define ROW_LOSS(name, activation, targets, columns, ...) {columns, 0},
+#include "formulas/formulas.def"
+};
+
+mbp_status mbp_loss_parse(mbp_slice spec, mbp_formula *loss, mbp_lists *lists, mbp_error *error) {
+    const int i = find_name(MBP_LOSS, mbp_spec_name(spec));
+    *lists = (mbp_lists){0};
+    const mbp_status status = parse(MBP_LOSS, spec, loss, i >= 0 && loss_columns[i].may_be_lists ? lists : NULL, error);
+    if (status == MBP_OK && lists->of[count_words(losses[i].parameters)].count)
+        return mbp_fail(error, MBP_INVALID, "missing must be 0 or 1, not a list");
+    return status;
+}
+
+int mbp_loss_shares(int loss, int i) { return i == 0 && loss_columns[loss].columns == PER_NUMBER; }
+
+mbp_status mbp_loss_width(const mbp_formula *loss, const mbp_lists *lists, int64_t columns, int64_t *targets,
+                          mbp_error *error) {
+    const char *name = losses[loss->row].name;
+    int64_t each = loss_columns[loss->row].columns;
+    if (each == PER_NUMBER)
+        each = lists->of[0].count ? lists->of[0].count : 1;
+    if (columns % each)
+        return mbp_fail(error, MBP_INVALID,
+                        "%s has %lld columns for each target, so the output needs a multiple of %lld columns, not %lld",
+                        name, (long long)each, (long long)each, (long long)columns);
+    *targets = columns / each;
+    for (int i = 0; i < MBP_PARAMETERS_MAX; i++)
+        if (lists->of[i].count && !mbp_loss_shares(loss->row, i) && lists->of[i].count != columns)
+            return mbp_fail(error, MBP_INVALID, "a list in %s has %lld number%s, but the output has %lld column%s",
+                            name, (long long)lists->of[i].count, mbp_plural(lists->of[i].count), (long long)columns,
+                            mbp_plural(columns));
+    return MBP_OK;
+}
+
+mbp_status mbp_loss_target_columns(const char *loss, int64_t columns, int64_t *targets, mbp_error *error) {
+    mbp_formula formula;
+    mbp_lists lists;
+    if (!loss || !targets)
+        return mbp_fail_null(error, loss ? "targets" : "loss",
+                             loss ? "an int64_t, where the number is stored" : "a SPEC such as \"gaussian_nll\"");
+    if (columns < 1)
+        return mbp_fail(error, MBP_INVALID, "columns is %lld, but must be at least 1", (long long)columns);
+    mbp_status status = mbp_loss_parse(mbp_slice_of(loss), &formula, &lists, error);
+    return status == MBP_OK ? mbp_loss_width(&formula, &lists, columns, targets, error) : status;
+}
+
 int mbp_loss_activation(int loss) {
     static const int rows[] = {
 #define LOSS(name, activation, ...) OUTPUT_ACTIVATION_##activation,
@@ -206,17 +283,18 @@ int mbp_loss_activation(int loss) {
     return rows[loss];
 }
 
+int mbp_loss_is_mean(int loss) {
+    enum { SUM, MEAN };
+    static const char means[] = {
+#define LOSS(name, activation, targets, columns, reduction, ...) reduction,
+#define ROW_LOSS(...) SUM,
+#include "formulas/formulas.def"
+    };
+    return means[loss] == MEAN;
+}
 const char *mbp_loss_targets(int loss) { return losses[loss].note; }
 
 /* ---- optimizers ---- */
-
-static int count_words(const char *text) {
-    mbp_slice rest = mbp_slice_of(text);
-    int count = 0;
-    while (mbp_take_word(&rest).length)
-        count++;
-    return count;
-}
 
 int mbp_optimizer_slots(int optimizer) { return count_words(optimizers[optimizer].detail); }
 

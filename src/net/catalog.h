@@ -22,6 +22,16 @@ int mbp_formula_is(mbp_kind kind, int i, const char *name);
 int mbp_activation_keeps_z(int activation); /* 1: backward reads z; 0: it reads y */
 int mbp_loss_activation(int loss);          /* the output activation that it implies */
 const char *mbp_loss_targets(int loss);     /* an interval like "[0,1]", or "SIGNS" or "LABELS" */
+int mbp_loss_is_mean(int loss);             /* a row's loss is the mean over its columns, not a sum */
+/* Whether targets may be missing: a parameter that every loss has, after those of its row. */
+int mbp_loss_missing(const mbp_formula *loss);
+/* mbp_formula_parse for a loss, some of whose parameters may be lists. */
+mbp_status mbp_loss_parse(mbp_slice spec, mbp_formula *loss, mbp_lists *lists, mbp_error *error);
+/* Whether the numbers in the list of parameter i are for the columns of a target, not for those of the output. */
+int mbp_loss_shares(int loss, int i);
+/* Checks the number of columns of an output. *targets: the number of its targets. */
+mbp_status mbp_loss_width(const mbp_formula *loss, const mbp_lists *lists, int64_t columns, int64_t *targets,
+                          mbp_error *error);
 
 /* The initializers that "auto" chooses for the weight and the bias of a layer with this activation. */
 int mbp_activation_initializer(int activation);

@@ -44,26 +44,102 @@ static void find_homes(mbp_net *net) {
         int column = 0;
         for (int i = 0; node->kind == MBP_NODE_CONCAT && node->uses && i < node->operands; i++) {
             mbp_node *operand = &net->node[net->operands[node->first_operand + i]];
-            if (operand->home < 0 && operand->kind != MBP_NODE_INPUT)
+            if (operand->home < 0 && operand->kind != MBP_NODE_INPUT && operand->kind != MBP_NODE_SLICE)
                 operand->home = id, operand->column = column;
             column += (int)operand->width;
         }
     }
 }
 
+/* ---- slices ---- */
+
+static int operand_of(const mbp_net *net, int slice) { return net->operands[net->node[slice].first_operand]; }
+
+static int starts_before(const mbp_net *net, int a, int b) {
+    const int x = operand_of(net, a), y = operand_of(net, b);
+    return x != y ? x < y : mbp_column(&net->node[a], MBP_COLUMN_FROM) < mbp_column(&net->node[b], MBP_COLUMN_FROM);
+}
+
+/* Lists of slices: `home` is the next one, or -1. Joins two sorted lists. */
+static int merge(mbp_net *net, int a, int b) {
+    int first = -1, *end = &first;
+    while (a >= 0 && b >= 0) {
+        int *next = starts_before(net, b, a) ? &b : &a;
+        *end = *next;
+        end = &net->node[*next].home;
+        *next = *end;
+    }
+    *end = a >= 0 ? a : b;
+    return first;
+}
+
+/* Returns the list of all used slices, in the order of their operands and columns. */
+static int sort_slices(mbp_net *net) {
+    enum { LISTS = 16 }; /* list[i]: 2^i slices, or -1 */
+    _Static_assert(MBP_NODES_MAX < 1 << LISTS, "the lists have room for all slices");
+    int list[LISTS], all = -1;
+    memset(list, -1, sizeof list);
+    for (int id = 0; id < net->nodes; id++) {
+        int i = 0, sorted = id;
+        if (net->node[id].kind != MBP_NODE_SLICE || !net->node[id].uses)
+            continue;
+        for (; list[i] >= 0; list[i++] = -1)
+            sorted = merge(net, list[i], sorted);
+        list[i] = sorted;
+    }
+    for (int i = 0; i < LISTS; i++)
+        all = merge(net, list[i], all);
+    return all;
+}
+
+/* Whether a list starts with slices of disjoint columns, which are all uses of their operand. */
+static int share_delta(const mbp_net *net, int slice) {
+    const int operand = operand_of(net, slice);
+    int64_t end = 0;
+    int uses = 0;
+    for (; slice >= 0 && operand_of(net, slice) == operand; slice = net->node[slice].home, uses++) {
+        if (mbp_column(&net->node[slice], MBP_COLUMN_FROM) < end)
+            return 0;
+        end = mbp_column(&net->node[slice], MBP_COLUMN_TO);
+    }
+    return uses == net->node[operand].uses;
+}
+
+/* Sets the home of each slice, and the columns that it sets in backward. */
+static void place_slices(mbp_net *net) {
+    for (int slice = sort_slices(net), next = slice; slice >= 0; slice = next) {
+        const int operand = operand_of(net, slice), shared = share_delta(net, slice);
+        double low = 0, *last = NULL;
+        while (next >= 0 && operand_of(net, next) == operand) {
+            mbp_node *node = &net->node[next];
+            double *column = node->activation.parameters;
+            next = node->home;
+            node->home = shared ? operand : -1;
+            column[MBP_COLUMN_LOW] = low;
+            column[MBP_COLUMN_HIGH] = shared ? column[MBP_COLUMN_TO] : (double)net->node[operand].width;
+            low = shared ? column[MBP_COLUMN_TO] : 0;
+            last = column;
+        }
+        last[MBP_COLUMN_HIGH] = (double)net->node[operand].width;
+    }
+}
+
 /* Counts the work of one row, over the nodes that an output depends on. */
 static void count_work(mbp_net *net) {
     static const int each[MBP_NODE_KINDS] = {
-        /* operations per element; dropout and noise do nothing in inference */
-        [MBP_NODE_INPUT] = 1,  [MBP_NODE_ACTIVATION] = 1, [MBP_NODE_ADD] = 1,        [MBP_NODE_MULTIPLY] = 1,
-        [MBP_NODE_CONCAT] = 1, [MBP_NODE_BATCH_NORM] = 4, [MBP_NODE_LAYER_NORM] = 8, [MBP_NODE_SCALE] = 2};
+        /* operations per element; add: one less than its operands; dropout and noise: none in inference; slice: none */
+        [MBP_NODE_INPUT] = 1,      [MBP_NODE_ACTIVATION] = 1, [MBP_NODE_SUBTRACT] = 1,
+        [MBP_NODE_MULTIPLY] = 1,   [MBP_NODE_CONCAT] = 1,     [MBP_NODE_BATCH_NORM] = 4,
+        [MBP_NODE_LAYER_NORM] = 8, [MBP_NODE_SCALE] = 2,      [MBP_NODE_STANDARDIZE] = 2};
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
         const int is_dense = node->kind == MBP_NODE_DENSE;
         if (!node->uses)
             continue;
-        const double work = (double)node->width *
-                            (is_dense ? 2 * (double)net->layer[node->layer].in : each[node->kind]);
+        const double per_element = is_dense                     ? 2 * (double)net->layer[node->layer].in
+                                   : node->kind == MBP_NODE_ADD ? node->operands - 1
+                                                                : each[node->kind];
+        const double work = (double)node->width * per_element;
         net->flops += work;
         net->values += node->width;
         if (is_dense && work > net->largest_product)
@@ -109,9 +185,9 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
 /* ---- the block of a net ---- */
 
 /* Upper bounds on the contents of a text. names: the size of the hash table of layer names, a power of 2 and at least
- * twice the number of layers. */
+ * twice the number of layers. listed: words of the lists of outputs, two for each column. */
 typedef struct bounds {
-    size_t nodes, layers, names, inputs, outputs, operands;
+    size_t nodes, layers, names, inputs, outputs, operands, listed;
 } bounds;
 
 static size_t limited(size_t count) { return count < MBP_NODES_MAX ? count : MBP_NODES_MAX; }
@@ -126,9 +202,14 @@ static bounds bound(mbp_slice text) {
         most.nodes++;
         most.layers += (size_t)mbp_statement_has_layer(word);
         most.inputs += (size_t)mbp_statement_is(word, MBP_NODE_INPUT);
-        most.outputs += (size_t)mbp_slice_is(word, "output");
-        while (mbp_take_word(&line).length)
+        const int is_output = mbp_slice_is(word, "output");
+        int in_list = 0;
+        most.outputs += (size_t)is_output;
+        for (word = mbp_take_word(&line); word.length; word = mbp_take_word(&line)) {
             most.operands++;
+            in_list |= is_output && memchr(word.at, '(', word.length);
+            most.listed += (size_t)in_list;
+        }
     }
     most.nodes = limited(most.nodes), most.layers = limited(most.layers);
     most.inputs = limited(most.inputs), most.outputs = limited(most.outputs);
@@ -137,16 +218,18 @@ static bounds bound(mbp_slice text) {
     return most;
 }
 
+enum { LISTED_COST = 2 * sizeof(double) }; /* a column has 2 words, and 2 doubles; an output has a double more */
+
 size_t mbp_graph_cost(const char *graph) {
     enum { NODE_COST = 128, LAYER_COST = 512, OPERAND_COST = 4 };
     _Static_assert(sizeof(mbp_node) + sizeof(mbp_output) + sizeof(int) <= NODE_COST, "graph.h documents it");
     _Static_assert(sizeof(mbp_layer) + 4 * sizeof(int) <= LAYER_COST, "graph.h documents it");
     _Static_assert(sizeof(int) <= OPERAND_COST, "graph.h documents it");
     const bounds most = bound(mbp_slice_of(graph));
-    return NODE_COST * most.nodes + LAYER_COST * most.layers + OPERAND_COST * most.operands;
+    return NODE_COST * most.nodes + LAYER_COST * most.layers + OPERAND_COST * most.operands + LISTED_COST * most.listed;
 }
 
-/* Allocates a net with the arrays of its graph, all zero. */
+/* Allocates a net with the arrays of its graph, all zero, and room for its scales. */
 static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
     const bounds most = bound(text);
     const size_t head = (sizeof(mbp_net) + 15) / 16 * 16;
@@ -166,6 +249,12 @@ static mbp_net *allocate_graph(mbp_slice text, const mbp_allocator *allocator) {
     net->input_nodes = net->names + most.names;
     net->operands = net->input_nodes + most.inputs;
     mbp_graph_own(net, allocator);
+    net->scales_bytes = LISTED_COST * most.listed;
+    net->scales = most.listed ? mbp_memory_take(&net->memory, net->scales_bytes) : NULL;
+    if (most.listed && !net->scales) {
+        mbp_graph_free(net);
+        return NULL;
+    }
     return net;
 }
 
@@ -178,6 +267,7 @@ void mbp_graph_own(mbp_net *net, const mbp_allocator *allocator) {
 }
 
 void mbp_graph_free(mbp_net *net) {
+    mbp_memory_give(&net->memory, net->scales, net->scales_bytes);
     mbp_allocator copy = net->own_allocator; /* own_allocator is in the block that is freed */
     mbp_release(net->memory.allocator ? &copy : NULL, net, net->graph_bytes);
 }
@@ -216,6 +306,8 @@ mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator 
     }
     count_uses(made);
     find_homes(made);
+    if (MICROBP_TRAINING) /* only for gradients */
+        place_slices(made);
     count_work(made);
     *net = made;
     return MBP_OK;
@@ -242,7 +334,7 @@ size_t mbp_graph_write(const mbp_net *net, char *text, size_t size) {
         mbp_statement_write(&w, net, &net->node[id], new_layer, NULL);
     }
     for (int i = 0; i < net->outputs; i++)
-        mbp_statement_write_output(&w, &net->output[i]);
+        mbp_statement_write_output(&w, net, i, net->output[i].node, NULL);
     return w.length + 1;
 }
 
@@ -311,11 +403,12 @@ mbp_status mbp_part_choose(const mbp_net *net, const mbp_part *part, mbp_error *
     return status == MBP_OK ? number_nodes(net, part, error) : status;
 }
 
-static int chosen_activation(const mbp_net *net, int node) {
-    for (int i = 0; i < net->outputs; i++)
-        if (net->output[i].node == node)
-            return net->output[i].activation;
-    return -1;
+/* The number of the output that this node is; -1: none. */
+static int output_of(const mbp_net *net, int node) {
+    int i = net->outputs - 1;
+    while (i >= 0 && net->output[i].node != node)
+        i--;
+    return i;
 }
 
 size_t mbp_part_write(const mbp_net *net, const mbp_part *part, char *text, size_t size) {
@@ -328,7 +421,6 @@ size_t mbp_part_write(const mbp_net *net, const mbp_part *part, char *text, size
             mbp_statement_write(&w, net, node, node->layer >= 0 && part->first[node->layer] == id, part->number);
     }
     for (int i = 0; i < part->n_outputs; i++)
-        mbp_statement_write_output(
-            &w, &(mbp_output){part->number[part->outputs[i]], chosen_activation(net, part->outputs[i])});
+        mbp_statement_write_output(&w, net, output_of(net, part->outputs[i]), part->outputs[i], part->number);
     return w.length + 1;
 }

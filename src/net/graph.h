@@ -17,7 +17,8 @@ size_t mbp_graph_write(const mbp_net *net, char *text, size_t size);
 mbp_status mbp_graph_count(const char *graph, int64_t *numbers, const mbp_allocator *allocator, mbp_error *error);
 /* An upper bound on memory: mbp_graph_read allocates at most this many bytes plus 1 KiB for a net of this graph text
  * (parameters and buffers are not part of it). Counted are 128 bytes per statement, 512 more per statement that may
- * make a layer, and 4 per word after the first. The least size of a file depends on these numbers (mbp_file_least). */
+ * make a layer, 4 per word after the first, and 16 per word of an output's lists. The least size of a file depends on
+ * these numbers (mbp_file_least). */
 size_t mbp_graph_cost(const char *graph);
 
 /* The nodes of a part of a net: see mbp_net_part. */

@@ -55,7 +55,7 @@ static void init_dense(mbp_net *net, int index) {
         draw(net, index, &layer->bias_initializer, PURPOSE_BIASES, layer->bias, layer->out);
 }
 
-static void init_columns(mbp_net *net, const mbp_layer *layer) { /* norms and scales */
+static void init_columns(mbp_net *net, const mbp_layer *layer) { /* norms, scales, standardize */
     if (layer->weight >= 0)
         fill(net, layer->weight, layer->out, 1);
     if (layer->bias >= 0)
@@ -307,31 +307,48 @@ static void copy_numbers(mbp_net *to, const mbp_net *net) {
         memcpy(mbp_net_at(to, &into), mbp_net_at(net, &from), (size_t)(from.in * from.out) * net->item);
 }
 
-/* Copies everything that predictions and saves see, in one state, if there is room for the notes. *notes_bytes: the
- * room that they need. */
-static int copy_contents(mbp_net *to, const mbp_net *net, size_t *notes_bytes) {
+/* Copies everything that predictions and saves see, in one state, if there is room for the notes and the scales.
+ * *notes, *scales: how many bytes they need. */
+static int copy_contents(mbp_net *to, const mbp_net *net, size_t *notes, size_t *scales) {
     mbp_net_enter(net);
-    *notes_bytes = net->notes_bytes;
-    const int has_room = to->notes_bytes == net->notes_bytes;
+    *notes = net->notes_bytes, *scales = (size_t)net->scales_count * sizeof(double);
+    const int has_room = to->notes_bytes == *notes && to->scales_bytes == *scales;
     if (has_room) {
         mbp_graph_copy(to, net);
         copy_numbers(to, net);
         if (net->notes_bytes)
             memcpy(to->notes, net->notes, net->notes_bytes);
+        if (*scales)
+            memcpy(to->scales, net->scales, *scales);
+        to->scales_count = net->scales_count;
     }
     mbp_net_leave(net);
     return has_room;
 }
 
-/* The notes may change between two tries, because no function of the user, such as its allocator, runs in the gate. */
+/* Replaces a block by one of another size; returns 0 if there is no memory. */
+static int resize(mbp_net *net, void **block, size_t *size, size_t bytes) {
+    if (*size == bytes)
+        return 1;
+    mbp_memory_give(&net->memory, *block, *size);
+    *block = bytes ? mbp_memory_take(&net->memory, bytes) : NULL;
+    *size = *block ? bytes : 0;
+    return *size == bytes;
+}
+
+/* They may change between two tries, because no function of the user, such as its allocator, runs in the gate. */
 static mbp_status fill_copy(mbp_net *to, const mbp_net *net, mbp_error *error) {
-    size_t bytes;
-    while (!copy_contents(to, net, &bytes)) {
-        char *notes = bytes ? mbp_memory_take(&to->memory, bytes) : NULL;
-        if (bytes && !notes)
-            return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", bytes);
-        mbp_memory_give(&to->memory, to->notes, to->notes_bytes);
-        to->notes = notes, to->notes_bytes = bytes;
+    size_t notes, scales;
+    void *block;
+    while (!copy_contents(to, net, &notes, &scales)) {
+        int done = resize(to, (block = to->notes, &block), &to->notes_bytes, notes);
+        to->notes = block;
+        if (!done)
+            return mbp_fail(error, MBP_NO_MEMORY, "no memory for notes of %zu bytes", notes);
+        done = resize(to, (block = to->scales, &block), &to->scales_bytes, scales);
+        to->scales = block;
+        if (!done)
+            return mbp_fail(error, MBP_NO_MEMORY, "no memory for the scales of the outputs");
     }
     return MBP_OK;
 }

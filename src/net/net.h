@@ -23,13 +23,16 @@ typedef enum mbp_node_kind {
     MBP_NODE_DENSE,
     MBP_NODE_ACTIVATION,
     MBP_NODE_ADD,
+    MBP_NODE_SUBTRACT,
     MBP_NODE_MULTIPLY,
     MBP_NODE_CONCAT,
+    MBP_NODE_SLICE,
     MBP_NODE_DROPOUT,
     MBP_NODE_NOISE,
     MBP_NODE_BATCH_NORM,
     MBP_NODE_LAYER_NORM,
     MBP_NODE_SCALE,
+    MBP_NODE_STANDARDIZE,
     MBP_NODE_KINDS
 } mbp_node_kind;
 
@@ -41,12 +44,21 @@ typedef struct mbp_node {
     int uses; /* how many outputs, and operands of used nodes, refer to this node; 0: no output depends on it */
     /* home: the first used concat that has this node as an operand; -1: none. The node's values are stored in the
      * concat's columns, from `column` on, so the concat need not copy them. Without a home, the values have memory of
-     * their own. Inputs have no home, because their values may be in the caller's memory. */
+     * their own. Inputs have no home, because their values may be in the caller's memory; slices neither, because their
+     * values are those of their operand. home of a slice: its operand, if the slice's delta is stored in the columns of
+     * the operand's delta; -1: it has memory of its own. */
     int home, column;
     int64_t width;
-    /* Used by dense and activation nodes. Dropout and noise use only its parameters: rate, std. */
+    /* Used by dense and activation nodes. Dropout, noise and slices use only its parameters: rate, std, mbp_column. */
     mbp_formula activation;
 } mbp_node;
+
+/* Of a slice: its columns are FROM to TO - 1 of its operand. If the backward pass does not add to the operand's delta,
+ * it sets columns LOW to HIGH - 1 of it: to the slice's delta, and to 0 on both sides of that. */
+enum { MBP_COLUMN_FROM, MBP_COLUMN_TO, MBP_COLUMN_LOW, MBP_COLUMN_HIGH };
+static inline int64_t mbp_column(const mbp_node *slice, int which) {
+    return (int64_t)slice->activation.parameters[which];
+}
 
 /* Positions in mbp_layer.setting: for all kinds of layers, for dense layers, for norms. */
 enum { MBP_LAYER_LR };
@@ -55,15 +67,23 @@ enum { MBP_NORM_EPS = 1, MBP_NORM_MOMENTUM };
 
 typedef struct mbp_layer {
     char name[MBP_NAME_SIZE];
-    mbp_node_kind kind; /* a norm or a scale has in = 1, gamma or the gain as weight, beta or the addend as bias */
+    mbp_node_kind
+        kind; /* all but a dense layer have in = 1; gamma or the gain is the weight, beta or the addend the bias */
     int64_t in, out;
     int64_t weight, bias; /* offsets in the flat vector; -1: none */
     int tensor;           /* the number of its first tensor */
-    int64_t running;      /* batch_norm: offset of the running means in the buffers; the variances follow; -1: none */
+    /* Offset in the buffers of the means, after which come the variances (batch_norm) or standard deviations
+     * (standardize). -1: none */
+    int64_t running;
     int frozen;
     double setting[MBP_PARAMETERS_MAX];                    /* in the order of mbp_layer_settings */
     mbp_formula activation, initializer, bias_initializer; /* only of MBP_NODE_DENSE */
 } mbp_layer;
+
+/* Whether the layer has parameters, and training may change them. */
+static inline int mbp_layer_trains(const mbp_layer *layer) {
+    return !layer->frozen && (layer->weight >= 0 || layer->bias >= 0);
+}
 
 /* The factor of the learning rate for a layer's bias. */
 static inline double mbp_bias_lr(const mbp_layer *layer) {
@@ -91,7 +111,8 @@ typedef struct mbp_shelf {
 typedef struct mbp_shared {
     mbp_lock lock; /* of these nets and all their trainers */
     size_t bytes;
-    int nets; /* how many refer to it */
+    int nets;         /* how many refer to it */
+    unsigned changes; /* how often an update or standardize has changed the values */
 } mbp_shared;
 
 struct mbp_net {
@@ -120,6 +141,11 @@ struct mbp_net {
     char *block; /* the parameters, in the block of `shared` */
     char *notes; /* of mbp_net_set_notes; NULL: none */
     size_t notes_bytes;
+    /* The scales of outputs (mbp_net_set_scale), one after the other: the number of the output, its means, its standard
+     * deviations. NULL: there are none. */
+    double *scales;
+    int64_t scales_count; /* of doubles */
+    size_t scales_bytes;  /* of the block, which may be longer */
     mbp_pool *pool;
     int threads; /* the limit; 0: no limit */
     mbp_shelf idle;
@@ -140,6 +166,15 @@ static inline int mbp_net_worthwhile(const mbp_net *net, double work) {
 /* mbp_share with the net's pool and limit of threads. */
 static inline void mbp_net_share(const mbp_net *net, double work, int64_t end, int64_t piece, mbp_work run, void *job) {
     mbp_share(net->pool, mbp_is_small(work) ? 1 : mbp_net_threads(net), work, end, piece, run, job);
+}
+
+static inline int64_t mbp_output_width(const mbp_net *net, int i) { return net->node[net->output[i].node].width; }
+/* The means of an output's columns, followed by their standard deviations; NULL: it is not scaled. */
+static inline const double *mbp_scale_of(const mbp_net *net, int i) {
+    for (int64_t at = 0; at < net->scales_count; at += 1 + 2 * mbp_output_width(net, (int)net->scales[at]))
+        if ((int)net->scales[at] == i)
+            return net->scales + at + 1;
+    return NULL;
 }
 
 /* Holds the net for a call; fails if another thread holds it. */

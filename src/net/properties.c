@@ -60,6 +60,10 @@ mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_erro
         put_spec(found.activation, MBP_ACTIVATION, &node->activation);
     if (node->kind == MBP_NODE_DROPOUT || node->kind == MBP_NODE_NOISE)
         found.amount = node->activation.parameters[0];
+    if (node->kind == MBP_NODE_SLICE) {
+        found.from = mbp_column(node, MBP_COLUMN_FROM);
+        found.to = mbp_column(node, MBP_COLUMN_TO);
+    }
     return mbp_sized_write(info, &found, sizeof found, "mbp_node_info", error);
 }
 
@@ -75,9 +79,9 @@ static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
         put_spec(info->bias_init, MBP_INITIALIZER, &layer->bias_initializer);
 }
 
-static void put_columnwise(mbp_layer_info *info, const mbp_layer *layer) { /* norms and scales */
+static void put_columnwise(mbp_layer_info *info, const mbp_layer *layer) { /* norms, scales, standardize */
     info->in = layer->out;
-    if (layer->kind != MBP_NODE_SCALE)
+    if (layer->kind == MBP_NODE_BATCH_NORM || layer->kind == MBP_NODE_LAYER_NORM)
         info->eps = layer->setting[MBP_NORM_EPS];
     if (layer->kind == MBP_NODE_BATCH_NORM)
         info->momentum = layer->setting[MBP_NORM_MOMENTUM];
@@ -137,11 +141,12 @@ int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
                1;
     if (layer->bias >= 0 && i-- == 0)
         return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out, 1, 0}, 1;
-    if (layer->running >= 0 && i-- == 0)
-        return *tensor = (mbp_tensor){layer->name, "running_mean", layer->running, 1, layer->out, 1, 1}, 1;
-    if (layer->running >= 0 && i == 0)
-        return *tensor = (mbp_tensor){layer->name, "running_var", layer->running + layer->out, 1, layer->out, 1, 1}, 1;
-    return 0;
+    if (layer->running < 0 || i > 1)
+        return 0;
+    static const char *const names[2][2] = {{"running_mean", "running_var"}, {"mean", "std"}};
+    const char *name = names[layer->kind == MBP_NODE_STANDARDIZE][i];
+    *tensor = (mbp_tensor){layer->name, name, layer->running + i * layer->out, 1, layer->out, 1, 1};
+    return 1;
 }
 
 /* ---- changing ---- */
@@ -260,22 +265,88 @@ mbp_status mbp_net_set_layer(mbp_net *net, const char *layer, const char *name, 
     return MBP_OK;
 }
 
-mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error) {
-    mbp_formula formula = {-1, {0}};
+static mbp_status check_output(const mbp_net *net, int i, mbp_error *error) {
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
-    if (i < 0 || i >= net->outputs)
-        return mbp_fail_index(error, "output", i, net->outputs);
-    mbp_status status = MBP_OK;
-    if (activation)
-        status = mbp_formula_parse(MBP_OUTPUT_ACTIVATION, mbp_slice_of(activation), &formula, error);
-    if (status == MBP_OK)
-        status = mbp_net_open(net, error);
+    return i < 0 || i >= net->outputs ? mbp_fail_index(error, "output", i, net->outputs) : MBP_OK;
+}
+
+/* Copies the scales of all outputs but the i-th. */
+static void copy_scales(const mbp_net *net, int i, double *to) {
+    for (int64_t at = 0, size; at < net->scales_count; at += size) {
+        size = 1 + 2 * mbp_output_width(net, (int)net->scales[at]);
+        if ((int)net->scales[at] == i)
+            continue;
+        memcpy(to, net->scales + at, (size_t)size * sizeof *to);
+        to += size;
+    }
+}
+
+/* Sets the activation and the scale of an output; mean NULL: it has none. The caller holds the net. */
+static mbp_status set_output(mbp_net *net, int i, int activation, const double *mean, const double *std,
+                             mbp_error *error) {
+    const int64_t n = mbp_output_width(net, i);
+    const int64_t size = 1 + 2 * n, others = net->scales_count - (mbp_scale_of(net, i) ? size : 0);
+    const size_t bytes = (size_t)(others + (mean ? size : 0)) * sizeof(double), bytes_before = net->scales_bytes;
+    double *made = bytes ? mbp_memory_take(&net->memory, bytes) : NULL, *before = net->scales;
+    if (bytes && !made)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory for the scales of the outputs");
+    copy_scales(net, i, made);
+    if (mean) {
+        made[others] = i;
+        memcpy(made + others + 1, mean, (size_t)n * sizeof *mean);
+        memcpy(made + others + 1 + n, std, (size_t)n * sizeof *std);
+    }
+    mbp_gate_enter_alone(&net->shared->lock);
+    MBP_PUT(&net->output[i].activation, activation);
+    net->scales = made, net->scales_count = others + (mean ? size : 0), net->scales_bytes = bytes;
+    mbp_gate_leave_alone(&net->shared->lock);
+    mbp_memory_give(&net->memory, before, bytes_before);
+    return MBP_OK;
+}
+
+static mbp_status hold_and_set(mbp_net *net, int i, int activation, const double *mean, const double *std,
+                               mbp_error *error) {
+    mbp_status status = mbp_net_take(net, error);
     if (status != MBP_OK)
         return status;
-    MBP_PUT(&net->output[i].activation, formula.row);
-    mbp_net_close(net);
-    return MBP_OK;
+    status = set_output(net, i, activation, mean, std, error);
+    mbp_net_give(net);
+    return status;
+}
+
+mbp_status mbp_net_set_output(mbp_net *net, int i, const char *activation, mbp_error *error) {
+    mbp_formula formula = {-1, {0}};
+    mbp_status status = check_output(net, i, error);
+    if (status == MBP_OK && activation)
+        status = mbp_formula_parse(MBP_OUTPUT_ACTIVATION, mbp_slice_of(activation), &formula, error);
+    return status == MBP_OK ? hold_and_set(net, i, formula.row, NULL, NULL, error) : status;
+}
+
+mbp_status mbp_net_set_scale(mbp_net *net, int i, const double *mean, const double *std, mbp_error *error) {
+    mbp_formula identity = {-1, {0}};
+    mbp_status status = check_output(net, i, error);
+    if (status == MBP_OK && (!mean || !std))
+        return mbp_fail_null(error, mean ? "std" : "mean", "one number per column of the output");
+    if (status == MBP_OK)
+        status = mbp_scale_check(mean, std, mbp_output_width(net, i), error);
+    if (status == MBP_OK)
+        status = mbp_formula_parse(MBP_OUTPUT_ACTIVATION, mbp_slice_of("identity"), &identity, error);
+    return status == MBP_OK ? hold_and_set(net, i, identity.row, mean, std, error) : status;
+}
+
+int mbp_net_scale(const mbp_net *net, int i, double *mean, double *std) {
+    if (!net || i < 0 || i >= net->outputs)
+        return 0;
+    mbp_net_enter(net);
+    const double *scale = mbp_scale_of(net, i);
+    const int64_t n = mbp_output_width(net, i);
+    if (scale && mean)
+        memcpy(mean, scale, (size_t)n * sizeof *mean);
+    if (scale && std)
+        memcpy(std, scale + n, (size_t)n * sizeof *std);
+    mbp_net_leave(net);
+    return scale != NULL;
 }
 
 const char *mbp_net_output_activation(const mbp_net *net, int i) {

@@ -9,8 +9,10 @@ typedef mbp_status (*reader)(mbp_cursor *c, mbp_node *node);
 static mbp_status read_input(mbp_cursor *c, mbp_node *node);
 static mbp_status read_dense(mbp_cursor *c, mbp_node *node);
 static mbp_status read_activation(mbp_cursor *c, mbp_node *node);
+static mbp_status read_sum(mbp_cursor *c, mbp_node *node);
 static mbp_status read_pair(mbp_cursor *c, mbp_node *node);
 static mbp_status read_concat(mbp_cursor *c, mbp_node *node);
+static mbp_status read_slice(mbp_cursor *c, mbp_node *node);
 static mbp_status read_random(mbp_cursor *c, mbp_node *node);
 static mbp_status read_columns(mbp_cursor *c, mbp_node *node);
 
@@ -32,14 +34,17 @@ static const struct {
     [MBP_NODE_INPUT] = {"input", "", "", read_input},
     [MBP_NODE_DENSE] = {"dense", DENSE_TEXTS, DENSE_NUMBERS, read_dense},
     [MBP_NODE_ACTIVATION] = {"activation", "", "", read_activation},
-    [MBP_NODE_ADD] = {"add", "", "", read_pair},
+    [MBP_NODE_ADD] = {"add", "", "", read_sum},
+    [MBP_NODE_SUBTRACT] = {"subtract", "", "", read_pair},
     [MBP_NODE_MULTIPLY] = {"multiply", "", "", read_pair},
     [MBP_NODE_CONCAT] = {"concat", "", "", read_concat},
+    [MBP_NODE_SLICE] = {"slice", "", "from=-1[0,inf) to=-1[0,inf)", read_slice},
     [MBP_NODE_DROPOUT] = {"dropout", "", "rate=0.5[0,1)", read_random},
     [MBP_NODE_NOISE] = {"noise", "", "std=0.1[0,inf)", read_random},
     [MBP_NODE_BATCH_NORM] = {"batch_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]", read_columns},
     [MBP_NODE_LAYER_NORM] = {"layer_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf)", read_columns},
     [MBP_NODE_SCALE] = {"scale", SCALE_TEXTS, "lr=1[0,inf)", read_columns},
+    [MBP_NODE_STANDARDIZE] = {"standardize", NORM_TEXTS, "", read_columns},
 };
 
 const char *mbp_layer_settings(mbp_node_kind kind) { return statements[kind].numbers; }
@@ -78,28 +83,72 @@ static mbp_status read_activation(mbp_cursor *c, mbp_node *node) {
     return status == MBP_OK ? mbp_read_formula(c, MBP_ACTIVATION, mbp_take_term(&c->rest), &node->activation) : status;
 }
 
-static mbp_status read_pair(mbp_cursor *c, mbp_node *node) { /* add, multiply */
-    mbp_status status = mbp_read_operands(c, node, 2);
-    if (status != MBP_OK)
-        return status;
+/* Reads operands up to the end of the line, but at least this many. */
+static mbp_status read_all_operands(mbp_cursor *c, mbp_node *node, int least) {
+    mbp_status status = MBP_OK;
+    for (mbp_slice ahead = c->rest; node->operands < least || mbp_take_word(&ahead).length; ahead = c->rest) {
+        status = mbp_read_operands(c, node, 1);
+        if (status != MBP_OK)
+            break;
+    }
+    return status;
+}
+
+/* Gives the node the width of its operands, which must be the same. */
+static mbp_status set_width(mbp_cursor *c, mbp_node *node) {
+    const int *operands = &c->net->operands[node->first_operand];
     node->width = mbp_operand_width(c, node, 0);
-    if (mbp_operand_width(c, node, 1) != node->width)
-        return MBP_FAIL_LINE(c,
-                             "%s needs operands of the same width, but node %d has %lld columns and node %d has %lld",
-                             statements[node->kind].word, c->net->operands[node->first_operand], (long long)node->width,
-                             c->net->operands[node->first_operand + 1], (long long)mbp_operand_width(c, node, 1));
+    for (int i = 1; i < node->operands; i++)
+        if (mbp_operand_width(c, node, i) != node->width)
+            return MBP_FAIL_LINE(
+                c, "%s needs operands of the same width, but node %d has %lld columns and node %d has %lld",
+                statements[node->kind].word, operands[0], (long long)node->width, operands[i],
+                (long long)mbp_operand_width(c, node, i));
     return MBP_OK;
 }
 
+static mbp_status read_sum(mbp_cursor *c, mbp_node *node) { /* add */
+    mbp_status status = read_all_operands(c, node, 2);
+    return status == MBP_OK ? set_width(c, node) : status;
+}
+
+static mbp_status read_pair(mbp_cursor *c, mbp_node *node) { /* multiply, subtract */
+    mbp_status status = mbp_read_operands(c, node, 2);
+    return status == MBP_OK ? set_width(c, node) : status;
+}
+
 static mbp_status read_concat(mbp_cursor *c, mbp_node *node) {
-    for (mbp_slice ahead = c->rest; node->operands < 1 || mbp_take_word(&ahead).length; ahead = c->rest) {
-        mbp_status status = mbp_read_operands(c, node, 1);
-        if (status != MBP_OK)
-            return status;
-        node->width += mbp_operand_width(c, node, node->operands - 1);
-        if (node->width > INT32_MAX)
-            return MBP_FAIL_LINE(c, "concat has more than %d columns", (int)INT32_MAX);
+    mbp_status status = read_all_operands(c, node, 1);
+    if (status != MBP_OK)
+        return status;
+    for (int i = 0; i < node->operands; i++)
+        node->width += mbp_operand_width(c, node, i); /* fewer than 2^24 operands of at most 2^31 columns */
+    if (node->width > INT32_MAX)
+        return MBP_FAIL_LINE(c, "concat has more than %d columns", (int)INT32_MAX);
+    return MBP_OK;
+}
+
+static mbp_status read_slice(mbp_cursor *c, mbp_node *node) {
+    mbp_settings found;
+    char from[MBP_NUMBER_SIZE], to[MBP_NUMBER_SIZE];
+    const double *ends = found.number;
+    mbp_status status = read_operand(c, node);
+    if (status == MBP_OK)
+        status = read_settings(c, node->kind, &found);
+    if (status != MBP_OK)
+        return status;
+    if (found.given != (1 << MBP_COLUMN_FROM | 1 << MBP_COLUMN_TO))
+        return MBP_FAIL_LINE(c, "slice needs from=F and to=T, for the columns F to T - 1");
+    if (!(ends[0] < ends[1]) || ends[1] > (double)node->width || ends[0] != (double)(int64_t)ends[0] ||
+        ends[1] != (double)(int64_t)ends[1]) {
+        from[mbp_print_number(from, ends[0])] = to[mbp_print_number(to, ends[1])] = 0;
+        return MBP_FAIL_LINE(c,
+                             "from=%s to=%s is not a range of columns of node %d: they must be whole numbers with "
+                             "0 <= from < to <= %lld",
+                             from, to, c->net->operands[node->first_operand], (long long)node->width);
     }
+    memcpy(node->activation.parameters, ends, sizeof found.number);
+    node->width = mbp_column(node, MBP_COLUMN_TO) - mbp_column(node, MBP_COLUMN_FROM);
     return MBP_OK;
 }
 
@@ -245,7 +294,9 @@ static mbp_status read_dense(mbp_cursor *c, mbp_node *node) {
 static mbp_status new_norm(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
     mbp_layer *layer = next_layer(c, node, found);
     layer->out = node->width;
-    layer->running = node->kind == MBP_NODE_BATCH_NORM ? 0 : -1;
+    layer->running = node->kind == MBP_NODE_LAYER_NORM ? -1 : 0;
+    if (node->kind == MBP_NODE_STANDARDIZE)
+        layer->weight = layer->bias = -1;
     mbp_status status = name_layer(c, layer, found->text[LAYER]);
     if (status == MBP_OK)
         status = mbp_read_switch(c, "frozen", found->text[NORM_FROZEN], &layer->frozen);
@@ -272,7 +323,7 @@ static mbp_status new_scale(mbp_cursor *c, mbp_node *node, const mbp_settings *f
     return status;
 }
 
-static mbp_status read_columns(mbp_cursor *c, mbp_node *node) { /* batch_norm, layer_norm, scale */
+static mbp_status read_columns(mbp_cursor *c, mbp_node *node) { /* batch_norm, layer_norm, scale, standardize */
     mbp_settings found;
     mbp_status status = read_layer(c, node, &found);
     if (status != MBP_OK)
@@ -283,6 +334,9 @@ static mbp_status read_columns(mbp_cursor *c, mbp_node *node) { /* batch_norm, l
 }
 
 /* ---- outputs ---- */
+
+enum { OUTPUT_ACTIVATION, MEAN, STD }; /* positions of the keys in OUTPUT_TEXTS */
+#define OUTPUT_TEXTS "activation mean std"
 
 static mbp_status read_output(mbp_cursor *c) {
     mbp_net *net = c->net;
@@ -295,12 +349,14 @@ static mbp_status read_output(mbp_cursor *c) {
     const int id = net->operands[--net->operand_count];
     if (net->node[id].uses++)
         return MBP_FAIL_LINE(c, "node %d is already an output", id);
-    status = mbp_read_settings(c, "activation", "", &found);
-    if (status == MBP_OK && found.text[0].length)
-        status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[0], &activation);
-    if (status == MBP_OK)
-        net->output[net->outputs++] = (mbp_output){id, activation.row};
-    return status;
+    status = mbp_read_settings(c, OUTPUT_TEXTS, "", &found);
+    if (status == MBP_OK && found.text[OUTPUT_ACTIVATION].length)
+        status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[OUTPUT_ACTIVATION], &activation);
+    if (status != MBP_OK)
+        return status;
+    net->output[net->outputs++] = (mbp_output){id, activation.row};
+    return found.text[MEAN].length || found.text[STD].length ? mbp_read_scale(c, found.text[MEAN], found.text[STD])
+                                                             : MBP_OK;
 }
 
 /* ---- any statement ---- */
@@ -405,9 +461,24 @@ void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node
     put(w, "\n");
 }
 
-void mbp_statement_write_output(mbp_writer *w, const mbp_output *output) {
-    put(w, "output %d", output->node);
-    if (output->activation >= 0)
-        put(w, " activation=%s", mbp_formula_name(MBP_OUTPUT_ACTIVATION, output->activation));
+static void put_list(mbp_writer *w, const char *key, const double *values, int64_t n) {
+    char number[MBP_NUMBER_SIZE];
+    for (int64_t j = 0; j < n; j++) {
+        number[mbp_print_number(number, values[j])] = 0;
+        put(w, "%s%s", j ? " " : key, number);
+    }
+    put(w, ")");
+}
+
+void mbp_statement_write_output(mbp_writer *w, const mbp_net *net, int i, int node, const int *number) {
+    const double *scale = i >= 0 ? mbp_scale_of(net, i) : NULL;
+    const int64_t n = net->node[node].width;
+    put(w, "output %d", number ? number[node] : node);
+    if (i >= 0 && net->output[i].activation >= 0)
+        put(w, " activation=%s", mbp_formula_name(MBP_OUTPUT_ACTIVATION, net->output[i].activation));
+    if (scale) {
+        put_list(w, " mean=(", scale, n);
+        put_list(w, " std=(", scale + n, n);
+    }
     put(w, "\n");
 }

@@ -27,6 +27,7 @@ typedef struct mbp_writer {
  * number: the number of each node in the text; NULL: its own. */
 void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer, const int *number);
 void mbp_statement_write_input(mbp_writer *w, int64_t width);
-void mbp_statement_write_output(mbp_writer *w, const mbp_output *output);
+/* i: the number of the output; -1: this node is not an output of the net yet. number: as above. */
+void mbp_statement_write_output(mbp_writer *w, const mbp_net *net, int i, int node, const int *number);
 
 #endif

@@ -1,5 +1,7 @@
 #include "net/words.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,4 +149,72 @@ mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *number
         found->text[text] = value;
     }
     return MBP_OK;
+}
+
+/* ---- lists of numbers ---- */
+
+/* Reads a list of numbers, one per column: (0.5 -1e3). */
+static mbp_status read_numbers(mbp_cursor *c, const char *key, mbp_slice list, int64_t n, double *to) {
+    mbp_slice rest = list;
+    rest.at++, rest.length -= 2;
+    for (int64_t j = 0; j < n; j++) {
+        const mbp_slice word = mbp_take_word(&rest);
+        if (!word.length)
+            return MBP_FAIL_LINE(c, "%s has %lld number%s, but the output has %lld column%s", key, (long long)j,
+                                 mbp_plural(j), (long long)n, mbp_plural(n));
+        if (!mbp_parse_number(word, &to[j]))
+            return MBP_FAIL_LINE(c, "%s must be numbers, not \"%.*s\"", key, mbp_shown(word), word.at);
+    }
+    if (mbp_take_word(&rest).length)
+        return MBP_FAIL_LINE(c, "%s has more than %lld number%s, but the output has %lld column%s", key, (long long)n,
+                             mbp_plural(n), (long long)n, mbp_plural(n));
+    return MBP_OK;
+}
+
+/* Refuses what is not a list, or too short for n numbers, before numbers are stored. */
+static mbp_status check_list(mbp_cursor *c, const char *key, mbp_slice list, int64_t n) {
+    if (*list.at != '(')
+        return MBP_FAIL_LINE(c, "%s=%.*s must be a list of numbers in ( )", key, mbp_shown(list), list.at);
+    if ((int64_t)list.length < 2 * n + 1)
+        return MBP_FAIL_LINE(c, "%s has fewer numbers than the output has columns: %lld", key, (long long)n);
+    return MBP_OK;
+}
+
+mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_error *error) {
+    char number[MBP_NUMBER_SIZE];
+    for (int64_t j = 0; j < n; j++)
+        if (!isfinite(mean[j]) || !(std[j] > 0 && std[j] <= DBL_MAX)) {
+            const int of_mean = !isfinite(mean[j]);
+            mbp_print_number(number, of_mean ? mean[j] : std[j]);
+            return mbp_fail(error, MBP_INVALID, "%s of column %lld is %s, but must be finite%s",
+                            of_mean ? "mean" : "std", (long long)j, number, of_mean ? "" : " and above 0");
+        }
+    return MBP_OK;
+}
+
+mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
+    mbp_net *net = c->net;
+    const int last = net->outputs - 1;
+    const int64_t n = mbp_output_width(net, last);
+    double *scale = net->scales + net->scales_count;
+    if (!mean.length || !std.length)
+        return MBP_FAIL_LINE(c, "an output with %s needs %s too", mean.length ? "mean" : "std",
+                             mean.length ? "std" : "mean");
+    if (!mbp_formula_is(MBP_OUTPUT_ACTIVATION, net->output[last].activation, "identity"))
+        return MBP_FAIL_LINE(c, "an output with mean and std needs activation=identity");
+    mbp_status status = check_list(c, "mean", mean, n);
+    if (status == MBP_OK)
+        status = check_list(c, "std", std, n);
+    if (status != MBP_OK)
+        return status;
+    if (net->scales_bytes / sizeof *scale < (size_t)(net->scales_count + 1 + 2 * n))
+        return MBP_FAIL_LINE(c, "mean and std have fewer numbers than the output has columns: %lld", (long long)n);
+    *scale++ = last;
+    status = read_numbers(c, "mean", mean, n, scale);
+    if (status == MBP_OK)
+        status = read_numbers(c, "std", std, n, scale + n);
+    if (status == MBP_OK)
+        status = mbp_fail_line(c, mbp_scale_check(scale, scale + n, n, c->error));
+    net->scales_count += 1 + 2 * n;
+    return status;
 }

@@ -50,6 +50,26 @@ static mbp_view place(layout *l, const mbp_view *homes, const mbp_node *node, in
     return (mbp_view){(char *)homes[node->home].at + (size_t)node->column * l->net->item, homes[node->home].ld};
 }
 
+/* A slice needs no place for values, nor for its delta if that is in the columns of its operand's. */
+static void lay_slice(layout *l, mbp_workspace *w, int id) {
+    const mbp_node *node = &l->net->node[id];
+    const mbp_view none = {0}, delta = w->needs & MBP_DELTAS && node->home < 0 ? take_rows(l, node->width) : none;
+    if (l->base) {
+        w->home[id] = w->z[id] = none;
+        w->delta[id] = delta;
+    }
+}
+
+void mbp_slices_place(const mbp_net *net, mbp_workspace *w) {
+    for (int id = 0; id < net->nodes; id++) { /* from first to last, because a slice may be in another slice */
+        const mbp_node *node = &net->node[id];
+        if (node->kind != MBP_NODE_SLICE || !node->uses || node->home < 0 || !w->delta[node->home].at)
+            continue;
+        const mbp_view whole = w->delta[node->home];
+        w->delta[id] = (mbp_view){(char *)whole.at + (size_t)mbp_column(node, MBP_COLUMN_FROM) * net->item, whole.ld};
+    }
+}
+
 static void lay_node(layout *l, mbp_workspace *w, int id) {
     const mbp_node *node = &l->net->node[id];
     const int at_home = node->home >= 0;
@@ -87,7 +107,10 @@ static void lay_output(layout *l, mbp_workspace *w, int i) {
         return;
     mbp_view target = take_rows(l, l->net->node[l->net->output[i].node].width);
     int64_t *labels = take(l, l->rows, sizeof(int64_t));
+    const uint64_t columns = w->needs & MBP_WEIGHTS ? (uint64_t)l->net->node[l->net->output[i].node].width : 0;
+    double *own = take(l, l->rows, columns * sizeof *own);
     if (l->base) {
+        w->own[i].at = own;
         w->target_home[i] = target;
         w->labels[i] = labels;
     }
@@ -154,11 +177,16 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     w->labels = take(l, net->outputs, sizeof(int64_t *));
     w->weight = take(l, target_rows, sizeof(double));
     w->chosen = take(l, target_rows, sizeof(int64_t));
+    w->own = take(l, net->outputs, sizeof(mbp_own));
+    for (int k = 0; k < 3; k++)
+        w->column[k] = take(l, w->needs & MBP_WEIGHTS ? l->rows : 0, sizeof(double));
     for (int id = net->nodes - 1; id >= 0; id--)
         if (net->node[id].uses) {
-            lay_node(l, w, id);
+            (net->node[id].kind == MBP_NODE_SLICE ? lay_slice : lay_node)(l, w, id);
             lay_statistics(l, w, id);
         }
+    if (l->base && MICROBP_TRAINING)
+        mbp_slices_place(net, w);
     for (int i = 0; i < net->outputs; i++)
         lay_output(l, w, i);
     lay_scratch(l, w);

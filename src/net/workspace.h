@@ -16,13 +16,20 @@ typedef enum mbp_need {
     MBP_PREDICT = 0,
     MBP_TARGETS = 1 * MICROBP_TRAINING,
     MBP_DELTAS = 2 * MICROBP_TRAINING,
-    MBP_INPUT_DELTAS = 4 * MICROBP_TRAINING
+    MBP_INPUT_DELTAS = 4 * MICROBP_TRAINING,
+    MBP_WEIGHTS = 8 * MICROBP_TRAINING /* outputs with weights of their own */
 } mbp_need;
 
 /* The statistics of a norm or a scale node: see mbp_norm (kernels.h). */
 typedef struct mbp_statistics {
     double *mean, *variance, *inverse, *sum, *product;
 } mbp_statistics;
+
+/* The weights of an output: row weight times element weight, 0 where the target is missing. */
+typedef struct mbp_own {
+    double *at;      /* column after column, each with room for all rows */
+    int64_t columns; /* 1: the weights of a row are equal; 0: they are those of the row, in mbp_workspace.weight */
+} mbp_own;
 
 struct mbp_workspace {
     size_t bytes;
@@ -36,6 +43,9 @@ struct mbp_workspace {
     mbp_view *target_home, *target; /* per output; target.at NULL: the targets are labels */
     int64_t **labels;               /* per output */
     double *weight;                 /* per row */
+    int weighted;                   /* whether outputs have weights, or divisors, of their own in this call */
+    mbp_own *own;                   /* per output */
+    double *column[3];              /* while rows are chosen: a number per row */
     int64_t *chosen; /* per row: the caller's number of the row, if the rows are not consecutive ones of the caller's */
     char *scratch;   /* of matrix products: scratch_bytes for each of `threads` */
     size_t scratch_bytes;
@@ -55,6 +65,8 @@ mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_worksp
 mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_memory *memory, mbp_workspace **workspace, int64_t rows,
                                  int needs, int threads, mbp_error *error);
 void mbp_workspace_free(mbp_memory *memory, mbp_workspace *workspace);
+/* Points the deltas of slices to those of their operands, if they share memory: needed again if an operand's moved. */
+void mbp_slices_place(const mbp_net *net, mbp_workspace *w);
 
 /* How many threads to use for the net's largest matrix product with this number of rows. */
 int mbp_product_threads(const mbp_net *net, int64_t rows);

@@ -2,6 +2,8 @@
  * layer. The letters are those of formulas.h (z, y, dz, dy). */
 #include "passes/pass.h"
 
+#include <string.h>
+
 /* ---- from dy to dz ---- */
 
 /* The y or z from which the derivative of a node's activation is computed. */
@@ -20,11 +22,16 @@ static void derive(const pass *p, int id) {
                     activation->parameters);
 }
 
+/* Stores in, or adds to, the delta of the node's i-th operand, as planned. */
+static mbp_map writer(const pass *p, const mbp_node *node, int i) {
+    return edge(p, node, i) == MBP_STORE ? p->net->kernels->copy : p->net->kernels->accumulate;
+}
+
 /* Stores `from` in the delta of the node's i-th operand, or adds it, or does nothing, as planned. */
 static void write_delta(const pass *p, const mbp_node *node, int i, mbp_view from) {
-    const mbp_map write = edge(p, node, i) == MBP_STORE ? p->net->kernels->copy : p->net->kernels->accumulate;
     if (edge(p, node, i) != MBP_SKIP)
-        mbp_run_map(p, write, p->net->node[operand(p, node, i)].width, p->w->delta[operand(p, node, i)], from, NULL);
+        mbp_run_map(p, writer(p, node, i), p->net->node[operand(p, node, i)].width, p->w->delta[operand(p, node, i)],
+                    from, NULL);
 }
 
 /* The same with the product of the node's delta and `factor`. */
@@ -38,26 +45,36 @@ static void write_product(const pass *p, int id, int i, mbp_view factor) {
 
 /* ---- dense ---- */
 
-/* dW = x^T dz, db = sum of dz. */
-static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
+/* dW = x^T dz, db = sum of dz, over these rows. */
+static void backward_rows(const pass *p, const mbp_node *node, mbp_view x, mbp_view dz, int64_t rows, char *grads,
+                          mbp_write write) {
     const mbp_layer *layer = &p->net->layer[node->layer];
     mbp_product product = {.pattern = MBP_TN,
                            .m = layer->in,
                            .n = layer->out,
-                           .k = p->rows,
-                           .a = p->w->value[operand(p, node, 0)],
+                           .k = rows,
+                           .a = x,
                            .b = dz,
-                           .c = {element(p, p->grads, layer->weight), layer->out},
+                           .c = {element(p, grads, layer->weight), layer->out},
                            .bias = NULL,
                            .map = NULL,
                            .map_out = {NULL, 0},
                            .map_in = {NULL, 0},
                            .parameters = NULL,
                            .threads = 1,
-                           .db = layer->bias >= 0 ? element(p, p->grads, layer->bias) : NULL,
+                           .db = layer->bias >= 0 ? element(p, grads, layer->bias) : NULL,
                            .add = p->accumulate || write == MBP_ACCUMULATE,
                            .nonfinite = p->nonfinite};
     mbp_run_product(p, &product);
+}
+
+/* The gradients of all rows together, or of each row by itself. */
+static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
+    const mbp_view x = p->w->value[operand(p, node, 0)];
+    const int64_t each = p->apart ? 1 : p->rows;
+    for (int64_t r = 0; r < p->rows; r += each)
+        backward_rows(p, node, (mbp_view){element(p, x.at, r * x.ld), x.ld},
+                      (mbp_view){element(p, dz.at, r * dz.ld), dz.ld}, each, element(p, p->grads, r * p->apart), write);
 }
 
 /* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w. */
@@ -109,13 +126,14 @@ static void backward_dense(const pass *p, int id) {
     if (p->plan->grads[id] != MBP_SKIP)
         backward_weights(p, node, dz, p->plan->grads[id]);
     const mbp_layer *layer = &p->net->layer[node->layer];
-    if (p->plan->grads[id] == MBP_STORE && (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0))
+    if (p->plan->grads[id] == MBP_STORE && !p->apart &&
+        (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0))
         backward_penalty(p, layer); /* only one node of a layer stores, so the penalty is added once */
     if (edge(p, node, 0) != MBP_SKIP)
         backward_operand(p, id, dz);
 }
 
-/* ---- activation, add (da = db = dy), multiply (da = b dy, db = a dy), concat ---- */
+/* ---- activation, add (da = db = dy), subtract (da = dy, db = -dy), multiply (da = b dy, db = a dy), concat ---- */
 
 static void backward_activation(const pass *p, int id) {
     derive(p, id);
@@ -123,8 +141,18 @@ static void backward_activation(const pass *p, int id) {
 }
 
 static void backward_add(const pass *p, int id) {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < p->net->node[id].operands; i++)
         write_delta(p, &p->net->node[id], i, p->w->delta[id]);
+}
+
+static void backward_subtract(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_view dy = p->w->delta[id], db = p->w->delta[operand(p, node, 1)];
+    write_delta(p, node, 0, dy);
+    if (edge(p, node, 1) == MBP_STORE)
+        mbp_run_map(p, p->net->kernels->negate, node->width, db, dy, NULL);
+    if (edge(p, node, 1) == MBP_ACCUMULATE)
+        mbp_run_binary(p, p->net->kernels->subtract, node->width, db, db, dy);
 }
 
 static void backward_multiply(const pass *p, int id) {
@@ -142,17 +170,41 @@ static void backward_concat(const pass *p, int id) {
     }
 }
 
-/* ---- dropout: the mask is drawn again for dx = dy mask / (1 - rate); noise: dx = dy ---- */
+/* ---- slice: dx has dy in its columns, unless the two are the same memory ---- */
+
+static void clear_columns(const pass *p, mbp_view view, int64_t first, int64_t end) {
+    const mbp_view part = columns(p, view, first);
+    for (int64_t r = 0; r < p->rows && first < end; r++)
+        memset(element(p, part.at, r * part.ld), 0, (size_t)(end - first) * p->net->item);
+}
+
+static void backward_slice(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const int64_t from = mbp_column(node, MBP_COLUMN_FROM);
+    const mbp_view dx = p->w->delta[operand(p, node, 0)], own = columns(p, dx, from);
+    if (edge(p, node, 0) != MBP_ACCUMULATE) {
+        clear_columns(p, dx, mbp_column(node, MBP_COLUMN_LOW), from);
+        clear_columns(p, dx, mbp_column(node, MBP_COLUMN_TO), mbp_column(node, MBP_COLUMN_HIGH));
+    }
+    if (edge(p, node, 0) != MBP_SKIP)
+        mbp_run_map(p, writer(p, node, 0), node->width, own, p->w->delta[id], NULL);
+}
+
+/* ---- noise: dx = dy; dropout: the mask is drawn again for dx = dy mask / (1 - rate). In inference dx = dy ---- */
+
+static void backward_noise(const pass *p, int id) { write_delta(p, &p->net->node[id], 0, p->w->delta[id]); }
 
 static void backward_dropout(const pass *p, int id) {
     const mbp_node *node = &p->net->node[id];
+    if (!p->chance) {
+        backward_noise(p, id);
+        return;
+    }
     const mbp_random_map write = edge(p, node, 0) == MBP_STORE ? p->net->kernels->dropout
                                                                : p->net->kernels->accumulate_dropout;
     if (edge(p, node, 0) != MBP_SKIP)
         mbp_run_random(p, write, MBP_PURPOSE_DROPOUT, id, p->w->delta[operand(p, node, 0)], p->w->delta[id]);
 }
-
-static void backward_noise(const pass *p, int id) { write_delta(p, &p->net->node[id], 0, p->w->delta[id]); }
 
 /* ---- scale: dx = dy gain ---- */
 
@@ -166,6 +218,14 @@ static void backward_scale(const pass *p, int id) {
         write_delta(p, node, 0, p->w->delta[id]);
 }
 
+/* ---- standardize: dx = dy / std ---- */
+
+static void backward_standardize(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    mbp_run_binary(p, p->net->kernels->divide, node->width, p->w->delta[id], p->w->delta[id], running_row(p, node, 1));
+    write_delta(p, node, 0, p->w->delta[id]);
+}
+
 /* ---- the pass ---- */
 
 void mbp_backward_pass(const pass *p) {
@@ -173,13 +233,16 @@ void mbp_backward_pass(const pass *p) {
         [MBP_NODE_DENSE] = backward_dense,
         [MBP_NODE_ACTIVATION] = backward_activation,
         [MBP_NODE_ADD] = backward_add,
+        [MBP_NODE_SUBTRACT] = backward_subtract,
         [MBP_NODE_MULTIPLY] = backward_multiply,
         [MBP_NODE_CONCAT] = backward_concat,
+        [MBP_NODE_SLICE] = backward_slice,
         [MBP_NODE_DROPOUT] = backward_dropout,
         [MBP_NODE_NOISE] = backward_noise,
         [MBP_NODE_BATCH_NORM] = mbp_backward_batch_norm,
         [MBP_NODE_LAYER_NORM] = mbp_backward_layer_norm,
         [MBP_NODE_SCALE] = backward_scale,
+        [MBP_NODE_STANDARDIZE] = backward_standardize,
     };
     const mbp_node *node = p->net->node;
     for (int id = p->net->nodes - 1; id >= 0; id--)

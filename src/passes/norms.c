@@ -75,7 +75,7 @@ void mbp_forward_layer_norm(const pass *p, int id) {
 
 static mbp_norm_part statistics_of(const pass *p, int id) {
 #if MICROBP_TRAINING
-    if (p->chance && !layer_of(p, id)->frozen)
+    if (p->chance && !p->fixed && !layer_of(p, id)->frozen)
         return p->net->kernels->norm_columns;
 #endif
     (void)id;
@@ -96,6 +96,21 @@ static int is_finite(const pass *p, int64_t n, const void *gradient) {
     return !gradient || p->net->kernels->finite(n, gradient);
 }
 
+/* The gradients of each row by itself. */
+static void backward_rows(const pass *p, const mbp_norm *norm) {
+    for (int64_t r = 0; r < norm->rows; r++) {
+        mbp_norm row = *norm;
+        row.rows = 1;
+        row.x.at = element(p, norm->x.at, r * norm->x.ld);
+        row.dy.at = element(p, norm->dy.at, r * norm->dy.ld);
+        row.mean += norm->by_row ? r : 0;
+        row.inverse += norm->by_row ? r : 0;
+        row.dgamma = norm->dgamma ? element(p, norm->dgamma, r * p->apart) : NULL;
+        row.dbeta = norm->dbeta ? element(p, norm->dbeta, r * p->apart) : NULL;
+        p->net->kernels->norm_sums(&row, 0, row.n);
+    }
+}
+
 /* The gradients of gamma and beta. */
 static void backward_layer(const pass *p, int id, mbp_norm *norm) {
     const mbp_layer *layer = layer_of(p, id);
@@ -104,6 +119,10 @@ static void backward_layer(const pass *p, int id, mbp_norm *norm) {
     norm->dgamma = layer->weight >= 0 ? element(p, p->grads, layer->weight) : NULL;
     norm->dbeta = layer->bias >= 0 ? element(p, p->grads, layer->bias) : NULL;
     norm->add_gradients = p->accumulate || p->plan->grads[id] == MBP_ACCUMULATE;
+    if (p->apart) {
+        backward_rows(p, norm);
+        return;
+    }
     by_columns(p, norm, p->net->kernels->norm_sums);
     *p->nonfinite |= !is_finite(p, norm->n, norm->dgamma) || !is_finite(p, norm->n, norm->dbeta);
 }
@@ -135,7 +154,7 @@ void mbp_backward_layer_norm(const pass *p, int id) { backward_norm(p, id, norm_
 
 void mbp_backward_batch_norm(const pass *p, int id) {
     mbp_norm norm = norm_of(p, id);
-    norm.fixed = layer_of(p, id)->frozen;
+    norm.fixed = p->fixed || layer_of(p, id)->frozen;
     backward_norm(p, id, norm);
 }
 
@@ -178,7 +197,7 @@ void mbp_statistics_commit(const mbp_net *net, const char *buffers) {
     for (int i = 0; i < net->layers; i++) {
         const mbp_layer *layer = &net->layer[i];
         const size_t at = (size_t)layer->running * net->item;
-        if (layer->running >= 0 && !layer->frozen)
+        if (layer->kind == MBP_NODE_BATCH_NORM && !layer->frozen)
             memcpy(mbp_net_running(net) + at, buffers + at, (size_t)(2 * layer->out) * net->item);
     }
 }

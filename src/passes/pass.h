@@ -11,12 +11,16 @@ typedef struct pass {
     int64_t rows;
     const mbp_chance *chance; /* seed, step and first row of dropout and noise; NULL: inference */
     double dropout;           /* the factor of all dropout rates */
+    int fixed; /* 1: batch_norm uses its running statistics, as in inference, also with `chance` and in backward */
     /* Only for backward. The deltas of the outputs are in the workspace. */
     const mbp_plan *plan;
     char *grads;
     int accumulate; /* 1: add to grads; 0: replace them */
     double share;   /* factor of the gradients of the penalties */
     int *nonfinite; /* set to 1 if the gradient of a layer is not finite */
+    /* 0: gradients are sums over the rows. Else each row has gradients of its own, without those of the penalties: so
+     * many elements after those of the row before. */
+    int64_t apart;
 } pass;
 
 /* Computes the values of all nodes up to number `last`. */
@@ -58,6 +62,12 @@ static inline mbp_view columns(const pass *p, mbp_view whole, int64_t first) {
 /* Parameters that are the same for each row. */
 static inline mbp_view each_row(const pass *p, int64_t offset) {
     return (mbp_view){element(p, p->net->block, offset), 0};
+}
+
+/* The means (part 0) or the standard deviations (1) of a standardize node, the same for each row. */
+static inline mbp_view running_row(const pass *p, const mbp_node *node, int part) {
+    const mbp_layer *layer = &p->net->layer[node->layer];
+    return (mbp_view){element(p, mbp_net_running(p->net), layer->running + part * layer->out), 0};
 }
 
 typedef void (*mbp_node_pass)(const pass *p, int id);

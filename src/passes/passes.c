@@ -115,21 +115,23 @@ static void forward_activation(const pass *p, int id) {
                 p->w->value[operand(p, node, 0)], node->activation.parameters);
 }
 
-/* ---- add: y = a + b ---- */
+/* ---- add: y = a + b + ...; subtract: y = a - b; multiply: y = a b ---- */
+
+/* y becomes binary(y, operand i), or binary(operand 0, operand 1). */
+static void fold(const pass *p, int id, mbp_binary binary, int i) {
+    const mbp_node *node = &p->net->node[id];
+    mbp_run_binary(p, binary, node->width, p->w->value[id], p->w->value[i == 1 ? operand(p, node, 0) : id],
+                   p->w->value[operand(p, node, i)]);
+}
 
 static void forward_add(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    mbp_run_binary(p, p->net->kernels->add, node->width, p->w->value[id], p->w->value[operand(p, node, 0)],
-                   p->w->value[operand(p, node, 1)]);
+    for (int i = 1; i < p->net->node[id].operands; i++)
+        fold(p, id, p->net->kernels->add, i);
 }
 
-/* ---- multiply: y = a b, da = b dy, db = a dy ---- */
+static void forward_subtract(const pass *p, int id) { fold(p, id, p->net->kernels->subtract, 1); }
 
-static void forward_multiply(const pass *p, int id) {
-    const mbp_node *node = &p->net->node[id];
-    mbp_run_binary(p, p->net->kernels->multiply, node->width, p->w->value[id], p->w->value[operand(p, node, 0)],
-                   p->w->value[operand(p, node, 1)]);
-}
+static void forward_multiply(const pass *p, int id) { fold(p, id, p->net->kernels->multiply, 1); }
 
 /* ---- concat: y = [a b ...]; most operands are in its columns already (mbp_node.home) ---- */
 
@@ -143,6 +145,13 @@ static void forward_concat(const pass *p, int id) {
             mbp_run_map(p, p->net->kernels->copy, width, to, from, NULL);
         column += width;
     }
+}
+
+/* ---- slice: y is some columns of x, where they are ---- */
+
+static void forward_slice(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    p->w->value[id] = columns(p, p->w->value[operand(p, node, 0)], mbp_column(node, MBP_COLUMN_FROM));
 }
 
 /* ---- dropout: y = x mask / (1 - rate), Srivastava et al. 2014, with the node's rate times that of the pass; noise:
@@ -183,6 +192,16 @@ static void forward_scale(const pass *p, int id) {
         mbp_run_binary(p, p->net->kernels->add, node->width, y, x, each_row(p, layer->bias));
 }
 
+/* ---- standardize: y = (x - mean) / std ---- */
+
+static void forward_standardize(const pass *p, int id) {
+    const mbp_node *node = &p->net->node[id];
+    const mbp_view y = p->w->value[id];
+    mbp_run_binary(p, p->net->kernels->subtract, node->width, y, p->w->value[operand(p, node, 0)],
+                   running_row(p, node, 0));
+    mbp_run_binary(p, p->net->kernels->divide, node->width, y, y, running_row(p, node, 1));
+}
+
 /* ---- the pass ---- */
 
 void mbp_forward_pass(const pass *p, int last) {
@@ -190,13 +209,16 @@ void mbp_forward_pass(const pass *p, int last) {
         [MBP_NODE_DENSE] = forward_dense,
         [MBP_NODE_ACTIVATION] = forward_activation,
         [MBP_NODE_ADD] = forward_add,
+        [MBP_NODE_SUBTRACT] = forward_subtract,
         [MBP_NODE_MULTIPLY] = forward_multiply,
         [MBP_NODE_CONCAT] = forward_concat,
+        [MBP_NODE_SLICE] = forward_slice,
         [MBP_NODE_DROPOUT] = forward_dropout,
         [MBP_NODE_NOISE] = forward_noise,
         [MBP_NODE_BATCH_NORM] = mbp_forward_batch_norm,
         [MBP_NODE_LAYER_NORM] = mbp_forward_layer_norm,
         [MBP_NODE_SCALE] = forward_scale,
+        [MBP_NODE_STANDARDIZE] = forward_standardize,
     };
     const mbp_node *node = p->net->node;
     for (int id = 0; id <= last; id++)

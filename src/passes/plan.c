@@ -24,7 +24,7 @@ static void plan_wanted(const mbp_net *net, mbp_plan *plan) {
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
         int wanted = node->kind == MBP_NODE_INPUT ? plan->input_grads
-                                                  : node->layer >= 0 && !net->layer[node->layer].frozen;
+                                                  : node->layer >= 0 && mbp_layer_trains(&net->layer[node->layer]);
         for (int i = 0; i < node->operands; i++)
             wanted |= plan->wanted[net->operands[node->first_operand + i]];
         plan->wanted[id] = wanted && node->uses > 0;
@@ -32,6 +32,11 @@ static void plan_wanted(const mbp_net *net, mbp_plan *plan) {
 }
 
 static mbp_write next_write(int *written) { return (*written)++ ? MBP_ACCUMULATE : MBP_STORE; }
+
+/* Whether the deltas of a node and of an operand are in the same memory. */
+static int share_delta(const mbp_net *net, int id, int operand) {
+    return net->node[id].home == operand || (net->node[operand].home == id && net->node[operand].uses == 1);
+}
 
 /* Goes through the deltas in the order in which backward writes them: nodes from last to first, the operands of a node
  * from first to last. Before that, the loss writes the deltas of the outputs. */
@@ -45,8 +50,7 @@ static void plan_deltas(const mbp_net *net, mbp_plan *plan) {
         const mbp_node *node = &net->node[id];
         for (int i = 0; i < node->operands; i++) {
             const int operand = net->operands[node->first_operand + i];
-            const int is_home = net->node[operand].home == id && net->node[operand].uses == 1; /* one delta for both */
-            const int skip = !plan->wanted[id] || !plan->wanted[operand] || is_home;
+            const int skip = !plan->wanted[id] || !plan->wanted[operand] || share_delta(net, id, operand);
             plan->edge[node->first_operand + i] = skip ? MBP_SKIP : next_write(&written[operand]);
             if (!skip) /* the node with the smallest number writes last */
                 plan->deriver[operand] = node->kind == MBP_NODE_DENSE ? id : -1;
@@ -59,7 +63,7 @@ static void plan_grads(const mbp_net *net, mbp_plan *plan) {
     memset(written, 0, (size_t)net->layers * sizeof(int));
     for (int id = net->nodes - 1; id >= 0; id--) {
         const mbp_node *node = &net->node[id];
-        const int trains = node->layer >= 0 && node->uses > 0 && !net->layer[node->layer].frozen;
+        const int trains = node->layer >= 0 && node->uses > 0 && mbp_layer_trains(&net->layer[node->layer]);
         plan->grads[id] = trains ? next_write(&written[node->layer]) : MBP_SKIP;
     }
 }

@@ -3,6 +3,7 @@
 #include "passes/inputs.h"
 #include "passes/pass.h"
 #include "system/floats.h"
+#include "system/sized.h"
 #include "system/text.h"
 
 enum { SLICES_EACH = 4 }; /* slices per thread, so that other threads can take slices from a late or slow one */
@@ -11,16 +12,53 @@ typedef struct prediction {
     mbp_net *net;
     mbp_workspace **w; /* one per thread */
     const mbp_array *x, *out;
-    int n_out, raw, node;                /* node >= 0: predict this node instead of the outputs */
+    const int *nodes; /* per array of `out` the number of a node, or -1 - i for the i-th output; NULL: all outputs */
+    int n_out, raw;
+    const mbp_chance *chance;            /* of dropout and noise; NULL: without them */
     int64_t rows, slice_rows, most_rows; /* in total; per slice; the most of any slice */
     int threads; /* threads that share the slices; 1: large products of each slice are shared instead */
 } prediction;
 
-static int wanted_node(const prediction *p, int i) { return p->node >= 0 ? p->node : p->net->output[i].node; }
+/* The output that the i-th array gets; NULL: it gets a node. */
+static const mbp_output *wanted_output(const prediction *p, int i) {
+    const int wanted = p->nodes ? p->nodes[i] : -1 - i;
+    return wanted < 0 ? &p->net->output[-1 - wanted] : NULL;
+}
+
+static int wanted_node(const prediction *p, int i) {
+    const mbp_output *output = wanted_output(p, i);
+    return output ? output->node : p->nodes[i];
+}
 
 /* The rows of the caller's array that a slice fills. */
 static mbp_view out_view(const prediction *p, int i, const mbp_selection *slice) {
     return mbp_array_rows(&p->out[i], slice->first, p->net->dtype);
+}
+
+/* Dropout and noise are drawn for the row's number, so they are the same in any slice. */
+static void forward(const prediction *p, mbp_workspace *w, const mbp_selection *slice, int last) {
+    pass forward = {.net = p->net, .w = w, .rows = slice->count};
+    mbp_chance chance;
+    if (p->chance) {
+        chance = *p->chance;
+        chance.first_row = slice->first;
+        forward.chance = &chance, forward.dropout = 1, forward.fixed = 1;
+    }
+    mbp_forward_pass(&forward, last);
+}
+
+/* The values of an output in the unit of its targets. In double: the result does not depend on the kernels. */
+static void unscale(const mbp_net *net, int64_t n, const double *mean, int64_t rows, mbp_view out) {
+    const double *std = mean + n;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++)
+            if (net->dtype == MBP_F64) {
+                double *value = (double *)out.at + r * out.ld + j;
+                *value = *value * std[j] + mean[j];
+            } else {
+                float *value = (float *)out.at + r * out.ld + j;
+                *value = (float)((double)*value * std[j] + mean[j]);
+            }
 }
 
 static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selection *slice) {
@@ -33,18 +71,25 @@ static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selec
         if (net->node[id].kind != MBP_NODE_INPUT) /* written directly to the caller's array */
             w->value[id] = out_view(p, i, slice);
     }
-    mbp_forward_pass(&(pass){.net = net, .w = w, .rows = slice->count}, last);
+    forward(p, w, slice, last);
     for (int i = 0; i < p->n_out; i++) { /* raw values first: outputs may be operands of others, or share memory */
         const int id = wanted_node(p, i);
         const mbp_view out = out_view(p, i, slice), from = w->value[id];
         if (from.at != out.at)
             net->kernels->copy(slice->count, net->node[id].width, out, from, NULL);
     }
-    for (int i = 0; i < p->n_out && !p->raw && p->node < 0 && OUTPUT_ACTIVATION_COUNT > 1; i++) {
-        const int activation = net->output[i].activation;
+    for (int i = 0; i < p->n_out && !p->raw && OUTPUT_ACTIVATION_COUNT > 1; i++) {
+        const mbp_output *output = wanted_output(p, i);
+        const int activation = output ? output->activation : -1;
         const mbp_view out = out_view(p, i, slice);
         if (activation > OUTPUT_ACTIVATION_identity)
             net->kernels->output[activation](slice->count, net->node[wanted_node(p, i)].width, out, out, NULL);
+    }
+    for (int i = 0; i < p->n_out && !p->raw && net->scales_count; i++) {
+        const mbp_output *output = wanted_output(p, i);
+        const double *scale = output ? mbp_scale_of(net, (int)(output - net->output)) : NULL;
+        if (scale)
+            unscale(net, net->node[output->node].width, scale, slice->count, out_view(p, i, slice));
     }
 }
 
@@ -95,22 +140,33 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     return MBP_OK;
 }
 
-static mbp_status check_outputs(const prediction *p, mbp_error *error) {
-    const mbp_net *net = p->net;
-    if (p->raw != 0 && p->raw != 1)
-        return mbp_fail(error, MBP_INVALID, "raw is %d, but must be 0 or 1; node is the next argument", p->raw);
-    if (p->node < -1)
-        return mbp_fail(error, MBP_INVALID, "node is %d, but must be the number of a node, or -1 for the outputs",
-                        p->node);
-    if (p->node >= net->nodes)
-        return mbp_fail_index(error, "node", p->node, net->nodes);
-    if (p->node >= 0 && !net->node[p->node].uses)
-        return mbp_fail(error, MBP_INVALID, "node %d is not computed, because no output depends on it", p->node);
+static mbp_status check_node(const mbp_net *net, int node, mbp_error *error) {
+    if (node < 0 && -1 - node >= net->outputs)
+        return mbp_fail_index(error, "output", -1 - node, net->outputs);
+    if (node >= net->nodes)
+        return mbp_fail_index(error, "node", node, net->nodes);
+    if (node >= 0 && !net->node[node].uses)
+        return mbp_fail(error, MBP_INVALID, "node %d is not computed, because no output depends on it", node);
+    return MBP_OK;
+}
+
+/* n_nodes: the length of p->nodes. */
+static mbp_status check_nodes(const prediction *p, int n_nodes, mbp_error *error) {
     mbp_status status = MBP_OK;
-    if (p->node < 0)
-        status = mbp_count_check("out", p->out, p->n_out, "output", net->outputs, error);
-    else if (!p->out || p->n_out != 1)
-        status = mbp_fail(error, MBP_INVALID, "out must be 1 array, for the values of node %d", p->node);
+    for (int i = 0; i < n_nodes && status == MBP_OK; i++)
+        status = check_node(p->net, p->nodes[i], error);
+    if (status != MBP_OK || (p->out && p->n_out == n_nodes))
+        return status;
+    if (n_nodes == 1 && p->nodes[0] >= 0)
+        return mbp_fail(error, MBP_INVALID, "out must be 1 array, for the values of node %d", p->nodes[0]);
+    return mbp_fail(error, MBP_INVALID, "out must be %d array%s, one for each number in nodes", n_nodes,
+                    mbp_plural(n_nodes));
+}
+
+static mbp_status check_outputs(const prediction *p, int n_nodes, mbp_error *error) {
+    const mbp_net *net = p->net;
+    mbp_status status = p->nodes ? check_nodes(p, n_nodes, error)
+                                 : mbp_count_check("out", p->out, p->n_out, "output", net->outputs, error);
     for (int i = 0; i < p->n_out && status == MBP_OK; i++) {
         const int64_t width = net->node[wanted_node(p, i)].width;
         status = mbp_array_check_written(&p->out[i], "output", i, p->rows, width, error);
@@ -190,19 +246,53 @@ mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error) {
     return reserve(&p, error);
 }
 
-mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw,
-                           int node, mbp_error *error) {
+/* n_nodes: the length of p->nodes. */
+static mbp_status check_and_predict(prediction *p, int n_x, int n_nodes, mbp_error *error) {
     mbp_workspace *workspaces[MBP_THREADS_MAX];
-    prediction p = {.net = net, .w = workspaces, .x = x, .out = out, .n_out = n_out, .raw = raw, .node = node};
-    if (!net)
-        return mbp_fail_null(error, "net", MBP_A_NET);
-    mbp_status status = mbp_inputs_check(net, x, n_x, &p.rows, error);
+    p->w = workspaces;
+    mbp_status status = mbp_inputs_check(p->net, p->x, n_x, &p->rows, error);
     if (status == MBP_OK)
-        status = check_outputs(&p, error);
-    if (status != MBP_OK || p.rows == 0)
+        status = check_outputs(p, n_nodes, error);
+    if (status != MBP_OK || p->rows == 0)
         return status;
     const mbp_float_state before = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
-    status = predict(&p, error);
+    status = predict(p, error);
     mbp_float_leave(before);
     return status;
+}
+
+mbp_status mbp_net_predict(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out, int raw,
+                           int node, mbp_error *error) {
+    prediction p = {.net = net, .x = x, .out = out, .n_out = n_out, .raw = raw, .nodes = node < 0 ? NULL : &node};
+    if (!net)
+        return mbp_fail_null(error, "net", MBP_A_NET);
+    if (raw != 0 && raw != 1)
+        return mbp_fail(error, MBP_INVALID, "raw is %d, but must be 0 or 1; node is the next argument", raw);
+    if (node < -1)
+        return mbp_fail(error, MBP_INVALID, "node is %d, but must be the number of a node, or -1 for the outputs",
+                        node);
+    return check_and_predict(&p, n_x, 1, error);
+}
+
+mbp_status mbp_net_predict_with(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out,
+                                const mbp_prediction *how, mbp_error *error) {
+    mbp_prediction with;
+    if (!net)
+        return mbp_fail_null(error, "net", MBP_A_NET);
+    const mbp_status status = mbp_sized_read(&with, sizeof with, how, "mbp_prediction", error);
+    if (status != MBP_OK)
+        return status;
+    if ((with.raw != 0 && with.raw != 1) || (with.training != 0 && with.training != 1))
+        return mbp_fail(error, MBP_INVALID, "%s is %d, but must be 0 or 1",
+                        with.raw == 0 || with.raw == 1 ? "training" : "raw",
+                        with.raw == 0 || with.raw == 1 ? with.training : with.raw);
+    if (with.training && !MICROBP_TRAINING)
+        return mbp_fail(error, MBP_UNSUPPORTED, "this build has no training, so it cannot draw dropout and noise");
+    if (with.nodes && with.n_nodes < 1)
+        return mbp_fail(error, MBP_INVALID, "n_nodes is %d, but must be at least 1, or set nodes to NULL",
+                        with.n_nodes);
+    const mbp_chance chance = {.seed = with.seed};
+    prediction p = {.net = net, .x = x, .out = out, .n_out = n_out, .raw = with.raw, .nodes = with.nodes};
+    p.chance = with.training ? &chance : NULL;
+    return check_and_predict(&p, n_x, with.n_nodes, error);
 }

@@ -87,30 +87,64 @@ void mbp_parameter_defaults(const char *parameters, double values[MBP_PARAMETERS
     }
 }
 
-mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given,
-                              mbp_error *error) {
+/* Reads a number into *value and checks it against the interval of parameter i. */
+static mbp_status read_value(mbp_slice text, const char *parameters, int i, mbp_slice key, double *value,
+                             mbp_error *error) {
+    double number;
+    if (!mbp_parse_number(text, &number))
+        return mbp_fail(
+            error, MBP_INVALID,
+            "%.*s must be a number, not \"%.*s\": a decimal with at most 15 digits, or hexadecimal (0x1.8p-3)",
+            (int)key.length, key.at, (int)(text.length > 60 ? 60 : text.length), text.at);
+    mbp_status status = mbp_parameter_check(parameters, i, number, error);
+    if (status == MBP_OK)
+        *value = number;
+    return status;
+}
+
+/* Reads the numbers of a list: the first into *value. */
+static mbp_status read_list(mbp_slice text, const char *parameters, int i, mbp_slice key, double *value,
+                            mbp_lists *lists, mbp_error *error) {
+    mbp_slice inside = {text.at + 1, text.length - 2}, rest = inside;
+    mbp_status status = MBP_OK;
+    double number;
+    if (text.length < 2 || text.at[text.length - 1] != ']' || !mbp_trimmed(inside).length)
+        return mbp_fail(error, MBP_INVALID, "%.*s must be a list of numbers like [0.1 0.9], not \"%.*s\"",
+                        (int)key.length, key.at, (int)(text.length > 60 ? 60 : text.length), text.at);
+    lists->of[i].inside = inside;
+    while (status == MBP_OK && mbp_trimmed(rest).length)
+        status = read_value(mbp_take_word(&rest), parameters, i, key, lists->of[i].count++ ? &number : value, error);
+    return status;
+}
+
+/* mbp_parameter_read, but a value may be a list unless lists is NULL. */
+static mbp_status read_pair(mbp_slice pair, const char *parameters, double *values, unsigned *given, mbp_lists *lists,
+                            mbp_error *error) {
     mbp_slice value = pair;
     const mbp_slice key = mbp_trimmed(mbp_take_until(&value, '='));
     value = mbp_trimmed(value);
     int i = mbp_parameter_index(parameters, key);
     if (i < 0)
         return unknown_parameter(key, parameters, error);
-    double number;
-    if (!mbp_parse_number(value, &number))
-        return mbp_fail(
-            error, MBP_INVALID,
-            "%.*s must be a number, not \"%.*s\": a decimal with at most 15 digits, or hexadecimal (0x1.8p-3)",
-            (int)key.length, key.at, (int)(value.length > 60 ? 60 : value.length), value.at);
+    double first = 0; /* for compilers that do not see that a list has a number */
+    const int listed = MICROBP_TRAINING && lists && value.length && *value.at == '[';
+    mbp_status status = listed ? read_list(value, parameters, i, key, &first, lists, error)
+                               : read_value(value, parameters, i, key, &first, error);
+    if (status != MBP_OK)
+        return status;
     if (*given >> i & 1)
         return mbp_fail(error, MBP_INVALID, "%.*s is given twice", (int)key.length, key.at);
     *given |= 1u << i;
-    mbp_status status = mbp_parameter_check(parameters, i, number, error);
-    if (status == MBP_OK)
-        values[i] = number;
-    return status;
+    values[i] = first;
+    return MBP_OK;
 }
 
-mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX],
+mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *values, unsigned *given,
+                              mbp_error *error) {
+    return read_pair(pair, parameters, values, given, NULL, error);
+}
+
+mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX], mbp_lists *lists,
                            mbp_error *error) {
     const mbp_slice whole = spec = mbp_trimmed(spec);
     mbp_slice name = mbp_take_until(&spec, '(');
@@ -123,7 +157,7 @@ mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values
     spec.length--;
     unsigned given = 0;
     while (mbp_trimmed(spec).length) {
-        mbp_status status = mbp_parameter_read(mbp_take_until(&spec, ','), parameters, values, &given, error);
+        mbp_status status = read_pair(mbp_take_until(&spec, ','), parameters, values, &given, lists, error);
         if (status != MBP_OK)
             return status;
     }

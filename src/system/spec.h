@@ -35,7 +35,17 @@ mbp_status mbp_parameter_read(mbp_slice pair, const char *parameters, double *va
 
 /* The name in front of the parenthesis, or the whole spec if there is none. */
 mbp_slice mbp_spec_name(mbp_slice spec);
-/* All parameter values of the spec: the given ones, and the defaults of the others. */
-mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX], mbp_error *error);
+/* The parameters of a spec that are lists, "q=[0.1 0.9]": `count` numbers in `inside`; count 0: a single number. The
+ * slices point into the spec. */
+typedef struct mbp_lists {
+    struct {
+        mbp_slice inside;
+        int64_t count;
+    } of[MBP_PARAMETERS_MAX];
+} mbp_lists;
+/* All parameter values of the spec: the given ones, and the defaults of the others. lists: NULL, or gets the lists, of
+ * which `values` gets the first numbers; without it, a list is refused. */
+mbp_status mbp_spec_values(mbp_slice spec, const char *parameters, double values[MBP_PARAMETERS_MAX], mbp_lists *lists,
+                           mbp_error *error);
 
 #endif

@@ -7,6 +7,8 @@
 #include "passes/inputs.h"
 #include "system/sized.h"
 
+enum { NO_TARGET = -1 }; /* the label of a row without one, if targets may be missing */
+
 static int64_t output_width(const mbp_trainer *t, int i) { return t->net->node[t->net->output[i].node].width; }
 
 static int is_integer(mbp_dtype dtype) { return dtype >= MBP_I8; }
@@ -26,16 +28,28 @@ static mbp_status check_target(const mbp_trainer *trainer, int i, const mbp_arra
                         "target %d has labels of dtype %s, but %s needs integer labels, or %lld probabilities per row",
                         i, mbp_array_dtype_name(y->dtype), mbp_formula_name(MBP_LOSS, trainer->objective[i].loss.row),
                         (long long)width);
-    return mbp_array_check(y, "target", i, rows, are_labels(trainer, i, y) ? 1 : width, error);
+    return mbp_array_check(y, "target", i, rows, are_labels(trainer, i, y) ? 1 : trainer->objective[i].width, error);
+}
+
+/* How many weights a row has: one per target, or one if the loss needs all columns of a row. */
+static int64_t weight_columns(const mbp_trainer *t, int i) {
+    const mbp_objective *objective = &t->objective[i];
+    const int of_rows = may_be_labels(t, i) || (objective->width != output_width(t, i) && !objective->columns);
+    return of_rows ? 1 : objective->width;
+}
+
+static mbp_status check_weights(const mbp_trainer *t, int i, const mbp_array *weights, int64_t rows, mbp_error *error) {
+    if (!weights->data)
+        return MBP_OK;
+    return mbp_array_check(weights, "element_weights", i, rows, weights->cols == 1 ? 1 : weight_columns(t, i), error);
 }
 
 mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, mbp_batch *batch, int64_t *rows,
                            mbp_error *error) {
     const mbp_net *net = trainer->net;
     mbp_status status = mbp_sized_read(batch, sizeof *batch, given, "mbp_batch", error);
-    if (status == MBP_OK && (batch->element_weights || batch->lengths))
-        return mbp_fail(error, MBP_UNSUPPORTED, "batch.%s is not supported yet: set it to NULL",
-                        batch->lengths ? "lengths" : "element_weights");
+    if (status == MBP_OK && batch->lengths)
+        return mbp_fail(error, MBP_UNSUPPORTED, "batch.lengths is not supported yet: set it to NULL");
     if (status == MBP_OK)
         status = mbp_inputs_check(net, batch->x, batch->n_x, rows, error);
     if (status == MBP_OK)
@@ -46,6 +60,8 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, m
                             "output %d has no loss: use forward, and backward_from with a gradient that you compute",
                             i);
         status = check_target(trainer, i, &batch->y[i], *rows, error);
+        if (status == MBP_OK && batch->element_weights)
+            status = check_weights(trainer, i, &batch->element_weights[i], *rows, error);
     }
     if (status == MBP_OK && batch->weight)
         status = mbp_array_check(batch->weight, "weight", -1, *rows, 1, error);
@@ -58,23 +74,32 @@ static mbp_status fail_row(mbp_error *error, int64_t row, mbp_status status) {
     return status;
 }
 
+/* Whether an element has the weight 0. */
+static int is_absent(const mbp_workspace *w, int i, int64_t r, int64_t j) {
+    const mbp_own *own = &w->own[i];
+    return w->weighted && own->columns && own->at[(j < own->columns ? j : 0) * w->rows + r] == 0;
+}
+
 /* A label above INT64_MAX is read again, because `label` cannot hold it. */
 static mbp_status fail_label(const mbp_array *y, int i, int64_t row, int64_t label, int64_t classes, mbp_error *error) {
     uint64_t size = label < 0 ? -(uint64_t)label : (uint64_t)label;
     if (y->dtype == MBP_U64)
         memcpy(&size, (const char *)y->data + row * y->row_stride, sizeof size);
-    return fail_row(error, row,
-                    mbp_fail(error, MBP_INVALID,
-                             "target %d, row %lld: label %s%llu is not in 0 to %lld, the classes of the output", i,
-                             (long long)row, label < 0 ? "-" : "", (unsigned long long)size, (long long)classes - 1));
+    return fail_row(
+        error, row,
+        mbp_fail(error, MBP_INVALID,
+                 "target %d, row %lld: label %s%llu is not in 0 to %lld, the classes of the output%s", i,
+                 (long long)row, label < 0 ? "-" : "", (unsigned long long)size, (long long)classes - 1,
+                 label == NO_TARGET ? "; if -1 means that the row has no label, set missing=1 in the loss" : ""));
 }
 
-static mbp_status load_labels(mbp_workspace *w, int i, const mbp_array *y, int64_t classes, mbp_selection rows,
-                              mbp_error *error) {
+static mbp_status load_labels(const mbp_trainer *t, int i, const mbp_array *y, mbp_selection rows, mbp_error *error) {
+    const int64_t classes = output_width(t, i);
+    mbp_workspace *w = t->workspace;
     w->target[i].at = NULL;
     mbp_array_gather(y, rows, MBP_I64, (mbp_view){w->labels[i], 1});
     for (int64_t r = 0; r < rows.count; r++)
-        if (w->labels[i][r] < 0 || w->labels[i][r] >= classes)
+        if ((w->labels[i][r] < 0 || w->labels[i][r] >= classes) && !is_absent(w, i, r, 0))
             return fail_label(y, i, mbp_row_number(rows, r), w->labels[i][r], classes, error);
     return MBP_OK;
 }
@@ -101,7 +126,7 @@ static mbp_status fail_target(const mbp_objective *objective, int i, int64_t row
 static mbp_status check_targets(const mbp_trainer *trainer, int i, const mbp_selection *rows, mbp_error *error) {
     const mbp_objective *objective = &trainer->objective[i];
     const mbp_view target = trainer->workspace->target[i];
-    const int64_t n = output_width(trainer, i);
+    const int64_t n = objective->width;
     if (!objective->signs && isinf(objective->targets.low) && isinf(objective->targets.high))
         return MBP_OK;
     for (int64_t r = 0; r < rows->count; r++)
@@ -109,7 +134,7 @@ static mbp_status check_targets(const mbp_trainer *trainer, int i, const mbp_sel
             const int64_t at = r * target.ld + j;
             const double t = trainer->net->dtype == MBP_F64 ? ((const double *)target.at)[at]
                                                             : (double)((const float *)target.at)[at];
-            if (target_is_wrong(objective, t))
+            if (target_is_wrong(objective, t) && !is_absent(trainer->workspace, i, r, j))
                 return fail_target(objective, i, mbp_row_number(*rows, r), j, t, error);
         }
     return MBP_OK;
@@ -193,12 +218,145 @@ static int64_t list_rows(mbp_workspace *w, mbp_selection rows, int64_t count) {
     return count;
 }
 
+/* ---- weights of an output of its own ---- */
+
+static int has_own(const mbp_trainer *t, const mbp_batch *batch, int i) {
+    const mbp_objective *objective = &t->objective[i];
+    return objective->weight != 0 && (objective->missing || (batch->element_weights && batch->element_weights[i].data));
+}
+
+/* Reads a column of an array, or the only one, as doubles. */
+static void read_column(const mbp_array *array, int64_t j, mbp_selection rows, double *to) {
+    mbp_array column = *array;
+    column.cols = 1;
+    if (array->cols > 1)
+        column.data = (const char *)array->data + j * array->col_stride;
+    mbp_array_gather(&column, rows, MBP_F64, (mbp_view){to, 1});
+}
+
+static mbp_status fail_element(int i, int64_t row, int64_t column, double value, mbp_error *error) {
+    char number[MBP_NUMBER_SIZE];
+    mbp_print_float(number, value);
+    return fail_row(error, row,
+                    mbp_fail(error, MBP_INVALID,
+                             "element_weights %d, row %lld, column %lld is %s, but must be finite and at least 0", i,
+                             (long long)row, (long long)column, number));
+}
+
+/* Sets the weights to 0 where the i-th output's target of column j is missing; if the row has one weight, where any of
+ * its columns is NaN. */
+static void drop_missing(const mbp_trainer *t, int i, const mbp_array *y, int64_t j, mbp_selection rows, double *to) {
+    double *value = t->workspace->column[2];
+    const int64_t all = weight_columns(t, i) == 1 ? y->cols : 1;
+    const int labels = are_labels(t, i, y);
+    if (is_integer(y->dtype) && !labels)
+        return;
+    for (int64_t k = 0; k < all; k++) {
+        read_column(y, all > 1 ? k : j, rows, value);
+        for (int64_t r = 0; r < rows.count; r++)
+            if (labels ? value[r] == NO_TARGET : isnan(value[r]))
+                to[r] = 0;
+    }
+}
+
+/* Loads column j of an output's weights. weight: those of the rows; elements of a row of weight 0 are not checked. */
+static mbp_status load_column(const mbp_trainer *t, const mbp_batch *batch, int i, int64_t j, mbp_selection rows,
+                              const double *weight, double *to, mbp_error *error) {
+    const mbp_array *given = batch->element_weights ? &batch->element_weights[i] : NULL;
+    if (given && given->data) {
+        read_column(given, j, rows, to);
+        for (int64_t r = 0; r < rows.count; r++)
+            if (!is_weight(to[r]) && !is_zero(weight[r]))
+                return fail_element(i, mbp_row_number(rows, r), given->cols == 1 ? 0 : j, to[r], error);
+        for (int64_t r = 0; r < rows.count; r++)
+            to[r] = is_zero(weight[r]) ? 0 : weight[r] * to[r];
+    } else
+        memcpy(to, weight, (size_t)rows.count * sizeof *to);
+    if (t->objective[i].missing)
+        drop_missing(t, i, &batch->y[i], j, rows, to);
+    return MBP_OK;
+}
+
+/* Sets the weight of a row to 0 if it is absent in every output whose loss weight is not 0. *zeros: whether a weight
+ * is 0. */
+static mbp_status drop_absent(const mbp_trainer *t, const mbp_batch *batch, mbp_selection rows, double *weight,
+                              int *zeros, mbp_error *error) {
+    double *seen = t->workspace->column[0], *column = t->workspace->column[1];
+    mbp_status status = MBP_OK;
+    int read = 0;
+    memset(seen, 0, (size_t)rows.count * sizeof *seen);
+    for (int i = 0; i < t->net->outputs; i++) {
+        if (t->objective[i].weight != 0 && !has_own(t, batch, i))
+            return MBP_OK; /* every row is there in this output */
+        for (int64_t j = 0; has_own(t, batch, i) && j < weight_columns(t, i) && status == MBP_OK; j++) {
+            status = load_column(t, batch, i, j, rows, weight, column, error);
+            for (int64_t r = 0; r < rows.count && status == MBP_OK; r++)
+                seen[r] = is_zero(column[r]) ? seen[r] : 1;
+            read = 1;
+        }
+    }
+    for (int64_t r = 0; r < rows.count && read && status == MBP_OK; r++)
+        if (is_zero(seen[r])) {
+            weight[r] = 0;
+            *zeros = 1;
+        }
+    return status;
+}
+
+/* The sum over the rows of the mean of their weights. */
+static double own_total(const mbp_workspace *w, const mbp_own *own, int64_t rows) {
+    const double *weight = own->columns ? own->at : w->weight;
+    double total = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        double sum = weight[r];
+        for (int64_t j = 1; j < own->columns; j++)
+            sum += weight[j * w->rows + r];
+        total += own->columns > 1 ? sum / (double)own->columns : sum;
+    }
+    return total;
+}
+
+static mbp_status check_own_total(const mbp_workspace *w, int i, int64_t rows, double total, mbp_error *error) {
+    const mbp_own *own = &w->own[i];
+    int any = 0;
+    for (int64_t j = 0; j < own->columns; j++)
+        for (int64_t r = 0; r < rows; r++)
+            any |= !is_zero(own->at[j * w->rows + r]);
+    if (!any || (total > 0 && !isinf(total)))
+        return MBP_OK;
+    char number[MBP_NUMBER_SIZE];
+    mbp_print_float(number, total);
+    return mbp_fail(error, MBP_INVALID,
+                    "the weights of output %d in a batch sum to %s, but the sum must be finite and above 0", i, number);
+}
+
+/* Loads the weights of the i-th output for the chosen rows, whose own weights are in the workspace, and sets its
+ * total. */
+static mbp_status load_own(const mbp_trainer *t, const mbp_batch *batch, int i, mbp_selection rows, mbp_error *error) {
+    mbp_workspace *w = t->workspace;
+    mbp_own *own = &w->own[i];
+    mbp_objective *objective = &t->objective[i];
+    mbp_status status = MBP_OK;
+    int64_t different = 0;
+    own->columns = has_own(t, batch, i) ? weight_columns(t, i) : 0;
+    for (int64_t j = 0; j < own->columns && status == MBP_OK; j++) {
+        status = load_column(t, batch, i, j, rows, w->weight, own->at + j * w->rows, error);
+        different |= memcmp(own->at + j * w->rows, own->at, (size_t)rows.count * sizeof *own->at) != 0;
+    }
+    if (status != MBP_OK)
+        return status;
+    if (own->columns > 1 && !different)
+        own->columns = 1;
+    objective->total = objective->joint = objective->divisor = own_total(w, own, rows.count);
+    return check_own_total(w, i, rows.count, objective->total, error);
+}
+
 mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t limit,
                          mbp_chosen *chosen, mbp_error *error) {
     mbp_workspace *w = t->workspace;
     const int64_t first = from->at, most = from->end - first < limit ? from->end - first : limit;
     int64_t count = 0;
-    if (!MICROBP_SMALL && !batch->weight && !from->index) {
+    if (!MICROBP_SMALL && !batch->weight && !from->index && !mbp_batch_needs(t, batch)) {
         for (int64_t r = 0; r < most; r++)
             w->weight[r] = 1;
         *chosen = (mbp_chosen){{NULL, first, most}, (double)most};
@@ -212,6 +370,8 @@ mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
         mbp_status status = from->index ? copy_numbers(from, w->chosen + count, n, batch->x[0].rows, error) : MBP_OK;
         if (status == MBP_OK)
             status = load_weights(batch->weight, next, w->weight + count, &zeros, error);
+        if (status == MBP_OK && mbp_batch_needs(t, batch))
+            status = drop_absent(t, batch, next, w->weight + count, &zeros, error);
         if (status != MBP_OK)
             return status;
         for (int64_t i = 0; i < count && zeros && !listed; i++)
@@ -243,22 +403,43 @@ mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error 
                     number);
 }
 
+/* Scales the targets of an output, which are a copy: (target - mean) / std, in double. */
+static void scale_targets(const mbp_trainer *t, int i, int64_t rows) {
+    const mbp_view target = t->workspace->target[i];
+    const double *mean = mbp_scale_of(t->net, i), *std = mean + output_width(t, i);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < t->objective[i].width; j++)
+            if (t->net->dtype == MBP_F64) {
+                double *value = (double *)target.at + r * target.ld + j;
+                *value = (*value - mean[j]) / std[j];
+            } else {
+                float *value = (float *)target.at + r * target.ld + j;
+                *value = (float)(((double)*value - mean[j]) / std[j]);
+            }
+}
+
 mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, const mbp_selection *rows,
                             mbp_error *error) {
     const mbp_net *net = trainer->net;
     mbp_workspace *w = trainer->workspace;
     mbp_status status = MBP_OK;
+    w->weighted = mbp_batch_needs(trainer, batch) != 0;
+    for (int i = 0; i < net->outputs && w->weighted && status == MBP_OK; i++)
+        status = load_own(trainer, batch, i, *rows, error);
     for (int i = 0; i < net->outputs && status == MBP_OK; i++) {
         const mbp_array *y = &batch->y[i];
         if (trainer->objective[i].weight == 0)
             continue;
         w->target[i] = w->target_home[i];
         if (are_labels(trainer, i, y)) {
-            status = load_labels(w, i, y, output_width(trainer, i), *rows, error);
+            status = load_labels(trainer, i, y, *rows, error);
             continue;
         }
-        if (!mbp_array_in_place(y, rows, net->dtype, &w->target[i]))
+        const int scaled = mbp_scale_of(net, i) != NULL;
+        if (scaled || !mbp_array_in_place(y, rows, net->dtype, &w->target[i]))
             mbp_gather(net, y, *rows, w->target[i]);
+        if (scaled)
+            scale_targets(trainer, i, rows->count);
         status = check_targets(trainer, i, rows, error);
     }
     return status;

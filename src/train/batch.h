@@ -9,6 +9,12 @@
 mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, mbp_batch *batch, int64_t *rows,
                            mbp_error *error);
 
+/* MBP_WEIGHTS if the outputs have weights of their own in this batch, because of element weights or missing targets;
+ * else 0. */
+static inline int mbp_batch_needs(const mbp_trainer *t, const mbp_batch *batch) {
+    return batch->element_weights ? MBP_WEIGHTS : t->missing;
+}
+
 /* The rows that are still to be read: the numbers index[at] to index[end - 1]; if index is NULL, at to end - 1. */
 typedef struct mbp_batch_cursor {
     const int64_t *index;
@@ -24,16 +30,17 @@ typedef struct mbp_chosen {
 /* Checks row numbers. first: the place of the first of them in the caller's index, for the error. */
 mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, int64_t rows, mbp_error *error);
 
-/* Chooses the next rows that are there, which are those with a weight above 0: at most `limit`, for which the workspace
- * must have room. Reads each row number and each weight once, checks it, and keeps it in the workspace, because another
- * thread may change the caller's arrays at any time. */
+/* Chooses the next rows that are there, which are those with a weight above 0 in an output whose loss weight is not 0:
+ * at most `limit`, for which the workspace must have room. Reads each row number and each row's weight once, checks it,
+ * and keeps it in the workspace, because another thread may change the caller's arrays at any time. Element weights are
+ * read again by mbp_targets_load, which checks them again. */
 mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t limit,
                          mbp_chosen *chosen, mbp_error *error);
 /* Refuses to go on with no rows, or if the sum of their weights is not positive or not finite. given: the number of
  * rows before those of weight 0 were left out. */
 mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error *error);
-/* Loads the targets or labels of the selected rows, and checks their values. Those of an output whose loss weight is 0
- * are not read. */
+/* Loads the targets or labels of the selected rows, and checks their values. Those of an output whose loss weight is 0,
+ * and elements of weight 0, are not read. Loads the weights of outputs that have their own, and sets their totals. */
 mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, const mbp_selection *rows,
                             mbp_error *error);
 

@@ -68,7 +68,7 @@ static mbp_status check(epoch *e, const mbp_batch *given) {
     status = check_index(e, rows);
     if (status == MBP_OK)
         status = mbp_trainer_make_room(e->trainer, e->n < e->batch_rows ? e->n : e->batch_rows,
-                                       MBP_TARGETS | MBP_DELTAS, e->error);
+                                       MBP_TARGETS | MBP_DELTAS | mbp_batch_needs(e->trainer, &e->data), e->error);
     if (status == MBP_OK)
         status = check_batches(e);
     return status == MBP_OK ? check_rates(e) : status;
@@ -123,6 +123,7 @@ static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {
             return status;
         }
         mbp_mean_add(mean, joint.rows, loss * joint.total, joint.total);
+        mbp_outputs_add(e->trainer, joint.total);
     }
     return MBP_OK;
 }
@@ -132,12 +133,13 @@ static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss
     mbp_status status = check(e, given);
     if (status == MBP_OK) {
         mbp_trainer_forget(e->trainer);
+        mbp_outputs_start(e->trainer);
         status = run(e, &mean, steps);
     } else
         status = mbp_join(e->trainer, status, (double[2]){0, 0}, NULL);
     e->trainer->rate = NULL;
     if (status == MBP_OK || (status == MBP_CANCELLED && *steps > 0))
-        *loss = mean.value;
+        *loss = mbp_outputs_keep_mean(e->trainer, &mean);
     return status;
 }
 

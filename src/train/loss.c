@@ -8,7 +8,7 @@
 #include "system/text.h"
 #include "train/batch.h"
 
-/* For an output whose loss weight is 0: its targets are not read. */
+/* For an output whose loss weight is 0, so that its targets are not read, or all of whose targets are missing. */
 static double no_loss(const mbp_trainer *t, int i, int64_t rows, int gradients) {
     const int id = t->net->output[i].node;
     const mbp_view g = t->workspace->delta[id];
@@ -18,15 +18,16 @@ static double no_loss(const mbp_trainer *t, int i, int64_t rows, int gradients) 
     return 0;
 }
 
-/* The sum of the weighted losses of `count` rows of one output, from row r on. */
-static double chunk_loss(mbp_trainer *t, int i, int64_t r, int64_t count, double total, int gradients) {
+/* `count` rows of one output, from row r on. */
+static inline mbp_loss_rows chunk_of(const mbp_trainer *t, int i, int64_t r, int64_t count, double total,
+                                     int gradients) {
     const mbp_objective *objective = &t->objective[i];
     const int id = t->net->output[i].node;
     const mbp_workspace *w = t->workspace;
     const mbp_view o = w->value[id], target = w->target[i],
                    g = gradients && t->plan.wanted[id] ? w->delta[id] : (mbp_view){0};
     const size_t item = t->net->item;
-    const mbp_loss_rows chunk = {
+    return (mbp_loss_rows){
         .rows = count,
         .n = t->net->node[id].width,
         .output = {(char *)o.at + r * o.ld * (int64_t)item, o.ld},
@@ -36,17 +37,77 @@ static double chunk_loss(mbp_trainer *t, int i, int64_t r, int64_t count, double
         .weight = w->weight + r,
         .scale = objective->weight / total,
         .parameters = objective->loss.parameters,
+        .columns = objective->columns,
+        .targets = objective->width,
     };
-    return t->net->kernels->loss[objective->loss.row](&chunk);
+}
+
+/* The sum of the weighted losses of rows, without those of weight 0, whose gradients become 0. */
+static double runs_loss(const mbp_trainer *t, int i, const mbp_loss_rows *all, const double *weight) {
+    const int64_t item = (int64_t)t->net->item, o = all->output.ld * item, target = all->target.ld * item,
+                  g = all->gradient.ld * item;
+    double sum = 0;
+    for (int64_t r = 0, end; r < all->rows; r = end) {
+        mbp_loss_rows run = *all;
+        for (end = r; end < all->rows && weight[end] != 0; end++) {
+        }
+        run.rows = end - r;
+        run.output.at = (char *)all->output.at + r * o;
+        run.target.at = all->target.at ? (char *)all->target.at + r * target : NULL;
+        run.gradient.at = all->gradient.at ? (char *)all->gradient.at + r * g : NULL;
+        run.labels = all->labels + r;
+        run.weight = weight + r;
+        if (end > r)
+            sum += t->net->kernels->loss[t->objective[i].loss.row](&run);
+        for (; end < all->rows && weight[end] == 0; end++)
+            if (all->gradient.at)
+                memset((char *)all->gradient.at + end * g, 0, (size_t)(all->n * item));
+    }
+    return sum;
+}
+
+/* The sum of the weighted losses of rows whose targets have different weights: column by column, as rows of one column.
+ * With several quantiles, column j is compared with target j % targets. */
+static double columns_loss(const mbp_trainer *t, int i, const mbp_loss_rows *all, const double *weight) {
+    const int64_t item = (int64_t)t->net->item;
+    const double share = mbp_loss_is_mean(t->objective[i].loss.row) ? 1 / (double)all->n : 1;
+    double sum = 0;
+    for (int64_t j = 0; j < all->n; j++) {
+        mbp_loss_rows column = *all;
+        column.n = column.targets = 1;
+        column.columns = all->columns ? all->columns + 2 * j : NULL;
+        column.scale = all->scale * share;
+        column.output.at = (char *)all->output.at + j * item;
+        column.target.at = (char *)all->target.at + j % all->targets * item;
+        column.gradient.at = all->gradient.at ? (char *)all->gradient.at + j * item : NULL;
+        sum += runs_loss(t, i, &column, weight + j % all->targets * t->workspace->rows);
+    }
+    return sum * share;
+}
+
+/* The sum of the weighted losses of `count` rows of one output, from row r on. */
+static double chunk_loss(const mbp_trainer *t, int i, int64_t r, int64_t count, double total, int gradients) {
+    const mbp_workspace *w = t->workspace;
+    const mbp_loss_rows chunk = chunk_of(t, i, r, count, total, gradients);
+    const mbp_own *own = &w->own[i];
+    if (!w->weighted || !own->columns)
+        return t->net->kernels->loss[t->objective[i].loss.row](&chunk);
+    return own->columns > 1 ? columns_loss(t, i, &chunk, own->at + r) : runs_loss(t, i, &chunk, own->at + r);
 }
 
 /* The loss of one output. The sums of chunks of MBP_LOSS_CHUNK rows are added in order. */
 static double output_loss(mbp_trainer *t, int i, int64_t rows, double total, int gradients) {
     double sum = 0;
-    if (t->objective[i].weight == 0)
+    t->now[i] = NAN;
+    if (t->workspace->weighted)
+        total = t->objective[i].divisor;
+    if (t->objective[i].weight != 0 && total == 0)
+        t->now[i] = 0; /* no row has a target */
+    if (t->objective[i].weight == 0 || total == 0)
         return no_loss(t, i, rows, gradients);
     for (int64_t r = 0; r < rows; r += MBP_LOSS_CHUNK)
         sum += chunk_loss(t, i, r, rows - r < MBP_LOSS_CHUNK ? rows - r : MBP_LOSS_CHUNK, total, gradients);
+    t->now[i] = sum / total;
     return t->objective[i].weight * (sum / total);
 }
 
@@ -56,6 +117,61 @@ double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradi
         loss += output_loss(trainer, i, rows, total, gradients);
     return loss;
 }
+
+/* ---- the losses of the outputs ---- */
+
+void mbp_outputs_clear(mbp_trainer *t) {
+    for (int i = 0; i < t->net->outputs; i++)
+        t->now[i] = t->objective[i].weight == 0 ? NAN : 0;
+}
+
+void mbp_outputs_keep(mbp_trainer *t) {
+    for (int i = 0; i < t->net->outputs; i++)
+        mbp_put_number(&t->objective[i].value, t->now[i]);
+}
+
+void mbp_outputs_start(mbp_trainer *t) {
+    for (int i = 0; i < t->net->outputs; i++)
+        t->objective[i].sum = t->objective[i].whole = 0;
+}
+
+void mbp_outputs_add(mbp_trainer *t, double total) {
+    for (int i = 0; i < t->net->outputs; i++) {
+        mbp_objective *objective = &t->objective[i];
+        objective->sum += t->now[i] * (t->workspace->weighted ? objective->divisor : total);
+        objective->whole += objective->joint;
+    }
+}
+
+double mbp_outputs_keep_mean(mbp_trainer *t, const mbp_mean *mean) {
+    const int weighted = t->workspace->weighted;
+    double loss = 0;
+    for (int i = 0; i < t->net->outputs; i++) {
+        const mbp_objective *objective = &t->objective[i];
+        const double whole = weighted ? objective->whole : mean->total;
+        t->now[i] = whole == 0 && objective->weight != 0 ? 0 : objective->sum / whole;
+        loss += objective->weight == 0 ? 0 : objective->weight * t->now[i];
+    }
+    mbp_outputs_keep(t);
+    return weighted ? loss : mean->value;
+}
+
+void mbp_outputs_divide(mbp_trainer *t, double total, const double *totals) {
+    for (int i = 0; i < t->net->outputs; i++)
+        t->objective[i].divisor = totals ? totals[i] : total;
+}
+
+mbp_status mbp_trainer_output_loss(const mbp_trainer *trainer, int i, double *value, mbp_error *error) {
+    if (!trainer || !value)
+        return mbp_fail_null(error, trainer ? "value" : "trainer",
+                             trainer ? "a double, where the loss is stored" : MBP_A_TRAINER);
+    if (i < 0 || i >= trainer->net->outputs)
+        return mbp_fail_index(error, "output", i, trainer->net->outputs);
+    *value = mbp_see_number(&trainer->objective[i].value);
+    return MBP_OK;
+}
+
+/* ---- what makes a loss not finite ---- */
 
 /* The first of these rows with an element that is not finite; -1: none. */
 static int64_t nonfinite_row(const mbp_net *net, mbp_view view, int64_t width, int64_t rows) {
@@ -80,8 +196,8 @@ static int64_t row_at_fault(mbp_trainer *t, int i, int64_t rows) {
         if (net->node[id].uses)
             found = nonfinite_row(net, w->value[id], net->node[id].width, rows);
     }
-    if (found < 0 && w->target[i].at)
-        found = nonfinite_row(net, w->target[i], mbp_net_output_width(net, i), rows);
+    if (found < 0 && w->target[i].at && !w->weighted)
+        found = nonfinite_row(net, w->target[i], t->objective[i].width, rows);
     for (int64_t r = 0; r < rows && found < 0; r++)
         if (!isfinite(chunk_loss(t, i, r, 1, 1, 0)))
             found = r;
@@ -133,8 +249,11 @@ static mbp_status add_slice(mbp_trainer *t, const mbp_batch *batch, mbp_batch_cu
                             mbp_mean *mean, mbp_error *error) {
     mbp_chosen chosen;
     mbp_status status = mbp_slice_predict(t, batch, from, slice, &chosen, error);
-    if (status == MBP_OK && chosen.rows.count > 0)
+    if (status == MBP_OK && chosen.rows.count > 0) {
+        mbp_outputs_divide(t, 1, NULL);
         mbp_mean_add(mean, chosen.rows.count, mbp_loss_pass(t, chosen.rows.count, 1, 0), chosen.total);
+        mbp_outputs_add(t, 1);
+    }
     return status;
 }
 
@@ -160,20 +279,21 @@ static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, dou
     int64_t rows;
     mbp_status status = mbp_batch_check(t, given, &batch, &rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_make_room(t, rows < slice ? rows : slice, MBP_TARGETS, error);
+        status = mbp_trainer_make_room(t, rows < slice ? rows : slice, MBP_TARGETS | mbp_batch_needs(t, &batch), error);
     if (status == MBP_OK && (t->forward_rows || t->input_grad_rows)) /* a refused call must leave these values */
         status = mbp_slices_check(t, &batch, rows, slice, &mean, error);
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);
     mean = (mbp_mean){0};
+    mbp_outputs_start(t);
     mbp_batch_cursor from = {NULL, 0, rows};
     while (status == MBP_OK && from.at < rows)
         status = add_slice(t, &batch, &from, slice, &mean, error);
     if (status == MBP_OK)
         status = mbp_total_check(rows, mean.rows, mean.total, error);
     if (status == MBP_OK)
-        *loss = mean.value;
+        *loss = mbp_outputs_keep_mean(t, &mean);
     return status;
 }
 

@@ -24,6 +24,7 @@ static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x,
     mbp_train_forward(t, rows, 0);
     t->forward_rows = rows;
     t->forward_layers = t->net->layers_version;
+    t->forward_changes = t->net->shared->changes;
     return MBP_OK;
 }
 
@@ -70,6 +71,8 @@ static mbp_status check_gradients(const mbp_trainer *t, const mbp_array *gradien
     if (t->forward_layers != t->net->layers_version)
         return mbp_fail(error, MBP_INVALID,
                         "layers were frozen, unfrozen or changed after forward: call forward again");
+    if (t->forward_changes != t->net->shared->changes)
+        return mbp_fail(error, MBP_INVALID, "the parameters were changed after forward: call forward again");
     mbp_status status = mbp_count_check("gradients", gradients, n, "output", t->net->outputs, error);
     for (int i = 0; i < n && status == MBP_OK; i++)
         status = mbp_array_check(&gradients[i], "gradient", i, t->forward_rows, mbp_net_output_width(t->net, i), error);

@@ -2,8 +2,9 @@
  * same order as all others do:
  *
  *     each step     two numbers (the sum of row weights, the number of rows) and whether a process has failed
+ *                   the total of each output, if the outputs have weights of their own
  *                   the gradients
- *                   the loss
+ *                   the loss, and that of each output
  *     apply         the gradients, the loss
  *
  * A process whose call is refused or cancelled says so in the first sum of the next step. A loss that is not finite
@@ -35,12 +36,24 @@ static mbp_status join(mbp_trainer *t, mbp_status status, double values[2], mbp_
     return MBP_OK;
 }
 
+/* The totals of outputs that have weights of their own. */
+static mbp_status join_totals(mbp_trainer *t, mbp_error *error) {
+    mbp_status status = MBP_OK;
+    for (int i = 0; i < t->net->outputs && status == MBP_OK; i++) {
+        status = reduce_values(t, &t->objective[i].joint, 1, MBP_F64, error);
+        t->objective[i].divisor = t->objective[i].joint;
+    }
+    return status;
+}
+
 static mbp_status join_rows(mbp_trainer *t, mbp_status status, const mbp_chosen *chosen, int may_be_none,
                             mbp_joint *joint, mbp_error *error) {
     const int is_read = status == MBP_OK;
     double sums[2] = {is_read ? chosen->total : 0, is_read ? (double)chosen->rows.count : 0};
     status = join(t, status, sums, error);
     *joint = (mbp_joint){sums[0], (int64_t)sums[1]};
+    if (status == MBP_OK && t->workspace->weighted)
+        status = join_totals(t, error);
     if (status != MBP_OK || (joint->rows == 0 && may_be_none))
         return status;
     return mbp_total_check(joint->rows, joint->rows, joint->total, error);
@@ -52,7 +65,10 @@ static mbp_status add_gradients(mbp_trainer *t, double *loss, mbp_error *error) 
 }
 
 static mbp_status join_gradients(mbp_trainer *t, mbp_status status, double *loss, mbp_error *error) {
-    const mbp_status reduced = add_gradients(t, loss, status == MBP_OK ? error : NULL);
+    mbp_error *first = status == MBP_OK ? error : NULL;
+    mbp_status reduced = add_gradients(t, loss, first);
+    if (reduced == MBP_OK)
+        reduced = reduce_values(t, t->now, t->net->outputs, MBP_F64, first);
     if (status != MBP_OK || reduced != MBP_OK)
         return status == MBP_OK ? reduced : status;
     mbp_put_number(&t->running.loss, *loss);

@@ -46,8 +46,6 @@ mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_
     mbp_status status = mbp_sized_read(how, sizeof *how, given, "mbp_backward", error);
     if (status != MBP_OK)
         return status;
-    if (how->totals)
-        return mbp_fail(error, MBP_UNSUPPORTED, "how.totals is not supported yet: set it to NULL and use total");
     if (!is_total(how->total))
         return mbp_fail(error, MBP_INVALID,
                         "total must be the sum of all row weights, finite and at least 2.3e-308, or 0 (to use the sum "
@@ -66,16 +64,19 @@ void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
 }
 
 /* Computes in t->pending the running statistics that the next update will set. accumulate: starts from t->pending if a
- * backward pass has set it; otherwise from the net's. */
+ * backward pass has set it; otherwise from the net's. Those of one forward count once. */
 static void follow_statistics(mbp_trainer *t, int64_t rows, int accumulate) {
     const mbp_net *net = t->net;
     if (!net->buffers)
         return;
-    if (!accumulate || !t->is_pending)
+    if (!accumulate || !t->is_pending) {
         memcpy(t->pending, mbp_net_running(net), (size_t)net->buffers * net->item);
+        t->forward_followed = 0;
+    }
     t->is_pending = 1;
-    if (rows > 0)
+    if (rows > 0 && !t->forward_followed)
         mbp_statistics_follow(net, t->workspace, rows, t->pending);
+    t->forward_followed = 1;
 }
 
 void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double share) {
@@ -111,6 +112,17 @@ static void no_gradients(mbp_trainer *t, int accumulate) {
     follow_statistics(t, 0, accumulate);
 }
 
+/* Which part of the logical batch these rows are: the factor of the penalties. */
+static double part_of(const mbp_trainer *t, const mbp_chosen *chosen, double total) {
+    double sum = 0, count = 0;
+    for (int i = 0; i < t->net->outputs && t->workspace->weighted; i++)
+        if (t->objective[i].weight != 0 && t->objective[i].divisor != 0) {
+            sum += t->objective[i].total / t->objective[i].divisor;
+            count++;
+        }
+    return count > 0 ? sum / count : chosen->total / total;
+}
+
 /* Computes the gradients of rows that mbp_step_load has chosen. how->total is set. *loss: the loss, divided by it. */
 static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_backward *how,
                             double *loss, mbp_error *error) {
@@ -124,9 +136,11 @@ static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_ch
         *loss = mbp_loss_pass(t, rows, how->total, 1);
         if (!isfinite(*loss))
             return mbp_loss_fail(t, chosen->rows, how->total, error);
-        mbp_train_backward(t, rows, how->accumulate, chosen->total / how->total);
-    } else
+        mbp_train_backward(t, rows, how->accumulate, part_of(t, chosen, how->total));
+    } else {
+        mbp_outputs_clear(t);
         no_gradients(t, how->accumulate);
+    }
     const double before = how->accumulate && !isnan(t->running.loss) ? t->running.loss : 0;
     mbp_put_number(&t->running.loss, before + *loss);
     return MBP_OK;
@@ -150,7 +164,7 @@ static mbp_status read_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *
                              int64_t *rows, mbp_chosen *chosen, mbp_error *error) {
     mbp_status status = mbp_batch_check(t, given, batch, rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_make_room(t, *rows, needs, error);
+        status = mbp_trainer_make_room(t, *rows, needs | mbp_batch_needs(t, batch), error);
     mbp_batch_cursor from = {NULL, 0, *rows};
     return status == MBP_OK ? mbp_step_load(t, batch, &from, *rows, may_be_none, chosen, error) : status;
 }
@@ -174,8 +188,10 @@ static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double 
     mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, &rows, &chosen, &total, error);
     if (status == MBP_OK)
         status = mbp_step_rows(t, &batch, &chosen, total, &result, error);
-    if (status == MBP_OK)
+    if (status == MBP_OK) {
+        mbp_outputs_keep(t);
         *loss = result;
+    }
     return status;
 }
 
@@ -192,6 +208,35 @@ mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double
     return status == MBP_OK ? mbp_trainer_leave(trainer, step(trainer, batch, loss, error)) : status;
 }
 
+static mbp_status check_totals(const mbp_trainer *t, const double *totals, mbp_error *error) {
+    for (int i = 0; i < t->net->outputs; i++)
+        if (!is_total(totals[i]))
+            return mbp_fail(error, MBP_INVALID,
+                            "totals[%d] must be the sum of all weights of output %d, finite and at least 2.3e-308, or "
+                            "0 (if the whole batch has no target for it)",
+                            i, i);
+    return MBP_OK;
+}
+
+/* Sets what the losses of a part of a logical batch are divided by. */
+static mbp_status divide_part(mbp_trainer *t, const mbp_chosen *chosen, mbp_backward *how, mbp_error *error) {
+    mbp_workspace *w = t->workspace;
+    for (int i = 0; i < t->net->outputs && how->totals && !w->weighted; i++) {
+        w->own[i].columns = 0;
+        t->objective[i].total = chosen->total;
+    }
+    w->weighted |= how->totals != NULL;
+    for (int i = 0; i < t->net->outputs && how->totals; i++)
+        if (how->totals[i] == 0 && t->objective[i].total > 0 && t->objective[i].weight != 0)
+            return mbp_fail(error, MBP_INVALID,
+                            "totals[%d] is 0, but output %d has targets in this part: set it to the sum of all its "
+                            "weights in the whole batch",
+                            i, i);
+    mbp_outputs_divide(t, how->total, how->totals);
+    how->total = how->totals ? chosen->total : how->total;
+    return MBP_OK;
+}
+
 static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, const mbp_backward *given_how,
                                      double *loss, mbp_error *error) {
     mbp_batch batch;
@@ -201,13 +246,18 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
     double result = 0;
     mbp_status status = mbp_backward_check(&how, given_how, error);
     const int needs = MBP_TARGETS | MBP_DELTAS | (how.input_grads ? MBP_INPUT_DELTAS : 0);
-    if (status == MBP_OK && how.total > 0)
+    if (status == MBP_OK && how.totals)
+        status = check_totals(t, how.totals, error);
+    const int is_part = status == MBP_OK && (how.total > 0 || how.totals);
+    if (is_part)
         status = read_batch(t, given, &batch, needs, 1, &rows, &chosen, error);
     else if (status == MBP_OK)
         status = open_batch(t, given, &batch, needs, &rows, &chosen, &how.total, error);
     if (status == MBP_OK && how.first_row > INT64_MAX - chosen.rows.count)
         status = mbp_fail(error, MBP_INVALID, "first_row is %lld: with %lld row%s, row numbers would exceed 2^63 - 1",
                           (long long)how.first_row, (long long)chosen.rows.count, mbp_plural(chosen.rows.count));
+    if (status == MBP_OK && is_part)
+        status = divide_part(t, &chosen, &how, error);
     if (status == MBP_OK)
         status = gradients(t, &batch, &chosen, &how, &result, error);
     if (status != MBP_OK)
@@ -215,6 +265,7 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
     if (how.input_grads)
         mbp_input_grads_spread(t->net, t->workspace, chosen.rows, rows);
     t->input_grad_rows = how.input_grads ? rows : 0;
+    mbp_outputs_keep(t);
     *loss = result;
     return MBP_OK;
 }

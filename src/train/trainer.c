@@ -58,7 +58,8 @@ mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *er
     if (rows < 1)
         status = mbp_fail(error, MBP_INVALID, "rows is %lld, but must be at least 1", (long long)rows);
     else
-        status = mbp_trainer_make_room(trainer, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
+        status = mbp_trainer_make_room(trainer, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS | trainer->missing,
+                                       error);
     if (status == MBP_OK && trainer->before)
         mbp_trainer_forget(trainer);
     return mbp_trainer_leave(trainer, status);
@@ -84,17 +85,41 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
 
 /* ---- create and free ---- */
 
+/* How many doubles the columns of an objective take. */
+static int64_t columns_size(const char *loss, int64_t width) { return loss && strchr(loss, '[') ? 2 * width : 0; }
+
+/* Fills the columns from the lists. The numbers have been checked. */
+static void read_lists(mbp_objective *objective, const mbp_lists *lists, int64_t width) {
+    for (int p = 0; p < 2; p++) {
+        const int64_t each = mbp_loss_shares(objective->loss.row, p) ? objective->width : 1;
+        mbp_slice rest = lists->of[p].inside;
+        double number = objective->loss.parameters[p];
+        for (int64_t j = 0; j < width; j++) {
+            if (lists->of[p].count && j % each == 0)
+                mbp_parse_number(mbp_take_word(&rest), &number);
+            objective->columns[2 * j + p] = number;
+        }
+        objective->lists |= lists->of[p].count ? 1u << p : 0;
+    }
+}
+
 static mbp_status read_objective(mbp_objective *objective, int i, const char *loss, int64_t width, mbp_error *error) {
+    mbp_lists lists;
     if (!loss) {
         objective->loss.row = -1;
         return MBP_OK;
     }
-    mbp_status status = mbp_formula_parse(MBP_LOSS, mbp_slice_of(loss), &objective->loss, error);
+    mbp_status status = mbp_loss_parse(mbp_slice_of(loss), &objective->loss, &lists, error);
+    if (status == MBP_OK)
+        status = mbp_loss_width(&objective->loss, &lists, width, &objective->width, error);
     if (status != MBP_OK)
         return status;
+    if (objective->columns)
+        read_lists(objective, &lists, width);
     const char *targets = mbp_loss_targets(objective->loss.row);
     objective->labels = MBP_HAS_LABELS && strcmp(targets, "LABELS") == 0;
     objective->signs = strcmp(targets, "SIGNS") == 0;
+    objective->missing = mbp_loss_missing(&objective->loss);
     if (objective->labels && width < 2)
         return mbp_fail(error, MBP_INVALID,
                         "output %d has 1 column, but %s needs at least 2, one per class; for 1 column use bce", i,
@@ -105,8 +130,12 @@ static mbp_status read_objective(mbp_objective *objective, int i, const char *lo
 }
 
 /* Allocates the block that trainer.h describes, all zero. */
-static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
-    const size_t head = mbp_aligned(sizeof(mbp_trainer) + (size_t)net->outputs * sizeof(mbp_objective));
+static mbp_trainer *allocate_trainer(mbp_net *net, const char *const *losses, int slots) {
+    int64_t columns = 0;
+    for (int i = 0; i < net->outputs; i++)
+        columns += columns_size(losses[i], mbp_net_output_width(net, i));
+    const size_t of_outputs = (size_t)net->outputs * (sizeof(mbp_objective) + sizeof(double));
+    const size_t head = mbp_aligned(sizeof(mbp_trainer) + of_outputs + (size_t)columns * sizeof(double));
     const size_t plan = mbp_aligned(mbp_plan_bytes(net)), vector = mbp_aligned((size_t)net->params * net->item),
                  buffers = mbp_aligned((size_t)net->buffers * net->item);
     size_t bytes = head + plan + buffers + vector * (size_t)(1 + slots) + MBP_READABLE;
@@ -120,6 +149,13 @@ static mbp_trainer *allocate_trainer(mbp_net *net, int slots) {
     trainer->memory.allocator = mbp_net_allocator(net);
     mbp_memory_count(&trainer->memory, bytes);
     trainer->objective = (mbp_objective *)(at + sizeof *trainer);
+    trainer->now = (double *)(trainer->objective + net->outputs);
+    double *next = trainer->now + net->outputs;
+    for (int i = 0; i < net->outputs; i++) {
+        const int64_t size = columns_size(losses[i], mbp_net_output_width(net, i));
+        trainer->objective[i].columns = size ? next : NULL;
+        next += size;
+    }
     mbp_plan_place(net, &trainer->plan, at += head);
     trainer->pending = at += plan;
     trainer->grads = at += buffers;
@@ -141,6 +177,8 @@ static void fill_slot(const mbp_trainer *trainer, int i) {
 static MBP_APART void start(mbp_trainer *trainer) {
     for (int i = 0; i < trainer->slot_count; i++)
         fill_slot(trainer, i);
+    for (int i = 0; i < trainer->net->outputs; i++)
+        mbp_put_number(&trainer->objective[i].value, NAN);
     mbp_trainer_run(trainer, &(mbp_running){.power = {1, 1}, .loss = NAN, .last_loss = NAN});
 }
 
@@ -170,6 +208,19 @@ static mbp_status check_activation(const mbp_net *net, int i, const mbp_objectiv
                     i, mbp_net_output_activation(net, i), loss, implied, i, implied);
 }
 
+/* Refuses a loss that cannot learn from scaled targets. Its activation has been checked. */
+static mbp_status check_scale(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error) {
+    if (!mbp_scale_of(net, i) || objective->loss.row < 0 ||
+        (!objective->signs && isinf(objective->targets.low) && isinf(objective->targets.high)))
+        return MBP_OK;
+    return mbp_fail(
+        error, MBP_INVALID,
+        "output %d scales its targets, but the loss %s needs values in %s; to remove its mean and std, call "
+        "mbp_net_set_output(net, %d, \"identity\", error)",
+        i, mbp_formula_name(MBP_LOSS, objective->loss.row),
+        objective->signs ? "{-1, 1}" : mbp_loss_targets(objective->loss.row), i);
+}
+
 /* Sets the output activations that the losses imply where none is chosen. */
 static void choose_activations(const mbp_trainer *trainer) {
     mbp_net *net = trainer->net;
@@ -180,6 +231,12 @@ static void choose_activations(const mbp_trainer *trainer) {
     mbp_gate_leave_alone(&net->shared->lock);
 }
 
+static mbp_status fail_loss_weight(int i, double weight, mbp_error *error) {
+    char number[MBP_NUMBER_SIZE];
+    mbp_print_number(number, weight);
+    return mbp_fail(error, MBP_INVALID, "loss_weights[%d] is %s, but must be finite and at least 0", i, number);
+}
+
 static mbp_status set_up(mbp_trainer *made, const char *const *losses, const double *loss_weights,
                          const mbp_formula *optimizer, mbp_error *error) {
     mbp_status status = MBP_OK;
@@ -188,12 +245,16 @@ static mbp_status set_up(mbp_trainer *made, const char *const *losses, const dou
     mbp_parameter_defaults(MBP_TRAINER_SETTINGS, made->setting);
     for (int i = 0; i < made->net->outputs && status == MBP_OK; i++) {
         made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
-        if (!isfinite(made->objective[i].weight))
-            status = mbp_fail(error, MBP_INVALID, "loss_weights[%d] is not finite", i);
+        if (!(made->objective[i].weight >= 0 && made->objective[i].weight < INFINITY))
+            status = fail_loss_weight(i, made->objective[i].weight, error);
         else
             status = read_objective(&made->objective[i], i, losses[i], mbp_net_output_width(made->net, i), error);
         if (status == MBP_OK)
             status = check_activation(made->net, i, &made->objective[i], error);
+        if (status == MBP_OK)
+            status = check_scale(made->net, i, &made->objective[i], error);
+        if (made->objective[i].missing)
+            made->missing = MBP_WEIGHTS;
     }
     if (status == MBP_OK) /* last, because nothing can fail after this */
         choose_activations(made);
@@ -220,7 +281,7 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     status = mbp_net_take(net, error);
     if (status != MBP_OK)
         return status;
-    mbp_trainer *made = allocate_trainer(net, mbp_optimizer_slots(formula.row));
+    mbp_trainer *made = allocate_trainer(net, losses, mbp_optimizer_slots(formula.row));
     if (made)
         status = set_up(made, losses, loss_weights, &formula, error);
     else

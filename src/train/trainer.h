@@ -1,7 +1,7 @@
 /* Floor 5: what a trainer is, and who owns which memory.
  *
- *     one block   struct mbp_trainer, its objectives, the plan of the backward pass, pending buffers, gradients, slots,
- *                 then MBP_READABLE bytes. It never moves.
+ *     one block   struct mbp_trainer, its objectives and their columns, the plan of the backward pass, pending buffers,
+ *                 gradients, slots, then MBP_READABLE bytes. It never moves.
  *     one block   the average of parameters and buffers, if there is one
  *     one block   its workspace
  *     one block   what only Python knows, from the trainer's file, if there is any
@@ -28,9 +28,19 @@ enum {
 typedef struct mbp_objective {
     mbp_formula loss; /* row -1: the caller computes the loss */
     double weight;
-    int labels; /* integer labels may be targets */
-    int signs;  /* targets are -1 or +1 */
+    int labels;  /* integer labels may be targets */
+    int signs;   /* targets are -1 or +1 */
+    int missing; /* targets may be missing: NaN, and the label -1 */
     mbp_interval targets;
+    /* If the outputs have weights of their own: the mean over the columns of the weights, summed over the rows in the
+     * workspace; over those of all processes; what the loss is divided by; `joint` summed over the batches of an epoch
+     * or an evaluation. */
+    double total, joint, divisor, whole;
+    double sum;      /* of loss * total over the batches of an epoch or an evaluation */
+    double value;    /* mbp_trainer_output_loss; any thread may read it */
+    int64_t width;   /* the number of target columns */
+    unsigned lists;  /* bit i: whether parameter i is a list */
+    double *columns; /* two parameters of each output column, if one is a list or outputs share targets; else NULL */
 } mbp_objective;
 
 /* For mbp_fail_null: what an argument `trainer`, `batch` or `loss` must point to. */
@@ -70,6 +80,8 @@ struct mbp_trainer {
     void *reduce_user;                   /* its argument */
     const struct mbp_together *together; /* what this trainer does with those of other processes (step.h) */
     mbp_objective *objective;            /* per output */
+    int missing;                         /* a bit of mbp_need: some targets may be missing */
+    double *now; /* per output: its loss in the last pass, before the loss weight; NaN if that is 0 */
     mbp_plan plan;
     char *grads;
     void *slots[MBP_SLOTS_MAX];
@@ -80,12 +92,13 @@ struct mbp_trainer {
     /* The workspace that a larger one has replaced in this call, as long as its values may be needed again:
      * mbp_trainer_leave takes it back if the call is refused. NULL: none. */
     mbp_workspace *before;
-    mbp_chance chance;       /* of the pass whose values are in the workspace: seed, step, first row */
-    double dropout;          /* of that pass: the factor of all dropout rates */
-    int64_t forward_rows;    /* rows whose values are in the workspace; 0: none */
-    unsigned forward_layers; /* the net's layers_version when these values were computed */
-    int64_t input_grad_rows; /* rows whose input gradients are in the workspace; 0: none */
-    int nonfinite;           /* whether the last backward pass computed a gradient that is not finite */
+    mbp_chance chance;                        /* of the pass whose values are in the workspace: seed, step, first row */
+    double dropout;                           /* of that pass: the factor of all dropout rates */
+    int64_t forward_rows;                     /* rows whose values are in the workspace; 0: none */
+    unsigned forward_layers, forward_changes; /* the net's layers_version and changes when they were computed */
+    int forward_followed;                     /* whether `pending` includes their running statistics */
+    int64_t input_grad_rows;                  /* rows whose input gradients are in the workspace; 0: none */
+    int nonfinite; /* whether the last backward pass computed a gradient that is not finite */
     double setting[MBP_PARAMETERS_MAX];
     mbp_average average;
     int64_t epoch;     /* the count of epochs */
@@ -121,6 +134,7 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads);
  * refused any more. */
 static inline void mbp_trainer_forget(mbp_trainer *t) {
     t->forward_rows = t->input_grad_rows = 0;
+    t->forward_followed = 0;
     if (t->before)
         mbp_workspace_free(&t->memory, t->before);
     t->before = NULL;

@@ -225,6 +225,7 @@ static void limit_weights(const mbp_net *net) {
 
 void mbp_update_pass(mbp_trainer *t) {
     mbp_gate_enter_alone(&t->net->shared->lock); /* predictions of other threads see the state before or after */
+    t->net->shared->changes++;
     update_groups(t);
     limit_weights(t->net);
     if (t->is_pending)

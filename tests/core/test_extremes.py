@@ -31,6 +31,7 @@ TYPES = {
     "flag": is_flag,
     "word": lambda value: isinstance(value, str),
     "node": lambda value: isinstance(value, str) or TYPES["whole"](value),
+    "nodes": lambda value: all(map(TYPES["node"], value)) if isinstance(value, list) else TYPES["node"](value),
     "dtype": lambda value: isinstance(value, str | type),
 }
 
@@ -148,7 +149,7 @@ PARAMETERS = {
     "set_layer: max_norm": ("number", True, set_layer("max_norm")),
     "predict: raw": ("flag", False, lambda v, b, p: net(b).predict(X, raw=v) is None or None),
     "trainer: predict: raw": ("flag", False, lambda v, b, p: trainer(b).predict(X, raw=v) is None or None),
-    "predict: at": ("node", True, lambda v, b, p: net(b).predict(X, at=v) is None or None),
+    "predict: at": ("nodes", True, lambda v, b, p: net(b).predict(X, at=v) is None or None),
     "load: backend": ("word", True, lambda v, b, p: bp.load(saved(p, b), backend=v) and None),
     "load: n_threads": ("whole", True, lambda v, b, p: bp.load(saved(p, b), n_threads=v).n_threads),
     "Trainer.load: n_threads": ("whole", True, lambda v, b, p: bp.Trainer.load(saved(p, b), n_threads=v).net.n_threads),

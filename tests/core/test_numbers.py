@@ -140,9 +140,10 @@ def state_of(t):
 @pytest.mark.parametrize("loss", cases.LOSSES)
 def test_a_step_with_nan_changes_nothing(isa, dtype, loss, optimizer):
     random, case = np.random.default_rng(cases.SEED), cases.LOSSES[loss]
-    net = bp.mlp([3, 5, 17], activation="tanh", dtype=dtype, seed=0)
+    width = 17 * case.columns
+    net = bp.mlp([3, 5, width], activation="tanh", dtype=dtype, seed=0)
     t = bp.Trainer(net, case.spec, cases.OPTIMIZERS[optimizer].spec)
-    x, y = random.normal(size=(4, 3)), case.targets(random, 4, 17)
+    x, y = random.normal(size=(4, 3)), case.targets(random, 4, width)
     t.step(x, y)
     before = state_of(t)
     x[2, 1] = np.nan
@@ -180,8 +181,8 @@ def test_numpy_sees_no_floating_point_error_on_import():
 @pytest.mark.parametrize("loss", cases.LOSSES)
 def test_numpy_sees_no_floating_point_error(isa, dtype, loss):
     random, case = np.random.default_rng(cases.SEED), cases.LOSSES[loss]
-    t = bp.Trainer(bp.mlp([3, 4, 5], dtype=dtype, seed=0), case.spec)
-    x, y = random.normal(size=(40, 3)), case.targets(random, 40, 5)
+    t = bp.Trainer(bp.mlp([3, 4, 5 * case.columns], dtype=dtype, seed=0), case.spec)
+    x, y = random.normal(size=(40, 3)), case.targets(random, 40, 5 * case.columns)
     large, small = 1e30 * x, 1e-310 * x
     with np.errstate(all="raise"):
         t.step(x, y)
@@ -249,9 +250,9 @@ def test_every_variant_with_fma_trains_to_the_same_bits(dtype, shape, monkeypatc
 @pytest.mark.parametrize("loss", cases.LOSSES)
 def test_an_epoch_equals_its_steps(isa, dtype, loss):
     random, case = np.random.default_rng(cases.SEED), cases.LOSSES[loss]
-    x, y, weight = random.normal(size=(50, 3)).astype(dtype), case.targets(random, 50, 5), random.random(50)
+    x, y, weight = random.normal(size=(50, 3)).astype(dtype), case.targets(random, 50, 5 * case.columns), random.random(50)
     order = random.permutation(50)
-    epoch, steps = (bp.Trainer(bp.mlp([3, 4, 5], dtype=dtype, seed=0), case.spec) for _ in range(2))
+    epoch, steps = (bp.Trainer(bp.mlp([3, 4, 5 * case.columns], dtype=dtype, seed=0), case.spec) for _ in range(2))
     next(epoch.epochs(x, y, weight, batch_size=16, order=order))
     for first in range(0, 50, 16):
         part = order[first : first + 16]

@@ -279,6 +279,16 @@ def test_curves_show_the_history_and_its_best_epoch():
     assert best.get_xydata().tolist() == [[2, 0.4]]
 
 
+def test_curves_of_the_loss_of_an_output():
+    history = HISTORY | {"loss_a": [3.0, 2.0, 1.0], "val_loss_a": [4.0, 3.0, 5.0], "accuracy_a": [0.5, 0.6, 0.7]}
+    training, validation, best = plot.learning_curves(history, "loss_a").lines
+    assert [list(line.get_ydata()) for line in (training, validation)] == [history["loss_a"], history["val_loss_a"]]
+    assert best.get_xydata().tolist() == [[2, 3.0]], "the epoch with the lowest validation loss"
+    alone = plot.learning_curves(history, "val_loss_a")
+    assert alone.lines[0].get_label() == "validation" and alone.get_yscale() == "log"
+    assert plot.learning_curves(history, "accuracy_a").get_yscale() == "linear"
+
+
 def test_a_confusion_matrix_shows_counts_and_colours_fractions():
     axes = plot.confusion_matrix([[3, 1], [0, 0]], ["a", "b"])
     assert [(text.get_position(), text.get_text()) for text in axes.texts] == [((0, 0), "3"), ((1, 0), "1")]

@@ -174,14 +174,18 @@ def test_a_layer_has_the_same_bits_in_several_threads():
 
 
 def test_backward_from_uses_the_mask_of_the_forward_pass(backend):
-    """It uses this mask also if an update comes between forward and backward_from."""
+    """It uses this mask also if the number of steps changes between forward and backward_from; an update there is refused."""
     net = layered(bp.Dropout(0.5), 50, backend=backend)
     core = bp.Trainer(net, lambda o, t, w: (0.0, o), seed=2)._engine._core
     x = np.ones((4, 50), "float32")
     output = np.array(core.forward(x)[0])
-    core.apply()
+    core.steps = 7
     core.backward_from([np.ones((4, 50), "float32")], False, True)
     np.testing.assert_array_equal(np.asarray(core.input_grads()[0]), output)
+    core.forward(x)
+    core.apply()
+    with pytest.raises(ValueError, match="the parameters were changed after forward: call forward again"):
+        core.backward_from([np.ones((4, 50), "float32")], False, True)
 
 
 def test_masks_depend_on_seed_and_steps(backend):

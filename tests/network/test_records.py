@@ -24,6 +24,7 @@ def all_kinds(backend="compiled", name="a"):
     h = bp.Scale(gain=False)(gain(gain(bp.Scale()(h))))
     h = bp.GaussianNoise(1 / 3)(bp.Dropout(0.3)(h))
     last = bp.Dense(2, bias_lr=0.125, bias_init=bp.Init("normal", std=0.3))
+    h = bp.add(h, h - 0.3, h)[:, 1:6]
     return bp.Network([x, z], [bp.Activation("elu", alpha=0.7)(h), last(h)], seed=0, backend=backend)
 
 
@@ -47,12 +48,13 @@ def statement(node, layers):
     words = [node.operation, *map(str, node.operands)]
     if node.layer is None:
         amount = [f"{'rate' if node.operation == 'dropout' else 'std'}={(node.amount or 0.0).hex()}"] if node.amount is not None else []
+        amount += [f"from={node.columns[0]} to={node.columns[1]}"] if node.columns else []
         return " ".join([*words, *([str(node.width)] if node.operation == "input" else []), *([node.activation or ""]), *amount])
     layer = layers[node.layer]
     words.append(f"layer={layer.name}")
     if layer.nodes[0] != node.node:
         return " ".join(words)
-    settings = {"lr": layer.lr, "eps": layer.eps, "momentum": layer.momentum}
+    settings = {"lr": layer.lr if layer.kind != "standardize" else None, "eps": layer.eps, "momentum": layer.momentum}
     words.append(f"frozen={layer.frozen:d}")
     if layer.kind == "scale":
         words.append(f"gain={layer.gain:d} bias={layer.bias:d}")

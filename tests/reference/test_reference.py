@@ -149,6 +149,17 @@ BAD_GRAPHS = {
     "input 2\ndense 0 layer=a units=2\ndense 1 layer=a bias=0\noutput 2": "layer a already exists: remove bias= to use it again",
     "input 2\ninput 3\nadd 0 1\noutput 2": "add needs operands of the same width, but node 0 has 2 columns and node 1 has 3",
     "input 2\noutput 0\noutput 0": "node 0 is already an output",
+    "input 2\noutput 0 activation=identity mean=(0 0)": "an output with mean needs std too",
+    "input 2\noutput 0 activation=identity std=(1 1)": "an output with std needs mean too",
+    "input 2\noutput 0 activation=identity mean=(0 0) std=(1 0)": "std of column 1 is 0, but must be finite and above 0",
+    "input 2\noutput 0 activation=identity mean=(0 inf) std=(1 1)": "mean of column 1 is inf, but must be finite",
+    "input 2\noutput 0 activation=identity mean=(0) std=(1 1)": "mean has fewer numbers than the output has columns: 2",
+    "input 2\noutput 0 activation=identity mean=(0.25) std=(1 1)": "mean has 1 number, but the output has 2 columns",
+    "input 2\noutput 0 activation=identity mean=(0 0 0) std=(1 1)": "mean has more than 2 numbers, but the output has 2 columns",
+    "input 2\noutput 0 activation=identity mean=(0 x) std=(1 1)": 'mean must be numbers, not "x"',
+    "input 2\noutput 0 activation=identity mean=0,0,0 std=(1 1)": "mean=0,0,0 must be a list of numbers in \\( \\)",
+    "input 2\noutput 0 activation=identity mean=(0 0 std=(1 1": "does not end with",
+    "input 2\noutput 0 activation=exp mean=(0 0) std=(1 1)": "needs activation=identity",
 }
 BAD_CALLS = [  # method, arguments, error, its text
     ("step", ([[1, 2, 3]], [[1, 0]]), ValueError, r"input 0 has shape \(1, 3\), but \(n, 2\) is expected"),

@@ -257,7 +257,7 @@ def test_functions_of_several_outputs_get_lists(backend):
     history = t.fit(X, y, epochs=1, sample_weight=weight, metrics=[bp.Metric(both, on="labels"), bp.Metric(both, name="exact")])
     assert history["both"] == [pytest.approx(bp.accuracy(y[0], t.predict(X)[0], weight, "bce"))]
     for name in ("accuracy", bp.accuracy):
-        with pytest.raises(ValueError, match="metric 'accuracy' works with one output only; for 2 outputs, use a function"):
+        with pytest.raises(ValueError, match="metric 'accuracy' works with one output only; choose an output, as in {'0': 'accuracy'}"):
             t.fit(X, y, epochs=1, metrics=name)
 
 

@@ -114,24 +114,26 @@ static const char graph_format[] = "input 6\n"
                                    "scale 8\n"
                                    "concat 9 0\n"
                                    "noise 10 std=0.125\n"
-                                   "dense 11 units=3 max_norm=2\n"
+                                   "dense 11 units=%d max_norm=2\n"
                                    "output 12\n";
 
 static void table_net(int i, mbp_dtype dtype, const char *isa, int *rows_of_table) {
     static const int units[] = {4, 17, 33, 64, 7};
-    static double data[ROWS_MOST * INPUTS], goals[ROWS_MOST * OUTPUTS], out[ROWS_MOST * OUTPUTS];
+    static double data[ROWS_MOST * INPUTS], goals[ROWS_MOST * OUTPUTS], out[ROWS_MOST * 2 * OUTPUTS];
     static int64_t labels[ROWS_MOST];
     int counts[3];
     const char *activation = name_of(MBP_ACTIVATION, i, &counts[0]), *loss_name = name_of(MBP_LOSS, i, &counts[1]);
     const char *optimizer = name_of(MBP_OPTIMIZER, i, &counts[2]);
     const int width = units[i % 5], rows = 2 + 7 * i % (ROWS_MOST - 2);
+    int64_t targets;
+    const int outputs = mbp_loss_target_columns(loss_name, OUTPUTS, &targets, NULL) == MBP_OK ? OUTPUTS : 2 * OUTPUTS;
     char graph[600];
     for (int k = 0; k < 3; k++)
         *rows_of_table = counts[k] > *rows_of_table ? counts[k] : *rows_of_table;
-    snprintf(graph, sizeof graph, graph_format, width, activation, width, activation);
+    snprintf(graph, sizeof graph, graph_format, width, activation, width, activation, outputs);
 
     mbp_array x = mbp_f64(data, rows, INPUTS), y = mbp_f64(goals, rows, OUTPUTS);
-    mbp_array predicted = mbp_contiguous(out, dtype, dtype == MBP_F64 ? 8 : 4, rows, OUTPUTS);
+    mbp_array predicted = mbp_contiguous(out, dtype, dtype == MBP_F64 ? 8 : 4, rows, outputs);
     fill(&x, data, (uint32_t)i, -1, 1);
     fill(&y, goals, 1000 + (uint32_t)i, 0, 1);
     for (int r = 0; r < rows; r++)

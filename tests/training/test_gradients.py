@@ -27,10 +27,10 @@ ROUND = [
 
 def make(shape, activation, loss, backend):
     """A trainer and a batch with all values far from kinks."""
-    spec = cases.LOSSES[loss].spec
+    spec, columns = cases.LOSSES[loss].spec, cases.LOSSES[loss].columns
     for seed in range(100):
         random = np.random.default_rng((cases.SEED, seed))
-        net = graphs.network(shape, cases.ACTIVATIONS[activation].spec, dtype="float64", seed=seed, backend=backend)
+        net = graphs.network(shape, cases.ACTIVATIONS[activation].spec, columns, dtype="float64", seed=seed, backend=backend)
         net.params[:] += 0.1 * random.normal(size=len(net.params))
         x = graphs.rows_of(net, ROWS, seed)
         specs = [*["half_sse"] * (len(net.outputs) - 1), spec]

@@ -20,6 +20,7 @@ class Lock:
         self._holder = threading.RLock()
         self._guests = 0  # functions of the user that run inside a training; only the thread that holds the network uses it
         self.gate = threading.RLock()
+        self.changes = 0  # how often an update or standardize has changed the networks
         _locks.add(self)
 
     @contextmanager

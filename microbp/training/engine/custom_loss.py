@@ -4,106 +4,111 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...core.backend import CoreTrainer
 from ...core.checks import floating
-from ...data.arrays import Array, as_array
+from ...core.specs import Loss
+from ...data.arrays import Array
 from ...data.rows import Rows
+from .gradients import OutputGradients
+from .named_losses import NamedLosses
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_SMALL = 1e38  # no element of a vector with a smaller square is larger than float32's range, and the square is below it too
-CustomLoss = Callable[[Array, Array, Array | None], tuple[float, Array]]
+CustomLoss = Callable[[Any, Any, Any], tuple[float, Any]]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One function for all outputs: it gets and returns lists. It is the loss of each output."""
+
+    function: CustomLoss
 
 
 def name_of(loss: object) -> str:
     """The name of a custom loss: of a function, or of the class of an object."""
-    return str(getattr(loss, "__name__", type(loss).__name__))
+    function = loss.function if isinstance(loss, Joint) else loss
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 class CustomLosses:
-    """One function per output, called between the backend's forward and backward pass."""
+    """The losses of a trainer, of which some are Python functions: called between the backend's forward and backward pass.
 
-    def __init__(self, core: CoreTrainer, functions: Sequence[CustomLoss], loss_weights: Sequence[float], dtype: np.dtype[Any]) -> None:
-        self._core = core
-        self._functions = functions
-        self._loss_weights = loss_weights
-        self._dtype = dtype
+    losses: one per output. named: computes the losses that have names; None: there are none.
+    """
+
+    def __init__(
+        self,
+        core: CoreTrainer,
+        losses: Sequence[Loss | CustomLoss | Joint | None],
+        loss_weights: Sequence[float],
+        named: NamedLosses | None,
+        reader: OutputGradients,
+    ) -> None:
+        self._core, self._loss_weights, self._named, self._reader = core, loss_weights, named, reader
+        self._joint = losses[0].function if isinstance(losses[0], Joint) else None
+        self._functions = [(i, loss, name_of(loss)) for i, loss in enumerate(losses) if callable(loss)]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the losses of the last call."""
+        self.output_losses = [math.nan] * len(self._loss_weights)  # before their loss weights; of the last call that succeeded
+        self._now = self.output_losses
 
     def backward(self, rows: Rows, accumulate: bool = False, input_grads: bool = False) -> float:
         """Computes the backend's gradients; returns the loss."""
-        return self._core.step_with(rows.x, lambda outputs: self._call(outputs, rows), accumulate, input_grads, update=False)
+        return self._kept(self._core.step_with(rows.x, lambda outputs: self._call(outputs, rows), accumulate, input_grads, update=False))
 
     def step(self, rows: Rows) -> float:
         """Does a training step; returns the loss before the update."""
-        return self._core.step_with(rows.x, lambda outputs: self._call(outputs, rows))
+        return self._kept(self._core.step_with(rows.x, lambda outputs: self._call(outputs, rows)))
 
     def evaluate(self, outputs: list[Array], rows: Rows) -> float:
         """The loss of these outputs. The caller holds the network."""
         with self._core.net.guest():
-            return self._call(outputs, rows)[0]
+            return self._kept(self._call(outputs, rows, has_gradients=False)[0])
 
-    def _call(self, outputs: Sequence[Any], rows: Rows) -> tuple[float, list[Array]]:
-        total, gradients = 0.0, []
-        for i, function in enumerate(self._functions):
-            output, target = np.asarray(outputs[i]), rows.ys[i]
-            if self._loss_weights[i] == 0:  # the output's targets are not read
-                gradients.append(np.zeros_like(output))
+    def _kept(self, loss: float) -> float:
+        self.output_losses = self._now
+        return loss
+
+    def _call(self, outputs: Sequence[Any], rows: Rows, has_gradients: bool = True) -> tuple[float, list[Any]]:
+        """The loss, and its gradients with respect to the outputs, which are those of the functions alone without has_gradients."""
+        if self._joint is not None:
+            return self._call_joint(self._joint, [np.asarray(output) for output in outputs], rows)
+        total: float = 0.0
+        gradients: list[Any] = [None] * len(outputs)
+        self._now = [math.nan] * len(outputs)
+        if self._named is not None:
+            total, gradients = self._named.of(outputs, rows, has_gradients)
+            self._now = self._named.output_losses
+        for i, function, name in self._functions:
+            output = np.asarray(outputs[i])
+            weight = rows.weight_of(i)
+            is_read, is_there = self._loss_weights[i] != 0, weight is None or weight.any()
+            if not (is_read and is_there):
+                gradients[i] = np.zeros_like(output)
+                self._now[i] = 0.0 if is_read else math.nan
                 continue
-            loss, gradient = self._weighted(i, function(output, target, rows.weight), output)
-            total += loss
-            gradients.append(gradient)
+            self._now[i], gradient = _pair(name, function(output, rows.ys[i], weight))
+            total += self._loss_weights[i] * self._now[i]
+            gradients[i] = self._reader.one(name, i, gradient, len(output))
         return total, gradients
 
-    def _weighted(self, i: int, result: Any, output: Array) -> tuple[float, Array]:
-        """The checked result of a function, times the loss weight."""
-        if type(result) is tuple and len(result) == 2 and self._loss_weights[i] == 1 and _is_small(result[1], output.shape):
-            return self._loss(i, result[0]), result[1]  # the usual case; the backend converts dtypes
-        loss, gradient = self._checked(i, result, output)
-        return self._loss_weights[i] * loss, self._converted(i, gradient)
-
-    def _loss(self, i: int, loss: Any) -> float:
-        """The loss as a float; FloatingPointError if it is not finite."""
-        number = loss if type(loss) is float else floating(f"{name_of(self._functions[i])}: the returned loss", loss)
-        if not math.isfinite(number):
-            raise FloatingPointError(f"{name_of(self._functions[i])} returned the loss {number}")
-        return number
-
-    def _converted(self, i: int, gradient: Array) -> Array:
-        """The gradient times the loss weight, in the net's dtype; FloatingPointError if it does not hold these numbers."""
-        if not np.isfinite(gradient).all():
-            raise FloatingPointError(f"{name_of(self._functions[i])} returned a gradient that is not finite")
-        with np.errstate(over="ignore"):
-            found = np.ascontiguousarray(self._loss_weights[i] * gradient, dtype=self._dtype)
-        if not np.isfinite(found).all():
-            name, largest = name_of(self._functions[i]), np.abs(gradient).max()
-            weighted = f", times loss_weights[{i}] = {self._loss_weights[i]:g}," if self._loss_weights[i] != 1 else ""
-            raise FloatingPointError(f"{name} returned a gradient of up to {largest:g}{weighted} which {self._dtype} cannot hold")
-        return found
-
-    def _checked(self, i: int, result: Any, output: Array) -> tuple[float, Array]:
-        name = name_of(self._functions[i])
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"{name} must return (loss, gradient with respect to outputs), not {type(result).__name__}")
-        loss, gradient = self._loss(i, result[0]), _array(name, result[1])
-        if gradient.shape != output.shape:
-            raise ValueError(f"{name} returned a gradient of shape {gradient.shape}; it must have the shape of the outputs, {output.shape}")
-        return loss, gradient
+    def _call_joint(self, function: CustomLoss, outputs: list[Array], rows: Rows) -> tuple[float, list[Array]]:
+        targets = None if all(target is None for target in rows.ys) else list(rows.ys)
+        name = name_of(function)
+        loss, gradients = _pair(name, function(list(outputs), targets, rows.weight))
+        return loss, self._reader.all(name, gradients, len(outputs[0]))
 
 
-@np.errstate(over="ignore")
-def _is_small(gradient: Any, shape: tuple[int, ...]) -> bool:
-    """Whether this is an array of floats of this shape that float32 holds. A product is faster than a test of each number, which takes
-    longer than a step of a small net; False if it overflows."""
-    if type(gradient) is not np.ndarray or gradient.dtype not in _FLOATS or gradient.shape != shape:
-        return False
-    flat = gradient.ravel()
-    return bool(flat.dot(flat) < _SMALL)
-
-
-def _array(name: str, gradient: Any) -> Array:
-    if isinstance(gradient, np.ndarray) and gradient.dtype == object:
-        raise TypeError(f"{name} returned a gradient of dtype object; it must be an array of real numbers")
-    return as_array(gradient, f"{name}: the returned gradient")
+def _pair(name: str, result: Any) -> tuple[float, Any]:
+    """The loss, checked, and the gradient, not checked, that a function has returned."""
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(f"{name} must return (loss, gradient with respect to outputs), not {type(result).__name__}")
+    loss = result[0] if type(result[0]) is float else floating(f"{name}: the returned loss", result[0])
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"{name} returned the loss {loss}")
+    return loss, result[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType
@@ -21,7 +22,10 @@ from ...data.rows import Rows, Shape
 from ...network.network import Network
 from ...settings import optimizers
 from ...settings.averages import Average
-from .custom_loss import CustomLoss, CustomLosses
+from . import target_scale
+from .custom_loss import CustomLoss, CustomLosses, Joint
+from .gradients import OutputGradients
+from .named_losses import NamedLosses
 
 LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
 # Parameters of optimizers that are not among `numbers`: lr has its own property; the others belong to all updates, as factors of a
@@ -31,29 +35,31 @@ _SMALLEST = float(np.finfo(np.float64).tiny)  # the backends treat smaller numbe
 
 
 class Engine:
-    """Trains `net` with `losses`, one per output, which losses.py has checked."""
+    """Trains `net` with `losses`, one per output, which losses.py has checked. None: the caller has gradients of his own."""
 
     __slots__ = (
-        "_core", "_custom", "_losses_alone", "average", "averaging", "grads", "initial", "input_grads", "loss_weights", "losses", "net",
-        "optimizer", "seed", "shape", "slots",
+        "_core", "_custom", "_forwarded", "_from_outputs", "_named_losses", "average", "averaging", "grads", "initial", "input_grads",
+        "loss_weights", "losses", "net", "optimizer", "seed", "shape", "slots", "standardize_targets",
     )  # fmt: skip
 
     def __init__(
         self,
         net: Network,
-        losses: tuple[Loss | CustomLoss, ...],
+        losses: tuple[Loss | CustomLoss | Joint | None, ...],
         optimizer: str | optimizers.Optimizer | OptimizerSpec,
         loss_weights: tuple[float, ...],
         seed: int,
         averaging: Average | None = None,
         limits: Mapping[str, float | None] = MappingProxyType({}),
+        standardize_targets: bool = False,
     ) -> None:
+        if standardize_targets:
+            target_scale.check(losses)
         values = {name: _limit(name, limit) for name, limit in limits.items()}
         self.net, self.losses, self.optimizer, self.loss_weights = net, losses, optimizer, loss_weights
-        self.seed, self.averaging = seed, averaging
+        self.seed, self.averaging, self.standardize_targets = seed, averaging, standardize_targets
         named = [loss if isinstance(loss, Loss) else None for loss in losses]
         texts = [loss.text if loss else None for loss in named]
-        functions = [loss for loss in losses if not isinstance(loss, Loss)]
         with self.hold():  # so that no other thread's call makes the constructor fail when it has set the output activations
             self._core = backends.load(net.backend).Trainer(net._core, texts, list(loss_weights), optimizers.parse(optimizer).text, seed)
             if averaging is not None:
@@ -62,19 +68,40 @@ class Engine:
                 self._core.set(name, value)
         parameters = table("optimizer")[optimizers.parse(optimizer).name].parameters
         self.initial = {name: self._core.get(name) for name in ("dropout", *parameters) if name not in CONSTANT}  # of `numbers`
-        self._custom = CustomLosses(self._core, functions, loss_weights, net.dtype) if functions else None
-        self._losses_alone: backends.CoreTrainer | None = None  # for check_targets
         self.shape = Shape(
             inputs=tuple(entry.width for entry in net.inputs),
             outputs=tuple(entry.width for entry in net.outputs),
+            targets=tuple(
+                loss.target_columns(entry.width) if loss else entry.width for entry, loss in zip(net.outputs, named, strict=True)
+            ),
             labels=tuple(loss is not None and loss.detail == "softmax" for loss in named),
+            whole=tuple(loss is None or loss.needs_rows for loss in named),
             own=tuple(loss is None for loss in named),
+            optional=tuple(loss is None or weight == 0 for loss, weight in zip(named, loss_weights, strict=True)),
+            names=tuple(entry.name for entry in net.outputs),
+            missing=tuple(loss is not None and loss.missing for loss in named),
+            counts=tuple(weight != 0 for weight in self.loss_weights),
         )
+        self._named_losses: NamedLosses | None = None
+        self._custom = self._own_losses() if self.has_losses and None in named else None
+        self._from_outputs = OutputGradients((1.0,) * len(losses), self.shape, net.dtype, "got", "gradients")
+        self._forwarded: tuple[int, int] | None = None  # of the last forward: its rows, and the number of updates before it
         self.grads: Array = np.asarray(memoryview(self._core.grads))
         self.slots = Views({name: np.asarray(memoryview(slot)) for name, slot in self._core.slots.items()}, "t.state")
         average = self._core.average
         self.average: Array | None = None if average is None else np.asarray(memoryview(average))
         self.input_grads: list[Array] | None = None  # of the last backward(input_grads=True)
+
+    def _own_losses(self) -> CustomLosses:
+        named = self._named_alone() if any(isinstance(loss, Loss) for loss in self.losses) else None
+        reader = OutputGradients(self.loss_weights, self.shape, self.net.dtype, "returned", "the returned gradient")
+        return CustomLosses(self._core, self.losses, self.loss_weights, named, reader)
+
+    def _named_alone(self) -> NamedLosses:
+        """The named losses without the net, for losses of both kinds, and to check targets."""
+        if self._named_losses is None:
+            self._named_losses = NamedLosses(self.net, self.losses, self.loss_weights, self.shape.outputs)
+        return self._named_losses
 
     # ---- one thread at a time ----
 
@@ -93,8 +120,26 @@ class Engine:
     # ---- steps ----
 
     @property
+    def has_losses(self) -> bool:
+        """Whether the trainer has losses. Without, gradients come from the caller."""
+        return self.losses[0] is not None
+
+    def check_losses(self) -> None:
+        """ValueError if there are none."""
+        if not self.has_losses:
+            raise ValueError(
+                "this trainer has no loss (loss=None): call t.forward(X), t.backward_from(gradients) and t.apply(), or create a trainer "
+                "with a loss: bp.Trainer(t.net, loss=...)"
+            )
+
+    def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False) -> Rows:
+        """The rows of a call that needs the losses: see Shape.read."""
+        self.check_losses()
+        return self.shape.read(x, y, weight, may_be_none)
+
+    @property
     def has_custom_losses(self) -> bool:
-        """Whether the losses are Python functions. The backend cannot train an epoch with them in one call."""
+        """Whether some losses are Python functions. The backend cannot train an epoch with them in one call."""
         return self._custom is not None
 
     @property
@@ -114,35 +159,73 @@ class Engine:
         return self._custom.step(rows.present())
 
     def backward(
-        self, rows: Rows, accumulate: bool = False, total: float | None = None, first_row: int = 0, input_grads: bool = False
+        self,
+        rows: Rows,
+        accumulate: bool = False,
+        total: float | Sequence[float] | None = None,
+        first_row: int = 0,
+        input_grads: bool = False,
     ) -> float:
         """Computes `grads`, changes no parameter, and returns the loss. The arguments are those of Trainer.backward."""
         if not (accumulate is input_grads is False and total is None and type(first_row) is int and first_row == 0):
             accumulate, input_grads = flag("backward: accumulate", accumulate), flag("backward: input_grads", input_grads)
             total, first_row = self._part(rows, total, first_row)
+        core_total = 0.0 if total is None else np.array(total) if isinstance(total, list) else total
         if self._custom is None and not input_grads and self.input_grads is None:
-            return self._named(rows, self._core.backward, accumulate, total or 0.0, first_row)  # holds the network itself
+            return self._named(rows, self._core.backward, accumulate, core_total, first_row)  # holds the network itself
         with self.training():
             if self._custom is None:
-                loss = self._named(rows, self._core.backward, accumulate, total or 0.0, first_row, input_grads)
+                loss = self._named(rows, self._core.backward, accumulate, core_total, first_row, input_grads)
             else:
                 loss = self._custom.backward(rows.present(), accumulate, input_grads)
             self.input_grads = self._read_input_grads(rows) if input_grads else None
             return loss
 
-    def _part(self, rows: Rows, total: Any, first_row: Any) -> tuple[float | None, int]:
+    def _part(self, rows: Rows, total: Any, first_row: Any) -> tuple[float | list[float] | None, int]:
         """The checked arguments of `backward` that place a part in its batch."""
         first_row = whole_number(first_row, "backward: first_row", least=0)
         if first_row + rows.count >= 2**63:
             raise ValueError(f"backward: first_row + {counted(rows.count, 'row')} must be below 2**63, but first_row is {first_row}")
         if total is None:
             return None, first_row
-        total = floating("backward: total", total)
-        if not _SMALLEST <= total < math.inf:
-            raise ValueError(f"backward: total must be finite and at least {_SMALLEST:.3g}, not {brief(total)}")
+        count = len(self.losses)
+        given = list(total) if count > 1 and isinstance(total, list | tuple | np.ndarray) else [total]
+        if count > 1 and (len(given) not in (1, count) or (len(given) == 1 and isinstance(total, list | tuple))):
+            raise ValueError(f"backward: total must be a number, or a list of {count}, one per output, not {brief(total)}")
+        found = [floating("backward: total", one) for one in given]
+        for i, one in enumerate(found):
+            if not (_SMALLEST <= one < math.inf or (len(found) > 1 and one == 0)):
+                place = f"[{i}]" if len(found) > 1 else ""
+                raise ValueError(f"backward: total{place} must be finite and at least {_SMALLEST:.3g}, not {brief(one)}")
+        total = found if len(found) > 1 else found[0]
         if self._custom is not None:
             raise ValueError("backward: total= works with named losses only, because a custom loss does its own averaging")
         return total, first_row
+
+    def forward(self, xs: list[Array]) -> list[Array]:
+        """The raw outputs as in training, as arrays of their own."""
+        # The backend reads an input again in backward_from, and uses an array of the net's dtype where it is.
+        kept = [x.copy() if x.dtype == self.net.dtype else x for x in xs]
+        outputs = self._core.forward(kept[0] if len(kept) == 1 else kept)
+        self._forwarded = len(xs[0]), self._core.steps
+        return [np.asarray(output) for output in outputs]
+
+    def backward_from(self, gradients: Any, accumulate: bool, input_grads: bool) -> None:
+        """Computes `grads` from the gradients with respect to the outputs of the last `forward`."""
+        if accumulate is not False or input_grads is not False:
+            accumulate, input_grads = flag("backward_from: accumulate", accumulate), flag("backward_from: input_grads", input_grads)
+        if self._forwarded is None:
+            raise ValueError("the outputs have no values: call forward first")
+        rows, steps = self._forwarded
+        if steps != self._core.steps:
+            raise ValueError("the parameters were updated after forward: call forward again")
+        read = self._from_outputs.all("backward_from", gradients, rows)
+        if not input_grads and self.input_grads is None:
+            self._core.backward_from(read, accumulate)  # holds the network itself
+            return
+        with self.training():
+            self._core.backward_from(read, accumulate, input_grads)
+            self.input_grads = [np.array(gradient) for gradient in self._core.input_grads()] if input_grads else None
 
     def _read_input_grads(self, rows: Rows) -> list[Array]:
         """The gradients with respect to the inputs of these rows: 0 for rows of weight 0."""
@@ -165,7 +248,7 @@ class Engine:
         try:
             return call(rows.x, rows.y, rows.weight, *arguments)
         except ValueError as error:
-            if found := faults.refused_target(str(error), rows, chosen, self.shape.outputs):
+            if found := faults.refused_target(str(error), rows, chosen, self.shape.targets):
                 raise ValueError(found) from None
             raise
 
@@ -197,6 +280,20 @@ class Engine:
         if rates is not None and used:
             self.lr = rates[used - 1]
 
+    # ---- the losses of the outputs ----
+
+    @property
+    def output_losses(self) -> list[float]:
+        """The loss of each output in the last step, backward, evaluate or epoch, before its loss weight; NaN: none."""
+        return self._core.output_losses if self._custom is None else self._custom.output_losses
+
+    def entries(self, losses: Sequence[float]) -> dict[str, float]:
+        """The entries of a record for losses of the outputs: none for one output, for one function for all, and for loss weights of 0."""
+        if len(self.losses) == 1 or isinstance(self.losses[0], Joint):
+            return {}
+        found = zip(self.shape.names, losses, self.loss_weights, strict=True)
+        return {f"loss_{name}": loss for name, loss, weight in found if weight != 0}
+
     # ---- evaluation and checks ----
 
     def evaluate(self, rows: Rows) -> float:
@@ -217,21 +314,11 @@ class Engine:
 
         chosen: the indices of the rows to check; None: all.
         """
-        if self._custom is not None:
+        if not any(isinstance(loss, Loss) for loss in self.losses):
             return
-        if self._losses_alone is None:
-            self._losses_alone = self._without_net()
         if chosen is not None:
             rows = replace(rows, xs=[]).take(chosen)
-        outputs = [np.zeros((rows.count, width), self.net.dtype) for width in self.shape.outputs]
-        self._named(replace(rows, xs=outputs), self._losses_alone.evaluate)
-
-    def _without_net(self) -> backends.CoreTrainer:
-        """A trainer with the same losses, of a network whose inputs are its outputs."""
-        module, widths = backends.load(self.net.backend), self.shape.outputs
-        text = "".join([*(f"input {width}\n" for width in widths), *(f"output {i}\n" for i in range(len(widths)))])
-        losses: list[str | None] = [loss.text for loss in self.losses if isinstance(loss, Loss)]
-        return module.Trainer(module.Net(text, str(self.net.dtype)), losses, list(self.loss_weights), "sgd", 0)
+        self._named_alone().check(rows)
 
     def loss_and_gradient(self, params: Array, rows: Rows) -> tuple[float, Array]:
         """Returns the training objective (loss in training mode plus the layers' penalties) at these parameters, and `grads`, its gradient.
@@ -250,6 +337,40 @@ class Engine:
     def permutation(self, purpose: int, instance: int, count: int) -> Array:
         """A permutation of 0 to count - 1, determined by the seed and the arguments. purpose: backend.SHUFFLE or backend.SPLIT."""
         return np.asarray(backends.load(self.net.backend).permutation(self.seed, purpose, instance, count))
+
+    @contextlib.contextmanager
+    def standardized(self, rows: Rows, trained: Array) -> Iterator[None]:
+        """Sets what has no statistics yet, from the rows with these indices: bp.Standardize layers, and the targets' mean and std with
+        standardize_targets. If the block ends with an error before the first update, they are what they were."""
+        layers, outputs = self.has_unset_layers(), self.unset_outputs()
+        if not layers and not outputs:
+            yield
+            return
+        before, steps = self.net.buffers.copy(), self.steps
+        part = rows if len(trained) == rows.count else rows.take(trained)
+        try:
+            if layers:
+                self._core.net.standardize(part.xs, False)
+            for i, loss in outputs:
+                self.net._core.set_scale(i, *target_scale.of_targets(part, i, loss, self.shape.outputs[i]))
+            yield
+        except BaseException:
+            if self.steps == steps:
+                self.net.buffers[...] = before
+                for i, _ in outputs:
+                    self.net.set_output(i, "identity")
+            raise
+
+    def unset_outputs(self) -> list[tuple[int, Loss]]:
+        """The outputs whose targets are to be standardized, but have no mean and std yet, with their losses."""
+        wanted = zip(self.net.outputs, self.losses, self.shape.counts, strict=True) if self.standardize_targets else ()
+        return [(i, loss) for i, (output, loss, counts) in enumerate(wanted) if counts and output.mean is None and isinstance(loss, Loss)]
+
+    def has_unset_layers(self) -> bool:
+        """Whether a bp.Standardize layer, which is not frozen, still has the mean 0 and the standard deviation 1."""
+        tensors = self.net.tensors
+        names = [layer.name for layer in self.net.layers if layer.kind == "standardize" and not layer.frozen]
+        return any(not tensors[f"{name}.mean"].any() and (tensors[f"{name}.std"] == 1).all() for name in names)
 
     # ---- settings and state ----
 
@@ -316,7 +437,9 @@ class Engine:
         """Resets gradients, optimizer state, average and steps; the network's parameters stay."""
         with self.hold():
             self._core.reset()
-            self.input_grads = None
+            self.input_grads = self._forwarded = None
+            if self._custom is not None:
+                self._custom.reset()
 
     def state(self) -> dict[str, Any]:
         """A copy of everything that steps change, except the network."""
@@ -345,6 +468,7 @@ class Engine:
             if self.average is not None:
                 self.average[...] = state["average"]
             self._core.set("average_count", state["average_count"])
+            self._forwarded = None
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of everything that steps change, including the network's parameters and buffers."""
@@ -355,7 +479,7 @@ class Engine:
         """Restores a snapshot, bit for bit."""
         with self.hold():
             self.set_state(snapshot)
-            self.net._core.assign(snapshot["params"], snapshot["buffers"])
+            self.net._restore(snapshot["params"], snapshot["buffers"])
 
 
 def _limit(name: str, limit: float | None) -> float:

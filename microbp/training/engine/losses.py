@@ -12,25 +12,30 @@ import numpy as np
 from ...core.checks import floating
 from ...core.specs import Loss
 from ...core.text import brief, counted
+from ...data.by_output import listed
 from ...network.network import Network
 from ...network.records import NodeInfo, OutputInfo
-from .custom_loss import CustomLoss
+from .custom_loss import CustomLoss, Joint
 
 
-def parse(loss: Any, net: Network) -> tuple[Loss | CustomLoss, ...]:
-    """One loss per output, from a loss or a list of them."""
+def parse(loss: Any, net: Network) -> tuple[Loss | CustomLoss | Joint | None, ...]:
+    """One loss per output, from a loss or a list of them. All are None if the caller brings gradients of his own."""
     count = len(net.outputs)
+    if loss is None:
+        return (None,) * count
+    if count > 1 and _is_function(loss):
+        return (Joint(loss),) * count
+    if isinstance(loss, Mapping):
+        loss = listed(loss, [output.name for output in net.outputs], "Trainer: loss")
     losses = list(loss) if isinstance(loss, list | tuple) else [loss]
     for one in losses:
-        if isinstance(one, type) or not (isinstance(one, str | Loss) or callable(one)):
-            raise TypeError(f"Trainer: a loss must be a name, a bp.Loss or a function, not {brief(one)}")
+        if not (isinstance(one, str | Loss) or _is_function(one)):
+            advice = "; for gradients of your own, pass loss=None instead of a list" if one is None else ""
+            raise TypeError(f"Trainer: a loss must be a name, a bp.Loss or a function, not {brief(one)}{advice}")
     if len(losses) != count:
         contents = f"the network has {counted(count, 'output')}, but loss contains {counted(len(losses), 'loss')}"
-        raise ValueError(f"Trainer: {contents}; pass one loss per output")
+        raise ValueError(f"Trainer: {contents}; pass one loss per output, or one function for all")
     parsed = tuple(one if callable(one) else Loss.parse(one) for one in losses)
-    named = [one for one in parsed if isinstance(one, Loss)]
-    if named and len(named) < count:
-        raise ValueError("Trainer: the losses must be all named or all custom functions, not a mix")
     nodes = net.nodes
     for i, (output, one) in enumerate(zip(net.outputs, parsed, strict=True)):
         if isinstance(one, Loss):
@@ -39,37 +44,56 @@ def parse(loss: Any, net: Network) -> tuple[Loss | CustomLoss, ...]:
     return parsed
 
 
-def parse_weights(loss_weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
-    """A factor for each output, 1 by default."""
+def as_argument(losses: Sequence[Any]) -> Any:
+    """What the constructor takes for these losses, one per output."""
+    return losses[0].function if isinstance(losses[0], Joint) else list(losses) if any(losses) else None
+
+
+def _is_function(loss: Any) -> bool:
+    return callable(loss) and not isinstance(loss, type)
+
+
+def parse_weights(
+    loss_weights: Sequence[float] | Mapping[Any, float] | None,
+    losses: Sequence[Loss | CustomLoss | Joint | None],
+    names: Sequence[str],
+) -> tuple[float, ...]:
+    """A factor for each output, 1 by default. names: of the outputs."""
+    count = len(losses)
     if loss_weights is None:
         return (1.0,) * count
+    if isinstance(loss_weights, Mapping):
+        loss_weights = listed(loss_weights, names, "Trainer: loss_weights", 1.0)
     what = f"a list of {counted(count, 'number')}, one per output, each finite and at least 0"
     try:
-        if isinstance(loss_weights, bytes | bytearray | Mapping | Set | np.ma.MaskedArray):
+        if isinstance(loss_weights, bytes | bytearray | Set | np.ma.MaskedArray):
             raise TypeError
         weights = tuple(floating("Trainer: loss_weights", weight) for weight in loss_weights)
     except TypeError:
         raise TypeError(f"Trainer: loss_weights must be {what}, not {brief(loss_weights)}") from None
     if len(weights) != count or not all(0 <= weight < math.inf for weight in weights):
         raise ValueError(f"Trainer: loss_weights must be {what}, not {brief(loss_weights)}")
+    if (losses[0] is None or isinstance(losses[0], Joint)) and set(weights) != {1.0}:
+        without = "loss=None has no losses" if losses[0] is None else "one function for all outputs weighs them itself"
+        raise ValueError(f"Trainer: loss_weights needs one loss per output, but {without}")
     return weights
 
 
 @contextlib.contextmanager
-def accepted(net: Network, losses: Sequence[Loss | CustomLoss]) -> Iterator[None]:
+def accepted(net: Network, losses: Sequence[Loss | CustomLoss | Joint | None]) -> Iterator[None]:
     """Inside the block, the network accepts these losses: output activations that they do not imply are removed, and restored afterwards.
 
     Predictions of other threads see this; they do not if each output has the activation that its loss implies, as is usual.
     """
     pairs = zip(net.outputs, losses, strict=False)  # the constructor refuses another number of losses
-    others = {i: output.activation for i, (output, loss) in enumerate(pairs) if isinstance(loss, Loss) and output.activation != loss.detail}
+    others = {i: output for i, (output, loss) in enumerate(pairs) if isinstance(loss, Loss) and output.activation != loss.detail}
     try:
         for i in others:
             net.set_output(i, None)
         yield
     finally:
-        for i, activation in others.items():
-            net.set_output(i, activation)
+        for i, output in others.items():
+            net.set_output(i, output.activation, output.mean, output.std)
 
 
 def _refuse_other_activation(i: int, output: OutputInfo, loss: Loss) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...core.backend import SHUFFLE, SPLIT
 from ...core.text import brief
 from ...data import class_weight as class_weights
 from ...data.arrays import Array, as_array
+from ...data.by_output import listed
 from ...data.class_weight import ClassWeight
 from ...data.rows import Rows
 from ..engine.engine import Engine
@@ -35,6 +37,10 @@ class Arrays:
         """Raises the error that an update would raise."""
         check(engine, self.rows, self.trained, self.batching)
 
+    def standardized(self, engine: Engine) -> AbstractContextManager[None]:
+        """Sets the statistics of bp.Standardize layers that have none yet, from the rows to train on: Engine.standardized."""
+        return engine.standardized(self.rows, self.trained)
+
     def updates(self) -> int:
         """The number of updates in an epoch."""
         return self.batching.updates(len(self.trained))
@@ -43,13 +49,15 @@ class Arrays:
         """Trains for an epoch."""
         start = time.perf_counter()
         order = shuffled(run.engine, self.trained, run.epoch) if self.is_shuffled else self.trained
-        loss, _ = train(run, self.rows, order, self.batching, rates)
-        return end(run, loss, start)
+        losses, _ = train(run, self.rows, order, self.batching, rates)
+        return end(run, losses, start)
 
     def endless(self, run: Run, numbers: Numbers) -> Iterator[Record]:
         """Trains epoch after epoch; yields their records, which the run keeps too."""
         with run.engine.training():
             self.check(run.engine)
+            with self.standardized(run.engine):
+                pass
         while True:
             with run.engine.training():  # not while the iterator waits: one that is kept would hold the network for ever
                 numbers.start_epoch()
@@ -72,7 +80,7 @@ def check_order(order: Any, rows: Rows) -> Array:
     if index.min() < 0 or index.max() >= rows.count:
         raise ValueError(f"order: row indices must be from 0 to {rows.count - 1}, but they are from {index.min()} to {index.max()}")
     if rows.weight is not None:
-        index = index[rows.weight[index] > 0]
+        index = index[rows.is_there[index]]
     if len(index) == 0:
         raise ValueError("order contains only rows of weight 0, so no row is there; add a row with a weight above 0")
     return np.ascontiguousarray(index, dtype=np.int64)
@@ -82,6 +90,11 @@ def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight 
     """The rows with their class weights, and the indices of those that are there."""
     if class_weight is None:
         return rows, trained
+    if len(engine.losses) > 1:
+        if isinstance(class_weight, Mapping):
+            class_weight = listed(class_weight, engine.shape.names, "class_weight", None)
+        rows = class_weights.weighted_outputs(rows, trained, class_weight, list(engine.losses), engine.shape.outputs)
+        return rows, rows.active()
     classes = class_weights.classes_of(list(engine.losses), engine.shape.outputs)
     rows = class_weights.weighted(rows, trained, class_weight, classes)
     return rows, rows.active()
@@ -110,7 +123,7 @@ def read_validation(engine: Engine, validation: Sequence[Any] | None) -> Rows | 
         given = f"a {type(validation).__name__} of length {len(validation)}" if isinstance(validation, tuple | list) else repr(validation)
         raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction, not {given}")
     try:
-        rows = engine.shape.read(*validation, *[None] * (3 - len(validation)))
+        rows = engine.read(*validation, *[None] * (3 - len(validation)))
         engine.check_targets(rows)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation: {error}") from error

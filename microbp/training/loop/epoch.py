@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from ...core.checks import whole_number
 from ...data.arrays import Array
 from ...data.rows import Rows
 from ...settings.curves import Schedule, rates_of
+from ..engine.custom_loss import Joint
 from ..engine.engine import Engine
 from .callbacks import StopCheck
 from .history import Record
@@ -43,8 +44,41 @@ class Batching:
         return math.ceil(count / self.rows)
 
 
-def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFunction | None) -> tuple[float, int]:
-    """Trains on the rows of `order`, a whole epoch or a part. Returns the mean loss, and the number of rows trained on."""
+class Mean:
+    """The mean of the losses of several batches: of the loss, and for several outputs of the loss of each."""
+
+    def __init__(self, loss_weights: Sequence[float]) -> None:
+        self.total = 0.0  # the sum of the batches' weights
+        self._loss_weights = loss_weights
+        self._sums: list[float] = []
+        self._totals: list[float] = []  # the same for outputs that have weights of their own
+
+    def add(self, losses: Sequence[float], weight: float | list[float]) -> None:
+        """Adds a batch. weight: the sum of the weights of its rows, or a list of one for each output."""
+        if isinstance(weight, list) and len(losses) == 1:  # of one function for all outputs
+            weight = sum(weight)
+        each = [weight] * len(losses) if isinstance(weight, float) else [0.0, *weight]
+        self.total += weight if isinstance(weight, float) else sum(weight)
+        self._sums = [before + loss * one for before, loss, one in zip(self._sums or [0.0] * len(losses), losses, each, strict=True)]
+        if isinstance(weight, list):
+            self._totals = [before + one for before, one in zip(self._totals or [0.0] * len(weight), weight, strict=True)]
+
+    @property
+    def losses(self) -> list[float]:
+        """The means."""
+        if not self._totals:
+            return [loss / self.total for loss in self._sums]
+        found = [loss / total if total else 0.0 for loss, total in zip(self._sums[1:], self._totals, strict=True)]
+        return [sum(weight * loss for weight, loss in zip(self._loss_weights, found, strict=True) if weight), *found]
+
+
+def losses_of(engine: Engine, loss: float) -> list[float]:
+    """The loss of the engine's last call, and for several outputs the loss of each, unless they have one function for all."""
+    return [loss] if len(engine.losses) == 1 or isinstance(engine.losses[0], Joint) else [loss, *engine.output_losses]
+
+
+def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFunction | None) -> tuple[list[float], int]:
+    """Trains on the rows of `order`, a whole epoch or a part. Returns the mean losses, and the number of rows trained on."""
     engine = run.engine
     with engine.guest():
         lrs = _rates_of(rates, engine.steps, batching.updates(len(order)))
@@ -54,20 +88,24 @@ def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFun
     try:
         if _is_looped(engine, batching):
             return _loop(run, rows, order, batching, lrs)
-        return engine.epoch(rows, order, batching.batch_size, lrs, batching.stop_check.time_check)
+        loss, done = engine.epoch(rows, order, batching.batch_size, lrs, batching.stop_check.time_check)
+        return losses_of(engine, loss), done
     except FloatingPointError as error:
         raise run.diverged(error, rows, order) from error
 
 
-def end(run: Run, loss: float, start: float) -> Record:
+def end(run: Run, losses: Sequence[float], start: float) -> Record:
     """The record of an epoch, which counts once the record is complete (Run.add). start: time.perf_counter() at its start."""
-    return Record(epoch=run.epoch + 1, loss=loss, lr=run.engine.lr, steps=run.engine.steps, seconds=time.perf_counter() - start)
+    record = _record(run, losses)
+    record["seconds"] = time.perf_counter() - start
+    return record
 
 
-def weight_of(rows: Rows, chosen: Array) -> float:
-    """The sum of the weights of some rows."""
-    # A cumulative sum adds in row order, as the backends do.
-    return float(len(chosen) if rows.weight is None else np.cumsum(rows.weight[chosen], dtype=np.float64)[-1])
+def _record(run: Run, losses: Sequence[float]) -> Record:
+    """The entries that do not depend on time. losses: as `losses_of` gives them."""
+    loss, *of_outputs = losses
+    entries = run.engine.entries(of_outputs)
+    return Record({"epoch": run.epoch + 1, "loss": loss, **entries, "lr": run.engine.lr, "steps": run.engine.steps})
 
 
 def check_batching(engine: Engine, batching: Batching) -> None:
@@ -106,22 +144,20 @@ def _is_looped(engine: Engine, batching: Batching) -> bool:
     return engine.has_custom_losses or batching.accumulate > 1 or batching.stop_check.has_callbacks
 
 
-def _loop(run: Run, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> tuple[float, int]:
-    """Trains an epoch update by update. Returns the mean loss, in which rows count by their weight, and the number of rows trained on."""
-    engine, loss, total, done = run.engine, 0.0, 0.0, 0
-    for step_loss, chosen in updates(engine, rows, order, batching, lrs):
-        weight = weight_of(rows, chosen)
-        loss += step_loss * weight
-        total += weight
+def _loop(run: Run, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> tuple[list[float], int]:
+    """Trains an epoch update by update. Returns the mean losses, in which rows count by their weight, and the number of rows trained on."""
+    engine, mean, done = run.engine, Mean(run.engine.loss_weights), 0
+    for losses, chosen in updates(engine, rows, order, batching, lrs):
+        mean.add(losses, rows.totals(chosen))
         done += len(chosen)
         with engine.guest():
-            if batching.stop_check.after_update(Record(epoch=run.epoch + 1, loss=step_loss, lr=engine.lr, steps=engine.steps)):
+            if batching.stop_check.after_update(_record(run, losses)):
                 break
-    return loss / total, done
+    return mean.losses, done
 
 
-def updates(engine: Engine, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> Iterator[tuple[float, Array]]:
-    """Does one update per `batching.rows` rows of `order`; yields its loss and row indices.
+def updates(engine: Engine, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> Iterator[tuple[list[float], Array]]:
+    """Does one update per `batching.rows` rows of `order`; yields its losses (losses_of) and row indices.
 
     lrs: the learning rate of each update; None: engine.lr for all.
     """
@@ -133,14 +169,16 @@ def updates(engine: Engine, rows: Rows, order: Array, batching: Batching, lrs: A
         if batching.accumulate > 1:
             yield _accumulated(engine, rows, chosen, batching.batch_size), chosen
         else:
-            yield engine.step(rows.take(chosen)), chosen
+            yield losses_of(engine, engine.step(rows.take(chosen))), chosen
 
 
-def _accumulated(engine: Engine, rows: Rows, chosen: Array, batch_size: int) -> float:
-    """Does one update with the summed gradients of micro-batches, each divided by the weight of the whole batch. Returns the loss."""
-    loss, total = 0.0, weight_of(rows, chosen)
+def _accumulated(engine: Engine, rows: Rows, chosen: Array, batch_size: int) -> list[float]:
+    """Does one update with the summed gradients of micro-batches, each divided by the weight of the whole batch. Returns the losses."""
+    sums: list[float] = []
+    total = rows.totals(chosen)
     for first in range(0, len(chosen), batch_size):
         part = rows.take(chosen[first : first + batch_size])
-        loss += engine.backward(part, first > 0, total, first)
+        losses = losses_of(engine, engine.backward(part, first > 0, total, first))
+        sums = [before + loss for before, loss in zip(sums or [0.0] * len(losses), losses, strict=True)]
     engine.apply()
-    return loss
+    return sums

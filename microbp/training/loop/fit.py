@@ -5,7 +5,8 @@ What t.fit(X, y, epochs=...) does, with the file of each step:
 1. Check the arguments, and turn alternative arguments into one form: training/trainer.py (Trainer.fit), options.py.
 2. Read rows in memory, hold out validation rows, apply class weights: arrays.py. Chunks are read during training: stream.py.
 3. Determine the entries of a record; raise errors for arguments that cannot work in any epoch: watch.py, epoch.py (check).
-4. Start the schedules: rates.py. If the trainer was loaded from a file with a best epoch, continue with it: stopping.py.
+4. Set the statistics of bp.Standardize layers that have none yet: engine/engine.py (standardized). Start the schedules: rates.py. If the
+   trainer was loaded from a file with a best epoch, continue with it: stopping.py.
 5. For each epoch: the numbers with schedules (rates.py, Numbers), an order of the rows (arrays.py, shuffled), a learning rate for each
    update (epoch.py), and the updates. The backend does them in one call (engine/engine.py, Engine.epoch; src/train/epoch.c). With batch
    callbacks, micro-batches or custom losses, Python loops over the updates (epoch.py, _loop).
@@ -48,18 +49,19 @@ def fit(
     class_weight: ClassWeight | None,
     validation: Any,
 ) -> None:
-    """Trains for `options.epochs` epochs; the run keeps their records. y=None: X is a stream."""
-    if y is None:
+    """Trains for `options.epochs` epochs; the run keeps their records. y=None: X is a stream, or rows whose targets no loss needs."""
+    if y is None and not run.engine.shape.are_rows(X):
         data, watch = _in_chunks(run.engine, X, validation, options, sample_weight=sample_weight, class_weight=class_weight)
     else:
-        data, watch = _in_memory(run.engine, run.engine.shape.read(X, y, sample_weight), class_weight, validation, options)
+        data, watch = _in_memory(run.engine, run.engine.read(X, y, sample_weight), class_weight, validation, options)
     data.check(run.engine)
     updates = functools.cache(lambda: options.epochs * data.updates())
     rates = Rates(run, options.schedule, updates, watch)
     numbers = Numbers(run, options.schedules, updates)
     checkpoints = Checkpoints(run, options.checkpoint, save)
     stopping = Stopping(run, options.stop, options.checkpoint is not None)
-    _loop(run, data, watch, rates, numbers, options, stopping, checkpoints)
+    with data.standardized(run.engine):
+        _loop(run, data, watch, rates, numbers, options, stopping, checkpoints)
 
 
 def _in_memory(
@@ -73,6 +75,7 @@ def _in_memory(
 
 def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, **arrays: Any) -> tuple[Arrays | Stream, Watch]:
     """Data and watch for a stream. arrays: arguments of fit that a stream does not support; ValueError if one is set."""
+    stream = Stream(engine, chunks, options.shuffle, options.batching, options.epochs)
     for name, value in arrays.items():
         if value is not None:
             raise ValueError(f"fit: {name} does not work with a stream; put weights into the chunks: (X, y, weight)")
@@ -81,7 +84,7 @@ def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, *
     if options.metrics and validation is None:
         raise ValueError("fit: metrics with a stream need validation=(X, y)")
     watch = Watch(engine, None, read_validation(engine, validation), options.metrics)
-    return Stream(engine, chunks, options.shuffle, options.batching, options.epochs), watch
+    return stream, watch
 
 
 def _loop(

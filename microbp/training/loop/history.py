@@ -17,8 +17,9 @@ class Record(dict[str, float]):
     """The measurements of an epoch: a dict whose items are also attributes.
 
     epoch: its number, from 1. loss: the mean loss of its rows, each measured during its own update. lr: the last learning rate. steps: the
-    number of updates so far. seconds: the duration. `fit` adds val_loss and the metrics, by name; with validation rows,
-    record["val_accuracy"] is record["accuracy"], and so on. AttributeError: no such entry.
+    number of updates so far. seconds: the duration. With several outputs, loss_<name> is the loss of each, before its loss
+    weight. `fit` adds val_loss, val_loss_<name> and the metrics, by name; with validation rows, record["val_accuracy"] is
+    record["accuracy"], and so on. AttributeError: no such entry.
 
     >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse", optimizer=bp.SGD(lr=0.5))
     >>> record = next(t.epochs(np.ones((40, 3)), np.ones(40)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.checks import flag, or_none, real, string, whole_number
 from ...core.text import brief
 from ...settings.checkpoint import Checkpoint
-from ...settings.metrics import Metric, Named
+from ...settings.metrics import Chosen
 from ...settings.stopping import EarlyStopping
 from .callbacks import Callbacks
 from .epoch import Batching
@@ -31,7 +31,7 @@ class Options:
     stop: EarlyStopping | None
     schedule: str | Schedule | Callable[[int], float] | None
     schedules: Mapping[str, str | Schedule | Callable[[int], float]] | None
-    metrics: Mapping[str, Metric | Named]
+    metrics: Mapping[str, Chosen]
     callbacks: Callbacks
     checkpoint: Checkpoint | None
     progress: bool | None

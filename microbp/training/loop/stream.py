@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 from ...core.text import brief
 from ...data.arrays import Array
 from ...data.rows import Rows
+from ...data.weights import join
 from ..engine.engine import Engine
 from .arrays import shuffled
-from .epoch import Batching, RateFunction, check_batching, end, train, weight_of
+from .epoch import Batching, Mean, RateFunction, check_batching, end, train
 from .history import Record
 from .run import Run
 
@@ -49,20 +51,27 @@ class Stream:
     def train(self, run: Run, rates: RateFunction | None) -> Record:
         """Trains for an epoch."""
         start = time.perf_counter()
-        loss = total = 0.0
+        mean = Mean(run.engine.loss_weights)
         for rows, order in self._whole_updates(run.epoch):
             try:
-                part_loss, done = train(run, rows, order, self._batching, rates)
+                losses, done = train(run, rows, order, self._batching, rates)
             except (ValueError, FloatingPointError) as error:
                 raise type(error)(f"fit: stream, rows counted over all chunks: {error}") from error
-            weight = weight_of(rows, order[:done])
-            loss += part_loss * weight
-            total += weight
+            mean.add(losses, rows.totals(order[:done]))
             if self._batching.stop_check.must_stop():
                 break
-        if total == 0:
+        if mean.total == 0:
             raise ValueError("fit: the stream has no rows to train on; it needs at least one row with a weight above 0")
-        return end(run, loss / total, start)
+        return end(run, mean.losses, start)
+
+    def standardized(self, engine: Engine) -> AbstractContextManager[None]:
+        """Refuses layers and outputs without statistics: the rows of a stream are not known before the training."""
+        if engine.has_unset_layers():
+            raise ValueError("fit: call net.standardize(X) on typical rows first; a stream gives the bp.Standardize layers no statistics")
+        if outputs := engine.unset_outputs():
+            call = f'net.set_output({outputs[0][0]}, "identity", mean=..., std=...)'
+            raise ValueError(f"fit: a stream gives standardize_targets no mean and std of the targets; call {call} first")
+        return nullcontext()
 
     def _refuse_iterator(self) -> None:
         if self._is_iterator:
@@ -118,9 +127,14 @@ class Stream:
 
 
 def _join(a: Rows, b: Rows) -> Rows:
-    weight = None
-    if a.weight is not None or b.weight is not None:
-        weight = np.concatenate([np.ones(rows.count) if rows.weight is None else rows.weight for rows in (a, b)])
+    weight = join(a.weight, b.weight, (a.count, b.count), len(a.ys))
     xs = [np.concatenate(pair) for pair in zip(a.xs, b.xs, strict=True)]
     numbers = None if a.numbers is None or b.numbers is None else np.concatenate([a.numbers, b.numbers])
-    return Rows(xs, [np.concatenate(pair) for pair in zip(a.ys, b.ys, strict=True)], weight, a.count + b.count, numbers)
+    ys = [_join_targets(i, *pair) for i, pair in enumerate(zip(a.ys, b.ys, strict=True))]
+    return Rows(xs, ys, weight, a.count + b.count, numbers, a.counts)
+
+
+def _join_targets(i: int, a: Array | None, b: Array | None) -> Array | None:
+    if (a is None) != (b is None):
+        raise ValueError(f"fit: a batch spans two chunks, of which only one has targets for output {i}; give all chunks targets, or none")
+    return None if a is None or b is None else np.concatenate([a, b])

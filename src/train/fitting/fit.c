@@ -11,6 +11,7 @@
 #include "passes/pass.h"
 #include "system/sized.h"
 #include "system/text.h"
+#include "train/fitting/standardize.h"
 #include "train/loss.h"
 #include "train/step.h"
 
@@ -31,9 +32,12 @@ typedef struct fit {
     mbp_fit how;
     int64_t rows, count;     /* of the data: in all, and with a weight above 0 */
     double validation_total; /* the sum of the weights of the validation rows */
+    int validation_weighted; /* whether their outputs have weights of their own */
     char *memory;
     size_t bytes;
     int64_t *present, *order; /* the numbers of the rows with a weight above 0; the order of these in an epoch */
+    double *numbers;          /* for mbp_standardize; NULL: no statistics are to be set */
+    char *buffers;            /* the net's before they are set */
     state best;
     double best_loss;
     int64_t best_epoch;
@@ -113,6 +117,11 @@ static size_t lay_out(fit *f, int *overflow) {
     size_t used = 0;
     f->present = part(f, &used, f->rows, sizeof(int64_t), overflow);
     f->order = part(f, &used, f->how.keep_order ? 0 : f->rows, sizeof(int64_t), overflow);
+    const int sets = mbp_has_unset(net);
+    f->numbers = part(f, &used, sets ? mbp_standardize_numbers(net) : 0, sizeof(double), overflow);
+    f->buffers = part(f, &used, sets ? net->buffers : 0, net->item, overflow);
+    if (!sets)
+        f->numbers = NULL;
     f->best.net = part(f, &used, kept * (net->params + net->buffers), net->item, overflow);
     f->best.trainer = part(f, &used, kept * (1 + t->slot_count) * net->params, net->item, overflow);
     f->best.average = part(f, &used, averaged * (net->params + net->buffers), net->item, overflow);
@@ -139,6 +148,23 @@ static mbp_status check_validation(fit *f, const mbp_batch *validation, int64_t 
     return at(f->error, "validation", status);
 }
 
+/* Sets the statistics of standardize layers that have none yet. */
+static mbp_status standardize(const fit *f, const mbp_array *x) {
+    const mbp_trainer *t = f->trainer;
+    if (!f->numbers)
+        return MBP_OK;
+    if (t->reduce)
+        return mbp_fail(f->error, MBP_INVALID,
+                        "a net with standardize layers is trained by several processes: call "
+                        "mbp_net_standardize first, with the same rows in each");
+    mbp_trainer_forget(f->trainer); /* the passes overwrite the values of an earlier forward */
+    memcpy(f->buffers, mbp_net_running(t->net), (size_t)t->net->buffers * t->net->item);
+    const mbp_status status = mbp_standardize(t->net, t->workspace, x, f->present, f->count, 1, f->numbers, f->error);
+    if (status != MBP_OK)
+        mbp_net_assign(t->net, NULL, f->buffers, NULL);
+    return status;
+}
+
 /* The targets of the data are checked by the first epoch, before its first step. */
 static mbp_status check(fit *f, const mbp_fit *how) {
     const int64_t slice = mbp_slice_rows(f->trainer->net);
@@ -156,14 +182,16 @@ static mbp_status check(fit *f, const mbp_fit *how) {
         return status;
     const int64_t batch_rows = lower(f->rows, f->how.batch_rows), evaluated = lower(tested, slice);
     const int64_t room = batch_rows > evaluated ? batch_rows : evaluated;
-    status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS, f->error);
+    f->validation_weighted = f->how.validation && mbp_batch_needs(f->trainer, &validation);
+    const int weights = mbp_batch_needs(f->trainer, &data) | (f->validation_weighted ? MBP_WEIGHTS : 0);
+    status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS | weights, f->error);
     if (status == MBP_OK)
         status = take_memory(f);
     if (status == MBP_OK)
         status = list_rows(f, &data, room);
     if (status == MBP_OK && f->how.validation)
         status = check_validation(f, &validation, tested, lower(slice, room));
-    return status;
+    return status == MBP_OK ? standardize(f, data.x) : status;
 }
 
 static MBP_APART mbp_status prepare(fit *f, const mbp_fit *how) {
@@ -224,9 +252,26 @@ static const int64_t *next_order(fit *f) {
     return f->order;
 }
 
+/* The mean loss over the validation rows of all processes, output by output: they have weights of their own. */
+static mbp_status join_losses(const fit *f, mbp_status status, double *loss) {
+    mbp_trainer *t = f->trainer;
+    *loss = 0;
+    for (int i = 0; i < t->net->outputs; i++) {
+        const mbp_objective *objective = &t->objective[i];
+        const int any = f->validation_total > 0 && objective->weight != 0;
+        double sums[2] = {any ? objective->sum : 0, any ? objective->whole : 0};
+        status = mbp_join(t, status, sums, f->error);
+        if (status == MBP_OK && sums[1] > 0)
+            *loss += objective->weight * (sums[0] / sums[1]);
+    }
+    return status;
+}
+
 /* The mean of a loss over the validation rows of all processes. */
 static MBP_APART mbp_status join_loss(const fit *f, mbp_status status, double *loss) {
     double sums[2] = {*loss * f->validation_total, f->validation_total};
+    if (f->validation_weighted)
+        return join_losses(f, status, loss);
     status = mbp_join(f->trainer, status, sums, f->error);
     if (status == MBP_OK && f->trainer->reduce)
         *loss = sums[0] / sums[1];
@@ -320,7 +365,10 @@ static mbp_status start(fit *f, const mbp_fit *how) {
         status = mbp_trainer_leave(f->trainer, prepare(f, how));
     if (status == MBP_OK) {
         f->best_epoch = f->trainer->epoch;
+        const int64_t steps = f->trainer->running.steps;
         status = run(f);
+        if (status != MBP_OK && f->numbers && f->trainer->running.steps == steps) /* nothing else has changed */
+            mbp_net_assign(f->trainer->net, NULL, f->buffers, NULL);
     }
     if (f->how.patience && f->best_record.best)
         restore(f);

@@ -19,7 +19,9 @@ typedef struct sums {
     int signs; /* targets are -1 or +1 */
     double q;  /* of the quantile loss */
     int64_t n, rows;
-    double weight, total;          /* the weight of this row; the sum of all weights */
+    double weight, total;  /* the mean weight of this row; the sum over all rows */
+    const double *weights; /* of its columns, `weight_ld` apart; NULL: all have the row's */
+    int64_t weight_ld;
     const double *output, *target; /* n each: raw outputs for labels, else predictions; target NULL: it is a label */
     int64_t label;                 /* the row's class if target is NULL */
     double *sum;                   /* SUMS_EACH for each column, all 0 at first */
@@ -51,19 +53,26 @@ static int64_t decided_label(const sums *s, int64_t j) {
     return s->rule == CLASSES ? largest(s->output, s->n) : above(s->output[j], 0);
 }
 
-static int64_t hits(const sums *s) {
-    int64_t count = 0;
-    for (int64_t j = 0; j < label_count(s); j++) {
-        const int64_t decided = decided_label(s, j);
-        count += decided != NO_LABEL && decided == true_label(s, j);
-    }
-    return count;
+static double weight_of(const sums *s, int64_t j) { return s->weights ? s->weights[j * s->weight_ld] : s->weight; }
+
+static int is_hit(const sums *s, int64_t j) {
+    const int64_t decided = decided_label(s, j);
+    return decided != NO_LABEL && decided == true_label(s, j);
 }
 
-static void add_accuracy(sums *s) { s->sum[0] += s->weight * (double)hits(s); }
+static void add_accuracy(sums *s) {
+    for (int64_t j = 0; j < label_count(s); j++)
+        s->sum[0] += is_hit(s, j) ? weight_of(s, j) : 0;
+}
 static double end_accuracy(const sums *s) { return s->sum[0] / s->total / (double)label_count(s); }
 
-static void add_subset(sums *s) { s->sum[0] += hits(s) == label_count(s) ? s->weight : 0; }
+/* Labels that are missing cannot be wrong. */
+static void add_subset(sums *s) {
+    int all = 1;
+    for (int64_t j = 0; j < label_count(s); j++)
+        all &= is_hit(s, j) || weight_of(s, j) == 0;
+    s->sum[0] += all ? s->weight : 0;
+}
 static double end_mean(const sums *s) { return s->sum[0] / s->total; }
 
 /* Per label, the sums of the weights of three sets of rows: of the label and right; of the label; decided to be of it.
@@ -77,12 +86,13 @@ static double *label_sums(const sums *s, int64_t j, int64_t label) {
 static void add_labels(sums *s) {
     for (int64_t j = 0; j < label_count(s); j++) {
         const int64_t real = true_label(s, j), found = decided_label(s, j);
+        const double weight = weight_of(s, j);
         if (real != NO_LABEL)
-            label_sums(s, j, real)[REAL] += s->weight;
+            label_sums(s, j, real)[REAL] += weight;
         if (found != NO_LABEL)
-            label_sums(s, j, found)[FOUND] += s->weight;
+            label_sums(s, j, found)[FOUND] += weight;
         if (real != NO_LABEL && real == found)
-            label_sums(s, j, real)[RIGHT] += s->weight;
+            label_sums(s, j, real)[RIGHT] += weight;
     }
 }
 
@@ -121,12 +131,18 @@ static double end_f1(const sums *s) {
 
 /* ---- numbers ---- */
 
+/* The target of an element of weight 0 may be NaN. */
+static double weighted(const sums *s, int64_t j, double value) {
+    const double weight = weight_of(s, j);
+    return weight == 0 ? 0 : weight * value;
+}
+
 static double target_of(const sums *s, int64_t j) { return s->target ? s->target[j] : j == s->label; }
 
 static void add_squares(sums *s) {
     for (int64_t j = 0; j < s->n; j++) {
         const double d = s->output[j] - target_of(s, j);
-        s->sum[0] += s->weight * (d * d);
+        s->sum[0] += weighted(s, j, d * d);
     }
 }
 static double end_mean_of_columns(const sums *s) { return s->sum[0] / s->total / (double)s->n; }
@@ -138,44 +154,51 @@ static double end_brier(const sums *s) {
 
 static void add_absolute(sums *s) {
     for (int64_t j = 0; j < s->n; j++)
-        s->sum[0] += s->weight * fabs(s->output[j] - s->target[j]);
+        s->sum[0] += weighted(s, j, fabs(s->output[j] - s->target[j]));
 }
 
 static void add_pinball(sums *s) {
     for (int64_t j = 0; j < s->n; j++) {
         const double d = s->target[j] - s->output[j];
-        s->sum[0] += s->weight * (d > 0 ? s->q * d : (s->q - 1) * d);
+        s->sum[0] += weighted(s, j, d > 0 ? s->q * d : (s->q - 1) * d);
     }
 }
 
 /* Of each column: the sum of squares around the predictions, and that around the mean of the targets, which moves with
  * each row (West 1979). */
-enum { RESIDUAL, SPREAD, CENTRE, FIRST, DIFFERS };
+enum { RESIDUAL, SPREAD, CENTRE, FIRST, DIFFERS, TOTAL };
 
 static void add_variance(sums *s) {
     for (int64_t j = 0; j < s->n; j++) {
         double *sum = s->sum + j * SUMS_EACH;
-        const double t = s->target[j], d = t - s->output[j];
-        if (s->rows == 1)
+        const double t = s->target[j], d = t - s->output[j], weight = weight_of(s, j);
+        if (weight == 0)
+            continue;
+        if (sum[TOTAL] == 0)
             sum[FIRST] = t;
         const double before = t - sum[CENTRE];
-        sum[RESIDUAL] += s->weight * (d * d);
-        sum[CENTRE] += before * (s->weight / s->total);
-        sum[SPREAD] += s->weight * before * (t - sum[CENTRE]);
+        sum[TOTAL] += weight;
+        sum[RESIDUAL] += weight * (d * d);
+        sum[CENTRE] += before * (weight / sum[TOTAL]);
+        sum[SPREAD] += weight * before * (t - sum[CENTRE]);
         sum[DIFFERS] = sum[DIFFERS] != 0 || t != sum[FIRST];
     }
 }
 
 static double end_r2(const sums *s) {
     double total = 0;
+    int64_t columns = 0;
     for (int64_t j = 0; j < s->n; j++) {
         const double *sum = s->sum + j * SUMS_EACH, residual = sum[RESIDUAL];
+        columns += sum[TOTAL] > 0; /* one without targets has no r2 */
+        if (sum[TOTAL] == 0)
+            continue;
         if (sum[DIFFERS] != 0 && sum[SPREAD] != 0)
             total += 1 - residual / sum[SPREAD];
         else
             total += isnan(residual) ? residual : residual == 0;
     }
-    return s->rows == 1 ? NAN : total / (double)s->n;
+    return s->rows == 1 ? NAN : total / (double)columns;
 }
 
 /* ---- the table ---- */
@@ -203,6 +226,8 @@ static int implies(const mbp_objective *objective, const char *activation) {
 
 /* Whether a measure makes sense for a loss. */
 static int fits(need wanted, const mbp_objective *objective) {
+    if (objective->lists && mbp_loss_shares(objective->loss.row, 0)) /* several predictions of a target */
+        return 0;
     if (objective->signs)
         return wanted == LABELS;
     return implies(objective, "sigmoid") || (objective->labels ? wanted != VALUES : wanted == VALUES);
@@ -256,6 +281,27 @@ static void *row_of(const mbp_net *net, mbp_view view, int64_t row) {
     return (char *)view.at + (size_t)(row * view.ld) * net->item;
 }
 
+/* Sets the weights of a row; returns 0 if all are 0. */
+static int set_weights(sums *s, const mbp_workspace *w, const mbp_own *own, int64_t row) {
+    const int64_t columns = w->weighted ? own->columns : 0;
+    s->weight = columns ? 0 : w->weight[row];
+    for (int64_t j = 0; j < columns; j++)
+        s->weight += own->at[j * w->rows + row];
+    if (columns > 1)
+        s->weight /= (double)columns;
+    s->weights = columns > 1 ? own->at + row : NULL;
+    s->weight_ld = w->rows;
+    return s->weight > 0;
+}
+
+/* Brings values of a scaled output into the unit of its targets. */
+static void unscale(const reading *r, double *values) {
+    const mbp_net *net = r->trainer->net;
+    const double *mean = mbp_scale_of(net, r->output), *std = mean + (mean ? mbp_output_width(net, r->output) : 0);
+    for (int64_t j = 0; mean && j < r->sums.n; j++)
+        values[j] = values[j] * std[j] + mean[j];
+}
+
 static void add_row(reading *r, int64_t row) {
     const mbp_trainer *t = r->trainer;
     const mbp_workspace *w = t->workspace;
@@ -268,12 +314,16 @@ static void add_row(reading *r, int64_t row) {
     else
         predicted = raw;
     to_doubles(t->net, predicted, n, output);
+    unscale(r, output);
     r->sums.output = output;
     r->sums.target = w->target[r->output].at ? target : NULL;
-    if (r->sums.target)
+    if (r->sums.target) {
         to_doubles(t->net, row_of(t->net, w->target[r->output], row), n, target);
+        unscale(r, target);
+    }
     r->sums.label = w->labels[r->output][row];
-    r->sums.weight = w->weight[row];
+    if (!set_weights(&r->sums, w, &w->own[r->output], row))
+        return;
     r->sums.total += r->sums.weight;
     r->sums.rows++;
     r->measure->add(&r->sums);
@@ -302,7 +352,8 @@ static mbp_status prepare(reading *r, const mbp_batch *given, const char *name, 
     if (status == MBP_OK && t->objective[r->output].weight == 0)
         return mbp_fail(error, MBP_INVALID, "output %d has the loss weight 0, so its targets are not read", r->output);
     if (status == MBP_OK)
-        status = mbp_trainer_make_room(t, *rows < slice ? *rows : slice, MBP_TARGETS, error);
+        status = mbp_trainer_make_room(t, *rows < slice ? *rows : slice, MBP_TARGETS | mbp_batch_needs(t, batch),
+                                       error);
     return status == MBP_OK ? mbp_slices_check(t, batch, *rows, slice, &mean, error) : status;
 }
 
@@ -317,7 +368,7 @@ static MBP_APART mbp_status run(reading *r, const mbp_batch *given, const char *
     r->sums.rule = objective->labels ? CLASSES : implies(objective, "sigmoid") || objective->signs ? COLUMNS : NUMBERS;
     r->sums.signs = objective->signs;
     r->sums.q = mbp_formula_is(MBP_LOSS, objective->loss.row, "quantile") ? objective->loss.parameters[0] : 0.5;
-    r->sums.n = mbp_net_output_width(t->net, r->output);
+    r->sums.n = objective->width; /* gaussian_nll: its first columns are the means */
     status = take_memory(r, error);
     if (status != MBP_OK)
         return status;

@@ -50,7 +50,7 @@ static inline blob make_trainer_seed(int i) {
     mbp_extras *extras = NULL;
     mbp_error error = {0};
     mbp_options options = {.size = sizeof options, .dtype = i % 2 ? MBP_F64 : MBP_F32};
-    const char *losses[] = {"huber(delta=0.25)", NULL};
+    const char *losses[] = {"huber(delta=[0.25])", NULL};
     int ok = mbp_net_create(&net, graph, &options, &error) == MBP_OK &&
              mbp_trainer_create(&trainer, net, losses, NULL, 2, seed_optimizers[i], &error) == MBP_OK &&
              (i == 0 || mbp_trainer_set_average(trainer, i == 1 ? 0.5 : 1, 3, 2, &error) == MBP_OK) &&

@@ -146,6 +146,30 @@ static void test_training_continues(void) {
                 check_continues(mbp_formula_name(MBP_OPTIMIZER, i), &features[f], (mbp_dtype)dtype);
 }
 
+/* Every loss, and losses with lists, of six outputs. */
+static void check_loss_is_kept(const char *spec) {
+    mbp_net *net = net_new("input 6\noutput 0\n", NULL), *other = NULL;
+    mbp_trainer *trainer = trainer_new(net, &spec, NULL, "sgd"), *again = NULL;
+    blob file = write_trainer(trainer), written;
+    CHECK(find(file, spec), "%s is not in its file", spec);
+    OK(mbp_trainer_read(&again, &other, file.bytes, file.size, NULL, &error));
+    written = write_trainer(again);
+    CHECK(same_bytes(file, written), "%s: other bytes", spec);
+    free(file.bytes), free(written.bytes);
+    mbp_trainer_free(trainer), mbp_trainer_free(again), mbp_net_free(net), mbp_net_free(other);
+}
+
+static void test_losses_are_kept(void) {
+    static const char *const lists[] = {"quantile(q=[0.05 0.5 0.95])", "huber(delta=[1 2 3 4 5 0x15555555555555p-54])",
+                                        "bce(label_smoothing=0.1,pos_weight=[0 1 20 3 4 0.5])",
+                                        "bce(label_smoothing=[0 0.1 0.2 0 0 0],pos_weight=[0 1 20 3 4 0.5])",
+                                        "bce(label_smoothing=[0 0.1 0.2 0 0 0],pos_weight=2)"};
+    for (int i = 0; mbp_formula_name(MBP_LOSS, i); i++)
+        check_loss_is_kept(mbp_formula_name(MBP_LOSS, i));
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        check_loss_is_kept(lists[i]);
+}
+
 /* ---- states that are edited ---- */
 
 static const char small[] = "input 3\nbatch_norm 0\ndense 1 units=2\ndense 1 units=1\noutput 2\noutput 3\n";
@@ -241,7 +265,7 @@ static const edit edits[] = {
     {"delta=0.3", "delta=-1", "delta must be in (0,inf)", 0},
     {"loss_weights=1 1", "loss_weights=1", "loss_weights must have 2 items", 0},
     {"loss_weights=1 1", "loss_weights=1 1 1", "loss_weights must have 2 items", 0},
-    {"loss_weights=1 1", "loss_weights=1 inf", "loss_weights[1] is not finite", 0},
+    {"loss_weights=1 1", "loss_weights=1 inf", "loss_weights[1] is inf, but must be finite and at least 0", 0},
     {"loss_weights=1 1", "loss_weights=nan 1", "loss_weights: item 0 must be a number", 0},
     {"optimizer=adam", "optimizer=madam", "unknown optimizer \"madam\"", 0},
     {"beta1=0.9", "beta1=1", "beta1 must be in [0,1), not 1", 0},
@@ -407,6 +431,7 @@ static void test_memory_of_many_outputs(void) {
 
 int main(void) {
     test_training_continues();
+    test_losses_are_kept();
     test_python_is_kept();
     test_invalid_states_are_refused();
     test_invalid_vectors_are_refused();

@@ -42,6 +42,14 @@ static Wide true_density(Wide x) { return IN_WIDE(exp)(-x * x / 2) / IN_WIDE(sqr
 static Wide true_d_gelu(Wide x) { return true_normal_cdf(x) + (isinf(x) ? 0 : x * true_density(x)); }
 static Wide true_silu(Wide x) { return x * true_sigmoid(x); }
 static Wide true_d_silu(Wide x) { return true_sigmoid(x) * (1 + x * true_sigmoid(-x)); }
+static Wide true_sine(Wide x) { return IN_WIDE(fabs)(x) < TURNS_END ? IN_WIDE(sin)(x) : x - x; }
+static Wide true_cosine(Wide x) { return IN_WIDE(fabs)(x) < TURNS_END ? IN_WIDE(cos)(x) : x - x; }
+static T sine(T z) { return ABS(z) < TURNS_END ? SIN(z) : z - z; }
+static T cosine(T z) { return ABS(z) < TURNS_END ? COS(z) : z - z; }
+static Wide true_log_cosh(Wide x) {
+    Wide a = IN_WIDE(fabs)(x), half = IN_WIDE(sinh)((a < 1 ? a : 1) / 2);
+    return a < 1 ? IN_WIDE(log1p)(2 * half * half) : a - IN_WIDE(log)(2) + IN_WIDE(log1p)(IN_WIDE(exp)(-2 * a));
+}
 static T gelu(T z) { return z * NORMAL_CDF(z); }
 static T silu(T z) { return z * SIGMOID(z); }
 
@@ -58,9 +66,12 @@ static T silu(T z) { return z * SIGMOID(z); }
     X(LOG, IN_WIDE(log), BOUND(2, 3), 0) \
     X(LOG1P, IN_WIDE(log1p), BOUND(2, 3), 0) \
     X(TANH, IN_WIDE(tanh), 3, 0) \
+    X(sine, true_sine, BOUND(2, 3), 0) \
+    X(cosine, true_cosine, BOUND(2, 3), 0) \
     X(SIGMOID, true_sigmoid, 3, 0) \
     X(NORMAL_CDF, true_normal_cdf, BOUND(6, 5), 0) \
     X(softplus, true_softplus, 3, 0) \
+    X(log_cosh, true_log_cosh, 8, 0) \
     X(gelu, true_gelu, BOUND(4, 5), BOUND(1e-7, 1e-300)) \
     X(silu, true_silu, 4, NEARLY_0) \
     X(d_gelu, true_d_gelu, 4, NEAR_ROOT) \
@@ -177,6 +188,13 @@ static void check_edges(void) {
         {"TANH(-0)", TANH(-(T)0), -(T)0},
         {"TANH(inf)", TANH(INF), 1},
         {"TANH(-inf)", TANH(-INF), -1},
+        {"SIN(0)", SIN(0), 0},
+        {"SIN(-0)", SIN(-(T)0), -(T)0},
+        {"SIN(inf)", SIN(INF), nan},
+        {"SIN(-inf)", SIN(-INF), nan},
+        {"COS(0)", COS(0), 1},
+        {"COS(inf)", COS(INF), nan},
+        {"COS(-inf)", COS(-INF), nan},
         {"SIGMOID(0)", SIGMOID(0), (T)0.5},
         {"SIGMOID(inf)", SIGMOID(INF), 1},
         {"SIGMOID(-inf)", SIGMOID(-INF), 0},
@@ -191,17 +209,22 @@ static void check_edges(void) {
         {"hard_sigmoid(0)", hard_sigmoid(0), (T)0.5},
         {"huber(3, 1)", huber(3, 1), (T)2.5},
         {"huber(-1, 2)", huber(-1, 2), (T)0.5},
-        {"bce(1000, 1)", bce(1000, 1), 0},
-        {"bce(-1000, 1)", bce(-1000, 1), 1000},
+        {"bce(1000, 1, 1)", bce(1000, 1, 1), 0},
+        {"bce(-1000, 1, 1)", bce(-1000, 1, 1), 1000},
         {"selu(nan)", selu(nan), nan},
         {"d_selu(nan)", d_selu(nan), nan},
         {"hard_sigmoid(nan)", hard_sigmoid(nan), nan},
         {"scaled_tanh(nan)", scaled_tanh(nan), nan},
         {"huber(nan, 1)", huber(nan, 1), nan},
-        {"bce(nan, 1)", bce(nan, 1), nan},
+        {"bce(nan, 1, 1)", bce(nan, 1, 1), nan},
     };
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
         expect(same(edges[i].got, edges[i].expected), edges[i].what, (double)edges[i].got, (double)edges[i].expected);
+    for (T z = TURNS_END; z < INF; z *= (T)1.7) {
+        const T y[] = {SIN(z), SIN(-z), COS(z), COS(-z)};
+        for (int i = 0; i < 4; i++)
+            expect(ABS(y[i]) <= 1, "sine or cosine of a large number", (double)y[i], (double)z);
+    }
     for (int f = 0; f < COUNT; f++) { /* every kind of NaN */
         static T x[CHUNK], y[CHUNK];
         for (Bits i = 0; i < CHUNK; i++)
@@ -228,20 +251,20 @@ static void check_row(int n, const T *o, const T *t, int label, Wide s) {
     for (int j = 0; j < n; j++)
         sum += IN_WIDE(exp)(o[j] - max);
     for (int j = 0; j < n; j++) {
-        Wide p = target[j] = (1 - s) * (t ? t[j] : j == label) + s / n;
-        mass += p;
-        loss += p == 0 ? 0 : p * (max - o[j] + IN_WIDE(log)(sum));
-        size += p == 0 ? 0 : p * (max - o[j] + IN_WIDE(log)(sum) + 1);
+        Wide q = target[j] = (1 - s) * (t ? t[j] : j == label) + s / n;
+        mass += q;
+        loss += q == 0 ? 0 : q * (max - o[j] + IN_WIDE(log)(sum));
+        size += q == 0 ? 0 : q * (max - o[j] + IN_WIDE(log)(sum) + 1);
     }
     memcpy(y, o, (size_t)n * sizeof(T));
     row_softmax(n, y, y);
-    double got = row_cross_entropy(n, o, t, label, (double)s, 0.5, gradient);
-    expect(got == row_cross_entropy(n, o, t, label, (double)s, 0.5, NULL), "cross entropy without gradient", got,
-           (double)loss);
+    const double p[] = {(double)s, 1};
+    double got = row_cross_entropy(n, o, t, label, p, 0.5, gradient);
+    expect(got == row_cross_entropy(n, o, t, label, p, 0.5, NULL), "cross entropy without gradient", got, (double)loss);
     expect(close_to(got, loss, size), "cross entropy", got, (double)loss);
     for (int j = 0; j < n; j++) {
-        Wide p = IN_WIDE(exp)(o[j] - max) / sum, slope = (p * mass - target[j]) / 2;
-        expect(close_to(y[j], p, p + MIN_NORMAL), "softmax", (double)y[j], (double)p);
+        Wide q = IN_WIDE(exp)(o[j] - max) / sum, slope = (q * mass - target[j]) / 2;
+        expect(close_to(y[j], q, q + MIN_NORMAL), "softmax", (double)y[j], (double)q);
         expect(close_to(gradient[j], slope, mass + 1), "cross entropy's gradient", (double)gradient[j], (double)slope);
     }
 }
@@ -267,14 +290,14 @@ static void check_rows(void) {
         }
     }
     T far[3] = {(T)FLT_MAX, (T)-FLT_MAX, 0}, y[3];
-    double loss = row_cross_entropy(3, far, NULL, 1, 0, 1, NULL);
+    double loss = row_cross_entropy(3, far, NULL, 1, SHARP, 1, NULL);
     expect(loss == 2 * (double)(T)FLT_MAX, "cross entropy of the largest logits", loss, 2 * (double)(T)FLT_MAX);
     const T spoilers[] = {NOT_A_NUMBER, INF};
     for (int i = 0; i < 2; i++) {
         far[2] = spoilers[i];
         row_softmax(3, far, y);
         expect(isnan(y[0]) && isnan(y[1]) && isnan(y[2]), "softmax of a NaN or inf", (double)y[0], NAN);
-        loss = row_cross_entropy(3, far, NULL, 0, 0, 1, NULL);
+        loss = row_cross_entropy(3, far, NULL, 0, SHARP, 1, NULL);
         expect(isnan(loss), "cross entropy of a NaN or inf", loss, NAN);
     }
     far[0] = far[1] = far[2] = -INF;

@@ -22,6 +22,9 @@ static const char all_kinds[] =
     "scale 13 layer=s lr=6 bias=0\n"
     "scale 15 gain=0 frozen=1\n"
     "scale 16 layer=s\n"
+    "subtract 17 9\n"
+    "add 18 9 18 17\n"
+    "slice 19 from=2 to=7\n"
     "output 13\n"
     "output 4 activation=exp\n";
 enum { ROOM = 4000 };
@@ -75,6 +78,8 @@ static void put_node(text *t, const mbp_net *net, const mbp_node_info *n, int *l
         put(t, " %d", (int)n->width);
     else if (*n->activation)
         put(t, " %s", n->activation);
+    else if (n->to)
+        put(t, " from=%d to=%d", (int)n->from, (int)n->to);
     else if (n->amount != 0)
         put(t, " %s=%a", strcmp(n->operation, "noise") == 0 ? "std" : "rate", n->amount);
     put(t, "\n");
@@ -123,7 +128,7 @@ static void test_descriptions(void) {
 /* ---- wrong numbers and sizes ---- */
 
 static void test_refused(void) {
-    static const int wrong[] = {-1, 20, INT32_MAX, INT32_MIN};
+    static const int wrong[] = {-1, 21, INT32_MAX, INT32_MIN};
     mbp_net *net = net_new(all_kinds, NULL);
     struct {
         mbp_node_info node;

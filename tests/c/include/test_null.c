@@ -70,6 +70,9 @@ static char bytes[10];
     X(mbp_net_set_layer(NULL, "a", "lr", 1, NULL) == MBP_INVALID) \
     X(mbp_net_set_layer(net, "a", NULL, 1, NULL) == MBP_INVALID) \
     X(mbp_net_set_output(NULL, 0, "exp", NULL) == MBP_INVALID) \
+    X(mbp_net_set_scale(NULL, 0, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_set_scale(net, 0, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_scale(NULL, 0, NULL, NULL) == 0) \
     X(mbp_net_set_notes(NULL, "notes", NULL) == MBP_INVALID) \
     X(mbp_net_set_notes(net, NULL, NULL) == MBP_OK && mbp_net_notes(net) == NULL) \
     X(mbp_net_set_output(net, 0, NULL, NULL) == MBP_OK && !mbp_net_output_activation(net, 0)) \
@@ -78,6 +81,12 @@ static char bytes[10];
     X(mbp_net_predict(net, NULL, 2, p->out, 2, 1, -1, NULL) == MBP_INVALID) \
     X(mbp_net_predict(net, p->x, 2, NULL, 2, 1, -1, NULL) == MBP_INVALID) \
     X(mbp_net_predict(net, p->x, 2, NULL, 1, 0, 3, NULL) == MBP_INVALID) \
+    X(mbp_net_predict_with(NULL, p->x, 2, p->out, 2, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_predict_with(net, NULL, 2, p->out, 2, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_predict_with(net, p->x, 2, NULL, 2, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_jacobian(NULL, p->x, 2, MBP_BY_PARAMS, -1, p->out, 2, NULL) == MBP_INVALID) \
+    X(mbp_net_jacobian(net, NULL, 2, MBP_BY_PARAMS, -1, p->out, 2, NULL) == MBP_INVALID) \
+    X(mbp_net_jacobian(net, p->x, 2, MBP_BY_INPUTS, -1, NULL, 4, NULL) == MBP_INVALID) \
     X(mbp_net_save(NULL, "/tmp/never", NULL) == MBP_INVALID) \
     X(mbp_net_save(net, NULL, NULL) == MBP_INVALID) \
     X(mbp_net_load(NULL, "/tmp/never", NULL, NULL) == MBP_INVALID) \
@@ -138,6 +147,8 @@ static char bytes[10];
     X(mbp_trainer_fit(trainer, NULL, &fit, NULL, NULL) == MBP_INVALID) \
     X(mbp_trainer_fit(trainer, &p->batch, NULL, NULL, NULL) == MBP_INVALID) \
     X(mbp_trainer_fit(trainer, &p->batch, &fit, NULL, NULL) == MBP_OK) \
+    X(mbp_trainer_output_loss(NULL, 0, &number, NULL) == MBP_INVALID) \
+    X(mbp_trainer_output_loss(trainer, 0, NULL, NULL) == MBP_INVALID) \
     X(mbp_trainer_measure(NULL, &p->batch, 0, "mae", &number, NULL) == MBP_INVALID) \
     X(mbp_trainer_measure(trainer, NULL, 0, "mae", &number, NULL) == MBP_INVALID) \
     X(mbp_trainer_measure(trainer, &p->batch, 0, NULL, &number, NULL) == MBP_INVALID) \

@@ -10,7 +10,7 @@ static const char *shown(const char *name) { return name ? name : "nothing"; }
 
 /* ---- choosing ---- */
 
-#define GRAPH "input 2\ndense 0 units=3\noutput 1\n"
+#define GRAPH "input 2\ndense 0 units=4\noutput 1\n"
 
 static mbp_net *net_with(const char *state) {
     mbp_net *net = net_new(GRAPH, NULL);

@@ -336,7 +336,7 @@ static void test_trainers(void) {
         {{"huber(delta=1", "mse"}, 1, "sgd", "\"huber(delta=1\" does not end with \")\""},
         {{"huber(beta=1)", "mse"}, 1, "sgd", "unknown parameter \"beta\"; valid: delta=1(0,inf)"},
         {{"huber(Delta=2)", "mse"}, 1, "sgd", "did you mean \"delta\"?"},
-        {{"mse(a=1)", "mse"}, 1, "sgd", "unknown parameter \"a\"; valid: none"},
+        {{"mse(a=1)", "mse"}, 1, "sgd", "unknown parameter \"a\"; valid: missing=0[0,1]"},
         {{"quantile(q=1)", "mse"}, 1, "sgd", "(0,1)"},
         {{"mse", "mse"}, 1, "adamy", "unknown optimizer \"adamy\"; did you mean \"adam\"? valid: sgd, "},
         {{"mse", "mse"}, 1, "Adam", "unknown optimizer \"Adam\"; did you mean \"adam\"?"},
@@ -356,8 +356,8 @@ static void test_trainers(void) {
         {{"mse", "mse"}, 1, "sgd(lr=0x1.23456789abcdefp1)", "lr must be a number"},
         {{"mse", "mse"}, 1, "adam(beta2=1)", "[0,1)"},
         {{"mse", "mse"}, 1, "adam(decay_bias=2)", "[0,1]"},
-        {{"mse", "mse"}, NAN, "sgd", "loss_weights[1] is not finite"},
-        {{"mse", "mse"}, INFINITY, "sgd", "loss_weights[1] is not finite"},
+        {{"mse", "mse"}, NAN, "sgd", "loss_weights[1] is nan, but must be finite and at least 0"},
+        {{"mse", "mse"}, -0.5, "sgd", "loss_weights[1] is -0.5, but must be finite and at least 0"},
     };
     mbp_error error;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

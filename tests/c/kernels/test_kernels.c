@@ -100,6 +100,29 @@ static void check_map(const char *what, int row, mbp_map maps[], int from_dy, co
     }
 }
 
+/* The functions of two matrices have the bits of one operation of C per element, in place and not, and where b is one
+ * row for all. */
+static void test_binaries(const mbp_kernels *kernels) {
+    for (int64_t n = 1; n <= MAP_MAX; n += n < 41 ? 1 : 17) {
+        T a[MAP_SIZE], b[MAP_SIZE], sum[MAP_SIZE], difference[MAP_SIZE], product[MAP_SIZE];
+        const int64_t ld = n + random_below(2), b_ld = random_below(2) ? ld : 0;
+        for (int i = 0; i < MAP_SIZE; i++)
+            a[i] = sum[i] = difference[i] = map_input(i), b[i] = map_input(MAP_SIZE - 1 - i), product[i] = 7;
+        const mbp_view x = {a, ld}, y = {b, b_ld}, minus = {difference, ld}, plus = {sum, ld};
+        kernels->add(MAP_ROWS, n, plus, plus, y);
+        kernels->subtract(MAP_ROWS, n, minus, minus, y);
+        kernels->multiply(MAP_ROWS, n, (mbp_view){product, ld}, x, y);
+        for (int64_t i = 0; i < MAP_ROWS * ld; i++) {
+            const T left = a[i], right = b[i / ld * b_ld + i % ld];
+            const T expected[] = {left + right, left - right, left * right}, beside[] = {left, left, 7};
+            const T found[] = {sum[i], difference[i], product[i]};
+            CHECK(same_all(found, i % ld < n ? expected : beside, 3), "%s, width %lld: %g and %g give %g %g %g",
+                  kernels->isa, (long long)n, (double)left, (double)right, (double)found[0], (double)found[1],
+                  (double)found[2]);
+        }
+    }
+}
+
 static void test_maps(void) {
     for (int row = 0; row < ACTIVATION_COUNT; row++) {
         static const double parameters[2] = {0.25, 0.5};
@@ -111,11 +134,13 @@ static void test_maps(void) {
         check_map("activation", row, forward, 0, parameters);
         check_map("derivative", row, backward, 1, parameters);
     }
-    mbp_map penalize[VARIANTS_MAX], mix[VARIANTS_MAX];
+    mbp_map penalize[VARIANTS_MAX], mix[VARIANTS_MAX], negate[VARIANTS_MAX];
     for (int v = 0; v < variant_count; v++) {
         penalize[v] = variants[v]->penalize;
         mix[v] = variants[v]->mix;
+        negate[v] = variants[v]->negate;
     }
+    check_map("negation", 0, negate, 0, NULL);
     check_map("penalty", 0, penalize, 1, (const double[]){0.25, 0.5});
     check_map("average", 0, mix, 1, (const double[]){0.25});
     for (int row = 0; row < OUTPUT_ACTIVATION_COUNT; row++) {
@@ -126,17 +151,21 @@ static void test_maps(void) {
     }
 }
 
+static int takes_labels(int row) { return row == LOSS_cross_entropy || row == LOSS_kl; }
+static int least_step(int row) { return row == LOSS_gaussian_nll ? 2 : 1; }
+static int least_width(int row) { return takes_labels(row) ? 2 : least_step(row); }
+
 /* Every width up to 40, and several blocks of a long row; rows with and without gaps, weights, labels, a gradient. What
  * lies between the rows of the gradient must not change. */
 static void test_losses(void) {
     enum { ROWS = 21, WIDEST = 600 };
     static T o[ROWS * WIDEST], t[ROWS * WIDEST], g[ROWS * WIDEST], first[ROWS * WIDEST];
     for (int row = 0; row < LOSS_COUNT; row++)
-        for (int64_t n = row == LOSS_cross_entropy ? 2 : 1; n <= WIDEST - 2; n += n < 40 ? 1 : WIDEST - 42)
+        for (int64_t n = least_width(row); n <= WIDEST - 2; n += n < 40 ? least_step(row) : WIDEST - 42)
             for (int way = 0; way < 6; way++) {
                 const int64_t ld = n + way % 3, count = way % 2 ? ROWS : 1 + n % 6;
-                const int labelled = row == LOSS_cross_entropy && way >= 3;
-                double weight[ROWS], value = 0, p0 = row == LOSS_cross_entropy && way % 2 ? 0 : 0.5;
+                const int labelled = takes_labels(row) && way >= 3;
+                double weight[ROWS], value = 0, p[] = {row == LOSS_cross_entropy && way % 2 ? 0 : 0.5, 1.5};
                 int64_t labels[ROWS];
                 for (int64_t i = 0; i < ROWS * ld; i++)
                     o[i] = i % 7 ? random_value() : specials_finite[i % 6], t[i] = (T)random_unit();
@@ -145,7 +174,7 @@ static void test_losses(void) {
                 for (int v = 0; v < variant_count; v++) {
                     for (int64_t i = 0; i < ROWS * ld; i++)
                         g[i] = 77;
-                    mbp_loss_rows rows = {count, n, {o, ld}, {t, ld}, {g, ld}, labels, weight, 0.125, &p0};
+                    mbp_loss_rows rows = {count, n, {o, ld}, {t, ld}, {g, ld}, labels, weight, 0.125, p, NULL, n};
                     rows.target.at = labelled ? NULL : t;
                     rows.gradient.at = way == 4 ? NULL : g, rows.weight = way % 2 ? weight : NULL;
                     const double here = variants[v]->loss[row](&rows);
@@ -166,24 +195,25 @@ static void test_loss_rows(const mbp_kernels *kernels) {
     enum { ROWS = 23, WIDE = 20 };
     T o[ROWS * WIDE], t[ROWS * WIDE], together[ROWS * WIDE], alone[ROWS * WIDE];
     for (int row = 0; row < LOSS_COUNT; row++)
-        for (int64_t n = row == LOSS_cross_entropy ? 2 : 1; n <= WIDE; n++) {
-            double weight[ROWS], sum = 0, p0 = row == LOSS_cross_entropy && n % 2 ? 0 : 0.5; /* smoothing or none */
+        for (int64_t n = least_width(row); n <= WIDE; n += least_step(row)) {
+            double weight[ROWS], sum = 0,
+                                 p[] = {row == LOSS_cross_entropy && n % 2 ? 0 : 0.5, 1.5}; /* smoothing or none */
             int64_t labels[ROWS];
             for (int i = 0; i < ROWS * n; i++)
                 o[i] = i % 7 ? random_value() : specials_finite[i % 6], t[i] = (T)random_unit();
             for (int r = 0; r < ROWS; r++)
                 weight[r] = random_unit(), labels[r] = random_below((int)n);
-            const int by_labels = row == LOSS_cross_entropy;
-            mbp_loss_rows rows = {ROWS,   n,     {o, n}, {by_labels ? NULL : t, n}, {together, n}, labels,
-                                  weight, 0.125, &p0};
+            const int by_labels = takes_labels(row);
+            mbp_loss_rows rows = {ROWS, n,    {o, n}, {by_labels ? NULL : t, n}, {together, n}, labels, weight, 0.125,
+                                  p,    NULL, n};
             const double all = kernels->loss[row](&rows);
             rows.gradient.at = NULL;
             CHECK(kernels->loss[row](&rows) == all, "%s loss %d of width %lld depends on the gradient", kernels->isa,
                   row, (long long)n);
             for (int r = 0; r < ROWS; r++) {
                 const mbp_view target = {by_labels ? NULL : t + r * n, n};
-                const mbp_loss_rows one = {1,          n,          {o + r * n, n}, target, {alone + r * n, n},
-                                           labels + r, weight + r, 0.125,          &p0};
+                const mbp_loss_rows one = {1,     n, {o + r * n, n}, target, {alone + r * n, n}, labels + r, weight + r,
+                                           0.125, p, NULL,           n};
                 sum += kernels->loss[row](&one);
             }
             CHECK(sum == all && same_all(alone, together, ROWS * n),
@@ -301,6 +331,7 @@ int main(void) {
         test_widths(variants[v]);
         test_scratch(variants[v]);
         test_nonfinite(variants[v]);
+        test_binaries(variants[v]);
         test_finite(variants[v]);
         test_sum_squares(variants[v]);
         test_limit_columns(variants[v]);

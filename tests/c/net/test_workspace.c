@@ -113,7 +113,70 @@ static void test_idle_bytes(void) {
     }
 }
 
+/* Where the delta of the node `id` is: in that of its operand (1), or in memory of its own (0). */
+static int is_inside(const mbp_net *net, const mbp_workspace *w, int id) {
+    const mbp_node *node = &net->node[id], *operand = &net->node[net->operands[node->first_operand]];
+    const char *at = w->delta[id].at, *whole = w->delta[operand - net->node].at;
+    return whole && at == whole + (size_t)mbp_column(node, MBP_COLUMN_FROM) * net->item &&
+           w->delta[id].ld == w->delta[operand - net->node].ld;
+}
+
+/* Slices whose columns are disjoint, and which are all uses of their operand, need no copy in backward. */
+static void test_slices(void) {
+    static const struct {
+        const char *graph, *inside; /* per node: 1 or 0; - if it is not a used slice */
+    } cases[] = {
+        {"dense 0 units=8\nslice 1 from=4 to=7\nslice 1 from=0 to=3\nadd 2 3\noutput 4\n", "--11-"},
+        {"slice 0 from=0 to=4\nslice 0 from=4 to=8\nslice 2 from=1 to=2\nadd 1 1\noutput 3\noutput 4\n", "-111-"},
+        {"slice 0 from=0 to=4\nslice 0 from=3 to=8\noutput 1\noutput 2\n", "-00"},
+        {"slice 0 from=0 to=4\nslice 0 from=0 to=4\noutput 1\noutput 2\n", "-00"},
+        {"slice 0 from=0 to=4\nslice 0 from=2 to=6\noutput 1\n", "-1-"},
+        {"slice 0 from=0 to=4\nactivation 0 tanh\noutput 1\noutput 2\n", "-0-"},
+        {"activation 0 tanh\nslice 1 from=0 to=4\noutput 2\noutput 1\n", "--0"},
+        {"activation 0 tanh\nconcat 1 0\nslice 2 from=2 to=9\nslice 2 from=9 to=16\nadd 3 4\noutput 5\n", "---11-"},
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        char graph[200];
+        mbp_workspace *w = NULL;
+        snprintf(graph, sizeof graph, "input 8\n%s", cases[c].graph);
+        mbp_net *net = net_new(graph, NULL);
+        OK(mbp_workspace_reserve(net, &net->memory, &w, 3, MBP_DELTAS | MBP_INPUT_DELTAS, 1, &error));
+        for (int id = 0; cases[c].inside[id]; id++)
+            if (cases[c].inside[id] != '-')
+                CHECK(is_inside(net, w, id) == cases[c].inside[id] - '0', "case %zu, node %d", c, id);
+        mbp_workspace_free(&net->memory, w);
+        mbp_net_free(net);
+    }
+}
+
+/* As many slices of one node as a graph can have, in any order, are found to be disjoint. */
+static void test_many_slices(void) {
+    enum { SLICES = MBP_NODES_MAX - 2, STEPS = 5 };
+    static const int steps[STEPS] = {1, 3, 4097, SLICES / 2, SLICES - 1}; /* co-prime with SLICES, or nearly */
+    char *graph = malloc((size_t)SLICES * 80), *at;
+    for (int s = 0; s < STEPS; s++) {
+        at = graph + sprintf(graph, "input %d\n", SLICES);
+        for (int i = 0; i < SLICES; i++) {
+            const int column = (int)((int64_t)i * steps[s] % SLICES);
+            at += sprintf(at, "slice 0 from=%d to=%d\n", column, column + 1);
+        }
+        at += sprintf(at, "concat");
+        for (int i = 0; i < SLICES; i++)
+            at += sprintf(at, " %d", i + 1);
+        sprintf(at, "\noutput %d\n", SLICES + 1);
+        mbp_net *net = net_new(graph, NULL);
+        const int disjoint = s != 3; /* SLICES is even, so half of it divides it */
+        for (int id = 1; id <= SLICES; id++)
+            CHECK(net->node[id].home == (disjoint ? 0 : -1), "step %d, slice %d: home %d", steps[s], id,
+                  net->node[id].home);
+        mbp_net_free(net);
+    }
+    free(graph);
+}
+
 int main(void) {
+    test_slices();
+    test_many_slices();
     test_reserve();
     test_packs();
     test_idle_bytes();

@@ -78,16 +78,19 @@ static mbp_net *shapes_net(int width, mbp_dtype dtype, const char *isa) {
     return net_new(text, OPTIONS(.dtype = dtype, .isa = isa));
 }
 
-/* Different losses for each turn; cross_entropy only for several columns. Each loss chooses its output activation. */
-static mbp_trainer *shapes_trainer(mbp_net *net, int width, int turn) {
+/* Different losses for each turn; cross_entropy and kl only for several columns, gaussian_nll only for an even number
+ * of them. Each loss chooses its output activation. columns: of the targets. */
+static mbp_trainer *shapes_trainer(mbp_net *net, int width, int turn, int64_t columns[OUTPUTS]) {
     const char *losses[OUTPUTS];
     int count = 0;
     while (mbp_formula_name(MBP_LOSS, count))
         count++;
     for (int i = 0; i < OUTPUTS; i++) {
         losses[i] = mbp_formula_name(MBP_LOSS, (turn + i) % count);
-        if (width == 1 && strcmp(losses[i], "cross_entropy") == 0)
-            losses[i] = "mse";
+        const int wide = i == CONCAT ? 2 * width : width;
+        const int has_classes = strcmp(losses[i], "cross_entropy") == 0 || strcmp(losses[i], "kl") == 0;
+        if ((wide == 1 && has_classes) || mbp_loss_target_columns(losses[i], wide, &columns[i], NULL) != MBP_OK)
+            losses[i] = "mse", columns[i] = wide;
         OK(mbp_net_set_output(net, i, NULL, &error));
     }
     return trainer_new(net, losses, NULL, mbp_formula_name(MBP_OPTIMIZER, turn % 5));
@@ -120,7 +123,8 @@ static void check_predictions(mbp_net *net, const mbp_array *x, int rows, int wi
 
 static void check_training(mbp_net *net, const mbp_array *x, int rows, int width, layout l, int at_end) {
     const mbp_dtype dtype = mbp_net_dtype(net);
-    mbp_trainer *trainer = shapes_trainer(net, width, width + rows + (int)l);
+    int64_t columns[OUTPUTS];
+    mbp_trainer *trainer = shapes_trainer(net, width, width + rows + (int)l, columns);
     guarded_array y[OUTPUTS], gradient[OUTPUTS],
         weight = guard(l == OTHER_DTYPE ? MBP_F32 : MBP_F64, rows, 1, l, at_end, 1);
     guarded_array index = guard(MBP_I64, rows, 1, DENSE, at_end, 0),
@@ -128,7 +132,7 @@ static void check_training(mbp_net *net, const mbp_array *x, int rows, int width
     mbp_array targets[OUTPUTS], gradients[OUTPUTS];
     for (int i = 0; i < OUTPUTS; i++) {
         const int cols = i == CONCAT ? 2 * width : width;
-        targets[i] = (y[i] = guard_input(dtype, rows, cols, l, (at_end + i) % 2)).array;
+        targets[i] = (y[i] = guard_input(dtype, rows, columns[i], l, (at_end + i) % 2)).array;
         gradients[i] = (gradient[i] = guard_input(dtype, rows, cols, l, (at_end + i) % 2)).array;
     }
     const mbp_batch batch = {

@@ -22,6 +22,18 @@ static const char *const graphs[] = {
     /* scales: of an input, shared, next to the node that they scale, without a gain */
     "input 2\nscale 0 layer=a\nscale 1 layer=a\nscale 2 bias=0\nscale 2 gain=0\nadd 2 3\nconcat 4 5 1\n"
     "dense 6 units=2 activation=tanh\nscale 7\noutput 8\noutput 2\n",
+    /* differences and sums in which a node is several operands, first and last */
+    "input 2\ndense 0 units=2 activation=tanh\nsubtract 1 0\nsubtract 2 1\nadd 3 1 2 1\nsubtract 4 4\nadd 5 4 4\n"
+    "output 6\noutput 1\n",
+    /* disjoint slices of a dense node, in no order and with gaps; slices of one of them */
+    "input 2\ndense 0 units=9 activation=tanh\nslice 1 from=6 to=8\nslice 1 from=1 to=5\nslice 3 from=2 to=4\n"
+    "slice 3 from=0 to=2\nmultiply 2 4\nadd 6 5\ndense 7 units=2\noutput 8\noutput 5\n",
+    /* overlapping slices, one of them twice; of a node that is an output, of an input with a gap, of a concat */
+    "input 5\ndense 0 units=4 activation=elu\nslice 1 from=0 to=3\nslice 1 from=1 to=4\nsubtract 2 3\n"
+    "slice 0 from=1 to=4\nadd 4 5 2 2\nconcat 6 1 0\nslice 7 from=2 to=6\nslice 8 from=1 to=2\ndense 9 units=1\n"
+    "output 10\noutput 1\noutput 4\n",
+    /* an output that is a slice, beside a slice that no output depends on */
+    "input 3\nlayer_norm 0\nslice 1 from=1 to=3\nslice 1 from=0 to=1\noutput 2\n",
 };
 
 typedef struct task {
@@ -95,9 +107,9 @@ static void test_gradients(void) {
     }
 }
 
-/* Layers of different learning rates, one with another for its bias. The weights of the last end where the biases of the first, which has the same
- * rate, begin: only the weight decay tells them apart, or nothing, if layers are not clipped on their own. w - lr factor
- * (clipped g + decay w). */
+/* Layers of different learning rates, one with another for its bias. The weights of the last end where the biases of
+ * the first, which has the same rate, begin: only the weight decay tells them apart, or nothing, if layers are not
+ * clipped on their own. w - lr factor (clipped g + decay w). */
 static void check_groups(int decays, double clip) {
     static const char graph[] =
         "input 2\ndense 0 units=3 layer=a lr=2 activation=tanh\ndense 1 units=3 layer=b bias_lr=3\n"

@@ -177,9 +177,21 @@ static void check_close(mbp_dtype dtype, const result *joined, const char *what)
 
 /* ---- the same as all rows together ---- */
 
+/* The losses of the outputs are of all rows too: they add up to the loss. */
+static void check_outputs(const rank *r) {
+    double sum = 0, value = 0;
+    for (int i = 0; i < 2; i++) {
+        OK(mbp_trainer_output_loss(r->trainer, i, &value, &error));
+        sum += dag_loss_weights[i] * value;
+    }
+    CHECK(fabs(sum - r->result->loss) < 1e-14, "the outputs' losses: %.17g, not %.17g", sum, r->result->loss);
+}
+
 static void do_steps(rank *r) {
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5; i++) {
         OK(mbp_trainer_step(r->trainer, &r->part.batch, &r->result->loss, &error));
+        check_outputs(r);
+    }
 }
 
 static void do_parts(rank *r) {
@@ -241,6 +253,7 @@ enum { BATCH = 16 };
 static void do_epoch(rank *r) {
     OK(mbp_trainer_epoch(r->trainer, &r->part.batch, NULL, r->count, BATCH, NULL, NULL, NULL, &r->result->loss,
                          &r->result->steps, &error));
+    check_outputs(r);
 }
 
 static const int64_t *joined_starts;

@@ -222,7 +222,7 @@ EDITS = [
     ("state.history", [1]),
     ("state.history", []),
     ("state.history", ["loss"] * 4),
-    ("state.history", ["loss", "lr", "seconds", "val_loss", "more"]),
+    ("state.history", ["loss", "lr", "more"]),
     ("state.stopped", 1),
     ("state.stopped", {}),
     ("state.stopped", {"rule": "x", "value": 1.5, "epoch": 1, "tried": 2, "is_over": True}),

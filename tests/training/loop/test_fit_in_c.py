@@ -35,7 +35,7 @@ def program(tmp_path_factory):
 def hidden(kind, dtype):
     """A network with two layers below its outputs: (inputs, last node)."""
     x = bp.Input(5)
-    h = bp.Dense(9, activation="tanh")(x)
+    h = bp.Dense(9, activation="tanh")(bp.Standardize()(x) if kind == "standardize" else x)
     if kind == "dropout":
         h = bp.Dropout(0.3)(h)
     if kind == "batch_norm":
@@ -100,6 +100,7 @@ CASES = [
     ((["hinge"], [2]), "lion", "batch_norm", False, 40, True, 2, 0.0, {"shuffle": False}),
     ((["poisson"], [2]), "nadam", "plain", True, -1, False, 0, 0.0, {"shuffle": False}),
     ((["cross_entropy"], [4]), "lamb", "dropout", True, 40, False, 1, 0.0, {"batch_size": 1000}),
+    ((["half_sse"], [1]), "adam", "standardize", True, 30, True, 2, 0.0, {}),
     ((["cross_entropy"], [2]), "rprop", "batch_norm", False, 40, True, 2, 0.0, {}),
     ((["quantile"], [1]), "adadelta", "plain", True, 10, False, 0, 0.0, {"halve_at": 2}),
     ((["mse", "cross_entropy"], [2, 3]), "adam", "dropout", True, 40, True, 1, 0.0, {"halve_at": 1}),
@@ -236,3 +237,37 @@ def test_python_names_the_same_measures():
     for loss in ("mse", "bce", "hinge", "cross_entropy"):
         fitting = {name for name, named in metric_functions.NAMED.items() if named.fits(specs.Loss.parse(loss))}
         assert set(MEASURES.get(loss, NUMBERS)) == fitting - {"auc", "log_loss"}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "width"), [("mse", 1), ("mae", 3), ("quantile(q=0.9)", 2), ("bce", 3), ("hinge", 2), ("cross_entropy", 3)]
+)
+def test_measures_and_fits_with_missing_targets_equal_those_of_python(loss, width, weighted, program, tmp_path):
+    random = np.random.default_rng(width)
+    x, (y,), weight = arrays([specs.Loss.parse(loss).name], [width], 203, "float32", weighted, random)
+    if y.dtype.kind == "f":
+        y[random.random(y.shape) < 0.3] = np.nan
+        y[40:50] = np.nan
+        gaps = np.isnan(y)
+    else:
+        y[random.random(y.shape) < 0.3] = -1
+        gaps = (y == -1).reshape(-1)
+    net = network("plain", [width], "float32")
+    parsed = specs.Loss.parse(loss)
+    t = bp.Trainer(net, specs.Loss(parsed.name, missing=True, **parsed.parameters), "sgd")
+    net.save(tmp_path / "net.safetensors")
+    write_rows(tmp_path, "data", (x, [y], weight))
+    names = MEASURES.get(loss, NUMBERS)
+    words = ["sgd", 0, 0, 0, 0, 0, 0, 0, 0, 1, t.losses[0].text, 1]
+    found = floats(run(program, tmp_path, *words, *(f"0:{name}" for name in names))[1:])
+    of_rows = np.ones(203) if weight is None else weight
+    each = np.where(gaps, 0.0, of_rows if gaps.ndim == 1 else of_rows[:, None])
+    each = each.reshape(-1) if each.shape == (203, 1) else each
+    for name, value in zip(names, found, strict=True):
+        expected = getattr(bp, name)(np.where(gaps, 0, y), t.predict(x), sample_weight=each, loss=loss)
+        np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-13, err_msg=name)
+    t.lr = 0
+    records = t.fit(x, y, epochs=1, sample_weight=weight, metrics=list(names))
+    for name, value in zip(names, found, strict=True):
+        np.testing.assert_allclose(value, records[name], rtol=1e-6, atol=1e-6, err_msg=f"{name} in fit")

@@ -1,0 +1,105 @@
+/* mbp_net_set_scale: predictions and measures in the unit of the targets, training on scaled ones. Python tests compare
+ * training with that on targets that are scaled by hand: tests/training/engine/test_target_scale.py. */
+#include "api.h"
+
+static mbp_error error;
+
+static const char GRAPH[] =
+    "input 2\ndense 0 units=3 activation=tanh\ndense 1 units=2\ndense 1 units=1\noutput 2\noutput 3\n";
+static const double mean[2] = {100, -1}, std[2] = {20, 0.5};
+
+#define REFUSED(call, words) \
+    do { \
+        CHECK(call == MBP_INVALID && strstr(error.text, words), "%s", error.text); \
+    } while (0)
+
+enum { ROWS = 5 };
+typedef struct data {
+    double x[ROWS][2], y[ROWS][2], z[ROWS][1];
+} data;
+
+static data new_data(void) {
+    data d;
+    for (int r = 0; r < ROWS; r++) {
+        d.x[r][0] = random_unit(), d.x[r][1] = random_unit(), d.z[r][0] = random_unit();
+        d.y[r][0] = mean[0] + std[0] * random_unit(), d.y[r][1] = mean[1] + std[1] * random_unit();
+    }
+    return d;
+}
+
+static void predict(mbp_net *net, const data *d, int raw, double *y, double *z) {
+    const mbp_array x = mbp_f64(&d->x[0][0], ROWS, 2), out[2] = {mbp_f64(y, ROWS, 2), mbp_f64(z, ROWS, 1)};
+    OK(mbp_net_predict(net, &x, 1, out, 2, raw, -1, &error));
+}
+
+static void expect_scale(const mbp_net *net) {
+    double m[2] = {0}, s[2] = {0};
+    CHECK(mbp_net_scale(net, 0, m, s) && !memcmp(m, mean, sizeof m) && !memcmp(s, std, sizeof s), "mean %g, std %g",
+          m[0], s[0]);
+    CHECK(!mbp_net_scale(net, 1, NULL, NULL) && !mbp_net_scale(net, 2, m, s) && !mbp_net_scale(net, -1, m, s),
+          "others have a scale");
+}
+
+static void test_net(void) {
+    const data d = new_data();
+    double raw[ROWS][2], y[ROWS][2], z[ROWS][1], raw_z[ROWS][1];
+    mbp_net *net = net_new(GRAPH, OPTIONS(.dtype = MBP_F64)), *copy, *part;
+    OK(mbp_net_set_scale(net, 0, mean, std, &error));
+    const size_t bytes = mbp_net_bytes(net);
+    REFUSED(mbp_net_set_scale(net, 0, mean, (double[]){1, -1}, &error), "std of column 1 is -1");
+    REFUSED(mbp_net_set_scale(net, 0, (double[]){NAN, 1}, std, &error), "mean of column 0 is nan");
+    REFUSED(mbp_net_set_scale(net, 2, mean, std, &error), "there is no output 2");
+    OK(mbp_net_set_scale(net, 0, mean, std, &error));
+    CHECK(mbp_net_bytes(net) == bytes, "it has %zu instead of %zu bytes", mbp_net_bytes(net), bytes);
+    predict(net, &d, 1, &raw[0][0], &raw_z[0][0]);
+    predict(net, &d, 0, &y[0][0], &z[0][0]);
+    for (int r = 0; r < ROWS; r++)
+        for (int j = 0; j < 2; j++)
+            CHECK(y[r][j] == raw[r][j] * std[j] + mean[j] && z[r][0] == raw_z[r][0], "row %d, column %d is %g", r, j,
+                  y[r][j]);
+    OK(mbp_net_copy(&copy, net, NULL, &error));
+    OK(mbp_net_part(&part, net, (int[]){0}, 1, (int[]){2, 3}, 2, &error));
+    expect_scale(copy), expect_scale(part);
+    OK(mbp_net_set_output(net, 0, "identity", &error));
+    CHECK(!mbp_net_scale(net, 0, NULL, NULL), "it still has a scale");
+    expect_scale(copy), expect_scale(part);
+    mbp_net_free(net), mbp_net_free(copy), mbp_net_free(part);
+}
+
+static void test_training(void) {
+    data d = new_data();
+    double loss, by_hand, rmse, y[ROWS][2], z[ROWS][1], squares = 0;
+    mbp_array x = mbp_f64(&d.x[0][0], ROWS, 2),
+              targets[2] = {mbp_f64(&d.y[0][0], ROWS, 2), mbp_f64(&d.z[0][0], ROWS, 1)};
+    mbp_batch batch = mbp_batch_of(&x, targets);
+    batch.n_y = 2;
+    mbp_net *net = net_new(GRAPH, OPTIONS(.dtype = MBP_F64)), *plain;
+    OK(mbp_net_copy(&plain, net, NULL, &error));
+    OK(mbp_net_set_scale(net, 0, mean, std, &error));
+    mbp_trainer *none = NULL;
+    REFUSED(mbp_trainer_create(&none, net, (const char *[]){"hinge", "mse"}, NULL, 2, "sgd", &error),
+            "output 0 scales its targets, but the loss hinge needs values in {-1, 1}");
+    mbp_trainer *t = trainer_new(net, (const char *[]){"mse", "mae"}, NULL, "adam(lr=0.01)"),
+                *u = trainer_new(plain, (const char *[]){"mse", "mae"}, NULL, "adam(lr=0.01)");
+    OK(mbp_trainer_step(t, &batch, &loss, &error));
+    OK(mbp_trainer_measure(t, &batch, 0, "rmse", &rmse, &error));
+    predict(net, &d, 0, &y[0][0], &z[0][0]);
+    for (int r = 0; r < ROWS; r++)
+        for (int j = 0; j < 2; j++) {
+            squares += (y[r][j] - d.y[r][j]) * (y[r][j] - d.y[r][j]);
+            d.y[r][j] = (d.y[r][j] - mean[j]) / std[j];
+        }
+    CHECK(fabs(rmse - sqrt(squares / (2 * ROWS))) < 1e-12 * rmse, "rmse %.17g", rmse);
+    OK(mbp_trainer_step(u, &batch, &by_hand, &error));
+    int64_t count;
+    const void *params = mbp_net_params(net, &count);
+    CHECK(loss == by_hand && !memcmp(params, mbp_net_params(plain, NULL), (size_t)count * sizeof(double)),
+          "loss %.17g and by hand %.17g", loss, by_hand);
+    mbp_trainer_free(t), mbp_trainer_free(u), mbp_net_free(net), mbp_net_free(plain);
+}
+
+int main(void) {
+    test_net();
+    test_training();
+    return report("scale");
+}
