@@ -85,6 +85,8 @@ class Named:
 
     def fits(self, loss: Loss) -> bool:
         """Whether the metric makes sense for a loss."""
+        if isinstance(loss.parameters.get("q"), tuple):
+            return False  # several numbers for each target
         by_detail = {"softmax": ("classes", "labels", "probabilities"), "sigmoid": ("labels", "probabilities", "numbers")}
         return self.needs in by_detail.get(loss.detail, ("labels",) if loss.name == "hinge" else ("numbers",))
 
@@ -277,7 +279,7 @@ def _chosen(name: str, metric: Chosen, losses: Sequence[Any]) -> Callable[[Outpu
 def _check(name: str, metric: Named, loss: Any) -> None:
     if isinstance(loss, Loss) and not metric.fits(loss):
         fitting = [known for known, named in NAMED.items() if named.fits(loss)] + ["top_3"] * (loss.detail == "softmax")
-        advice = f"; choose among {', '.join(fitting)}, or pass a function"
+        advice = f"; choose among {', '.join(fitting)}, or pass a function" if fitting else "; pass a function f(y, outputs)"
         raise ValueError(f"metrics: {name!r} makes no sense for the loss {loss.text}{advice}")
 
 

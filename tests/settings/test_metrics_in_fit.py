@@ -80,6 +80,18 @@ def test_a_name_that_makes_no_sense_for_the_loss_is_refused_before_training(back
     np.testing.assert_array_equal(t.net.params, before)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_several_quantiles_need_a_function(backend, name):
+    t = trainer(backend, "quantile(q=[0.1 0.5 0.9])", 3)
+    y = np.linspace(0, 1, len(X))
+    text = f"metrics: {name!r} makes no sense for the loss quantile(q=[0.1 0.5 0.9]); pass a function f(y, outputs)"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        t.fit(X, y, epochs=1, metrics=name)
+    assert (t.steps, t.history) == (0, {})
+    history = t.fit(X, y, epochs=1, metrics={"median": lambda y, outputs: bp.rmse(y[:, 0], outputs[:, 1])})
+    assert history["median"] == [pytest.approx(bp.rmse(y, t.predict(X)[:, 1]))]
+
+
 def constant(loss, value, rows, columns=1, dtype="float64"):
     """A trainer of a net that gives `value` for each row, and that does not learn."""
     t = bp.Trainer(bp.mlp([1, columns], seed=0, dtype=dtype), loss, bp.SGD(lr=0.0))
