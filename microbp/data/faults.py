@@ -33,9 +33,14 @@ def not_finite(
             limit = f", too large for {dtype}" if np.isfinite(value) else ""
             where = f"row {place[0]}" + (f", column {place[1]}" if array.ndim == 2 and array.shape[1] > 1 else "")
             is_gap = name == "NaN" and isinstance(loss, Loss)
-            advice = f'; if NaN means that there is no target, use bp.Loss("{loss.name}", missing=True)' if is_gap else ""
+            advice = f"; if NaN means that there is no target, use {_with_gaps(loss)}" if is_gap else ""
             return f"{what} contains {name}{limit}, first at {where}{advice}"
     return None
+
+
+def _with_gaps(loss: Loss) -> str:
+    """The loss, with its parameters, that takes NaN as no target, as Python code."""
+    return f'bp.Loss("{loss.name}", {"".join(f"{key}={value!r}, " for key, value in loss.parameters.items())}missing=True)'
 
 
 def bad_tensor(tensors: Mapping[str, Array]) -> str | None:

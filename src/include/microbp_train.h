@@ -18,8 +18,8 @@ typedef struct mbp_batch {
     const mbp_array *y;
     int n_y;
     const mbp_array *weight; /* of each row, (rows, 1), at least 0 (0: the row is not read); NULL: all 1 */
-    /* One array per output: a factor of the row's weight, (rows, 1), or (rows, width) for losses with a target for each
-     * column (not cross_entropy, kl, gaussian_nll, nor quantile with several numbers q); data NULL: all 1. NULL: none.
+    /* One array per output: a factor of the row's weight, (rows, 1), or one for each target, as wide as y (not for
+     * cross_entropy, kl and gaussian_nll, which need all targets of a row); data NULL: all 1. NULL: none.
      * The weight of an element is 0 if its target is not there. An element of weight 0 is not read; a row is not read
      * if all its elements have weight 0, in all outputs whose loss weight is not 0. */
     const mbp_array *element_weights;
@@ -97,8 +97,9 @@ MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
  * mbp_net_lock.
  * mbp_trainer_backward_from: the backward pass. gradients: one array per output, (rows, width), the gradient of the
  * loss (all weights included) with respect to the output's raw values. The gradient of the penalties is added unless
- * `accumulate` is set. x must still be valid, and the layers unchanged since mbp_trainer_forward. May be called several
- * times after one forward, whose running statistics (batch_norm) count once. */
+ * `accumulate` is set. x must still be valid. After a change of layers, an update by any trainer of the net or of its
+ * parts, or mbp_net_standardize, call mbp_trainer_forward again. May be called several times after one forward, whose
+ * running statistics (batch_norm) count once. */
 MBP_API mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x, mbp_error *error);
 MBP_API mbp_status mbp_trainer_output(mbp_trainer *trainer, int i, mbp_array *output, mbp_error *error);
 MBP_API mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n,

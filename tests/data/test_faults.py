@@ -51,6 +51,19 @@ def test_a_step_that_fails_on_finite_rows_gets_advice(backend):
         trainer(backend, "mse", 2).step(1e30 * X, 1e30 * Y)
 
 
+@pytest.mark.parametrize(
+    "loss", [bp.Loss("mse"), bp.Loss("huber", delta=0.1), bp.Loss("bce", pos_weight=[1, 20]), bp.Loss("quantile", q=[0.1, 0.9])]
+)
+def test_the_advice_about_gaps_is_the_same_loss(backend, loss):
+    targets = np.full((len(X), loss.target_columns(2)), 0.5)
+    targets[7, 0] = np.nan
+    with pytest.raises(FloatingPointError) as raised:
+        trainer(backend, loss, 2).step(X, targets)
+    advised = eval(str(raised.value).partition("; if NaN means that there is no target, use ")[2].rpartition(")")[0] + ")", {"bp": bp})
+    assert advised == bp.Loss(loss.name, **loss.parameters, missing=True)
+    trainer(backend, advised, 2).step(X, targets)
+
+
 def test_one_column_of_targets_and_several_inputs_are_named(backend):
     with pytest.raises(FloatingPointError, match="y contains NaN, first at row 9; if NaN means"):
         trainer(backend, "mse", 1).step(X, changed(Y[:, 0], 9, np.nan))
