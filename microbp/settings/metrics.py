@@ -279,7 +279,9 @@ def _chosen(name: str, metric: Chosen, losses: Sequence[Any]) -> Callable[[Outpu
 def _check(name: str, metric: Named, loss: Any) -> None:
     if isinstance(loss, Loss) and not metric.fits(loss):
         fitting = [known for known, named in NAMED.items() if named.fits(loss)] + ["top_3"] * (loss.detail == "softmax")
-        advice = f"; choose among {', '.join(fitting)}, or pass a function" if fitting else "; pass a function f(y, outputs)"
+        advice = f"; choose among {', '.join(fitting)}, or pass a function"
+        if not fitting:
+            advice = ", which predicts several numbers for each target; pass a function f(y, outputs)"
         raise ValueError(f"metrics: {name!r} makes no sense for the loss {loss.text}{advice}")
 
 

@@ -84,7 +84,8 @@ def test_a_name_that_makes_no_sense_for_the_loss_is_refused_before_training(back
 def test_several_quantiles_need_a_function(backend, name):
     t = trainer(backend, "quantile(q=[0.1 0.5 0.9])", 3)
     y = np.linspace(0, 1, len(X))
-    text = f"metrics: {name!r} makes no sense for the loss quantile(q=[0.1 0.5 0.9]); pass a function f(y, outputs)"
+    reason = "makes no sense for the loss quantile(q=[0.1 0.5 0.9]), which predicts several numbers for each target"
+    text = f"metrics: {name!r} {reason}; pass a function f(y, outputs)"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         t.fit(X, y, epochs=1, metrics=name)
     assert (t.steps, t.history) == (0, {})
