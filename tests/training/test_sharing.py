@@ -54,6 +54,15 @@ def load_tensors(t):
     t.net.load_tensors(path)
 
 
+def averaged(t):
+    """An average that has not started is refused: `reset` and `lr_find` of another thread may set the steps to 0 at any time."""
+    try:
+        t.averaged()
+    except ValueError as error:
+        if "has not started" not in str(error):
+            raise
+
+
 def describe(t):
     return repr(t), repr(t.net), t.net.text(), t.net.layers, t.net.notes, t.history, t.lr, t.steps, t.epoch, t.average_params, t.clip_norm
 
@@ -78,7 +87,7 @@ HOLDS = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "pickle": lambda t: pickle.dumps(t) if t.losses[0] is not own_mse else None,
-    "averaged": lambda t: t.averaged() if t.steps else None,
+    "averaged": averaged,
     "init": lambda t: t.net.init(seed=1),
     "load tensors": load_tensors,
     "settings": lambda t: settings(t.net),
