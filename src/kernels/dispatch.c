@@ -70,7 +70,7 @@ const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype) {
 enum { NARROW_BYTES = 128 };
 #define PREFERS_AVX2(row_bytes) ((row_bytes) <= NARROW_BYTES && __builtin_cpu_is("amd"))
 #else
-#define PREFERS_AVX2(row_bytes) 0
+#define PREFERS_AVX2(row_bytes) ((void)(row_bytes), 0)
 #endif
 
 const mbp_kernels *mbp_kernels_suited(mbp_dtype dtype, int64_t widest) {
