@@ -4,8 +4,8 @@
 
 DDPG: a step of the critic (5-64-64-1) and one of the actor (4-64-64-1) through it, 64 rows. PPO: an update of a network with two outputs
 (4-64-64-2 and a value) by the clipped loss of examples/python/ppo.py, 64 rows. Heads: a step of 64-128-10 and 64-128-1 on one trunk, and
-one of the same trunk with a single output, both of microbp. Row: a prediction of (4,) and of (1, 4). Gradients are compared with
-PyTorch's before anything is timed.
+one of the same trunk with a single output, both of microbp. Small: the same of 8-16-8 and 8-16-4 + 4, one row. Row: a prediction of (4,)
+and of (1, 4). Gradients are compared with PyTorch's before anything is timed.
 """
 
 from __future__ import annotations
@@ -129,6 +129,17 @@ def heads(torch: Any) -> tuple[Step, Step]:
     return lambda: one.step(x, labels), lambda: two.step(x, [labels, numbers])
 
 
+def small(torch: Any) -> tuple[Step, Step]:
+    """A step of one row: of two outputs with 4 columns, and of one with 8."""
+    x, y = states[:1].repeat(2, axis=1), rng.normal(size=(1, 8)).astype(np.float32)
+    node = bp.Input(8)
+    h = bp.Dense(16, "relu")(node)
+    one = bp.Trainer(bp.Network(node, bp.Dense(8)(h), seed=0), "mse")
+    two = bp.Trainer(bp.Network(node, [bp.Dense(4)(h), bp.Dense(4)(h)], seed=0), ["mse", "mse"])
+    ys = [y[:, :4].copy(), y[:, 4:].copy()]
+    return lambda: one.step(x, y), lambda: two.step(x, ys)
+
+
 def row(torch: Any) -> tuple[Step, Step]:
     """A prediction of (1, 4), and of (4,)."""
     net, two = bp.mlp([4, 64, 64, 1], seed=0), states[:1]
@@ -155,7 +166,7 @@ def main() -> None:
         sys.exit("programs.py needs PyTorch: python -m pip install torch")
     torch.set_num_threads(1)
     print(f"{'program':<8}{'first':>10}{'second':>10}   second / first (95 %)")
-    for name, make in (("DDPG", ddpg), ("PPO", ppo_update), ("heads", heads), ("row", row)):
+    for name, make in (("DDPG", ddpg), ("PPO", ppo_update), ("heads", heads), ("small", small), ("row", row)):
         pair = make(torch)
         times = [[seconds(step) for step in pair] for _ in range(rounds)]
         first, second = (statistics.median(turn) * 1e6 for turn in zip(*times, strict=True))

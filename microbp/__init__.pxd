@@ -111,6 +111,7 @@ cdef extern from "microbp.h" nogil:
         int (*callback)(const mbp_record *record, void *user) noexcept nogil
         mbp_poll poll
         void *user
+        int standardize_targets
 
     const char *mbp_version()
     const char *mbp_formula_name(mbp_kind kind, int i)
@@ -185,6 +186,10 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_load(mbp_net **net, const char *path, const mbp_options *options, mbp_error *error)
     mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, mbp_error *error)
     mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options, mbp_error *error)
+    mbp_status mbp_net_load_member(mbp_net **net, const char *path, int member, int *members, double *weight,
+                                   const mbp_options *options, mbp_error *error)
+    mbp_status mbp_net_read_member(mbp_net **net, const void *bytes, size_t size, int member, int *members, double *weight,
+                                   const mbp_options *options, mbp_error *error)
 
     ctypedef struct mbp_vector:
         const char *name

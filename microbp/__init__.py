@@ -21,11 +21,19 @@ from .core import threads as threads
 
 if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as exported
     from . import plot as plot
+    from . import sklearn as sklearn
     from .core.backend import get_include as get_include
     from .core.backend import get_library_dir as get_library_dir
     from .core.specs import Init as Init
     from .core.specs import Loss as Loss
+    from .exchange.scikit_learn import from_sklearn as from_sklearn
+    from .many.cross_validation import CrossValidation as CrossValidation
+    from .many.cross_validation import cross_validate as cross_validate
     from .many.ensemble import Ensemble as Ensemble
+    from .many.intervals import Conformal as Conformal
+    from .many.search import Sweep as Sweep
+    from .many.search import sweep as sweep
+    from .many.search import train_best as train_best
     from .many.train_many import train_many as train_many
     from .network.layers import Activation as Activation
     from .network.layers import BatchNorm as BatchNorm
@@ -106,7 +114,11 @@ else:  # the same names at run time, each imported on first use: `microbp --help
     _NAMES = {
         "core.backend": "get_include get_library_dir",
         "core.specs": "Init Loss",
+        "exchange.scikit_learn": "from_sklearn",
+        "many.cross_validation": "CrossValidation cross_validate",
         "many.ensemble": "Ensemble",
+        "many.intervals": "Conformal",
+        "many.search": "Sweep sweep train_best",
         "many.train_many": "train_many",
         "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm Scale Standardize",
         "network.mlp": "mlp",
@@ -130,7 +142,8 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "training.trainer": "Trainer",
     }
     _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
-    _MODULES = {"plot": "plot", "schedules": "settings.schedules"}  # not in __all__, because then a star import would need matplotlib
+    # Not in __all__, because then a star import would need matplotlib and scikit-learn.
+    _MODULES = {"plot": "plot", "schedules": "settings.schedules", "sklearn": "sklearn"}
 
     __all__ = sorted(_HOME)
 

@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import Any
 
 _DOORS = {
+    "Network.to_sklearn": "exchange.scikit_learn.to_sklearn",
     "RangeTest.plot": "plot.lr_find",
+    "Sweep.plot": "plot.sweep",
 }
 
 

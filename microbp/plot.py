@@ -20,6 +20,7 @@ from .settings.class_metrics import auc
 from .tables.intervals import effective, wilson
 
 try:
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .data.arrays import Array
+    from .many.search import Sweep
     from .tables.scores import Scores
     from .training.lr_find import RangeTest
 
 __all__ = [
     "FORMATS", "calibration", "confusion_matrix", "importance", "learning_curves", "lr_find", "predicted_against_true", "roc_curve",
-    "save_report",
+    "save_report", "sweep",
 ]  # fmt: skip
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -396,6 +398,80 @@ def lr_find(result: RangeTest, ax: Axes | None = None) -> Axes:
     axes.set_xlabel("learning rate", fontsize=12)
     style(axes, "loss", "upper")
     return axes
+
+
+def sweep(result: Sweep, ax: Axes | None = None, *, curves: bool = False) -> Axes:
+    """Plots the score of each value of a sweep, or its validation curves; `result.plot()` does the same.
+
+    result: from `bp.sweep`. ax: the axes to draw on; if None, those of a new figure. curves: the validation loss of each value against the
+    epochs, instead of one score for each value. Returns the axes. Trainings that failed or diverged are grey crosses, or curves
+    that end.
+
+    >>> X = np.linspace(-1, 1, 60).reshape(-1, 1)
+    >>> def new(lr):
+    ...     return bp.Trainer(bp.mlp([1, 8, 1], seed=0), loss="mse", optimizer=bp.Adam(lr=lr))
+    >>> result = bp.sweep(new, [1e-4, 1e-3, 1e-2], X, np.sin(X), epochs=10)
+    >>> axes = bp.plot.sweep(result)
+    >>> axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()
+    ('log', 'lr', 'val_loss')
+    >>> len(bp.plot.sweep(result, curves=True).lines)
+    3
+    """
+    axes = axes_of(ax)
+    if curves:
+        return _validation_curves(result, axes)
+    is_number = all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in result.values)
+    numbers = np.array([float(value) for value in result.values] if is_number else range(len(result.values)))
+    order = np.argsort(numbers, kind="stable")
+    places, scores = numbers[order], np.where(result.scores > _most(result), np.nan, result.scores)[order]
+    axes.plot(places, scores, color=_BLUE, linewidth=1.5, marker="o", label="validation")
+    best = int(np.nanargmax(scores if result.rises else -scores))
+    axes.plot(
+        [places[best]], [scores[best]], color=_ORANGE, linestyle="None", marker="o", markersize=13, markerfacecolor="none",
+        markeredgewidth=2, label=f"the best: {short(str(result.best), 30)}",
+    )  # fmt: skip
+    failed = places[np.isnan(scores)]
+    if len(failed):
+        axes.plot(
+            failed,
+            np.full(len(failed), np.nanmedian(scores)),
+            color=_GREY,
+            linestyle="None",
+            marker="x",
+            markersize=8,
+            label="failed or diverged",
+        )
+    if is_number and places[0] > 0 and places[-1] >= 20 * places[0]:
+        axes.set_xscale("log")
+    elif not is_number:
+        names = distinct([str(result.values[i]) for i in order])
+        axes.set_xticks(places, names, rotation=45, ha="right", **as_written(*names))
+    if not result.rises and np.nanmin(scores) > 0:
+        _logarithmic(axes)
+    axes.set_xlabel(result.name, fontsize=12)
+    style(axes, result.monitor, "upper")
+    return axes
+
+
+def _validation_curves(result: Sweep, axes: Axes) -> Axes:
+    """The validation loss of each value against the epochs, from dark to light."""
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(result.values)))
+    curves = [[loss if loss <= _most(result) else np.nan for loss in history.get("val_loss", [])] for history in result.histories]
+    for value, curve, colour in zip(result.values, curves, colours, strict=True):
+        marker = "o" if len(curve) == 1 else ""
+        axes.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=1.5, marker=marker, label=short(f"{result.name} = {value}", 30))
+    if not any(loss <= 0 for curve in curves for loss in curve):
+        _logarithmic(axes)
+    axes.set_xlabel("epoch", fontsize=12)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    style(axes, "val_loss", "upper")
+    return axes
+
+
+def _most(result: Sweep) -> float:
+    """The highest loss to draw: much higher ones, of trainings that diverged, would leave no room for the others."""
+    median = float(np.nanmedian(result.scores))
+    return 30 * median if median > 0 and not result.rises else np.inf
 
 
 def importance(names: Sequence[str], values: Sequence[float], ax: Axes | None = None) -> Axes:

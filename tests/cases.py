@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from optimizer_cases import OPTIMIZERS
@@ -290,6 +290,16 @@ LOSSES = {
     ),
 }
 
+# With gamma, whose factors make no term larger, and the derivatives at most 1 + gamma / e times as large.
+FOCAL = {
+    name: replace(LOSSES[name], spec=spec, points=[], slope_terms=lambda o, t, name=name: 2 * LOSSES[name].slope_terms(o, t))
+    for name, spec in {
+        "bce": "bce(label_smoothing=0.2,pos_weight=3,gamma=2)",
+        "cross_entropy": "cross_entropy(label_smoothing=0.1,temperature=2,gamma=1.5)",
+    }.items()
+}
+LOSS_CASES = LOSSES | {f"{name} with gamma": case for name, case in FOCAL.items()}
+
 # More points, for losses with default parameters, so without label smoothing. Some outputs are so large that the prediction is 0 or 1.
 HARD_POINTS = {
     "bce": [
@@ -303,6 +313,19 @@ HARD_POINTS = {
         ([0, 0, 0], [0.5, 0.5, 0], math.log(3), [-1 / 6, -1 / 6, 1 / 3]),
         ([1000, 0], [0, 1], 1000, [1, -1]),
         ([2, -INF], [1, 0], 0, [0, 0]),
+    ],
+    "bce(gamma=2)": [
+        ([0, 0], [1, 0.25], math.log(2) / 4, [-(1 + math.log(4)) / 16, (1 + math.log(4)) / 32]),
+        ([math.log(3)], [1], math.log(4 / 3) / 16, [-(1 + 6 * math.log(4 / 3)) / 64]),
+        ([1000], [1], 0, [0]),
+        ([-1000], [1], 1000, [-1]),
+    ],
+    "cross_entropy(gamma=2)": [
+        ([0, math.log(3)], [1, 0], 9 / 16 * math.log(4), [-(27 + 18 * math.log(4)) / 64, (27 + 18 * math.log(4)) / 64]),
+        ([0, 0, 0], [0.5, 0.5, 0], 4 / 9 * math.log(3), [(1 + math.log(3)) * x / 27 for x in (-2, -2, 4)]),
+        ([1000, 0], [0, 1], 1000, [1, -1]),
+        ([2, -INF], [1, 0], 0, [0, 0]),
+        ([40, 0], [1, 0], math.exp(-120), [-3 * math.exp(-120), 3 * math.exp(-120)]),
     ],
 }
 

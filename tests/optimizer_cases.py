@@ -182,8 +182,8 @@ OPTIMIZERS = {
         f"rmsprop_centered_momentum({_RMSPROP},momentum=0.8)", {"v": 0.0, "mean": 0.0, "velocity": 0.0}, _rmsprop_centered_momentum
     ),
     "adam": Optimizer(f"adam({_ADAM})", _MOMENTS, _adam),
-    "adam_amsgrad": Optimizer(f"adam_amsgrad({_ADAM})", _MOMENTS | {"v_max": 0.0}, _amsgrad),
-    "adamw": Optimizer(f"adamw({_ADAM})", _MOMENTS, _adam, decoupled=True),
+    "adam_amsgrad": Optimizer(f"adam_amsgrad({_ADAM},eps_hat=1)", _MOMENTS | {"v_max": 0.0}, _amsgrad),
+    "adamw": Optimizer(f"adamw({_ADAM},eps_hat=1)", _MOMENTS, _adam, decoupled=True),
     "adamw_amsgrad": Optimizer(f"adamw_amsgrad({_ADAM},decay_bias=1)", _MOMENTS | {"v_max": 0.0}, _amsgrad, decoupled=True),
     "adamax": Optimizer(f"adamax({_ADAM})", {"m": 0.0, "u": 0.0}, _adamax),
     "nadam": Optimizer(f"nadam({_ADAM},momentum_decay=0.5)", _MOMENTS, _nadam),

@@ -43,13 +43,13 @@ def test_type_checkers_see_the_same_names():
             for alias in line.names:
                 seen |= {alias.name: line.module} if alias.asname else {}
                 assert alias.asname in (None, alias.name), f"{alias.name} as {alias.asname}"
-    modules = {name: seen.pop(name) for name in ("plot", "schedules", "threads")}
-    assert modules == {"plot": None, "schedules": "settings", "threads": "core"}
+    modules = {name: seen.pop(name) for name in ("plot", "schedules", "sklearn", "threads")}
+    assert modules == {"plot": None, "schedules": "settings", "sklearn": None, "threads": "core"}
     assert seen == vars(bp)["_HOME"]
 
 
 def test_dir_lists_the_public_names_and_nothing_else():
-    assert bp.__all__ == sorted(set(bp.__all__)) and dir(bp) == sorted([*bp.__all__, "plot", "schedules", "threads"])
+    assert bp.__all__ == sorted(set(bp.__all__)) and dir(bp) == sorted([*bp.__all__, "plot", "schedules", "sklearn", "threads"])
     assert not [name for name in bp.__all__ if name.startswith("_") or isinstance(getattr(bp, name), ModuleType)]
     assert set(run("from microbp import *; print(*(name for name in dir() if not name.startswith('_')))").split()) == set(bp.__all__)
 

@@ -213,3 +213,13 @@ losses: list[float] = bp.train_many([t, t], X, y, epochs=3, batch_size=8)[0]["lo
 bp.train_many(t, X, y, epochs=3)  # error: arg-type
 bp.train_many([t], X, y)  # error: call-arg
 bp.train_many([t], X, y, epochs=3, executor=4)  # error: arg-type
+bp.train_many([t, t], X, y, epochs=3, rows=[[0, 1], np.arange(4)])
+t.fit(X, y, epochs=1, rows=np.arange(4), validation=np.arange(4, 8))
+mean: float = bp.cross_validate(t, X, y, cv=3, epochs=1, metrics="mae").mean["mae"]
+bp.cross_validate(lambda fold: t, X, y, cv=[(np.arange(4), np.arange(4, 8))], epochs=1).ensemble.predict(X)
+bp.cross_validate(net, X, y, epochs=1)  # error: arg-type
+bp.sweep(lambda lr: t, [0.1, 0.01], X, y, epochs=1).best_trainer.predict(X)
+bp.sweep(t, [0.1], X, y, epochs=1)  # error: arg-type
+bp.train_best(lambda seed: t, X, y, n_init=4, epochs=1).save("best.safetensors")
+low, high = bp.Conformal(net, coverage=0.8, method="absolute").fit(X, y).predict_interval(X)
+bp.Conformal(net, method="cqr")  # error: arg-type

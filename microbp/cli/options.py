@@ -72,7 +72,7 @@ class TableOptions:
     )
     no_header: bool = _switch("data", _NO_HEADER)
     test: float = _option(
-        "data", "FRACTION", "fraction of the rows held out for the test (default: %(default)s)", arguments.fraction, default=0.2
+        "data", "FRACTION", "fraction of the rows held out for the test, 0 for none (default: %(default)s)", arguments.share, default=0.2
     )
     test_file: str | None = _option("data", "FILE", "file with the test rows, instead of --test (default: none)")
     validation: float = _option(

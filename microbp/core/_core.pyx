@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, boundscheck=False, wraparound=False
+# cython: language_level=3, binding=False, boundscheck=False, wraparound=False, auto_pickle=False
 """The compiled backend: calls the C library of microbp.h. Only this module, with its parts *.pxi, uses C pointers."""
 
 import os

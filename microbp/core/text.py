@@ -36,6 +36,11 @@ def read_number(text: str) -> float:
         return -math.inf if text.lstrip().startswith("-") else math.inf
 
 
+def readable(text: str) -> str:
+    """The text with the hexadecimal numbers that `number` wrote as decimals, for people."""
+    return re.sub(r"-?0x[0-9a-f.]+p[-+]?\d+", lambda match: repr(float.fromhex(match[0])), text)
+
+
 def numbers(value: float | tuple[float, ...]) -> str:
     """A number, True as 1, or a list of numbers: [0.05 0.5]."""
     if value is True:

@@ -14,15 +14,14 @@ from ..core.specs import unknown
 from ..core.text import brief
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_READABLE = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # without conversion
-_ONLY_ARRAYS = {np.ndarray}
+READABLE = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # without conversion
 _NEVER_MASKED = {list, float, int, np.ndarray}
 
 
 def as_array(value: Any, what: str) -> Array:
     """An ndarray of native bools, integers or floats of at most 64 bits; TypeError or ValueError if `value` contains anything else."""
     array = value if type(value) is np.ndarray else _convert(value, what)
-    if array.dtype in _READABLE:
+    if array.dtype in READABLE:
         return array
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind in "biuf" and size <= 8:
@@ -166,8 +165,12 @@ def unchecked(value: Any, count: int, what: str, of: str) -> Any:
     """The array, or the list of `count` arrays, that a backend takes for all inputs or outputs. It refuses ndarrays that it cannot read."""
     if count == 1:
         return value if type(value) is np.ndarray else as_array(value, what)
-    if type(value) is list and len(value) == count and set(map(type, value)) == _ONLY_ARRAYS:
-        return value
+    if type(value) is list and len(value) == count:
+        for one in value:
+            if type(one) is not np.ndarray:
+                break
+        else:
+            return value
     return as_list(value, count, what, of)
 
 

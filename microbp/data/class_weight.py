@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from ..core.specs import Loss
 from ..core.text import brief
 from .arrays import Array, as_array
+from .by_output import listed
 from .rows import Rows
 
 ClassWeight = str | Mapping[Any, float] | Any  # "balanced", label -> weight, or an array with one weight per class
@@ -22,19 +24,29 @@ def weighted(rows: Rows, trained: Array, class_weight: ClassWeight, classes: Arr
     return replace(rows, weight=_of_output(rows, 0, trained, class_weight, classes))
 
 
-def weighted_outputs(rows: Rows, trained: Array, class_weight: Any, losses: list[Any], widths: tuple[int, ...]) -> Rows:
-    """The same for several outputs. class_weight: a list of one for each output, or None for an output without."""
-    if isinstance(class_weight, str | Mapping) or not hasattr(class_weight, "__len__") or len(class_weight) != len(losses):
+def weighted_outputs(
+    rows: Rows, trained: Array, class_weight: Any, losses: list[Any], widths: tuple[int, ...], names: tuple[str, ...]
+) -> Rows:
+    """The same for several outputs. class_weight: a dict by output, or a list of one for each; None for an output without."""
+    of_output = class_weight
+    if isinstance(class_weight, Mapping):
+        if any(isinstance(one, Real) for one in class_weight.values()):
+            example = f"such as {{{names[0]!r}: {{0: 1.0, 1: 5.0}}}}"
+            raise ValueError(f"class_weight must have weights of labels for an output, {example}, not {brief(class_weight)}")
+        of_output = listed(class_weight, names, "class_weight", None)
+    if not isinstance(of_output, list | tuple) or len(of_output) != len(losses):
+        example = f"a dict by output, such as {{{names[0]!r}: {class_weight if isinstance(class_weight, str) else 'balanced'!r}}}"
         raise ValueError(
-            f"class_weight must be a list of {len(losses)}, one per output (None: no class weights), not {brief(class_weight)}"
+            f"class_weight must be {example}, or a list of {len(losses)}, one per output (None: no class weights), "
+            f"not {brief(class_weight)}"
         )
     weights: list[Array | None] = []
-    for i, (one, loss, width) in enumerate(zip(class_weight, losses, widths, strict=True)):
+    for i, (one, loss, width) in enumerate(zip(of_output, losses, widths, strict=True)):
         try:
-            classes = None if one is None else classes_of([loss], (width,))
+            classes = None if one is None else classes_of(loss, width)
             weights.append(_of_output(rows, i, trained, one, classes))
         except ValueError as error:
-            raise ValueError(f"output {i}: {error}") from error
+            raise ValueError(f"output {names[i]!r}: {error}") from error
     return replace(rows, weight=weights)
 
 
@@ -58,17 +70,14 @@ def _of_output(rows: Rows, i: int, trained: Array, class_weight: ClassWeight, cl
     return weight
 
 
-def classes_of(losses: list[Any], outputs: tuple[int, ...]) -> Array:
-    """The possible labels, sorted; ValueError if the targets are not classes."""
-    loss = losses[0] if len(losses) == 1 else None
+def classes_of(loss: Any, width: int) -> Array:
+    """The possible labels of an output with a loss, sorted; ValueError if the targets are not classes."""
     if isinstance(loss, Loss):
         if loss.detail == "softmax":
-            return np.arange(outputs[0])
-        if loss.name in ("bce", "hinge") and outputs == (1,):
+            return np.arange(width)
+        if loss.name in ("bce", "hinge") and width == 1:
             return np.array([0 if loss.name == "bce" else -1, 1])
-    raise ValueError(
-        'class_weight needs one output and a classification loss: "cross_entropy", or for an output with one column "bce" or "hinge"'
-    )
+    raise ValueError('class_weight needs a classification loss: "cross_entropy", or for an output with one column "bce" or "hinge"')
 
 
 def _index(y: Array, trained: Array, classes: Array) -> Array:
@@ -101,8 +110,8 @@ def _by_class(class_weight: ClassWeight, index: Array, classes: Array, weight: A
         unknown = set(class_weight) - set(classes.tolist())
         if unknown:
             raise ValueError(f"class_weight: {unknown.pop()!r} is not one of the classes {_list(classes)}")
-        class_weight = [class_weight.get(label, 1.0) for label in classes.tolist()]
-    weights = as_array(class_weight, "class_weight").astype(np.float64)
+    given = [class_weight.get(label, 1.0) for label in classes.tolist()] if isinstance(class_weight, Mapping) else class_weight
+    weights = as_array(given, "class_weight").astype(np.float64)
     if weights.shape != classes.shape or not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError(
             f"class_weight must have one finite weight of at least 0 for each of the classes {_list(classes)}, not {brief(class_weight)}"

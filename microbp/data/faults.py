@@ -51,8 +51,9 @@ def bad_tensor(tensors: Mapping[str, Array]) -> str | None:
     return None
 
 
-def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequence[int]) -> str | None:
-    """The first target that a backend refuses with this message, and what to do; None: the message is about something else."""
+def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequence[int], losses: Sequence[Any]) -> str | None:
+    """The first target that a backend refuses with this message, and what to do; None: the message is about something else. widths,
+    losses: those of the outputs."""
     match = _REFUSED.search(message)
     if match is None:
         return None
@@ -68,14 +69,14 @@ def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequen
         two_classes = _two_classes(what, y[rows.active()], loss)
         return f"{at}, but {loss} needs {'-1 or 1' if loss == 'hinge' else f'values in {valid}'}{two_classes}"
     classes, width = len(np.unique(y[rows.active()])), widths[output]
+    gap = f"if -1 means that the row has no label, use {_with_gaps(losses[output])}" if value == -1 else ""
     if classes <= width:
-        advice = f"for other labels, use classes, {what} = np.unique({what}, return_inverse=True)"
+        advice = [gap, f"for other labels, use classes, {what} = np.unique({what}, return_inverse=True)"]
     elif value < 0:
-        missing = '; if -1 means that the row has no label, use bp.Loss("cross_entropy", missing=True)'
-        advice = f"for a row without a label, use a sample_weight of 0{missing if value == -1 else ''}"
+        advice = ["for a row without a label, use a sample_weight of 0", gap]
     else:
-        advice = f"{what} has {classes} classes, so it needs {classes} outputs"
-    return f"{at}, but with {width} outputs labels must be {_labels(width)}; {advice}"
+        advice = [f"{what} has {classes} classes, so it needs {classes} outputs"]
+    return f"{at}, but with {width} outputs labels must be {_labels(width)}; {'; '.join(filter(None, advice))}"
 
 
 def _two_classes(what: str, y: Array, loss: str) -> str:

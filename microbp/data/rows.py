@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core.text import counted
 from . import weights
-from .arrays import Array, as_array, as_list, unchecked
+from .arrays import READABLE, Array, as_array, as_list, unchecked
 from .by_output import listed, one_or_all
 from .weights import Weights
 
@@ -64,6 +64,8 @@ class Rows:
 
     def present(self) -> Rows:
         """The rows that are there: these rows, or a copy without those of weight 0."""
+        if self.weight is None:
+            return self
         active = self.active()
         return self if len(active) == self.count else self.take(active)
 
@@ -82,7 +84,7 @@ class Shape:
     labels: tuple[bool, ...]  # for each output, whether its targets may be integer labels
     whole: tuple[bool, ...]  # for each output, whether its loss needs all targets of a row, so that only rows have weights
     own: tuple[bool, ...]  # for each output, whether it has a custom loss, which gets targets of any shape
-    optional: tuple[bool, ...]  # for each output, whether there need be no targets: it has a custom loss, or the loss weight 0
+    optional: tuple[bool, ...]  # for each output, whether there need be no targets: a custom loss, the loss weight 0, or all may be missing
     missing: tuple[bool, ...]  # for each output, whether targets may be missing
     counts: tuple[bool, ...]  # for each output, whether its loss weight is above 0
     names: tuple[str, ...]  # of the outputs
@@ -92,12 +94,10 @@ class Shape:
 
         may_be_none: whether there may be no rows, or only rows of weight 0.
         """
-        if type(x) is type(y) is np.ndarray and weight is None and not self.missing[0] and self._fits(x, y):
-            return Rows([x], [y], None, len(x))  # the usual case: the checks below take longer than a step of a small net
-        if y is None and type(x) is np.ndarray and weight is None and self._fits_alone(x):
-            return Rows([x], [None], None, len(x))
+        if weight is None and (rows := self._as_they_are(x, y)):
+            return rows  # the usual case: the checks below take longer than a step of a small net
         if isinstance(y, dict) or isinstance(weight, dict):
-            y, weight = self._by_output(y, weight)
+            y, weight = self.by_output(y, weight)
         xs = as_list(x, len(self.inputs), "X", "input")
         ys = self._targets(y)
         self._check_inputs(xs)
@@ -147,38 +147,53 @@ class Shape:
         count = len(self.outputs)
         given = [None] * count if y is None else y if count > 1 else [y]
         if not (isinstance(given, list | tuple) and len(given) == count and any(one is None for one in given)):
+            if count > 1 and not isinstance(given, list | tuple):
+                absent = "; None for an output without targets" if any(self.optional) else ""
+                raise TypeError(f"y must be a list of {count} arrays, one per output, or a dict by output{absent}, not {type(y).__name__}")
             return as_list(y, count, "y", "output")
         for i, optional in enumerate(self.optional):
             if given[i] is None and not optional:
-                needed = "only a loss of your own, or of weight 0, works without targets"
+                needed = "only a loss of your own, of weight 0, or with missing=True works without targets"
                 raise TypeError(f"{_name('y', i, list(given))} is None; it must be an array of numbers: {needed}")
         return [None if one is None else as_array(one, _name("y", i, list(given))) for i, one in enumerate(given)]
 
     def _absent(self, i: int, count: int) -> Array | None:
-        """What stands for absent targets: a named loss of weight 0 does not read them, but a backend wants an array. Metrics are NaN."""
+        """What stands for absent targets: NaN, which a named loss of weight 0 does not read, and others take as missing."""
         return None if self.own[i] else np.broadcast_to(np.nan, (count, self.targets[i]))
 
-    def _fits_alone(self, x: Array) -> bool:
-        """The same for x, if y is None."""
-        return self.own == (True,) and x.shape[1:] == self.inputs and len(x) > 0 and as_array(x, "X") is x
-
-    def _fits(self, x: Array, y: Array) -> bool:
-        """Whether x and y can be the rows of one input and one output as they are."""
-        is_shaped = x.shape[1:] == self.inputs and y.shape[1:] == self.targets and len(x) == len(y) > 0
-        return is_shaped and as_array(x, "X") is x and as_array(y, "y") is y
+    def _as_they_are(self, x: Any, y: Any) -> Rows | None:
+        """The rows, if no array needs a conversion, or a closer look at gaps; None otherwise."""
+        xs = [x] if len(self.inputs) == 1 else x
+        ys = [y] if len(self.outputs) == 1 else [None] * len(self.outputs) if y is None else y
+        if not (type(xs) is type(ys) is list and len(xs) == len(self.inputs) and len(ys) == len(self.outputs)):
+            return None
+        count = len(xs[0]) if type(xs[0]) is np.ndarray and xs[0].ndim else 0
+        for i, array in enumerate(xs):
+            if type(array) is not np.ndarray or array.shape != (count, self.inputs[i]) or array.dtype not in READABLE:
+                return None
+        for i, array in enumerate(ys):
+            if array is None and self.own[i]:
+                continue
+            if type(array) is not np.ndarray or array.shape != (count, self.targets[i]) or array.dtype not in READABLE or self.missing[i]:
+                return None
+        return Rows(list(xs), list(ys), None, count, None, self.counts) if count else None
 
     def arrays(self, x: Any, y: Any, weight: Any) -> tuple[Any, Any, Array | None]:
         """The arguments in the form that a backend expects, converted but not checked."""
         if isinstance(y, dict) or isinstance(weight, dict):  # tested here: a call more takes 5 % of a step of a small net
-            y, weight = self._by_output(y, weight)
+            y, weight = self.by_output(y, weight)
         if not (weight is None or type(weight) is np.ndarray):
             weight = as_array(weight, "sample_weight")
         return unchecked(x, len(self.inputs), "X", "input"), unchecked(y, len(self.outputs), "y", "output"), weight
 
-    def _by_output(self, y: Any, weight: Any) -> tuple[Any, Any]:
+    def by_output(self, y: Any, weight: Any) -> tuple[Any, Any]:
         """Targets and weights, as lists if they are dicts by output."""
         if isinstance(y, dict):
-            y = one_or_all(listed(self._without_optional(y), self.names, "y"))
+            try:  # the usual case: a target for each name
+                given = [y[name] for name in self.names] if len(y) == len(self.names) else None
+            except KeyError:
+                given = None
+            y = one_or_all(given or listed(self._without_optional(y), self.names, "y"))
         if isinstance(weight, dict):
             weight = one_or_all(listed(weight, self.names, "sample_weight", None))
         return y, weight

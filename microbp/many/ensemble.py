@@ -155,6 +155,30 @@ class Ensemble(Closed):
         """
         return _one_or_list([np.stack(arrays) for arrays in zip(*self._each(X, self._members), strict=True)])
 
+    def majority(self, X: Any) -> Prediction:  # noqa: N803
+        """The label that most members give to each row, with their weights: for softmax outputs the class, of shape (rows,); for sigmoid
+        outputs whether more than half say yes (1) or not (0), of shape (rows,) for one column, else (rows, columns).
+
+        X: as in `predict`. If labels have equally many votes, the one with the highest mean probability wins. A member that predicts NaN
+        does not vote; without any votes the label is -1. Returns int64; a list of arrays for several outputs. ValueError: an output has no
+        probabilities.
+
+        >>> ensemble = bp.Ensemble([bp.mlp([2, 3], seed=seed) for seed in range(5)])
+        >>> for net in ensemble:
+        ...     net.set_output(0, activation="softmax")
+        >>> ensemble.majority(np.zeros((4, 2))).shape
+        (4,)
+        """
+        for i, output in enumerate(self.outputs):
+            if output.activation not in ("softmax", "sigmoid"):
+                raise ValueError(
+                    f"majority: output {i} has no probabilities: its activation is {output.activation}, not softmax or sigmoid"
+                )
+        each = [np.stack(arrays).astype(np.float64) for arrays in zip(*self._each(X, self._voters), strict=True)]
+        weights = np.array(self._votes or [1.0] * len(self))
+        kinds = [output.activation == "softmax" for output in self.outputs]
+        return _one_or_list([_majority(array, weights, is_classes) for array, is_classes in zip(each, kinds, strict=True)])
+
     def std(self, X: Any) -> Prediction:  # noqa: N803
         """The spread of the members' predictions: their standard deviation, in float64. The squares of the distances from `predict` are
         averaged with the weights of the members (ddof=0).
@@ -261,6 +285,19 @@ def _std(each: Array, weights: list[float] | None) -> Array:
     if weights is None:
         return np.asarray(np.std(each, axis=0))
     return np.asarray(np.sqrt(np.average((each - np.average(each, axis=0, weights=weights)) ** 2, axis=0, weights=weights)))
+
+
+def _majority(each: Array, weights: Array, is_classes: bool) -> Array:
+    """The label with the most votes, over the first axis. each: probabilities, (members, ..., columns). is_classes: a column per class."""
+    if not is_classes:
+        labels = _majority(np.stack([1 - each, each], axis=-1), weights, True)
+        return labels[..., 0] if labels.shape[-1] == 1 else labels
+    votes = weights.reshape(-1, *[1] * (each.ndim - 1)) * ~np.isnan(each).any(axis=-1, keepdims=True)
+    chances = np.nan_to_num(each)
+    chosen = chances.argmax(axis=-1)[..., None] == np.arange(each.shape[-1])
+    counts, sums = (votes * chosen).sum(axis=0), (votes * chances).sum(axis=0)
+    labels = np.where(counts == counts.max(axis=-1, keepdims=True), sums, -1.0).argmax(axis=-1)
+    return np.where(votes.sum(axis=0)[..., 0] > 0, labels, -1)
 
 
 def _quantile(each: Array, levels: Array, weights: list[float] | None) -> Array:

@@ -25,6 +25,7 @@ def train_many(
     y: Any = None,
     *,
     epochs: int,
+    rows: Sequence[Any] | None = None,
     executor: Executor | None = None,
     **fit: Any,
 ) -> list[dict[str, list[float]]]:
@@ -33,6 +34,8 @@ def train_many(
     trainers: bp.Trainer objects, each with a network of its own.
     X, y: the data of all, as in `fit`; or lists with the data of each trainer, X[i] and y[i]. A stream, X without y: a list of chunks, or a
     function that returns an iterable of them (or a list with a function for each trainer).
+    rows: for each trainer the indices of the rows that it trains on, such as folds or bootstraps; None: all. Each result has the bits of a
+    fit on X[rows[i]] and y[rows[i]], but X is not copied.
     epochs, fit: the arguments of `fit`, the same for each: batch_size=, validation=, schedule=, ... Several threads call the functions
     among them. checkpoint= is refused, because it names one file; progress lines are off unless progress=True.
 
@@ -51,19 +54,40 @@ def train_many(
     >>> histories = bp.train_many(trainers, X, np.sin(X), epochs=10, schedule=bp.Cosine(lr=0.01))
     >>> [len(history["loss"]) for history in histories]
     [10, 10, 10, 10]
+    >>> folds = np.array_split(np.random.default_rng(0).permutation(40), 4)
+    >>> _ = bp.train_many(trainers, X, np.sin(X), epochs=10, rows=[np.setdiff1d(np.arange(40), fold) for fold in folds])
     """
     trainers = _checked(trainers)
     data = _data_of_each(trainers, X, y)
-    arguments = {"epochs": epochs, "progress": False} | _checked_arguments(fit)
+    arguments = {"epochs": epochs, "progress": False} | checked_arguments(fit, "train_many")
+    errors = train_each(trainers, data, [arguments | own for own in _rows_of_each(trainers, rows)], executor)
+    if errors:
+        raise first_error(errors)
+    return [trainer.history for trainer in trainers]
+
+
+def train_each(
+    trainers: Sequence[Trainer], data: Sequence[tuple[Any, Any]], arguments: Sequence[dict[str, Any]], executor: Executor | None
+) -> dict[int, Exception]:
+    """Calls `fit` of each trainer with its data and arguments, several at a time. Returns the errors by the number of the trainer."""
     if not isinstance(executor, Executor | None):
-        raise TypeError(f"train_many: executor must be a concurrent.futures.Executor or None, not {brief(executor)}")
+        raise TypeError(f"executor must be a concurrent.futures.Executor or None, not {brief(executor)}")
     count = min(len(trainers), threads.choose(None))
     pool: AbstractContextManager[Executor] = ThreadPoolExecutor(count) if executor is None else nullcontext(executor)
     with pool as workers:
-        errors = _train(trainers, data, arguments, workers)
-    if errors:
-        raise _first(errors)
-    return [trainer.history for trainer in trainers]
+        return _train(trainers, data, arguments, workers)
+
+
+def first_error(errors: dict[int, Exception]) -> Exception:
+    """The error of the first trainer that failed, with its number."""
+    first, *others = sorted(errors)
+    error = errors[first]
+    more = f"; {counted(len(others), 'other')} failed too: {', '.join(map(str, others))}" if others else ""
+    if len(error.args) == 1 and isinstance(error.args[0], str):
+        error.args = (f"trainers[{first}]: {error.args[0]}{more}",)
+    else:  # such as OSError, whose text is made of several arguments
+        error.add_note(f"trainers[{first}]{more}")
+    return error
 
 
 # ---- the arguments ----
@@ -87,14 +111,15 @@ def _checked(trainers: Sequence[Trainer]) -> list[Trainer]:
     return found
 
 
-def _checked_arguments(fit: dict[str, Any]) -> dict[str, Any]:
+def checked_arguments(fit: dict[str, Any], what: str) -> dict[str, Any]:
+    """The arguments of fit that several trainers can have. what: the function that got them."""
     known = list(inspect.signature(Trainer.fit).parameters)[1:]
     if fit.get("checkpoint") is not None:
-        raise ValueError("train_many: checkpoint names one file, which several trainers would write; call t.fit of each with its own")
+        raise ValueError(f"{what}: checkpoint names one file, which several trainers would write; call t.fit of each with its own")
     for name in fit:
         if name not in known:
             near = nearest(name, known)
-            raise TypeError(f"train_many: fit has no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise TypeError(f"{what}: fit has no argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     return fit
 
 
@@ -119,6 +144,16 @@ def _data_of_each(trainers: Sequence[Trainer], X: Any, y: Any) -> list[tuple[Any
     return list(zip(X, [None] * len(X) if y is None else y, strict=True))
 
 
+def _rows_of_each(trainers: Sequence[Trainer], rows: Any) -> list[dict[str, Any]]:
+    """The argument `rows` of the fit of each trainer; none if rows is None."""
+    if rows is None:
+        return [{}] * len(trainers)
+    if not isinstance(rows, list | tuple) or len(rows) != len(trainers):
+        found = f"a list of {len(rows)}" if isinstance(rows, list | tuple) else brief(rows)
+        raise ValueError(f"train_many: rows must be a list of {len(trainers)}, the row indices of each trainer, not {found}")
+    return [{"rows": own} for own in rows]
+
+
 def _is_of_each(X: Any, inputs: int) -> bool:  # noqa: N803
     """Whether X has one axis more than the rows and features of one trainer: a list of matrices; for several inputs, a list of lists."""
     if not isinstance(X, list | tuple) or not X:
@@ -137,14 +172,16 @@ def _is_of_each(X: Any, inputs: int) -> bool:  # noqa: N803
 # ---- training ----
 
 
-def _train(trainers: list[Trainer], data: list[tuple[Any, Any]], arguments: dict[str, Any], workers: Executor) -> dict[int, Exception]:
+def _train(
+    trainers: Sequence[Trainer], data: Sequence[tuple[Any, Any]], arguments: Sequence[dict[str, Any]], workers: Executor
+) -> dict[int, Exception]:
     """Trains all, and returns the errors by the number of the trainer. Ctrl-C, or an error that is like it, ends all."""
     stop = Event() if isinstance(workers, ThreadPoolExecutor) else None
     errors: dict[int, Exception] = {}
     numbers: dict[Future[_Result], int] = {}
     try:
-        for i, (trainer, (X, y)) in enumerate(zip(trainers, data, strict=True)):  # noqa: N806
-            numbers[workers.submit(_fit, trainer, X, y, arguments, stop)] = i
+        for i, (trainer, (X, y), own) in enumerate(zip(trainers, data, arguments, strict=True)):  # noqa: N806
+            numbers[workers.submit(_fit, trainer, X, y, own, stop)] = i
         for future in as_completed(numbers):
             try:
                 _take_over(trainers[numbers[future]], future.result())
@@ -173,15 +210,3 @@ def _take_over(trainer: Trainer, trained: _Result) -> None:
     """Puts the state of a trainer from another process into the caller's."""
     if trained is not None:
         trainer.__setstate__(trained.__getstate__() | {"net": trainer.net})
-
-
-def _first(errors: dict[int, Exception]) -> Exception:
-    """The error of the first trainer that failed, with its number."""
-    first, *others = sorted(errors)
-    error = errors[first]
-    more = f"; {counted(len(others), 'other')} failed too: {', '.join(map(str, others))}" if others else ""
-    if len(error.args) == 1 and isinstance(error.args[0], str):
-        error.args = (f"trainers[{first}]: {error.args[0]}{more}",)
-    else:  # such as OSError, whose text is made of several arguments
-        error.add_note(f"trainers[{first}]{more}")
-    return error

@@ -64,7 +64,8 @@ def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[No
             raise ValueError(f"Network: inputs[{i}] ({node!r}) is not connected to any output: remove it from inputs, or use it")
     for what, nodes in (("inputs", inputs), ("outputs", outputs)):
         if len(set(nodes)) != len(nodes):
-            raise ValueError(f"Network: the same node is listed twice in {what}; list it once")
+            advice = '; for two losses of it, list also bp.Activation("identity")(node)' if what == "outputs" else ""
+            raise ValueError(f"Network: the same node is listed twice in {what}; list it once{advice}")
     for node in sorted(reached - set(inputs), key=lambda node: node.number):
         if isinstance(node, Input):
             raise ValueError(f"Network: the outputs depend on {node!r}, which is not listed in inputs: add it")
@@ -104,9 +105,8 @@ class _Writer:
     def _name(self, layer: NamedLayer, width: int) -> None:
         name = layer.name or self._new_name(layer.operation)
         if name in self.taken:
-            change = (
-                'call the network with a prefix, as in net(x, prefix="b_")' if isinstance(layer, CopiedLayer) else "change name= of one"
-            )
+            copied = any(isinstance(one, CopiedLayer) for one in (layer, *self.names) if one is layer or self.names[one] == name)
+            change = 'call the network with a prefix, as in net(x, prefix="b_")' if copied else "change name= of one"
             raise ValueError(f"Network: two different layers have the name {name!r}; {change}")
         if isinstance(layer, Dense):
             weight = layer.arrays.get("weight")

@@ -12,18 +12,18 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._doors import door
 from ..core import backend as backends
 from ..core import threads
 from ..core.backend import BackendName
 from ..core.checks import file_path, new_file, or_none, string, whole_number
 from ..core.specs import OutputActivationName, table, unknown
-from ..core.text import brief, counted
+from ..core.text import brief
 from ..data.arrays import Array, Views, as_list, columns_of
 from . import graph_text, predicting, records, reuse, tensors_file
 from .layers import layer_settings
 from .nodes import Node, node_list
-from .predicting import Predicts
-from .reuse import NodeName
+from .predicting import Place, Predicts
 
 DType: TypeAlias = Literal["float32", "float64"] | type[Any] | np.dtype[Any]
 
@@ -227,11 +227,12 @@ class Network(Predicts):
         self._records.changed()
 
     def set_output(
-        self, i: int, activation: OutputActivationName | None, mean: ArrayLike | None = None, std: ArrayLike | None = None
+        self, i: int | str, activation: OutputActivationName | None, mean: ArrayLike | None = None, std: ArrayLike | None = None
     ) -> None:
-        """Sets the activation that `predict` applies to output i (the first is 0): "identity", "softmax", "sigmoid" or "exp".
+        """Sets the activation that `predict` applies to output i: "identity", "softmax", "sigmoid" or "exp".
 
-        None: no activation; predictions are raw outputs until a Trainer sets the activation that its loss needs.
+        i: the number of the output, the first is 0, or its name (`net.outputs[i].name`). activation None: none; predictions are raw outputs
+        until a Trainer sets the activation that its loss needs.
         mean, std: of the targets, for "identity": a number, or one per column of the output. Predictions are then mean + std x raw output,
         and trainers learn from (target - mean) / std. With "gaussian_nll", they are 2 log(std) and 1 for a column of log-variances. None:
         predictions are raw outputs.
@@ -241,10 +242,7 @@ class Network(Predicts):
         >>> round(float(net.predict([1.0, 2.0]).sum()), 3), net.outputs[0].activation
         (1.0, 'softmax')
         """
-        number = whole_number(i, "set_output: i", least=0)
-        if number >= len(self._output_widths):
-            count = counted(len(self._output_widths), "output")
-            raise ValueError(f"there is no output {brief(number)}: the net has {count}, numbered from 0")
+        number = predicting.find_output(self._records, i, "set_output", "i")
         if or_none(string)("set_output: activation", activation) not in (None, *table("output_activation")):
             raise unknown("output activation", activation, table("output_activation"))
         if mean is None is std:
@@ -261,7 +259,7 @@ class Network(Predicts):
 
     # ---- parts, and new graphs ----
 
-    def part(self, inputs: NodeName | Iterable[NodeName] | None = None, outputs: NodeName | Iterable[NodeName] | None = None) -> Network:
+    def part(self, inputs: Place | Iterable[Place] | None = None, outputs: Place | Iterable[Place] | None = None) -> Network:
         """A network of the nodes between `inputs` and `outputs`. It shares its parameters and buffers with this network.
 
         inputs, outputs: a node or a list of nodes: the name of a layer (the node after it), the number of a node in `print(net)`, or a node
@@ -317,6 +315,26 @@ class Network(Predicts):
         """
         found = reuse.put(self, self._copied, nodes, prefix)
         return found[0] if len(found) == 1 else found
+
+    # ---- other libraries ----
+
+    def to_sklearn(self, classes: Sequence[Any] | None = None) -> Any:
+        """Makes a fitted model of scikit-learn with a copy of the weights: an MLPClassifier if predictions are probabilities (softmax,
+        sigmoid), else an MLPRegressor. For a chain of dense layers, all hidden ones with the same activation: identity, relu, sigmoid or
+        tanh. Weights are the same to the last bit, predictions within rounding.
+
+        classes: what the classifier predicts, in ascending order, one for each output (two for one sigmoid output). None:
+        `notes["classes"]`, else 0, 1, ... bp.from_sklearn makes a network of such a model, with the same weights.
+        ValueError: scikit-learn does not have such a network; the text names the layer. ImportError: scikit-learn is not installed.
+
+        >>> net = bp.mlp([4, 8, 3], activation="tanh", dtype="float64", seed=0)
+        >>> net.set_output(0, "softmax")
+        >>> model = net.to_sklearn(classes=["blue", "green", "red"])
+        >>> X = np.ones((2, 4))
+        >>> np.allclose(model.predict_proba(X), net.predict(X)), model.predict(X).shape
+        (True, (2,))
+        """
+        return door("Network.to_sklearn")(self, classes)
 
     # ---- copies and files ----
 

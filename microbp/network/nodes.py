@@ -7,6 +7,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from numbers import Real
 from types import EllipsisType
 from typing import Any
@@ -162,12 +163,13 @@ def _affine(node: Node, other: float, terms: Callable[[float], tuple[float, floa
     if not isinstance(other, Real) or isinstance(other, bool):
         raise TypeError(f"a node can be combined with a node or a real number, not {brief(other)}")
     try:
-        factor, addend = terms(float(other))
+        number = float(other)
+        factor, addend = terms(number)
     except ZeroDivisionError:
         raise ZeroDivisionError("a node cannot be divided by 0") from None
     except OverflowError:
-        factor = addend = math.inf
-    if not (math.isfinite(factor) and math.isfinite(addend)):
+        number = factor = addend = math.inf
+    if not all(map(math.isfinite, (number, factor, addend))):
         raise ValueError(f"nodes can be combined with finite numbers only, not {brief(other)}")
     if (factor, addend) == (1, 0):
         return node
@@ -238,14 +240,15 @@ def add(a: Node, b: Node, *more: Node) -> Node:
     return _elementwise("add", a, b, *more)
 
 
-def multiply(a: Node, b: Node) -> Node:
-    """The product of two nodes of equal width, element by element; also written `a * b`.
+def multiply(a: Node, b: Node, *more: Node) -> Node:
+    """The product of two or more nodes of equal width, element by element; also written `a * b`. They are multiplied in this order, and
+    each product is a node: bp.multiply(a, b, c) is `a * b * c`.
 
     >>> x = bp.Input(2)
-    >>> bp.Network(x, bp.multiply(x, x)).predict([3.0, 4.0])
-    array([ 9., 16.], dtype=float32)
+    >>> bp.Network(x, bp.multiply(x, x, x)).predict([3.0, 4.0])
+    array([27., 64.], dtype=float32)
     """
-    return _elementwise("multiply", a, b)
+    return reduce(partial(_elementwise, "multiply"), (b, *more), a)
 
 
 def concat(nodes: Node | Sequence[Node], *more: Node) -> Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, TypeAlias, cast
 
@@ -14,14 +14,15 @@ from ..core.specs import unknown
 from ..core.text import brief, counted
 from ..data.arrays import Array, as_array, as_list
 from ..data.by_output import number_of
+from .nodes import Node
 from .records import NodeInfo, Records
 from .view import NetworkView
 
 # An array, or a list of arrays for a net with several outputs. The type of a net does not contain its number of outputs, so type checkers
 # treat the result as an array and accept a list too.
 Prediction: TypeAlias = Array | Any
-# The name of a layer or an output, or the number of a node.
-Place: TypeAlias = str | int
+Place: TypeAlias = str | int | Node  # the name of a layer or an output, the number of a node, or a node that the network was made of
+Places: TypeAlias = Mapping[Node, int]  # the numbers of the nodes that a network was made of
 _ndarray, _empty = np.ndarray, np.empty  # looking up a name in np takes 1 % of the time of a small prediction
 
 
@@ -33,6 +34,7 @@ class Predicts(NetworkView):
     _input_widths: tuple[int, ...]
     _output_widths: tuple[int, ...]
     _is_compiled: bool
+    _places: Places
     _plain_width: int | None
 
     def predict(
@@ -51,9 +53,10 @@ class Predicts(NetworkView):
         (features,) gives (outputs,).
         raw: if True, returns the outputs before the output activations (the values that the loss gets).
         out: an array of the net's dtype and the result's shape to write to; a list of arrays for several outputs.
-        at: the name of a layer, or the number of a node in `print(net)`: returns its values instead of the outputs. Output activations
-        are not applied to them, so `raw` makes no difference. A list of these returns a list of arrays, in one forward pass. "output" (of
-        several: "output_0", "output_1", ...) is an output as without `at`, unless a layer has this name.
+        at: the name of a layer (the node after it), the number of a node in `print(net)`, or a node that this network was made of: returns
+        its values instead of the outputs. Output activations are not applied to them, so `raw` makes no difference. A list of these returns
+        a list of arrays, in one forward pass. "output" (of several: "output_0", "output_1", ...) is an output as without `at`, unless a
+        layer has this name.
         training: if True, dropout and noise are drawn as in the first training step; the mean and spread of predictions with several seeds
         estimate how sure the net is (Monte-Carlo dropout, Gal & Ghahramani 2016). batch_norm uses its running statistics.
         seed: for training=True, 0 to 2**64 - 1; None: the net's seed. What is drawn depends on seed, node, row number and column.
@@ -81,7 +84,9 @@ class Predicts(NetworkView):
                     x = X if type(X) is _ndarray else as_array(X, "X")
                     place, width = None, self._plain_width
                     if at is not None:
-                        node = find_node(self._records, cast(Place, at))  # ValueError or TypeError if it is not a layer or a node
+                        node = find_node(
+                            self._records, self._places, cast(Place, at)
+                        )  # ValueError or TypeError if it is not a layer or a node
                         place, width = node.node, node.width
                     if out is not None:
                         y = out
@@ -97,6 +102,12 @@ class Predicts(NetworkView):
 
     def _plain_lists(self, x: Any, raw: bool, out: Any) -> Prediction:
         """The predictions of several inputs or outputs, of arrays that the compiled backend checks itself."""
+        if type(x) is _ndarray and out is None and x.ndim == 2:  # the usual case, of one input; the backend refuses another number
+            rows, dtype, new = len(x), self._dtype, []
+            for width in self._output_widths:  # a list comprehension takes 10 % of the time of a small prediction
+                new.append(_empty((rows, width), dtype))
+            self._core.predict(x, new, raw)
+            return new
         first = x
         if len(self._input_widths) > 1:
             first = x[0]
@@ -137,8 +148,8 @@ class Predicts(NetworkView):
         """`predict` for anything that contains numbers, and both backends."""
         xs = as_list(X, len(self._input_widths), "X", "input")
         lead = leading_axes(xs, self._input_widths)
-        is_list = isinstance(at, list | tuple) or (at is None and len(self._output_widths) > 1)
-        places = find_places(self._records, at)
+        is_list = _is_list(at) or (at is None and len(self._output_widths) > 1)
+        places = find_places(self._records, self._places, at)
         shapes = [(*lead, width) for width in (self._output_widths if places is None else [width for _, width in places])]
         if out is None:
             outs = [np.empty(shape, self._dtype) for shape in shapes]
@@ -151,7 +162,7 @@ class Predicts(NetworkView):
             self._core.predict(read, written, raw, None if places is None else [place for place, _ in places], seed)
         return outs if is_list else outs[0]
 
-    def jacobian(self, X: Any, by: Literal["params", "inputs"] = "params", output: Place | None = None) -> Prediction:  # noqa: N803
+    def jacobian(self, X: Any, by: Literal["params", "inputs"] = "params", output: str | int | None = None) -> Prediction:  # noqa: N803
         """The derivatives of each row's raw outputs with respect to the parameters or to the inputs: shape (rows, outputs, parameters) or
         (rows, outputs, features), in the net's dtype.
 
@@ -178,7 +189,7 @@ class Predicts(NetworkView):
         True
         """
         by_inputs = one_of("params", "inputs")("jacobian: by", by) == "inputs"
-        number = None if output is None else find_output(self._records, output)
+        number = None if output is None else find_output(self._records, output, "jacobian", "output")
         xs = as_list(X, len(self._input_widths), "X", "input")
         lead = leading_axes(xs, self._input_widths)
         lengths = self._input_widths if by_inputs else (len(self._params),)
@@ -211,21 +222,27 @@ def leading_axes(xs: Sequence[Array], widths: Sequence[int]) -> tuple[int, ...]:
     return tuple(xs[0].shape[:-1])
 
 
-def find_output(records: Records, output: Place) -> int:
-    """The number of the output with this name or number. ValueError or TypeError: there is none."""
+def find_output(records: Records, output: str | int, call: str, argument: str) -> int:
+    """The number of the output with this name or number. ValueError or TypeError, with the call and its argument: there is none."""
     names = [entry.name for entry in records.outputs]
-    number = number_of(output, names) if isinstance(output, str) else whole_number(output, "jacobian: output", least=0)
+    what = f"{call}: {argument}, unless it is the name of an output,"
+    number = number_of(output, names) if isinstance(output, str) else whole_number(output, what, least=0)
     if number is None:
-        raise unknown("output in jacobian:", output, names)
+        raise unknown(f"output in {call}:", output, names)
     if number >= len(names):
-        raise ValueError(f"jacobian: there is no output {brief(output)}: the net has {counted(len(names), 'output')}, numbered from 0")
+        raise ValueError(f"{call}: there is no output {brief(output)}: the net has {counted(len(names), 'output')}, numbered from 0")
     return number
 
 
-def find_node(records: Records, at: str | int, what: str = "at") -> NodeInfo:
-    """The node with this number, or the node where the layer with this name is used. what: the argument, for errors."""
+def find_node(records: Records, places: Places, at: Place, what: str = "at") -> NodeInfo:
+    """The node itself, that with this number, or that where the layer with this name is used. what: the argument, for errors."""
+    if isinstance(at, Node):
+        if at not in places:
+            raise ValueError(f"{what} ({at!r}) is not a node that this network was made of: use the name of a layer, or a number that "
+                             "print(net) shows")  # fmt: skip
+        return records.nodes[places[at]]
     if not isinstance(at, str):
-        number = whole_number(at, f"{what}, unless it is the name of a layer,", least=0)
+        number = whole_number(at, f"{what}, unless it is a node or the name of a layer,", least=0)
         if number >= len(records.nodes):
             raise ValueError(f"{what} must be a node number from 0 to {len(records.nodes) - 1}, not {number}")
         return records.nodes[number]
@@ -233,12 +250,12 @@ def find_node(records: Records, at: str | int, what: str = "at") -> NodeInfo:
     if not found:
         raise unknown("layer", at, records.layer_names)
     if len(found) > 1:
-        places = ", ".join(str(node.node) for node in found)
-        raise ValueError(f"layer {at!r} is used at nodes {places}; choose one of them, for example {what}={found[0].node}")
+        numbers = ", ".join(str(node.node) for node in found)
+        raise ValueError(f"layer {at!r} is used at nodes {numbers}; choose one of them, for example {what}={found[0].node}")
     return found[0]
 
 
-def find_place(records: Records, at: Place) -> tuple[int, int]:
+def find_place(records: Records, places: Places, at: Place) -> tuple[int, int]:
     """What a backend calls the place, a node's number or -1 - i for output i; and its width."""
     if isinstance(at, str) and at not in records.uses:
         outputs = records.outputs
@@ -246,19 +263,24 @@ def find_place(records: Records, at: Place) -> tuple[int, int]:
         if at in names:
             i = names.index(at)
             return -1 - i, outputs[i].width
-    node = find_node(records, at)
+    node = find_node(records, places, at)
     return node.node, node.width
 
 
-def find_places(records: Records, at: Place | Sequence[Place] | None) -> list[tuple[int, int]] | None:
-    """The places of one name or number, or of a list of them; None: all outputs."""
+def _is_list(at: Any) -> bool:
+    """Whether these are several places. A record of a node or layer is a tuple too, but no list of places."""
+    return type(at) in (list, tuple)
+
+
+def find_places(records: Records, places: Places, at: Place | Sequence[Place] | None) -> list[tuple[int, int]] | None:
+    """The places of one name, number or node, or of a list of them; None: all outputs."""
     if at is None:
         return None
-    if not isinstance(at, list | tuple):
-        return [find_place(records, cast(Place, at))]
+    if not _is_list(at):
+        return [find_place(records, places, cast(Place, at))]
     if not at:
         raise ValueError("predict: at is an empty list; name at least one layer or node, or leave it out")
-    return [find_place(records, one) for one in at]
+    return [find_place(records, places, one) for one in cast("Sequence[Place]", at)]
 
 
 def check_outs(out: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], is_list: bool) -> list[Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -11,20 +11,19 @@ from ..core.text import brief, counted
 from ..data.arrays import Array
 from .layers import NamedLayer
 from .nodes import Layer, Node, check_node
-from .predicting import find_node
+from .predicting import Places, find_node
 from .records import Records
 from .view import NetworkView
 
 Copied: TypeAlias = "WeakValueDictionary[tuple[str, str], CopiedLayer]"
-NodeName: TypeAlias = str | int | Node  # the name of a layer, the number of a node, or a node that the network was made of
 
 # ---- parts ----
 
 
-def part_ends(records: Records, places: Mapping[Node, int], inputs: Any, outputs: Any) -> tuple[list[int], list[int]]:
+def part_ends(records: Records, places: Places, inputs: Any, outputs: Any) -> tuple[list[int], list[int]]:
     """The numbers of the nodes where a part begins and ends. None: those inputs or outputs of the network that belong to the others."""
     begin, end = (
-        None if given is None else [_number(records, places, *one) for one in _listed(given, what)]
+        None if given is None else [find_node(records, places, node, f"part: {name}").node for node, name in _listed(given, what)]
         for given, what in ((inputs, "inputs"), (outputs, "outputs"))
     )
     if end is None:
@@ -39,20 +38,11 @@ def part_ends(records: Records, places: Mapping[Node, int], inputs: Any, outputs
 
 def _listed(given: Any, what: str) -> list[tuple[Any, str]]:
     """Each item of an argument, with its place for errors."""
-    if not isinstance(given, list | tuple):
+    if type(given) not in (list, tuple):  # a record of a node is a tuple too
         return [(given, what)]
     if not given:
         raise ValueError(f"part: {what} is empty; name at least one node, or leave {what} out")
     return [(item, f"{what}[{i}]") for i, item in enumerate(given)]
-
-
-def _number(records: Records, places: Mapping[Node, int], node: Any, what: str) -> int:
-    if not isinstance(node, Node):
-        return find_node(records, node, f"part: {what}").node
-    if node not in places:
-        raise ValueError(f"part: {what} ({node!r}) is not a node that this network was made of: use the name of a layer, or a number "
-                         "that print(net) shows")  # fmt: skip
-    return places[node]
 
 
 def _that_depend(records: Records, inputs: Sequence[int], outputs: Sequence[int]) -> list[int]:
@@ -62,7 +52,10 @@ def _that_depend(records: Records, inputs: Sequence[int], outputs: Sequence[int]
         if any(operand in above or operand in inputs for operand in node.operands):
             above.add(node.node)
     if not (found := [output for output in outputs if output in above]):
-        raise ValueError(f"part: no output of the network depends on node {', '.join(map(str, inputs))}: name the outputs")
+        place = ", ".join(map(str, inputs))
+        raise ValueError(
+            f"part: no output of the network depends on node {place}: name the outputs; a part up to it is net.part(outputs=...)"
+        )
     return found
 
 
@@ -138,12 +131,22 @@ def put(net: NetworkView, known: Copied, nodes: Node | Sequence[Node], prefix: s
         layer: Layer | None = None
         if node.layer is not None:
             key = prefix + node.layer, node.layer
-            layer = known.get(key) or CopiedLayer(net, node.layer, key[0], kinds[node.layer])
+            layer = known.get(key) or _copied(net, node.layer, prefix, kinds[node.layer])
             known[key] = layer
         elif text := _rest(lines[node.node], len(node.operands)):
             layer = _Setting(node.operation, text)
         made.append(Node(node.operation, tuple(made[operand] for operand in node.operands), node.width, layer))
     return [made[output.node] for output in net.outputs]
+
+
+def _copied(net: NetworkView, source: str, prefix: str, operation: str) -> CopiedLayer:
+    try:
+        return CopiedLayer(net, source, prefix + source, operation)
+    except ValueError:
+        raise ValueError(
+            f"prefix must be letters, digits, _ or -, and the names of layers with it at most 63 characters long, not {brief(prefix)} "
+            f"(before {source!r})"
+        ) from None
 
 
 def _checked(net: NetworkView, nodes: Any) -> list[Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.text import readable
 from .records import LayerInfo, NodeInfo, Records
 
 Row = tuple[str, str, str, str, str, str, str]
@@ -38,7 +39,7 @@ def _row(node: NodeInfo, layer: LayerInfo | None, role: str) -> Row:
     operands = _operands(node.operands)
     if layer is None:
         return str(node.node), node.operation, operands, str(node.width), _setting(node), "", role
-    activation = "" if layer.activation == "identity" else layer.activation
+    activation = "" if layer.activation == "identity" else readable(layer.activation)
     parameters = f"{layer.parameters:,}" if layer.nodes[0] == node.node else "shared"
     remarks = ", ".join([*_remarks(layer), *([role] if role else [])])
     return str(node.node), layer.name, operands, str(node.width), activation, parameters, remarks
@@ -55,7 +56,7 @@ def _setting(node: NodeInfo) -> str:
     if node.columns:
         return f"columns {node.columns[0]}:{node.columns[1]}"
     if node.amount is None:
-        return node.activation or ""
+        return readable(node.activation or "")
     return f"{'rate' if node.operation == 'dropout' else 'std'}={node.amount:g}"
 
 

@@ -199,6 +199,12 @@ def where(condition: list[bool], a: Matrix | float, b: Matrix) -> Matrix:
     )
 
 
+def power(a: Matrix, exponent: float) -> Matrix:
+    """a^exponent, for elements above 0."""
+    y = [x**exponent for x in a.data]
+    return Matrix(a.rows, a.cols, y, [(a, lambda g: [gi * exponent * yi / x for gi, yi, x in zip(g, y, a.data)])])
+
+
 def maximum(a: Matrix, limit: float) -> Matrix:
     """max(a, limit), with derivative 0 on a tie. Python's max(x, limit) is x unless limit > x, so NaN stays NaN, and -0.0 stays
     -0.0 if limit is 0."""

@@ -1,16 +1,27 @@
-"""Clips gradients before the optimizer's step, limits the norms of weights after it, and averages parameters."""
+"""Penalties of weights; clips gradients before the optimizer's step, limits the norms of weights after it, and averages parameters."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from .autodiff import dot
+from .autodiff import Matrix, dot
+from .formulas import penalty
 from .net import Net
+
+
+def penalties_of(net: Net, tensors: Sequence[Matrix], reached: Set[Matrix]) -> list[Matrix]:
+    """The penalties of the weights that are trained and that the loss depends on. tensors: the matrices of net.layout in a pass."""
+    found = []
+    for tensor, matrix in zip(net.layout, tensors):
+        layer = net.graph.layers[tensor.layer]
+        if tensor.is_matrix and not layer.frozen and matrix in reached and (layer.settings["l1"] or layer.settings["l2"]):
+            found.append(penalty(matrix, layer.settings["l1"], layer.settings["l2"]))
+    return found
 
 
 def clipped(net: Net, grads: array, clip_norm: float, clip_layer_norm: float, clip_value: float) -> list[float]:

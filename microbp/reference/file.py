@@ -31,7 +31,7 @@ _RNG = "philox4x32-10/1"
 _NO_CRC = "00000000"
 _DTYPES = {"float32": "F32", "float64": "F64"}
 _KEYS = {"format", "microbp.format", "microbp.graph", "microbp.seed", "microbp.rng", "microbp.crc32c"}
-_MORE_KEYS = {"microbp.notes", "microbp.trainer"}  # optional
+_MORE_KEYS = {"microbp.notes", "microbp.trainer", "microbp.dtype"}  # optional
 _VECTORS_MAX, _TEXT_MAX = 64, 2**24 - 1
 _VECTOR_NAME = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2,}")  # at least two dots; tensors have one
 Extras = tuple[str, dict[str, bytes]]  # a text, and vectors by name
@@ -70,8 +70,6 @@ def _write(net: Net, extras: Extras | None) -> bytes:
     text, vectors = extras or ("", {})
     with net.gate:  # one state
         graph, seed, notes, numbers = net.text(), str(net.seed), net.notes, _data(net)
-    if not net.layout and not net.buffer_layout and not vectors and net.dtype != "float32":
-        raise ValueError(f"a {net.dtype} network without parameters cannot be written: a file stores the dtype with the tensors")
     metadata = {
         "format": "microbp",
         "microbp.format": "1",
@@ -84,6 +82,8 @@ def _write(net: Net, extras: Extras | None) -> bytes:
         metadata["microbp.notes"] = notes
     if extras:
         metadata["microbp.trainer"] = text
+    if not net.layout and not net.buffer_layout and not vectors and net.dtype != "float32":
+        metadata["microbp.dtype"] = _DTYPES[net.dtype]
     header = _json({"__metadata__": metadata, **_entries(net, {name: len(data) for name, data in vectors.items()})}).encode()
     data = numbers + b"".join(vectors.values())
     header = header.ljust(_least(metadata["microbp.graph"]) - len(data) - 8)
@@ -107,7 +107,7 @@ def read_with(data: bytes) -> tuple[SavedNet, Extras | None]:
     data = bytes(memoryview(data))
     header, metadata, tensors = _header(data)
     _check_metadata(data, header, metadata)
-    dtype, text = _dtype(tensors), metadata["microbp.graph"]
+    dtype, text = _dtype(tensors, metadata.get("microbp.dtype")), metadata["microbp.graph"]
     if not re.fullmatch("[ -~\n]*", text):
         raise _damaged("its graph has a character that is not ASCII")
     if _least(text) > len(data):
@@ -359,9 +359,11 @@ def _checksum_holds(data: bytes, header: bytes) -> bool:
     return int(found[1], 16) == crc32c(data[:begin] + _NO_CRC.encode() + data[end:])
 
 
-def _dtype(tensors: dict[str, Any]) -> str:
-    """The dtype of the first tensor. _check_tensors checks that the others have the same."""
-    first = next(iter(tensors.values()), {"dtype": "F32"})
+def _dtype(tensors: dict[str, Any], given: str | None) -> str:
+    """The dtype of the first tensor; _check_tensors checks that the others have the same. If there is none, that of the metadata."""
+    if given is not None and (tensors or given != "F64"):
+        raise _damaged("its metadata is not what microbp writes")
+    first = next(iter(tensors.values()), {"dtype": given or "F32"})
     for dtype, name in _DTYPES.items():
         if isinstance(first, dict) and first.get("dtype") == name:
             return dtype

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .autodiff import Matrix, concat, cos, erfc, exp, expm1, gather, log1p, maximum, minimum, row_sum, sin, tanh, where
+from .autodiff import Matrix, concat, cos, erfc, exp, expm1, gather, log1p, maximum, minimum, power, row_sum, sin, tanh, where
 from .optimizers import OPTIMIZERS
 
 
@@ -195,9 +195,13 @@ def _smoothed(t: Matrix, label_smoothing: float, classes: int) -> Matrix:
     return (1.0 - label_smoothing) * t + label_smoothing / classes
 
 
-def _bce(o: Matrix, t: Matrix, label_smoothing: float, pos_weight: float) -> Matrix:
-    """-w t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = w t softplus(-o) + (1 - t) softplus(o), with w = pos_weight."""
+def _bce(o: Matrix, t: Matrix, label_smoothing: float, pos_weight: float, gamma: float) -> Matrix:
+    """-w t log(sigmoid(o)) - (1 - t) log(1 - sigmoid(o)) = w t softplus(-o) + (1 - t) softplus(o), with w = pos_weight. gamma: each
+    part has the factor (1 - its probability)^gamma, which is exp(-gamma softplus)."""
     t = _smoothed(t, label_smoothing, 2)
+    if gamma:
+        above, below = _softplus(o), _softplus(-o)
+        return pos_weight * t * exp(-gamma * above) * below + (1.0 - t) * exp(-gamma * below) * above
     positive = [value > 0 for value in o.data]
     weight = 1.0 + (pos_weight - 1.0) * t
     return where(positive, o * (1.0 - t), -(pos_weight * t) * o) + weight * log1p(_exp_of_minus_abs(o))
@@ -208,15 +212,19 @@ def _below_largest(o: Matrix) -> Matrix:
     return o - Matrix(o.rows, 1, [max(row) for row in o.row_list()])
 
 
-def _cross_entropy(o: Matrix, t: Matrix, label_smoothing: float, temperature: float) -> Matrix:
-    """-t log(softmax(o / temperature)); a target of 0 adds 0, even if o = -inf. The largest exponential is 1; the others are summed for
-    log1p."""
+def _cross_entropy(o: Matrix, t: Matrix, label_smoothing: float, temperature: float, gamma: float = 0.0) -> Matrix:
+    """-t (1 - p)^gamma log(p) with p = softmax(o / temperature); a target of 0 adds 0, even if o = -inf. The largest exponential is 1;
+    the others are summed for log1p."""
     t = _smoothed(t, label_smoothing, o.cols)
     o = _below_largest(o) / temperature
     largest = [j == row.index(max(row)) for row in o.row_list() for j in range(o.cols)]
     log_softmax = o - log1p(row_sum(where(largest, expm1(o), exp(o))))
     absent = [value == 0 for value in t.data]
-    return -t * where(absent, 0.0, log_softmax)
+    if not gamma:
+        return -t * where(absent, 0.0, log_softmax)
+    absent = [no_target or log == 0 for no_target, log in zip(absent, log_softmax.data)]
+    log_softmax = where(absent, -1.0, log_softmax)
+    return -t * where(absent, 0.0, power(-expm1(log_softmax), gamma) * log_softmax)
 
 
 def _column(x: Matrix, j: int) -> Matrix:
@@ -275,9 +283,9 @@ LOSSES = {
         lambda o, t: exp(o) - t * o,
     ),
     "bce": Loss(
-        "label_smoothing=0[0,1) pos_weight=1[0,inf)",
-        "mean of -pos_weight t log(p) - (1 - t) log(1 - p) with p = sigmoid(o), for targets from 0 to 1 and t = (1 - "
-        "label_smoothing) target + label_smoothing / 2",
+        "label_smoothing=0[0,1) pos_weight=1[0,inf) gamma=0[0,inf)",
+        "mean of -pos_weight t (1 - p)^gamma log(p) - (1 - t) p^gamma log(1 - p) with p = sigmoid(o), for targets from 0 to 1 "
+        "and t = (1 - label_smoothing) target + label_smoothing / 2; gamma: Lin et al. 2017, equation 4",
         "sigmoid",
         "[0,1]",
         True,
@@ -292,9 +300,10 @@ LOSSES = {
         lambda o, t: maximum(1.0 - t * o, 0.0),
     ),
     "cross_entropy": Loss(
-        "label_smoothing=0[0,1) temperature=1(0,inf)",
-        "sum of -t log(p) with p = softmax(o / temperature), for labels 0, 1, ... or rows of probabilities as targets and t "
-        "= (1 - label_smoothing) target + label_smoothing / classes; Szegedy et al. 2016, section 7",
+        "label_smoothing=0[0,1) temperature=1(0,inf) gamma=0[0,inf)",
+        "sum of -t (1 - p)^gamma log(p) with p = softmax(o / temperature), for labels 0, 1, ... or rows of probabilities as "
+        "targets and t = (1 - label_smoothing) target + label_smoothing / classes; Szegedy et al. 2016, section 7; gamma: Lin et "
+        "al. 2017, equation 4",
         "softmax",
         "LABELS",
         False,
@@ -444,8 +453,8 @@ EVERY_LOSS = "missing=0[0,1]"  # whether targets that are NaN, and labels that a
 EVERY_OPTIMIZER = "decay_bias=0[0,1]"
 
 # Settings of every trainer. Gradient clipping: limits for the norm of the whole gradient, the norm of each layer's gradient, and each
-# element. A factor of all dropout rates.
-TRAINER_SETTINGS = "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf] dropout=1[0,1]"
+# element. A factor of all dropout rates. Whether the penalties are divided by the batch's weight and are part of the loss.
+TRAINER_SETTINGS = "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf] dropout=1[0,1] penalty_per_row=0[0,1]"
 
 
 def penalty(w: Matrix, l1: float, l2: float) -> Matrix:

@@ -75,6 +75,7 @@ class Net:
         self.hold, self.guest = lock.hold, lock.guest
         self.dtype, self.format = dtype, FORMATS[dtype]
         self.threads = 1  # may be set, but has no effect
+        self.layer_changes = 0  # how often layers were frozen, unfrozen or changed
         self._notes = ""
 
     def part(self, inputs: Sequence[int], outputs: Sequence[int]) -> Self:
@@ -191,6 +192,7 @@ class Net:
         with self.gate:
             for found in layers:
                 found.frozen = bool(frozen)
+            self.layer_changes += 1
 
     def set_layer(self, layer: str | None, name: str, value: float) -> None:
         """Changes a setting of a layer, or of all layers that have it (None)."""
@@ -206,6 +208,7 @@ class Net:
         with self.gate:
             for found in layers:
                 found.settings[name] = float(value)
+            self.layer_changes += 1
 
     def standardize(self, xs: Sequence[Any], again: bool) -> None:
         """Sets mean and standard deviation of the standardize layers that are not frozen: of the values that each gets in its first use.

@@ -126,21 +126,26 @@ def _rmsprop_centered_momentum(p, g, s, t, lr, alpha, eps, momentum):
 # ---- adaptive moments ----
 
 
-def _adam(p, g, s, t, lr, beta1, beta2, eps):
+def _eps(eps: float, eps_hat: float, beta2: float, t: int) -> float:
+    """With eps_hat, eps is added before the bias correction of v: the form at the end of Kingma & Ba 2015, section 2."""
+    return eps / math.sqrt(1 - beta2**t) if eps_hat else eps
+
+
+def _adam(p, g, s, t, lr, beta1, beta2, eps, eps_hat):
     """Kingma & Ba 2015, algorithm 1."""
     m = beta1 * s[0] + (1 - beta1) * g
     v = beta2 * s[1] + (1 - beta2) * (g * g)
     m_unbiased = m / (1 - beta1**t)
     v_unbiased = v / (1 - beta2**t)
-    return p - lr * m_unbiased / (math.sqrt(v_unbiased) + eps), [m, v]
+    return p - lr * m_unbiased / (math.sqrt(v_unbiased) + _eps(eps, eps_hat, beta2, t)), [m, v]
 
 
-def _adam_amsgrad(p, g, s, t, lr, beta1, beta2, eps):
+def _adam_amsgrad(p, g, s, t, lr, beta1, beta2, eps, eps_hat):
     """Reddi et al. 2018: the largest second moment so far, with the bias corrections of PyTorch."""
     m = beta1 * s[0] + (1 - beta1) * g
     v = beta2 * s[1] + (1 - beta2) * (g * g)
     v_max = max(s[2], v)
-    return p - lr * (m / (1 - beta1**t)) / (math.sqrt(v_max / (1 - beta2**t)) + eps), [m, v, v_max]
+    return p - lr * (m / (1 - beta1**t)) / (math.sqrt(v_max / (1 - beta2**t)) + _eps(eps, eps_hat, beta2, t)), [m, v, v_max]
 
 
 def _adamax(p, g, s, t, lr, beta1, beta2, eps):
@@ -258,6 +263,7 @@ _MOMENTUM = "lr=0.001[0,inf) momentum=0.9[0,1)"
 _RMSPROP = "lr=0.01[0,inf) alpha=0.99[0,1) eps=1e-08(0,inf)"
 _BETAS = "beta1=0.9[0,1) beta2=0.999[0,1)"
 _ADAM = f"lr=0.001[0,inf) {_BETAS} eps=1e-08(0,inf)"
+_ADAM_HAT = f"{_ADAM} eps_hat=0[0,1]"
 _RPROP = "lr=0.01[0,inf) eta_minus=0.5(0,1) eta_plus=1.2(1,inf) step_min=1e-06[0,inf) step_max=50(0,inf)"
 _DECAY = "weight_decay=0[0,inf)"
 
@@ -324,20 +330,25 @@ OPTIMIZERS = {
         _rmsprop_centered_momentum,
     ),
     "adam": Optimizer(
-        f"{_ADAM} {_DECAY}",
+        f"{_ADAM_HAT} {_DECAY}",
         "m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, "
-        "p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps); Kingma & Ba 2015, algorithm 1",
+        "p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps), "
+        "with eps_hat=1 eps / sqrt(1 - beta2^t) in place of eps; Kingma & Ba 2015, algorithm 1",
         "m v",
         _adam,
     ),
     "adam_amsgrad": Optimizer(
-        f"{_ADAM} {_DECAY}", "adam with v_max = max(v_max, v) in place of v in the step; Reddi et al. 2018", "m v v_max", _adam_amsgrad
+        f"{_ADAM_HAT} {_DECAY}", "adam with v_max = max(v_max, v) in place of v in the step; Reddi et al. 2018", "m v v_max", _adam_amsgrad
     ),
     "adamw": Optimizer(
-        f"{_ADAM} weight_decay=0.01[0,inf)", "adam after p -= lr weight_decay p; Loshchilov & Hutter 2019", "m v", _adam, decay="decoupled"
+        f"{_ADAM_HAT} weight_decay=0.01[0,inf)",
+        "adam after p -= lr weight_decay p; Loshchilov & Hutter 2019",
+        "m v",
+        _adam,
+        decay="decoupled",
     ),
     "adamw_amsgrad": Optimizer(
-        f"{_ADAM} weight_decay=0.01[0,inf)",
+        f"{_ADAM_HAT} weight_decay=0.01[0,inf)",
         "adam_amsgrad after p -= lr weight_decay p; Loshchilov & Hutter 2019",
         "m v v_max",
         _adam_amsgrad,

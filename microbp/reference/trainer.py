@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from operator import add
 from typing import Any
 
@@ -23,8 +23,8 @@ from .arrays import (
     several,
 )
 from .autodiff import Matrix, dot, gradients, reachable
-from .clipping import Average, clipped, limit_norms
-from .formulas import TRAINER_SETTINGS, penalty, weighted_losses
+from .clipping import Average, clipped, limit_norms, penalties_of
+from .formulas import TRAINER_SETTINGS, weighted_losses
 from .net import Net, Pass, Tensor
 from .optimizers import trusted
 from .random import Place
@@ -63,10 +63,11 @@ class Trainer:
         self.grads = self._zeros()
         self.slots = {name: self._zeros() for name in self._optimizer.entry.slots}
         self._start_optimizer()
-        self._pass: tuple[Pass, Any] | None = None  # of the last forward, with the layers at that time
+        self._pass: tuple[Pass, tuple[int, int]] | None = None  # of the last forward, with the changes of the net before it
         self._pending: array | None = None  # the buffers after the next update
         self._followed: Pass | None = None  # the last pass whose statistics are in them
         self._input_grads: list[Matrix] | None = None
+        self._penalty = 0.0  # the penalties in the loss of the last pass
         for i, (loss, output) in enumerate(zip(self._losses, net.graph.outputs)):
             if loss and loss.entry.targets == "LABELS" and net.graph.nodes[output.node].width < 2:
                 raise ValueError(f"output {i} has 1 column, but {loss.name} needs at least 2, one per class; for 1 column use bce")
@@ -113,18 +114,18 @@ class Trainer:
                 raise ValueError(f"totals[{i}] is 0, but output {i} has targets in this part: {needs}")
         losses, result, ends = self._forward_loss(batch, totals, self._place(first_row))
         self._check_losses(losses)
-        shares = [part / whole for part, whole, weight in zip(batch.totals, totals, self._loss_weights) if whole and weight]
-        share = sum(shares) / len(shares) if shares else batch.total / (totals[0] or 1.0)
-        found = self._gradients(result, ends, accumulate, share)
+        found = self._gradients(result, ends, accumulate, self._share(batch, totals))
         self._store_gradients(result, found, input_grads)
         if self._input_grads is not None:
             self._input_grads = [batch.spread(gradient) for gradient in self._input_grads]
         self._prepare_statistics(result, accumulate)
-        self._loss = sum(losses) + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
+        self._loss = sum(losses) + self._penalty + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
         return self._kept(losses)
 
     def apply(self) -> None:
-        """Updates the parameters with the current `grads`."""
+        """Updates the parameters with the current `grads`. Those of frozen layers become 0."""
+        for tensor in filter(self._is_frozen, self.net.layout):
+            self.grads[tensor.place] = array(self.net.format, [0.0]) * (tensor.rows * tensor.cols)
         self._check_gradients(self.grads)
         self._update()
 
@@ -136,7 +137,7 @@ class Trainer:
         if inputs[0].rows == 0:
             raise ValueError("the batch has 0 rows, but needs at least 1")
         self._check_statistics(inputs[0].rows)
-        self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"]), (self.net.layers(), self.net.changes)
+        self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"]), (self.net.layer_changes, self.net.changes)
         return [buffer(output, self.net.format) for output in self._pass[0].outputs]
 
     def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
@@ -144,7 +145,7 @@ class Trainer:
         if self._pass is None:
             raise ValueError("the outputs have no values: call forward first")
         result, (layers, changes) = self._pass
-        if layers != self.net.layers():
+        if layers != self.net.layer_changes:
             raise ValueError("layers were frozen, unfrozen or changed after forward: call forward again")
         if changes != self.net.changes:
             raise ValueError("the parameters were changed after forward: call forward again")
@@ -152,7 +153,8 @@ class Trainer:
             raise ValueError(f"gradients has {counted(len(gradients), 'array')}, but the net has {counted(count, 'output')}")
         pairs = enumerate(zip(result.outputs, gradients))
         ends = [(o, read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows).data) for i, (o, g) in pairs]
-        self._store_gradients(result, self._gradients(result, ends, accumulate, share=0.0 if accumulate else 1.0), input_grads)
+        share = 1 / result.outputs[0].rows if self._settings["penalty_per_row"] else 1.0
+        self._store_gradients(result, self._gradients(result, ends, accumulate, 0.0 if accumulate else share), input_grads)
         self._prepare_statistics(result, accumulate)
         self._loss = math.nan
 
@@ -193,15 +195,18 @@ class Trainer:
             self._values["lr"] = own_lr
 
     def _run_epoch(self, batches: list[Batch], rates: list[float], stop: Callable[[], bool]) -> float:
-        totals, of_outputs = [0.0] * len(self._losses), [0.0] * len(self._losses)
+        totals, of_outputs, penalties, penalty_weight = [0.0] * len(self._losses), [0.0] * len(self._losses), 0.0, 0.0
         for batch, rate in zip(batches, rates):
             self._values["lr"] = rate
             losses = self._train(batch)
             of_outputs = [before + one * total for before, one, total in zip(of_outputs, losses, batch.totals)]
             totals = list(map(add, totals, batch.totals))
+            weight = sum(total for total, one in zip(batch.totals, self._loss_weights) if one)
+            penalties, penalty_weight = penalties + self._penalty * weight, penalty_weight + weight
             with self.net.guest():
                 if stop():
                     break
+        self._penalty = penalties / (penalty_weight or 1.0)
         return self._kept([one / total if total else 0.0 for one, total in zip(of_outputs, totals)])
 
     def input_grads(self) -> list[memoryview]:
@@ -324,11 +329,11 @@ class Trainer:
         columns = [width if loss.entry.apart else 1 for (loss, _), width in zip(pairs, widths)]
         losses: list[Spec | None] = [loss if loss_weight else None for loss, loss_weight in zip(self._losses, self._loss_weights)]
         chosen, weights, own = read_own(losses, widths, columns, weight if of_elements else None, ys, rows, chosen, weights)
-        targets = [
-            read_targets(y, loss, width, self.net.format, f"target {i}", rows, chosen if losses[i] else [], own[i])
-            for i, (y, loss, width) in enumerate(zip(ys, self._losses, widths))
-        ]
-        targets = [output.scaled(target, self.net.format) for output, target in zip(self.net.graph.outputs, targets)]
+        targets = []
+        for i, (y, loss, width, output) in enumerate(zip(ys, self._losses, widths, self.net.graph.outputs)):
+            read = "d" if output.scale else self.net.format  # scaled numbers are rounded once
+            found = read_targets(y, loss, width, read, f"target {i}", rows, chosen if losses[i] else [], own[i])
+            targets.append(output.scaled(found, self.net.format))
         return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, own, chosen, len(asked))
 
     def _read_rates(self, lr: Any, steps: int) -> list[float]:
@@ -349,6 +354,7 @@ class Trainer:
             tensors = [Matrix(tensor.rows, tensor.cols, self.net.params[tensor.place].tolist()) for tensor in self.net.layout]
             return [0.0] * len(self._losses), Pass(batch.inputs, tensors, [], [], []), []
         result = self.net.forward(batch.inputs, training, self._settings["dropout"])
+        self._penalty = 0.0
         self._pass, losses, ends = None, [], []  # as in C, where the values of an earlier forward are overwritten
         for i, (loss, loss_weight, output, target) in enumerate(zip(self._losses, self._loss_weights, result.outputs, batch.targets)):
             if loss_weight == 0 or totals[i] == 0:  # there are no targets; only the penalties of the output's layers remain
@@ -365,18 +371,18 @@ class Trainer:
     def _train(self, batch: Batch) -> list[float]:
         losses, result, ends = self._forward_loss(batch, batch.totals, self._place(0))
         self._check_losses(losses)
-        found = self._gradients(result, ends, accumulate=False, share=1.0)
+        found = self._gradients(result, ends, accumulate=False, share=self._share(batch, batch.totals))
         self._check_gradients(found[0])
         self._store_gradients(result, found, input_grads=False)
         self._prepare_statistics(result, accumulate=False)
-        self._loss = sum(losses)
+        self._loss = sum(losses) + self._penalty
         self._update()
         return losses
 
     def _kept(self, losses: list[float]) -> float:
-        """Keeps the losses of the outputs, divided by their loss weights; returns the loss."""
+        """Keeps the losses of the outputs, divided by their loss weights; returns the loss, which contains self._penalty."""
         self.output_losses = [loss / weight if weight else math.nan for loss, weight in zip(losses, self._loss_weights)]
-        return sum(losses)
+        return sum(losses) + self._penalty
 
     def _check_losses(self, losses: list[float]) -> None:
         for i, (spec, loss) in enumerate(zip(self._losses, losses)):
@@ -385,8 +391,9 @@ class Trainer:
 
     def _gradients(self, result: Pass, ends: Ends, accumulate: bool, share: float) -> tuple[array, list[list[float]]]:
         """The flat gradient, and the gradients with respect to the inputs. accumulate: adds self.grads. Frozen layers get 0.
-        The gradient includes that of the penalties, times `share`."""
-        penalties = self._penalties(result, reachable(end for end, _ in ends))
+        The gradient includes that of the penalties, times `share`. Sets self._penalty: the penalties that the loss includes."""
+        penalties = penalties_of(self.net, result.tensors, reachable(end for end, _ in ends))
+        self._penalty = share * sum(map(sum, (matrix.data for matrix in penalties))) if self._settings["penalty_per_row"] else 0.0
         found = gradients(ends + [(end, [share] * len(end.data)) for end in penalties], result.tensors + result.inputs)
         flat = self._zeros()
         for tensor, gradient in zip(self.net.layout, found):
@@ -395,14 +402,12 @@ class Trainer:
                 flat[tensor.place] = array(self.net.format, map(add, before, gradient))
         return flat, found[len(result.tensors) :]
 
-    def _penalties(self, result: Pass, reached: Set[Matrix]) -> list[Matrix]:
-        """The penalties of the weights that the loss depends on."""
-        found = []
-        for tensor, matrix in zip(self.net.layout, result.tensors):
-            settings = self.net.graph.layers[tensor.layer].settings
-            if tensor.is_matrix and matrix in reached and (settings["l1"] or settings["l2"]):
-                found.append(penalty(matrix, settings["l1"], settings["l2"]))
-        return found
+    def _share(self, batch: Batch, totals: Sequence[float]) -> float:
+        """The factor of the penalties: which part of the logical batch these rows are; with penalty_per_row divided by its weight."""
+        per_row = self._settings["penalty_per_row"]
+        used = [(part, whole) for part, whole, weight in zip(batch.totals, totals, self._loss_weights) if whole and weight]
+        used = used or [(batch.total, totals[0] or 1.0)]
+        return sum(part / whole / (whole if per_row else 1.0) for part, whole in used) / len(used)
 
     def _check_gradients(self, flat: array) -> None:
         for tensor in self.net.layout:
@@ -424,7 +429,7 @@ class Trainer:
         decay, decay_bias = hyper.pop("weight_decay"), hyper.pop("decay_bias")
         if self._optimizer.entry.loss_rose:
             hyper["loss_rose"] = self._loss > self._last_loss
-        limits = {name: limit for name, limit in self._settings.items() if name != "dropout"}
+        limits = {name: limit for name, limit in self._settings.items() if name.startswith("clip")}
         grads, found = clipped(self.net, self.grads, **limits), {}
         for tensor in self.net.layout:
             factor = self.net.graph.layers[tensor.layer].rate(tensor.name)

@@ -149,12 +149,23 @@ def resolve(metrics: Metrics, outputs: Sequence[str]) -> dict[str, Chosen]:
     for key, some in metrics.items():
         taken = {*RESERVED, *losses_named(outputs), *chosen}
         if (output := number_of(key, outputs)) is None:
+            if not isinstance(key, str) or not _is_of_all(some):
+                raise unknown("output in metrics:", key, outputs)
             chosen |= _resolve({key: some}, outputs, taken)
         else:
             end = f"_{outputs[output]}"
             found = _resolve(some, [outputs[output]], {name.removesuffix(end) for name in taken if name.endswith(end)})
             chosen |= {f"{name}{end}": OfOutput(output, metric) for name, metric in found.items()}
     return chosen
+
+
+def _is_of_all(metric: Any) -> bool:
+    """Whether this can be a metric of all outputs together: a function of the user."""
+    return isinstance(metric, Metric) or (callable(metric) and not _is_ours(metric))
+
+
+def _is_ours(metric: Any) -> bool:
+    return any(named.function is metric for named in NAMED.values())
 
 
 def losses_named(outputs: Sequence[str]) -> list[str]:
@@ -190,7 +201,7 @@ def _metric(metric: Any, outputs: Sequence[str]) -> Metric | Named:
         raise unknown("metric", metric, [*NAMED, "top_3"])
     if found is None and not callable(metric):
         raise TypeError(f"metrics: a metric is a name or a function f(y, outputs), not {brief(metric)}")
-    if len(outputs) > 1 and (found or any(named.function is metric for named in NAMED.values())):
+    if len(outputs) > 1 and (found or _is_ours(metric)):
         name = _name_of(metric)
         advice = f"choose an output, as in {{{outputs[0]!r}: {name!r}}} (the outputs are {', '.join(outputs)}), or use a function"
         raise ValueError(f"metric {name!r} works with one output only; {advice} f(list of targets, list of outputs)")

@@ -29,6 +29,8 @@ _MEANINGS = {
     "weight_decay": "pulls weights towards 0, in [0, inf); {} by default. It is an L2 penalty: g <- g + weight_decay p.",
     "decay_bias": "{} by default: weight_decay applies to weights only. True: also to biases and to the scales and shifts of norms, as in\n"
     "PyTorch.",
+    "eps_hat": "{} by default. True: eps is added before the bias correction of v, as in scikit-learn and Keras: the divisor is\n"
+    "sqrt(v') + eps / sqrt(1 - beta2^t), so that the first steps are smaller (Kingma & Ba 2015, end of section 2).",
 }
 
 
@@ -276,6 +278,7 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
     amsgrad: bool = False
     decay_bias: bool = False
+    eps_hat: bool = False
 
     def _row(self) -> str:
         return type(self).__name__.lower() + "_amsgrad" * self.amsgrad

@@ -125,6 +125,8 @@ def _times(data: Data) -> Iterator[TableError]:
 
 def _far(data: Data, train: Part) -> Iterator[TableError]:
     """Test values of number columns that are further from the training range than it is wide."""
+    if not any(len(part.x) for part in data.parts["test"]()):
+        return
     test = data.part("test").x
     for feature, (name, columns) in zip(data.preparation.features, data.preparation.blocks):
         if not isinstance(feature, Number):

@@ -53,6 +53,8 @@ def lines(scores: Scores, target: Target) -> list[str]:
     for part, rows in scores.rows.items():
         if rows:
             found.append(f"{part:12}{rows:>10,}" + "".join(cell(name, scores.parts[part].get(name)) for name in metrics))
+    if not scores.rows["test"]:
+        return found
     pairs = {**scores.intervals, "loss": _around(scores.intervals.get("log_loss"), scores.parts["test"].get("loss"))}
     for end, words in ((0, "  95 % from"), (1, "         to")):
         cells = [cell(name, pair[end]) if (pair := pairs.get(name)) else f"{'':10}" for name in metrics]

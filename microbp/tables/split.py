@@ -27,13 +27,14 @@ from .row_columns import groups, times, weights
 
 Encode = Callable[[int, int, bool], Encoding]  # by the numbers of training rows and columns, and whether classes are predicted
 _KEPT = 10_000  # at most about this many validation rows of a stream are used, all kept in memory
-_NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses for a numeric target
+NUMBERS = ("mse", "half_sse", "mae", "huber", "quantile", "poisson")  # losses for a numeric target
 
 
 class Split:
     """Which rows of a source are for training, validation and test.
 
-    test: the fraction of all rows for the test; not used if the source has separate test rows. validation: the fraction of the other rows.
+    test: the fraction of all rows for the test, 0 for none; not used if the source has separate test rows. validation: the fraction of the
+    other rows.
     how: "random": drawn from `seed`; for classes, from each class in proportion (draws.py). "time:COLUMN": the rows with the latest times,
     numbers or ISO dates, are the test, those before them the validation; rows with the same time are in one part. "group:COLUMN": as
     "random", but all rows with the same value are in one part; missing values are one group. "last": the last rows of the file are the
@@ -107,9 +108,14 @@ class Split:
 
     def not_tested(self) -> list[str]:
         """The classes that have no test row, because they are too rare or come earlier."""
-        if self.classes is None or self.source.tests:
+        if self.classes is None or not self._is_tested:
             return []
         return [name for name, count in zip(self._target.classes, self.classes[TEST].tolist()) if count == 0]
+
+    @property
+    def _is_tested(self) -> bool:
+        """Whether some of the rows are for the test."""
+        return self.source.tests is None and self._test > 0
 
     def _there(self, table: Table) -> Array:
         """The indices of the rows with a weight above 0."""
@@ -152,14 +158,14 @@ class Split:
 
     def _sizes(self, count: int, may_be_empty: bool = False) -> Sizes:
         """The numbers of test and validation rows among `count` rows. may_be_empty: whether parts may be empty."""
-        least, has_tests = 0 if may_be_empty else 1, self.source.tests is not None
-        tested = 0 if has_tests else max(least, round(self._test * count))
+        least, parts = 0 if may_be_empty else 1, 2 + self._is_tested
+        tested = max(least, round(self._test * count)) if self._is_tested else 0
         validated = max(least, round(self._validation * (count - tested)))
         if tested + validated >= count and not may_be_empty:
-            if count < 3 - has_tests:
+            if count < parts:
                 what = f"{self.source.where}: has {counted(count, 'row')}, too few to split into train, validation and test"
-                raise ValueError(f"{what}; at least {3 - has_tests} are needed")
-            argument = "validation" if has_tests or count - tested > 1 else "test"
+                raise ValueError(f"{what}; at least {parts} are needed")
+            argument = "validation" if not self._is_tested or count - tested > 1 else "test"
             raise ArgumentError(argument, f"leaves none of the {count} rows for training; use a smaller fraction")
         return Sizes(tested, validated)
 
@@ -193,7 +199,7 @@ def gather(
             first.require(kept, "keep")
     columns = decide(split.source, name, drop, missing, keep)
     split.source = reading(split.source, columns.readings, name)
-    found = find_target(split.look(), name, None if loss is None else loss.name not in _NUMBERS)
+    found = find_target(split.look(), name, None if loss is None else loss.name not in NUMBERS)
     loss = loss or Loss("cross_entropy" if found.classes else "mse")
     if loss.name == "poisson":
         for tables in (split.look, split.source.tests or tuple):

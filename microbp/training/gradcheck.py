@@ -73,7 +73,7 @@ def _twin(engine: Engine) -> Engine:
     for name, values in net.tensors.items():
         copy.tensors[name][...] = values
     with loss_reader.accepted(copy, engine.losses):
-        twin = Engine(copy, engine.losses, "sgd", engine.loss_weights, engine.seed)
+        twin = Engine(copy, engine.losses, "sgd", engine.loss_weights, engine.seed, penalty_per_row=engine.penalty_per_row)
     twin.set_numbers({"dropout": engine.numbers["dropout"]})
     return twin
 

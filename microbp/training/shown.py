@@ -42,6 +42,7 @@ def _facts(run: Run) -> dict[str, str]:
         "optimizer": f"{engine.optimizer}, lr {engine.lr:g}",
         **changed,
         **limits,
+        **({"penalty_per_row": "True"} if engine.penalty_per_row else {}),
         **average,
         "steps": f"{engine.steps:,}",
         "epoch": f"{run.epoch:,}",

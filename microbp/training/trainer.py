@@ -62,15 +62,20 @@ class Trainer(Passes):
     RuntimeError.
     loss: a name, a bp.Loss, or a custom function f(outputs, targets, weight) -> (loss, gradient with respect to outputs) on arrays. For
     several outputs, a list of these, or a dict by the names or numbers of the outputs (`net.outputs[i].name`); or one function for all
-    outputs, which gets lists of outputs and targets, and returns (loss, list of gradients). The outputs are raw; targets is None if y is
-    None; weight has shape (rows,) or is None. A named loss determines the activation of its output: softmax, sigmoid, exp or identity. The
-    trainer sets this activation in `net` if none is set yet. ValueError: a different one is set. None: no loss, for gradients of your own:
-    see `forward` and `backward_from`.
+    outputs, which gets lists of outputs and targets, and returns (loss, list of gradients). The outputs are raw, (rows, outputs); targets
+    are y as an array of any shape, (rows, 1) for y of shape (rows,) and an output with one column, and None if y is None; weight has shape
+    (rows,) or is None. A named loss determines the activation of its output: softmax, sigmoid, exp or identity. The trainer sets this
+    activation in `net` if none is set yet. ValueError: a different one is set. None: no loss, for gradients of your own: see `forward` and
+    `backward_from`.
     optimizer: settings such as bp.Adam(lr=1e-3), or a name, which uses the defaults. loss_weights: a factor for each output's loss, 1 by
     default, as a list or a dict by output. seed: for shuffling, dropout and noise; by default the net's seed.
     clip_layer_norm, clip_norm, clip_value: limits for the gradients that the optimizer gets, applied in this order: the Euclidean norm of
     each layer's gradient (weight and bias together), the norm of the gradient of all trained layers (Pascanu et al. 2013), the absolute
     value of each element. `grads` itself does not change.
+    penalty_per_row: False: the layers' l1 and l2 penalties are added to the gradient of each batch, and losses do not contain them. True:
+    the penalties are divided by the sum of weights of the batch (its number of rows), as in scikit-learn, so that the last, smaller batch
+    feels them more; and the losses of `step`, `backward` and training contain them, those of `evaluate` and of validation do not. With a
+    loss of your own, they are divided by the number of rows, and the loss is yours, without them.
     average: a running average of the weights, bp.EMA(decay) or bp.SWA(start, every); see `averaged`.
     standardize_targets: whether the first `fit` or `epochs` sets mean and std of the targets for each output that has none yet, from the
     targets that it trains on; see `net.set_output`. The trainer then learns from (target - mean) / std, of which are losses, gradients and
@@ -99,6 +104,7 @@ class Trainer(Passes):
         clip_value: float | None = None,
         average: Average | None = None,
         standardize_targets: bool = False,
+        penalty_per_row: bool = False,
     ) -> None:
         if not isinstance(net, Network):
             raise TypeError(f"Trainer: net must be a bp.Network, not {type(net).__name__}")
@@ -109,7 +115,8 @@ class Trainer(Passes):
         limits = dict(zip(LIMITS, (clip_norm, clip_layer_norm, clip_value), strict=True))
         chosen = net.seed if seed is None else seed_or_new(seed)
         standardizes = flag("Trainer: standardize_targets", standardize_targets)
-        self._attach(Engine(net, losses, optimizer, weights, chosen, average, limits, standardizes))
+        per_row = flag("Trainer: penalty_per_row", penalty_per_row)
+        self._attach(Engine(net, losses, optimizer, weights, chosen, average, limits, standardizes, per_row))
 
     def _attach(self, engine: Engine) -> None:
         self._engine = engine
@@ -148,6 +155,14 @@ class Trainer(Passes):
             if type(X) is type(y) is self._plain and (sample_weight is None or type(sample_weight) is self._plain):
                 return self._step(X, y, sample_weight)
             if self._plain is not None:
+                if type(y) is dict:
+                    y, sample_weight = self._engine.shape.by_output(y, sample_weight)
+                if type(y) is list and type(X) is self._plain and sample_weight is None:
+                    for target in y:  # the backend itself refuses another number of targets
+                        if type(target) is not self._plain:
+                            break
+                    else:
+                        return self._step(X, y, None)
                 return self._step(*self._engine.shape.arrays(X, y, sample_weight))
         except (TypeError, ValueError, FloatingPointError):
             pass  # the code below raises an error that names the cause
@@ -191,7 +206,8 @@ class Trainer(Passes):
     # ---- evaluation ----
 
     def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: N803
-        """The loss on any number of rows, without dropout and noise. Changes nothing. X, y, sample_weight: as in `step`.
+        """The loss on any number of rows, without dropout and noise. Changes nothing. X, y, sample_weight: as in `step`; of several
+        outputs, y is a list, or a dict by output.
 
         If X or y contains NaN in a row with a weight above 0, the loss is NaN.
 
@@ -260,7 +276,7 @@ class Trainer(Passes):
         with engine.hold():
             settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
             settings |= {"seed": engine.seed, "averaging": engine.averaging, "limits": engine.limits}
-            settings["standardize_targets"] = engine.standardize_targets
+            settings |= {"standardize_targets": engine.standardize_targets, "penalty_per_row": engine.penalty_per_row}
             attributes = dict(getattr(self, "__dict__", {}))  # of a subclass
             state = {"net": engine.net, **settings, "engine": engine.state(), **self._run.state(), "attributes": attributes}
             # The parameters are of the same step as the rest; the net is pickled later, when another thread may have trained it.
@@ -286,7 +302,8 @@ class Trainer(Passes):
         losses, weights = tuple(state["losses"]), tuple(state["loss_weights"])
         with loss_reader.accepted(state["net"], losses):  # the output activations may have changed since the trainer was created
             settings = state["optimizer"], weights, state["seed"], state["averaging"], state["limits"]
-            self._attach(Engine(state["net"], losses, *settings, state.get("standardize_targets", False)))
+            later = state.get("standardize_targets", False), state.get("penalty_per_row", False)  # than version 0.1
+            self._attach(Engine(state["net"], losses, *settings, *later))
         state = part_state.whole(state["net"], state)
         self._engine.set_state(state["engine"])
         state["net"]._core.assign(**state["values"])
@@ -365,8 +382,9 @@ class Trainer(Passes):
         batch_size: int = 32,
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,
+        rows: Any = None,
         shuffle: bool = True,
-        validation: float | tuple[Any, ...] | None = None,
+        validation: float | tuple[Any, ...] | np.ndarray[Any, Any] | None = None,
         patience: int | None = None,
         monitor: str = "val_loss",
         mode: Literal["min", "max"] | None = None,
@@ -385,18 +403,20 @@ class Trainer(Passes):
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
-        X, y, sample_weight: as in `step`, with any number of rows. X without y is a stream, unless it is an array (for several inputs a
-        list of arrays) and no loss needs targets: an iterable of chunks (X, y) or (X, y, weight), or a function that returns one for each
-        epoch, such as a generator function. One chunk is in memory at a time. Rows are shuffled within their chunk; a batch may span two
-        chunks. For a schedule without a length, fit first reads the whole stream to count its rows. An invalid chunk raises an error after
-        the chunks before it have been trained on. A chunk without rows, or whose weights are all 0, is passed over.
+        X, y, sample_weight: as in `step`, with any number of rows; of several outputs, y is a list, or a dict by output. X without y is a
+        stream, unless it is an array (for several inputs a list of arrays) and no loss needs targets: an iterable of chunks (X, y) or (X,
+        y, weight), or a function that returns one for each epoch, such as a generator function. One chunk is in memory at a time. Rows are
+        shuffled within their chunk; a batch may span two chunks. For a schedule without a length, fit first reads the whole stream to count
+        its rows. An invalid chunk raises an error after the chunks before it have been trained on. A chunk without rows, or whose weights
+        are all 0, is passed over.
 
         batch_size: rows per update; the last batch of an epoch may be smaller. shuffle: a new order for each epoch.
         class_weight: multiplies each training row's weight by a factor for its class: {label: weight} (1 for missing labels), a list with a
         weight per class, or "balanced", rows / (classes x rows of the class), where `sample_weight` counts rows by their weights. For
-        labels with "cross_entropy", or a single output with "bce" or "hinge".
+        labels with "cross_entropy", or one column with "bce" or "hinge". For several outputs a dict: {"policy": "balanced"}.
+        rows: the indices of the rows to use; None: all. The result has the bits of a fit on X[rows], but X is not copied. They may repeat.
 
-        validation: (X, y), (X, y, weight), or the fraction of rows to hold out, of those with a weight above 0.
+        validation: (X, y), (X, y, weight), or the rows to hold out: a fraction of those with a weight above 0, or an array of indices.
         patience: stop after this many epochs in which `monitor` ("val_loss", "loss", of an output "val_loss_policy", or a metric;
         "val_accuracy" means "accuracy" of the validation rows, the name of the entry remains "accuracy") has not improved on its best by
         more than `min_delta`; then restore the best epoch's state: parameters, optimizer, average, `lr`, `schedule`, `steps` and `epoch`.
@@ -475,5 +495,6 @@ class Trainer(Passes):
             if options.checkpoint is not None:  # if the trainer cannot be saved, raises an error now, not after hours
                 kept = self.schedule if schedule is None else read_schedule(schedule) if isinstance(schedule, str | Settings) else None
                 trainer_file.check({"optimizer": self.optimizer, "averaging": self.averaging, "schedule": kept, "stop": options.stop})
-            fitting.fit(self._run, X, y, options, self.save, sample_weight=sample_weight, class_weight=class_weight, validation=validation)
+            data = {"sample_weight": sample_weight, "class_weight": class_weight, "validation": validation, "chosen": rows}
+            fitting.fit(self._run, X, y, options, self.save, **data)
             return self.history

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from .engine.engine import CONSTANT, LIMITS
 from .trainer_values import Function, from_json, history_of, to_json
 
 T = TypeVar("T")
+Extras: TypeAlias = tuple[str, dict[str, bytes]]  # a file's contents besides the network: text and vectors
 _VERSION = "3"
 # Entries of which Python alone knows something.
 _PYTHON = ("losses", "optimizer", "schedule", "history", "best", "stopped", "standardize_targets")
@@ -44,8 +45,25 @@ def save(path: str | os.PathLike[str], net: Network, state: dict[str, Any]) -> N
 
 def load(cls: type[T], path: str | os.PathLike[str], backend: str | None, n_threads: int | None, loss: Any) -> T:
     """Reads a file that `save` or C wrote. Returns a trainer of class `cls`, with a new network. loss: for its custom losses."""
+    return _loaded(cls, path, backends.load(backend).Net.load_with(file_path(path)), backend, n_threads, loss)
+
+
+def to_bytes(net: Network, state: dict[str, Any]) -> bytes:
+    """The contents of the file that `save` writes."""
+    return bytes(net._core.write_with(*encode(net, state)))
+
+
+def from_bytes(cls: type[T], data: bytes, backend: str | None, n_threads: int | None, loss: Any) -> T:
+    """`load` from the contents of a file."""
+    return _loaded(cls, "the bytes", backends.load(backend).Net.read_with(data), backend, n_threads, loss)
+
+
+def _loaded(
+    cls: type[T], path: str | os.PathLike[str], read: tuple[Any, Extras | None], backend: str | None, n_threads: int | None, loss: Any
+) -> T:
+    """The trainer that a backend has read. path: for errors."""
     limit = threads.check(n_threads)
-    core, extras = backends.load(backend).Net.load_with(file_path(path))
+    core, extras = read
     if extras is None:
         raise ValueError(f"{os.fspath(path)}: contains a network but no trainer; load it with bp.load and create a bp.Trainer for it")
     net = Network._from(core, backends.resolve(backend), {}, limit)
@@ -111,6 +129,7 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
         "optimizer": _text(optimizer.name, _numbers(optimizer) | now),
         **{name: number(limit) for name, limit in state["limits"].items() if limit is not None},
         **({"dropout": number(dropout)} if dropout != 1 else {}),
+        **({"penalty_per_row": "1"} if state["penalty_per_row"] else {}),
         **{"seed": str(state["seed"]), "steps": str(engine["steps"]), "epoch": str(state["epoch"])},
         **{name: number(loss) for name, loss in engine["losses"].items()},
     }
@@ -135,10 +154,10 @@ def _saved(loss: Any) -> Loss | Function | None:
 
 
 def _numbers(spec: Spec) -> dict[str, Any]:
-    """All parameters, those with their defaults too: a file does not change its meaning with a later version's defaults. missing=0 is left
-    out: earlier versions do not know it."""
-    known = table(spec.kind)[spec.name].parameters.items()
-    return {key: valid.default for key, valid in known if key != "missing"} | spec.parameters
+    """All parameters, those with their defaults too: a file does not change its meaning with a later version's defaults. missing=0 and
+    eps_hat=0 are left out: earlier versions do not know them."""
+    known = {key: valid.default for key, valid in table(spec.kind)[spec.name].parameters.items()} | spec.parameters
+    return {key: value for key, value in known.items() if key not in ("missing", "eps_hat") or value != 0}
 
 
 def _text(name: str, parameters: dict[str, Any]) -> str:
@@ -197,6 +216,7 @@ def _known_to_c(lines: dict[str, str], vectors: dict[str, bytes], dtype: np.dtyp
         "seed": _whole(lines, "seed", 2**64),
         "epoch": _whole(lines, "epoch"),
         "limits": {name: None if limit == math.inf else limit for name, limit in limits.items()},
+        "penalty_per_row": read_number(lines.pop("penalty_per_row", "0")) != 0,
     }
     engine = {
         "lr": _numbers(now)["lr"],

@@ -24,7 +24,7 @@ def read(text: str, vectors: dict[str, bytes], dtype: np.dtype[Any]) -> dict[str
         raise ValueError(f"missing or unknown entries: {', '.join(map(repr, sorted(other)))}")
     state = {key: from_json(value, dtype, vectors) for key, value in saved.items()}
     history = history_of(state["history"], vectors.pop(HISTORY)) if state["history"] else {}
-    return state | {"history": history, "losses": list(state["losses"]), "standardize_targets": False}
+    return state | {"history": history, "losses": list(state["losses"]), "standardize_targets": False, "penalty_per_row": False}
 
 
 def _from_version_1(state: dict[str, Any], vectors: dict[str, bytes]) -> dict[str, Any]:

@@ -84,6 +84,15 @@ class View(Closed):
     )
     weight_decay: float = _number("weight_decay", "The optimizer's weight decay. `fit(schedules=...)` can change it from epoch to epoch.")
 
+    @property
+    def penalty_per_row(self) -> bool:
+        """Whether the penalties are divided by the sum of weights of the batch, and are part of the training loss."""
+        return self._engine.penalty_per_row
+
+    @penalty_per_row.setter
+    def penalty_per_row(self, value: bool) -> None:
+        self._engine.set_numbers({"penalty_per_row": flag("penalty_per_row", value)})
+
     # ---- parts ----
 
     @property

@@ -15,7 +15,7 @@ if(CMAKE_STRIP AND NOT APPLE AND MICROBP_KIND STREQUAL "static")
   cmake_path(APPEND CMAKE_INSTALL_LIBDIR $<TARGET_FILE_NAME:microbp_static> OUTPUT_VARIABLE archive)
   install(CODE "
     if(CMAKE_INSTALL_DO_STRIP)
-      execute_process(COMMAND \"${CMAKE_STRIP}\" --strip-unneeded --remove-section=.comment \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${archive}\"
+      execute_process(COMMAND \"${CMAKE_STRIP}\" --strip-unneeded --remove-section=.comment --remove-section=.llvm_addrsig \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${archive}\"
                       COMMAND_ERROR_IS_FATAL ANY)
     endif()")
 endif()

@@ -11,4 +11,9 @@ else()
 endif()
 target_compile_options(_core PRIVATE ${MICROBP_NO_UNWIND} $<$<CONFIG:Release>:-O2>) # Cython's code is no faster with -O3
 target_link_libraries(_core PRIVATE microbp_static)
+if(NOT APPLE) # the module has no function of the library that it does not call, and few that others see
+  set(visible ${PROJECT_SOURCE_DIR}/src/cmake/python.map)
+  target_link_options(_core PRIVATE -Wl,--version-script=${visible} -Wl,--gc-sections -Wl,--hash-style=gnu)
+  set_target_properties(_core PROPERTIES LINK_DEPENDS ${visible})
+endif()
 install(TARGETS _core LIBRARY DESTINATION core)

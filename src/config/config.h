@@ -28,6 +28,35 @@
 #define MICROBP_FORMULAS 0
 #endif
 
+/* The extras: parts of graphs and of training that many programs do not use. 0: what needs one is refused, with a text
+ * that names it. FOCAL: losses with gamma. GAPS: weights of single targets, missing targets. JACOBIAN:
+ * mbp_net_jacobian. LISTS: parameters of losses with a number for each output. SCALES: outputs with a mean and a
+ * standard deviation. The others are statements of graphs. */
+#ifndef MICROBP_FOCAL
+#define MICROBP_FOCAL 1
+#endif
+#ifndef MICROBP_GAPS
+#define MICROBP_GAPS 1
+#endif
+#ifndef MICROBP_JACOBIAN
+#define MICROBP_JACOBIAN 1
+#endif
+#ifndef MICROBP_LISTS
+#define MICROBP_LISTS 1
+#endif
+#ifndef MICROBP_SCALES
+#define MICROBP_SCALES 1
+#endif
+#ifndef MICROBP_SLICE
+#define MICROBP_SLICE 1
+#endif
+#ifndef MICROBP_STANDARDIZE
+#define MICROBP_STANDARDIZE 1
+#endif
+#ifndef MICROBP_SUBTRACT
+#define MICROBP_SUBTRACT 1
+#endif
+
 /* The dtypes of networks. MICROBP_DOUBLE, without a value, is another word for MICROBP_F64=1. */
 #ifndef MICROBP_F32
 #define MICROBP_F32 1

@@ -12,10 +12,11 @@
  *                 the transpose of the one in memory.
  *
  * microbp.crc32c is the checksum of the whole file, computed with zeros in place of its own eight digits.
- * microbp.notes is there if the net has notes. microbp.trainer is there if the file has extras; their vectors follow
- * the tensors, each with the shape [count]. The same net always gives the same bytes.
+ * microbp.notes is there if the net has notes, microbp.dtype, as "F64", if a float64 net has no tensors, and
+ * microbp.trainer if the file has extras; their vectors follow the tensors, each with the shape [count]. The same net
+ * always gives the same bytes.
  *
- * file_write.c writes; file_read.c reads, with file_entry.c and file_extras.c. */
+ * file_write.c writes; file_read.c reads, with file_entry.c and file_extras.c. member_read.c reads files of several. */
 #ifndef MBP_FILE_H
 #define MBP_FILE_H
 
@@ -56,8 +57,6 @@ size_t mbp_file_least(const char *graph);
 
 /* The checksum of a whole file whose checksum digits start at `digits`. */
 uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits);
-/* How many parameters and buffers the net has. A part has fewer than there are in its block. */
-int64_t mbp_file_numbers(const mbp_net *net);
 /* Transposes `from` (rows, cols) into `to` (cols, rows). Neither needs to be aligned. */
 void mbp_file_transpose(char *to, const char *from, size_t rows, size_t cols, size_t item);
 
@@ -65,6 +64,9 @@ void mbp_file_transpose(char *to, const char *from, size_t rows, size_t cols, si
 int mbp_file_begun(const char *bytes, size_t count);
 
 /* ---- shared by the files that read ---- */
+
+/* Reads the caller's options into *own and checks the allocator. */
+mbp_status mbp_file_options(mbp_options *own, const mbp_options *options, mbp_error *error);
 
 /* Room for every string of a file except the graph, the notes and the trainer's text. */
 enum { MBP_FILE_TEXT = 80 };

@@ -14,10 +14,10 @@
 #define FOREIGN(why) "not a microbp file: " why
 #define TENSORS "; for arrays of another library use net.load_tensors(file) in Python"
 
-enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, ENSEMBLE, KEYS };
-static const char *const keys[KEYS] = {"format",        "microbp.format",  "microbp.graph",
-                                       "microbp.seed",  "microbp.rng",     "microbp.crc32c",
-                                       "microbp.notes", "microbp.trainer", "microbp.ensemble"};
+enum { FORMAT, VERSION, GRAPH, SEED, GENERATOR, CRC, NOTES, TRAINER, DTYPE, ENSEMBLE, KEYS };
+static const char *const keys[KEYS] = {"format",        "microbp.format",  "microbp.graph", "microbp.seed",
+                                       "microbp.rng",   "microbp.crc32c",  "microbp.notes", "microbp.trainer",
+                                       "microbp.dtype", "microbp.ensemble"};
 
 /* A file in memory, and where its parts are. */
 typedef struct source {
@@ -218,12 +218,17 @@ static mbp_status read_tensors(mbp_net *net, const source *s, json *rest, int64_
     return MBP_OK;
 }
 
-/* The dtype of the first tensor, or F32 if there is none. read_tensors checks that the others have the same. */
+/* The dtype of the first tensor; read_tensors checks that the others have the same. If there is none, that of the
+ * metadata, or F32. */
 static mbp_status read_dtype(const source *s, mbp_dtype *dtype, mbp_error *error) {
     json j = s->tensors;
+    char text[MBP_FILE_TEXT];
     mbp_entry e;
-    *dtype = MBP_F32;
-    if (json_take(&j, '}'))
+    const int none = json_take(&j, '}');
+    if (s->values[DTYPE].at && (!none || strcmp(value_text(s, DTYPE, text), "F64") != 0))
+        return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its metadata is not what microbp writes"));
+    *dtype = s->values[DTYPE].at ? MBP_F64 : MBP_F32;
+    if (none)
         return MBP_OK;
     j = s->tensors;
     if (!mbp_file_entry(&j, &e))
@@ -327,8 +332,7 @@ static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, 
     return status;
 }
 
-/* Reads the caller's options into *own and checks the allocator. */
-static mbp_status read_options(mbp_options *own, const mbp_options *options, mbp_error *error) {
+mbp_status mbp_file_options(mbp_options *own, const mbp_options *options, mbp_error *error) {
     mbp_status status = mbp_sized_read(own, sizeof *own, options, "mbp_options", error);
     own->size = sizeof *own;
     return status == MBP_OK ? mbp_allocator_check(own->allocator, error) : status;
@@ -344,7 +348,7 @@ mbp_status mbp_net_read_with(mbp_net **net, mbp_extras **extras, const void *byt
         return mbp_fail_null(error, "bytes", "the bytes of a file");
     source s = {.bytes = bytes, .count = size, .size = size};
     mbp_options own;
-    mbp_status status = read_options(&own, options, error);
+    mbp_status status = mbp_file_options(&own, options, error);
     if (status == MBP_OK)
         status = find_header(&s, error);
     if (status == MBP_OK)
@@ -381,7 +385,7 @@ mbp_status mbp_net_load_with(mbp_net **net, mbp_extras **extras, const char *pat
     char *bytes;
     size_t size;
     mbp_options own;
-    mbp_status status = read_options(&own, options, error);
+    mbp_status status = mbp_file_options(&own, options, error);
     if (status == MBP_OK)
         status = mbp_disk_read(path, own.allocator, check_start, &bytes, &size, error);
     if (status != MBP_OK)

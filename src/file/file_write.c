@@ -64,7 +64,8 @@ void mbp_file_transpose(char *to, const char *from, size_t rows, size_t cols, si
         transpose_items(to, from, rows, cols, sizeof(double));
 }
 
-int64_t mbp_file_numbers(const mbp_net *net) {
+/* How many parameters and buffers the net has. A part has fewer than there are in its block. */
+static int64_t count_numbers(const mbp_net *net) {
     int64_t count = 0;
     mbp_tensor tensor;
     for (int i = 0; mbp_net_tensor(net, i, &tensor); i++)
@@ -176,9 +177,11 @@ static size_t put_header(output *o, const mbp_net *net, const mbp_extras *extras
         put_text(o, "microbp.notes", mbp_net_notes(net));
     if (extras)
         put_text(o, "microbp.trainer", extras->text);
-    put(o, "}");
-    mbp_dtype dtype = mbp_net_dtype(net);
+    const mbp_dtype dtype = mbp_net_dtype(net);
     mbp_tensor tensor;
+    if (dtype != MBP_F32 && !mbp_net_tensor(net, 0, &tensor) && !(extras && extras->count))
+        put_text(o, "microbp.dtype", mbp_dtype_name(dtype));
+    put(o, "}");
     uint64_t begin = 0;
     for (int i = 0; mbp_net_tensor(net, i, &tensor); i++) {
         uint64_t end = begin + (uint64_t)tensor.in * (uint64_t)tensor.out * mbp_dtype_size(dtype);
@@ -239,17 +242,13 @@ static mbp_status check_extras(const mbp_extras *extras, mbp_error *error) {
 
 /* From here to draft_end the net is entered, also if this fails: the file is of one state. */
 static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *extras, mbp_error *error) {
-    int64_t count = mbp_file_numbers(net);
+    int64_t count = count_numbers(net);
     mbp_dtype dtype = mbp_net_dtype(net);
     *d = (draft){.net = net, .extras = extras};
     mbp_net_enter(net);
     mbp_status status = check_extras(extras, error);
     if (status != MBP_OK)
         return status;
-    if (count == 0 && dtype != MBP_F32 && !(extras && extras->count))
-        return mbp_fail(
-            error, MBP_UNSUPPORTED,
-            "a float64 network without parameters cannot be written: a file stores the dtype with the tensors");
     d->graph_size = mbp_graph_write(net, NULL, 0);
     d->graph = mbp_allocate(mbp_net_allocator(net), d->graph_size);
     if (!d->graph)

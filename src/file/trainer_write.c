@@ -1,10 +1,10 @@
 /* Floor 6: writes the files of trainers (trainer_file.h). */
 #include "file/trainer_file.h"
 
-#include "net/statements.h"
 #include "system/memory.h"
 #include "system/spec.h"
 #include "system/text.h"
+#include "train/loss.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -35,34 +35,12 @@ static void put_number(mbp_writer *w, const char *before, double value, const ch
     put(w, "%s%s%s", before, number, after);
 }
 
-/* The spec of a loss for an output of `width` columns. */
-static void put_loss(mbp_writer *w, const mbp_objective *objective, int64_t width) {
-    char spec[MBP_SPEC_SIZE];
-    const mbp_formula *loss = &objective->loss;
-    const char *from = spec;
-    mbp_formula_print(MBP_LOSS, loss, spec);
-    for (int p = 0; p < 2; p++) {
-        if (!(objective->lists >> p & 1))
-            continue;
-        const int64_t each = mbp_loss_shares(loss->row, p) ? objective->width : 1;
-        const char *number = strchr(from, '=') + 1;
-        for (int k = p; k > 0 && from == spec; k--)
-            number = strchr(number, '=') + 1;
-        put(w, "%.*s", (int)(number - from), from);
-        for (int64_t j = 0; j < width; j += each)
-            put_number(w, j ? " " : "[", objective->columns[2 * j + p], "");
-        put(w, "]");
-        from = number + strcspn(number, ",)");
-    }
-    put(w, "%s", from);
-}
-
 static void put_losses(mbp_writer *w, const mbp_trainer *t) {
     put(w, "losses=");
     for (int i = 0; i < t->net->outputs; i++) {
         put(w, "%s", i ? " " : "");
         if (t->objective[i].loss.row >= 0)
-            put_loss(w, &t->objective[i], mbp_net_output_width(t->net, i));
+            mbp_objective_write(w, t, i);
         else
             put(w, "none");
     }
@@ -150,12 +128,35 @@ static void add_vectors(draft *d, const mbp_trainer *t) {
         d->vector[d->extras.count++] = t->kept->vector[i];
 }
 
+/* Whether parameters and buffers are where a net of its own has them (place_params in net/graph.c): in a part, layers
+ * may be missing or have another order. */
+static int has_own_vectors(const mbp_net *net) {
+    int64_t params = 0, buffers = 0;
+    int same = 1;
+    for (int i = 0; i < net->layers; i++)
+        if (net->layer[i].kind == MBP_NODE_DENSE) {
+            same &= net->layer[i].weight == params;
+            params += net->layer[i].in * net->layer[i].out;
+        }
+    for (int i = 0; i < net->layers; i++) {
+        const mbp_layer *layer = &net->layer[i];
+        const int64_t gain = layer->kind == MBP_NODE_DENSE ? -1 : layer->weight;
+        same &= gain < 0 || gain == params;
+        params += gain < 0 ? 0 : layer->out;
+        same &= layer->bias < 0 || layer->bias == params;
+        params += layer->bias < 0 ? 0 : layer->out;
+        same &= layer->running < 0 || layer->running == buffers;
+        buffers += layer->running < 0 ? 0 : 2 * layer->out;
+    }
+    return same && params == net->params && buffers == net->buffers;
+}
+
 /* Until draft_end the net is held, unless this fails. */
 static mbp_status draft_begin(draft *d, const mbp_trainer *t, mbp_error *error) {
     *d = (draft){.extras.vector = d->vector};
     if (!t)
         return mbp_fail_null(error, "trainer", MBP_A_TRAINER);
-    if (mbp_file_numbers(t->net) < t->net->params + t->net->buffers)
+    if (!has_own_vectors(t->net))
         return mbp_fail(
             error, MBP_UNSUPPORTED,
             "a trainer of a part of a net cannot be saved, because its vectors are those of the whole: save the "

@@ -163,6 +163,13 @@ static inline void adam_prepare(const double h[], const mbp_running *run, double
     c[5] = normal_eps(h[3] * root);
 }
 
+/* With eps_hat, eps is added before the bias correction: the form at the end of Kingma & Ba 2015, section 2. */
+static inline void adam_hat_prepare(const double h[], const mbp_running *run, double c[]) {
+    adam_prepare(h, run, c);
+    if (h[4] != 0)
+        c[5] = normal_eps(h[3]);
+}
+
 FORMULA void adam_moments(T g, T s[], const T c[]) {
     s[0] = c[1] * s[0] + c[2] * g;
     s[1] = c[3] * s[1] + c[4] * (g * g);

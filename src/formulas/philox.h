@@ -21,4 +21,7 @@ static inline void mbp_philox(uint64_t seed, const uint32_t counter[4], uint32_t
     memcpy(words, w, sizeof w);
 }
 
+/* The same, compiled once (random.c). */
+void mbp_words(uint64_t seed, const uint32_t counter[4], uint32_t words[4]);
+
 #endif

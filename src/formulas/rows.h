@@ -5,6 +5,7 @@
 #ifndef MBP_ROWS_H
 #define MBP_ROWS_H
 
+#include "formulas/focal.h"
 #include "formulas/formulas.h"
 
 enum { ROW_BLOCK = 16 };
@@ -42,6 +43,9 @@ static inline const T *row_block(int64_t n, const T *o, T pad, T filled[ROW_BLOC
     copy_few(ROW_BLOCK, n, o, filled);
     return filled;
 }
+
+/* The same for losses that are rarer: not inlined. */
+ONCE const T *row_block_0(int64_t n, const T *o, T filled[ROW_BLOCK]) { return row_block(n, o, 0, filled); }
 
 /* Stores the part of a block that belongs to the row: n elements, or all 16. */
 static inline void row_store(int64_t n, const T block[ROW_BLOCK], T *y) {
@@ -121,9 +125,9 @@ ONCE double row_expectation(int64_t n, const T *o, const T *t, double max, doubl
     double loss[ROW_BLOCK] = {0}, total[ROW_BLOCK] = {0};
     T outputs[ROW_BLOCK], targets[ROW_BLOCK];
     for (int64_t j = 0; j < n; j += ROW_BLOCK) {
-        const T *a = row_block(n - j, o + j, 0, outputs), *b = targets;
+        const T *a = row_block_0(n - j, o + j, outputs), *b = targets;
         if (t)
-            b = row_block(n - j, t + j, 0, targets);
+            b = row_block_0(n - j, t + j, targets);
         else
             for (int k = 0; k < ROW_BLOCK; k++)
                 targets[k] = k < n - j;
@@ -145,11 +149,13 @@ static inline double row_smoothed_loss(int64_t n, const T *o, T max, double beta
     return s > 0 ? (1 - s) * loss + s * row_expectation(n, o, NULL, (double)max, beta, log_sum, &mass) : loss;
 }
 
-/* The loss of one row against the probabilities t or, if t is NULL, against the class `label`. p: label smoothing s and
- * the temperature 1 / beta. gradient, unless NULL, gets scale times the derivative beta (softmax(beta o) * sum(t) - t),
- * where t is smoothed. */
+/* The loss of one row against the probabilities t or, if t is NULL, against the class `label`. p: label smoothing s,
+ * the temperature 1 / beta, and gamma. gradient, unless NULL, gets scale times the derivative
+ * beta (softmax(beta o) * sum(t) - t), where t is smoothed. */
 static inline double row_cross_entropy(int64_t n, const T *o, const T *t, int64_t label, const double p[], double scale,
                                        T *gradient) {
+    if (MICROBP_FOCAL && p[2] != 0)
+        return mbp_focal_cross_entropy(sizeof(T) == sizeof(double), n, o, t, label, p, scale, gradient);
     const double s = p[0], beta = 1 / p[1];
     T max = row_max(n, o), excess = row_exponentials(n, o, max, (T)beta, gradient);
     double log_sum = (double)LOG1P(excess), mass = 1;
@@ -181,6 +187,12 @@ static inline void narrow_cross_entropy(int64_t n, int count, const T *o, int64_
     const double s = p[0], beta = 1 / p[1];
     T e[ROW_BLOCK][ROW_BLOCK], others[ROW_BLOCK][ROW_BLOCK];
     T m[ROW_BLOCK], ones[ROW_BLOCK] = {0}, factor[ROW_BLOCK], excess[ROW_BLOCK], log_sum[ROW_BLOCK];
+    if (MICROBP_FOCAL && p[2] != 0) {
+        for (int l = 0; l < count; l++)
+            loss[l] = mbp_focal_cross_entropy(sizeof(T) == sizeof(double), n, o + l * ld, NULL, label[l], p, scale[l],
+                                              gradient ? gradient + l * gradient_ld : NULL);
+        return;
+    }
     if (count < ROW_BLOCK)
         memset(e, 0, sizeof e);
     for (int l = 0; l < count; l++)
@@ -232,7 +244,7 @@ ONCE double row_minus_entropy(int64_t n, const T *t) {
     T targets[ROW_BLOCK];
     double sum[ROW_BLOCK] = {0};
     for (int64_t j = 0; j < n; j += ROW_BLOCK) {
-        const T *b = row_block(n - j, t + j, 0, targets);
+        const T *b = row_block_0(n - j, t + j, targets);
         for (int k = 0; k < ROW_BLOCK; k++)
             sum[k] += (double)(b[k] == 0 ? 0 : b[k] * LOG(b[k]));
     }
@@ -240,7 +252,7 @@ ONCE double row_minus_entropy(int64_t n, const T *t) {
 }
 
 /* Cross-entropy without smoothing, minus the entropy of the targets, which is 0 for a label. */
-static const double SHARP[] = {0, 1};
+static const double SHARP[] = {0, 1, 0};
 static inline double row_kl(int64_t n, const T *o, const T *t, int64_t label, const double p[], double scale,
                             T *gradient) {
     (void)p;
@@ -261,8 +273,8 @@ static inline double row_gaussian_nll(int64_t n, const T *o, const T *t, int64_t
     double sum[ROW_BLOCK] = {0};
     (void)label, (void)p;
     for (int64_t j = 0; j < targets; j += ROW_BLOCK) {
-        const T *m = row_block(targets - j, o + j, 0, mean), *y = row_block(targets - j, t + j, 0, target);
-        const T *v = row_block(targets - j, o + targets + j, 0, log_variance);
+        const T *m = row_block_0(targets - j, o + j, mean), *y = row_block_0(targets - j, t + j, target);
+        const T *v = row_block_0(targets - j, o + targets + j, log_variance);
         for (int k = 0; k < ROW_BLOCK; k++) {
             const T d = m[k] - y[k], slope = d * EXP(-v[k]), square = d * slope;
             sum[k] += (double)((v[k] + square) / 2);

@@ -19,6 +19,16 @@ MBP_API mbp_status mbp_net_write(const mbp_net *net, void *bytes, size_t *size, 
 MBP_API mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, const mbp_options *options,
                                 mbp_error *error);
 
+/* One network of a file of several, as Python's bp.Ensemble.save, bp.fit_table and `microbp train` write: network
+ * number `member`, from 0. *members: how many the file has; *weight: how much the network counts in the mean of the
+ * predictions, 1 if the file has no weights. Both may be NULL. The prediction of the ensemble is the sum of weight x
+ * prediction of all networks, divided by the sum of the weights. A file of one network has one member. MBP_INVALID:
+ * there is no such member. The checksum of this network is checked, and not that of the whole file. */
+MBP_API mbp_status mbp_net_load_member(mbp_net **net, const char *path, int member, int *members, double *weight,
+                                       const mbp_options *options, mbp_error *error);
+MBP_API mbp_status mbp_net_read_member(mbp_net **net, const void *bytes, size_t size, int member, int *members,
+                                       double *weight, const mbp_options *options, mbp_error *error);
+
 /* Extras: data that a file may have besides the net, such as the state of a trainer: a UTF-8 text, and flat vectors in
  * the net's dtype. The name of a vector has at least three parts with dots between them ("trainer.slots.m"), so it is
  * never the name of a tensor. The parts consist of letters, digits, _ and -. The name has at most 63 characters. The
@@ -55,8 +65,8 @@ MBP_API void mbp_extras_free(mbp_extras *extras);
  * Save between steps: of a backward pass without its update, the next running statistics of batch_norm are not saved.
  * Set betas before the first step: the bias corrections of Adam and the like are computed again, from the step count
  * and the betas of now. A loss that the caller computes is NULL again; Python reads files whose losses all have names,
- * or none. The trainer of a part that lacks layers of its net (mbp_net_part) gives MBP_UNSUPPORTED. Loading a file of n
- * bytes allocates less than 6 n + 64 KiB. */
+ * or none. The trainer of a part (mbp_net_part) gives MBP_UNSUPPORTED, unless the part has all layers of its net in the
+ * same order. Loading a file of n bytes allocates less than 6 n + 64 KiB. */
 MBP_API mbp_status mbp_trainer_save(const mbp_trainer *trainer, const char *path, mbp_error *error);
 MBP_API mbp_status mbp_trainer_load(mbp_trainer **trainer, mbp_net **net, const char *path, const mbp_options *options,
                                     mbp_error *error);

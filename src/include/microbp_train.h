@@ -86,6 +86,7 @@ typedef struct mbp_backward {
 MBP_API mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how,
                                         double *loss, mbp_error *error);
 /* Updates the parameters from the gradients and adds 1 to the step count. MBP_NONFINITE if a gradient is not finite.
+ * Layers that were frozen after the backward pass do not change, and their gradients become 0.
  * The gradients are what mbp_trainer_grads has: those of the last backward pass, or numbers that you wrote. They stay,
  * so a second apply uses them again; in a new trainer they are 0. */
 MBP_API mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error);
@@ -111,7 +112,8 @@ MBP_API mbp_status mbp_trainer_evaluate(mbp_trainer *trainer, const mbp_batch *b
 /* The loss of output i in the last step, backward, evaluate or epoch that succeeded, before its loss weight: the sum of
  * loss weight * value over the outputs is the *loss of that call. In a callback of mbp_trainer_fit: of the validation
  * rows if there are any, else of the epoch. NaN: there was no such call yet, or the output's loss weight is 0, so that
- * its targets are not read. Files do not keep it. Any thread may call it at any time. */
+ * its targets are not read. Files do not keep it. Any thread may call it at any time. With "penalty_per_row", *loss is
+ * that sum and the penalties. */
 MBP_API mbp_status mbp_trainer_output_loss(const mbp_trainer *trainer, int i, double *value, mbp_error *error);
 
 /* How good the predictions of an output are, as in inference, by the name of a metric of Python (help(bp.accuracy)).
@@ -165,6 +167,10 @@ typedef struct mbp_fit {
     int (*callback)(const mbp_record *record, void *user);
     mbp_poll poll; /* as in mbp_trainer_epoch; NULL: none */
     void *user;    /* the argument of callback and poll */
+    /* 1: before the first epoch, sets the mean and std (mbp_net_set_scale) of each output that has none yet: those of
+     * its targets that are there, by column, each counted once; a column without differences gets std 1. For losses of
+     * any numbers. If the fit fails before its first step, they are removed again. */
+    int standardize_targets;
 } mbp_fit;
 
 /* Trains for several epochs, on all rows of the data. Python's `fit` gives the same bits. With patience, the best
@@ -215,6 +221,11 @@ MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array
  * together; "clip_norm" limits the norm of the whole gradient, of all layers that are not frozen (Pascanu et al. 2013);
  * "clip_value" limits the absolute value of each element.
  * "dropout": a factor in [0, 1] of the rates of all dropout nodes, from the next forward pass on; 1 unless set.
+ * "penalty_per_row": 1: the penalties l1 and l2 of the layers are divided by the sum of row weights of each batch (of a
+ * part: of the logical batch; with element weights or missing targets, multiplied by the mean over the outputs of
+ * 1 / total), as in scikit-learn, so that a small batch feels them more; and the losses of step, backward, epoch and
+ * fit contain them, not those of evaluate and measure. mbp_trainer_backward_from divides by the rows of the forward.
+ * 0 unless set: each batch has the whole penalty, and no loss contains it.
  * State: "loss" is the loss of the current gradients (with `accumulate` the parts' losses are added), "last_loss" that
  * of the last update; NaN: unknown, as after mbp_trainer_backward_from. "average_count": the states in the average.
  * "epoch": the number of epochs that mbp_trainer_fit has completed; it counts on from here, and files keep it. */

@@ -20,7 +20,7 @@ static inline void chance_words(const mbp_chance *chance, const chance_keys *key
                                 uint32_t words[CHANCE_WORDS]) {
     const uint32_t counter[4] = {(uint32_t)first, chance->stream, (uint32_t)chance->step,
                                  (uint32_t)(chance->step >> 32)};
-    mbp_philox(keys->seed, counter, words);
+    mbp_words(keys->seed, counter, words);
 }
 #else
 /* Philox runs on three vectors of counters together, which hides the latency of its multiplications: dropout takes

@@ -1,5 +1,26 @@
 /* Part of kernels.c: functions of each element of one or two matrices, in loops that the compiler vectorizes. */
 
+/* MAP(name, statement): a function of each element. `statement` uses to[j], from[j], and p0, the first parameter. It is
+ * compiled once, for whole vectors; in small code for one element. */
+#if MICROBP_SMALL
+#define MAP(name, statement) \
+    static int name(int64_t left, void *element, const void *of, const void *given) { \
+        T *const to = element; \
+        const T *const from = of, *const parameters = given; \
+        enum { j = 0 }; \
+        (void)left; \
+        PARAMETERS; \
+        statement; \
+        return 1; \
+    }
+
+static void map_rows(mbp_map map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+    const T given[] = {parameters ? (T)parameters[0] : 0, parameters ? (T)parameters[1] : 0};
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n;)
+            j += map(n - j, (T *)out.at + r * out.ld + j, (const T *)in.at + r * in.ld + j, given);
+}
+#else
 /* If no matrix has gaps between its rows, they are treated as one long row. Returns the length of a row. */
 static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     if (!gapless)
@@ -9,13 +30,11 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     return n;
 }
 
-/* MAP(name, statement): a function of each element. `statement` uses to[j], from[j], and p0, the first parameter. It is
- * compiled once, for whole vectors; in small code for any number of elements. */
 typedef void (*map_row)(int64_t n, T *to, const T *from, const double *parameters);
 #define MAP(name, statement) \
     static HOT void row_##name(int64_t n, T *to, const T *from, const double *parameters) { \
         PARAMETERS; \
-        n = MICROBP_SMALL ? n : n / VL * VL; \
+        n = n / VL * VL; \
         INDEPENDENT \
         for (int64_t j = 0; j < n; j++) { \
             statement; \
@@ -25,12 +44,6 @@ typedef void (*map_row)(int64_t n, T *to, const T *from, const double *parameter
         map_rows(row_##name, rows, n, out, in, parameters); \
     }
 
-#if MICROBP_SMALL
-static void map_rows(map_row map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
-    for (int64_t r = 0; r < rows; r++)
-        map(n, (T *)out.at + r * out.ld, (const T *)in.at + r * in.ld, parameters);
-}
-#else
 /* The last vector of a row ends with the row. It is read before the others change it: both matrices may be the same. */
 static __attribute__((noinline)) void map_rows(map_row map, int64_t rows, int64_t n, mbp_view out, mbp_view in,
                                                const double *parameters) {
@@ -58,6 +71,13 @@ static __attribute__((noinline)) void map_rows(map_row map, int64_t rows, int64_
 }
 #endif
 
+/* Calls a map, from the functions of this file. */
+#if MICROBP_SMALL
+#define RUN_MAP map_rows
+#else
+#define RUN_MAP(map, ...) (map)(__VA_ARGS__)
+#endif
+
 #define PARAMETERS \
     const T p0 = parameters ? (T)parameters[0] : 0; \
     (void)p0
@@ -74,10 +94,34 @@ static __attribute__((noinline)) void map_rows(map_row map, int64_t rows, int64_
         for (int64_t r = 0; r < rows; r++) \
             row_function(n, (const T *)in.at + r * in.ld, (T *)out.at + r * out.ld); \
     }
+#if MICROBP_SMALL
+#undef ROW_OUTPUT_ACTIVATION
+#define ROW_OUTPUT_ACTIVATION(name, meaning, row_function) \
+    static int output_##name(int64_t n, void *out, const void *in, const void *parameters) { \
+        (void)parameters; \
+        row_function(n, in, out); \
+        return (int)n; /* columns are fewer than 2^31 */ \
+    }
+#endif
 #include "formulas/formulas.def"
 
 MAP(copy, to[j] = from[j])
 
+#if MICROBP_SMALL
+#define BINARY(name, statement) \
+    static void name(void *out, const void *a, const void *b) { \
+        T *const to = out; \
+        const T *const x = a, *const y = b; \
+        enum { j = 0 }; \
+        statement; \
+    }
+
+static void binary_rows(mbp_binary binary, int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++)
+            binary((T *)out.at + r * out.ld + j, (const T *)a.at + r * a.ld + j, (const T *)b.at + r * b.ld + j);
+}
+#else
 #define BINARY(name, statement) \
     static void name(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) { \
         n = join_rows(&rows, n, out.ld == n && a.ld == n && b.ld == n); \
@@ -89,6 +133,7 @@ MAP(copy, to[j] = from[j])
                 statement; \
         } \
     }
+#endif
 BINARY(add, to[j] = x[j] + y[j])
 BINARY(subtract, to[j] = x[j] - y[j])
 BINARY(multiply, to[j] = x[j] * y[j])

@@ -20,8 +20,13 @@
 #include "kernels/products/direct.h"
 #include "kernels/products/product.h"
 #include "kernels/norm.h"
-#if MICROBP_TRAINING
+#if MICROBP_TRAINING && MICROBP_SMALL
+#include "kernels/losses_small.h"
+#endif
+#if MICROBP_TRAINING && !MICROBP_SMALL
 #include "kernels/losses.h"
+#endif
+#if MICROBP_TRAINING
 #include "kernels/updates.h"
 #include "kernels/dropout.h"
 #endif
@@ -36,6 +41,10 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
     .product_scratch = product_scratch,
     .product_pieces = product_pieces,
     .product_run = product_run,
+#if MICROBP_SMALL
+    .map = map_rows,
+    .binary = binary_rows,
+#endif
 #define ACTIVATION(name, ...) .forward[ACTIVATION_##name] = forward_##name,
 #define OUTPUT_ACTIVATION(name, ...) .output[OUTPUT_ACTIVATION_##name] = output_##name,
 #define ROW_OUTPUT_ACTIVATION(name, ...) .output[OUTPUT_ACTIVATION_##name] = output_##name,

@@ -45,11 +45,23 @@ typedef struct mbp_view {
 } mbp_view;
 
 /* out (rows, n) from in (rows, n); out may be in. Forward: y from z. Backward: out holds dy and gets dz, and in holds y
- * or z, whichever the activation keeps. parameters: those of the formula, in order. */
-typedef void (*mbp_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
+ * or z, whichever the activation keeps. parameters: two of the formula, in order, or NULL. */
+typedef void (*mbp_map_rows)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
 
 /* out (rows, n) from a and b (rows, n); out may be a, and b may be one row for all (ld 0). */
-typedef void (*mbp_binary)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+typedef void (*mbp_binary_rows)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+
+/* Small code has one loop for all maps, mbp_kernels.map, and one for all binary functions. A map computes one element,
+ * or the n that are left of a row, and returns how many. */
+#if MICROBP_SMALL
+typedef int (*mbp_map)(int64_t n, void *out, const void *in, const void *parameters);
+typedef void (*mbp_binary)(void *out, const void *a, const void *b);
+#define MBP_RUN(kernels, kind, function, ...) (kernels)->kind(function, __VA_ARGS__)
+#else
+typedef mbp_map_rows mbp_map;
+typedef mbp_binary_rows mbp_binary;
+#define MBP_RUN(kernels, kind, function, ...) (function)(__VA_ARGS__)
+#endif
 
 /* The position of a matrix in the streams of random.h: element (row, column) uses the random number
  * (first_row + row) * (n rounded up to a multiple of 4) + column.
@@ -88,9 +100,10 @@ typedef void (*mbp_norm_part)(const mbp_norm *norm, int64_t first, int64_t last)
 
 /* At most MBP_LOSS_CHUNK rows of a loss. An mbp_loss returns the sum of weight * row loss, added in row order. If
  * gradient.at is not NULL, gradient gets scale * weight * derivative. The targets are target (rows, targets) or, if
- * target.at is NULL, labels. weight NULL: every weight is 1. columns: two parameters of the formula for each of the n
+ * target.at is NULL, labels. weight NULL: every weight is 1. columns: MBP_LOSS_PARAMETERS for each of the n
  * columns, and column j is compared with target j % targets; NULL: `parameters` for all, and targets is that of the
  * formula. */
+enum { MBP_LOSS_PARAMETERS = 3 };
 typedef struct mbp_loss_rows {
     int64_t rows, n;
     mbp_view output, target, gradient;
@@ -151,6 +164,10 @@ typedef struct mbp_kernels {
     /* The bytes of scratch (64-byte aligned) that product_run needs for this pattern, m, n, k and b.ld, and for the
      * same with smaller m, n and k; nothing else of p is read. */
     size_t (*product_scratch)(const mbp_product *p);
+#if MICROBP_SMALL
+    void (*map)(mbp_map map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
+    void (*binary)(mbp_binary binary, int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+#endif
     mbp_map forward[ACTIVATION_COUNT];
     mbp_map output[OUTPUT_ACTIVATION_COUNT];
     mbp_map copy;                               /* out = in */

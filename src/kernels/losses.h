@@ -2,7 +2,7 @@
 
 enum { SUM, MEAN }; /* the reductions of formulas.def */
 enum { FEW = 3 };   /* for fewer labelled rows, filling 16 lanes does not pay */
-enum { LOSS_ROWS = MICROBP_SMALL ? 1 : LANES, LOSS_BLOCK = LOSS_ROWS * LANES };
+enum { LOSS_ROWS = LANES, LOSS_BLOCK = LOSS_ROWS * LANES };
 
 /* The weights of up to 16 rows; the others get 0. One by one (`weight ? weight[r] : 1`) they would become masked loads
  * from NULL, which take 30 ns each. */
@@ -13,15 +13,59 @@ static inline void row_weights(const mbp_loss_rows *w, int64_t rows, int64_t r, 
         weight[l] = w->weight[r + l];
 }
 
-/* The values of n losses and, unless NULL, their derivatives x scale. n is a multiple of VL, except in small
- * code. */
-typedef void (*loss_formula)(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0, T p1);
+/* The values of n losses and, unless NULL, their derivatives x scale. n is at most LOSS_BLOCK and a multiple of VL. */
+typedef void (*loss_formula)(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale,
+                             const double p[MBP_LOSS_PARAMETERS]);
+
+/* Value and derivative of a loss of probabilities or counts share an exponential, so one loop computes both; of the
+ * other losses a second loop computes the derivatives, if they are wanted. */
+#define LOSS(name, output_activation, targets, per_target, reduction, text, meaning, value_of, derivative_of) \
+    static void formula_##name(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, \
+                               const double p[MBP_LOSS_PARAMETERS]) { \
+        const T p0 = (T)p[0], p1 = (T)p[1]; \
+        enum { BOTH = OUTPUT_ACTIVATION_##output_activation != OUTPUT_ACTIVATION_identity }; \
+        T unwanted[BOTH ? LOSS_BLOCK : 1], *const derivative = BOTH && !gradient ? unwanted : gradient; \
+        (void)p0, (void)p1; \
+        n = n / VL * VL; \
+        INDEPENDENT \
+        for (int64_t l = 0; l < n; l++) { \
+            const T o = output[l], t = target[l], d = o - t; \
+            (void)d; \
+            value[l] = (T)(value_of); \
+            if (BOTH) \
+                derivative[l] = scale * (T)(derivative_of); \
+        } \
+        if (!BOTH && gradient) { \
+            INDEPENDENT \
+            for (int64_t l = 0; l < n; l++) { \
+                const T o = output[l], t = target[l], d = o - t; \
+                (void)o, (void)t, (void)d; \
+                derivative[l] = scale * (T)(derivative_of); \
+            } \
+        } \
+    }
+#define FOCAL(name, i, function) \
+    static void focal_##name(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, \
+                             const double p[MBP_LOSS_PARAMETERS]) { \
+        function(sizeof(T) == sizeof(double), n, output, target, value, gradient, (double)scale, p); \
+    }
+#include "formulas/formulas.def"
+
+/* The formula for these parameters: another one if gamma is not 0. */
+static loss_formula formula_for(loss_formula formula, const double p[MBP_LOSS_PARAMETERS]) {
+#define FOCAL(name, i, function) \
+    if (MICROBP_FOCAL && formula == formula_##name && p[i] != 0) \
+        return focal_##name;
+#include "formulas/formulas.def"
+    (void)p;
+    return formula;
+}
 
 /* Copies `rows` rows of n elements into one block without gaps, whose last vector is filled with zeros. */
 static inline void take_rows(int64_t rows, int64_t n, const T *from, int64_t ld, T to[LOSS_BLOCK]) {
     store(to + (rows * n - 1) / VL * VL, (vr){0});
     for (int64_t i = 0; i < rows; i++) {
-        if (!MICROBP_SMALL && n < ROW_BLOCK)
+        if (n < ROW_BLOCK)
             copy_few(ROW_BLOCK, n, from + i * ld, to + i * n);
         else
             memcpy(to + i * n, from + i * ld, (size_t)n * sizeof(T));
@@ -34,20 +78,19 @@ static inline void take_rows(int64_t rows, int64_t n, const T *from, int64_t ld,
 static void loss_block(const mbp_loss_rows *w, loss_formula formula, int64_t rows, int64_t n, int64_t r, int64_t j,
                        const T scale[LOSS_ROWS], T value[LOSS_BLOCK]) {
     T output[LOSS_BLOCK], target[LOSS_BLOCK], derivative[LOSS_BLOCK];
-    const T p0 = (T)w->parameters[0], p1 = (T)w->parameters[1];
+    const double *const p = w->parameters;
     const T *o = (const T *)w->output.at + r * w->output.ld + j, *t = (const T *)w->target.at + r * w->target.ld + j;
     T *const gradient = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld + j : NULL;
-    const int direct = MICROBP_SMALL || rows == 1 ||
-                       (w->output.ld == n && w->target.ld == n && w->gradient.ld == n && !w->weight);
-    const int64_t count = rows * n, whole = !direct ? 0 : MICROBP_SMALL ? count : count & -(int64_t)VL;
+    const int direct = rows == 1 || (w->output.ld == n && w->target.ld == n && w->gradient.ld == n && !w->weight);
+    const int64_t count = rows * n, whole = direct ? count & -(int64_t)VL : 0;
     const int64_t left = count - whole;
     if (whole)
-        formula(whole, o, t, value, gradient, scale[0], p0, p1);
+        formula(whole, o, t, value, gradient, scale[0], p);
     if (left) {
         take_rows(direct ? 1 : rows, direct ? left : n, o + whole, w->output.ld, output);
         take_rows(direct ? 1 : rows, direct ? left : n, t + whole, w->target.ld, target);
         formula((left + VL - 1) & -(int64_t)VL, output, target, value + whole, gradient ? derivative : NULL,
-                direct ? scale[0] : 1, p0, p1);
+                direct ? scale[0] : 1, p);
     }
     if (gradient && left && direct)
         copy_few(ROW_BLOCK, left, derivative, gradient + whole);
@@ -62,7 +105,7 @@ static void loss_block(const mbp_loss_rows *w, loss_formula formula, int64_t row
 static inline void add_values(int64_t n, const T *value, double s[LANES]) {
     T filled[ROW_BLOCK];
     int64_t k = 0;
-    for (; !MICROBP_SMALL && k + 4 * LANES <= n; k += 4 * LANES) {
+    for (; k + 4 * LANES <= n; k += 4 * LANES) {
         const T *v = value + k;
         for (int l = 0; l < LANES; l++)
             s[l] = s[l] + (double)v[l] + (double)v[l + LANES] + (double)v[l + 2 * LANES] + (double)v[l + 3 * LANES];
@@ -93,7 +136,7 @@ static void loss_sums(const mbp_loss_rows *w, loss_formula formula, int64_t rows
                       double sum[LOSS_ROWS]) {
     T value[LOSS_BLOCK];
     double s[LANES] = {0};
-    if (!MICROBP_SMALL && w->n <= LANES) {
+    if (w->n <= LANES) {
         loss_block(w, formula, rows, w->n, r, 0, scale, value);
         if (rows == 1)
             add_narrow(1, 1, w->n, value, sum);
@@ -112,9 +155,10 @@ static void loss_sums(const mbp_loss_rows *w, loss_formula formula, int64_t rows
 static double loss_of_rows(const mbp_loss_rows *w, loss_formula formula, double share) {
     double total = 0, sum[LOSS_ROWS], weight[LOSS_ROWS];
     int64_t rows;
+    formula = formula_for(formula, w->parameters);
     for (int64_t r = 0; r < w->rows; r += rows) {
         rows = w->rows - r < LANES ? w->rows - r : LANES;
-        if (MICROBP_SMALL || w->n > LANES || 3 * rows < w->n) /* filling 16 lanes does not pay */
+        if (w->n > LANES || 3 * rows < w->n) /* filling 16 lanes does not pay */
             rows = 1;
         T scale[LOSS_ROWS];
         row_weights(w, rows, r, weight);
@@ -136,8 +180,8 @@ ONCE double loss_of_columns(const mbp_loss_rows *w, loss_formula formula, double
             output[r] = ((const T *)w->output.at)[r * w->output.ld + j];
             target[r] = ((const T *)w->target.at)[r * w->target.ld + j % w->targets];
         }
-        formula((w->rows + VL - 1) / VL * VL, output, target, value, derivative, 1, (T)w->columns[2 * j],
-                (T)w->columns[2 * j + 1]);
+        const double *p = w->columns + MBP_LOSS_PARAMETERS * j;
+        formula_for(formula, p)((w->rows + VL - 1) / VL * VL, output, target, value, derivative, 1, p);
         for (int64_t r = 0; r < w->rows; r++) {
             sum[r][j % LANES] += (double)value[r];
             if (w->gradient.at)
@@ -151,28 +195,9 @@ ONCE double loss_of_columns(const mbp_loss_rows *w, loss_formula formula, double
 }
 
 #define LOSS(name, output_activation, targets, per_target, reduction, text, meaning, value_of, derivative_of) \
-    static void formula_##name(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, T p0, \
-                               T p1) { \
-        (void)p0, (void)p1; \
-        n = MICROBP_SMALL ? n : n / VL * VL; \
-        INDEPENDENT \
-        for (int64_t l = 0; l < n; l++) { \
-            const T o = output[l], t = target[l], d = o - t; \
-            (void)d; \
-            value[l] = (T)(value_of); \
-        } \
-        if (gradient) { \
-            INDEPENDENT \
-            for (int64_t l = 0; l < n; l++) { \
-                const T o = output[l], t = target[l], d = o - t; \
-                (void)o, (void)t, (void)d; \
-                gradient[l] = scale * (T)(derivative_of); \
-            } \
-        } \
-    } \
     static double loss_##name(const mbp_loss_rows *w) { \
-        return (w->columns ? loss_of_columns : loss_of_rows)(w, formula_##name, \
-                                                             reduction == MEAN ? 1 / (double)w->n : 1); \
+        return (MICROBP_LISTS && w->columns ? loss_of_columns : loss_of_rows)( \
+            w, formula_##name, reduction == MEAN ? 1 / (double)w->n : 1); \
     }
 #define ROW_LOSS(name, output_activation, targets, per_target, text, meaning, row_function, narrow_function) \
     static double loss_##name(const mbp_loss_rows *w) { \
@@ -182,7 +207,7 @@ ONCE double loss_of_columns(const mbp_loss_rows *w, loss_formula formula, double
             const T *t = w->target.at ? (const T *)w->target.at + r * w->target.ld : NULL; \
             T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL; \
             double loss[LOSS_ROWS], scale[LOSS_ROWS], weight[LOSS_ROWS]; \
-            const int rows = MICROBP_SMALL || t || w->n > LANES || w->rows - r < FEW \
+            const int rows = t || w->n > LANES || w->rows - r < FEW \
                                  ? 1 \
                                  : (int)(w->rows - r < LANES ? w->rows - r : LANES); \
             row_weights(w, rows, r, weight); \

@@ -121,18 +121,41 @@ static void norm_apply(const mbp_norm *p, int64_t first, int64_t last) {
         memcpy((total) + c, sums, (size_t)count * sizeof *sums); \
     }
 
+#if MICROBP_SMALL
+typedef enum { SUM_OF_X, SQUARES, SUM_OF_DY, PRODUCTS } norm_total;
+
+/* An element of which norm_columns and norm_sums add all of a column. */
+static double norm_term(const mbp_norm *p, norm_total which, int64_t r, int64_t j) {
+    const double x = (double)norm_row(p->x, r)[j];
+    if (which == SUM_OF_X)
+        return x;
+    if (which == SQUARES)
+        return (x - p->mean[j]) * (x - p->mean[j]);
+    const double dy = (double)norm_row(p->dy, r)[j];
+    return which == SUM_OF_DY ? dy : dy * norm_hat(p, x, r, j);
+}
+
+static __attribute__((noinline)) void column_totals(const mbp_norm *p, norm_total which, double *total, int64_t first,
+                                                    int64_t last){COLUMN_SUMS(total, norm_term(p, which, r, c + j))}
+#define TOTALS_OF(view, which) p, which
+#else
 /* total[column] = the sum of a column of `of`. */
 static __attribute__((noinline)) void column_totals(const mbp_norm *p, mbp_view of, double *total, int64_t first,
-                                                    int64_t last) {
-    COLUMN_SUMS(total, (double)((const T *)of.at)[r * of.ld + c + j])
-}
+                                                    int64_t last){
+    COLUMN_SUMS(total, (double)((const T *)of.at)[r * of.ld + c + j])}
+#define TOTALS_OF(view, which) p, view
+#endif
 
 /* Mean, biased variance and inverse of columns. */
 static void norm_columns(const mbp_norm *p, int64_t first, int64_t last) {
-    column_totals(p, p->x, p->mean, first, last);
+    column_totals(TOTALS_OF(p->x, SUM_OF_X), p->mean, first, last);
     for (int64_t j = first; j < last; j++)
         p->mean[j] /= (double)p->rows;
+#if MICROBP_SMALL
+    column_totals(p, SQUARES, p->variance, first, last);
+#else
     COLUMN_SUMS(p->variance, ((double)x[j] - p->mean[c + j]) * ((double)x[j] - p->mean[c + j]))
+#endif
     for (int64_t j = first; j < last; j++)
         p->variance[j] /= (double)p->rows;
     norm_invert(p, first, last);
@@ -150,27 +173,59 @@ static void norm_follow(const mbp_norm *p, int64_t first, int64_t last) {
 
 /* The sums of dy and of dy xhat; they are the gradients of beta and gamma. */
 static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
-    column_totals(p, p->dy, p->sum, first, last);
-    if (MICROBP_SMALL)
-        COLUMN_SUMS(p->product, (double)dy[j] * norm_hat(p, (double)x[j], r, c + j))
-    else if (!p->mean)
+    column_totals(TOTALS_OF(p->dy, SUM_OF_DY), p->sum, first, last);
+#if MICROBP_SMALL
+    column_totals(p, PRODUCTS, p->product, first, last);
+#else
+    if (!p->mean)
         COLUMN_SUMS(p->product, (double)dy[j] * (double)x[j])
     else if (p->by_row)
         COLUMN_SUMS(p->product, (double)dy[j] * (((double)x[j] - p->mean[r]) * p->inverse[r]))
     else
         COLUMN_SUMS(p->product, (double)dy[j] * (((double)x[j] - p->mean[c + j]) * p->inverse[c + j]))
+#endif
     T *dgamma = p->dgamma, *dbeta = p->dbeta;
     for (int64_t j = first; dgamma && j < last; j++)
         dgamma[j] = (p->add_gradients ? dgamma[j] : 0) + (T)p->product[j];
     for (int64_t j = first; dbeta && j < last; j++)
         dbeta[j] = (p->add_gradients ? dbeta[j] : 0) + (T)p->sum[j];
 }
+#undef TOTALS_OF
 #undef COLUMN_SUMS
 
 /* ---- training: rows ---- */
 
 /* dx = inverse (g - mean of g - xhat * mean of g xhat) with g = gamma dy. The means are over a row or over a column,
  * like the statistics. */
+#if MICROBP_SMALL
+static void norm_backward(const mbp_norm *p, int64_t first, int64_t last) {
+    const T *gamma = p->gamma;
+    const double count = (double)(p->by_row ? p->n : p->rows);
+    for (int64_t r = first; r < last; r++) {
+        const T *x = norm_row(p->x, r), *dy = norm_row(p->dy, r);
+        T *dx = (T *)p->dx.at + r * p->dx.ld;
+        double sums[2][LANES] = {{0}}, sum = 0, product = 0;
+        for (int64_t j = 0; p->by_row && j < p->n; j++) {
+            const double g = (double)gamma[j] * (double)dy[j];
+            sums[0][j % LANES] += g;
+            sums[1][j % LANES] += g * norm_hat(p, (double)x[j], r, j);
+        }
+        if (p->by_row)
+            sum = sum_lanes(sums[0]), product = sum_lanes(sums[1]);
+        for (int64_t j = 0; j < p->n; j++) {
+            double g = (double)dy[j], factor = p->inverse[p->by_row ? r : j];
+            if (p->by_row)
+                g = (double)gamma[j] * g;
+            else
+                factor = (double)gamma[j] * factor, sum = p->sum[j], product = p->product[j];
+            if (!p->fixed || p->by_row)
+                g = g - sum / count - norm_hat(p, (double)x[j], r, j) * (product / count);
+            const T d = (T)(factor * g);
+            dx[j] = p->add ? dx[j] + d : d;
+        }
+    }
+}
+#else
 static void norm_backward(const mbp_norm *p, int64_t first, int64_t last) {
     const T *gamma = p->gamma;
     const double *mean = p->mean, *inverse = p->inverse, rows = (double)p->rows, n = (double)p->n;
@@ -204,5 +259,6 @@ static void norm_backward(const mbp_norm *p, int64_t first, int64_t last) {
         }
     }
 }
+#endif
 #endif
 #undef ROW_SUM

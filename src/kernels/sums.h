@@ -3,17 +3,27 @@
 enum { LANES = ROW_BLOCK };
 
 #if MICROBP_TRAINING
+#if MICROBP_SMALL
+static int all_finite(int64_t n, const void *v) {
+    const T *x = v;
+    int64_t j = 0;
+    while (j < n && x[j] - x[j] == 0)
+        j++;
+    return j == n;
+}
+#else
 static int all_finite(int64_t n, const void *v) {
     const T *x = v;
     T bad[LANES] = {0}; /* x - x is 0, but NaN for NaN and infinities */
     int64_t j = 0;
-    for (; !MICROBP_SMALL && j + LANES <= n; j += LANES)
+    for (; j + LANES <= n; j += LANES)
         for (int l = 0; l < LANES; l++)
             bad[l] += x[j + l] - x[j + l];
     for (; j < n; j++)
         bad[0] += x[j] - x[j];
     return row_sum(bad) == 0;
 }
+#endif
 
 /* Adds n squares to 16 partial sums. The square of a float cannot overflow a double. */
 static __attribute__((noinline)) void add_squares(int64_t n, const T *x, double s[LANES]) {
@@ -36,6 +46,19 @@ static double sum_squares(int64_t n, const void *v) {
     return sum_lanes(s);
 }
 
+#if MICROBP_SMALL
+static void limit_columns(int64_t rows, int64_t n, mbp_view w, double limit) {
+    for (int64_t j = 0; j < n; j++) {
+        T *const column = (T *)w.at + j;
+        double squares = 0;
+        for (int64_t r = 0; r < rows; r++)
+            squares += (double)column[r * w.ld] * (double)column[r * w.ld];
+        const double norm = __builtin_sqrt(squares);
+        for (int64_t r = 0; norm > limit && r < rows; r++)
+            column[r * w.ld] *= (T)(limit / norm);
+    }
+}
+#else
 static void limit_columns(int64_t rows, int64_t n, mbp_view w, double limit) {
     for (int64_t first = 0; first < n; first += MBP_COLUMN_BLOCK) {
         const int64_t count = n - first < MBP_COLUMN_BLOCK ? n - first : MBP_COLUMN_BLOCK;
@@ -55,4 +78,5 @@ static void limit_columns(int64_t rows, int64_t n, mbp_view w, double limit) {
                 block[r * w.ld + j] *= factor[j];
     }
 }
+#endif
 #endif

@@ -173,6 +173,8 @@ size_t mbp_formula_print(mbp_kind kind, const mbp_formula *formula, char *text) 
     double standard;
     mbp_interval interval;
     for (int i = 0; mbp_parameter(r->parameters, i, &name, &standard, &interval); i++) {
+        if (formula->parameters[i] == 0 && mbp_slice_is(name, "eps_hat")) /* earlier versions do not know it */
+            continue;
         text[length++] = i ? ',' : '(';
         memcpy(text + length, name.at, name.length + 1); /* with its '=' */
         length += name.length + 1;
@@ -236,25 +238,25 @@ mbp_status mbp_loss_parse(mbp_slice spec, mbp_formula *loss, mbp_lists *lists, m
     const int i = find_name(MBP_LOSS, mbp_spec_name(spec));
     *lists = (mbp_lists){0};
     const mbp_status status = parse(MBP_LOSS, spec, loss, i >= 0 && loss_columns[i].may_be_lists ? lists : NULL, error);
-    if (status == MBP_OK && lists->of[count_words(losses[i].parameters)].count)
+    if (MICROBP_LISTS && status == MBP_OK && lists->of[count_words(losses[i].parameters)].count)
         return mbp_fail(error, MBP_INVALID, "missing must be 0 or 1, not a list");
     return status;
 }
 
-int mbp_loss_shares(int loss, int i) { return i == 0 && loss_columns[loss].columns == PER_NUMBER; }
+int mbp_loss_shares(int loss, int i) { return MICROBP_LISTS && i == 0 && loss_columns[loss].columns == PER_NUMBER; }
 
 mbp_status mbp_loss_width(const mbp_formula *loss, const mbp_lists *lists, int64_t columns, int64_t *targets,
                           mbp_error *error) {
     const char *name = losses[loss->row].name;
     int64_t each = loss_columns[loss->row].columns;
     if (each == PER_NUMBER)
-        each = lists->of[0].count ? lists->of[0].count : 1;
+        each = MICROBP_LISTS && lists->of[0].count ? lists->of[0].count : 1;
     if (columns % each)
         return mbp_fail(error, MBP_INVALID,
                         "%s has %lld columns for each target, so the output needs a multiple of %lld columns, not %lld",
                         name, (long long)each, (long long)each, (long long)columns);
     *targets = columns / each;
-    for (int i = 0; i < MBP_PARAMETERS_MAX; i++)
+    for (int i = 0; i < MBP_PARAMETERS_MAX && MICROBP_LISTS; i++)
         if (lists->of[i].count && !mbp_loss_shares(loss->row, i) && lists->of[i].count != columns)
             return mbp_fail(error, MBP_INVALID, "a list in %s has %lld number%s, but the output has %lld column%s",
                             name, (long long)lists->of[i].count, mbp_plural(lists->of[i].count), (long long)columns,

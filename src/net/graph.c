@@ -207,7 +207,7 @@ static bounds bound(mbp_slice text) {
         most.outputs += (size_t)is_output;
         for (word = mbp_take_word(&line); word.length; word = mbp_take_word(&line)) {
             most.operands++;
-            in_list |= is_output && memchr(word.at, '(', word.length);
+            in_list |= MICROBP_SCALES && is_output && memchr(word.at, '(', word.length);
             most.listed += (size_t)in_list;
         }
     }
@@ -306,7 +306,7 @@ mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator 
     }
     count_uses(made);
     find_homes(made);
-    if (MICROBP_TRAINING) /* only for gradients */
+    if (MICROBP_TRAINING && MICROBP_SLICE) /* only for gradients */
         place_slices(made);
     count_work(made);
     *net = made;

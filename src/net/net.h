@@ -171,7 +171,8 @@ static inline void mbp_net_share(const mbp_net *net, double work, int64_t end, i
 static inline int64_t mbp_output_width(const mbp_net *net, int i) { return net->node[net->output[i].node].width; }
 /* The means of an output's columns, followed by their standard deviations; NULL: it is not scaled. */
 static inline const double *mbp_scale_of(const mbp_net *net, int i) {
-    for (int64_t at = 0; at < net->scales_count; at += 1 + 2 * mbp_output_width(net, (int)net->scales[at]))
+    for (int64_t at = 0; MICROBP_SCALES && at < net->scales_count;
+         at += 1 + 2 * mbp_output_width(net, (int)net->scales[at]))
         if ((int)net->scales[at] == i)
             return net->scales + at + 1;
     return NULL;

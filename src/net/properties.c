@@ -285,6 +285,8 @@ static void copy_scales(const mbp_net *net, int i, double *to) {
 /* Sets the activation and the scale of an output; mean NULL: it has none. The caller holds the net. */
 static mbp_status set_output(mbp_net *net, int i, int activation, const double *mean, const double *std,
                              mbp_error *error) {
+    if (mean && !MICROBP_SCALES)
+        return mbp_fail_extra(error, "mean and std of outputs", "scales");
     const int64_t n = mbp_output_width(net, i);
     const int64_t size = 1 + 2 * n, others = net->scales_count - (mbp_scale_of(net, i) ? size : 0);
     const size_t bytes = (size_t)(others + (mean ? size : 0)) * sizeof(double), bytes_before = net->scales_bytes;

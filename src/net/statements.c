@@ -15,6 +15,7 @@ static mbp_status read_concat(mbp_cursor *c, mbp_node *node);
 static mbp_status read_slice(mbp_cursor *c, mbp_node *node);
 static mbp_status read_random(mbp_cursor *c, mbp_node *node);
 static mbp_status read_columns(mbp_cursor *c, mbp_node *node);
+static mbp_status read_left_out(mbp_cursor *c, mbp_node *node);
 
 /* Positions of the keys in DENSE_TEXTS, NORM_TEXTS and SCALE_TEXTS, the keys with a text value. LAYER is the first. */
 enum { LAYER, UNITS, ACTIVATION, INIT, BIAS, BIAS_INIT, DENSE_FROZEN, DENSE_KEYS };
@@ -35,16 +36,16 @@ static const struct {
     [MBP_NODE_DENSE] = {"dense", DENSE_TEXTS, DENSE_NUMBERS, read_dense},
     [MBP_NODE_ACTIVATION] = {"activation", "", "", read_activation},
     [MBP_NODE_ADD] = {"add", "", "", read_sum},
-    [MBP_NODE_SUBTRACT] = {"subtract", "", "", read_pair},
+    [MBP_NODE_SUBTRACT] = {"subtract", "", "", MICROBP_SUBTRACT ? read_pair : read_left_out},
     [MBP_NODE_MULTIPLY] = {"multiply", "", "", read_pair},
     [MBP_NODE_CONCAT] = {"concat", "", "", read_concat},
-    [MBP_NODE_SLICE] = {"slice", "", "from=-1[0,inf) to=-1[0,inf)", read_slice},
+    [MBP_NODE_SLICE] = {"slice", "", "from=-1[0,inf) to=-1[0,inf)", MICROBP_SLICE ? read_slice : read_left_out},
     [MBP_NODE_DROPOUT] = {"dropout", "", "rate=0.5[0,1)", read_random},
     [MBP_NODE_NOISE] = {"noise", "", "std=0.1[0,inf)", read_random},
     [MBP_NODE_BATCH_NORM] = {"batch_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]", read_columns},
     [MBP_NODE_LAYER_NORM] = {"layer_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf)", read_columns},
     [MBP_NODE_SCALE] = {"scale", SCALE_TEXTS, "lr=1[0,inf)", read_columns},
-    [MBP_NODE_STANDARDIZE] = {"standardize", NORM_TEXTS, "", read_columns},
+    [MBP_NODE_STANDARDIZE] = {"standardize", NORM_TEXTS, "", MICROBP_STANDARDIZE ? read_columns : read_left_out},
 };
 
 const char *mbp_layer_settings(mbp_node_kind kind) { return statements[kind].numbers; }
@@ -60,6 +61,12 @@ int mbp_statement_has_layer(mbp_slice word) {
 
 static mbp_status read_settings(mbp_cursor *c, mbp_node_kind kind, mbp_settings *found) {
     return mbp_read_settings(c, statements[kind].texts, statements[kind].numbers, found);
+}
+
+/* A statement of which the build has nothing but the word. */
+static mbp_status read_left_out(mbp_cursor *c, mbp_node *node) {
+    const char *word = statements[node->kind].word;
+    return mbp_fail_line(c, mbp_fail_extra(c->error, word, word));
 }
 
 /* ---- nodes without a layer ---- */
@@ -100,7 +107,7 @@ static mbp_status set_width(mbp_cursor *c, mbp_node *node) {
     node->width = mbp_operand_width(c, node, 0);
     for (int i = 1; i < node->operands; i++)
         if (mbp_operand_width(c, node, i) != node->width)
-            return MBP_FAIL_LINE(
+            return mbp_fail_in_line(
                 c, "%s needs operands of the same width, but node %d has %lld columns and node %d has %lld",
                 statements[node->kind].word, operands[0], (long long)node->width, operands[i],
                 (long long)mbp_operand_width(c, node, i));
@@ -124,7 +131,7 @@ static mbp_status read_concat(mbp_cursor *c, mbp_node *node) {
     for (int i = 0; i < node->operands; i++)
         node->width += mbp_operand_width(c, node, i); /* fewer than 2^24 operands of at most 2^31 columns */
     if (node->width > INT32_MAX)
-        return MBP_FAIL_LINE(c, "concat has more than %d columns", (int)INT32_MAX);
+        return mbp_fail_in_line(c, "concat has more than %d columns", (int)INT32_MAX);
     return MBP_OK;
 }
 
@@ -138,14 +145,14 @@ static mbp_status read_slice(mbp_cursor *c, mbp_node *node) {
     if (status != MBP_OK)
         return status;
     if (found.given != (1 << MBP_COLUMN_FROM | 1 << MBP_COLUMN_TO))
-        return MBP_FAIL_LINE(c, "slice needs from=F and to=T, for the columns F to T - 1");
+        return mbp_fail_in_line(c, "slice needs from=F and to=T, for the columns F to T - 1");
     if (!(ends[0] < ends[1]) || ends[1] > (double)node->width || ends[0] != (double)(int64_t)ends[0] ||
         ends[1] != (double)(int64_t)ends[1]) {
         from[mbp_print_number(from, ends[0])] = to[mbp_print_number(to, ends[1])] = 0;
-        return MBP_FAIL_LINE(c,
-                             "from=%s to=%s is not a range of columns of node %d: they must be whole numbers with "
-                             "0 <= from < to <= %lld",
-                             from, to, c->net->operands[node->first_operand], (long long)node->width);
+        return mbp_fail_in_line(c,
+                                "from=%s to=%s is not a range of columns of node %d: they must be whole numbers with "
+                                "0 <= from < to <= %lld",
+                                from, to, c->net->operands[node->first_operand], (long long)node->width);
     }
     memcpy(node->activation.parameters, ends, sizeof found.number);
     node->width = mbp_column(node, MBP_COLUMN_TO) - mbp_column(node, MBP_COLUMN_FROM);
@@ -165,9 +172,9 @@ static mbp_status read_random(mbp_cursor *c, mbp_node *node) { /* dropout, noise
 /* ---- layers ---- */
 
 static mbp_status layer_exists(mbp_cursor *c, const char *name, mbp_slice key) {
-    return MBP_FAIL_LINE(c,
-                         "layer %s already exists: remove %.*s= to use it again, or choose another name (layer=NAME)",
-                         name, (int)key.length, key.at);
+    return mbp_fail_in_line(
+        c, "layer %s already exists: remove %.*s= to use it again, or choose another name (layer=NAME)", name,
+        (int)key.length, key.at);
 }
 
 /* Sets node->layer to the layer that the statement names, or to -1. A layer that exists must be of the same kind, and
@@ -180,8 +187,8 @@ static mbp_status find_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *
     const char *name = net->layer[node->layer].name;
     mbp_slice keys = mbp_slice_of(statements[node->kind].texts);
     if (net->layer[node->layer].kind != node->kind)
-        return MBP_FAIL_LINE(c, "layer %s is a %s layer: choose another name (layer=NAME)", name,
-                             statements[net->layer[node->layer].kind].word);
+        return mbp_fail_in_line(c, "layer %s is a %s layer: choose another name (layer=NAME)", name,
+                                statements[net->layer[node->layer].kind].word);
     for (int i = 0; i < MBP_KEYS_MAX; i++) {
         const mbp_slice key = mbp_take_word(&keys);
         if (i != LAYER && found->text[i].length)
@@ -242,8 +249,8 @@ static mbp_status read_bias(mbp_cursor *c, const mbp_settings *found, mbp_layer 
         return status;
     const int rate = found->given >> MBP_LAYER_BIAS_LR & 1;
     if (rate || !is_auto(found->text[BIAS_INIT]))
-        return MBP_FAIL_LINE(c, "layer %s has no bias: remove %s=, or set bias=1", layer->name,
-                             rate ? "bias_lr" : "bias_init");
+        return mbp_fail_in_line(c, "layer %s has no bias: remove %s=, or set bias=1", layer->name,
+                                rate ? "bias_lr" : "bias_init");
     return MBP_OK;
 }
 
@@ -253,7 +260,7 @@ static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *f
     layer->in = mbp_operand_width(c, node, 0);
     mbp_status status = name_layer(c, layer, found->text[LAYER]);
     if (status == MBP_OK && !found->text[UNITS].length)
-        status = MBP_FAIL_LINE(c, "the new layer %s needs units=N", layer->name);
+        status = mbp_fail_in_line(c, "the new layer %s needs units=N", layer->name);
     if (status == MBP_OK)
         status = mbp_read_width(c, "units", found->text[UNITS], &layer->out);
     if (status == MBP_OK)
@@ -273,9 +280,9 @@ static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *f
 static mbp_status use_layer(mbp_cursor *c, const mbp_node *node, int64_t columns) {
     const int64_t given = mbp_operand_width(c, node, 0);
     if (columns != given)
-        return MBP_FAIL_LINE(c, "layer %s takes %lld column%s, but node %d has %lld", c->net->layer[node->layer].name,
-                             (long long)columns, mbp_plural(columns), c->net->operands[node->first_operand],
-                             (long long)given);
+        return mbp_fail_in_line(c, "layer %s takes %lld column%s, but node %d has %lld",
+                                c->net->layer[node->layer].name, (long long)columns, mbp_plural(columns),
+                                c->net->operands[node->first_operand], (long long)given);
     return MBP_OK;
 }
 
@@ -295,7 +302,7 @@ static mbp_status new_norm(mbp_cursor *c, mbp_node *node, const mbp_settings *fo
     mbp_layer *layer = next_layer(c, node, found);
     layer->out = node->width;
     layer->running = node->kind == MBP_NODE_LAYER_NORM ? -1 : 0;
-    if (node->kind == MBP_NODE_STANDARDIZE)
+    if (MICROBP_STANDARDIZE && node->kind == MBP_NODE_STANDARDIZE)
         layer->weight = layer->bias = -1;
     mbp_status status = name_layer(c, layer, found->text[LAYER]);
     if (status == MBP_OK)
@@ -316,7 +323,7 @@ static mbp_status new_scale(mbp_cursor *c, mbp_node *node, const mbp_settings *f
     if (status == MBP_OK)
         status = mbp_read_switch(c, "frozen", found->text[SCALE_FROZEN], &layer->frozen);
     if (status == MBP_OK && !gain && !bias)
-        status = MBP_FAIL_LINE(c, "layer %s has neither a gain nor a bias: set gain=1 or bias=1", layer->name);
+        status = mbp_fail_in_line(c, "layer %s has neither a gain nor a bias: set gain=1 or bias=1", layer->name);
     layer->weight = gain ? 0 : -1;
     layer->bias = bias ? 0 : -1;
     c->net->layers += status == MBP_OK;
@@ -348,15 +355,17 @@ static mbp_status read_output(mbp_cursor *c) {
         return status;
     const int id = net->operands[--net->operand_count];
     if (net->node[id].uses++)
-        return MBP_FAIL_LINE(c, "node %d is already an output", id);
+        return mbp_fail_in_line(c, "node %d is already an output", id);
     status = mbp_read_settings(c, OUTPUT_TEXTS, "", &found);
     if (status == MBP_OK && found.text[OUTPUT_ACTIVATION].length)
         status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[OUTPUT_ACTIVATION], &activation);
     if (status != MBP_OK)
         return status;
     net->output[net->outputs++] = (mbp_output){id, activation.row};
-    return found.text[MEAN].length || found.text[STD].length ? mbp_read_scale(c, found.text[MEAN], found.text[STD])
-                                                             : MBP_OK;
+    if (!found.text[MEAN].length && !found.text[STD].length)
+        return MBP_OK;
+    return MICROBP_SCALES ? mbp_read_scale(c, found.text[MEAN], found.text[STD])
+                          : mbp_fail_line(c, mbp_fail_extra(c->error, "mean and std of outputs", "scales"));
 }
 
 /* ---- any statement ---- */
@@ -377,7 +386,7 @@ static mbp_status read_node(mbp_cursor *c, mbp_slice word) {
     if (kind == MBP_NODE_KINDS)
         return unknown_statement(c, word);
     if (net->nodes == MBP_NODES_MAX)
-        return MBP_FAIL_LINE(c, "a graph has at most %d nodes", MBP_NODES_MAX);
+        return mbp_fail_in_line(c, "a graph has at most %d nodes", MBP_NODES_MAX);
     mbp_node *node = &net->node[net->nodes];
     *node = (mbp_node){
         .kind = (mbp_node_kind)kind, .layer = -1, .input = -1, .home = -1, .first_operand = net->operand_count};
@@ -390,7 +399,7 @@ mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word) {
     mbp_status status = mbp_slice_is(word, "output") ? read_output(c) : read_node(c, word);
     const mbp_slice extra = mbp_take_term(&c->rest);
     if (status == MBP_OK && extra.length)
-        return MBP_FAIL_LINE(c, "unexpected \"%.*s\" at the end of the line", mbp_shown(extra), extra.at);
+        return mbp_fail_in_line(c, "unexpected \"%.*s\" at the end of the line", mbp_shown(extra), extra.at);
     return status;
 }
 

@@ -2,6 +2,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,14 +16,22 @@ mbp_status mbp_fail_line(mbp_cursor *c, mbp_status status) {
     return status;
 }
 
+mbp_status mbp_fail_in_line(mbp_cursor *c, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    const mbp_status status = mbp_fail_list(c->error, MBP_INVALID, format, arguments);
+    va_end(arguments);
+    return mbp_fail_line(c, status);
+}
+
 int mbp_shown(mbp_slice word) { return (int)(word.length > 60 ? 60 : word.length); }
 
 /* ---- single words ---- */
 
 mbp_status mbp_read_width(mbp_cursor *c, const char *what, mbp_slice word, int64_t *width) {
     if (!mbp_parse_integer(word, width) || *width < 1 || *width > INT32_MAX)
-        return MBP_FAIL_LINE(c, "%s must be a whole number from 1 to %d, not \"%.*s\"", what, (int)INT32_MAX,
-                             mbp_shown(word), word.at);
+        return mbp_fail_in_line(c, "%s must be a whole number from 1 to %d, not \"%.*s\"", what, (int)INT32_MAX,
+                                mbp_shown(word), word.at);
     return MBP_OK;
 }
 
@@ -32,7 +41,7 @@ mbp_status mbp_read_formula(mbp_cursor *c, mbp_kind kind, mbp_slice spec, mbp_fo
 
 mbp_status mbp_read_switch(mbp_cursor *c, const char *key, mbp_slice word, int *flag) {
     if (word.length && !mbp_slice_is(word, "0") && !mbp_slice_is(word, "1"))
-        return MBP_FAIL_LINE(c, "%s must be 0 or 1, not \"%.*s\"", key, mbp_shown(word), word.at);
+        return mbp_fail_in_line(c, "%s must be 0 or 1, not \"%.*s\"", key, mbp_shown(word), word.at);
     if (word.length)
         *flag = *word.at == '1';
     return MBP_OK;
@@ -44,14 +53,15 @@ mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count) {
         const mbp_slice word = mbp_take_term(&c->rest);
         int64_t id;
         if (!word.length)
-            return MBP_FAIL_LINE(c, "the number of an earlier node is missing");
+            return mbp_fail_in_line(c, "the number of an earlier node is missing");
         if (!mbp_parse_integer(word, &id))
-            return MBP_FAIL_LINE(c, "expected the number of an earlier node, not \"%.*s\"", mbp_shown(word), word.at);
+            return mbp_fail_in_line(c, "expected the number of an earlier node, not \"%.*s\"", mbp_shown(word),
+                                    word.at);
         if (!net->nodes)
-            return MBP_FAIL_LINE(c, "there is no node %lld before this line: start with an input", (long long)id);
+            return mbp_fail_in_line(c, "there is no node %lld before this line: start with an input", (long long)id);
         if (id >= net->nodes)
-            return MBP_FAIL_LINE(c, "there is no node %lld before this line: the last is node %d", (long long)id,
-                                 net->nodes - 1);
+            return mbp_fail_in_line(c, "there is no node %lld before this line: the last is node %d", (long long)id,
+                                    net->nodes - 1);
         net->operands[net->operand_count++] = (int)id;
     }
     return MBP_OK;
@@ -88,8 +98,8 @@ static int is_name(mbp_slice name) {
 
 mbp_status mbp_name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name, const char *word) {
     if (name.length && !is_name(name))
-        return MBP_FAIL_LINE(c, "\"%.*s\" is not a valid layer name: use 1 to %d letters, digits, _ and -",
-                             mbp_shown(name), name.at, MBP_NAME_SIZE - 1);
+        return mbp_fail_in_line(c, "\"%.*s\" is not a valid layer name: use 1 to %d letters, digits, _ and -",
+                                mbp_shown(name), name.at, MBP_NAME_SIZE - 1);
     if (name.length)
         memcpy(layer->name, name.at, name.length);
     else
@@ -97,8 +107,8 @@ mbp_status mbp_name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name, const
     c->layers[layer->kind]++;
     int *place = name_place(c->net, mbp_slice_of(layer->name));
     if (*place)
-        return MBP_FAIL_LINE(c, "the name %s is already used by another layer: choose another name (layer=NAME)",
-                             layer->name);
+        return mbp_fail_in_line(c, "the name %s is already used by another layer: choose another name (layer=NAME)",
+                                layer->name);
     *place = c->net->layers + 1;
     return MBP_OK;
 }
@@ -119,8 +129,8 @@ static mbp_status fail_setting(mbp_cursor *c, mbp_slice word, const char *keys, 
     mbp_slice value = word, rest = mbp_slice_of(keys);
     mbp_unknown unknown = {.word = mbp_take_until(&value, '=')};
     if (key_index(keys, unknown.word) >= 0 || mbp_parameter_index(numbers, unknown.word) >= 0)
-        return MBP_FAIL_LINE(c, "%.*s needs a value: %.*s=VALUE", (int)unknown.word.length, unknown.word.at,
-                             (int)unknown.word.length, unknown.word.at);
+        return mbp_fail_in_line(c, "%.*s needs a value: %.*s=VALUE", (int)unknown.word.length, unknown.word.at,
+                                (int)unknown.word.length, unknown.word.at);
     for (mbp_slice key = mbp_take_word(&rest); key.length; key = mbp_take_word(&rest))
         mbp_unknown_add(&unknown, key);
     mbp_parameters_list(numbers, &unknown);
@@ -141,11 +151,11 @@ mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *number
             continue;
         }
         if (text >= 0 && value.length && memchr(value.at, '(', value.length) && value.at[value.length - 1] != ')')
-            return MBP_FAIL_LINE(c, "\"%.*s\" does not end with \")\": add \")\"", mbp_shown(value), value.at);
+            return mbp_fail_in_line(c, "\"%.*s\" does not end with \")\": add \")\"", mbp_shown(value), value.at);
         if (text < 0 || !value.length)
             return fail_setting(c, word, keys, numbers);
         if (found->text[text].length)
-            return MBP_FAIL_LINE(c, "%.*s is given twice", (int)key.length, key.at);
+            return mbp_fail_in_line(c, "%.*s is given twice", (int)key.length, key.at);
         found->text[text] = value;
     }
     return MBP_OK;
@@ -160,23 +170,23 @@ static mbp_status read_numbers(mbp_cursor *c, const char *key, mbp_slice list, i
     for (int64_t j = 0; j < n; j++) {
         const mbp_slice word = mbp_take_word(&rest);
         if (!word.length)
-            return MBP_FAIL_LINE(c, "%s has %lld number%s, but the output has %lld column%s", key, (long long)j,
-                                 mbp_plural(j), (long long)n, mbp_plural(n));
+            return mbp_fail_in_line(c, "%s has %lld number%s, but the output has %lld column%s", key, (long long)j,
+                                    mbp_plural(j), (long long)n, mbp_plural(n));
         if (!mbp_parse_number(word, &to[j]))
-            return MBP_FAIL_LINE(c, "%s must be numbers, not \"%.*s\"", key, mbp_shown(word), word.at);
+            return mbp_fail_in_line(c, "%s must be numbers, not \"%.*s\"", key, mbp_shown(word), word.at);
     }
     if (mbp_take_word(&rest).length)
-        return MBP_FAIL_LINE(c, "%s has more than %lld number%s, but the output has %lld column%s", key, (long long)n,
-                             mbp_plural(n), (long long)n, mbp_plural(n));
+        return mbp_fail_in_line(c, "%s has more than %lld number%s, but the output has %lld column%s", key,
+                                (long long)n, mbp_plural(n), (long long)n, mbp_plural(n));
     return MBP_OK;
 }
 
 /* Refuses what is not a list, or too short for n numbers, before numbers are stored. */
 static mbp_status check_list(mbp_cursor *c, const char *key, mbp_slice list, int64_t n) {
     if (*list.at != '(')
-        return MBP_FAIL_LINE(c, "%s=%.*s must be a list of numbers in ( )", key, mbp_shown(list), list.at);
+        return mbp_fail_in_line(c, "%s=%.*s must be a list of numbers in ( )", key, mbp_shown(list), list.at);
     if ((int64_t)list.length < 2 * n + 1)
-        return MBP_FAIL_LINE(c, "%s has fewer numbers than the output has columns: %lld", key, (long long)n);
+        return mbp_fail_in_line(c, "%s has fewer numbers than the output has columns: %lld", key, (long long)n);
     return MBP_OK;
 }
 
@@ -198,17 +208,17 @@ mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
     const int64_t n = mbp_output_width(net, last);
     double *scale = net->scales + net->scales_count;
     if (!mean.length || !std.length)
-        return MBP_FAIL_LINE(c, "an output with %s needs %s too", mean.length ? "mean" : "std",
-                             mean.length ? "std" : "mean");
+        return mbp_fail_in_line(c, "an output with %s needs %s too", mean.length ? "mean" : "std",
+                                mean.length ? "std" : "mean");
     if (!mbp_formula_is(MBP_OUTPUT_ACTIVATION, net->output[last].activation, "identity"))
-        return MBP_FAIL_LINE(c, "an output with mean and std needs activation=identity");
+        return mbp_fail_in_line(c, "an output with mean and std needs activation=identity");
     mbp_status status = check_list(c, "mean", mean, n);
     if (status == MBP_OK)
         status = check_list(c, "std", std, n);
     if (status != MBP_OK)
         return status;
     if (net->scales_bytes / sizeof *scale < (size_t)(net->scales_count + 1 + 2 * n))
-        return MBP_FAIL_LINE(c, "mean and std have fewer numbers than the output has columns: %lld", (long long)n);
+        return mbp_fail_in_line(c, "mean and std have fewer numbers than the output has columns: %lld", (long long)n);
     *scale++ = last;
     status = read_numbers(c, "mean", mean, n, scale);
     if (status == MBP_OK)

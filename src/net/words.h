@@ -15,7 +15,7 @@ typedef struct mbp_cursor {
 } mbp_cursor;
 
 /* Fails with an error in the current line. */
-#define MBP_FAIL_LINE(cursor, ...) mbp_fail_line(cursor, mbp_fail((cursor)->error, MBP_INVALID, __VA_ARGS__))
+__attribute__((format(printf, 2, 3))) mbp_status mbp_fail_in_line(mbp_cursor *c, const char *format, ...);
 
 /* Puts the line number before the error's text, unless status is MBP_OK; returns status. */
 mbp_status mbp_fail_line(mbp_cursor *c, mbp_status status);

@@ -23,7 +23,7 @@ typedef struct layout {
     int threads, overflow;
 } layout;
 
-static void *take_aligned(layout *l, int64_t count, uint64_t item, size_t alignment) {
+static __attribute__((noinline)) void *take_aligned(layout *l, int64_t count, uint64_t item, size_t alignment) {
     size_t bytes;
     const size_t at = (l->used + alignment - 1) / alignment * alignment;
     l->overflow |= __builtin_mul_overflow(count, item, &bytes);
@@ -33,7 +33,9 @@ static void *take_aligned(layout *l, int64_t count, uint64_t item, size_t alignm
 }
 
 /* Pointers, doubles and 64-bit integers. */
-static void *take(layout *l, int64_t count, uint64_t item) { return take_aligned(l, count, item, sizeof(int64_t)); }
+static __attribute__((noinline)) void *take(layout *l, int64_t count, uint64_t item) {
+    return take_aligned(l, count, item, sizeof(int64_t));
+}
 
 static mbp_view take_rows(layout *l, int64_t width) {
     const int64_t ld = leading_dimension(l->net, width);
@@ -182,10 +184,10 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
         w->column[k] = take(l, w->needs & MBP_WEIGHTS ? l->rows : 0, sizeof(double));
     for (int id = net->nodes - 1; id >= 0; id--)
         if (net->node[id].uses) {
-            (net->node[id].kind == MBP_NODE_SLICE ? lay_slice : lay_node)(l, w, id);
+            (MICROBP_SLICE && net->node[id].kind == MBP_NODE_SLICE ? lay_slice : lay_node)(l, w, id);
             lay_statistics(l, w, id);
         }
-    if (l->base && MICROBP_TRAINING)
+    if (l->base && MICROBP_TRAINING && MICROBP_SLICE)
         mbp_slices_place(net, w);
     for (int i = 0; i < net->outputs; i++)
         lay_output(l, w, i);

@@ -10,14 +10,14 @@
 
 #include "net/net.h"
 
-/* What a call needs besides the values of nodes. Without trainers that is nothing, and the compiler leaves the code for
- * it out. */
+/* What a call needs besides the values of nodes. What the build has no code for is 0, and the compiler leaves out what
+ * depends on it. */
 typedef enum mbp_need {
     MBP_PREDICT = 0,
     MBP_TARGETS = 1 * MICROBP_TRAINING,
     MBP_DELTAS = 2 * MICROBP_TRAINING,
     MBP_INPUT_DELTAS = 4 * MICROBP_TRAINING,
-    MBP_WEIGHTS = 8 * MICROBP_TRAINING /* outputs with weights of their own */
+    MBP_WEIGHTS = 8 * MICROBP_TRAINING * MICROBP_GAPS /* outputs with weights of their own */
 } mbp_need;
 
 /* The statistics of a norm or a scale node: see mbp_norm (kernels.h). */
@@ -43,7 +43,7 @@ struct mbp_workspace {
     mbp_view *target_home, *target; /* per output; target.at NULL: the targets are labels */
     int64_t **labels;               /* per output */
     double *weight;                 /* per row */
-    int weighted;                   /* whether outputs have weights, or divisors, of their own in this call */
+    int weighted;                   /* see mbp_is_weighted */
     mbp_own *own;                   /* per output */
     double *column[3];              /* while rows are chosen: a number per row */
     int64_t *chosen; /* per row: the caller's number of the row, if the rows are not consecutive ones of the caller's */
@@ -52,6 +52,9 @@ struct mbp_workspace {
     int threads;
     mbp_place *place; /* among the net's idle workspaces; NULL: none yet */
 };
+
+/* Whether outputs have weights, or divisors, of their own in this call. */
+static inline int mbp_is_weighted(const mbp_workspace *w) { return MICROBP_GAPS && w->weighted; }
 
 /* Whether a workspace (NULL: none) is large enough for these rows, needs and threads. */
 static inline int mbp_workspace_fits(const mbp_workspace *w, int64_t rows, int needs, int threads) {

@@ -7,8 +7,7 @@
 #include "system/text.h"
 
 static const struct {
-    const char *name;
-    int size;
+    char name[8], size;
 } dtypes[] = {
     [MBP_F32] = {"MBP_F32", 4}, [MBP_F64] = {"MBP_F64", 8}, [MBP_F16] = {"MBP_F16", 2}, [MBP_I8] = {"MBP_I8", 1},
     [MBP_U8] = {"MBP_U8", 1},   [MBP_I16] = {"MBP_I16", 2}, [MBP_U16] = {"MBP_U16", 2}, [MBP_I32] = {"MBP_I32", 4},

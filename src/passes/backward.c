@@ -56,12 +56,9 @@ static void backward_rows(const pass *p, const mbp_node *node, mbp_view x, mbp_v
                            .a = x,
                            .b = dz,
                            .c = {element(p, grads, layer->weight), layer->out},
-                           .bias = NULL,
-                           .map = NULL,
-                           .map_out = {NULL, 0},
-                           .map_in = {NULL, 0},
-                           .parameters = NULL,
-                           .threads = 1,
+                           CLEARED(.bias = NULL, .map = NULL, .map_out = {NULL, 0}, .map_in = {NULL, 0})
+                               CLEARED(.parameters = NULL)
+                                   .threads = 1,
                            .db = layer->bias >= 0 ? element(p, grads, layer->bias) : NULL,
                            .add = p->accumulate || write == MBP_ACCUMULATE,
                            .nonfinite = p->nonfinite};
@@ -71,10 +68,11 @@ static void backward_rows(const pass *p, const mbp_node *node, mbp_view x, mbp_v
 /* The gradients of all rows together, or of each row by itself. */
 static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
     const mbp_view x = p->w->value[operand(p, node, 0)];
-    const int64_t each = p->apart ? 1 : p->rows;
+    const int64_t each = mbp_apart(p) ? 1 : p->rows;
     for (int64_t r = 0; r < p->rows; r += each)
         backward_rows(p, node, (mbp_view){element(p, x.at, r * x.ld), x.ld},
-                      (mbp_view){element(p, dz.at, r * dz.ld), dz.ld}, each, element(p, p->grads, r * p->apart), write);
+                      (mbp_view){element(p, dz.at, r * dz.ld), dz.ld}, each, element(p, p->grads, r * mbp_apart(p)),
+                      write);
 }
 
 /* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w. */
@@ -100,14 +98,9 @@ static void backward_operand(const pass *p, int id, mbp_view dz) {
                            .a = dz,
                            .b = {element(p, p->net->block, layer->weight), layer->out},
                            .c = p->w->delta[below],
-                           .bias = NULL,
-                           .db = NULL,
-                           .map = NULL,
-                           .map_out = {NULL, 0},
-                           .map_in = {NULL, 0},
-                           .parameters = NULL,
-                           .nonfinite = NULL,
-                           .threads = 1,
+                           CLEARED(.bias = NULL, .map = NULL, .map_out = {NULL, 0}, .map_in = {NULL, 0})
+                               CLEARED(.parameters = NULL, .db = NULL, .nonfinite = NULL)
+                                   .threads = 1,
                            .add = edge(p, node, 0) == MBP_ACCUMULATE};
     const mbp_formula *activation = &p->net->node[below].activation;
     if (p->plan->deriver[below] == id && activation->row != ACTIVATION_identity) {
@@ -126,7 +119,7 @@ static void backward_dense(const pass *p, int id) {
     if (p->plan->grads[id] != MBP_SKIP)
         backward_weights(p, node, dz, p->plan->grads[id]);
     const mbp_layer *layer = &p->net->layer[node->layer];
-    if (p->plan->grads[id] == MBP_STORE && !p->apart &&
+    if (p->plan->grads[id] == MBP_STORE && !mbp_apart(p) &&
         (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0))
         backward_penalty(p, layer); /* only one node of a layer stores, so the penalty is added once */
     if (edge(p, node, 0) != MBP_SKIP)
@@ -233,16 +226,16 @@ void mbp_backward_pass(const pass *p) {
         [MBP_NODE_DENSE] = backward_dense,
         [MBP_NODE_ACTIVATION] = backward_activation,
         [MBP_NODE_ADD] = backward_add,
-        [MBP_NODE_SUBTRACT] = backward_subtract,
+        [MBP_NODE_SUBTRACT] = MICROBP_SUBTRACT ? backward_subtract : NULL,
         [MBP_NODE_MULTIPLY] = backward_multiply,
         [MBP_NODE_CONCAT] = backward_concat,
-        [MBP_NODE_SLICE] = backward_slice,
+        [MBP_NODE_SLICE] = MICROBP_SLICE ? backward_slice : NULL,
         [MBP_NODE_DROPOUT] = backward_dropout,
         [MBP_NODE_NOISE] = backward_noise,
         [MBP_NODE_BATCH_NORM] = mbp_backward_batch_norm,
         [MBP_NODE_LAYER_NORM] = mbp_backward_layer_norm,
         [MBP_NODE_SCALE] = backward_scale,
-        [MBP_NODE_STANDARDIZE] = backward_standardize,
+        [MBP_NODE_STANDARDIZE] = MICROBP_STANDARDIZE ? backward_standardize : NULL,
     };
     const mbp_node *node = p->net->node;
     for (int id = p->net->nodes - 1; id >= 0; id--)

@@ -105,8 +105,8 @@ static void backward_rows(const pass *p, const mbp_norm *norm) {
         row.dy.at = element(p, norm->dy.at, r * norm->dy.ld);
         row.mean += norm->by_row ? r : 0;
         row.inverse += norm->by_row ? r : 0;
-        row.dgamma = norm->dgamma ? element(p, norm->dgamma, r * p->apart) : NULL;
-        row.dbeta = norm->dbeta ? element(p, norm->dbeta, r * p->apart) : NULL;
+        row.dgamma = norm->dgamma ? element(p, norm->dgamma, r * mbp_apart(p)) : NULL;
+        row.dbeta = norm->dbeta ? element(p, norm->dbeta, r * mbp_apart(p)) : NULL;
         p->net->kernels->norm_sums(&row, 0, row.n);
     }
 }
@@ -119,7 +119,7 @@ static void backward_layer(const pass *p, int id, mbp_norm *norm) {
     norm->dgamma = layer->weight >= 0 ? element(p, p->grads, layer->weight) : NULL;
     norm->dbeta = layer->bias >= 0 ? element(p, p->grads, layer->bias) : NULL;
     norm->add_gradients = p->accumulate || p->plan->grads[id] == MBP_ACCUMULATE;
-    if (p->apart) {
+    if (mbp_apart(p)) {
         backward_rows(p, norm);
         return;
     }

@@ -23,6 +23,8 @@ typedef struct pass {
     int64_t apart;
 } pass;
 
+static inline int64_t mbp_apart(const pass *p) { return MICROBP_JACOBIAN ? p->apart : 0; }
+
 /* Computes the values of all nodes up to number `last`. */
 void mbp_forward_pass(const pass *p, int last);
 /* Computes all gradients that the plan asks for (backward.c). */
@@ -69,6 +71,14 @@ static inline mbp_view running_row(const pass *p, const mbp_node *node, int part
     const mbp_layer *layer = &p->net->layer[node->layer];
     return (mbp_view){element(p, mbp_net_running(p->net), layer->running + part * layer->out), 0};
 }
+
+/* Fields of a structure that are 0. Compilers set those with a name one by one, and clear the others by a loop, which
+ * takes longer but is smaller. */
+#if MICROBP_SMALL
+#define CLEARED(...)
+#else
+#define CLEARED(...) __VA_ARGS__,
+#endif
 
 typedef void (*mbp_node_pass)(const pass *p, int id);
 

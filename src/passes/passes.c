@@ -50,13 +50,13 @@ static void run_rows(void *context, int64_t row, int64_t end, int thread) {
     const mbp_view out = row_of(p, e->out, row), a = row_of(p, e->a, row);
     (void)thread;
     if (e->map)
-        e->map(end - row, e->n, out, a, e->parameters);
+        MBP_RUN(p->net->kernels, map, e->map, end - row, e->n, out, a, e->parameters);
     else if (e->random) {
         mbp_chance chance = e->chance;
         chance.first_row += row;
         e->random(end - row, e->n, out, a, &chance);
     } else
-        e->binary(end - row, e->n, out, a, row_of(p, e->b, row));
+        MBP_RUN(p->net->kernels, binary, e->binary, end - row, e->n, out, a, row_of(p, e->b, row));
 }
 
 static void run_elementwise(const pass *p, elementwise *e) {
@@ -96,10 +96,7 @@ static void forward_dense(const pass *p, int id) {
                            .b = {element(p, p->net->block, layer->weight), layer->out},
                            .bias = layer->bias >= 0 ? element(p, p->net->block, layer->bias) : NULL,
                            .c = z,
-                           .add = 0,
-                           .db = NULL,
-                           .nonfinite = NULL,
-                           .threads = 1,
+                           CLEARED(.add = 0, .db = NULL, .nonfinite = NULL).threads = 1,
                            .map = p->net->kernels->forward[node->activation.row],
                            .map_out = y,
                            .map_in = z,
@@ -209,16 +206,16 @@ void mbp_forward_pass(const pass *p, int last) {
         [MBP_NODE_DENSE] = forward_dense,
         [MBP_NODE_ACTIVATION] = forward_activation,
         [MBP_NODE_ADD] = forward_add,
-        [MBP_NODE_SUBTRACT] = forward_subtract,
+        [MBP_NODE_SUBTRACT] = MICROBP_SUBTRACT ? forward_subtract : NULL,
         [MBP_NODE_MULTIPLY] = forward_multiply,
         [MBP_NODE_CONCAT] = forward_concat,
-        [MBP_NODE_SLICE] = forward_slice,
+        [MBP_NODE_SLICE] = MICROBP_SLICE ? forward_slice : NULL,
         [MBP_NODE_DROPOUT] = forward_dropout,
         [MBP_NODE_NOISE] = forward_noise,
         [MBP_NODE_BATCH_NORM] = mbp_forward_batch_norm,
         [MBP_NODE_LAYER_NORM] = mbp_forward_layer_norm,
         [MBP_NODE_SCALE] = forward_scale,
-        [MBP_NODE_STANDARDIZE] = forward_standardize,
+        [MBP_NODE_STANDARDIZE] = MICROBP_STANDARDIZE ? forward_standardize : NULL,
     };
     const mbp_node *node = p->net->node;
     for (int id = 0; id <= last; id++)

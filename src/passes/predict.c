@@ -76,16 +76,17 @@ static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selec
         const int id = wanted_node(p, i);
         const mbp_view out = out_view(p, i, slice), from = w->value[id];
         if (from.at != out.at)
-            net->kernels->copy(slice->count, net->node[id].width, out, from, NULL);
+            MBP_RUN(net->kernels, map, net->kernels->copy, slice->count, net->node[id].width, out, from, NULL);
     }
     for (int i = 0; i < p->n_out && !p->raw && OUTPUT_ACTIVATION_COUNT > 1; i++) {
         const mbp_output *output = wanted_output(p, i);
         const int activation = output ? output->activation : -1;
         const mbp_view out = out_view(p, i, slice);
         if (activation > OUTPUT_ACTIVATION_identity)
-            net->kernels->output[activation](slice->count, net->node[wanted_node(p, i)].width, out, out, NULL);
+            MBP_RUN(net->kernels, map, net->kernels->output[activation], slice->count,
+                    net->node[wanted_node(p, i)].width, out, out, NULL);
     }
-    for (int i = 0; i < p->n_out && !p->raw && net->scales_count; i++) {
+    for (int i = 0; i < p->n_out && !p->raw && MICROBP_SCALES && net->scales_count; i++) {
         const mbp_output *output = wanted_output(p, i);
         const double *scale = output ? mbp_scale_of(net, (int)(output - net->output)) : NULL;
         if (scale)

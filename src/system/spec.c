@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "config/config.h"
 #include "system/floats.h"
 
 mbp_interval mbp_parse_interval(mbp_slice text) {
@@ -128,6 +129,8 @@ static mbp_status read_pair(mbp_slice pair, const char *parameters, double *valu
         return unknown_parameter(key, parameters, error);
     double first = 0; /* for compilers that do not see that a list has a number */
     const int listed = MICROBP_TRAINING && lists && value.length && *value.at == '[';
+    if (listed && !MICROBP_LISTS)
+        return mbp_fail_extra(error, "lists of parameters", "lists");
     mbp_status status = listed ? read_list(value, parameters, i, key, &first, lists, error)
                                : read_value(value, parameters, i, key, &first, error);
     if (status != MBP_OK)

@@ -6,23 +6,32 @@
 #include <stdio.h>
 #include <string.h>
 
-mbp_status mbp_fail(mbp_error *error, mbp_status status, const char *format, ...) {
+mbp_status mbp_fail_list(mbp_error *error, mbp_status status, const char *format, va_list arguments) {
     if (!error)
         return status;
     error->status = status;
     error->node = -1;
     error->number = 0;
     error->row = error->step = -1;
-    va_list arguments;
-    va_start(arguments, format);
     /* The formats have only integers and strings, so the locale does not matter. */
     vsnprintf(error->text, sizeof error->text, format, arguments);
+    return status;
+}
+
+mbp_status mbp_fail(mbp_error *error, mbp_status status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    mbp_fail_list(error, status, format, arguments);
     va_end(arguments);
     return status;
 }
 
 mbp_status mbp_fail_null(mbp_error *error, const char *argument, const char *target) {
     return mbp_fail(error, MBP_INVALID, "%s is NULL, but must point to %s", argument, target);
+}
+
+mbp_status mbp_fail_extra(mbp_error *error, const char *what, const char *extra) {
+    return mbp_fail(error, MBP_UNSUPPORTED, "this build has no %s: add %s to MICROBP_EXTRAS", what, extra);
 }
 
 mbp_status mbp_fail_index(mbp_error *error, const char *noun, int i, int count) {

@@ -2,15 +2,21 @@
 #ifndef MBP_TEXT_H
 #define MBP_TEXT_H
 
+#include <stdarg.h>
+
 #include "microbp.h"
 
 /* Fills *error (node, row and step -1, number 0) unless error is NULL, and returns status. */
 __attribute__((format(printf, 3, 4))) mbp_status mbp_fail(mbp_error *error, mbp_status status, const char *format, ...);
 
+__attribute__((format(printf, 3, 0))) mbp_status mbp_fail_list(mbp_error *error, mbp_status status, const char *format,
+                                                               va_list arguments);
 /* Fails because a pointer is NULL. target: what it must point to, such as "an mbp_batch". */
 mbp_status mbp_fail_null(mbp_error *error, const char *argument, const char *target);
 /* Fails because there is no node (layer, output, ...) with number i among `count` of them. */
 mbp_status mbp_fail_index(mbp_error *error, const char *noun, int i, int count);
+/* Fails because the build does not have an extra of config.h. what: what needs it. */
+mbp_status mbp_fail_extra(mbp_error *error, const char *what, const char *extra);
 /* The end of a noun after this number: "" or "s". */
 static inline const char *mbp_plural(int64_t count) { return count == 1 ? "" : "s"; }
 

@@ -34,7 +34,7 @@ static mbp_status check_target(const mbp_trainer *trainer, int i, const mbp_arra
 /* How many weights a row has: one per target, or one if the loss needs all columns of a row. */
 static int64_t weight_columns(const mbp_trainer *t, int i) {
     const mbp_objective *objective = &t->objective[i];
-    const int of_rows = may_be_labels(t, i) || (objective->width != output_width(t, i) && !objective->columns);
+    const int of_rows = may_be_labels(t, i) || (objective->width != output_width(t, i) && !mbp_has_columns(objective));
     return of_rows ? 1 : objective->width;
 }
 
@@ -48,6 +48,8 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, m
                            mbp_error *error) {
     const mbp_net *net = trainer->net;
     mbp_status status = mbp_sized_read(batch, sizeof *batch, given, "mbp_batch", error);
+    if (status == MBP_OK && batch->element_weights && !MICROBP_GAPS)
+        return mbp_fail_extra(error, "element weights", "gaps");
     if (status == MBP_OK && batch->lengths)
         return mbp_fail(error, MBP_UNSUPPORTED, "batch.lengths is not supported yet: set it to NULL");
     if (status == MBP_OK)
@@ -60,7 +62,7 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, m
                             "output %d has no loss: use forward, and backward_from with a gradient that you compute",
                             i);
         status = check_target(trainer, i, &batch->y[i], *rows, error);
-        if (status == MBP_OK && batch->element_weights)
+        if (status == MBP_OK && MICROBP_GAPS && batch->element_weights)
             status = check_weights(trainer, i, &batch->element_weights[i], *rows, error);
     }
     if (status == MBP_OK && batch->weight)
@@ -77,7 +79,7 @@ static mbp_status fail_row(mbp_error *error, int64_t row, mbp_status status) {
 /* Whether an element has the weight 0. */
 static int is_absent(const mbp_workspace *w, int i, int64_t r, int64_t j) {
     const mbp_own *own = &w->own[i];
-    return w->weighted && own->columns && own->at[(j < own->columns ? j : 0) * w->rows + r] == 0;
+    return mbp_is_weighted(w) && own->columns && own->at[(j < own->columns ? j : 0) * w->rows + r] == 0;
 }
 
 /* A label above INT64_MAX is read again, because `label` cannot hold it. */
@@ -127,7 +129,7 @@ static mbp_status check_targets(const mbp_trainer *trainer, int i, const mbp_sel
     const mbp_objective *objective = &trainer->objective[i];
     const mbp_view target = trainer->workspace->target[i];
     const int64_t n = objective->width;
-    if (!objective->signs && isinf(objective->targets.low) && isinf(objective->targets.high))
+    if (mbp_objective_has_unit(objective))
         return MBP_OK;
     for (int64_t r = 0; r < rows->count; r++)
         for (int64_t j = 0; j < n; j++) {
@@ -222,7 +224,8 @@ static int64_t list_rows(mbp_workspace *w, mbp_selection rows, int64_t count) {
 
 static int has_own(const mbp_trainer *t, const mbp_batch *batch, int i) {
     const mbp_objective *objective = &t->objective[i];
-    return objective->weight != 0 && (objective->missing || (batch->element_weights && batch->element_weights[i].data));
+    return MICROBP_GAPS && objective->weight != 0 &&
+           (objective->missing || (batch->element_weights && batch->element_weights[i].data));
 }
 
 /* Reads a column of an array, or the only one, as doubles. */
@@ -403,19 +406,38 @@ mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error 
                     number);
 }
 
-/* Scales the targets of an output, which are a copy: (target - mean) / std, in double. */
-static void scale_targets(const mbp_trainer *t, int i, int64_t rows) {
+mbp_status mbp_target_column(const mbp_trainer *t, const mbp_batch *batch, int i, int64_t j, const mbp_selection *rows,
+                             double *value, double *weight, int64_t *count, mbp_error *error) {
+    const double *of_rows = t->workspace->weight;
+    const int own = has_own(t, batch, i);
+    const int64_t column = weight_columns(t, i) == 1 ? 0 : j;
+    mbp_status status = own ? load_column(t, batch, i, column, *rows, of_rows, weight, error) : MBP_OK;
+    *count = 0;
+    if (status != MBP_OK)
+        return status;
+    read_column(&batch->y[i], j, *rows, value);
+    for (int64_t r = 0; r < rows->count; r++)
+        if (!own || !is_zero(weight[r]))
+            value[(*count)++] = value[r];
+    return MBP_OK;
+}
+
+/* Loads the targets of an output that scales them: (target - mean) / std, rounded once. */
+static void load_scaled(const mbp_trainer *t, int i, const mbp_array *y, const mbp_selection *rows) {
+    enum { CHUNK = 64 };
     const mbp_view target = t->workspace->target[i];
     const double *mean = mbp_scale_of(t->net, i), *std = mean + output_width(t, i);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < t->objective[i].width; j++)
-            if (t->net->dtype == MBP_F64) {
-                double *value = (double *)target.at + r * target.ld + j;
-                *value = (*value - mean[j]) / std[j];
-            } else {
-                float *value = (float *)target.at + r * target.ld + j;
-                *value = (float)(((double)*value - mean[j]) / std[j]);
-            }
+    double value[CHUNK];
+    for (int64_t j = 0; j < t->objective[i].width; j++)
+        for (int64_t r = 0; r < rows->count; r += CHUNK) {
+            const int64_t n = rows->count - r < CHUNK ? rows->count - r : CHUNK, at = r * target.ld + j;
+            read_column(y, j, (mbp_selection){rows->index, rows->first + r, n}, value);
+            for (int64_t k = 0; k < n; k++)
+                if (t->net->dtype == MBP_F64)
+                    ((double *)target.at)[at + k * target.ld] = (value[k] - mean[j]) / std[j];
+                else
+                    ((float *)target.at)[at + k * target.ld] = (float)((value[k] - mean[j]) / std[j]);
+        }
 }
 
 mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, const mbp_selection *rows,
@@ -424,7 +446,7 @@ mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, 
     mbp_workspace *w = trainer->workspace;
     mbp_status status = MBP_OK;
     w->weighted = mbp_batch_needs(trainer, batch) != 0;
-    for (int i = 0; i < net->outputs && w->weighted && status == MBP_OK; i++)
+    for (int i = 0; i < net->outputs && mbp_is_weighted(w) && status == MBP_OK; i++)
         status = load_own(trainer, batch, i, *rows, error);
     for (int i = 0; i < net->outputs && status == MBP_OK; i++) {
         const mbp_array *y = &batch->y[i];
@@ -435,11 +457,10 @@ mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, 
             status = load_labels(trainer, i, y, *rows, error);
             continue;
         }
-        const int scaled = mbp_scale_of(net, i) != NULL;
-        if (scaled || !mbp_array_in_place(y, rows, net->dtype, &w->target[i]))
+        if (mbp_scale_of(net, i))
+            load_scaled(trainer, i, y, rows);
+        else if (!mbp_array_in_place(y, rows, net->dtype, &w->target[i]))
             mbp_gather(net, y, *rows, w->target[i]);
-        if (scaled)
-            scale_targets(trainer, i, rows->count);
         status = check_targets(trainer, i, rows, error);
     }
     return status;

@@ -12,7 +12,7 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, m
 /* MBP_WEIGHTS if the outputs have weights of their own in this batch, because of element weights or missing targets;
  * else 0. */
 static inline int mbp_batch_needs(const mbp_trainer *t, const mbp_batch *batch) {
-    return batch->element_weights ? MBP_WEIGHTS : t->missing;
+    return !MICROBP_GAPS ? 0 : batch->element_weights ? MBP_WEIGHTS : t->missing;
 }
 
 /* The rows that are still to be read: the numbers index[at] to index[end - 1]; if index is NULL, at to end - 1. */
@@ -39,6 +39,10 @@ mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
 /* Refuses to go on with no rows, or if the sum of their weights is not positive or not finite. given: the number of
  * rows before those of weight 0 were left out. */
 mbp_status mbp_total_check(int64_t given, int64_t rows, double total, mbp_error *error);
+/* Reads column j of the i-th output's targets, those that are there, of rows that mbp_rows_next has chosen. *count: how
+ * many. value and weight have room for these rows. */
+mbp_status mbp_target_column(const mbp_trainer *t, const mbp_batch *batch, int i, int64_t j, const mbp_selection *rows,
+                             double *value, double *weight, int64_t *count, mbp_error *error);
 /* Loads the targets or labels of the selected rows, and checks their values. Those of an output whose loss weight is 0,
  * and elements of weight 0, are not read. Loads the weights of outputs that have their own, and sets their totals. */
 mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, const mbp_selection *rows,

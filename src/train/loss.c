@@ -37,7 +37,7 @@ static inline mbp_loss_rows chunk_of(const mbp_trainer *t, int i, int64_t r, int
         .weight = w->weight + r,
         .scale = objective->weight / total,
         .parameters = objective->loss.parameters,
-        .columns = objective->columns,
+        .columns = mbp_has_columns(objective) ? objective->columns : NULL,
         .targets = objective->width,
     };
 }
@@ -75,7 +75,7 @@ static double columns_loss(const mbp_trainer *t, int i, const mbp_loss_rows *all
     for (int64_t j = 0; j < all->n; j++) {
         mbp_loss_rows column = *all;
         column.n = column.targets = 1;
-        column.columns = all->columns ? all->columns + 2 * j : NULL;
+        column.columns = all->columns ? all->columns + MBP_LOSS_PARAMETERS * j : NULL;
         column.scale = all->scale * share;
         column.output.at = (char *)all->output.at + j * item;
         column.target.at = (char *)all->target.at + j % all->targets * item;
@@ -90,7 +90,7 @@ static double chunk_loss(const mbp_trainer *t, int i, int64_t r, int64_t count, 
     const mbp_workspace *w = t->workspace;
     const mbp_loss_rows chunk = chunk_of(t, i, r, count, total, gradients);
     const mbp_own *own = &w->own[i];
-    if (!w->weighted || !own->columns)
+    if (!mbp_is_weighted(w) || !own->columns)
         return t->net->kernels->loss[t->objective[i].loss.row](&chunk);
     return own->columns > 1 ? columns_loss(t, i, &chunk, own->at + r) : runs_loss(t, i, &chunk, own->at + r);
 }
@@ -99,7 +99,7 @@ static double chunk_loss(const mbp_trainer *t, int i, int64_t r, int64_t count, 
 static double output_loss(mbp_trainer *t, int i, int64_t rows, double total, int gradients) {
     double sum = 0;
     t->now[i] = NAN;
-    if (t->workspace->weighted)
+    if (mbp_is_weighted(t->workspace))
         total = t->objective[i].divisor;
     if (t->objective[i].weight != 0 && total == 0)
         t->now[i] = 0; /* no row has a target */
@@ -113,6 +113,7 @@ static double output_loss(mbp_trainer *t, int i, int64_t rows, double total, int
 
 double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradients) {
     double loss = 0;
+    trainer->now[trainer->net->outputs] = 0;
     for (int i = 0; i < trainer->net->outputs; i++)
         loss += output_loss(trainer, i, rows, total, gradients);
     return loss;
@@ -123,6 +124,7 @@ double mbp_loss_pass(mbp_trainer *trainer, int64_t rows, double total, int gradi
 void mbp_outputs_clear(mbp_trainer *t) {
     for (int i = 0; i < t->net->outputs; i++)
         t->now[i] = t->objective[i].weight == 0 ? NAN : 0;
+    t->now[t->net->outputs] = 0;
 }
 
 void mbp_outputs_keep(mbp_trainer *t) {
@@ -133,18 +135,22 @@ void mbp_outputs_keep(mbp_trainer *t) {
 void mbp_outputs_start(mbp_trainer *t) {
     for (int i = 0; i < t->net->outputs; i++)
         t->objective[i].sum = t->objective[i].whole = 0;
+    t->penalties = t->penalty_weight = 0;
 }
 
 void mbp_outputs_add(mbp_trainer *t, double total) {
     for (int i = 0; i < t->net->outputs; i++) {
         mbp_objective *objective = &t->objective[i];
-        objective->sum += t->now[i] * (t->workspace->weighted ? objective->divisor : total);
+        const double weight = mbp_is_weighted(t->workspace) ? objective->divisor : total;
+        objective->sum += t->now[i] * weight;
         objective->whole += objective->joint;
+        t->penalties += objective->weight == 0 ? 0 : t->now[t->net->outputs] * weight;
+        t->penalty_weight += objective->weight == 0 ? 0 : weight;
     }
 }
 
 double mbp_outputs_keep_mean(mbp_trainer *t, const mbp_mean *mean) {
-    const int weighted = t->workspace->weighted;
+    const int weighted = mbp_is_weighted(t->workspace);
     double loss = 0;
     for (int i = 0; i < t->net->outputs; i++) {
         const mbp_objective *objective = &t->objective[i];
@@ -153,11 +159,11 @@ double mbp_outputs_keep_mean(mbp_trainer *t, const mbp_mean *mean) {
         loss += objective->weight == 0 ? 0 : objective->weight * t->now[i];
     }
     mbp_outputs_keep(t);
-    return weighted ? loss : mean->value;
+    return !weighted ? mean->value : t->penalty_weight > 0 ? loss + t->penalties / t->penalty_weight : loss;
 }
 
 void mbp_outputs_divide(mbp_trainer *t, double total, const double *totals) {
-    for (int i = 0; i < t->net->outputs; i++)
+    for (int i = 0; i < t->net->outputs && MICROBP_GAPS; i++)
         t->objective[i].divisor = totals ? totals[i] : total;
 }
 
@@ -196,7 +202,7 @@ static int64_t row_at_fault(mbp_trainer *t, int i, int64_t rows) {
         if (net->node[id].uses)
             found = nonfinite_row(net, w->value[id], net->node[id].width, rows);
     }
-    if (found < 0 && w->target[i].at && !w->weighted)
+    if (found < 0 && w->target[i].at && !mbp_is_weighted(w))
         found = nonfinite_row(net, w->target[i], t->objective[i].width, rows);
     for (int64_t r = 0; r < rows && found < 0; r++)
         if (!isfinite(chunk_loss(t, i, r, 1, 1, 0)))
@@ -204,14 +210,44 @@ static int64_t row_at_fault(mbp_trainer *t, int i, int64_t rows) {
     return found;
 }
 
+static void append(mbp_writer *w, const char *text, size_t length) {
+    if (w->length + length < w->size) {
+        memcpy(w->text + w->length, text, length);
+        w->text[w->length + length] = 0;
+    }
+    w->length += length;
+}
+
+void mbp_objective_write(mbp_writer *w, const mbp_trainer *t, int i) {
+    const mbp_objective *objective = &t->objective[i];
+    const int64_t width = mbp_net_output_width(t->net, i);
+    char spec[MBP_SPEC_SIZE], text[MBP_NUMBER_SIZE + 1];
+    const char *from = spec, *number = spec;
+    mbp_formula_print(MBP_LOSS, &objective->loss, spec);
+    for (int p = 0; p < MBP_LOSS_PARAMETERS && objective->lists >> p; p++) {
+        number = strchr(number, '=') + 1;
+        if (!(objective->lists >> p & 1))
+            continue;
+        const int64_t each = mbp_loss_shares(objective->loss.row, p) ? objective->width : 1;
+        append(w, from, (size_t)(number - from));
+        for (int64_t j = 0; j < width; j += each) {
+            *text = j ? ' ' : '[';
+            append(w, text, 1 + mbp_print_number(text + 1, objective->columns[MBP_LOSS_PARAMETERS * j + p]));
+        }
+        append(w, "]", 1);
+        from = number += strcspn(number, ",)");
+    }
+    append(w, from, strlen(from));
+}
+
 mbp_status mbp_loss_fail(mbp_trainer *t, mbp_selection rows, double total, mbp_error *error) {
-    char spec[MBP_SPEC_SIZE], number[MBP_NUMBER_SIZE];
+    char spec[160] = "...", number[MBP_NUMBER_SIZE];
     for (int i = 0; i < t->net->outputs; i++) {
         const double loss = output_loss(t, i, rows.count, total, 0);
         mbp_print_float(number, loss);
-        mbp_formula_print(MBP_LOSS, &t->objective[i].loss, spec);
         if (isfinite(loss))
             continue;
+        mbp_objective_write(&(mbp_writer){.text = spec, .size = sizeof spec}, t, i);
         mbp_status status = mbp_fail(error, MBP_NONFINITE, "the loss of output %d (%s) is %s, not a finite number", i,
                                      spec, number);
         const int64_t row = error ? row_at_fault(t, i, rows.count) : -1;

@@ -2,6 +2,7 @@
 #ifndef MBP_LOSS_H
 #define MBP_LOSS_H
 
+#include "net/statements.h"
 #include "passes/array.h"
 #include "train/batch.h"
 #include "train/trainer.h"
@@ -13,13 +14,17 @@ double mbp_loss_pass(mbp_trainer *t, int64_t rows, double total, int gradients);
 
 /* The losses of the outputs, for mbp_trainer_output_loss. A pass sets t->now; the first function does it for no rows.
  * mbp_outputs_keep: the call that computed them has succeeded. An epoch or an evaluation calls start, after each batch
- * add with the batch's divisor (1 if t->now are sums), and at the end keep_mean. */
+ * add with the batch's divisor (1 if t->now are sums), and at the end keep_mean. The penalties in the loss are kept
+ * along: their mean weighs a batch by the sum of the divisors. */
 void mbp_outputs_clear(mbp_trainer *t);
 void mbp_outputs_keep(mbp_trainer *t);
 void mbp_outputs_start(mbp_trainer *t);
 void mbp_outputs_add(mbp_trainer *t, double total);
 /* Outputs with weights of their own: what their losses are divided by. totals NULL: `total` for all. */
 void mbp_outputs_divide(mbp_trainer *t, double total, const double *totals);
+
+/* Writes the spec of the loss of output i, which has one, with all its lists. */
+void mbp_objective_write(mbp_writer *w, const mbp_trainer *t, int i);
 
 /* Fails with MBP_NONFINITE after a pass whose loss is not finite; the error names the first output with such a loss,
  * and the row at fault. */

@@ -94,7 +94,8 @@ static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradi
         if (t->plan.wanted[id])
             mbp_array_gather(&gradients[i], rows, t->net->dtype, t->workspace->delta[id]);
     }
-    mbp_train_backward(t, rows.count, how.accumulate, how.accumulate ? 0 : 1);
+    const double share = t->setting[MBP_PENALTY_PER_ROW] != 0 ? 1 / (double)rows.count : 1;
+    mbp_train_backward(t, rows.count, how.accumulate, how.accumulate ? 0 : share);
     mbp_put_number(&t->running.loss, NAN);
     t->input_grad_rows = how.input_grads ? rows.count : 0;
     return MBP_OK;

@@ -4,7 +4,7 @@
  *     each step     two numbers (the sum of row weights, the number of rows) and whether a process has failed
  *                   the total of each output, if the outputs have weights of their own
  *                   the gradients
- *                   the loss, and that of each output
+ *                   the loss, that of each output, and the penalties in it
  *     apply         the gradients, the loss
  *
  * A process whose call is refused or cancelled says so in the first sum of the next step. A loss that is not finite
@@ -52,7 +52,7 @@ static mbp_status join_rows(mbp_trainer *t, mbp_status status, const mbp_chosen 
     double sums[2] = {is_read ? chosen->total : 0, is_read ? (double)chosen->rows.count : 0};
     status = join(t, status, sums, error);
     *joint = (mbp_joint){sums[0], (int64_t)sums[1]};
-    if (status == MBP_OK && t->workspace->weighted)
+    if (status == MBP_OK && mbp_is_weighted(t->workspace))
         status = join_totals(t, error);
     if (status != MBP_OK || (joint->rows == 0 && may_be_none))
         return status;
@@ -68,7 +68,7 @@ static mbp_status join_gradients(mbp_trainer *t, mbp_status status, double *loss
     mbp_error *first = status == MBP_OK ? error : NULL;
     mbp_status reduced = add_gradients(t, loss, first);
     if (reduced == MBP_OK)
-        reduced = reduce_values(t, t->now, t->net->outputs, MBP_F64, first);
+        reduced = reduce_values(t, t->now, t->net->outputs + 1, MBP_F64, first);
     if (status != MBP_OK || reduced != MBP_OK)
         return status == MBP_OK ? reduced : status;
     mbp_put_number(&t->running.loss, *loss);

@@ -69,21 +69,20 @@ static mbp_status set_count(mbp_trainer *trainer, int64_t *count, const char *na
 }
 
 mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error) {
-    const int setting = setting_index(trainer, name);
-    int i = -1;
+    int i = trainer && name ? parameter_index(trainer, name) : -1; /* first, because "lr" is read most often */
+    if (value && i >= 0)
+        return *value = mbp_see_number(&trainer->optimizer.parameters[i]), MBP_OK;
     const double *loss = running_loss((mbp_trainer *)trainer, name);
-    const int64_t *count = running_count((mbp_trainer *)trainer, name);
     if (value && loss)
         return *value = mbp_see_number(loss), MBP_OK;
+    const int64_t *count = running_count((mbp_trainer *)trainer, name);
     if (value && count)
         return *value = (double)MBP_SEE(count), MBP_OK;
+    const int setting = setting_index(trainer, name);
     if (value && setting >= 0)
         return *value = mbp_see_number(&trainer->setting[setting]), MBP_OK;
-    mbp_status status = value ? find_parameter(trainer, name, &i, error)
-                              : mbp_fail_null(error, "value", "a double, where the value is stored");
-    if (status == MBP_OK)
-        *value = mbp_see_number(&trainer->optimizer.parameters[i]);
-    return status;
+    return value ? find_parameter(trainer, name, &i, error)
+                 : mbp_fail_null(error, "value", "a double, where the value is stored");
 }
 
 static mbp_status set_setting(mbp_trainer *trainer, int setting, double value, mbp_error *error) {
@@ -260,7 +259,8 @@ static void run_average(void *context, int64_t first, int64_t last, int thread) 
     const size_t at = (size_t)first * net->item;
     const int64_t n = last - first;
     (void)thread;
-    job->map(1, n, (mbp_view){job->trainer->average.at + at, n}, (mbp_view){net->block + at, n}, &job->rate);
+    const mbp_view average = {job->trainer->average.at + at, n}, now = {net->block + at, n};
+    MBP_RUN(net->kernels, map, job->map, 1, n, average, now, (const double[]){job->rate, 0});
 }
 
 void mbp_average_update(mbp_trainer *t) {

@@ -112,15 +112,29 @@ static void no_gradients(mbp_trainer *t, int accumulate) {
     follow_statistics(t, 0, accumulate);
 }
 
-/* Which part of the logical batch these rows are: the factor of the penalties. */
-static double part_of(const mbp_trainer *t, const mbp_chosen *chosen, double total) {
+/* The factor of the penalties: which part of the logical batch these rows are; with "penalty_per_row" divided by the
+ * weight of that batch. */
+static double penalty_share(const mbp_trainer *t, const mbp_chosen *chosen, double total) {
+    const int per_row = t->setting[MBP_PENALTY_PER_ROW] != 0;
     double sum = 0, count = 0;
-    for (int i = 0; i < t->net->outputs && t->workspace->weighted; i++)
-        if (t->objective[i].weight != 0 && t->objective[i].divisor != 0) {
-            sum += t->objective[i].total / t->objective[i].divisor;
+    for (int i = 0; i < t->net->outputs && mbp_is_weighted(t->workspace); i++) {
+        const double divisor = t->objective[i].divisor;
+        if (t->objective[i].weight != 0 && divisor != 0) {
+            sum += t->objective[i].total / divisor / (per_row ? divisor : 1);
             count++;
         }
-    return count > 0 ? sum / count : chosen->total / total;
+    }
+    return count > 0 ? sum / count : chosen->total / total / (per_row ? total : 1);
+}
+
+/* The loss of the rows whose values are in the workspace. With "penalty_per_row" it contains the penalties. */
+static double full_loss(mbp_trainer *t, int64_t rows, double total, double share) {
+    double *penalty = &t->now[t->net->outputs];
+    const double loss = mbp_loss_pass(t, rows, total, 1);
+    if (t->setting[MBP_PENALTY_PER_ROW] == 0)
+        return loss;
+    *penalty = share * mbp_penalties(t);
+    return loss + *penalty;
 }
 
 /* Computes the gradients of rows that mbp_step_load has chosen. how->total is set. *loss: the loss, divided by it. */
@@ -132,11 +146,12 @@ static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_ch
     mbp_trainer_plan(t, how->input_grads != 0);
     if (rows > 0) {
         mbp_inputs_load(t->net, t->workspace, batch->x, &chosen->rows);
+        const double share = penalty_share(t, chosen, how->total);
         mbp_train_forward(t, rows, how->first_row);
-        *loss = mbp_loss_pass(t, rows, how->total, 1);
+        *loss = full_loss(t, rows, how->total, share);
         if (!isfinite(*loss))
             return mbp_loss_fail(t, chosen->rows, how->total, error);
-        mbp_train_backward(t, rows, how->accumulate, part_of(t, chosen, how->total));
+        mbp_train_backward(t, rows, how->accumulate, share);
     } else {
         mbp_outputs_clear(t);
         no_gradients(t, how->accumulate);
@@ -221,7 +236,7 @@ static mbp_status check_totals(const mbp_trainer *t, const double *totals, mbp_e
 /* Sets what the losses of a part of a logical batch are divided by. */
 static mbp_status divide_part(mbp_trainer *t, const mbp_chosen *chosen, mbp_backward *how, mbp_error *error) {
     mbp_workspace *w = t->workspace;
-    for (int i = 0; i < t->net->outputs && how->totals && !w->weighted; i++) {
+    for (int i = 0; i < t->net->outputs && how->totals && !mbp_is_weighted(w); i++) {
         w->own[i].columns = 0;
         t->objective[i].total = chosen->total;
     }
@@ -246,6 +261,8 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
     double result = 0;
     mbp_status status = mbp_backward_check(&how, given_how, error);
     const int needs = MBP_TARGETS | MBP_DELTAS | (how.input_grads ? MBP_INPUT_DELTAS : 0);
+    if (status == MBP_OK && how.totals && !MICROBP_GAPS)
+        status = mbp_fail_extra(error, "totals of outputs", "gaps");
     if (status == MBP_OK && how.totals)
         status = check_totals(t, how.totals, error);
     const int is_part = status == MBP_OK && (how.total > 0 || how.totals);

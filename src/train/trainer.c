@@ -86,21 +86,33 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
 /* ---- create and free ---- */
 
 /* How many doubles the columns of an objective take. */
-static int64_t columns_size(const char *loss, int64_t width) { return loss && strchr(loss, '[') ? 2 * width : 0; }
+static int64_t columns_size(const char *loss, int64_t width) {
+    return MICROBP_LISTS && loss && strchr(loss, '[') ? MBP_LOSS_PARAMETERS * width : 0;
+}
 
 /* Fills the columns from the lists. The numbers have been checked. */
 static void read_lists(mbp_objective *objective, const mbp_lists *lists, int64_t width) {
-    for (int p = 0; p < 2; p++) {
+    for (int p = 0; p < MBP_LOSS_PARAMETERS; p++) {
         const int64_t each = mbp_loss_shares(objective->loss.row, p) ? objective->width : 1;
         mbp_slice rest = lists->of[p].inside;
         double number = objective->loss.parameters[p];
         for (int64_t j = 0; j < width; j++) {
             if (lists->of[p].count && j % each == 0)
                 mbp_parse_number(mbp_take_word(&rest), &number);
-            objective->columns[2 * j + p] = number;
+            objective->columns[MBP_LOSS_PARAMETERS * j + p] = number;
         }
         objective->lists |= lists->of[p].count ? 1u << p : 0;
     }
+}
+
+static int has_gamma(const mbp_formula *loss, const mbp_lists *lists) {
+    enum { GAMMA = 2 }; /* the place of the parameter, if the loss has it */
+    const char *parameters = mbp_formula_parameters(MBP_LOSS, loss->row);
+    mbp_slice name;
+    double standard;
+    mbp_interval interval;
+    return mbp_parameter(parameters, GAMMA, &name, &standard, &interval) && mbp_slice_is(name, "gamma") &&
+           (loss->parameters[GAMMA] != 0 || lists->of[GAMMA].count);
 }
 
 static mbp_status read_objective(mbp_objective *objective, int i, const char *loss, int64_t width, mbp_error *error) {
@@ -114,12 +126,16 @@ static mbp_status read_objective(mbp_objective *objective, int i, const char *lo
         status = mbp_loss_width(&objective->loss, &lists, width, &objective->width, error);
     if (status != MBP_OK)
         return status;
-    if (objective->columns)
+    if (mbp_has_columns(objective))
         read_lists(objective, &lists, width);
     const char *targets = mbp_loss_targets(objective->loss.row);
     objective->labels = MBP_HAS_LABELS && strcmp(targets, "LABELS") == 0;
     objective->signs = strcmp(targets, "SIGNS") == 0;
     objective->missing = mbp_loss_missing(&objective->loss);
+    if (objective->missing && !MICROBP_GAPS)
+        return mbp_fail_extra(error, "missing targets", "gaps");
+    if (!MICROBP_FOCAL && has_gamma(&objective->loss, &lists))
+        return mbp_fail_extra(error, "losses with gamma", "focal");
     if (objective->labels && width < 2)
         return mbp_fail(error, MBP_INVALID,
                         "output %d has 1 column, but %s needs at least 2, one per class; for 1 column use bce", i,
@@ -135,7 +151,8 @@ static mbp_trainer *allocate_trainer(mbp_net *net, const char *const *losses, in
     for (int i = 0; i < net->outputs; i++)
         columns += columns_size(losses[i], mbp_net_output_width(net, i));
     const size_t of_outputs = (size_t)net->outputs * (sizeof(mbp_objective) + sizeof(double));
-    const size_t head = mbp_aligned(sizeof(mbp_trainer) + of_outputs + (size_t)columns * sizeof(double));
+    const size_t head = mbp_aligned(sizeof(mbp_trainer) + of_outputs + sizeof(double) +
+                                    (size_t)columns * sizeof(double));
     const size_t plan = mbp_aligned(mbp_plan_bytes(net)), vector = mbp_aligned((size_t)net->params * net->item),
                  buffers = mbp_aligned((size_t)net->buffers * net->item);
     size_t bytes = head + plan + buffers + vector * (size_t)(1 + slots) + MBP_READABLE;
@@ -150,7 +167,7 @@ static mbp_trainer *allocate_trainer(mbp_net *net, const char *const *losses, in
     mbp_memory_count(&trainer->memory, bytes);
     trainer->objective = (mbp_objective *)(at + sizeof *trainer);
     trainer->now = (double *)(trainer->objective + net->outputs);
-    double *next = trainer->now + net->outputs;
+    double *next = trainer->now + net->outputs + 1;
     for (int i = 0; i < net->outputs; i++) {
         const int64_t size = columns_size(losses[i], mbp_net_output_width(net, i));
         trainer->objective[i].columns = size ? next : NULL;
@@ -210,8 +227,7 @@ static mbp_status check_activation(const mbp_net *net, int i, const mbp_objectiv
 
 /* Refuses a loss that cannot learn from scaled targets. Its activation has been checked. */
 static mbp_status check_scale(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error) {
-    if (!mbp_scale_of(net, i) || objective->loss.row < 0 ||
-        (!objective->signs && isinf(objective->targets.low) && isinf(objective->targets.high)))
+    if (!mbp_scale_of(net, i) || objective->loss.row < 0 || mbp_objective_has_unit(objective))
         return MBP_OK;
     return mbp_fail(
         error, MBP_INVALID,

@@ -10,6 +10,7 @@
 #ifndef MBP_TRAINER_H
 #define MBP_TRAINER_H
 
+#include <math.h>
 #include <string.h>
 
 #include "formulas/running.h"
@@ -36,12 +37,20 @@ typedef struct mbp_objective {
      * workspace; over those of all processes; what the loss is divided by; `joint` summed over the batches of an epoch
      * or an evaluation. */
     double total, joint, divisor, whole;
-    double sum;      /* of loss * total over the batches of an epoch or an evaluation */
-    double value;    /* mbp_trainer_output_loss; any thread may read it */
-    int64_t width;   /* the number of target columns */
-    unsigned lists;  /* bit i: whether parameter i is a list */
-    double *columns; /* two parameters of each output column, if one is a list or outputs share targets; else NULL */
+    double sum;     /* of loss * total over the batches of an epoch or an evaluation */
+    double value;   /* mbp_trainer_output_loss; any thread may read it */
+    int64_t width;  /* the number of target columns */
+    unsigned lists; /* bit i: whether parameter i is a list */
+    /* MBP_LOSS_PARAMETERS of each output column, if one is a list or outputs share targets; else NULL. */
+    double *columns;
 } mbp_objective;
+
+static inline int mbp_has_columns(const mbp_objective *objective) { return MICROBP_LISTS && objective->columns; }
+
+/* Whether every number may be a target, so that targets may be scaled. */
+static inline int mbp_objective_has_unit(const mbp_objective *objective) {
+    return !objective->signs && isinf(objective->targets.low) && isinf(objective->targets.high);
+}
 
 /* For mbp_fail_null: what an argument `trainer`, `batch` or `loss` must point to. */
 #define MBP_A_TRAINER "a trainer from mbp_trainer_create"
@@ -49,10 +58,11 @@ typedef struct mbp_objective {
 #define MBP_A_BATCH "an mbp_batch"
 #define MBP_A_LOSS "a double, where the loss is stored"
 
-/* The settings that every trainer has besides its optimizer's parameters: gradient clipping, and the factor of all
- * dropout rates. */
-#define MBP_TRAINER_SETTINGS "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf] dropout=1[0,1]"
-enum { MBP_CLIP_NORM, MBP_CLIP_LAYER_NORM, MBP_CLIP_VALUE, MBP_DROPOUT };
+/* The settings that every trainer has besides its optimizer's parameters: gradient clipping, the factor of all dropout
+ * rates, and whether the penalties are divided by the batch's weight and are part of the loss. */
+#define MBP_TRAINER_SETTINGS \
+    "clip_norm=inf(0,inf] clip_layer_norm=inf(0,inf] clip_value=inf(0,inf] dropout=1[0,1] penalty_per_row=0[0,1]"
+enum { MBP_CLIP_NORM, MBP_CLIP_LAYER_NORM, MBP_CLIP_VALUE, MBP_DROPOUT, MBP_PENALTY_PER_ROW };
 
 enum { MBP_UPDATE_RUN = 32 << 10 }; /* elements that a thread takes at a time in passes over flat vectors */
 
@@ -81,7 +91,10 @@ struct mbp_trainer {
     const struct mbp_together *together; /* what this trainer does with those of other processes (step.h) */
     mbp_objective *objective;            /* per output */
     int missing;                         /* a bit of mbp_need: some targets may be missing */
-    double *now; /* per output: its loss in the last pass, before the loss weight; NaN if that is 0 */
+    double *now; /* per output: its loss in the last pass, before the loss weight; NaN if that is 0. Then the penalties
+                  * in the loss of that pass */
+    double penalties,
+        penalty_weight; /* over the batches of an epoch: the sum of weight * penalties, and of the weights */
     mbp_plan plan;
     char *grads;
     void *slots[MBP_SLOTS_MAX];

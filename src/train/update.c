@@ -155,6 +155,51 @@ static void set_scales(const mbp_trainer *t) {
         scale[i] *= factor;
 }
 
+/* ---- penalties ---- */
+
+/* The sum of the absolute values of n weights, in 16 partial sums; a few layers have it, so no kernel is made of it. */
+static double sum_sizes(mbp_dtype dtype, int64_t n, const void *at) {
+    enum { LANES = 16 };
+    double sum[LANES] = {0};
+    for (int64_t i = 0; i < n; i++)
+        sum[i % LANES] += fabs(dtype == MBP_F64 ? ((const double *)at)[i] : (double)((const float *)at)[i]);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int l = 0; l < width; l++)
+            sum[l] += sum[l + width];
+    return sum[0];
+}
+
+static void run_sizes(void *context, int64_t first, int64_t last, int thread) {
+    update_job *job = context;
+    const mbp_net *net = job->trainer->net;
+    const double *setting = net->layer[job->group.layer].setting;
+    (void)thread;
+    for (; first < last; first++) {
+        const place here = run_of(job, first);
+        job->sum[first][0] = setting[MBP_LAYER_L2] > 0 ? net->kernels->sum_squares(here.length, here.p) : 0;
+        job->sum[first][1] = setting[MBP_LAYER_L1] > 0 ? sum_sizes(net->dtype, here.length, here.p) : 0;
+    }
+}
+
+double mbp_penalties(const mbp_trainer *t) {
+    const mbp_net *net = t->net;
+    double penalties = 0, total[2];
+    update_job job = {.trainer = t};
+    for (int id = 0; id < net->nodes; id++) {
+        if (net->node[id].kind != MBP_NODE_DENSE || t->plan.grads[id] != MBP_STORE)
+            continue;
+        const mbp_layer *layer = &net->layer[net->node[id].layer];
+        const double l1 = layer->setting[MBP_LAYER_L1], l2 = layer->setting[MBP_LAYER_L2];
+        if (!(l1 > 0 || l2 > 0))
+            continue;
+        job.group = (mbp_group){
+            .offset = layer->weight, .length = layer->in * layer->out, .layer = net->node[id].layer};
+        add_sums(&job, MBP_ELEMENT_WORK, run_sizes, total);
+        penalties += l2 / 2 * total[0] + l1 * total[1];
+    }
+    return penalties;
+}
+
 /* ---- the optimizer's pass ---- */
 
 /* |p| / |direction| of the group, which is one tensor; 1 if one of the two norms is 0. */

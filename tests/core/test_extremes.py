@@ -133,7 +133,7 @@ PARAMETERS = {
     "mlp: widths": ("whole", False, lambda v, b, p: bp.mlp([3, v], backend=b).outputs[0].width),
     "net: n_threads": ("whole", True, lambda v, b, p: (setattr(n := net(b), "n_threads", v), n.n_threads)[1]),
     "init: seed": ("whole", True, init_again),
-    "set_output: i": ("whole", False, lambda v, b, p: net(b).set_output(v, "exp")),
+    "set_output: i": ("node", False, lambda v, b, p: net(b).set_output(v, "exp")),
     "set_output: activation": ("word", True, lambda v, b, p: net(b).set_output(0, v)),
     "freeze: layer": ("word", True, lambda v, b, p: net(b).freeze(v)),
     "unfreeze: layer": ("word", True, lambda v, b, p: net(b).unfreeze(v)),

@@ -193,9 +193,17 @@ def test_the_length_of_a_graph_has_a_limit(module):
 
 def test_a_net_without_parameters(module):
     text = "input 3\nactivation 0 tanh\noutput 1\n"
-    assert verdict(module, module.Net(text).write()) == state(module.Net(text))
-    with pytest.raises((ValueError, NotImplementedError), match="float64 network without parameters"):
-        module.Net(text, "float64").write()
+    from microbp import reference
+
+    files = {dtype: module.Net(text, dtype).write() for dtype in ("float32", "float64")}
+    assert files == {dtype: reference.Net(text, dtype).write() for dtype in files}
+    for dtype, data in files.items():
+        assert verdict(module, data) == state(module.Net(text, dtype))
+        assert (b'"microbp.dtype":"F64"' in data) == (dtype == "float64")
+    for dtype in (b"F32", b"F16", b""):
+        assert verdict(module, substitute(files["float64"], b'"microbp.dtype":"F64"', b'"microbp.dtype":"%s"' % dtype)) is None
+    whole = module.Net(SMALL, "float64").write()
+    assert verdict(module, substitute(whole, b'"},"dense_0', b'","microbp.dtype":"F64"},"dense_0')) is None
 
 
 # ---- all other bytes are refused ----

@@ -1,6 +1,7 @@
 """Losses whose parameters are lists, with a number for each output, and losses with several outputs for a target."""
 
 import pickle
+import re
 
 import cases
 import numpy as np
@@ -13,6 +14,7 @@ Q = (0.1, 0.5, 0.9)
 LISTS = {  # loss, the parameter that is a list -> its numbers for six outputs
     ("quantile", "q"): Q,
     ("bce", "pos_weight"): (1.0, 20.0, 0.5, 3.0, 0.0, 1.0),
+    ("bce", "gamma"): (0.0, 0.5, 1.0, 2.0, 3.0, 5.0),
     ("bce", "label_smoothing"): (0.0, 0.1, 0.2, 0.3, 0.0, 0.5),
     ("huber", "delta"): (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
     ("smooth_l1", "beta"): (8.0, 4.0, 2.0, 1.0, 0.5, 0.25),
@@ -63,6 +65,33 @@ def test_a_list_of_one_number_many_times_has_the_bits_of_the_number(isa, dtype, 
         found, its_gradient = gradient_of(trainer_of(bp.Loss(loss, **{key: numbers}), width, dtype), o, y, given)
         assert found == value
         np.testing.assert_array_equal(its_gradient, gradient)
+
+
+@pytest.mark.parametrize("name", cases.FOCAL)
+@pytest.mark.parametrize("width", [2, 5, 40])
+def test_focal_losses_agree_with_the_reference(isa, dtype, name, width):
+    case = cases.FOCAL[name]
+    o, y, weight = draw(name, width, width)
+    o = (4 * o).astype(dtype).astype(np.float64)
+    y = y.astype(dtype).astype(np.float64)
+    share = weight[:, None] / weight.sum() / (width if name == "bce" else 1)
+    value, gradient = gradient_of(trainer_of(case.spec, width, dtype), o.astype(dtype), y.astype(dtype), weight)
+    expected, its_gradient = gradient_of(trainer_of(case.spec, width, backend="reference"), o, y, weight)
+    unit = cases.DIFFERENTIAL * cases.EPS[dtype]
+    assert abs(value - expected) <= unit * (share * case.terms(o, y)).sum()
+    assert (abs(gradient - its_gradient) <= unit * share * case.slope_terms(o, y)).all()
+
+
+@pytest.mark.parametrize("width", [2, 5, 16, 17])
+@pytest.mark.parametrize("rows", [1, 2, 16, 50])
+def test_labels_and_their_rows_of_probabilities_have_the_same_focal_loss(isa, dtype, width, rows):
+    random = np.random.default_rng(cases.SEED)
+    o, labels, weight = random.normal(size=(rows, width)).astype(dtype), random.integers(width, size=rows), random.random(rows)
+    for spec in (cases.FOCAL["cross_entropy"].spec, "cross_entropy(gamma=2)"):
+        t = trainer_of(spec, width, dtype)
+        (a, gradient), (b, other) = (gradient_of(t, o, y, weight) for y in (labels, np.eye(width, dtype=dtype)[labels]))
+        assert a == b
+        np.testing.assert_array_equal(gradient, other)
 
 
 @pytest.mark.parametrize(("loss", "key"), LISTS)
@@ -144,6 +173,18 @@ def test_both_backends_refuse_a_bad_text_alike(text):
     assert errors[0] == errors[1]
 
 
+@pytest.mark.parametrize("text", ["quantile(q=[0.1 0.5 0.9])", "bce(label_smoothing=0,pos_weight=[1 2 3],gamma=[0 1 2])"])
+def test_an_error_names_all_numbers_of_a_loss(text):
+    from microbp import reference
+    from microbp.core import _core
+
+    for module in (_core, reference):
+        t = module.Trainer(module.Net("input 3\noutput 0\n", "float64"), [text], [1.0], "sgd")
+        y = np.zeros((1, module.target_columns(text, 3)))
+        with pytest.raises(FloatingPointError, match=re.escape(f"the loss of output 0 ({text}) is nan, not a finite number")):
+            t.step(np.full((1, 3), np.nan), y)
+
+
 @pytest.mark.parametrize("loss", ["gaussian_nll", "quantile(q=[0.2 0.8])"])
 def test_metrics_see_the_means_or_are_refused(backend, loss):
     random = np.random.default_rng(cases.SEED)
@@ -175,6 +216,16 @@ def functions(torch):
     return torch.nn.functional
 
 
+def torch_focal(torch, o, y, gamma, pos_weight=1):
+    p, log = torch.sigmoid(o), functions(torch).logsigmoid
+    return -(pos_weight * y * (1 - p) ** gamma * log(o) + (1 - y) * p**gamma * log(-o)).mean()
+
+
+def torch_focal_rows(torch, o, y, gamma):
+    log = torch.log_softmax(o, dim=1)
+    return -(y * (1 - log.exp()) ** gamma * log).sum(dim=1).mean()
+
+
 TORCH = {  # the same loss of PyTorch, as a function of the module, outputs and targets
     "smooth_l1(beta=0.5)": lambda torch, o, y: functions(torch).smooth_l1_loss(o, y, beta=0.5),
     "log_cosh": lambda torch, o, y: torch.log(torch.cosh(o - y)).mean(),
@@ -184,6 +235,12 @@ TORCH = {  # the same loss of PyTorch, as a function of the module, outputs and 
     "bce(pos_weight=[1 20 0.5 3 0 1])": lambda torch, o, y: torch_bce(torch, o, y, LISTS["bce", "pos_weight"]),
     "cross_entropy(temperature=3)": lambda torch, o, y: functions(torch).cross_entropy(o / 3, y),
     "cross_entropy(temperature=0.5,label_smoothing=0.1)": lambda torch, o, y: functions(torch).cross_entropy(o * 2, y, label_smoothing=0.1),
+    "bce(gamma=2)": lambda torch, o, y: torch_focal(torch, o, y, 2),
+    "bce(gamma=0.5,pos_weight=3,label_smoothing=0.1)": lambda torch, o, y: torch_focal(torch, o, 0.9 * y + 0.05, 0.5, 3),
+    "cross_entropy(gamma=2)": lambda torch, o, y: torch_focal_rows(torch, o, y, 2),
+    "cross_entropy(gamma=1.5,temperature=2,label_smoothing=0.1)": lambda torch, o, y: torch_focal_rows(
+        torch, o / 2, 0.9 * y + 0.1 / 6, 1.5
+    ),
     "quantile(q=[0.1 0.5 0.9])": torch_quantiles,
 }
 

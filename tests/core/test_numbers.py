@@ -137,9 +137,9 @@ def state_of(t):
 
 
 @pytest.mark.parametrize("optimizer", cases.OPTIMIZERS)
-@pytest.mark.parametrize("loss", cases.LOSSES)
+@pytest.mark.parametrize("loss", cases.LOSS_CASES)
 def test_a_step_with_nan_changes_nothing(isa, dtype, loss, optimizer):
-    random, case = np.random.default_rng(cases.SEED), cases.LOSSES[loss]
+    random, case = np.random.default_rng(cases.SEED), cases.LOSS_CASES[loss]
     width = 17 * case.columns
     net = bp.mlp([3, 5, width], activation="tanh", dtype=dtype, seed=0)
     t = bp.Trainer(net, case.spec, cases.OPTIMIZERS[optimizer].spec)
@@ -178,9 +178,9 @@ def test_numpy_sees_no_floating_point_error_on_import():
     subprocess.run([sys.executable, "-P", "-W", "error", "-c", QUIET], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("loss", cases.LOSSES)
+@pytest.mark.parametrize("loss", cases.LOSS_CASES)
 def test_numpy_sees_no_floating_point_error(isa, dtype, loss):
-    random, case = np.random.default_rng(cases.SEED), cases.LOSSES[loss]
+    random, case = np.random.default_rng(cases.SEED), cases.LOSS_CASES[loss]
     t = bp.Trainer(bp.mlp([3, 4, 5 * case.columns], dtype=dtype, seed=0), case.spec)
     x, y = random.normal(size=(40, 3)), case.targets(random, 40, 5 * case.columns)
     large, small = 1e30 * x, 1e-310 * x
@@ -247,9 +247,9 @@ def test_every_variant_with_fma_trains_to_the_same_bits(dtype, shape, monkeypatc
         np.testing.assert_array_equal(results[0], other)
 
 
-@pytest.mark.parametrize("loss", cases.LOSSES)
+@pytest.mark.parametrize("loss", cases.LOSS_CASES)
 def test_an_epoch_equals_its_steps(isa, dtype, loss):
-    random, case = np.random.default_rng(cases.SEED), cases.LOSSES[loss]
+    random, case = np.random.default_rng(cases.SEED), cases.LOSS_CASES[loss]
     x, y, weight = random.normal(size=(50, 3)).astype(dtype), case.targets(random, 50, 5 * case.columns), random.random(50)
     order = random.permutation(50)
     epoch, steps = (bp.Trainer(bp.mlp([3, 4, 5 * case.columns], dtype=dtype, seed=0), case.spec) for _ in range(2))

@@ -47,7 +47,7 @@ def test_class_weights_multiply_row_weights(backend, loss, weight):
 def test_balanced_weights_equal_scikit_learn(loss):
     utils = pytest.importorskip("sklearn.utils.class_weight", reason="scikit-learn is not installed")
     y = np.asarray(TABLE[loss][1]).reshape(-1)
-    classes = classes_of(make("compiled", loss).losses, (TABLE[loss][0],))
+    classes = classes_of(make("compiled", loss).losses[0], TABLE[loss][0])
     rows = weighted(Rows([X], [y], None, 60), np.arange(60), "balanced", classes)
     np.testing.assert_allclose(rows.weight, utils.compute_sample_weight("balanced", y), rtol=1e-15)
 
@@ -55,7 +55,7 @@ def test_balanced_weights_equal_scikit_learn(loss):
 @pytest.mark.parametrize("loss", TABLE)
 def test_balanced_weights_count_rows_by_their_weights(loss):
     y, weight = np.asarray(TABLE[loss][1]).reshape(-1), np.arange(60) % 5 / 8
-    rows = weighted(Rows([X], [y], weight, 60), np.arange(60), "balanced", classes_of(make("compiled", loss).losses, (TABLE[loss][0],)))
+    rows = weighted(Rows([X], [y], weight, 60), np.arange(60), "balanced", classes_of(make("compiled", loss).losses[0], TABLE[loss][0]))
     sums = [rows.weight[y == label].sum() for label in np.unique(y)]
     np.testing.assert_allclose(sums, weight.sum() / len(sums))
 
@@ -89,8 +89,8 @@ def test_balanced_counts_training_rows_and_does_not_weight_validation(backend):
         ("cross_entropy", LABELS + 1, "balanced", r"row \d+ of y is 4, not"),
         ("bce", np.full(60, 0.5), "balanced", "row 0 of y is 0.5, not one of the classes 0, 1"),
         ("hinge", SIGNS, {0: 1}, "classes -1, 1"),
-        ("mse", RNG.normal(size=(60, 2)), "balanced", "needs one output and a classification loss"),
-        (own_mse, RNG.normal(size=(60, 2)), "balanced", "needs one output and a classification loss"),
+        ("mse", RNG.normal(size=(60, 2)), "balanced", "class_weight needs a classification loss"),
+        (own_mse, RNG.normal(size=(60, 2)), "balanced", "class_weight needs a classification loss"),
     ],
 )
 def test_invalid_class_weights_are_refused(backend, loss, y, given, words):

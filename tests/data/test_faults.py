@@ -75,6 +75,7 @@ def test_one_column_of_targets_and_several_inputs_are_named(backend):
         t.step([X, Y], [Y[:, 0], changed(LABELS, 6, 5)])
 
 
+GAP = r"; if -1 means that the row has no label, use bp\.Loss\(\"cross_entropy\", missing=True\)"
 UNIQUE = r"; for other labels, use classes, y = np\.unique\(y, return_inverse=True\)"
 
 
@@ -83,7 +84,13 @@ UNIQUE = r"; for other labels, use classes, y = np\.unique\(y, return_inverse=Tr
     ("loss", "outputs", "y", "words"),
     [
         ("cross_entropy", 2, LABELS + 1, rf"y\[1\] is 2, but with 2 outputs labels must be 0 or 1{UNIQUE}"),
-        ("cross_entropy", 3, 2 * LABELS - 1, rf"y\[0\] is -1, but with 3 outputs labels must be 0 to 2{UNIQUE}"),
+        ("cross_entropy", 3, 2 * LABELS - 1, rf"y\[0\] is -1, but with 3 outputs labels must be 0 to 2{GAP}{UNIQUE}"),
+        (
+            "kl",
+            2,
+            changed(LABELS, 31, -1),
+            r"y\[31\] is -1, .*; if -1 means that the row has no label, use bp\.Loss\(\"kl\", missing=True\)",
+        ),
         ("cross_entropy", 2, np.arange(40) % 5, r"y\[2\] is 2, but .* 0 or 1; y has 5 classes, so it needs 5 outputs"),
         (
             "cross_entropy",

@@ -34,7 +34,17 @@ DRAWINGS = {
     "numbers": lambda ax: plot.predicted_against_true([1.0, 2.0], [[1.5], [2.5]], ax),
     "roc": lambda ax: plot.roc_curve([0, 1, 1], [0.2, 0.4, 0.3], ax=ax),
     "calibration": lambda ax: plot.calibration([0, 1, 1], [0.2, 0.4, 0.3], ax=ax),
+    "sweep": lambda ax: plot.sweep(swept([1e-3, 1e-2, 1e-1]), ax),
+    "curves of a sweep": lambda ax: plot.sweep(swept([1e-3, 1e-2, 1e-1]), ax, curves=True),
 }
+
+
+def swept(values, scores=(0.5, 0.1, 0.3), rises=False):
+    """The result of a sweep, with these scores."""
+    trainers = [bp.Trainer(bp.mlp([1, 1], seed=0), "mse") for _ in values]
+    for trainer, score in zip(trainers, scores):
+        trainer.history.update({"val_loss": [] if np.isnan(score) else [1.0, score]})
+    return bp.Sweep("lr", tuple(values), tuple(trainers), np.array(scores), "val_loss", rises)
 
 
 # ---- layout, for all kinds of histories, classes and numbers ----
@@ -365,6 +375,43 @@ def test_a_range_test_plots_itself():
     assert [line.get_label() for line in result.plot().lines] == [line.get_label() for line in plot.lr_find(result).lines]
 
 
+def test_a_sweep_plots_its_scores_or_its_curves():
+    result = swept([1e-1, 1e-3, 1e-2], (np.nan, 0.5, 0.1))
+    scores, best, failed = result.plot().lines
+    np.testing.assert_array_equal(scores.get_xydata(), [[1e-3, 0.5], [1e-2, 0.1], [1e-1, np.nan]])
+    assert best.get_xydata().tolist() == [[1e-2, 0.1]] and best.get_label() == "the best: 0.01"
+    assert failed.get_xydata().tolist() == [[1e-1, 0.3]]
+    curves = result.plot(curves=True).lines
+    assert [line.get_label() for line in curves] == ["lr = 0.1", "lr = 0.001", "lr = 0.01"]
+    assert [line.get_ydata().tolist() for line in curves] == [[], [1.0, 0.5], [1.0, 0.1]]
+
+
+@pytest.mark.parametrize("curves", [False, True])
+def test_a_sweep_leaves_no_room_for_what_diverged(curves):
+    axes = swept([1e-3, 1e-2, 1e-1, 1.0], (0.5, 0.2, 0.3, 1e30)).plot(curves=curves)
+    low, high = axes.get_ylim()
+    assert low < 0.2 and high < 100
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "labels"),
+    [
+        ([1, 2, 3], "linear", None),
+        ([0, 1e-4, 1], "linear", None),
+        ([1e-4, 1e-2, 1], "log", None),
+        (["relu", "$x$ tanh", "sin"], "linear", ["relu", "$x$ tanh", "sin"]),
+        ([True, False, None], "linear", ["True", "False", "None"]),
+        ([(8,), (8, 8), (64, 64)], "linear", ["(8,)", "(8, 8)", "(64, 64)"]),
+    ],
+)
+def test_the_axis_of_a_sweep_suits_its_values(values, scale, labels):
+    axes = plot.sweep(swept(values, rises=True))
+    assert axes.get_xscale() == scale and axes.lines[1].get_label() == f"the best: {values[0]}"
+    axes.figure.draw_without_rendering()
+    assert labels is None or [label.get_text() for label in axes.get_xticklabels()] == labels
+    assert not any(label.get_parse_math() for label in axes.get_xticklabels()) or labels is None
+
+
 def test_methods_import_plot_on_call():
     assert str(inspect.signature(bp.RangeTest.plot)) == "(self, ax: 'Axes | None' = None) -> 'Axes'"
     assert "matplotlib" in inspect.getdoc(bp.RangeTest.plot)
@@ -374,7 +421,8 @@ def test_methods_import_plot_on_call():
 
 
 @pytest.mark.parametrize(
-    "function", [*(getattr(plot, name) for name in plot.__all__ if name not in ("FORMATS", "save_report")), bp.RangeTest.plot]
+    "function",
+    [*(getattr(plot, name) for name in plot.__all__ if name not in ("FORMATS", "save_report")), bp.RangeTest.plot, bp.Sweep.plot],
 )
 def test_examples_run(function):
     (test,) = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={"bp": bp, "np": np})

@@ -87,6 +87,57 @@ def test_the_mean_is_that_of_float64_in_the_order_of_the_members():
     assert bp.Ensemble(nets).predict([0.0]) == np.float32(1 / 3)  # float32 would lose the 1
 
 
+# ---- votes ----
+
+
+def voting(probabilities, activation, weights=None):
+    """An ensemble whose members predict these probabilities for each row, whatever its only feature is."""
+    nets = []
+    for one in np.asarray(probabilities, np.float64):
+        net = bp.mlp([len(one), one.shape[1]], dtype="float64", seed=0)
+        net.set_output(0, activation=activation)
+        with np.errstate(divide="ignore"):
+            raw = np.log(one) if activation == "softmax" else np.log(one / (1 - one))
+        net.tensors["dense_0.weight"][...], net.tensors["dense_0.bias"][...] = raw.T, 0
+        nets.append(net)
+    return bp.Ensemble(nets, weights), np.eye(len(one))
+
+
+def test_the_majority_of_classes():
+    p = np.random.default_rng(0).dirichlet(np.ones(3), (5, 50))
+    weights = [1.0, 2.0, 0.5, 0.0, 3.0]
+    for own in (None, weights):
+        ensemble, rows = voting(p, "softmax", own)
+        for row, label in enumerate(ensemble.majority(rows)):
+            votes = [sum(w for w, one in zip(own or [1] * 5, p[:, row]) if one.argmax() == k) for k in range(3)]
+            means = [sum(w * one[k] for w, one in zip(own or [1] * 5, p[:, row])) for k in range(3)]
+            assert label == max(range(3), key=lambda k: (votes[k], means[k]))
+
+
+def test_the_majority_of_yes_and_no():
+    p = np.random.default_rng(0).uniform(0.05, 0.95, (4, 30, 2))
+    ensemble, rows = voting(p, "sigmoid")
+    yes = (p > 0.5).sum(axis=0)
+    expected = np.where(yes == 2, p.mean(axis=0) > 0.5, yes > 2)
+    assert np.array_equal(ensemble.majority(rows), expected) and ensemble.majority(rows).dtype == np.int64
+    one, rows = voting(p[:, :, :1], "sigmoid")
+    assert np.array_equal(one.majority(rows), expected[:, 0])
+
+
+def test_nan_does_not_vote():
+    ensemble, rows = voting([[[0.9, 0.1]], [[0.4, 0.6]], [[0.3, 0.7]]], "softmax")
+    ensemble[1].params[:] = np.nan
+    assert ensemble.majority(rows).tolist() == [0]  # a tie, and the first one is surer
+    for net in ensemble:
+        net.params[:] = np.nan
+    assert ensemble.majority(rows).tolist() == [-1]
+
+
+def test_a_majority_needs_probabilities():
+    with pytest.raises(ValueError, match="majority: output 0 has no probabilities: its activation is None, not softmax or sigmoid"):
+        bp.Ensemble([bp.mlp([2, 3])]).majority(np.zeros((1, 2)))
+
+
 # ---- weights ----
 
 

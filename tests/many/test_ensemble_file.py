@@ -1,7 +1,9 @@
 """The file of an ensemble: read back bit for bit, by other libraries too; anything else is refused, and names the call that reads it."""
 
+import copy
 import json
 import os
+import pickle
 import re
 
 import graphs
@@ -288,3 +290,20 @@ def test_a_file_of_one_network_or_of_several_is_loaded_as_what_it_is(path):
         loading.load(path)
     with pytest.raises(OSError, match=r"none\.safetensors"):
         loading.load(path.with_name("none.safetensors"))
+
+
+def test_networks_without_parameters(backend, dtype, tmp_path):
+    """Their files have no tensors that tell the dtype."""
+    x = bp.Input(3)
+    net = bp.Network(x, x[:, :2] * x[:, 1:], dtype=dtype, backend=backend)
+    t = bp.Trainer(net, "mse", "adam")
+    net.save(tmp_path / "net.safetensors")
+    bp.Ensemble([net, net.copy()]).save(tmp_path / "nets.safetensors")
+    t.save(tmp_path / "t.safetensors")
+    loaded = bp.Trainer.load(tmp_path / "t.safetensors", backend=backend)
+    loaded.step([[1, 2, 3]], [[2, 6]])
+    found = [net.copy(), copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net)), copy.copy(t).net, loaded.net, net.part()]
+    found += [bp.load(tmp_path / "net.safetensors", backend=backend), *bp.Ensemble.load(tmp_path / "nets.safetensors", backend=backend)]
+    for other in found:
+        assert (other.dtype, other.text()) == (net.dtype, net.text())
+        assert other.predict([[1, 2, 3]]).tolist() == [[2, 6]]

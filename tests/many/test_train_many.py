@@ -170,6 +170,74 @@ def test_each_trainer_may_have_data_of_its_own(name):
     assert list(map(state, trainers)) == list(map(state, expected))
 
 
+# ---- rows ----
+
+INDEX = [np.r_[5:40], RANDOM.integers(0, 60, 45), np.arange(60)[::-1], list(range(0, 60, 2))]  # a fold, a bootstrap, an order, a list
+OF_ROWS = [name for name in CASES if name not in ("stream", "chunks")]
+
+
+def taken(data, index):
+    return [part[index] for part in data] if isinstance(data, list) else data[index]
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_rows_give_the_bits_of_a_copy_of_these_rows(name):
+    case = CASES[name]
+    trainers, expected = (case.trainers(len(INDEX)) for _ in range(2))
+    bp.train_many(trainers, *case.data, epochs=4, batch_size=8, rows=INDEX, **case.fit)
+    for trainer, index in zip(expected, INDEX):
+        weights = {"sample_weight": case.fit["sample_weight"][index]} if "sample_weight" in case.fit else {}
+        data = [taken(part, index) for part in case.data]
+        trainer.fit(*data, epochs=4, batch_size=8, progress=False, **case.fit | weights)
+    assert list(map(state, trainers)) == list(map(state, expected))
+
+
+@pytest.mark.parametrize("fit", [{}, {"validation": 0.25}, {"validation": (X[:9], LABELS[:9])}, {"class_weight": {0: 2, 1: 0}}])
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_what_depends_on_all_rows_sees_the_chosen_ones(backend, fit):
+    """Metrics of training rows, standardized inputs, class weights. The other rows are not read."""
+    labels, hidden = LABELS.copy(), X.copy()
+    for index in INDEX:
+        labels[:], hidden[:] = LABELS, X
+        others = np.setdiff1d(np.arange(60), index)
+        labels[others], hidden[others] = 7, np.nan
+        twins = [bp.Trainer(standardized(backend), "cross_entropy") for _ in range(2)]
+        twins[0].fit(hidden, labels, rows=index, epochs=2, metrics=["accuracy", "auc"], progress=False, **fit)
+        twins[1].fit(X[index], LABELS[index], epochs=2, metrics=["accuracy", "auc"], progress=False, **fit)
+        assert state(twins[0]) == state(twins[1])
+
+
+def standardized(backend):
+    x = bp.Input(4)
+    return bp.Network(x, bp.Dense(2)(bp.Dense(5, "tanh")(bp.Standardize()(x))), seed=0, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (np.zeros(0, np.int64), r"fit: rows must be a 1-D array of row indices, not int64 of shape \(0,\)"),
+        ([], r"fit: rows must be a 1-D array of row indices, not float64 of shape \(0,\)"),
+        ([0, 60], "fit: rows: row indices must be from 0 to 59, but they are from 0 to 60"),
+        ([-1], "fit: rows: row indices must be from 0 to 59, but they are from -1 to -1"),
+        ([True], r"fit: rows must be a 1-D array of row indices, not bool of shape \(1,\); of a mask, pass np.flatnonzero\(mask\)"),
+        ([[1]], "fit: rows must be a 1-D array of row indices, not int64"),
+        ([3], "fit: rows contains only rows of weight 0"),
+    ],
+)
+def test_wrong_rows_are_refused(rows, text):
+    before = state(ONE)
+    with pytest.raises(ValueError, match=text):
+        ONE.fit(X, NUMBERS, rows=rows, sample_weight=np.arange(60) != 3, epochs=1)
+    as_validation = (
+        "fraction" if isinstance(rows, list) and not rows else text.replace("fit: rows", "fit: validation")
+    )  # floats are no indices
+    with pytest.raises(ValueError, match=as_validation):
+        ONE.fit(X, NUMBERS, validation=np.array(rows), sample_weight=np.arange(60) != 3, epochs=1)
+    with pytest.raises(ValueError, match=r"fit: rows does not work with a stream; leave the other rows out of the chunks"):
+        ONE.fit(chunks, rows=[1], epochs=1)
+    assert state(ONE) == before
+
+
 @pytest.mark.parametrize(
     ("count", "x", "y"),
     [
@@ -251,6 +319,13 @@ MISTAKES = {
     "streams": (([ONE], [chunks, chunks]), {}, ValueError, "so X must be a list of 1, not a list of 2"),
     "wrong value": (([ONE], X, NUMBERS), {"batch_size": 0}, ValueError, r"trainers\[0\]: batch_size must be at least 1"),
     "wrong shape": (([ONE], X[:, :2], NUMBERS), {}, ValueError, r"trainers\[0\]: X has"),
+    "rows of none": (
+        ([ONE], X, NUMBERS),
+        {"rows": [[1], [2]]},
+        ValueError,
+        "rows must be a list of 1, the row indices of each trainer, not",
+    ),
+    "no list of rows": (([ONE], X, NUMBERS), {"rows": 3}, ValueError, "rows must be a list of 1, the row indices of each trainer, not 3"),
     "ragged": (([ONE], [[1.0], [1.0, 2.0]], NUMBERS), {}, ValueError, r"trainers\[0\]: X cannot be read"),
 }
 

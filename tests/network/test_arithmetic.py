@@ -52,6 +52,18 @@ def test_values_have_the_bits_of_numpy(backend, expression):
     np.testing.assert_array_equal(net.predict([a, b])[0], make(a, b))
 
 
+def test_products_of_many_operands_are_multiplied_in_their_order(backend):
+    values = rows(3, 3, 3, 3)
+    net = net_of(lambda a, b, c, d: [bp.multiply(a, b, c, d, a), a * b * c * d * a], 3, 3, 3, 3, backend=backend)
+    a, b, c, d = values
+    for found in net.predict(values):
+        np.testing.assert_array_equal(found, a * b * c * d * a)
+    with pytest.raises(ValueError, match="multiply: all operands must have the same width, not 3 and 2"):
+        bp.multiply(bp.Input(3), bp.Input(3), bp.Input(2))
+    with pytest.raises(TypeError, match="multiply needs a node such as"):
+        bp.multiply(bp.Input(3), bp.Input(3), 2)
+
+
 def test_sums_of_many_operands_are_added_in_their_order(backend):
     xs = [np.array([[value]]) for value in (1e16, 1.0, -1e16, 3.0)]
     for order in ([0, 1, 2, 3], [0, 2, 1, 3], [3, 1, 0, 2, 0]):
@@ -269,11 +281,21 @@ def test_both_backends_read_statements_alike(line):
     assert results[0].startswith("graph line 3: ") == (line not in TEXTS[-4:])
 
 
+def test_a_printed_network_has_decimal_numbers():
+    x = bp.Input(2)
+    net = bp.Network(x, bp.Dense(1, activation=bp.Activation("elu", alpha=0.1 + 0.2))(x / 3))
+    assert "affine(factor=0.3333333333333333,addend=0" in str(net) and "elu(alpha=0.30000000000000004)" in str(net)
+    assert "0x" not in str(net) + net._repr_html_()
+    assert net.text().count("=0x") == 2  # exact, so that it reads back
+
+
 ADVICE = {
     "a / b": (TypeError, r"divided by a node; divide it by a number, or multiply nodes: a \* b", lambda a, b: a / b),
     "1 / a": (TypeError, r"divided by a node; divide the node by a number, or multiply", lambda a, b: 1 / a),
     "a / 0": (ZeroDivisionError, "divided by 0", lambda a, b: a / 0),
     "a / 1e-320": (ValueError, "finite numbers only", lambda a, b: a / 1e-320),
+    "a / inf": (ValueError, "finite numbers only, not inf", lambda a, b: a / np.inf),
+    "a * nan": (ValueError, "finite numbers only, not nan", lambda a, b: a * np.nan),
     "a ** 3": (TypeError, r"only the power a \*\* 2, not 3; for others, multiply", lambda a, b: a**3),
     "a ** b": (TypeError, r"only the power a \*\* 2, not <node", lambda a, b: a**b),
     "a + nan": (ValueError, "finite numbers only, not nan", lambda a, b: a + float("nan")),

@@ -215,6 +215,18 @@ def test_an_output_activation_can_be_set_changed_and_removed(backend, rows, tmp_
             np.testing.assert_array_equal(one.predict(rows, raw=True), raw)
 
 
+def test_an_output_activation_is_set_by_name(backend):
+    x = bp.Input(4)
+    net = bp.Network(x, [bp.Dense(3, name="kind")(x), bp.Dense(1, name="price")(x)], backend=backend)
+    net.set_output("kind", "softmax")
+    net.set_output("price", "identity", mean=5, std=2)
+    assert [(output.activation, output.mean) for output in net.outputs] == [("softmax", None), ("identity", (5.0,))]
+    with pytest.raises(ValueError, match="unknown output in set_output: 'prize'; did you mean 'price'"):
+        net.set_output("prize", "exp")
+    with pytest.raises(ValueError, match="same node is listed twice in outputs; .* for two losses of it, list also bp.Activation"):
+        bp.Network(x, [x, x])
+
+
 def test_a_refused_output_activation_changes_nothing(backend):
     net = diamond(backend)
     net.set_output(0, activation="exp")

@@ -53,6 +53,36 @@ def test_names_of_places(backend):
     assert np.array_equal(named.predict(rows, at="output"), named.predict(rows, raw=True))  # the layer, not the output
 
 
+def test_nodes_are_places(backend, tmp_path):
+    x = bp.Input(2)
+    h = bp.Dense(3, activation="tanh")(x)
+    y = bp.Dense(2)(h * h)
+    net, rows = bp.Network(x, y, seed=0, backend=backend), np.ones((4, 2))
+    for node, number in ((x, 0), (h, 1), (y, 3)):
+        assert np.array_equal(net.predict(rows, at=node), net.predict(rows, at=number))
+        assert np.array_equal(net.copy().predict(rows, at=node), net.predict(rows, at=number))
+    assert equal(net.predict(rows, at=[h, "output", y, 0]), net.predict(rows, at=[1, "output", 3, 0]))
+    assert np.array_equal(net.part(outputs=h).predict(rows, at=h), net.predict(rows, at=h))
+    assert np.array_equal(bp.Trainer(net, "mse").predict(rows, at=h), net.predict(rows, at=h))
+    net.save(tmp_path / "net")
+    loaded = bp.load(tmp_path / "net", backend=backend)
+    for other, node in ((net, h + h), (net, bp.Input(2)), (net.part(outputs=h), y), (loaded, h)):
+        with pytest.raises(ValueError, match=r"at \(<node \d+: .*\) is not a node that this network was made of: use the name of a layer"):
+            other.predict(rows, at=node)
+        with pytest.raises(ValueError, match="is not a node that this network was made of"):
+            other.predict(rows, at=[0, node])
+
+
+def test_records_are_no_places(backend):
+    net, x = network("chain", backend=backend), np.zeros((2, 5))
+    for record in (net.nodes[1], net.layers[0], net.inputs[0], net.outputs[0]):
+        for call in (lambda at: net.predict(x, at=at), lambda at: net.predict(x, at=[0, at]), lambda at: net.part(outputs=at)):
+            with pytest.raises(
+                TypeError, match="unless it is a node or the name of a layer, must be a whole number, not (Node|Layer|In|Out)"
+            ):
+                call(record)
+
+
 def test_vectors_and_leading_axes(backend):
     net = network("chain", backend=backend)
     x = np.random.default_rng(0).normal(size=(2, 3, 5))

@@ -72,6 +72,18 @@ def test_settings_choose_a_row_with_its_defaults(settings, row):
     assert state_of(a) == state_of(b)
 
 
+def test_with_eps_hat_eps_is_added_before_the_bias_correction(backend):
+    """Kingma & Ba 2015, end of section 2, in NumPy; eps so large that the two forms differ."""
+    t, hat = trainer(backend, bp.Adam(0.1, eps=0.1)), trainer(backend, bp.Adam(0.1, eps=0.1, eps_hat=True))
+    p, m, v = hat.net.params.copy(), np.zeros(26), np.zeros(26)
+    for step in range(1, 6):
+        hat.step(X, Y), t.step(X, Y)
+        m, v = 0.9 * m + 0.1 * hat.grads, 0.999 * v + 0.001 * hat.grads**2
+        p -= 0.1 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step) * m / (np.sqrt(v) + 0.1)
+        np.testing.assert_allclose(hat.net.params, p, rtol=1e-12, atol=1e-14)
+    assert abs(hat.net.params - t.net.params).max() > 0.01
+
+
 def test_every_row_has_settings_and_every_class_its_name():
     assert {row for _, row in CHOICES} == set(cases.OPTIMIZERS)
     for one in CLASSES:

@@ -84,6 +84,21 @@ def keras(name: str, **settings) -> Peer:
     return start
 
 
+def sklearn(name: str, **settings) -> Peer:
+    def start(params):
+        peer = pytest.importorskip("sklearn.neural_network._stochastic_optimizers", reason="scikit-learn is not installed")
+        params = params.copy()
+        optimizer = getattr(peer, name)(params=[params], **settings)
+
+        def step(grads):
+            optimizer.update_params([params], [grads.copy()])
+            return params
+
+        return step
+
+    return start
+
+
 def tensorwise(peer: Peer) -> Peer:
     """A peer that gets each tensor of the net separately."""
 
@@ -119,6 +134,16 @@ CASES = {
     "Adam": (bp.Adam(), torch("Adam")),
     "Adam settings": (bp.Adam(0.01, (0.8, 0.95), 1e-4, **BOTH), torch("Adam", lr=0.01, betas=(0.8, 0.95), eps=1e-4, **DECAY)),
     "Adam amsgrad": (bp.Adam(0.01, amsgrad=True, **BOTH), torch("Adam", lr=0.01, amsgrad=True, **DECAY)),
+    "Adam eps_hat": (bp.Adam(0.01, eps=1e-3, eps_hat=True), sklearn("AdamOptimizer", learning_rate_init=0.01, epsilon=1e-3)),
+    "Adam amsgrad eps_hat": (bp.Adam(0.01, amsgrad=True, eps_hat=True), keras("Adam", learning_rate=0.01, epsilon=1e-8, amsgrad=True)),
+    "Momentum sklearn": (
+        bp.Momentum(0.1, 0.8, nesterov=True),
+        sklearn("SGDOptimizer", learning_rate_init=0.1, momentum=0.8, nesterov=True),
+    ),
+    "SGD sklearn": (
+        bp.SGD(0.1, 0.8, nesterov=True),
+        sklearn("SGDOptimizer", learning_rate_init=0.1, momentum=0.8, nesterov=True),
+    ),
     "AdamW": (bp.AdamW(decay_bias=True), torch("AdamW")),
     "AdamW amsgrad": (bp.AdamW(0.01, amsgrad=True, **BOTH), torch("AdamW", lr=0.01, amsgrad=True, **DECAY)),
     "Adamax": (bp.Adamax(**BOTH), torch("Adamax", **DECAY)),

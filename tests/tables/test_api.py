@@ -281,7 +281,7 @@ WRONG = [
     ({"dropout": [0.1]}, TypeError, "dropout: the value must be a number, not [0.1]"),
     ({"budget": "quick"}, ValueError, "budget: the value must be fast, normal or best, not 'quick'"),
     ({"ensemble": 0}, ValueError, "ensemble: the value must be at least 1, not 0"),
-    ({"test": 2}, ValueError, "test: the value must be a fraction between 0 and 1, such as 0.2, not 2"),
+    ({"test": 2}, ValueError, "test: the value must be a fraction between 0 and 1, such as 0.2, or 0 for none, not 2"),
     ({"lr": "fast"}, ValueError, "lr: the value must be a positive number such as 0.001, or auto, not 'fast'"),
     ({"activation": "LeakyReLu"}, ValueError, "activation: unknown activation 'LeakyReLu'; did you mean 'leaky_relu'?"),
     ({"loss": lambda o, t, w: 0}, TypeError, "loss: loss must be a name or a bp.Loss"),
@@ -417,3 +417,14 @@ def test_evaluate_and_importance_use_the_weights_of_rows(kind):
     repeated = bp.fit_table(table, kind, drop=[drop], weight="w", test_file=tests, epochs=5, net="x-16-y").scores["test"]
     assert found["loss"] == pytest.approx(repeated["loss"])
     assert model.importance(new).baseline == pytest.approx(found["loss"])
+
+
+@pytest.mark.parametrize("target", ["price", "colour"])
+def test_without_test_rows_all_rows_train(target):
+    """The report has no line for the test."""
+    rows = {"price": [float(i * i % 91) for i in range(60)], "size": [i % 13 for i in range(60)], "colour": ["red", "blue", "red"] * 20}
+    model = bp.fit_table(rows, target, test=0, budget="fast", epochs=2)
+    assert model.scores["test"] == {}
+    assert [line.split()[:2] for line in model.report.splitlines() if line.startswith(("train ", "validation ", "test "))] == [
+        ["train", "54"], ["validation", "6"],
+    ]  # fmt: skip

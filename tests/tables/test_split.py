@@ -37,15 +37,15 @@ def rows_of(chosen, part):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 30, 100])
-@pytest.mark.parametrize(("test", "validation"), [(0.2, 0.1), (0.5, 0.5), (0.9, 0.1), (0.01, 0.99)])
+@pytest.mark.parametrize(("test", "validation"), [(0.2, 0.1), (0.5, 0.5), (0.9, 0.1), (0.01, 0.99), (0.0, 0.2)])
 @pytest.mark.parametrize("tests", [0, 5])
 @pytest.mark.parametrize("stream", [False, True])
 def test_each_row_is_in_one_part_and_no_part_is_empty_or_the_error_says_why(tmp_path, monkeypatch, rows, test, validation, tests, stream):
     monkeypatch.setattr(sources, "CHUNK", 40)
     chosen = Split(source_of(tmp_path, rows, tests, stream), test=test, validation=validation)
-    own = ("train", "validation") if tests else ("train", "validation", "test")
+    own = ("train", "validation") if tests or not test else ("train", "validation", "test")
     first = min(rows, 40) if stream else rows  # the rows of the first piece
-    tested = 0 if tests else max(1, round(test * first))
+    tested = 0 if len(own) == 2 else max(1, round(test * first))
     if tested + max(1, round(validation * (first - tested))) >= first:
         words = f"at least {len(own)} are needed" if first < len(own) else "leaves none of the .* use a smaller fraction"
         with pytest.raises(ArgumentError if first >= len(own) else ValueError, match=words):

@@ -22,9 +22,9 @@ def make(backend, loss="mse", optimizer="adam", dtype="float64", activation="tan
     return bp.Trainer(net, loss, optimizer)
 
 
-@pytest.mark.parametrize("loss", cases.LOSSES)
+@pytest.mark.parametrize("loss", cases.LOSS_CASES)
 def test_gradients_agree_with_differences(backend, loss):
-    check = make(backend, cases.LOSSES[loss].spec).check_gradients(X, cases.LOSSES[loss].targets(np.random.default_rng(3), 10, 2))
+    check = make(backend, cases.LOSS_CASES[loss].spec).check_gradients(X, cases.LOSS_CASES[loss].targets(np.random.default_rng(3), 10, 2))
     assert check.error < 1e-6, check
     assert str(check).startswith("no gradient error found in 26 parameters" if check.error == 0 else "gradient error ")
     assert check.checked == 3 * 4 + 4 + 4 * 2 + 2

@@ -85,6 +85,11 @@ def fraction(value: float | str) -> float:
     return _number(value, lambda value: 0 < value < 1, "a fraction between 0 and 1, such as 0.2")
 
 
+def share(value: float | str) -> float:
+    """A number of at least 0 and below 1."""
+    return _number(value, lambda value: 0 <= value < 1, "a fraction between 0 and 1, such as 0.2, or 0 for none")
+
+
 def column(value: str | int) -> str:
     """The name of a column. Data frames may have whole numbers as names."""
     if isinstance(value, str):

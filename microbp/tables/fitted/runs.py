@@ -75,7 +75,7 @@ class Settings:
 
 KINDS: Mapping[str, arguments.Kind] = {
     "target": arguments.column, "drop": arguments.names, "keep": arguments.names, "missing": arguments.words, "no_header": arguments.switch,
-    "test": arguments.fraction, "validation": arguments.fraction,
+    "test": arguments.share, "validation": arguments.fraction,
     "split": arguments.how, "weight": arguments.column, "class_weight": arguments.class_weight,
     "stream": arguments.switch, "strict": arguments.switch, "budget": arguments.budget, "ensemble": arguments.count,
     "net": arguments.widths, "activation": arguments.activation,

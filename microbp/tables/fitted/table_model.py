@@ -315,10 +315,11 @@ def fit_table(
     ids. missing: words for missing values, besides the usual ones such as "NA". no_header: the first row of a text file or a sheet does not
     name the columns. strict: an assumption about the table is an error.
 
-    test: the fraction of the rows held out for the test. test_file: a table with the test rows instead. validation: the fraction of the
-    other rows held out to choose the best epoch. split: how these rows are chosen: "random" (for classes, from each class in proportion),
-    "last", "time:COLUMN" (the latest rows; equal times stay together) or "group:COLUMN" (rows with the same value stay together). weight:
-    a column with the weights of the rows; 0 leaves a row out. stream: read a file in pieces, for files larger than memory.
+    test: the fraction of the rows held out for the test; 0: none, for a last training on all rows. test_file: a table with the test rows
+    instead. validation: the fraction of the other rows held out to choose the best epoch. split: how these rows are chosen: "random" (for
+    classes, from each class in proportion), "last", "time:COLUMN" (the latest rows; equal times stay together) or "group:COLUMN" (rows with
+    the same value stay together). weight: a column with the weights of the rows; 0 leaves a row out. stream: read a file in pieces, for
+    files larger than memory.
 
     budget: how long to train: "fast", "normal" or "best" take about 1, 10 or 60 seconds of a processor core for each 20,000 rows, and at
     least 1, 3 or 20; what is None below depends on it, and on the number of rows. ensemble: how many networks to train, one after

@@ -25,7 +25,7 @@ _INDEX = "__index_level_"  # how the name of a pandas index without a name start
 
 def table(where: str, data: Any, first: int = 0) -> Table:
     """A table from data in memory; TypeError if it is something else. where: its name in errors. first: the index of its first row."""
-    found = _named_columns(data)
+    found = named_columns(data)
     if found is None:
         what = "a file name, a data frame of pandas or polars, an Arrow table, a dict of columns, or a structured array"
         raise TypeError(f"{where}: must be {what}, not {type(data).__name__}")
@@ -47,8 +47,8 @@ def from_columns(where: str, found: Sequence[tuple[Any, Any]], first: int = 0, a
     return Table(where, columns, counts[names[0]] if names else 0, first, assumptions=assumptions + assumed)
 
 
-def _named_columns(data: Any) -> list[tuple[Any, Any]] | None:
-    """Names and columns, or None for data of another kind."""
+def named_columns(data: Any) -> list[tuple[Any, Any]] | None:
+    """Names and columns of data in memory, as they are there; None for data of another kind."""
     if isinstance(data, Mapping):
         return list(data.items())
     if isinstance(data, np.ndarray):

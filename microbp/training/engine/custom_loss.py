@@ -86,7 +86,7 @@ class CustomLosses:
             self._now = self._named.output_losses
         for i, function, name in self._functions:
             output = np.asarray(outputs[i])
-            weight = rows.weight_of(i)
+            weight = None if rows.weight is None else rows.weight_of(i)
             is_read, is_there = self._loss_weights[i] != 0, weight is None or weight.any()
             if not (is_read and is_there):
                 gradients[i] = np.zeros_like(output)

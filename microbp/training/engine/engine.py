@@ -22,7 +22,7 @@ from ...data.rows import Rows, Shape
 from ...network.network import Network
 from ...settings import optimizers
 from ...settings.averages import Average
-from . import target_scale
+from . import penalties, target_scale
 from .custom_loss import CustomLoss, CustomLosses, Joint
 from .gradients import OutputGradients
 from .named_losses import NamedLosses
@@ -30,7 +30,7 @@ from .named_losses import NamedLosses
 LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
 # Parameters of optimizers that are not among `numbers`: lr has its own property; the others belong to all updates, as factors of a
 # product over them or as the start of slots.
-CONSTANT = ("lr", "decay_bias", "beta1", "beta2", "momentum_decay", "initial_accumulator_value")
+CONSTANT = ("lr", "decay_bias", "eps_hat", "beta1", "beta2", "momentum_decay", "initial_accumulator_value")
 _SMALLEST = float(np.finfo(np.float64).tiny)  # the backends treat smaller numbers as 0
 
 
@@ -52,14 +52,15 @@ class Engine:
         averaging: Average | None = None,
         limits: Mapping[str, float | None] = MappingProxyType({}),
         standardize_targets: bool = False,
+        penalty_per_row: bool = False,
     ) -> None:
         if standardize_targets:
             target_scale.check(losses)
-        values = {name: _limit(name, limit) for name, limit in limits.items()}
+        values = {name: _limit(name, limit) for name, limit in limits.items()} | {"penalty_per_row": float(penalty_per_row)}
         self.net, self.losses, self.optimizer, self.loss_weights = net, losses, optimizer, loss_weights
         self.seed, self.averaging, self.standardize_targets = seed, averaging, standardize_targets
         named = [loss if isinstance(loss, Loss) else None for loss in losses]
-        texts = [loss.text if loss else None for loss in named]
+        texts, several = [loss.text if loss else None for loss in named], len(named) > 1
         with self.hold():  # so that no other thread's call makes the constructor fail when it has set the output activations
             self._core = backends.load(net.backend).Trainer(net._core, texts, list(loss_weights), optimizers.parse(optimizer).text, seed)
             if averaging is not None:
@@ -77,7 +78,7 @@ class Engine:
             labels=tuple(loss is not None and loss.detail == "softmax" for loss in named),
             whole=tuple(loss is None or loss.needs_rows for loss in named),
             own=tuple(loss is None for loss in named),
-            optional=tuple(loss is None or weight == 0 for loss, weight in zip(named, loss_weights, strict=True)),
+            optional=tuple(not one or not weight or (one.missing and several) for one, weight in zip(named, loss_weights, strict=True)),
             names=tuple(entry.name for entry in net.outputs),
             missing=tuple(loss is not None and loss.missing for loss in named),
             counts=tuple(weight != 0 for weight in self.loss_weights),
@@ -85,7 +86,7 @@ class Engine:
         self._named_losses: NamedLosses | None = None
         self._custom = self._own_losses() if self.has_losses and None in named else None
         self._from_outputs = OutputGradients((1.0,) * len(losses), self.shape, net.dtype, "got", "gradients")
-        self._forwarded: tuple[int, int] | None = None  # of the last forward: its rows, and the number of updates before it
+        self._forwarded: int | None = None  # the rows of the last forward
         self.grads: Array = np.asarray(memoryview(self._core.grads))
         self.slots = Views({name: np.asarray(memoryview(slot)) for name, slot in self._core.slots.items()}, "t.state")
         average = self._core.average
@@ -207,7 +208,7 @@ class Engine:
         # The backend reads an input again in backward_from, and uses an array of the net's dtype where it is.
         kept = [x.copy() if x.dtype == self.net.dtype else x for x in xs]
         outputs = self._core.forward(kept[0] if len(kept) == 1 else kept)
-        self._forwarded = len(xs[0]), self._core.steps
+        self._forwarded = len(xs[0])
         return [np.asarray(output) for output in outputs]
 
     def backward_from(self, gradients: Any, accumulate: bool, input_grads: bool) -> None:
@@ -216,10 +217,7 @@ class Engine:
             accumulate, input_grads = flag("backward_from: accumulate", accumulate), flag("backward_from: input_grads", input_grads)
         if self._forwarded is None:
             raise ValueError("the outputs have no values: call forward first")
-        rows, steps = self._forwarded
-        if steps != self._core.steps:
-            raise ValueError("the parameters were updated after forward: call forward again")
-        read = self._from_outputs.all("backward_from", gradients, rows)
+        read = self._from_outputs.all("backward_from", gradients, self._forwarded)
         if not input_grads and self.input_grads is None:
             self._core.backward_from(read, accumulate)  # holds the network itself
             return
@@ -248,7 +246,7 @@ class Engine:
         try:
             return call(rows.x, rows.y, rows.weight, *arguments)
         except ValueError as error:
-            if found := faults.refused_target(str(error), rows, chosen, self.shape.targets):
+            if found := faults.refused_target(str(error), rows, chosen, self.shape.targets, self.losses):
                 raise ValueError(found) from None
             raise
 
@@ -321,7 +319,7 @@ class Engine:
         self._named_alone().check(rows)
 
     def loss_and_gradient(self, params: Array, rows: Rows) -> tuple[float, Array]:
-        """Returns the training objective (loss in training mode plus the layers' penalties) at these parameters, and `grads`, its gradient.
+        """Returns the training objective (loss in training mode with the layers' penalties) at these parameters, and `grads`, its gradient.
 
         The net's parameters do not change, but predictions of other threads meanwhile use `params`. Dropout and noise are the same in each
         call until the next update.
@@ -330,7 +328,10 @@ class Engine:
             before, buffers = self.net.params.copy(), self.net.buffers
             self.net._core.assign(np.ascontiguousarray(params, dtype=self.net.dtype), buffers)
             try:
-                return self.backward(rows) + _penalty(self.net), self.grads
+                loss = self.backward(rows)
+                if self.has_custom_losses or not self.penalty_per_row:  # else the loss contains the penalties
+                    loss += penalties.of_net(self.net) / (rows.present().count if self.penalty_per_row else 1)
+                return loss, self.grads
             finally:
                 self.net._core.assign(before, buffers)
 
@@ -347,7 +348,7 @@ class Engine:
             yield
             return
         before, steps = self.net.buffers.copy(), self.steps
-        part = rows if len(trained) == rows.count else rows.take(trained)
+        part = rows if np.array_equal(trained, np.arange(rows.count)) else rows.take(trained)
         try:
             if layers:
                 self._core.net.standardize(part.xs, False)
@@ -429,6 +430,11 @@ class Engine:
         self._core.set(name, _limit(name, limit))
 
     @property
+    def penalty_per_row(self) -> bool:
+        """Whether the penalties are divided by the weight of the batch, and are part of the loss."""
+        return bool(self._core.get("penalty_per_row"))
+
+    @property
     def average_count(self) -> int:
         """The number of states in the average."""
         return self._core.average_count
@@ -488,13 +494,3 @@ def _limit(name: str, limit: float | None) -> float:
     if not value > 0:
         raise ValueError(f"{name} must be above 0, or None for no limit, not {brief(limit)}")
     return value
-
-
-def _penalty(net: Network) -> float:
-    """The layers' l1 and l2 penalties. `backward` adds their gradient to that of the loss."""
-    total = 0.0
-    for layer in net.layers:
-        if layer.l1 or layer.l2:
-            weight = net.tensors[f"{layer.name}.weight"]
-            total += float(layer.l1 * np.abs(weight).sum() + layer.l2 / 2 * (weight**2).sum())
-    return total

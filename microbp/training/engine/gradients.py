@@ -43,8 +43,11 @@ class OutputGradients:
     def one(self, name: str, i: int, gradient: Any, rows: int) -> Array:
         """The gradient of output i. TypeError, ValueError or FloatingPointError: it is not an array of this shape that the dtype holds."""
         shape = (rows, self._widths[i])
-        if self._factors[i] == 1 and _is_small(gradient, shape):
-            return gradient  # type: ignore[no-any-return]  # the usual case; the backend converts dtypes
+        is_usual = type(gradient) is np.ndarray and gradient.dtype in _FLOATS and gradient.shape == shape and self._factors[i] == 1
+        # A product is faster than a test of each number, which takes longer than a step of a small net. If it overflows, np.vdot, unlike
+        # np.dot, does not warn.
+        if is_usual and np.vdot(gradient, gradient) < _SMALL:
+            return gradient  # type: ignore[no-any-return]  # the backend converts dtypes
         return self._converted(name, i, self._checked(name, i, gradient, shape))
 
     def _checked(self, name: str, i: int, gradient: Any, shape: tuple[int, int]) -> Array:
@@ -72,13 +75,3 @@ class OutputGradients:
 
     def _subject(self, name: str, i: int) -> str:
         return f"{name} {self._verb} a gradient" + (f" for output {i}" if len(self._widths) > 1 else "")
-
-
-@np.errstate(over="ignore")
-def _is_small(gradient: Any, shape: tuple[int, ...]) -> bool:
-    """Whether this is an array of floats of this shape that float32 holds. A product is faster than a test of each number, which takes
-    longer than a step of a small net; False if it overflows."""
-    if type(gradient) is not np.ndarray or gradient.dtype not in _FLOATS or gradient.shape != shape:
-        return False
-    flat = gradient.ravel()
-    return bool(flat.dot(flat) < _SMALL)

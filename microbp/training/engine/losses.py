@@ -14,6 +14,7 @@ from ...core.specs import Loss
 from ...core.text import brief, counted
 from ...data.by_output import listed
 from ...network.network import Network
+from ...network.nodes import Layer
 from ...network.records import NodeInfo, OutputInfo
 from .custom_loss import CustomLoss, Joint
 
@@ -30,8 +31,7 @@ def parse(loss: Any, net: Network) -> tuple[Loss | CustomLoss | Joint | None, ..
     losses = list(loss) if isinstance(loss, list | tuple) else [loss]
     for one in losses:
         if not (isinstance(one, str | Loss) or _is_function(one)):
-            advice = "; for gradients of your own, pass loss=None instead of a list" if one is None else ""
-            raise TypeError(f"Trainer: a loss must be a name, a bp.Loss or a function, not {brief(one)}{advice}")
+            raise TypeError(f"Trainer: a loss must be a name, a bp.Loss or a function, not {_instead(one)}")
     if len(losses) != count:
         contents = f"the network has {counted(count, 'output')}, but loss contains {counted(len(losses), 'loss')}"
         raise ValueError(f"Trainer: {contents}; pass one loss per output, or one function for all")
@@ -50,7 +50,20 @@ def as_argument(losses: Sequence[Any]) -> Any:
 
 
 def _is_function(loss: Any) -> bool:
-    return callable(loss) and not isinstance(loss, type)
+    return callable(loss) and not isinstance(loss, type | Layer | Network)
+
+
+def _instead(wrong: Any) -> str:
+    """Something that is no loss, and what to write instead."""
+    if wrong is None:
+        return "None; for gradients of your own, pass loss=None instead of a list"
+    if isinstance(wrong, Layer):
+        return f"{brief(wrong)}; a layer belongs to the network: bp.Network(x, layer(node))"
+    if isinstance(wrong, Network):
+        return (
+            "a network; to train through another network, put both into one graph, as in bp.Network(x, other(node)), and freeze its layers"
+        )
+    return brief(wrong)
 
 
 def parse_weights(

@@ -20,7 +20,7 @@ class NamedLosses:
 
     def __init__(self, net: Network, losses: Sequence[Any], loss_weights: Sequence[float], widths: Sequence[int]) -> None:
         self._net, self._widths, self._dtype = net._core, widths, net.dtype
-        self._is_named = [isinstance(loss, Loss) for loss in losses]
+        self._losses, self._is_named = losses, [isinstance(loss, Loss) for loss in losses]
         module = backends.load(net.backend)
         text = "".join([*(f"input {width}\n" for width in widths), *(f"output {i}\n" for i in range(len(widths)))])
         texts = [loss.text if isinstance(loss, Loss) else "mse" for loss in losses]
@@ -55,7 +55,7 @@ class NamedLosses:
                 loss = self._core.backward(x, y, rows.weight, input_grads=True)
                 gradients = list(self._core.input_grads())
         except ValueError as error:
-            if found := faults.refused_target(str(error), rows, None, self._widths):
+            if found := faults.refused_target(str(error), rows, None, self._widths, self._losses):
                 raise ValueError(found) from None
             raise
         self.output_losses = self._core.output_losses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,6 @@ from ...core.backend import SHUFFLE, SPLIT
 from ...core.text import brief
 from ...data import class_weight as class_weights
 from ...data.arrays import Array, as_array
-from ...data.by_output import listed
 from ...data.class_weight import ClassWeight
 from ...data.rows import Rows
 from ..engine.engine import Engine
@@ -71,48 +70,64 @@ def shuffled(engine: Engine, trained: Array, epoch: int) -> Array:
     return np.asarray(trained[engine.permutation(SHUFFLE, epoch, len(trained))])
 
 
-def check_order(order: Any, rows: Rows) -> Array:
+def check_order(order: Any, rows: Rows, what: str = "order") -> Array:
     """The row indices, checked and copied to contiguous int64, without those of rows of weight 0."""
-    index = as_array(order, "order")
+    index = as_array(order, what)
     if index.ndim != 1 or index.dtype.kind not in "iu" or len(index) == 0:
-        raise ValueError(f"order must be a 1-D array of row indices, not {index.dtype} of shape {index.shape}")
+        hint = "; of a mask, pass np.flatnonzero(mask)" if index.dtype == bool else ""
+        raise ValueError(f"{what} must be a 1-D array of row indices, not {index.dtype} of shape {index.shape}{hint}")
     index = index.copy()  # checked once, and then trusted
     if index.min() < 0 or index.max() >= rows.count:
-        raise ValueError(f"order: row indices must be from 0 to {rows.count - 1}, but they are from {index.min()} to {index.max()}")
+        raise ValueError(f"{what}: row indices must be from 0 to {rows.count - 1}, but they are from {index.min()} to {index.max()}")
     if rows.weight is not None:
         index = index[rows.is_there[index]]
     if len(index) == 0:
-        raise ValueError("order contains only rows of weight 0, so no row is there; add a row with a weight above 0")
+        raise ValueError(f"{what} contains only rows of weight 0, so no row is there; add a row with a weight above 0")
     return np.ascontiguousarray(index, dtype=np.int64)
 
 
 def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight | None) -> tuple[Rows, Array]:
-    """The rows with their class weights, and the indices of those that are there."""
+    """The rows with their class weights, and those of the indices `trained` whose rows are there."""
     if class_weight is None:
         return rows, trained
     if len(engine.losses) > 1:
-        if isinstance(class_weight, Mapping):
-            class_weight = listed(class_weight, engine.shape.names, "class_weight", None)
-        rows = class_weights.weighted_outputs(rows, trained, class_weight, list(engine.losses), engine.shape.outputs)
-        return rows, rows.active()
-    classes = class_weights.classes_of(list(engine.losses), engine.shape.outputs)
-    rows = class_weights.weighted(rows, trained, class_weight, classes)
-    return rows, rows.active()
+        rows = class_weights.weighted_outputs(rows, trained, class_weight, list(engine.losses), engine.shape.outputs, engine.shape.names)
+    else:
+        classes = class_weights.classes_of(engine.losses[0], engine.shape.outputs[0])
+        rows = class_weights.weighted(rows, trained, class_weight, classes)
+    return rows, trained[rows.is_there[trained]]
 
 
 # ---- validation rows ----
 
 
-def split(engine: Engine, rows: Rows, validation: Any) -> tuple[Rows | None, Array]:
-    """The validation rows, if any, and the indices of the rows to train on. Rows of weight 0 are in neither."""
+def split(engine: Engine, rows: Rows, validation: Any, chosen: Array) -> tuple[Rows | None, Array]:
+    """The validation rows, if any, and the indices of the rows to train on. chosen: the indices to split, of rows that are there."""
     if validation is None or isinstance(validation, tuple | list):
-        return read_validation(engine, validation), rows.active()
-    active = rows.active()
-    held_out = _held_out(validation, len(active), rows.count)
-    order = active[engine.permutation(SPLIT, 0, len(active))]
-    validation_rows = rows.take(np.sort(order[:held_out]))
+        return read_validation(engine, validation), chosen
+    if isinstance(validation, np.ndarray) and validation.dtype.kind in "iub":
+        return _held_rows(engine, rows, validation, chosen)
+    held_out = hold_out(engine, rows, validation, chosen)
+    validation_rows = rows.take(chosen[held_out])
     engine.check_targets(validation_rows)
-    return validation_rows, np.sort(order[held_out:])
+    return validation_rows, np.delete(chosen, held_out)
+
+
+def hold_out(engine: Engine, rows: Rows, fraction: Any, chosen: Array) -> Array:
+    """The places in `chosen` of the rows that this fraction holds out, in ascending order."""
+    count = _held_out(fraction, len(chosen), rows.count)
+    return np.sort(engine.permutation(SPLIT, 0, len(chosen))[:count])
+
+
+def _held_rows(engine: Engine, rows: Rows, validation: Array, chosen: Array) -> tuple[Rows, Array]:
+    """The validation rows with the indices `validation`, and those of `chosen` that are not among them."""
+    held_out = check_order(validation, rows, "fit: validation")
+    trained = chosen[~np.isin(chosen, held_out)]
+    if len(trained) == 0:
+        raise ValueError("fit: validation contains all rows, so none is left to train on")
+    validation_rows = rows.take(held_out)
+    engine.check_targets(validation_rows)
+    return validation_rows, trained
 
 
 def read_validation(engine: Engine, validation: Sequence[Any] | None) -> Rows | None:

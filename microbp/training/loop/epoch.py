@@ -52,6 +52,7 @@ class Mean:
         self._loss_weights = loss_weights
         self._sums: list[float] = []
         self._totals: list[float] = []  # the same for outputs that have weights of their own
+        self._penalties = 0.0  # of such outputs: the sum of the penalties in the losses, times the outputs' weights
 
     def add(self, losses: Sequence[float], weight: float | list[float]) -> None:
         """Adds a batch. weight: the sum of the weights of its rows, or a list of one for each output."""
@@ -62,6 +63,15 @@ class Mean:
         self._sums = [before + loss * one for before, loss, one in zip(self._sums or [0.0] * len(losses), losses, each, strict=True)]
         if isinstance(weight, list):
             self._totals = [before + one for before, one in zip(self._totals or [0.0] * len(weight), weight, strict=True)]
+            self._penalties += (losses[0] - self._joined(losses[1:])) * self._counted(weight)
+
+    def _joined(self, losses: Sequence[float]) -> float:
+        """The loss of all outputs, without penalties."""
+        return sum(weight * loss for weight, loss in zip(self._loss_weights, losses, strict=True) if weight)
+
+    def _counted(self, weights: Sequence[float]) -> float:
+        """The sum of the weights of the outputs that count."""
+        return sum(one for one, weight in zip(weights, self._loss_weights, strict=True) if weight)
 
     @property
     def losses(self) -> list[float]:
@@ -69,7 +79,7 @@ class Mean:
         if not self._totals:
             return [loss / self.total for loss in self._sums]
         found = [loss / total if total else 0.0 for loss, total in zip(self._sums[1:], self._totals, strict=True)]
-        return [sum(weight * loss for weight, loss in zip(self._loss_weights, found, strict=True) if weight), *found]
+        return [self._joined(found) + self._penalties / (self._counted(self._totals) or 1.0), *found]
 
 
 def losses_of(engine: Engine, loss: float) -> list[float]:

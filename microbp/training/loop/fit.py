@@ -23,11 +23,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from ...core.text import brief
 from ...data.class_weight import ClassWeight
 from ...data.rows import Rows
 from ..engine.engine import Engine
-from .arrays import Arrays, read_validation, split, weigh
+from .arrays import Arrays, check_order, read_validation, split, weigh
 from .checkpoint import Checkpoints, Save
 from .options import Options
 from .progress import ProgressLine
@@ -48,12 +50,15 @@ def fit(
     sample_weight: Any,
     class_weight: ClassWeight | None,
     validation: Any,
+    chosen: Any,
 ) -> None:
-    """Trains for `options.epochs` epochs; the run keeps their records. y=None: X is a stream, or rows whose targets no loss needs."""
+    """Trains for `options.epochs` epochs; the run keeps their records. y=None: X is a stream, or rows whose targets no loss needs.
+    chosen: the indices of the rows to use; None: all."""
     if y is None and not run.engine.shape.are_rows(X):
-        data, watch = _in_chunks(run.engine, X, validation, options, sample_weight=sample_weight, class_weight=class_weight)
+        arrays = {"sample_weight": sample_weight, "class_weight": class_weight, "rows": chosen}
+        data, watch = _in_chunks(run.engine, X, validation, options, **arrays)
     else:
-        data, watch = _in_memory(run.engine, run.engine.read(X, y, sample_weight), class_weight, validation, options)
+        data, watch = _in_memory(run.engine, run.engine.read(X, y, sample_weight), class_weight, validation, options, chosen)
     data.check(run.engine)
     updates = functools.cache(lambda: options.epochs * data.updates())
     rates = Rates(run, options.schedule, updates, watch)
@@ -65,10 +70,12 @@ def fit(
 
 
 def _in_memory(
-    engine: Engine, rows: Rows, class_weight: ClassWeight | None, validation: Any, options: Options
+    engine: Engine, rows: Rows, class_weight: ClassWeight | None, validation: Any, options: Options, chosen: Any
 ) -> tuple[Arrays | Stream, Watch]:
-    held_out, trained = split(engine, rows, validation)
-    watch = Watch(engine, rows, held_out, options.metrics)
+    used = rows.active() if chosen is None else check_order(chosen, rows, "fit: rows")
+    held_out, trained = split(engine, rows, validation, used)
+    measures_chosen = chosen is not None and options.metrics and held_out is None
+    watch = Watch(engine, rows.take(used) if measures_chosen else rows, held_out, options.metrics)
     rows, trained = weigh(engine, rows, trained, class_weight)
     return Arrays(rows, trained, options.shuffle, options.batching), watch
 
@@ -78,8 +85,9 @@ def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, *
     stream = Stream(engine, chunks, options.shuffle, options.batching, options.epochs)
     for name, value in arrays.items():
         if value is not None:
-            raise ValueError(f"fit: {name} does not work with a stream; put weights into the chunks: (X, y, weight)")
-    if isinstance(validation, float):
+            advice = "leave the other rows out of the chunks" if name == "rows" else "put weights into the chunks: (X, y, weight)"
+            raise ValueError(f"fit: {name} does not work with a stream; {advice}")
+    if isinstance(validation, float | np.ndarray):
         raise ValueError(f"fit: a stream cannot be split; pass validation=(X, y), not {brief(validation)}")
     if options.metrics and validation is None:
         raise ValueError("fit: metrics with a stream need validation=(X, y)")

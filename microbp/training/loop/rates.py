@@ -74,6 +74,8 @@ class Numbers:
 
     def start_epoch(self) -> None:
         """Sets the numbers for the epoch that starts."""
+        if not self._functions:
+            return
         engine, where = self._run.engine, f"schedules: epoch {self._run.epoch + 1}"
         with engine.guest():
             values = {name: floating(f"{where}: {name}", function(engine.steps)) for name, function in self._functions.items()}

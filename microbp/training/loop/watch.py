@@ -25,8 +25,8 @@ class Entries:
     validates: bool
     losses: tuple[str, ...] = ()
 
-    def check(self, what: str, monitor: str) -> None:
-        """Raises ValueError for an entry that the records will not contain. what: the part of fit that monitors it."""
+    def check(self, what: str, monitor: str, caller: str = "fit") -> None:
+        """Raises ValueError for an entry that the records will not contain. what: the part of the caller that monitors it."""
         losses = ["loss", *self.losses]
         names = [*losses, *([f"val_{loss}" for loss in losses] if self.validates else []), *self.metrics]
         measured = monitor.removeprefix("val_")  # val_accuracy is the accuracy on the validation rows
@@ -34,10 +34,10 @@ class Entries:
             return
         if measured != monitor and not self.validates and (measured in names or find(measured)):
             raise ValueError(
-                f'fit: {what} monitors "{monitor}", which needs validation=(X, y) or a fraction of the rows, such as validation=0.2'
+                f'{caller}: {what} monitors "{monitor}", which needs validation=(X, y) or a fraction of the rows, such as validation=0.2'
             )
         if find(measured):
-            raise ValueError(f"fit: {what} monitors {monitor!r}, which is not a metric of this fit; add metrics={measured!r}")
+            raise ValueError(f"{caller}: {what} monitors {monitor!r}, which is not a metric of this fit; add metrics={measured!r}")
         raise unknown(f"monitor of {what}", monitor, names)
 
 

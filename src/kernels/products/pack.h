@@ -66,6 +66,7 @@ static HOT void pack_panel_transposed(T *to, int64_t to_ld, const T *from, int64
 #endif
 }
 
+#if !MICROBP_SMALL
 /* Panels of b, one after the other: to[panel][k][j] = from[k][column j of the panel]. It copies whole vectors. */
 static HOT void pack_panels(T *to, const T *from, int64_t from_ld, int64_t k_count, int64_t columns) {
     const int64_t whole = columns / TILE_COLUMNS * TILE_COLUMNS;
@@ -113,3 +114,4 @@ static HOT void pack_rows(T *to, int64_t to_ld, const T *from, int64_t from_ld, 
     for (int64_t i = 0; i < rows; i++)
         memcpy(to + i * to_ld, from + i * from_ld, (size_t)k_count * sizeof(T));
 }
+#endif

@@ -6,6 +6,9 @@
 
 /* ---- a piece ---- */
 
+/* Small code without threads has no reason to cut a product. */
+enum { ONE_PIECE = MICROBP_SMALL && !MICROBP_THREADS };
+
 /* The size of a part if `size` is divided into `parts` parts: whole units, and not less than `least`. */
 static int64_t part(int64_t size, int64_t parts, int64_t unit, int64_t least) {
     const int64_t whole = divide_up(divide_up(size, parts), unit) * unit;
@@ -26,14 +29,14 @@ static __attribute__((noinline)) void cut_piece(const mbp_product *p, int64_t *r
 
 /* The piece at the top left, the largest. */
 static inline piece first_piece(const mbp_product *p) {
-    int64_t rows = smaller(p->m, BLOCK_ROWS), columns = p->n;
+    int64_t rows = MICROBP_SMALL ? p->m : smaller(p->m, BLOCK_ROWS), columns = p->n;
     if (MICROBP_THREADS && p->threads > 1)
         cut_piece(p, &rows, &columns);
     return (piece){0, rows, 0, columns};
 }
 
 static int64_t product_pieces(const mbp_product *p) {
-    if (p->threads <= 1 && p->m <= BLOCK_ROWS)
+    if (ONE_PIECE || (p->threads <= 1 && p->m <= BLOCK_ROWS))
         return 1;
     const piece q = first_piece(p);
     return q.rows == p->m && q.columns == p->n ? 1 : divide_up(p->m, q.rows) * divide_up(p->n, q.columns);
@@ -41,7 +44,7 @@ static int64_t product_pieces(const mbp_product *p) {
 
 static inline piece piece_at(const mbp_product *p, int64_t index) {
     piece q = first_piece(p);
-    if (index == 0)
+    if (ONE_PIECE || index == 0)
         return q;
     const int64_t across = divide_up(p->n, q.columns);
     q.row = index / across * q.rows, q.column = index % across * q.columns;
@@ -50,7 +53,7 @@ static inline piece piece_at(const mbp_product *p, int64_t index) {
 }
 
 static int is_relu(mbp_map map) {
-#if MICROBP_FORMULAS && !MICROBP_HAS_relu
+#if MICROBP_SMALL || (MICROBP_FORMULAS && !MICROBP_HAS_relu)
     (void)map;
     return 0;
 #else
@@ -63,6 +66,41 @@ static int map_in_registers(const mbp_product *p) {
     return p->map_out.at == p->c.at && p->map_in.at == p->c.at && (p->map == forward_identity || is_relu(p->map));
 }
 
+/* A piece without slices, which packs only W^T, with as little planning as possible: 1x8x4 NN 45 -> 25 ns. Returns 1 if
+ * a watched element is not finite. In small code all pieces are computed so. */
+static int run_plain(const mbp_product *p, piece q, T *pack) {
+    const int is_tn = p->pattern == MBP_TN, is_nt = p->pattern == MBP_NT, in_registers = map_in_registers(p);
+    const T *const a = is_tn ? element(p->a, 0, q.row) : element(p->a, q.row, 0);
+    const tile_size tile = find_tile(q.rows, q.columns, p->k);
+    strip t = {.a_step = is_tn ? p->a.ld : 1, .ldb = p->b.ld, .k = p->k};
+    t.a_row = t.a_next = is_tn ? 1 : p->a.ld;
+    t.from = p->add ? FROM_C : p->bias ? FROM_BIAS : FROM_ZERO;
+    t.how = p->nonfinite ? WATCHED : in_registers && is_relu(p->map) ? RELU : AS_IT_IS;
+    vr bad = {0};
+    const int64_t end = q.column + q.columns;
+    for (int64_t j = q.column, columns; j < end; j += columns) {
+        columns = next_columns(end - j, tile.vectors);
+        t.bias = p->bias ? (const T *)p->bias + j : NULL;
+        t.b = is_nt ? pack : element(p->b, 0, j);
+        if (is_nt) {
+            t.ldb = divide_up(columns, VL) * VL;
+            pack_panel_transposed(pack, t.ldb, element(p->b, j, 0), p->b.ld, p->k, columns);
+        }
+        /* A tile of three vectors has room for four rows: 64x24x24 NN 75 -> 85. */
+        const int fewer = !MICROBP_SMALL && TILE_VECTORS == 2 && tile.rows == TILE_ROWS && columns > 2 * VL;
+        bad += run_strip(&t, a, element(p->c, q.row, j), p->c.ld, (int)q.rows, fewer ? 4 : tile.rows, columns);
+    }
+    if (p->map && !in_registers)
+        RUN_MAP(p->map, q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
+                p->parameters);
+#if MICROBP_SMALL && MICROBP_TRAINING
+    for (int64_t i = 0; p->nonfinite && i < q.rows; i++)
+        if (!all_finite(q.columns, element(p->c, q.row + i, q.column)))
+            return 1;
+#endif
+    return FINISHES && t.how == WATCHED && !is_zero(bad);
+}
+#if !MICROBP_SMALL
 /* A slice of a piece. */
 typedef struct slice {
     const mbp_product *p;
@@ -147,9 +185,6 @@ static int run_slice(slice *s) {
     return bad;
 }
 
-#if !MICROBP_SMALL
-/* ---- pieces of small products ---- */
-
 /* Whether a piece is one slice, packs neither a nor b (except W^T, panel by panel), and has no way of its own in
  * single.h. */
 static inline int is_plain(const mbp_product *p, piece q) {
@@ -157,39 +192,6 @@ static inline int is_plain(const mbp_product *p, piece q) {
     return p->k <= SLICE && span(rows_of_b, p->b.ld) <= IN_PLACE_BYTES && (p->n > 1 || q.rows < VL) &&
            !is_row_of_w_transposed(p, q) && !is_outer(p, q) && !packs_a(p, q.rows, q.columns, p->k);
 }
-
-/* A plain piece, with as little planning as possible: 1x8x4 NN 45 -> 25 ns. Returns 1 if a watched element is not
- * finite. */
-static int run_plain(const mbp_product *p, piece q, T *pack) {
-    const int is_tn = p->pattern == MBP_TN, is_nt = p->pattern == MBP_NT, in_registers = map_in_registers(p);
-    const T *const a = is_tn ? element(p->a, 0, q.row) : element(p->a, q.row, 0);
-    const tile_size tile = find_tile(q.rows, q.columns, p->k);
-    strip t = {.a_step = is_tn ? p->a.ld : 1, .ldb = p->b.ld, .k = p->k};
-    t.a_row = t.a_next = is_tn ? 1 : p->a.ld;
-    t.from = p->add ? FROM_C : p->bias ? FROM_BIAS : FROM_ZERO;
-    t.how = p->nonfinite ? WATCHED : in_registers && is_relu(p->map) ? RELU : AS_IT_IS;
-    vr bad = {0};
-    const int64_t end = q.column + q.columns;
-    for (int64_t j = q.column, columns; j < end; j += columns) {
-        columns = next_columns(end - j, tile.vectors);
-        t.bias = p->bias ? (const T *)p->bias + j : NULL;
-        t.b = is_nt ? pack : element(p->b, 0, j);
-        if (is_nt) {
-            t.ldb = divide_up(columns, VL) * VL;
-            pack_panel_transposed(pack, t.ldb, element(p->b, j, 0), p->b.ld, p->k, columns);
-        }
-        /* A tile of three vectors has room for four rows: 64x24x24 NN 75 -> 85. */
-        const int fewer = TILE_VECTORS == 2 && tile.rows == TILE_ROWS && columns > 2 * VL;
-        bad += run_strip(&t, a, element(p->c, q.row, j), p->c.ld, (int)q.rows, fewer ? 4 : tile.rows, columns);
-    }
-    if (p->map && !in_registers)
-        p->map(q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
-               p->parameters);
-    return t.how == WATCHED && !is_zero(bad);
-}
-#endif
-
-/* ---- all pieces ---- */
 
 static int run_slices(const mbp_product *p, piece q, T *pack) {
     int bad = 0;
@@ -200,11 +202,16 @@ static int run_slices(const mbp_product *p, piece q, T *pack) {
     }
     return bad;
 }
+#endif
+
+/* ---- all pieces ---- */
 
 /* Computes a piece in the way that suits it. Returns 1 if a watched element is not finite. */
 static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
+#if MICROBP_SMALL
+    return run_plain(p, q, pack);
+#else
     int bad = 0;
-#if !MICROBP_SMALL
     if (is_plain(p, q))
         return run_plain(p, q, pack);
     if (is_outer(p, q))
@@ -217,8 +224,8 @@ static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
         const int64_t done = run_single_column(p, q, &bad);
         q.row += done, q.rows -= done;
     }
-#endif
     return bad | run_slices(p, q, pack);
+#endif
 }
 
 /* Computes the pieces first to last - 1. Returns 1 if a watched element or sum is not finite. */

@@ -17,7 +17,7 @@ enum {
      * are, took longer than it saved: 64x100x100 NN 79 -> 88, 64x160x160 NN 78 -> 83 GFLOP/s. */
     IN_PLACE_BYTES = 128 << 10,
     L1_BYTES = 32768,
-    SUM_VECTORS = MICROBP_SMALL ? 1 : 4,
+    SUM_VECTORS = 4,
     SWEEP_ROWS = 3,        /* of x, which run_sweeps in single.h computes together */
     PIECES_PER_THREAD = 4, /* so that the others wait only briefly for a thread that starts late or is interrupted */
 };
@@ -29,13 +29,15 @@ typedef struct tile_size {
     int rows, vectors;
 } tile_size;
 static inline tile_size find_tile(int64_t rows, int64_t columns, int64_t k) {
+    if (MICROBP_SMALL)
+        return (tile_size){TILE_ROWS, TILE_VECTORS};
     /* With few rows, a tile must be wide to have enough chains of additions: 1x512x512 NN 18 -> 25. */
     if (rows == 1)
         return (tile_size){1, WIDE_1};
     if (rows == 2)
         return (tile_size){2, WIDE_2};
     if (rows == 3)
-        return (tile_size){TILE_ROWS < 3 ? TILE_ROWS : 3, WIDE_3};
+        return (tile_size){3, WIDE_3};
     /* With one vector of columns, a tile must be tall: 128x64x4 NN 0.98 -> 1.09 of OpenBLAS. */
     if (columns <= VL)
         return (tile_size){TALL_ROWS, 1};
@@ -60,6 +62,7 @@ static int may_pack_a(const mbp_product *p, int64_t rows, int64_t columns) {
     return !MICROBP_SMALL && rows > TILE_ROWS && columns > (p->pattern == MBP_TN ? 2 : 4) * TILE_COLUMNS;
 }
 
+#if !MICROBP_SMALL
 /* Whether a is packed. A tile reads some 24 bytes of each row of x for x^T, so a large x is packed (128x512x512 TN
  * 77 -> 93). Otherwise x and dz are read along their rows, and packed only if their rows are a multiple of 1 KB apart:
  * such rows share cache sets. */
@@ -70,6 +73,7 @@ static int packs_a(const mbp_product *p, int64_t rows, int64_t columns, int64_t 
         return span(k_count, p->a.ld) > IN_PLACE_BYTES / 2;
     return span(1, p->a.ld) % 1024 == 0 && p->a.ld > k_count;
 }
+#endif
 
 /* ---- the scratch of a product: the packed block of a, then the packed columns of b ---- */
 
@@ -91,7 +95,7 @@ static int64_t group_columns(const mbp_product *p) {
 static int64_t panel_columns(int64_t widest, int64_t columns) { return smaller(widest, divide_up(columns, VL) * VL); }
 
 static size_t product_scratch(const mbp_product *p) {
-    const int64_t rows = smaller(p->m, BLOCK_ROWS), k_count = smaller(p->k, SLICE);
+    const int64_t rows = smaller(p->m, BLOCK_ROWS), k_count = MICROBP_SMALL ? p->k : smaller(p->k, SLICE);
     int64_t size = may_pack_a(p, rows, p->n) ? block_size(p, rows, k_count) : 0;
     if (p->pattern == MBP_NT)
         size += k_count * panel_columns(WIDEST, p->n);

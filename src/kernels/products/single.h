@@ -293,6 +293,25 @@ static int64_t run_single_column(const mbp_product *p, piece q, int *bad) {
 
 /* ---- db ---- */
 
+#if MICROBP_SMALL
+/* db = start + the sums of columns of b. Rows are added in order, in chunks of MBP_LOSS_CHUNK; the sums of the chunks
+ * are added in order. Returns 1 if a sum is not finite. */
+static int sum_columns(const mbp_product *p, int64_t first, int64_t columns) {
+    int bad = 0;
+    for (int64_t j = first; j < first + columns; j++) {
+        T *const db = (T *)p->db + j;
+        T total = p->add ? *db : 0, sum = 0;
+        for (int64_t k = 0; k < p->k; k++) {
+            sum += *element(p->b, k, j);
+            if (k % MBP_LOSS_CHUNK == MBP_LOSS_CHUNK - 1 || k == p->k - 1)
+                total += sum, sum = 0;
+        }
+        *db = total;
+        bad |= total - total != 0;
+    }
+    return bad;
+}
+#else
 /* db = start + the sums of columns of b, for `vectors` vectors of columns; the last one ends with the columns. Rows are
  * added in order, in chunks of MBP_LOSS_CHUNK; the sums of the chunks are added in order. Returns as run_tiles does. */
 static inline __attribute__((always_inline)) vr sum_vectors(T *db, int add, const T *b, int64_t ldb, int64_t k_count,
@@ -322,11 +341,7 @@ static inline __attribute__((always_inline)) vr sum_vectors(T *db, int add, cons
 static HOT vr sum_sized_vectors(T *db, int add, const T *b, int64_t ldb, int64_t k_count, int64_t columns) {
 #define ONE(v) \
     case v: return sum_vectors(db, add, b, ldb, k_count, columns, v);
-#if MICROBP_SMALL
-    switch (divide_up(columns, VL)) { ONE(1) }
-#else
     switch (divide_up(columns, VL)) { ONE(1) ONE(2) ONE(3) ONE(4) }
-#endif
 #undef ONE
     return (vr){0};
 }
@@ -351,3 +366,4 @@ static HOT int sum_columns(const mbp_product *p, int64_t first, int64_t columns)
     }
     return !is_zero(bad);
 }
+#endif

@@ -11,6 +11,7 @@ enum {
     NARROW_TILES = 4,
     WIDEST = WIDE_1 * VL,
     TILE_COLUMNS = TILE_VECTORS * VL,
+    FINISHES = !MICROBP_SMALL, /* whether tiles apply relu and watch elements; in small code other functions do */
 };
 
 static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -74,16 +75,15 @@ static inline __attribute__((always_inline)) vr run_tiles(const strip *t, const 
                     acc[i][v] = fma_vector(x, row[v], acc[i][v]);
             }
         }
-        if (t->how == RELU) {
+        if (FINISHES && t->how == RELU) {
             EACH(i, rows)
                 EACH(v, vectors)
-                    store(c + i * ldc + COLUMN(v), relu_vector(acc[i][v]));
-            continue;
+                    acc[i][v] = relu_vector(acc[i][v]);
         }
         EACH(i, rows)
             EACH(v, vectors)
                 store(c + i * ldc + COLUMN(v), acc[i][v]);
-        if (t->how == WATCHED) {
+        if (FINISHES && t->how == WATCHED) {
             EACH(i, rows)
                 EACH(v, vectors)
                     bad += acc[i][v] - acc[i][v];
@@ -111,12 +111,14 @@ static HOT vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int
 #define MIDDLE(v) ROWS_3(v)
 #define FEWER ONE(4, 3)
 #endif
-#if MICROBP_SMALL
-    switch (rows * 16 + vectors) { ROWS_2(1) ROWS_2(2) }
+#if MICROBP_SMALL /* columns of one vector are computed twice */
+    (void)vectors;
+    return rows == 1 ? run_tiles(t, a, c, ldc, count, 1, 2) : run_tiles(t, a, c, ldc, count, 2, 2);
 #else
     switch (rows * 16 + vectors) {
         ROWS_8(1) ROWS_ALL(2) MIDDLE(3) FEWER MIDDLE(4) ROWS_2(5) ROWS_2(6) ONE(1, 7) ONE(1, 8)
     }
+    return (vr){0};
 #endif
 #undef FEWER
 #undef MIDDLE
@@ -125,7 +127,6 @@ static HOT vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int
 #undef ROWS_3
 #undef ROWS_2
 #undef ONE
-    return (vr){0};
 }
 
 /* Rows divided into tiles of nearly equal size: first `larger` tiles of least + 1 rows, then tiles of `least` rows. */
@@ -134,7 +135,7 @@ typedef struct division {
 } division;
 
 static inline division divide_rows(int rows, int tile_rows) {
-    if (rows <= tile_rows)
+    if (!MICROBP_SMALL && rows <= tile_rows)
         return (division){1, rows, 0};
     const int tiles = (rows + tile_rows - 1) / tile_rows, least = rows / tiles;
     return (division){tiles, least, rows - least * tiles};
@@ -166,7 +167,7 @@ static HOT vr run_narrow_tiles(const strip *t, const T *a, T *c, int64_t ldc, in
         bad += run_sized_tiles(t, a, own, VL, tiles, rows, 1);
         copy_few_columns(c, ldc, own, VL, tiles * rows, columns);
     }
-    return t->how == WATCHED ? first_lanes(bad, columns) : bad; /* the other lanes have read past b */
+    return FINISHES && t->how == WATCHED ? first_lanes(bad, columns) : bad; /* the other lanes have read past b */
 }
 #endif
 
@@ -182,8 +183,8 @@ static inline vr run_any_tiles(const strip *t, const T *a, T *c, int64_t ldc, in
 /* All tiles of a strip of `rows` rows. Returns as run_tiles does. */
 static __attribute__((noinline)) vr run_strip(strip *t, const T *a, T *c, int64_t ldc, int rows, int tile_rows,
                                               int64_t columns) {
-    t->last = columns - VL;
-    if (rows <= tile_rows)
+    t->last = MICROBP_SMALL && columns < VL ? 0 : columns - VL;
+    if (!MICROBP_SMALL && rows <= tile_rows)
         return run_any_tiles(t, a, c, ldc, 1, rows, columns);
     const division d = divide_rows(rows, tile_rows);
     const int64_t above = d.larger * (d.least + 1);

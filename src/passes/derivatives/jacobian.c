@@ -195,6 +195,8 @@ mbp_status mbp_net_jacobian(mbp_net *net, const mbp_array *x, int n_x, mbp_by by
                             int n_out, mbp_error *error) {
     mbp_workspace *workspaces[MBP_THREADS_MAX];
     jacobian j = {.net = net, .w = workspaces, .x = x, .out = out, .by = by};
+    if (!MICROBP_JACOBIAN)
+        return mbp_fail_extra(error, "Jacobians", "jacobian");
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
     mbp_status status = mbp_inputs_check(net, x, n_x, &j.rows, error);

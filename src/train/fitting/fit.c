@@ -36,8 +36,10 @@ typedef struct fit {
     char *memory;
     size_t bytes;
     int64_t *present, *order; /* the numbers of the rows with a weight above 0; the order of these in an epoch */
-    double *numbers;          /* for mbp_standardize; NULL: no statistics are to be set */
+    int64_t room;             /* rows in the workspace */
+    double *numbers;          /* for mbp_standardize, ...; NULL: no statistics are to be set */
     char *buffers;            /* the net's before they are set */
+    char *scaled;             /* per output: whether the fit has set its mean and std */
     state best;
     double best_loss;
     int64_t best_epoch;
@@ -62,6 +64,8 @@ static mbp_status check_how(fit *f, const mbp_fit *how) {
         return mbp_fail(f->error, MBP_INVALID, "how.patience needs how.validation, the rows whose loss is watched");
     if (status == MBP_OK && h->min_delta > 0 && h->patience == 0)
         return mbp_fail(f->error, MBP_INVALID, "how.min_delta needs how.patience, the number of epochs to wait");
+    if (status == MBP_OK && h->standardize_targets)
+        status = mbp_target_scales_check(f->trainer, f->error);
     if (h->batch_rows == 0)
         f->how.batch_rows = DEFAULT_BATCH_ROWS;
     return status;
@@ -117,9 +121,12 @@ static size_t lay_out(fit *f, int *overflow) {
     size_t used = 0;
     f->present = part(f, &used, f->rows, sizeof(int64_t), overflow);
     f->order = part(f, &used, f->how.keep_order ? 0 : f->rows, sizeof(int64_t), overflow);
-    const int sets = mbp_has_unset(net);
-    f->numbers = part(f, &used, sets ? mbp_standardize_numbers(net) : 0, sizeof(double), overflow);
+    const int64_t inputs = mbp_has_unset(net) ? mbp_standardize_numbers(net) : 0,
+                  targets = f->how.standardize_targets ? mbp_target_numbers(t, f->room) : 0;
+    const int sets = inputs || targets;
+    f->numbers = part(f, &used, inputs > targets ? inputs : targets, sizeof(double), overflow);
     f->buffers = part(f, &used, sets ? net->buffers : 0, net->item, overflow);
+    f->scaled = part(f, &used, sets ? net->outputs : 0, 1, overflow);
     if (!sets)
         f->numbers = NULL;
     f->best.net = part(f, &used, kept * (net->params + net->buffers), net->item, overflow);
@@ -148,20 +155,32 @@ static mbp_status check_validation(fit *f, const mbp_batch *validation, int64_t 
     return at(f->error, "validation", status);
 }
 
-/* Sets the statistics of standardize layers that have none yet. */
-static mbp_status standardize(const fit *f, const mbp_array *x) {
+/* Takes back what `standardize` has set. */
+static void unset(const fit *f) {
+    mbp_net *net = f->trainer->net;
+    mbp_net_assign(net, NULL, f->buffers, NULL);
+    for (int i = 0; i < net->outputs; i++)
+        if (f->scaled[i])
+            mbp_net_set_output(net, i, "identity", NULL);
+}
+
+/* Sets the statistics of standardize layers and the scales of targets that have none yet. */
+static mbp_status standardize(const fit *f, const mbp_batch *data) {
     const mbp_trainer *t = f->trainer;
     if (!f->numbers)
         return MBP_OK;
     if (t->reduce)
         return mbp_fail(f->error, MBP_INVALID,
-                        "a net with standardize layers is trained by several processes: call "
-                        "mbp_net_standardize first, with the same rows in each");
+                        "a net with standardize layers or standardize_targets is trained by several processes: call "
+                        "mbp_net_standardize first, with the same rows in each, or mbp_net_set_scale");
     mbp_trainer_forget(f->trainer); /* the passes overwrite the values of an earlier forward */
     memcpy(f->buffers, mbp_net_running(t->net), (size_t)t->net->buffers * t->net->item);
-    const mbp_status status = mbp_standardize(t->net, t->workspace, x, f->present, f->count, 1, f->numbers, f->error);
+    memset(f->scaled, 0, (size_t)t->net->outputs);
+    mbp_status status = mbp_standardize(t->net, t->workspace, data->x, f->present, f->count, 1, f->numbers, f->error);
+    if (status == MBP_OK && f->how.standardize_targets)
+        status = mbp_standardize_targets(t, data, f->present, f->count, f->room, f->numbers, f->scaled, f->error);
     if (status != MBP_OK)
-        mbp_net_assign(t->net, NULL, f->buffers, NULL);
+        unset(f);
     return status;
 }
 
@@ -182,6 +201,7 @@ static mbp_status check(fit *f, const mbp_fit *how) {
         return status;
     const int64_t batch_rows = lower(f->rows, f->how.batch_rows), evaluated = lower(tested, slice);
     const int64_t room = batch_rows > evaluated ? batch_rows : evaluated;
+    f->room = room;
     f->validation_weighted = f->how.validation && mbp_batch_needs(f->trainer, &validation);
     const int weights = mbp_batch_needs(f->trainer, &data) | (f->validation_weighted ? MBP_WEIGHTS : 0);
     status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS | weights, f->error);
@@ -191,7 +211,7 @@ static mbp_status check(fit *f, const mbp_fit *how) {
         status = list_rows(f, &data, room);
     if (status == MBP_OK && f->how.validation)
         status = check_validation(f, &validation, tested, lower(slice, room));
-    return status == MBP_OK ? standardize(f, data.x) : status;
+    return status == MBP_OK ? standardize(f, &data) : status;
 }
 
 static MBP_APART mbp_status prepare(fit *f, const mbp_fit *how) {
@@ -368,7 +388,7 @@ static mbp_status start(fit *f, const mbp_fit *how) {
         const int64_t steps = f->trainer->running.steps;
         status = run(f);
         if (status != MBP_OK && f->numbers && f->trainer->running.steps == steps) /* nothing else has changed */
-            mbp_net_assign(f->trainer->net, NULL, f->buffers, NULL);
+            unset(f);
     }
     if (f->how.patience && f->best_record.best)
         restore(f);

@@ -283,7 +283,7 @@ static void *row_of(const mbp_net *net, mbp_view view, int64_t row) {
 
 /* Sets the weights of a row; returns 0 if all are 0. */
 static int set_weights(sums *s, const mbp_workspace *w, const mbp_own *own, int64_t row) {
-    const int64_t columns = w->weighted ? own->columns : 0;
+    const int64_t columns = mbp_is_weighted(w) ? own->columns : 0;
     s->weight = columns ? 0 : w->weight[row];
     for (int64_t j = 0; j < columns; j++)
         s->weight += own->at[j * w->rows + row];
@@ -310,7 +310,8 @@ static void add_row(reading *r, int64_t row) {
     double *output = r->memory + SUMS_EACH * n, *target = output + n;
     void *raw = row_of(t->net, w->value[t->net->output[r->output].node], row), *predicted = target + n;
     if (OUTPUT_ACTIVATION_COUNT > 1 && r->measure->need != LABELS && activation != OUTPUT_ACTIVATION_identity)
-        t->net->kernels->output[activation](1, n, (mbp_view){predicted, n}, (mbp_view){raw, n}, NULL);
+        MBP_RUN(t->net->kernels, map, t->net->kernels->output[activation], 1, n, ((mbp_view){predicted, n}),
+                ((mbp_view){raw, n}), NULL);
     else
         predicted = raw;
     to_doubles(t->net, predicted, n, output);

@@ -1,8 +1,8 @@
-/* Floor 6: the statistics of standardize layers. */
+/* Floor 6: the statistics of standardize layers, and the scales of targets. */
 #ifndef MBP_STANDARDIZE_H
 #define MBP_STANDARDIZE_H
 
-#include "net/workspace.h"
+#include "train/trainer.h"
 
 /* Whether there is a standardize layer that is not frozen, and whose statistics are still mean 0 and std 1. */
 int mbp_has_unset(const mbp_net *net);
@@ -12,5 +12,17 @@ int64_t mbp_standardize_numbers(const mbp_net *net);
  * of x, which are checked (index NULL: the first `rows`). After an error, some may be set. The caller holds the net. */
 mbp_status mbp_standardize(mbp_net *net, mbp_workspace *w, const mbp_array *x, const int64_t *index, int64_t rows,
                            int only_unset, double *numbers, mbp_error *error);
+/* The standard deviation from a sum of squares: 1 for a column whose values differ by rounding errors only. */
+double mbp_deviation(double squares, double mean, double rows);
+
+/* Refuses losses that cannot learn from scaled targets. */
+mbp_status mbp_target_scales_check(const mbp_trainer *t, mbp_error *error);
+/* How many doubles mbp_standardize_targets needs, with room for `room` rows; 0: every output has its mean and std. */
+int64_t mbp_target_numbers(const mbp_trainer *t, int64_t room);
+/* Sets the mean and std of each output that has none, from the targets that are there in these rows of a checked batch.
+ * set: a char per output, which becomes 1 if they were set, also after an error. The workspace has room for `room`
+ * rows; the caller holds the net. */
+mbp_status mbp_standardize_targets(const mbp_trainer *t, const mbp_batch *data, const int64_t *index, int64_t count,
+                                   int64_t room, double *numbers, char *set, mbp_error *error);
 
 #endif

@@ -1,6 +1,7 @@
 /* A program for builds that leave code out: it makes a net, trains it if the build has trainers, predicts, and prints the
  * bits of the predictions. With a path, it reads the net from that file, or saves it there if it has trained it. DTYPE,
- * ACTIVATION, LOSS and OPTIMIZER are what the build has. With SILENT it prints nothing, so that only the library needs
+ * ACTIVATION, LOSS and OPTIMIZER are what the build has. LAST is the last line of the graph; WEIGHTS and JACOBIAN use
+ * extras that a build may not have. With SILENT it prints nothing, so that only the library needs
  * the C library. If a call fails, it exits with the status. */
 #include "microbp.h"
 
@@ -14,6 +15,9 @@
 #endif
 #ifndef DTYPE
 #define DTYPE F32
+#endif
+#ifndef LAST
+#define LAST output 6
 #endif
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -32,8 +36,7 @@ static const char graph[] = "input 4\n"
                                                                              "noise 2 std=0.5\n"
                                                                              "batch_norm 3\n"
                                                                              "layer_norm 4\n"
-                                                                             "dense 5 units=2\n"
-                                                                             "output 6\n";
+                                                                             "dense 5 units=2\n" STRING(LAST) "\n";
 
 static mbp_array array(const number *data, int64_t cols) {
     return mbp_contiguous(data, JOIN(MBP_, DTYPE), sizeof(number), ROWS, cols);
@@ -61,7 +64,10 @@ static mbp_status make(mbp_net **net, const char *path) {
 static mbp_status train(mbp_net *net, const mbp_array *x) {
     static const number targets[ROWS * OUTPUTS] = {0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1};
     const mbp_array y = array(targets, OUTPUTS);
-    const mbp_batch batch = {.size = sizeof batch, .x = x, .n_x = 1, .y = &y, .n_y = 1};
+    mbp_batch batch = {.size = sizeof batch, .x = x, .n_x = 1, .y = &y, .n_y = 1};
+#ifdef WEIGHTS
+    batch.element_weights = &y;
+#endif
     const char *losses[] = {STRING(LOSS)};
     mbp_trainer *trainer;
     double loss;
@@ -93,6 +99,10 @@ int main(int count, char **arguments) {
         return fail();
 #ifdef TRAINING
     status = train(net, &x);
+#ifdef JACOBIAN
+    if (status == MBP_OK)
+        status = mbp_net_jacobian(net, &x, 1, MBP_BY_INPUTS, -1, &out, 1, &error);
+#endif
 #ifdef FILES
     if (status == MBP_OK && path)
         status = mbp_net_save(net, path, &error);

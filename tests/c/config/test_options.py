@@ -34,6 +34,7 @@ class Build:
 ALL = ["TRAINING", "FILES"]
 UNSUPPORTED = 20  # MBP_UNSUPPORTED
 NO_GELU = 'graph line 2: this build (MICROBP_FORMULAS) has no activation "gelu"; did you mean "relu"? it has: identity, relu, tanh'
+EXTRAS = ["focal", "gaps", "jacobian", "lists", "scales", "slice", "standardize", "subtract"]
 BUILDS = {
     "all": Build({}, ALL),
     "small": Build({}, ALL, flags="-Os"),
@@ -45,6 +46,8 @@ BUILDS = {
     "float64": Build({"DTYPES": "f64"}, ["TRAINING", "DTYPE=F64"], "mbp_kernels_sse2_f32 mbp_kernels_neon_f32"),
     "float32": Build({"DTYPES": "f32"}, ALL, "mbp_kernels_sse2_f64 mbp_kernels_neon_f64"),
     "formulas": Build({"FORMULAS": "relu;tanh;mse;adam"}, ALL, "forward_gelu loss_bce loop_lion", "gelu lion softmax he_normal"),
+    "no extras": Build({"EXTRAS": ""}, ALL, "backward_slice forward_standardize backward_subtract mbp_focal_bce", "element_weights"),
+    "small no extras": Build({"EXTRAS": "", "DTYPES": "f32"}, ALL, "backward_slice forward_standardize backward_subtract", flags="-Os"),
 }  # fmt: skip
 
 
@@ -97,6 +100,13 @@ def test_a_build_computes_the_same_bits_as_the_full_one(name, libraries, tmp_pat
     assert must(program(libraries[name].result(), *made.program), file) == expected
 
 
+@pytest.mark.parametrize("loss", ["bce(gamma=2)", "bce(gamma=[0 2])", "cross_entropy(gamma=2)", "huber(delta=[1 0.1])"])
+def test_parameters_of_losses_have_the_same_bits_in_small_code(loss, libraries):
+    given = ["TRAINING", "ACTIVATION=tanh", f"LOSS={loss}", "OPTIMIZER=adam"]
+    full, small = (run(program(libraries[name].result(), *given)) for name in ("all", "small"))
+    assert (full.returncode, full.stdout) == (small.returncode, small.stdout) and full.returncode == 0
+
+
 @pytest.mark.parametrize("name", BUILDS)
 def test_a_build_has_nothing_of_what_it_leaves_out(name, libraries):
     library, full = libraries[name].result(), libraries["all"].result()
@@ -116,14 +126,26 @@ def test_a_build_has_nothing_of_what_it_leaves_out(name, libraries):
         ("formulas", ["LOSS=mae"], 'this build (MICROBP_FORMULAS) has no loss "mae"; did you mean "mse"? it has: mse'),
         ("formulas", ["OPTIMIZER=lamb"], 'this build (MICROBP_FORMULAS) has no optimizer "lamb"; it has: adam'),
         ("float32", ["DTYPE=F64"], "this build has no float64: build it with MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_DOUBLE"),
+        ("no extras", ["LOSS=mse(missing=1)"], "this build has no missing targets: add gaps to MICROBP_EXTRAS"),
+        ("no extras", ["LOSS=bce(gamma=2)"], "this build has no losses with gamma: add focal to MICROBP_EXTRAS"),
+        ("no extras", ["WEIGHTS=1"], "this build has no element weights: add gaps to MICROBP_EXTRAS"),
+        ("no extras", ["JACOBIAN=1"], "this build has no Jacobians: add jacobian to MICROBP_EXTRAS"),
+        ("no extras", ["LOSS=quantile(q=[0.1 0.9])"], "this build has no lists of parameters: add lists to MICROBP_EXTRAS"),
+        (
+            "no extras",
+            ["LAST=output 6 mean=(0 0)"],
+            "graph line 8: this build has no mean and std of outputs: add scales to MICROBP_EXTRAS",
+        ),
+        ("no extras", ["LAST=slice 6 from=0 to=1"], "graph line 8: this build has no slice: add slice to MICROBP_EXTRAS"),
+        ("no extras", ["LAST=standardize 6"], "graph line 8: this build has no standardize: add standardize to MICROBP_EXTRAS"),
+        ("no extras", ["LAST=subtract 6 6"], "graph line 8: this build has no subtract: add subtract to MICROBP_EXTRAS"),
         ("float64", [], "this build has no float32: build it with MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_F32=1"),
     ],
 )
 def test_what_is_left_out_is_refused_with_a_clear_text(name, definitions, text, libraries):
-    extra = [f"{key}={value}" for key, value in {"ACTIVATION": "tanh", "LOSS": "mse", "OPTIMIZER": "adam"}.items()]
-    given = [next((word for word in definitions if word.startswith(pair.partition("=")[0] + "=")), pair) for pair in extra]
-    given += [word for word in definitions if word.startswith("DTYPE")]
-    done = run(program(libraries[name].result(), "TRAINING", *given))
+    usual = {"ACTIVATION": "tanh", "LOSS": "mse", "OPTIMIZER": "adam"}
+    given = usual | dict(word.split("=", 1) for word in definitions)
+    done = run(program(libraries[name].result(), "TRAINING", *(f"{key}={value}" for key, value in given.items())))
     assert (done.returncode, done.stdout) == (UNSUPPORTED, text + "\n")
 
 
@@ -134,10 +156,10 @@ def test_a_file_that_needs_what_is_left_out(libraries, tmp_path):
     assert (done.returncode, done.stdout) == (UNSUPPORTED, f"{file}: {NO_GELU}\n")
 
 
-@pytest.mark.parametrize("option", ["ISAS", "DTYPES", "FORMULAS"])
+@pytest.mark.parametrize("option", ["ISAS", "DTYPES", "FORMULAS", "EXTRAS"])
 def test_cmake_refuses_an_unknown_name_and_lists_the_valid_ones(option, tmp_path):
     done = configure(tmp_path, {option: "nonsense"})
-    known = {"ISAS": "generic", "DTYPES": "f32, f64", "FORMULAS": "identity, relu, leaky_relu"}[option]
+    known = {"ISAS": "generic", "DTYPES": "f32, f64", "FORMULAS": "identity, relu, leaky_relu", "EXTRAS": ", ".join(EXTRAS)}[option]
     text = " ".join(done.stderr.split())
     assert done.returncode != 0
     assert f'MICROBP_{option}: unknown "nonsense"; valid, with ; between them: ' in text

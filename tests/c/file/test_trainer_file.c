@@ -40,6 +40,7 @@ static const feature features[] = {
     {.name = "clip_norm", .setting = "clip_norm", .value = 0.1},
     {.name = "clip_layer_norm", .setting = "clip_layer_norm", .value = 1e-3},
     {.name = "clip_value", .setting = "clip_value", .value = 1.0 / 3},
+    {.name = "penalties per row", .setting = "penalty_per_row", .value = 1},
     {.name = "an epoch", .setting = "epoch", .value = 123456789},
     {.name = "a frozen layer", .frozen = "b"},
     {.name = "a seed", .seed = UINT64_MAX},
@@ -161,9 +162,9 @@ static void check_loss_is_kept(const char *spec) {
 
 static void test_losses_are_kept(void) {
     static const char *const lists[] = {"quantile(q=[0.05 0.5 0.95])", "huber(delta=[1 2 3 4 5 0x15555555555555p-54])",
-                                        "bce(label_smoothing=0.1,pos_weight=[0 1 20 3 4 0.5])",
-                                        "bce(label_smoothing=[0 0.1 0.2 0 0 0],pos_weight=[0 1 20 3 4 0.5])",
-                                        "bce(label_smoothing=[0 0.1 0.2 0 0 0],pos_weight=2)"};
+                                        "bce(label_smoothing=0.1,pos_weight=[0 1 20 3 4 0.5],gamma=0)",
+                                        "bce(label_smoothing=[0 0.1 0.2 0 0 0],pos_weight=2,gamma=[0 1 2 3 4 5])",
+                                        "bce(label_smoothing=0,pos_weight=1,gamma=2)"};
     for (int i = 0; mbp_formula_name(MBP_LOSS, i); i++)
         check_loss_is_kept(mbp_formula_name(MBP_LOSS, i));
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)

@@ -258,7 +258,7 @@ static void check_row(int n, const T *o, const T *t, int label, Wide s) {
     }
     memcpy(y, o, (size_t)n * sizeof(T));
     row_softmax(n, y, y);
-    const double p[] = {(double)s, 1};
+    const double p[] = {(double)s, 1, 0};
     double got = row_cross_entropy(n, o, t, label, p, 0.5, gradient);
     expect(got == row_cross_entropy(n, o, t, label, p, 0.5, NULL), "cross entropy without gradient", got, (double)loss);
     expect(close_to(got, loss, size), "cross entropy", got, (double)loss);

@@ -205,7 +205,7 @@ static void test_one_column(mbp_dtype dtype) {
 /* An initializer with forgotten strides. */
 static void test_forgotten_strides(void) {
     float x[2][COLS] = {{1, 2, 3, 4}, {5, 6, 7, 8}}, y[2][COLS];
-    const mbp_array a = {.data = x, .dtype = MBP_F32, .rows = 2, .cols = COLS}, out = mbp_f32(y, 2, COLS);
+    const mbp_array a = {.data = x, .dtype = MBP_F32, .rows = 2, .cols = COLS}, out = mbp_f32(y[0], 2, COLS);
     mbp_net *net = net_new(GRAPH, NULL);
     mbp_error error = {0};
     CHECK(mbp_net_predict(net, &a, 1, &out, 1, 1, -1, &error) == MBP_INVALID &&
@@ -247,7 +247,7 @@ static void test_sparse(void) {
             CHECK(use((role)r, &a, &got, &error) == MBP_UNSUPPORTED && strstr(error.text, "sparse"), "%s: %s",
                   role_names[r], error.text);
         }
-        const mbp_array in = mbp_f32(pool + MIDDLE, ROWS, COLS);
+        const mbp_array in = mbp_f32((float *)(void *)(pool + MIDDLE), ROWS, COLS);
         mbp_array out = mbp_f32(got.out, ROWS, COLS);
         *(which ? &out.indptr : &out.indices) = indices;
         CHECK(mbp_net_predict(net, &in, 1, &out, 1, 1, -1, &error) == MBP_UNSUPPORTED, "out: %s", error.text);

@@ -96,6 +96,10 @@ static char bytes[10];
     X(mbp_net_write(net, NULL, &(size_t){100000}, NULL) == MBP_INVALID) \
     X(mbp_net_read(NULL, bytes, 10, NULL, NULL) == MBP_INVALID) \
     X(mbp_net_read(&made, NULL, 10, NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_load_member(NULL, "/tmp/never", 0, NULL, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_load_member(&made, NULL, 0, NULL, NULL, NULL, NULL) == MBP_INVALID && !made) \
+    X(mbp_net_read_member(NULL, bytes, 10, 0, NULL, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_net_read_member(&made, NULL, 10, 0, NULL, NULL, NULL, NULL) == MBP_INVALID && !made) \
     X(mbp_net_read_with(&made, NULL, bytes, 10, NULL, NULL) == MBP_INVALID && !made) \
     X(mbp_net_load_with(&made, NULL, "/tmp/never", NULL, NULL) == MBP_INVALID && !made) \
     X(mbp_net_write_with(NULL, NULL, bytes, &size, NULL) == MBP_INVALID) \

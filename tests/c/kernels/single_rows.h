@@ -35,8 +35,9 @@ static void check_mapped(const mbp_kernels *kernels, mbp_pattern pattern, sizes 
             const T start = add ? c[i * ld + j] : p.bias ? bias[j] : 0;
             expected[i * ld + j] = fused ? fused_chain(&p, i, j, start) : chain(&p, i, j, start);
         }
+    const mbp_view to = {expected, ld}, from = {backward ? y : expected, ld};
     if (map)
-        map(s.m, s.n, (mbp_view){expected, ld}, (mbp_view){backward ? y : expected, ld}, NULL);
+        MBP_RUN(kernels, map, map, s.m, s.n, to, from, NULL);
     guarded scratch = scratch_block(kernels, &p);
     run_shuffled(kernels, &p, scratch.at);
     CHECK(memcmp(c, expected, (size_t)(s.m * ld) * sizeof(T)) == 0, "%s pattern %d %lldx%lldx%lld gap %lld add %d",

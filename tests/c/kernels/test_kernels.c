@@ -86,7 +86,8 @@ static void check_map(const char *what, int row, mbp_map maps[], int from_dy, co
         for (int run = 0; run < variant_count * (from_dy ? 1 : 2); run++) {
             const int v = run % variant_count, in_place = !from_dy && run < variant_count;
             memcpy(out, start, sizeof out);
-            maps[v](rows, n, (mbp_view){out, ld}, (mbp_view){in_place ? out : in, ld}, parameters);
+            const mbp_view to = {out, ld}, from = {in_place ? out : in, ld};
+            MBP_RUN(variants[v], map, maps[v], rows, n, to, from, parameters);
             if (run == 0)
                 memcpy(first, out, sizeof out);
             CHECK(same_all(out, first, rows * ld), "%s %d differs between %s and %s at width %lld", what, row,
@@ -108,10 +109,10 @@ static void test_binaries(const mbp_kernels *kernels) {
         const int64_t ld = n + random_below(2), b_ld = random_below(2) ? ld : 0;
         for (int i = 0; i < MAP_SIZE; i++)
             a[i] = sum[i] = difference[i] = map_input(i), b[i] = map_input(MAP_SIZE - 1 - i), product[i] = 7;
-        const mbp_view x = {a, ld}, y = {b, b_ld}, minus = {difference, ld}, plus = {sum, ld};
-        kernels->add(MAP_ROWS, n, plus, plus, y);
-        kernels->subtract(MAP_ROWS, n, minus, minus, y);
-        kernels->multiply(MAP_ROWS, n, (mbp_view){product, ld}, x, y);
+        const mbp_view x = {a, ld}, y = {b, b_ld}, minus = {difference, ld}, plus = {sum, ld}, times = {product, ld};
+        MBP_RUN(kernels, binary, kernels->add, MAP_ROWS, n, plus, plus, y);
+        MBP_RUN(kernels, binary, kernels->subtract, MAP_ROWS, n, minus, minus, y);
+        MBP_RUN(kernels, binary, kernels->multiply, MAP_ROWS, n, times, x, y);
         for (int64_t i = 0; i < MAP_ROWS * ld; i++) {
             const T left = a[i], right = b[i / ld * b_ld + i % ld];
             const T expected[] = {left + right, left - right, left * right}, beside[] = {left, left, 7};
@@ -142,7 +143,7 @@ static void test_maps(void) {
     }
     check_map("negation", 0, negate, 0, NULL);
     check_map("penalty", 0, penalize, 1, (const double[]){0.25, 0.5});
-    check_map("average", 0, mix, 1, (const double[]){0.25});
+    check_map("average", 0, mix, 1, (const double[]){0.25, 0});
     for (int row = 0; row < OUTPUT_ACTIVATION_COUNT; row++) {
         mbp_map output[VARIANTS_MAX];
         for (int v = 0; v < variant_count; v++)
@@ -165,7 +166,8 @@ static void test_losses(void) {
             for (int way = 0; way < 6; way++) {
                 const int64_t ld = n + way % 3, count = way % 2 ? ROWS : 1 + n % 6;
                 const int labelled = takes_labels(row) && way >= 3;
-                double weight[ROWS], value = 0, p[] = {row == LOSS_cross_entropy && way % 2 ? 0 : 0.5, 1.5};
+                double weight[ROWS], value = 0,
+                                     p[] = {row == LOSS_cross_entropy && way % 2 ? 0 : 0.5, 1.5, way % 3 ? 0 : 1.5};
                 int64_t labels[ROWS];
                 for (int64_t i = 0; i < ROWS * ld; i++)
                     o[i] = i % 7 ? random_value() : specials_finite[i % 6], t[i] = (T)random_unit();
@@ -196,8 +198,7 @@ static void test_loss_rows(const mbp_kernels *kernels) {
     T o[ROWS * WIDE], t[ROWS * WIDE], together[ROWS * WIDE], alone[ROWS * WIDE];
     for (int row = 0; row < LOSS_COUNT; row++)
         for (int64_t n = least_width(row); n <= WIDE; n += least_step(row)) {
-            double weight[ROWS], sum = 0,
-                                 p[] = {row == LOSS_cross_entropy && n % 2 ? 0 : 0.5, 1.5}; /* smoothing or none */
+            double weight[ROWS], sum = 0, p[] = {row == LOSS_cross_entropy && n % 2 ? 0 : 0.5, 1.5, n % 3 ? 0 : 1.5};
             int64_t labels[ROWS];
             for (int i = 0; i < ROWS * n; i++)
                 o[i] = i % 7 ? random_value() : specials_finite[i % 6], t[i] = (T)random_unit();

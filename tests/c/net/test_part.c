@@ -221,6 +221,24 @@ static void test_copy(const part_case *c, mbp_dtype dtype) {
     values_free(&v);
 }
 
+/* The vectors of a trainer of a part are those of the whole. They fit a net of its own only if that has all layers in
+ * the same order. */
+static void test_trainers_in_files(void) {
+    static const char graph[] = "input 2\ndense 0 layer=a units=2\ndense 0 layer=b units=2\ndense 2 layer=a\noutput 1\n"
+                                "output 3\n";
+    static const part_case alone[] = {{graph, {0, -1}, {1, 2, -1}, {"mse", "mse"}},
+                                      {graph, {0, -1}, {3, -1}, {"mse"}},
+                                      {graph, {0, -1}, {2, -1}, {"mse"}}};
+    for (int i = 0; i < 3; i++) {
+        mbp_net *net = net_new(graph, NULL), *part = part_new(net, &alone[i]);
+        mbp_trainer *trainer = trainer_new(part, alone[i].losses, NULL, "adam");
+        size_t size = 0;
+        const mbp_status status = mbp_trainer_write(trainer, NULL, &size, NULL);
+        CHECK(i ? status == MBP_UNSUPPORTED : size > 0, "%d: status %d", i, status);
+        mbp_trainer_free(trainer), mbp_net_free(part), mbp_net_free(net);
+    }
+}
+
 /* Settings, frozen layers and output activations belong to each net. */
 static void test_settings(void) {
     mbp_net *net = net_new(normed, NULL), *part = part_new(net, &cases[4]), *head = part_new(net, &cases[5]);
@@ -302,6 +320,7 @@ int main(void) {
     test_settings();
     test_one_thread_at_a_time();
     test_refusals();
+    test_trainers_in_files();
     test_no_memory();
     return report("test_part");
 }

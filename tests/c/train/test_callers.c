@@ -61,7 +61,7 @@ static mbp_status do_backward(caller *c) {
     if (status == MBP_OK)
         status = mbp_trainer_input_grad(trainer_of(c), 0, &gradient, &c->error);
     for (int64_t r = 0; status == MBP_OK && r < gradient.rows; r++)
-        sum += array_get(&gradient, r, 4);
+        sum = sum + array_get(&gradient, r, 4);
     mbp_net_unlock(c->w->net);
     return status;
 }

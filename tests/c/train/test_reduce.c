@@ -85,6 +85,7 @@ static void keep_result(rank *r) {
 
 static problem *all_rows, *all_tested; /* the same in each process; a process may spoil its copy */
 static const char *optimizer = "adam(lr=0.01)", *graph = dag;
+static double l2; /* above 0: the loss contains the penalties */
 
 static void rank_start(rank *r, mbp_dtype dtype) {
     r->net = net_new(graph, OPTIONS(.dtype = dtype, .seed = 5));
@@ -92,6 +93,8 @@ static void rank_start(rank *r, mbp_dtype dtype) {
     r->all = all_rows, r->validation = all_tested;
     problem_rows(r->all, r->first, r->count, &r->part);
     OK(mbp_trainer_set(r->trainer, "clip_norm", 0.05, &error)); /* small enough to act */
+    OK(mbp_net_set_layer(r->net, NULL, "l2", l2, &error));
+    OK(mbp_trainer_set(r->trainer, "penalty_per_row", l2 > 0, &error));
 }
 
 static void rank_end(rank *r) {
@@ -177,14 +180,15 @@ static void check_close(mbp_dtype dtype, const result *joined, const char *what)
 
 /* ---- the same as all rows together ---- */
 
-/* The losses of the outputs are of all rows too: they add up to the loss. */
+/* The losses of the outputs are of all rows too: they add up to the loss without penalties. */
 static void check_outputs(const rank *r) {
     double sum = 0, value = 0;
     for (int i = 0; i < 2; i++) {
         OK(mbp_trainer_output_loss(r->trainer, i, &value, &error));
         sum += dag_loss_weights[i] * value;
     }
-    CHECK(fabs(sum - r->result->loss) < 1e-14, "the outputs' losses: %.17g, not %.17g", sum, r->result->loss);
+    CHECK(l2 > 0 ? sum < r->result->loss : fabs(sum - r->result->loss) < 1e-14, "the outputs' losses: %.17g, not %.17g",
+          sum, r->result->loss);
 }
 
 static void do_steps(rank *r) {
@@ -446,6 +450,10 @@ int main(void) {
         test_steps(dtypes[i]);
         test_epochs(dtypes[i]);
         test_fits(dtypes[i]);
+        l2 = 0.3;
+        test_steps(dtypes[i]);
+        test_epochs(dtypes[i]);
+        l2 = 0;
         if (dtypes[i] == MBP_F64)
             test_failures(), test_no_rows();
         problem_free(all_rows), problem_free(all_tested);

@@ -98,8 +98,68 @@ static void test_training(void) {
     mbp_trainer_free(t), mbp_trainer_free(u), mbp_net_free(net), mbp_net_free(plain);
 }
 
+static void expect(const mbp_net *net, int i, int64_t n, const double *m, const double *s) {
+    double found[2][4];
+    CHECK(mbp_net_scale(net, i, found[0], found[1]), "output %d has no scale", i);
+    for (int64_t j = 0; j < n; j++)
+        CHECK(fabs(found[0][j] - m[j]) <= 1e-15 * fabs(m[j]) && fabs(found[1][j] - s[j]) <= 1e-15 * s[j],
+              "output %d, column %d: mean %.17g, std %.17g", i, (int)j, found[0][j], found[1][j]);
+}
+
+/* Targets that are missing, elements and rows of weight 0, a constant column, two columns per target. */
+static void test_fit(void) {
+    enum { ROWS = 6 };
+    static const double x[ROWS][2] = {{0, 1}, {1, 1}, {2, 0}, {0, 0}, {1, 0}, {9, 9}},
+                        weight[ROWS] = {1, 2, 1, 1, 1, 0};
+    static const double elements[ROWS][2] = {{1, 1}, {1, 1}, {1, 1}, {0, 1}, {1, 3}, {1, 1}};
+    double y[ROWS][2] = {{1, 4}, {5, 4}, {NAN, 4}, {100, 4}, {3, 4}, {INFINITY, 9}}, z[ROWS] = {2, 4, 2, 4, 3, NAN};
+    const mbp_array in = mbp_f64(&x[0][0], ROWS, 2), of_rows = mbp_f64(weight, ROWS, 1),
+                    targets[2] = {mbp_f64(&y[0][0], ROWS, 2), mbp_f64(z, ROWS, 1)},
+                    of_elements[2] = {mbp_f64(&elements[0][0], ROWS, 2), {0}};
+    const char *const losses[] = {"mse(missing=1)", "gaussian_nll"};
+    mbp_batch batch = mbp_batch_of(&in, targets);
+    batch.n_y = 2, batch.weight = &of_rows, batch.element_weights = of_elements;
+    mbp_fit how = {.size = sizeof how, .epochs = 2, .batch_rows = 2, .standardize_targets = 1};
+    mbp_net *net = net_new("input 2\ndense 0 units=2\ndense 0 units=2\noutput 1\noutput 2\n",
+                           OPTIONS(.dtype = MBP_F64)),
+            *twin = NULL;
+    OK(mbp_net_copy(&twin, net, NULL, &error));
+    mbp_trainer *t = trainer_new(net, losses, NULL, "adam(lr=0.01)"),
+                *u = trainer_new(twin, losses, NULL, "adam(lr=0.01)");
+    const double first = y[0][0];
+    y[0][0] = INFINITY;
+    REFUSED(mbp_trainer_fit(t, &batch, &how, NULL, &error), "column 0 of the targets of output 0 contains values");
+    y[0][0] = first, z[1] = NAN;
+    REFUSED(mbp_trainer_fit(t, &batch, &how, NULL, &error), "column 0 of the targets of output 1 contains values");
+    z[1] = 4;
+    CHECK(!mbp_net_scale(net, 0, NULL, NULL) && !mbp_net_scale(net, 1, NULL, NULL), "a refused fit has set a scale");
+    OK(mbp_trainer_fit(t, &batch, &how, NULL, &error));
+    const double m[2][2] = {{3, 4}, {3, log(0.8)}}, s[2][2] = {{sqrt(8. / 3), 1}, {sqrt(0.8), 1}};
+    expect(net, 0, 2, m[0], s[0]), expect(net, 1, 2, m[1], s[1]);
+    for (int i = 0; i < 2; i++) {
+        double mean[2], std[2];
+        CHECK(mbp_net_scale(net, i, mean, std), "output %d has no scale", i);
+        OK(mbp_net_set_scale(twin, i, mean, std, &error));
+    }
+    how.standardize_targets = 0;
+    OK(mbp_trainer_fit(u, &batch, &how, NULL, &error));
+    int64_t count;
+    const void *params = mbp_net_params(net, &count);
+    CHECK(!memcmp(params, mbp_net_params(twin, NULL), (size_t)count * sizeof(double)), "another training");
+    how.standardize_targets = 1, y[0][0] = 7;
+    OK(mbp_trainer_fit(t, &batch, &how, NULL, &error)); /* the outputs have their scales */
+    expect(net, 0, 2, m[0], s[0]);
+    mbp_trainer_free(t), mbp_trainer_free(u);
+    OK(mbp_net_set_output(net, 0, NULL, &error));
+    OK(mbp_net_set_output(net, 1, NULL, &error));
+    t = trainer_new(net, (const char *[]){"mse", "poisson"}, NULL, "sgd");
+    REFUSED(mbp_trainer_fit(t, &batch, &how, NULL, &error), "the targets of poisson (output 1) have no unit");
+    mbp_trainer_free(t), mbp_net_free(net), mbp_net_free(twin);
+}
+
 int main(void) {
     test_net();
     test_training();
+    test_fit();
     return report("scale");
 }

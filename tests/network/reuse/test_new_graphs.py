@@ -129,6 +129,10 @@ def test_two_networks_with_equal_names_need_a_prefix(backend):
         ValueError, match="two different layers have the name 'dense_0'; call the network with a prefix, as in net.x, prefix="
     ):
         bp.Network(x, critic(actor(x)))
+    for first in (True, False):  # a layer of the new graph, before and after those of the network
+        own, y = bp.Dense(4, name="dense_0"), (lambda node: node) if first else bp.Dense(4, name="dense_0")
+        with pytest.raises(ValueError, match="two different layers have the name 'dense_0'; call the network with a prefix"):
+            bp.Network(x, y(actor(own(x))) if first else bp.concat([actor(x), y(x)]))
     joint = bp.Network(x, critic(actor(x), prefix="critic_"), dtype="float64", backend=backend)
     assert [layer.name for layer in joint.layers] == ["dense_0", "dense_1", "critic_dense_0"]
     rows = np.ones((2, 4))
@@ -181,5 +185,7 @@ def test_wrong_nodes_are_refused(backend, nodes, error, words):
 
 @pytest.mark.parametrize("prefix", [3, None, "a.", "x" * 60])
 def test_wrong_prefixes_are_refused(backend, prefix):
-    with pytest.raises((TypeError, ValueError), match="prefix|name"):
+    words = f"letters, digits, _ or -, .* at most 63 characters long, not '{prefix}' .before 'dense_0'"
+    words = words if isinstance(prefix, str) else f"a string, not {prefix}"
+    with pytest.raises((TypeError, ValueError), match=f"prefix must be {words}"):
         trunk(backend)(bp.Input(4), prefix=prefix)

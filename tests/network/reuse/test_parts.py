@@ -277,7 +277,7 @@ def test_two_trainers_on_one_block(backend):
         ({"outputs": ["out", "outt"]}, ValueError, "unknown layer 'outt'; did you mean 'out'"),
         ({"outputs": 3}, ValueError, "part: outputs must be a node number from 0 to 2, not 3"),
         ({"outputs": -1}, ValueError, "part: outputs"),
-        ({"inputs": 1.5}, TypeError, "part: inputs, unless it is the name of a layer,"),
+        ({"inputs": 1.5}, TypeError, "part: inputs, unless it is a node or the name of a layer,"),
         ({"inputs": []}, ValueError, "part: inputs is empty; name at least one node"),
         ({"inputs": bp.Input(3)}, ValueError, "part: inputs .<node .*: input, width 3>. is not a node that this network was made of"),
         ({"inputs": "out", "outputs": "code"}, ValueError, "the outputs depend on node 0, an input of the net: add it, or a node between"),

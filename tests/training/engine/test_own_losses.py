@@ -101,6 +101,45 @@ def test_some_outputs_may_have_no_targets(backend, call):
     assert results[0] == results[1] and results[2] == results[3]
 
 
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_function_gets_the_targets_as_they_are(backend, width):
+    """Any shape and dtype; but the targets of one column get the shape of the outputs, so that a difference is what it should be."""
+    seen = []
+
+    def loss(outputs, targets, weight):
+        seen.append(targets)
+        return 0.0, np.zeros_like(outputs)
+
+    t, x = bp.Trainer(bp.mlp([2, width], seed=0, backend=backend), loss), np.ones((4, 2))
+    for y in (np.arange(4), np.ones((4, 3)), np.ones((4, 1)), np.ones((4, 2, 5), np.float32)):
+        t.step(x, y)
+        t.evaluate(x, y)
+        expected = y.reshape(4, 1) if y.ndim == 1 and width == 1 else y
+        for got in seen:
+            assert got.dtype == y.dtype and np.array_equal(got, expected)
+        seen.clear()
+
+
+NO_LOSSES = {
+    "a layer": (lambda: bp.Dense(1), r"not Dense\(1\); a layer belongs to the network: bp.Network\(x, layer\(node\)\)"),
+    "an activation": (lambda: bp.Activation("tanh"), "not Activation.*; a layer belongs to the network"),
+    "a network": (lambda: bp.mlp([2, 1]), "not a network; to train through another network, put both into one graph"),
+    "a class": (lambda: bp.Dense, "not the class Dense"),
+    "a number": (lambda: 3, "not 3"),
+}
+
+
+@pytest.mark.parametrize("case", NO_LOSSES)
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_what_is_called_but_is_no_loss_is_refused(case, outputs):
+    make, words = NO_LOSSES[case]
+    x = bp.Input(2)
+    net = bp.Network(x, [bp.Dense(1)(x) for _ in range(outputs)])
+    for loss in (make(), [make()] * outputs):
+        with pytest.raises(TypeError, match=f"Trainer: a loss must be a name, a bp.Loss or a function, {words}"):
+            bp.Trainer(net, loss)
+
+
 def test_named_losses_of_weight_0_need_no_targets(backend):
     t = bp.Trainer(two_heads(backend), ["mse", "cross_entropy"], bp.SGD(), loss_weights=[0, 0])
     before = t.net.params.copy()
@@ -219,11 +258,11 @@ BESIDE += [("reference", "float64", call) for call in ("step", "input_grads", "e
 
 
 @each_weight
-@pytest.mark.parametrize("loss", cases.LOSSES)
+@pytest.mark.parametrize("loss", cases.LOSS_CASES)
 @pytest.mark.parametrize(("backend", "dtype", "call"), BESIDE)
 def test_a_named_loss_beside_a_function_is_the_named_loss(backend, loss, call, weight, dtype):
     """The same bits as with two named losses of which the second has the weight 0."""
-    case = cases.LOSSES[loss]
+    case = cases.LOSS_CASES[loss]
     y = [case.targets(np.random.default_rng(3), ROWS, 2).astype(dtype), None]
     named = bp.Trainer(two_heads(backend, dtype), [case.spec, "mse"], loss_weights=[0.75, 0])
     mixed = bp.Trainer(two_heads(backend, dtype), [case.spec, nothing], loss_weights=[0.75, 1])

@@ -195,13 +195,18 @@ def test_wrong_gradients_are_refused_and_change_nothing(backend, gradients, erro
 
 
 CALLS_BETWEEN = [
-    (lambda t, x, y: t.step(x, y), "the parameters were updated after forward: call forward again"),
-    (lambda t, x, y: t.apply(), "the parameters were updated after forward: call forward again"),
-    (lambda t, x, y: t.fit(x, y, epochs=1), "the parameters were updated after forward: call forward again"),
+    (lambda t, x, y: t.step(x, y), "the outputs have no values: call forward first"),
+    (lambda t, x, y: t.apply(), "the parameters were changed after forward: call forward again"),
+    (lambda t, x, y: t.fit(x, y, epochs=1), "the outputs have no values: call forward first"),
     (lambda t, x, y: t.backward(x, y), "the outputs have no values: call forward first"),
     (lambda t, x, y: t.evaluate(x, y), "the outputs have no values: call forward first"),
     (lambda t, x, y: t.reset(), "the outputs have no values: call forward first"),
     (lambda t, x, y: t.net.freeze("dense_0"), "layers were frozen, unfrozen or changed after forward: call forward again"),
+    (
+        lambda t, x, y: (t.net.freeze("dense_0"), t.net.unfreeze("dense_0")),
+        "layers were frozen, unfrozen or changed after forward: call forward again",
+    ),
+    (lambda t, x, y: t.net.set_layer("dense_0", lr=1), "layers were frozen, unfrozen or changed after forward: call forward again"),
     (lambda t, x, y: t.net.set_layer("dense_0", l2=0.5), "layers were frozen, unfrozen or changed after forward: call forward again"),
 ]
 
@@ -218,6 +223,31 @@ def test_a_forward_that_is_no_longer_valid_is_refused(backend, call, message):
     np.testing.assert_array_equal(t.grads, before)
     t.forward(x)
     t.backward_from(y)
+
+
+def places_of(net, layer):
+    """Which numbers of net.params belong to a layer."""
+    values = net.params.copy()
+    net.params[:] = 0
+    for name, tensor in net.tensors.items():
+        tensor[...] = name.startswith(f"{layer}.")
+    found, net.params[:] = net.params == 1, values
+    return found
+
+
+def test_a_layer_that_is_frozen_before_apply_does_not_move(backend):
+    t = bp.Trainer(network("chain", backend=backend), "mse", bp.Adam(lr=0.1, weight_decay=0.5))
+    layer = t.net.layers[0].name
+    frozen = places_of(t.net, layer)
+    t.backward(rows_of(t.net, ROWS), np.ones((ROWS, 3)))
+    before, grads = t.net.params.copy(), t.grads.copy()
+    assert grads[frozen].any()
+    t.net.freeze(layer)
+    t.apply()
+    np.testing.assert_array_equal(t.net.params[frozen], before[frozen])
+    assert (t.net.params[~frozen] != before[~frozen]).mean() > 0.5
+    assert not t.grads[frozen].any() and not any(slot[frozen].any() for slot in t.state.values())
+    np.testing.assert_array_equal(t.grads[~frozen], grads[~frozen])
 
 
 def test_predictions_may_come_between(backend):

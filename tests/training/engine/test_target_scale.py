@@ -124,6 +124,21 @@ def test_losses_of_other_targets_are_refused(backend):
 # ---- training ----
 
 
+@pytest.mark.parametrize("loss", ["mse", "gaussian_nll", "quantile(q=[0.2 0.8])"])
+def test_targets_of_float32_networks_are_rounded_after_they_are_scaled(backend, loss):
+    """So a large mean costs no digits."""
+    mean, y = 2.0**40, np.arange(40)[:, None] / 64
+    scaled, plain = (network(backend, dtype="float32") for _ in range(2))
+    scaled.set_output(0, "identity", mean=mean, std=0.25)
+    t, twin = trainer(scaled, loss), trainer(plain, loss)
+    columns = t.losses[0].target_columns(2)
+    y = np.tile(y, (1, columns))
+    for given in (mean + y, (mean + y).tolist()):
+        assert t.step(X, given) == twin.step(X, y / 0.25)
+        assert t.fit(X, given, epochs=1, batch_size=7)["loss"] == twin.fit(X, y / 0.25, epochs=1, batch_size=7)["loss"]
+    assert scaled.params.tobytes() == plain.params.tobytes()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_is_that_on_scaled_targets(backend, loss):
     net, twin = network(backend), network(backend)

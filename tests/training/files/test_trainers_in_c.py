@@ -118,6 +118,7 @@ MADE = {
     "rich": lambda spec, dtype: rich(spec, dtype),
     "average": lambda spec, dtype: rich(spec, dtype, average=bp.EMA(0.9)),
     "mean": lambda spec, dtype: plain(spec, dtype, average=bp.SWA(2, 3)),
+    "penalties per row": lambda spec, dtype: plain(spec, dtype, penalty_per_row=True),
     "clip": lambda spec, dtype: plain(spec, dtype, clip_norm=0.1, clip_layer_norm=1 / 3, clip_value=0.01),
     "seed": lambda spec, dtype: rich(spec, dtype, seed=2**64 - 1),
 }

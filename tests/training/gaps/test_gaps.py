@@ -283,9 +283,52 @@ def test_class_weights_of_an_output(backend):
     expected = heads(["mse", missing("cross_entropy")], backend)
     expected.fit(X, [NUMBERS, gaps], epochs=1, sample_weight=[None, (counts.sum() / (B * counts))[LABELS]], progress=False)
     assert close([balanced.net.params], [expected.net.params])
-    for wrong, words in ((["balanced"], "must be a list of 2, one per output"), (["balanced", None], "output 0: class_weight needs")):
+    for wrong, words in (
+        (
+            ["balanced"],
+            r"class_weight must be a dict by output, such as {'a': 'balanced'}, or a list of 2, one per output \(None: no class",
+        ),
+        ("balanced", "class_weight must be a dict by output, such as {'a': 'balanced'}"),
+        (np.ones(2), "such as {'a': 'balanced'}, or a list of 2, one per output .* not an array of shape"),
+        (["balanced", None], "output 'a': class_weight needs a classification loss"),
+        ({0: 1.0, 2: 3.0}, "class_weight must have weights of labels for an output, such as {'a': {0: 1.0, 1: 5.0}}, not {0: 1.0, 2: 3.0}"),
+        ({"b": {0: -1.0}}, "output 'b': class_weight must have one finite weight .* not {0: -1.0}"),
+        ({"c": "balanced"}, "unknown output in class_weight: 'c'; valid: a, b"),
+    ):
         with pytest.raises(ValueError, match=words):
             heads(["mse", "cross_entropy"], backend).fit(X, [NUMBERS, LABELS], epochs=1, class_weight=wrong)
+
+
+@pytest.mark.parametrize("call", ["step", "backward", "evaluate", "fit", "stream"])
+@pytest.mark.parametrize("absent", [0, 1])
+def test_an_output_may_be_left_out_if_its_targets_may_be_missing(backend, call, absent):
+    """As if all its targets were missing: rows of several data sets, of which each has targets for one output."""
+    full: list[Any] = [NUMBERS, LABELS]
+    nothing = [np.full_like(NUMBERS, np.nan), np.full_like(LABELS, -1)]
+    there = 1 - absent
+    results = []
+    for y in (
+        [nothing[i] if i == absent else full[i] for i in range(2)],
+        [None if i == absent else full[i] for i in range(2)],
+        {"ab"[there]: full[there]},
+        {"ab"[there]: full[there], absent: None},
+    ):
+        t = heads([missing("mse"), missing("cross_entropy")], backend)
+        if call == "fit":
+            loss = t.fit(X, y, epochs=2, progress=False)["loss"][-1]
+        elif call == "stream":
+            loss = t.fit([(X, y)], epochs=2, progress=False)["loss"][-1]
+        else:
+            loss = getattr(t, call)(X, y)
+        results.append([np.array([loss]), t.net.params.copy(), t.grads.copy()])
+    assert all(same(one, results[0]) for one in results[1:])
+    t = heads([missing("mse"), "cross_entropy"], backend)
+    with pytest.raises(TypeError, match=r"y\[1\] is None; .* only a loss of your own, of weight 0, or with missing=True works without"):
+        t.step(X, [NUMBERS, None])
+    with pytest.raises(TypeError, match="y must be a list of 2 arrays, one per output, or a dict by output; None for an output without"):
+        t.step(X, NUMBERS)
+    with pytest.raises(ValueError, match="y has no targets in rows of a weight above 0"):
+        heads([missing("mse"), missing("cross_entropy")], backend).step(X, None)
 
 
 METRICS = {"mse": ["rmse", "mae", "r2", "pinball"], "bce": ["accuracy", "subset_accuracy", "balanced_accuracy", "f1", "brier"]}

@@ -205,7 +205,11 @@ def test_metrics_of_an_output_are_those_of_its_rows(backend):
 
 WRONG_METRICS = {
     "no output chosen": ("accuracy", "metric 'accuracy' works with one output only; choose an output, as in {'policy': 'accuracy'}"),
-    "another output": ({"polcy": "accuracy"}, r"one output only.*the outputs are policy, 1"),
+    "another output": ({"polcy": "accuracy"}, "unknown output in metrics: 'polcy'; did you mean 'policy'\\? valid: policy, 1"),
+    "metrics of another output": ({"polcy": ["accuracy"]}, "unknown output in metrics: 'polcy'; did you mean 'policy'"),
+    "a function of another output": ({"Policy": bp.accuracy}, "unknown output in metrics: 'Policy'; did you mean 'policy'"),
+    "a number that is no output": ({2: "accuracy"}, "unknown output in metrics: 2; valid: policy, 1"),
+    "name and output exchanged": ({"accuracy": "policy"}, "unknown output in metrics: 'accuracy'; valid: policy, 1"),
     "no sense": ({1: "accuracy"}, "'accuracy_1' makes no sense for the loss mse"),
     "twice": ({"policy": "accuracy", 0: "accuracy"}, "the name 'accuracy' is already in use"),
     "a loss": ({"policy": {"loss": "accuracy"}}, "the name 'loss' is already in use"),

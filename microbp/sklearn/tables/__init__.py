@@ -1,0 +1,1 @@
+"""`bp.fit_table` as estimators for scikit-learn."""
