@@ -243,3 +243,6 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *error)
     mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error)
     void mbp_permutation(uint64_t seed, mbp_purpose purpose, uint64_t instance, int64_t n, int64_t *order)
+    uint64_t mbp_hash(const void *bytes, size_t count, uint64_t seed)
+    uint64_t mbp_hash_number(int64_t number, uint64_t seed)
+    int64_t mbp_hash_level(uint64_t hash, int64_t levels)

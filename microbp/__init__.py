@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .core.backend import get_library_dir as get_library_dir
     from .core.specs import Init as Init
     from .core.specs import Loss as Loss
+    from .data.hashing import hash_features as hash_features
     from .exchange.scikit_learn import from_sklearn as from_sklearn
     from .many.cross_validation import CrossValidation as CrossValidation
     from .many.cross_validation import cross_validate as cross_validate
@@ -114,6 +115,7 @@ else:  # the same names at run time, each imported on first use: `microbp --help
     _NAMES = {
         "core.backend": "get_include get_library_dir",
         "core.specs": "Init Loss",
+        "data.hashing": "hash_features",
         "exchange.scikit_learn": "from_sklearn",
         "many.cross_validation": "CrossValidation cross_validate",
         "many.ensemble": "Ensemble",

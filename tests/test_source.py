@@ -42,7 +42,7 @@ MOST_FILES, README_LINES, WIDTH = 14, 40, 120
 # The rooms of microbp/ with their floors: a file imports only from its own room and lower floors. DOORS are files next to the rooms, for
 # users to import; TOP is above everything. Any file may import _doors.py: it imports functions on higher floors when they are called.
 PYTHON_FLOORS = {
-    "_doors": 0, "reference/sharing": -1,
+    "_doors": 0, "reference/sharing": -1, "reference/hashing": -1,
     "reference": 0, "core": 1, "data": 2, "network": 3, "settings": 3, "training/engine": 4, "training/loop": 5, "training": 6,
     "drawing": 3, "many": 7, "tables/readers": 7, "tables/encodings": 8, "tables": 9, "tables/fitted": 10, "exchange": 10, "doors": 10,
     "cli": 11, "sklearn/tables": 11, "sklearn": 12, "top": 13,

@@ -1,7 +1,10 @@
 # Part of _core.pyx: converts Python objects to mbp_array and back.
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AsString
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.number cimport PyNumber_Index
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.string cimport memcpy
 
 
@@ -197,3 +200,73 @@ cdef const void *vector(Held *held, mbp_dtype dtype, int64_t n, what) except? NU
     if n > 1 and held.array.row_stride != held.view.itemsize:
         raise ValueError(f"{what} must be contiguous")
     return held.array.data
+
+
+# ---- hashes ----
+
+cdef Py_ssize_t KEEP_GIL_HASHES = 10000  # about 50 microseconds, as KEEP_GIL_FLOPS
+
+
+cdef int bytes_of(object value, const char **at, Py_ssize_t *count, int64_t *number) except -1:
+    """Finds what is hashed of a value. 0: it has no hash; 1: the bytes of a string, as UTF-8, or of bytes; 2: a whole number."""
+    if isinstance(value, bytes):
+        at[0] = PyBytes_AsString(value)
+        count[0] = len(<bytes>value)
+        return 1
+    try:
+        if isinstance(value, str):
+            at[0] = PyUnicode_AsUTF8AndSize(value, count)
+            return 1
+        if isinstance(value, bool):
+            return 0
+        whole = PyNumber_Index(value)
+        number[0] = <int64_t>whole if whole < 0 else <int64_t><uint64_t>whole
+        return 2
+    except (TypeError, OverflowError, UnicodeEncodeError):
+        return 0
+
+
+cdef Py_ssize_t hash_list(list values, int64_t levels, uint64_t seed, int64_t *out) except -1:
+    cdef const char *at = NULL
+    cdef Py_ssize_t i, count = 0
+    cdef int64_t number = 0
+    cdef int kind
+    for i in range(len(values)):
+        kind = bytes_of(values[i], &at, &count, &number)
+        if not kind:
+            return i
+        out[i] = mbp_hash_level(mbp_hash(at, count, seed) if kind == 1 else mbp_hash_number(number, seed), levels)
+    return len(values)
+
+
+cdef void hash_numbers(const int64_t *numbers, Py_ssize_t count, int64_t levels, uint64_t seed, int64_t *out) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        out[i] = mbp_hash_level(mbp_hash_number(numbers[i], seed), levels)
+
+
+def hash_values(values, int64_t levels, uint64_t seed, out):
+    """Writes a level for each value of a list, or of a vector of int64, to the vector `out` of int64. Returns how many it wrote: fewer than
+    there are if the next value has no hash."""
+    cdef Held held, written
+    cdef Py_ssize_t count = len(values)
+    cdef const int64_t *numbers
+    cdef int64_t *levels_of
+    hold(&written, out, COLUMN, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+    try:
+        levels_of = <int64_t *>vector(&written, MBP_I64, count, "out")
+        if type(values) is list:
+            return hash_list(values, levels, seed, levels_of)
+        hold(&held, values, COLUMN)
+        try:
+            numbers = <const int64_t *>vector(&held, MBP_I64, count, "values")
+            if count > KEEP_GIL_HASHES:
+                with nogil:
+                    hash_numbers(numbers, count, levels, seed, levels_of)
+            else:
+                hash_numbers(numbers, count, levels, seed, levels_of)
+        finally:
+            release(&held)
+        return count
+    finally:
+        release(&written)

@@ -24,8 +24,8 @@ def from_sklearn(model: Any) -> Network:
     The network has the model's dtype and output activation. Its layers have l2 = alpha, so that a Trainer with penalty_per_row=True goes
     on with the same penalty. `net.notes["classes"]` lists the classes in the order of the outputs.
 
-    ImportError: scikit-learn is not installed. TypeError: it is another model; or its classes are neither numbers nor texts. ValueError:
-    it is not fitted.
+    Classes that are neither numbers nor texts, such as dates, become texts. ImportError: scikit-learn is not installed. TypeError: it is
+    another model. ValueError: it is not fitted.
 
     >>> from sklearn.neural_network import MLPRegressor
     >>> X = np.random.default_rng(0).normal(size=(50, 3))
@@ -36,6 +36,8 @@ def from_sklearn(model: Any) -> Network:
     """
     neural = _library()
     if not isinstance(model, neural.MLPClassifier | neural.MLPRegressor):
+        if hasattr(model, "best_estimator_"):
+            raise TypeError(f"from_sklearn: {type(model).__name__} is a search; pass its model, search.best_estimator_")
         others = "of a pipeline, pass the last step, model[-1]; an estimator of microbp.sklearn has its network as model.net"
         raise TypeError(
             f"from_sklearn: the model must be an MLPClassifier or MLPRegressor of scikit-learn, not {type(model).__name__}; {others}"
@@ -50,7 +52,7 @@ def from_sklearn(model: Any) -> Network:
         net.tensors[f"{layer.name}.bias"][...] = biases
     net.set_output(0, _OUTPUTS[model.out_activation_])  # type: ignore[arg-type]
     if isinstance(model, neural.MLPClassifier):
-        net.notes = {"classes": model.classes_.tolist()}
+        net.notes = {"classes": names_of(model.classes_)}
     return net
 
 
@@ -62,6 +64,7 @@ def to_sklearn(net: Network, classes: Sequence[Any] | None = None) -> Any:
         where = "put the model into sklearn.compose.TransformedTargetRegressor"
         raise ValueError(f"to_sklearn: output 0 has the mean and std of the targets, which scikit-learn's models do not have; {where}")
     is_classifier = output.activation in ("sigmoid", "softmax")
+    _check_classes(net, is_classifier, output.activation == "sigmoid" and output.width > 1)
     penalties = {layer.l2 for layer in layers}
     settings = {
         "hidden_layer_sizes": tuple(layer.units for layer in layers[:-1]),
@@ -151,16 +154,38 @@ def _biases(net: Network, layer: LayerInfo) -> Any:
 # ---- classes ----
 
 
+def names_of(classes: Any) -> list[Any]:
+    """Classes as a file can keep them: numbers and texts as they are, dates and others as text."""
+    names = classes.astype(str).tolist() if classes.dtype.kind in "mM" else classes.tolist()
+    return [name if isinstance(name, str | int | float) else str(name) for name in names]
+
+
+def _check_classes(net: Network, is_classifier: bool, has_labels: bool) -> None:
+    """ValueError for a classifier of microbp.sklearn of a kind that scikit-learn does not have."""
+    if "classes" in net.notes and not is_classifier:
+        what = 'output 0 has no probabilities, but net.notes["classes"] says that it is of classes, as after the loss "hinge"'
+        raise ValueError(f"to_sklearn: {what}; an MLPClassifier of scikit-learn has softmax or sigmoid")
+    if net.notes.get("one_per_row") and has_labels:
+        what = "the network has a sigmoid output for each class, of which a row has one"
+        raise ValueError(f'to_sklearn: {what}, but in scikit-learn they are several labels per row; train with loss="cross_entropy"')
+
+
 def _label_binarizer(net: Network, is_softmax: bool, width: int, classes: Sequence[Any] | None) -> Any:
     """The object that turns scikit-learn's outputs into classes: of several, of two (one column), or one column for each label."""
     from sklearn.preprocessing import LabelBinarizer
 
     count = 2 if width == 1 and not is_softmax else width
     given = net.notes.get("classes", list(range(count))) if classes is None else classes
-    names = np.asarray(given)
+    try:
+        names = np.asarray(given)
+        is_ascending = names.ndim == 1 and all(a < b for a, b in pairwise(names))
+    except (TypeError, ValueError):  # a list of different types, or of lists
+        raise ValueError(f"to_sklearn: classes must be numbers or texts, not {brief(given)}") from None
+    if classes is None and count == 2 and names.shape == (1,) and not is_softmax:  # a classifier that knows one class only
+        return LabelBinarizer().fit(names)
     if names.shape != (count,):
         raise ValueError(f"to_sklearn: classes must be a list of {count}, in the order of the outputs, not {brief(given)}")
-    if not all(a < b for a, b in pairwise(names)):
+    if not is_ascending:
         raise ValueError(f"to_sklearn: classes must be in ascending order, as those of scikit-learn, not {brief(given)}")
     if width > 1 and not is_softmax:
         if names.tolist() != list(range(count)):

@@ -45,11 +45,12 @@ class Conformal(Closed):
     "scaled": the error, divided by the spread of the prediction: of an Ensemble, of a Trainer with the loss "gaussian_nll", of an estimator
     whose `predict` has return_std, or of a function that returns it (Lei et al. 2018, section 5.2). Where the spread is 0, the interval is
     one number; if more of the calibration rows than the coverage spares have a spread of 0 and an error, intervals are infinite.
-    "quantile": for a model that predicts several quantiles of each target, such as a QuantileRegressor, how far the target is outside of
-    them (conformalized quantile regression, Romano, Patterson & Candes 2019). "absolute": the absolute error; all intervals have the same
-    width. "lac": for classes, 1 minus the probability of the class (Sadinle, Lei & Wasserman 2019): the smallest sets, which may be empty.
-    "aps": the probabilities of the class and of those that are likelier (Romano, Sesia & Candes 2020, without the random part): larger
-    sets, whose coverage depends less on the row.
+    "quantile": for a model that predicts several quantiles of each target, how far the target is outside of them (conformalized quantile
+    regression, Romano, Patterson & Candes 2019); None chooses it for a QuantileRegressor and a Trainer with the loss "quantile", and it
+    must be given for other models. "absolute": the absolute error; all intervals have the same width. "lac": for classes, 1 minus the
+    probability of the class (Sadinle, Lei & Wasserman 2019): the smallest sets, which may be empty. "aps": the probabilities of the class
+    and of those that are likelier (Romano, Sesia & Candes 2020, without the random part): larger sets, whose coverage depends less on the
+    row.
 
     `fit` calibrates the model on rows that it was not trained on. The coverage is that of new rows from the same source, on average over
     calibration rows: of n rows, it is between coverage and coverage + 1 / (n + 1) if no scores are equal. It is not that of each kind of
@@ -209,8 +210,13 @@ class _Predicted:
 
     def __init__(self, model: Any, X: Any, method: str | None) -> None:  # noqa: N803
         found = _call(model, X, method)
-        center, spread = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+        if isinstance(found, tuple) and len(found) != 2:
+            raise ValueError(f"Conformal: the model must return predictions, or a pair of them and their spread, not {len(found)} things")
+        center, spread = found if isinstance(found, tuple) else (found, None)
         self.center = _matrix(center)
+        if hasattr(X, "shape") and not isinstance(model, Network | Trainer | Ensemble) and len(self.center) != X.shape[0]:
+            has = f"X has {counted(X.shape[0], 'row')}, but what the model predicts has the shape {np.shape(center)}"
+            raise ValueError(f"Conformal: {has}; the first number must be that of the rows (and a pair with a spread must be a tuple)")
         self.spread = None if spread is None else _matrix(spread)
         if self.spread is None:
             return
@@ -247,6 +253,8 @@ def _call(model: Any, X: Any, method: str | None) -> Any:  # noqa: N803
         return model.predict(X), model.std(X)
     if isinstance(model, Network | Trainer | Ensemble):
         return model.predict(X)
+    if hasattr(model, "best_estimator_"):  # of a search: it tells more than the search
+        return _call(model.best_estimator_, X, method)
     if _is_pipeline(model):  # whose last step tells more than its `predict`
         return _call(model[-1], model[:-1].transform(X) if len(model.steps) > 1 else X, method)
     if _has_probabilities(model):
@@ -269,6 +277,18 @@ def _is_pipeline(model: Any) -> bool:
     return isinstance(getattr(model, "steps", None), list) and hasattr(model, "predict")
 
 
+def _inner(model: Any) -> Any:
+    """The estimator in a search or a pipeline that predicts; else the model itself."""
+    if hasattr(model, "best_estimator_"):
+        return _inner(model.best_estimator_)
+    return _inner(model[-1]) if _is_pipeline(model) else model
+
+
+def _tells_quantiles(model: Any) -> bool:
+    """Whether the columns of a model are known to be quantiles."""
+    return _loss_of(model) == "quantile" if isinstance(model, Trainer) else hasattr(_inner(model), "predict_quantiles")
+
+
 def _has_probabilities(model: Any) -> bool:
     return bool(getattr(model, "has_probabilities", hasattr(model, "predict_proba")))
 
@@ -280,7 +300,7 @@ def _tells_spread(estimator: Any) -> bool:
         arguments = inspect.signature(estimator.predict).parameters
     except (AttributeError, TypeError, ValueError):  # it has no such method, or one of C without a signature
         return False
-    loss = getattr(estimator, "loss", None)
+    loss = getattr(estimator, "_used", {}).get("loss", getattr(estimator, "loss", None))  # of the fit; the parameter may be another now
     name = str(getattr(loss, "name", loss)).partition("(")[0]
     return "return_std" in arguments and (loss is None or name == "gaussian_nll")
 
@@ -302,16 +322,20 @@ def _classes_of(model: Any) -> tuple[Any, ...] | None:
         raise TypeError(f"Conformal: model is the class {model.__name__}, but must be an object of it that is trained")
     if isinstance(model, Network | Trainer | Ensemble):
         return _classes_of_net(model.net if isinstance(model, Trainer) else model)
-    if _is_pipeline(model):
-        return _classes_of(model[-1])
+    if hasattr(model, "best_estimator_") or _is_pipeline(model):
+        return _classes_of(_inner(model))
     if not (hasattr(model, "predict") or hasattr(model, "predict_proba") or callable(model)):
         raise TypeError(f"Conformal: model must be a network, an estimator or a function, not {brief(model)}")
+    kind = model.__sklearn_tags__().estimator_type if hasattr(model, "__sklearn_tags__") else None
+    if kind not in (None, "classifier", "regressor"):
+        raise TypeError(f"Conformal: model must predict numbers or probabilities of classes, but {type(model).__name__} is a {kind}")
     classes = getattr(model, "classes_", getattr(model, "classes", None))
     if classes is None or not len(classes):
         return None
     if not _has_probabilities(model):
         raise ValueError("Conformal: the model predicts classes without probabilities")
-    if np.ndim(classes[0]) or (getattr(model, "out_activation_", None) == "logistic" and model.n_outputs_ > 1):
+    has_labels = getattr(model, "out_activation_", None) == "logistic" and model.n_outputs_ > 1 and getattr(model, "_several", True)
+    if np.ndim(classes[0]) or has_labels:  # microbp's MLPClassifier says whether rows have several classes
         raise ValueError(_yes_or_no(len(classes)))
     return tuple(np.asarray(classes).tolist())
 
@@ -348,9 +372,15 @@ def _some(rows: Array) -> Array:
 # ---- targets ----
 
 
+def _known(y: Any) -> Any:
+    if y is None:
+        raise ValueError("y is None, but must have the target of each row")
+    return y
+
+
 def _numbers(y: Any, rows: int) -> tuple[Array, bool]:
     """The targets, (rows, targets), and whether they were (rows,)."""
-    targets = as_array(y, "y").astype(np.float64)
+    targets = as_array(_known(y), "y").astype(np.float64)
     if targets.ndim not in (1, 2) or len(targets) != rows:
         raise ValueError(f"y has shape {targets.shape}, but must have one target, or a row of them, for each of {counted(rows, 'row')}")
     if not np.isfinite(targets).all():
@@ -361,7 +391,7 @@ def _numbers(y: Any, rows: int) -> tuple[Array, bool]:
 def _index(y: Any, classes: Sequence[Any], rows: int) -> Array:
     """The number of each row's class."""
     numbers = {name: i for i, name in enumerate(classes)}
-    labels = np.asarray(y)
+    labels = np.asarray(_known(y))
     if not labels.ndim or len(labels) != rows or labels.size != rows:
         raise ValueError(f"y has shape {labels.shape}, but must have the class of each of {counted(rows, 'row')}")
     names = labels.reshape(-1).tolist()
@@ -387,11 +417,12 @@ def _method_for(model: Any, given: str | None, predicted: _Predicted, targets: i
         return given
     if targets == 1 < columns and np.allclose(predicted.center.sum(axis=1), 1.0, atol=_SLACK):
         raise ValueError('Conformal: the model predicts several columns whose sum is 1; for probabilities of classes, pass method="lac"')
-    if isinstance(model, Trainer) and columns > targets and _loss_of(model) not in (None, "quantile"):
-        raise ValueError(f"y has {counted(targets, 'column')}, but the model predicts {columns}")
     if isinstance(model, Network | Ensemble) and columns == 2 * targets:
         either = 'quantiles or, after the loss "gaussian_nll", a mean and a log-variance'
         raise ValueError(f'Conformal: the two columns of each target may be {either}; pass method="quantile", or the Trainer')
+    if columns > targets and not _tells_quantiles(model):
+        hint = 'if they are quantiles of each target, pass method="quantile"'
+        raise ValueError(f"y has {counted(targets, 'column')}, but the model predicts {columns}; {hint}")
     if predicted.spread is not None and not predicted.spread.any():  # of an ensemble of one
         return "absolute"
     return next(method for method, fits in fitting.items() if fits)

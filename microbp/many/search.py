@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -121,6 +121,8 @@ def sweep(
     >>> bp.sweep(new, [1e-5, 1e-1], X, np.sin(X), epochs=20).best
     0.1
     """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"sweep: values must be a list of values of the setting, not {brief(values)}")
     values = tuple(values)
     if not values:
         raise ValueError("sweep: values is empty; pass at least one")

@@ -6,11 +6,12 @@ training step. The compiled backend is checked against this one.
 
 from .file import SavedNet as Net
 from .formulas import formulas
+from .hashing.xxh64 import hash_values
 from .random import permutation
 from .spec import target_columns
 from .trainer import Trainer
 
-__all__ = ["Net", "Trainer", "cpus", "formulas", "permutation", "target_columns"]
+__all__ = ["Net", "Trainer", "cpus", "formulas", "hash_values", "permutation", "target_columns"]
 
 
 def cpus() -> int:

@@ -120,7 +120,10 @@ def read_with(data: bytes) -> tuple[SavedNet, Extras | None]:
     has_extras = "microbp.trainer" in metadata
     if len(numbers) % item or (count * item > len(numbers) if has_extras else count * item != len(numbers)):
         raise _damaged(f"its graph needs {counted(count, 'parameter')} of {item} bytes, but its data has {len(numbers)} bytes")
-    net = SavedNet(text, dtype, int(metadata["microbp.seed"]))
+    try:
+        net = SavedNet(text, dtype, int(metadata["microbp.seed"]))
+    except ValueError as error:
+        raise ValueError(f"the file's graph is invalid: {error}") from None
     vectors = _read_vectors(net, dict(list(tensors.items())[len(_tensors(net)) :]), numbers[count * item :]) if has_extras else {}
     _check_tensors(tensors, _entries(net, {name: len(vector) for name, vector in vectors.items()}))
     _fill(net, numbers[: count * item])
@@ -248,7 +251,10 @@ def _no_graph() -> ValueError:
 
 
 def _several() -> ValueError:
-    return ValueError("the file contains several networks; load them with bp.Ensemble.load, or a model of a table with bp.load_table")
+    return ValueError(
+        "the file contains several networks; load them with bp.Ensemble.load, or a model of a table with bp.load_table; in C, with "
+        "mbp_net_load_member"
+    )
 
 
 def _shown(value: str) -> str:

@@ -60,7 +60,14 @@ class Net:
     def __init__(self, text: str, dtype: str = "float32", seed: int = 0) -> None:
         if dtype not in FORMATS:
             raise unknown("unknown dtype", dtype, list(FORMATS))
-        self._start(Graph.parse(text), dtype, Lock())
+        graph = Graph.parse(text)
+        for i, output in enumerate(graph.outputs):
+            try:
+                if output.scale:
+                    check_scale(*output.scale, dtype)
+            except ValueError as error:
+                raise ValueError(f"output {i}: {error}") from None
+        self._start(graph, dtype, Lock())
         self.layout = _layout(self.graph)
         self.buffer_layout = _buffer_layout(self.graph)
         self.params, self.buffers = (
@@ -271,7 +278,7 @@ class Net:
             raise _no_index("output", i, len(self.graph.outputs))
         if not len(mean) == len(std) == (width := self.graph.nodes[self.graph.outputs[i].node].width):
             raise ValueError(f"mean and std of output {i} must have {width} numbers")
-        scale = check_scale(mean, std)
+        scale = check_scale(mean, std, self.dtype)
         with self.gate:
             self.graph.outputs[i].activation, self.graph.outputs[i].scale = "identity", scale
 

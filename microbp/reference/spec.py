@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -207,13 +208,17 @@ def _read_list(key: str, text: str, n: int) -> list[float]:
     return found
 
 
-def check_scale(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """The scale of an output. ValueError: a mean is not finite, or a standard deviation is not finite and above 0."""
+_FLOAT32_MIN, _FLOAT32_MAX = 2.0**-126, 2.0**128 - 2.0**104  # float32's smallest normal number, and its largest
+
+
+def check_scale(mean: Sequence[float], std: Sequence[float], dtype: str = "float64") -> tuple[list[float], list[float]]:
+    """The scale of an output. ValueError: a mean is not finite in this dtype, or a standard deviation is not finite and above 0."""
+    least, most, where = (0.0, sys.float_info.max, "") if dtype == "float64" else (_FLOAT32_MIN, _FLOAT32_MAX, " in float32")
     for j, (m, s) in enumerate(zip(mean, std)):
-        if not math.isfinite(m):
-            raise ValueError(f"mean of column {j} is {number_text(m)}, but must be finite")
-        if not 0 < s < math.inf:
-            raise ValueError(f"std of column {j} is {number_text(s)}, but must be finite and above 0")
+        if not abs(m) <= most:
+            raise ValueError(f"mean of column {j} is {number_text(m)}, but must be finite{where}")
+        if not (s > 0 and least <= s <= most):
+            raise ValueError(f"std of column {j} is {number_text(s)}, but must be finite and above 0{where}")
     return list(map(float, mean)), list(map(float, std))
 
 

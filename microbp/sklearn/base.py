@@ -24,6 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..core.text import brief
 from ..data.arrays import Array
 from ..network.network import Network
 from ..settings import optimizers
@@ -40,19 +41,55 @@ _BATCH = 200  # rows per update, at most, with batch_size="auto"
 
 
 class _Views(list[Array]):
-    """Views of a network's numbers. An item that is assigned is written into its view."""
+    """Views of a network's numbers. An item that is assigned is written into its view; items cannot be added or removed."""
 
     def __setitem__(self, place: Any, values: Any) -> None:
         places = range(*place.indices(len(self))) if isinstance(place, slice) else [range(len(self))[place]]
+        if not isinstance(place, slice):
+            self._check_own(places[0], values)
+        elif not hasattr(values, "__iter__"):
+            raise TypeError(f"there are {len(places)} arrays, so a list of them must be assigned, not {brief(values)}")
         given = list(values) if isinstance(place, slice) else [values]
         if len(given) != len(places):
             raise ValueError(f"there are {len(places)} arrays, but {len(given)} are assigned")
-        found = [np.asarray(value, dtype=self[i].dtype) for i, value in zip(places, given, strict=True)]
-        for i, array in zip(places, found, strict=True):
-            if array.shape != self[i].shape:
-                raise ValueError(f"array {i} has the shape {self[i].shape}, but that assigned has {array.shape}")
+        found = [self._copied(i, value) for i, value in zip(places, given, strict=True)]  # all, before the first is written
         for i, array in zip(places, found, strict=True):
             self[i][...] = array
+
+    def _refuse(self, *given: Any, **options: Any) -> Any:
+        raise TypeError("the arrays of a network cannot be added, removed or moved; assign to them, or take list(...)")
+
+    __delitem__ = __iadd__ = __imul__ = append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def __reduce__(self) -> Any:
+        return _Views, (list(self),)
+
+    def _check_own(self, place: int, value: Any) -> None:
+        """ValueError for a view of another array: an exchange of two would write one of them into both."""
+        for i, view in enumerate(self):
+            if i != place and isinstance(value, np.ndarray) and np.may_share_memory(view, value):
+                raise ValueError(f"the array that is assigned to array {place} is a view of array {i}; assign a copy of it: .copy()")
+
+    def _copied(self, place: int, value: Any) -> Array:
+        array = np.array(value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"array {place} must have numbers, but that assigned has the dtype {array.dtype}")
+        if array.shape != self[place].shape:
+            raise ValueError(f"array {place} has the shape {self[place].shape}, but that assigned has {array.shape}")
+        with np.errstate(over="ignore"):
+            array = array.astype(self[place].dtype)
+        if not np.isfinite(array).all():
+            raise ValueError(f"array {place} must be finite, but that assigned has NaN or infinity")
+        return array
+
+
+def no_text(X: Any) -> Any:
+    """X; ValueError if its first row has text, also of digits, which scikit-learn's functions would convert."""
+    rows = X.iloc[:1] if hasattr(X, "iloc") else X[:1] if isinstance(X, np.ndarray | list) else ()
+    text = [cell for cell in np.asarray(rows, dtype=object).flat if isinstance(cell, str | bytes)]
+    if text:
+        raise ValueError(f"X has text, {brief(text[0])}, but must have numbers: X.astype(float); for categories, see TableClassifier")
+    return X
 
 
 class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its bases are not typed
@@ -91,7 +128,7 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         return X, self._targets(y, goal), weight
 
     def _stratify(self, y: Array) -> Array | None:
-        """The classes of the rows, in the same shares of which early stopping holds out rows; None: in any."""
+        """The classes of the rows, in the same shares of which early stopping holds out rows, where it can; None: in any."""
         return None
 
     # ---- fit ----
@@ -121,7 +158,8 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
                 del before[name][length:]
             if trained is not None:
                 self._trainer.__setstate__(trained)
-                parameters.set_numbers(self._trainer.net, self._used)
+                if of.used != self._used:
+                    parameters.set_numbers(self._trainer.net, self._used)
             raise
         self._trainer.history.clear()  # loss_curve_ is the estimator's
         return self
@@ -148,6 +186,7 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
             raise ValueError(f"{type(self).__name__}: partial_fit works without early_stopping; pass early_stopping=False, or use fit")
         goal = self._goal(of)
         rows, validation = self._validation(of, rows, eval_set, watches, seed)
+        self._check_schedule(of, goal, validation is not None)
         rows, validation = self._for_trainer(rows, goal), None if validation is None else self._for_trainer(validation, goal)
         batch = self._batch_size(of, len(rows[0]))
         if continues:
@@ -164,6 +203,17 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
                 self._fit_epochs(of, goal, rows, validation, batch, watches, hook, incremental)
         if not np.isfinite(self._trainer.net.params).all():
             raise ValueError(f"{type(self).__name__}: a weight is not finite after the training; use a lower rate, and scale X and y")
+
+    def _check_schedule(self, of: SimpleNamespace, goal: Goal, validates: bool) -> None:
+        """ValueError if the schedule watches a number of the validation rows which is not there."""
+        monitor = getattr(of.schedule, "monitor", "")
+        if not monitor.startswith("val_") or (validates and goal.mean_of == 1):
+            return
+        if validates:
+            hint = f"which is not measured for {goal.columns} targets by squared_error; use loss='mse'"
+        else:
+            hint = "which needs validation rows; pass early_stopping=True"
+        raise ValueError(f'{of.estimator}: schedule monitors "{monitor}", {hint}, or monitor="loss" in the schedule')
 
     def _check_again(self, y: Array) -> None:
         """Checks the targets of a fit that continues. ValueError: they do not fit those of the first fit."""
@@ -182,8 +232,13 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
                 self._trainer.steps = old.steps
                 for name, values in old.state.items():
                     self._trainer.state[name][...] = values
-        elif stopping.lowers_rate(of) and not incremental and self._stale_epochs > of.n_iter_no_change:
-            old.lr = of.learning_rate_init  # the last fit ended with the lowest
+            rates = [getattr(one["solver"], "lr", None) for one in (now, self._used)]
+            if "learning_rate" not in changed and stopping.lowers_rate(of) and rates[0] == rates[1]:
+                self._trainer.lr = old.lr
+            if "learning_rate" not in changed:
+                stopping.set_rate(self._trainer, of, self.t_)
+        if stopping.lowers_rate(of) and not incremental and self._stale_epochs > of.n_iter_no_change:
+            self._trainer.lr = of.learning_rate_init  # the last fit ended with the lowest
 
     def _continue(self, watches: bool, validates: bool) -> None:
         """What a fit resets, of which there may have been others."""
@@ -245,7 +300,10 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         except FloatingPointError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from error
         except KeyboardInterrupt:
-            hooks.warn(self, "the training was interrupted; the model is that of the last update")
+            if not self.n_iter_:
+                raise  # and the estimator is as before
+            which = "best epoch" if progress.has_best else "last update"
+            hooks.warn(self, f"the training was interrupted; the model is that of the {which}")
         finally:
             progress.restore_best()
         if self.n_iter_ == of.max_iter and not progress.is_over and not incremental:
@@ -259,22 +317,31 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         if eval_set is not None:
             if of.is_lbfgs:
                 raise ValueError(f'{type(self).__name__}: eval_set works with epochs, but solver is "lbfgs"; use another one')
-            return rows, self._eval_rows(eval_set)
+            return rows, parameters.naming(of.estimator, "eval_set", lambda: self._eval_rows(eval_set))
         if not watches:
             return rows, None
         from sklearn.model_selection import train_test_split  # imported here: it takes longer to import than all else
 
         index, X, y, weight = np.arange(len(rows[0])), *rows
-        trained, held_out = train_test_split(index, test_size=of.validation_fraction, random_state=seed, stratify=self._stratify(y))
-        if len(held_out) < 2:
-            has = f"validation_fraction={of.validation_fraction} of {len(X)} rows is {len(held_out)}"
+        count = math.ceil(of.validation_fraction * len(X))
+        if count < 2:
+            has = f"validation_fraction={of.validation_fraction} of {len(X)} rows is {count}"
             raise ValueError(f"{type(self).__name__}: the validation set is too small: {has}; raise it, or add rows")
+        if count >= len(X):
+            has = f"validation_fraction={of.validation_fraction} of {len(X)} rows leaves none to train on"
+            raise ValueError(f"{type(self).__name__}: {has}; lower it, or add rows")
+        classes = self._stratify(y)
+        if classes is not None:
+            sizes = np.unique(classes, return_counts=True)[1]
+            if sizes.min() < 2 or min(count, len(X) - count) < len(sizes):  # train_test_split would refuse
+                classes = None
+        trained, held_out = train_test_split(index, test_size=of.validation_fraction, random_state=seed, stratify=classes)
         parts = [(X[i], y[i], None if weight is None else weight[i]) for i in (trained, held_out)]
         return parts[0], parts[1]
 
     def _eval_rows(self, eval_set: Any) -> Rows:
         if not isinstance(eval_set, tuple | list) or len(eval_set) not in (2, 3):
-            raise ValueError(f"{type(self).__name__}: eval_set must be (X, y) or (X, y, sample_weight)")
+            raise ValueError("eval_set must be (X, y) or (X, y, sample_weight)")
         X, y = self._read(*eval_set[:2], first=False)
         return row_weights.present(X, y, row_weights.read(eval_set[2] if len(eval_set) == 3 else None, X, y))
 
@@ -290,7 +357,7 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         if "_trainer" in self.__dict__ and self._is_plain(X):
             return X  # type: ignore[no-any-return]
         check_is_fitted(self)
-        return validate_data(self, X, dtype=DTYPES, reset=False)  # type: ignore[no-any-return]
+        return validate_data(self, no_text(X), dtype=DTYPES, reset=False)  # type: ignore[no-any-return]
 
     def _is_plain(self, X: Any) -> bool:
         """Whether X is what validate_data would return: an array of finite floats with the right number of columns. This test takes 1 % of
@@ -314,22 +381,22 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         return self._trainer.net
 
     @property
-    def coefs_(self) -> list[Array]:
+    def coefs_(self) -> _Views:
         """The weights of the dense layers, (inputs, outputs) each, as views: what is written into them, or assigned, is used."""
         return _Views(tensor.T for name, tensor in self._fitted().tensors.items() if name.endswith(".weight"))
 
     @coefs_.setter
     def coefs_(self, values: Any) -> None:
-        self.coefs_[:] = values
+        parameters.naming(type(self).__name__, "coefs_", lambda: self.coefs_.__setitem__(slice(None), values))
 
     @property
-    def intercepts_(self) -> list[Array]:
+    def intercepts_(self) -> _Views:
         """The biases of the dense layers, as views."""
         return _Views(tensor for name, tensor in self._fitted().tensors.items() if name.endswith(".bias"))
 
     @intercepts_.setter
     def intercepts_(self, values: Any) -> None:
-        self.intercepts_[:] = values
+        parameters.naming(type(self).__name__, "intercepts_", lambda: self.intercepts_.__setitem__(slice(None), values))
 
     @property
     def n_layers_(self) -> int:
@@ -359,5 +426,5 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         saved = state.pop("_saved", None)
         super().__setstate__(state)
         if saved is not None:
-            loss = getattr(self, "loss", None)
-            self._trainer = trainer_file.from_bytes(Trainer, saved, None, self.n_threads, loss if callable(loss) else None)
+            loss = self._used["loss"]
+            self._trainer = trainer_file.from_bytes(Trainer, saved, None, self._used.get("n_threads"), loss if callable(loss) else None)

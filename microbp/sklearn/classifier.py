@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -15,11 +16,13 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from ..core.specs import Loss
 from ..core.text import brief
 from ..data.arrays import Array
+from ..exchange.scikit_learn import names_of
 from ..training.trainer import Trainer
 from . import goals, parameters
 from . import weights as row_weights
-from .base import DTYPES, NetEstimator
+from .base import DTYPES, NetEstimator, no_text
 from .hooks import with_callbacks
+from .tables.estimator import labels
 
 
 def has_epochs(estimator: Any) -> bool:
@@ -30,7 +33,7 @@ def has_epochs(estimator: Any) -> bool:
 
 
 def _gives_probabilities(estimator: Any) -> bool:
-    loss = estimator.loss
+    loss = estimator._used["loss"] if estimator.__sklearn_is_fitted__() else estimator.loss  # of the network, where there is one
     if isinstance(loss, str) and loss == "log_loss":
         return True
     return Loss.parse(loss).detail in ("softmax", "sigmoid")
@@ -132,14 +135,12 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
     # ---- targets ----
 
     def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Array, Array]:
-        X, y = validate_data(self, X, y, dtype=DTYPES, multi_output=True, reset=first)
+        X, y = validate_data(self, no_text(X), labels(y), dtype=DTYPES, multi_output=True, reset=first)
         is_sparse = issparse(y)
         y = y.toarray() if is_sparse else y
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if y.dtype == object and isinstance(y.flat[0], str):
-            if not all(isinstance(label, str) for label in y.flat):
-                raise ValueError("y has text and other values; convert them to text: [str(label) for label in y]")
             y = np.array(y.tolist())  # an array of strings, as scikit-learn's labels are
         check_classification_targets(y)
         if first:
@@ -185,15 +186,22 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
         return 2 * found - 1 if goal.loss.name == "hinge" else found
 
     def _goal(self, of: SimpleNamespace) -> goals.Goal:
-        return parameters.naming(of.estimator, "loss", lambda: goals.of_classes(of.loss, len(self.classes_), self._several))
+        found = parameters.naming(of.estimator, "loss", lambda: goals.of_classes(of.loss, len(self.classes_), self._several))
+        return replace(found, is_certain=self._is_certain)
+
+    @property
+    def _is_certain(self) -> bool:
+        """Whether there is one class, which every prediction is, whatever the network's outputs are."""
+        return len(self.classes_) == 1 and not self._several
 
     def _stratify(self, y: Array) -> Array | None:
         return None if self._several else y
 
     def _new_trainer(self, of: SimpleNamespace, goal: goals.Goal, X: Array, seed: int | None) -> Trainer:
-        trainer, names = super()._new_trainer(of, goal, X, seed), self.classes_.tolist()
-        if len(names) > 1 and all(isinstance(name, str | int | float) for name in names):  # what a file can keep
-            trainer.net.notes = trainer.net.notes | {"classes": names}
+        trainer = super()._new_trainer(of, goal, X, seed)
+        trainer.net.notes = trainer.net.notes | {"classes": names_of(self.classes_)}
+        if goal.activation == "logistic" and goal.columns > 1 and not self._several:
+            trainer.net.notes = trainer.net.notes | {"one_per_row": True}  # not several labels
         return trainer
 
     # ---- fit ----
@@ -216,6 +224,7 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
         X, y, sample_weight: as in `fit`. classes: all classes that later calls may have; needed in the first call, unless y has several
         labels per row.
         """
+        labels(classes, "classes")
         if not self.__sklearn_is_fitted__() and classes is None and not issparse(y) and np.ndim(y) < 2:
             raise ValueError("classes must be passed on the first call to partial_fit")
         if self.__sklearn_is_fitted__() and classes is not None and not np.array_equal(self.classes_, np.unique(classes)):
@@ -230,10 +239,8 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
         if self._several:
             found = (raw > 0).astype(self.classes_.dtype)
             return csr_matrix(found) if self._sparse else found
-        if raw.shape[1] > 1:
-            return self.classes_[raw.argmax(axis=1)]  # type: ignore[no-any-return]
-        found = (raw.ravel() > 0).astype(np.intp)
-        return np.asarray(self.classes_[found if len(self.classes_) > 1 else np.zeros_like(found)])
+        found = raw.argmax(axis=1) if raw.shape[1] > 1 else (raw.ravel() > 0).astype(np.intp)
+        return np.asarray(self.classes_[np.zeros_like(found) if self._is_certain else found])
 
     def decision_function(self, X: Any) -> Array:
         """The network's outputs before softmax or the logistic function: (rows,) for two classes, else (rows, classes)."""
@@ -245,11 +252,17 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
     @available_if(_gives_probabilities)
     def predict_proba(self, X: Any, *, out: Array | None = None) -> Array:
         """The probability of each class, (rows, classes), in the order of `classes_`; for several labels per row that of each label.
+        With loss="bce", each class of three or more has a probability of its own, and these are divided by their sum.
 
         out: an array of the network's dtype and the result's shape to write to, for more than two classes.
         """
         p = self._outputs(X, out=out)
+        if self._is_certain:
+            return np.ones((len(p), 1), p.dtype)
         if self._several or p.shape[1] > 1:
+            if not self._several and self.out_activation_ == "logistic":
+                np.maximum(p, np.finfo(p.dtype).tiny, out=p)
+                p /= p.sum(axis=1, keepdims=True)
             return p
         return np.concatenate([1 - p, p], axis=1)
 

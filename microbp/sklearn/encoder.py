@@ -16,11 +16,12 @@ from ..core.specs import Loss
 from ..data.arrays import Array
 from ..network.layers import Activation
 from ..training.trainer import Trainer
-from .base import DTYPES, NetEstimator
+from .base import DTYPES, NetEstimator, no_text
 from .goals import Goal, of_numbers
 from .hooks import with_callbacks
 from .parameters import naming
 from .regressor import read_numbers
+from .tables.estimator import labels
 
 _LINEAR = Activation("identity")
 
@@ -104,14 +105,14 @@ class MLPEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimator
     def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Array, Array]:
         self._itself, self._classes = y is None, 0
         if y is None:
-            X = validate_data(self, X, dtype=DTYPES, reset=first)
+            X = validate_data(self, no_text(X), dtype=DTYPES, reset=first)
             self._targets_count = X.shape[1]
             return X, X
         if not self._has_classes(y):
             X, y = read_numbers(self, X, y, first=first)
             self._targets_count = y.shape[1]
             return X, y
-        X, y = validate_data(self, X, y, dtype=DTYPES, reset=first)
+        X, y = validate_data(self, no_text(X), labels(y), dtype=DTYPES, reset=first)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         self._classes = len(classes)
@@ -123,7 +124,7 @@ class MLPEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimator
             return name == "cross_entropy"
         given = np.asarray(y)
         is_one = given.ndim < 2 or given.shape[1] == 1
-        return is_one and given.dtype.kind != "f" and not type_of_target(y, input_name="y").startswith("continuous")
+        return is_one and given.dtype.kind != "f" and not type_of_target(labels(y), input_name="y").startswith("continuous")
 
     def _stratify(self, y: Array) -> Array | None:
         return y if self._classes else None

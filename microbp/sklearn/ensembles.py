@@ -7,6 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
@@ -171,8 +172,10 @@ class EnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
     def predict(self, X: Any) -> Array:
         """The class of each row with the highest mean probability; of several labels per row, those above 0.5, as 0 and 1."""
         found = self.predict_proba(X)
-        if self.estimators_[0].predict(X).ndim == 2:
-            return np.asarray((found > 0.5).astype(self.classes_.dtype))
+        one = self.estimators_[0].predict(X)
+        if one.ndim == 2:
+            chosen = (found > 0.5).astype(self.classes_.dtype)
+            return type(one)(chosen) if issparse(one) else np.asarray(chosen)
         return np.asarray(self.classes_[found.argmax(axis=1)])
 
 

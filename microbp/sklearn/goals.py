@@ -27,7 +27,7 @@ class Goal:
     microbp takes the mean. activation: of the output, as `out_activation_` names it.
 
     What scikit-learn reports is not always what it lowers. mean_of: the columns over which it takes the mean of the loss. is_deviance: it
-    adds the terms of the targets alone.
+    adds the terms of the targets alone. is_certain: there is one class, which every prediction is.
     """
 
     columns: int
@@ -37,6 +37,7 @@ class Goal:
     activation: str = "identity"
     mean_of: int = 1
     is_deviance: bool = False
+    is_certain: bool = False
 
     def reported(self, loss: float, data: float) -> float:
         """The loss that scikit-learn reports, without the constant. loss: the trainer's, with penalties; data: without."""

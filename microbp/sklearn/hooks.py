@@ -59,8 +59,5 @@ def context(estimator: Any, epochs: int, data: tuple[Any, Any], sample_weight: A
 
 def _fitted(estimator: Any) -> dict[str, Any]:
     """The attributes of an estimator that could predict now; they share its network."""
-    return {
-        name: value
-        for name, value in vars(estimator).items()
-        if name.endswith("_") or name in ("_trainer", "_several", "_sparse", "_n_targets")
-    }
+    given = estimator.get_params(deep=False)
+    return {name: value for name, value in vars(estimator).items() if name not in given and not name.startswith(OWN)}

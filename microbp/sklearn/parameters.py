@@ -138,7 +138,7 @@ CHECKS: dict[str, Check] = {
     "tol": _range("[0,inf)"),
     "verbose": _verbose,
     "warm_start": flag,
-    "momentum": _range("[0,1]"),
+    "momentum": _range("[0,1)"),
     "nesterovs_momentum": flag,
     "early_stopping": flag,
     "validation_fraction": _range("[0,1)"),
@@ -195,11 +195,13 @@ def checked(estimator: Any) -> SimpleNamespace:
 
 def parse_activation(given: Any) -> Activation:
     """An activation by scikit-learn's name or microbp's, or with parameters."""
+    if isinstance(given, str) and given == "softmax":
+        raise ValueError('"softmax" is not for single layers: classifiers with a loss such as "cross_entropy" have it by themselves')
     try:
         return Activation.parse(_ACTIVATIONS.get(given, given) if isinstance(given, str) else given)
     except ValueError:
         known = [*_ACTIVATIONS, *table("activation")]
-        if isinstance(given, str) and (word := given.partition("(")[0]) not in [*known, "softmax"]:
+        if isinstance(given, str) and (word := given.partition("(")[0]) not in known:
             raise unknown("activation", word, known) from None
         raise
 
@@ -235,7 +237,8 @@ def _fitting(net: Network, features: int, columns: int, estimator: str) -> Netwo
     widths = [entry.width for entry in net.inputs], [entry.width for entry in net.outputs]
     if widths != ([features], [columns]):
         has = f"{estimator}: network has inputs {widths[0]} and outputs {widths[1]}"
-        raise ValueError(f"{has}, but X and y need one input of {features} and one output of {columns}")
+        two = '; two classes have two outputs with loss="cross_entropy"' if (widths[1], columns) == ([2], 1) else ""
+        raise ValueError(f"{has}, but X and y need one input of {features} and one output of {columns}{two}")
     return net
 
 

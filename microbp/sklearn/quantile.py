@@ -120,8 +120,15 @@ class QuantileRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # 
         X, y, weight = rows
         if self._scale is None:
             values = y[:, 0].astype(np.float64)
-            self._centre = float(np.average(values, weights=weight))
-            self._scale = float(np.sqrt(np.average((values - self._centre) ** 2, weights=weight))) or 1.0
+            unit = 2.0 ** np.frexp(np.abs(values).max())[1].clip(-1000, 1000)  # squares are in range, with the same bits
+            values /= unit
+            centre = np.average(values, weights=weight)
+            self._centre = float(centre * unit)
+            self._scale = float(np.sqrt(np.average((values - centre) ** 2, weights=weight)) * unit) or 1.0
+            limits = np.finfo(X.dtype)
+            if self._scale < float(limits.tiny) or abs(self._centre) + 1e3 * self._scale > float(limits.max):
+                has = f"y has the mean {self._centre:g} and the standard deviation {self._scale:g}"
+                raise ValueError(f"QuantileRegressor: {has}, which are out of the range of {X.dtype}; scale y")
         return X, (y - self._centre) / self._scale, weight
 
     @with_callbacks

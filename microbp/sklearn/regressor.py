@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d, vali
 from ..core.text import brief
 from ..data.arrays import Array
 from . import goals, parameters
-from .base import DTYPES, NetEstimator
+from .base import DTYPES, NetEstimator, no_text
 from .classifier import has_epochs
 from .hooks import with_callbacks
 from .tables.estimator import numbers
@@ -153,15 +153,18 @@ class MLPRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # Regre
         """The targets of each row, (rows,) or (rows, targets).
 
         return_std: with loss="gaussian_nll", returns (mean, standard deviation). out: an array of the network's dtype and the result's
-        shape to write to.
+        shape to write to; not with "gaussian_nll".
         """
+        if out is not None and self.__sklearn_is_fitted__() and self.n_outputs_ != self._n_targets:
+            raise ValueError("predict: out works with one output for each target, but gaussian_nll has two; call predict without out")
         found = self._outputs(X, out=out[:, None] if out is not None and out.ndim == 1 else out)
         targets = self._n_targets
         mean = found[:, :targets].ravel() if targets == 1 else found[:, :targets]
         if not return_std:
             return mean
         if found.shape[1] == targets:
-            raise ValueError(f'predict: return_std needs loss="gaussian_nll", but loss is {brief(self.loss)}')
+            loss = brief(self._used["loss"])  # that of the fit
+            raise ValueError(f'predict: return_std needs loss="gaussian_nll", but loss is {loss}')
         deviation = np.exp(found[:, targets:] / 2)
         return mean, deviation.ravel() if targets == 1 else deviation
 
@@ -171,7 +174,7 @@ def read_numbers(estimator: Any, X: Any, y: Any, *, first: bool) -> tuple[Array,
     several = getattr(numbers(y), "ndim", np.ndim(y) if isinstance(y, list) else 1) == 2 and np.shape(y)[1] > 1
     for_y = {"ensure_2d": False, "dtype": DTYPES, "ensure_all_finite": "allow-nan" if several else True, "estimator": estimator}
     separately = {"dtype": DTYPES, "estimator": estimator}, for_y
-    X, y = validate_data(estimator, X, y, reset=first, validate_separately=separately)
+    X, y = validate_data(estimator, no_text(X), y, reset=first, validate_separately=separately)
     check_consistent_length(X, y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)

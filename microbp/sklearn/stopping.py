@@ -40,7 +40,7 @@ class Progress:
         if self.validation is not None:
             self._validate(record)
         self._compare(record)
-        self._set_rate()
+        set_rate(self.trainer, self.of, it.t_)
         if it._stale_epochs > self.of.n_iter_no_change:
             self.is_over = self._gives_up()
         return self.is_over
@@ -62,6 +62,8 @@ class Progress:
         return {"val_loss": self.trainer.evaluate(X, y, weight), "r2": r2(y, self.trainer.predict(X), counted)}
 
     def _score(self, record: Record) -> float:
+        if self.goal.is_certain:
+            return 1.0
         return float(-record["val_loss"] if self.goal.metric is None else record[self.goal.metric])
 
     def _say(self, line: str) -> None:
@@ -82,11 +84,6 @@ class Progress:
             it.best_loss_ = min(it.best_loss_, it.loss_)
         it._stale_epochs = it._stale_epochs + 1 if is_stale else 0
 
-    def _set_rate(self) -> None:
-        """The rate of the next epoch, with learning_rate="invscaling"."""
-        if self.of.solver == "sgd" and self.of.learning_rate == "invscaling" and self.of.schedule is None:
-            self.trainer.lr = self.of.learning_rate_init / (self.estimator.t_ + 1) ** self.of.power_t
-
     def _gives_up(self) -> bool:
         """Whether to stop, because there is no improvement; learning_rate="adaptive" lowers the rate instead."""
         what = "Validation score" if self.watches else "Training loss"
@@ -99,10 +96,21 @@ class Progress:
         self._say(f"{line} Setting learning rate to {self.trainer.lr:f}")
         return False
 
+    @property
+    def has_best(self) -> bool:
+        """Whether `restore_best` will take the parameters of an epoch."""
+        return self._best is not None
+
     def restore_best(self) -> None:
         """The parameters of the epoch with the best score of the validation rows."""
         if self._best is not None:
             self.trainer.net.params[...], self.trainer.net.buffers[...] = self._best
+
+
+def set_rate(trainer: Trainer, of: SimpleNamespace, seen: int) -> None:
+    """Sets the rate of the next epoch, with learning_rate="invscaling". seen: the rows so far."""
+    if isinstance(of.solver, str) and of.solver == "sgd" and of.learning_rate == "invscaling" and of.schedule is None:
+        trainer.lr = of.learning_rate_init / (seen + 1) ** of.power_t
 
 
 def lowers_rate(of: SimpleNamespace) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,8 @@ def _factors(class_weight: Any, counts: Array, classes: Array) -> Array:
     unknown = [label for label in class_weight if label not in labels]
     if unknown:
         raise ValueError(f"class_weight: {unknown[0]!r} is not one of the classes {', '.join(map(str, labels))}")
-    found = np.array([class_weight.get(label, 1.0) for label in labels], dtype=np.float64)
+    given = [class_weight.get(label, 1.0) for label in labels]
+    found = np.array([weight if isinstance(weight, Real) else np.nan for weight in given], dtype=np.float64)
     if not (np.isfinite(found) & (found >= 0)).all():
         raise ValueError(f"class_weight must have finite weights of at least 0, not {brief(class_weight)}")
     return found

@@ -71,7 +71,7 @@ foreach(name IN LISTS MICROBP_FORMULAS)
 endforeach()
 
 set(MICROBP_SOURCES
-  src/formulas/meanings.c src/formulas/random.c
+  src/formulas/hash.c src/formulas/meanings.c src/formulas/random.c
   src/kernels/dispatch.c
   src/system/floats.c src/system/memory.c src/system/text.c src/system/spec.c src/system/cpus.c
   src/net/catalog.c src/net/words.c src/net/statements.c src/net/graph.c src/net/properties.c src/net/workspace.c

@@ -91,6 +91,26 @@
 #endif
 #endif
 
+#ifdef MICROBP_EXTRAS
+#error "MICROBP_EXTRAS is an option of CMake: to compile microbp.c without an extra, use -DMICROBP_GAPS=0 and the like"
+#endif
+
+/* Only 0 and 1 have a name here, so MBP_IS_DIGIT(OFF) and that of nothing are 0. */
+#define MBP_IS_DIGIT_0 1
+#define MBP_IS_DIGIT_1 1
+#define MBP_IS_DIGIT(value) MBP_IS_DIGIT_(value)
+#define MBP_IS_DIGIT_(value) MBP_IS_DIGIT_##value
+#if !(MBP_IS_DIGIT(MICROBP_THREADS) && MBP_IS_DIGIT(MICROBP_FILES) && MBP_IS_DIGIT(MICROBP_TRAINING) && \
+      MBP_IS_DIGIT(MICROBP_FORMULAS) && MBP_IS_DIGIT(MICROBP_SMALL) && MBP_IS_DIGIT(MICROBP_F32) && \
+      MBP_IS_DIGIT(MICROBP_F64))
+#error "MICROBP_THREADS, _FILES, _TRAINING, _FORMULAS, _SMALL, _F32 and _F64 must be 0 or 1, as in -DMICROBP_FILES=0"
+#endif
+#if !(MBP_IS_DIGIT(MICROBP_FOCAL) && MBP_IS_DIGIT(MICROBP_GAPS) && MBP_IS_DIGIT(MICROBP_JACOBIAN) && \
+      MBP_IS_DIGIT(MICROBP_LISTS) && MBP_IS_DIGIT(MICROBP_SCALES) && MBP_IS_DIGIT(MICROBP_SLICE) && \
+      MBP_IS_DIGIT(MICROBP_STANDARDIZE) && MBP_IS_DIGIT(MICROBP_SUBTRACT))
+#error "an extra (MICROBP_FOCAL, _GAPS, _JACOBIAN, _LISTS, _SCALES, _SLICE, ...) must be 0 or 1, as in -DMICROBP_GAPS=0"
+#endif
+
 #if !MICROBP_F32 && !MICROBP_F64
 #error "no dtype: set MICROBP_F32 or MICROBP_F64 to 1"
 #endif

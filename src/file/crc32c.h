@@ -1,4 +1,4 @@
-/* Floor 6: CRC-32C (Castagnoli, reflected polynomial 0x82f63b78), eight bytes at a time, for little-endian processors.
+/* Floor 6: CRC-32C and CRC-32, eight bytes at a time, for little-endian processors.
  * Each use makes its own table, which takes about 3 microseconds: so there is no global state. */
 #ifndef MBP_CRC32C_H
 #define MBP_CRC32C_H
@@ -11,11 +11,15 @@ typedef struct crc32c {
     uint32_t table[8][256]; /* table[k][b]: the CRC of byte b followed by k zero bytes */
 } crc32c;
 
-static inline void crc_prepare(crc32c *crc) {
+/* Reflected polynomials: Castagnoli's, and that of zlib, whose CRC-32 is in files of several networks. */
+#define CRC_32C 0x82f63b78u
+#define CRC_32 0xedb88320u
+
+static inline void crc_prepare(crc32c *crc, uint32_t polynomial) {
     for (uint32_t b = 0; b < 256; b++) {
         uint32_t c = b;
         for (int bit = 0; bit < 8; bit++)
-            c = (c >> 1) ^ (c & 1 ? 0x82f63b78u : 0);
+            c = (c >> 1) ^ (c & 1 ? polynomial : 0);
         crc->table[0][b] = c;
     }
     for (int k = 1; k < 8; k++)

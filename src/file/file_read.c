@@ -90,7 +90,7 @@ static mbp_status no_graph(mbp_error *error) {
 static mbp_status several(mbp_error *error) {
     return mbp_fail(error, MBP_CORRUPT,
                     "the file contains several networks; load them with bp.Ensemble.load, or a model of a table "
-                    "with bp.load_table");
+                    "with bp.load_table; in C, with mbp_net_load_member");
 }
 
 /* Refuses a file whose first bytes show that it is not microbp's, before the rest is read (mbp_disk_check). */
@@ -320,10 +320,14 @@ static mbp_status read_net(mbp_net **net, mbp_extras **extras, const source *s, 
         status = mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("its seed is not a number"));
     if (status == MBP_OK)
         status = check_graph(s, graph, own.dtype, own.allocator, error);
-    if (status == MBP_OK)
-        status = mbp_net_create(&made, graph, &own, error);
     if (status != MBP_OK)
         return status;
+    mbp_error inner;
+    status = mbp_net_create(&made, graph, &own, &inner);
+    if (status == MBP_INVALID)
+        return mbp_fail(error, MBP_CORRUPT, "the file's graph is invalid: %.200s", inner.text);
+    if (status != MBP_OK)
+        return mbp_fail(error, status, "%s", inner.text);
     status = fill_net(made, extras, s, error);
     if (status == MBP_OK)
         *net = made;

@@ -38,7 +38,7 @@ int mbp_vector_named(const char *name) {
 
 uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits) {
     crc32c crc;
-    crc_prepare(&crc);
+    crc_prepare(&crc, CRC_32C);
     uint32_t value = crc_add(&crc, 0xffffffffu, bytes, digits);
     value = crc_add(&crc, value, "00000000", MBP_CRC_DIGITS);
     value = crc_add(&crc, value, bytes + digits + MBP_CRC_DIGITS, size - digits - MBP_CRC_DIGITS);

@@ -1,4 +1,4 @@
-/* Part of microbp.h: what all calls share: errors, arrays, options, formulas, threads, random numbers. */
+/* Part of microbp.h: what all calls share: errors, arrays, options, formulas, threads, random numbers, hashes. */
 #ifndef MICROBP_BASE_H
 #define MICROBP_BASE_H
 
@@ -174,6 +174,17 @@ typedef enum mbp_purpose {
 } mbp_purpose;
 /* Fills `order` with a permutation of 0 to n - 1. */
 MBP_API void mbp_permutation(uint64_t seed, mbp_purpose purpose, uint64_t instance, int64_t n, int64_t *order);
+
+/* ---- hashes: texts and ids as levels, 0 to levels - 1, the same on every machine ---- */
+
+/* XXH64 of some bytes, such as a text in UTF-8. Other seeds give other hashes. bytes NULL: 0, unless count is 0. */
+MBP_API uint64_t mbp_hash(const void *bytes, size_t count, uint64_t seed);
+/* The same of a whole number: of its 8 bytes, lowest first. An id above INT64_MAX is converted to int64_t. */
+MBP_API uint64_t mbp_hash_number(int64_t number, uint64_t seed);
+/* Makes a level of a hash: hash * levels / 2^64, rounded down (Lemire 2019). A level has a probability of 1 / levels,
+ * with a relative error below levels / 2^64. levels < 1: -1. With the same levels and seed, bp.hash_features of Python
+ * gives the same. */
+MBP_API int64_t mbp_hash_level(uint64_t hash, int64_t levels);
 
 #ifdef __cplusplus
 }

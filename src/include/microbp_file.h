@@ -23,7 +23,7 @@ MBP_API mbp_status mbp_net_read(mbp_net **net, const void *bytes, size_t size, c
  * number `member`, from 0. *members: how many the file has; *weight: how much the network counts in the mean of the
  * predictions, 1 if the file has no weights. Both may be NULL. The prediction of the ensemble is the sum of weight x
  * prediction of all networks, divided by the sum of the weights. A file of one network has one member. MBP_INVALID:
- * there is no such member. The checksum of this network is checked, and not that of the whole file. */
+ * there is no such member. The whole file is checked, as mbp_net_load checks it. */
 MBP_API mbp_status mbp_net_load_member(mbp_net **net, const char *path, int member, int *members, double *weight,
                                        const mbp_options *options, mbp_error *error);
 MBP_API mbp_status mbp_net_read_member(mbp_net **net, const void *bytes, size_t size, int member, int *members,

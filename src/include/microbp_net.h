@@ -130,8 +130,8 @@ MBP_API const char *mbp_net_output_activation(const mbp_net *net, int i);
  * raw output, and trainers of the net learn from (target - mean[j]) / std[j], with losses whose targets may be any
  * numbers. Losses, gradients and raw outputs are of scaled targets; measures are in the unit of the targets. One number
  * per column of the output, of which the first ones are the target's; gaussian_nll: mean 2 ln(std of the target) and
- * std 1 for a column of log-variances. No C function computes these numbers: mbp_trainer_fit does not.
- * mbp_net_set_output(net, i, "identity") removes them. */
+ * std 1 for a column of log-variances. mbp_trainer_fit with standardize_targets computes them from the targets; numbers
+ * that the net's dtype cannot hold are refused. mbp_net_set_output(net, i, "identity") removes them. */
 MBP_API mbp_status mbp_net_set_scale(mbp_net *net, int i, const double *mean, const double *std, mbp_error *error);
 /* Copies them (NULL: not), and returns 1; 0: the output has none. */
 MBP_API int mbp_net_scale(const mbp_net *net, int i, double *mean, double *std);

@@ -44,18 +44,22 @@ typedef void (*loss_formula)(int64_t n, const T *output, const T *target, T *val
             } \
         } \
     }
+#if MICROBP_FOCAL /* not an `if`: without optimization, the function would stay and need another that is not there */
 #define FOCAL(name, i, function) \
     static void focal_##name(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale, \
                              const double p[MBP_LOSS_PARAMETERS]) { \
         function(sizeof(T) == sizeof(double), n, output, target, value, gradient, (double)scale, p); \
     }
+#endif
 #include "formulas/formulas.def"
 
 /* The formula for these parameters: another one if gamma is not 0. */
 static loss_formula formula_for(loss_formula formula, const double p[MBP_LOSS_PARAMETERS]) {
+#if MICROBP_FOCAL
 #define FOCAL(name, i, function) \
-    if (MICROBP_FOCAL && formula == formula_##name && p[i] != 0) \
+    if (formula == formula_##name && p[i] != 0) \
         return focal_##name;
+#endif
 #include "formulas/formulas.def"
     (void)p;
     return formula;

@@ -184,6 +184,18 @@ static void apply_options(mbp_net *net, const mbp_options *options, const mbp_ke
     net->threads = options->threads;
 }
 
+/* Refuses scales that the dtype cannot hold. Those of float64 are checked with the graph. */
+static mbp_status check_scales(const mbp_net *net, mbp_error *error) {
+    mbp_error inner;
+    for (int i = 0; MICROBP_SCALES && net->scales_count && i < net->outputs && net->dtype != MBP_F64; i++) {
+        const double *mean = mbp_scale_of(net, i);
+        const int64_t n = mbp_output_width(net, i);
+        if (mean && mbp_scale_check(mean, mean + n, n, net->dtype, &inner) != MBP_OK)
+            return mbp_fail(error, MBP_INVALID, "output %d: %.200s", i, inner.text);
+    }
+    return MBP_OK;
+}
+
 mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *options, mbp_error *error) {
     const mbp_kernels *kernels = NULL;
     mbp_options own;
@@ -198,6 +210,11 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
     if (status != MBP_OK)
         return status;
     made->dtype = own.dtype;
+    status = check_scales(made, error);
+    if (status != MBP_OK) {
+        mbp_graph_free(made);
+        return status;
+    }
     apply_options(made, &own, kernels);
     made->item = own.dtype == MBP_F64 ? sizeof(double) : sizeof(float);
     if (!allocate_block(made)) {

@@ -331,7 +331,7 @@ mbp_status mbp_net_set_scale(mbp_net *net, int i, const double *mean, const doub
     if (status == MBP_OK && (!mean || !std))
         return mbp_fail_null(error, mean ? "std" : "mean", "one number per column of the output");
     if (status == MBP_OK)
-        status = mbp_scale_check(mean, std, mbp_output_width(net, i), error);
+        status = mbp_scale_check(mean, std, mbp_output_width(net, i), net->dtype, error);
     if (status == MBP_OK)
         status = mbp_formula_parse(MBP_OUTPUT_ACTIVATION, mbp_slice_of("identity"), &identity, error);
     return status == MBP_OK ? hold_and_set(net, i, identity.row, mean, std, error) : status;

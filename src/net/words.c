@@ -190,15 +190,17 @@ static mbp_status check_list(mbp_cursor *c, const char *key, mbp_slice list, int
     return MBP_OK;
 }
 
-mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_error *error) {
+mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_dtype dtype, mbp_error *error) {
     char number[MBP_NUMBER_SIZE];
-    for (int64_t j = 0; j < n; j++)
-        if (!isfinite(mean[j]) || !(std[j] > 0 && std[j] <= DBL_MAX)) {
-            const int of_mean = !isfinite(mean[j]);
-            mbp_print_number(number, of_mean ? mean[j] : std[j]);
-            return mbp_fail(error, MBP_INVALID, "%s of column %lld is %s, but must be finite%s",
-                            of_mean ? "mean" : "std", (long long)j, number, of_mean ? "" : " and above 0");
-        }
+    const double most = dtype == MBP_F64 ? DBL_MAX : (double)FLT_MAX, least = dtype == MBP_F64 ? 0 : (double)FLT_MIN;
+    for (int64_t j = 0; j < n; j++) {
+        const int of_mean = !(fabs(mean[j]) <= most);
+        if (!of_mean && std[j] > 0 && std[j] >= least && std[j] <= most)
+            continue;
+        mbp_print_number(number, of_mean ? mean[j] : std[j]);
+        return mbp_fail(error, MBP_INVALID, "%s of column %lld is %s, but must be finite%s%s", of_mean ? "mean" : "std",
+                        (long long)j, number, of_mean ? "" : " and above 0", dtype == MBP_F64 ? "" : " in float32");
+    }
     return MBP_OK;
 }
 
@@ -206,7 +208,7 @@ mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
     mbp_net *net = c->net;
     const int last = net->outputs - 1;
     const int64_t n = mbp_output_width(net, last);
-    double *scale = net->scales + net->scales_count;
+    double *scale = net->scales; /* NULL if the graph has no list */
     if (!mean.length || !std.length)
         return mbp_fail_in_line(c, "an output with %s needs %s too", mean.length ? "mean" : "std",
                                 mean.length ? "std" : "mean");
@@ -219,12 +221,13 @@ mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
         return status;
     if (net->scales_bytes / sizeof *scale < (size_t)(net->scales_count + 1 + 2 * n))
         return mbp_fail_in_line(c, "mean and std have fewer numbers than the output has columns: %lld", (long long)n);
+    scale += net->scales_count;
     *scale++ = last;
     status = read_numbers(c, "mean", mean, n, scale);
     if (status == MBP_OK)
         status = read_numbers(c, "std", std, n, scale + n);
     if (status == MBP_OK)
-        status = mbp_fail_line(c, mbp_scale_check(scale, scale + n, n, c->error));
+        status = mbp_fail_line(c, mbp_scale_check(scale, scale + n, n, MBP_F64, c->error));
     net->scales_count += 1 + 2 * n;
     return status;
 }

@@ -47,8 +47,9 @@ typedef struct mbp_settings {
 
 /* Reads the rest of the line as settings. */
 mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *numbers, mbp_settings *found);
-/* Refuses the scale of an output, unless its means are finite, and its standard deviations finite and above 0. */
-mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_error *error);
+/* Refuses the scale of an output, unless its means are finite, and its standard deviations finite and above 0, in this
+ * dtype. */
+mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_dtype dtype, mbp_error *error);
 /* Reads the scale of the last output from its settings, one of which is not empty: lists such as (0.5 2e3). */
 mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std);
 

@@ -31,7 +31,12 @@ mbp_status mbp_fail_null(mbp_error *error, const char *argument, const char *tar
 }
 
 mbp_status mbp_fail_extra(mbp_error *error, const char *what, const char *extra) {
-    return mbp_fail(error, MBP_UNSUPPORTED, "this build has no %s: add %s to MICROBP_EXTRAS", what, extra);
+    char macro[16] = "";
+    for (int i = 0; extra[i]; i++)
+        macro[i] = (char)(extra[i] - 'a' + 'A');
+    return mbp_fail(error, MBP_UNSUPPORTED,
+                    "this build has no %s: add %s to MICROBP_EXTRAS, or compile microbp.c without -DMICROBP_%s=0", what,
+                    extra, macro);
 }
 
 mbp_status mbp_fail_index(mbp_error *error, const char *noun, int i, int count) {

@@ -119,9 +119,7 @@ static mbp_status fail_target(const mbp_objective *objective, int i, int64_t row
     return fail_row(error, row,
                     mbp_fail(error, MBP_INVALID, "target %d, row %lld, column %lld is %s, but %s needs values in %s", i,
                              (long long)row, (long long)column, number, mbp_formula_name(MBP_LOSS, objective->loss.row),
-                             objective->signs    ? "{-1, 1}"
-                             : objective->labels ? "[0,1]"
-                                                 : mbp_loss_targets(objective->loss.row)));
+                             mbp_objective_targets(objective)));
 }
 
 /* A NaN target passes here: it makes the loss NaN, and a step with such a loss fails. */

@@ -212,8 +212,7 @@ static void set_optimizer(mbp_trainer *trainer, const mbp_formula *optimizer) {
     mbp_trainer_start(trainer);
 }
 
-/* Refuses a loss if it implies a different output activation than the chosen one. */
-static mbp_status check_activation(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error) {
+mbp_status mbp_objective_check_activation(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error) {
     const int chosen = net->output[i].activation;
     if (objective->loss.row < 0 || chosen < 0 || chosen == mbp_loss_activation(objective->loss.row))
         return MBP_OK;
@@ -233,8 +232,7 @@ static mbp_status check_scale(const mbp_net *net, int i, const mbp_objective *ob
         error, MBP_INVALID,
         "output %d scales its targets, but the loss %s needs values in %s; to remove its mean and std, call "
         "mbp_net_set_output(net, %d, \"identity\", error)",
-        i, mbp_formula_name(MBP_LOSS, objective->loss.row),
-        objective->signs ? "{-1, 1}" : mbp_loss_targets(objective->loss.row), i);
+        i, mbp_formula_name(MBP_LOSS, objective->loss.row), mbp_objective_targets(objective), i);
 }
 
 /* Sets the output activations that the losses imply where none is chosen. */
@@ -266,7 +264,7 @@ static mbp_status set_up(mbp_trainer *made, const char *const *losses, const dou
         else
             status = read_objective(&made->objective[i], i, losses[i], mbp_net_output_width(made->net, i), error);
         if (status == MBP_OK)
-            status = check_activation(made->net, i, &made->objective[i], error);
+            status = mbp_objective_check_activation(made->net, i, &made->objective[i], error);
         if (status == MBP_OK)
             status = check_scale(made->net, i, &made->objective[i], error);
         if (made->objective[i].missing)

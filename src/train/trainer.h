@@ -52,6 +52,11 @@ static inline int mbp_objective_has_unit(const mbp_objective *objective) {
     return !objective->signs && isinf(objective->targets.low) && isinf(objective->targets.high);
 }
 
+/* The targets that the loss takes. */
+static inline const char *mbp_objective_targets(const mbp_objective *objective) {
+    return objective->signs ? "{-1, 1}" : objective->labels ? "[0,1]" : mbp_loss_targets(objective->loss.row);
+}
+
 /* For mbp_fail_null: what an argument `trainer`, `batch` or `loss` must point to. */
 #define MBP_A_TRAINER "a trainer from mbp_trainer_create"
 #define MBP_GETS_TRAINER "an mbp_trainer *, where the trainer is stored"
@@ -143,6 +148,9 @@ mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, mbp_er
 /* Plans the backward pass again if layers were changed, or if input gradients or clipping by layer were turned on or
  * off. If so, it also sets the gradients of frozen layers to 0. */
 void mbp_trainer_plan(mbp_trainer *t, int input_grads);
+
+/* Refuses a loss if it implies a different output activation than the chosen one. */
+mbp_status mbp_objective_check_activation(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error);
 /* Marks the values and input gradients in the workspace as invalid; called before they are overwritten, when nothing is
  * refused any more. */
 static inline void mbp_trainer_forget(mbp_trainer *t) {

@@ -25,6 +25,23 @@ BUILDS = {
     "predictions alone": ["-DMICROBP_TRAINING=0"],
     "small": ["-DMICROBP_DOUBLE", "-DMICROBP_SMALL=1"],
 }
+EXTRAS = re.search(r"^set\(extras (.*)\)$", (ROOT / "src/cmake/options.cmake").read_text("utf-8"), re.MULTILINE)[1].split()
+WITHOUT = {extra: [f"-DMICROBP_{extra.upper()}=0"] for extra in EXTRAS}
+LINKED = (
+    BUILDS
+    | WITHOUT
+    | {
+        "no extras": [flag for flags in WITHOUT.values() for flag in flags],
+        "no files, no training": ["-DMICROBP_FILES=0", "-DMICROBP_TRAINING=0"],
+    }
+)
+NOT_DIGITS = {
+    "-DMICROBP_GAPS=OFF": "an extra .* must be 0 or 1, as in -DMICROBP_GAPS=0",
+    "-DMICROBP_SUBTRACT=": "an extra .* must be 0 or 1, as in -DMICROBP_GAPS=0",
+    "-DMICROBP_FILES=ON": "MICROBP_THREADS, _FILES, .* must be 0 or 1, as in -DMICROBP_FILES=0",
+    "-DMICROBP_TRAINING=2": "MICROBP_THREADS, _FILES, .* must be 0 or 1, as in -DMICROBP_FILES=0",
+    "-DMICROBP_EXTRAS=": "MICROBP_EXTRAS is an option of CMake: .* use -DMICROBP_GAPS=0 and the like",
+}
 COMPILERS = {name: path for name in ("gcc", "clang") if (path := shutil.which(name))}
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
@@ -89,6 +106,24 @@ def test_the_bits_are_those_of_the_library(name, programs, library):
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_strictly(compiler, build, folder):
     run(COMPILERS[compiler], *STRICT, "-Wshadow", *BUILDS[build], "-fsyntax-only", folder / "microbp.c")
+
+
+@pytest.mark.parametrize(("compiler", "build"), [(name, build) for name in COMPILERS for build in (LINKED if name == "gcc" else BUILDS)])
+def test_each_build_links(compiler, build, folder, tmp_path):
+    """Without optimization, every function that any code names must be there."""
+    (tmp_path / "program.c").write_text('#include "microbp.h"\nint main(void) { return mbp_version() == 0; }\n', encoding="utf-8")
+    sources = [tmp_path / "program.c", folder / "microbp.c"]
+    run(COMPILERS[compiler], "-std=c11", "-O0", *LINKED[build], "-I", folder, *sources, "-lm", "-o", tmp_path / "program")
+
+
+@pytest.mark.parametrize("flag", NOT_DIGITS)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_options_that_are_not_digits_are_refused(compiler, flag, folder):
+    done = subprocess.run(
+        [COMPILERS[compiler], flag, "-fsyntax-only", folder / "microbp.c"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    assert re.search(f"error.*{NOT_DIGITS[flag]}", done.stderr)
 
 
 @pytest.mark.parametrize("standard", ["c89", "c++20"])

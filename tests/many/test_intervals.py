@@ -89,7 +89,7 @@ def test_quantile_scores_are_those_of_romano_patterson_and_candes(targets):
     y, low, high = rng.normal(size=(60, targets)), rng.normal(size=(60, targets)) - 1, rng.normal(size=(60, targets)) + 1
     middle = (low + high) / 2
     columns = np.hstack([low, middle, high])  # the first quantile of all targets, then the second of all
-    conformal = bp.Conformal(lambda rows: columns[rows], 0.8).fit(np.arange(60), y)
+    conformal = bp.Conformal(lambda rows: columns[rows], 0.8, method="quantile").fit(np.arange(60), y)
     for j in range(targets):
         bounds = [(min(one), max(one)) for one in zip(low[:, j], high[:, j])]  # crossed ones in ascending order
         scores = sorted(max(a - target, target - b) for (a, b), target in zip(bounds, y[:, j]))
@@ -114,7 +114,7 @@ def test_intervals_that_shrink_to_nothing_are_a_point():
     def narrow(x):
         return np.where(x > 0.5, [-1.0, 1.0], [-9.0, 9.0])
 
-    conformal = bp.Conformal(narrow, 0.5).fit(np.zeros((9, 1)), np.zeros(9))
+    conformal = bp.Conformal(narrow, 0.5, method="quantile").fit(np.zeros((9, 1)), np.zeros(9))
     assert conformal.quantile == [-9.0]
     low, high = conformal.predict_interval(np.ones((1, 1)))
     assert (low, high) == ([0.0], [0.0])
@@ -281,6 +281,34 @@ def test_estimators_of_classes_that_do_not_fit():
     assert conformal.fit(CX, CY).classes == tuple(range(6)) and conformal.method == "lac"
 
 
+@pytest.mark.filterwarnings("ignore:.*while it still improved")
+def test_searches_are_as_their_best_estimators():
+    own = pytest.importorskip("microbp.sklearn", reason="scikit-learn is not installed")
+    search = pytest.importorskip("sklearn.model_selection").GridSearchCV
+    pipeline = pytest.importorskip("sklearn.pipeline").make_pipeline
+    quick = {"hidden_layer_sizes": (8,), "max_iter": 2, "random_state": 0}
+    for model, grid, method in (
+        (own.QuantileRegressor(**quick), {"alpha": [0.0, 0.1]}, "quantile"),
+        (own.EnsembleRegressor(own.MLPRegressor(**quick), 2, random_state=0), {"estimator__alpha": [0.0]}, "scaled"),
+        (pipeline(own.QuantileRegressor(**quick)), {"quantileregressor__alpha": [0.0]}, "quantile"),
+    ):
+        found = search(model, grid, cv=2).fit(X, Y)
+        conformal, direct = bp.Conformal(found).fit(X, Y), bp.Conformal(found.best_estimator_).fit(X, Y)
+        assert conformal.method == method and np.array_equal(conformal.predict_interval(X), direct.predict_interval(X))
+    classes = search(own.MLPClassifier(**quick), {"alpha": [0.0]}, cv=2).fit(CX, CY % 3)
+    assert bp.Conformal(classes).fit(CX, CY % 3).classes == (0, 1, 2)
+
+
+def test_estimators_that_predict_something_else():
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    cluster = pytest.importorskip("sklearn.cluster").KMeans(2, n_init=1)
+    two = linear.LinearRegression().fit(X, np.column_stack([Y, -Y]))
+    with pytest.raises(ValueError, match='y has 1 column, but the model predicts 2; if they are quantiles of each target, pass method="qu'):
+        bp.Conformal(two).fit(X, Y)
+    with pytest.raises(TypeError, match="must predict numbers or probabilities of classes, but KMeans is a clusterer"):
+        bp.Conformal(cluster.fit(X))
+
+
 def test_no_rows():
     for conformal in (bp.Conformal(NETS[0]).fit(X, Y), bp.Conformal(chances, method="lac").fit(CX, CY)):
         predict = conformal.predict_interval if conformal.classes is None else conformal.predict_set
@@ -356,6 +384,12 @@ FIT_MISTAKES = {
     "numbers": (conformal(lambda x: 3 + x[:, 0] ** 2, method="lac"), (X, Y), "must predict the probability of each class, with the sum 1"),
     "mean and variance": (conformal(NORMAL.net), (X, Y), 'the two columns of each target may be .* pass method="quantile", or the Trainer'),
     "too many columns": (conformal(trainer("mse", (2, 8, 2), data=(X, X))), (X, Y), "y has 1 column, but the model predicts 2"),
+    "columns of a function": (conformal(MODELS["quantile"]), (X, Y), 'y has 1 column, but the model predicts 3; .* method="quantile"'),
+    "a list": (conformal(lambda x: list(MODELS["scaled"](x))), (X, Y), r"X has 200 rows, but .* the shape \(2, 200\); .* must be a tuple"),
+    "three": (conformal(lambda x: (x[:, 0],) * 3), (X, Y), "or a pair of them and their spread, not 3 things"),
+    "too few": (conformal(lambda x: x[:7, 0]), (X, Y), r"X has 200 rows, but what the model predicts has the shape \(7,\)"),
+    "no y": (conformal(NETS[0]), (X, None), "y is None, but must have the target of each row"),
+    "no labels at all": (conformal(chances, method="lac"), (CX, None), "y is None, but must have the target of each row"),
     "class": (conformal(chances, method="lac"), (CX, CY + 1), r"y\[\d+\] is 6, but must be one of the classes \[0, 1, 2, 3, 4, 5\]"),
     "no labels": (
         conformal(chances, method="aps"),

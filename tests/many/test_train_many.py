@@ -207,6 +207,14 @@ def test_what_depends_on_all_rows_sees_the_chosen_ones(backend, fit):
         assert state(twins[0]) == state(twins[1])
 
 
+@pytest.mark.parametrize("chosen", [[3, 4], [np.int64(5)]])
+def test_validation_rows_may_be_a_list(chosen):
+    twins = [bp.Trainer(standardized("compiled"), "cross_entropy") for _ in range(2)]
+    for twin, validation in zip(twins, (chosen, np.array(chosen)), strict=True):
+        twin.fit(X, LABELS, epochs=2, validation=validation, progress=False)
+    assert state(twins[0]) == state(twins[1])
+
+
 def standardized(backend):
     x = bp.Input(4)
     return bp.Network(x, bp.Dense(2)(bp.Dense(5, "tanh")(bp.Standardize()(x))), seed=0, backend=backend)

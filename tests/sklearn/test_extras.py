@@ -253,6 +253,14 @@ def test_early_stopping_returns_the_best_epoch(given, numbers):
         assert model.score(*held_out) == model.best_validation_score_
 
 
+def test_early_stopping_holds_out_rows_with_rare_classes_too(numbers):
+    X, y = numbers.normal(size=(60, 3)), np.arange(60) % 3
+    y[0] = 7  # the only row of its class
+    for fraction, labels in ((0.1, y), (0.04, np.arange(60) % 6)):
+        model = MLPClassifier(early_stopping=True, validation_fraction=fraction, max_iter=2).fit(X, labels)
+        assert len(model.validation_scores_) == 2 and len(model.classes_) == len(set(labels))
+
+
 def test_wrong_validation_rows_are_refused(numbers):
     X, y = classes(numbers)
     for wrong in (X, (X,), (X, y[1:]), (X[:, :2], y), (X, ["low"] * len(X))):
@@ -260,8 +268,9 @@ def test_wrong_validation_rows_are_refused(numbers):
             MLPClassifier().fit(X, y, eval_set=wrong)
     with pytest.raises(ValueError, match="eval_set works with epochs"):
         MLPClassifier(solver="lbfgs").fit(X, y, eval_set=(X, y))
-    with pytest.raises(ValueError, match="the validation set is too small"):
-        MLPRegressor(early_stopping=True, validation_fraction=0.001).fit(X, X[:, 0])
+    for fraction in (0.0, 0.001):
+        with pytest.raises(ValueError, match="the validation set is too small"):
+            MLPRegressor(early_stopping=True, validation_fraction=fraction).fit(X, X[:, 0])
     with pytest.raises(ValueError, match="partial_fit works without early_stopping"):
         MLPRegressor(early_stopping=True).partial_fit(X, X[:, 0])
 

@@ -210,7 +210,7 @@ def test_names_of_columns_may_be_those_of_the_target_and_the_weights():
         (
             lambda: TableClassifier(**FAST, class_weight={"north": -1.0}).fit(objects(), DISTRICT),
             ValueError,
-            "TableClassifier: class_weight must have weights of at least 0, not {'north': -1.0}",
+            "TableClassifier: class_weight must have finite weights of at least 0, not {'north': -1.0}",
         ),
         (lambda: TableRegressor(**FAST, loss="bce").fit(objects(), RENT), ValueError, "loss is .bce., but must be a loss of numbers: mse,"),
         (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,7 +18,7 @@ from ...data.arrays import Array
 from ...network.layers import Activation
 from ...settings.optimizers import Optimizer
 from ...settings.schedules import Schedule
-from .estimator import TableEstimator, known
+from .estimator import TableEstimator, known, labels
 
 
 class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
@@ -99,15 +101,21 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
 
         ValueError or TypeError: X, y or a parameter is invalid, or only one class has rows. FloatingPointError: use a lower lr.
         """
-        y = column_or_1d(known(y), warn=True)
+        y = column_or_1d(labels(known(y)), warn=True)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         given = self.class_weight
         if isinstance(given, dict):
-            if not all(weight >= 0 for weight in given.values()):
-                raise ValueError(f"TableClassifier: class_weight must have weights of at least 0, not {brief(given)}")
+            if not all(isinstance(weight, Real) and 0 <= weight < math.inf for weight in given.values()):
+                raise ValueError(f"TableClassifier: class_weight must have finite weights of at least 0, not {brief(given)}")
+            unknown = [label for label in given if label not in classes.tolist()]
+            if unknown:
+                raise ValueError(f"TableClassifier: class_weight: {unknown[0]!r} is not one of the classes {brief(classes.tolist())}")
             sample_weight = _check_sample_weight(sample_weight, y) * compute_sample_weight(given, y)
             given = None
+        elif not (given is None or (isinstance(given, str) and given == "balanced")):
+            has = f'class_weight must be "balanced", a dict {{class: weight}} or None, not {brief(given)}'
+            raise ValueError(f"TableClassifier: {has}")
         self._fit(X, codes, sample_weight, "cross_entropy", given, shown=y)
         self.classes_ = classes
         return self
@@ -120,7 +128,8 @@ class TableClassifier(ClassifierMixin, TableEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, shape (rows, classes), in the order of classes_. A class whose rows all have weight 0 has 0."""
         check_is_fitted(self)
-        found = self.model_.predict_proba(self._named(X, reset=False))
+        with self._telling():
+            found = self.model_.predict_proba(self._named(X, reset=False))
         if len(self.model_.classes) == len(self.classes_):
             return found
         every = np.zeros((len(found), len(self.classes_)), found.dtype)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +28,9 @@ _ARGUMENTS = (
     "keep", "missing", "validation", "split", "budget", "ensemble", "net", "activation", "dropout", "optimizer", "lr", "decay", "schedule",
     "epochs", "batch", "patience",
 )  # fmt: skip
+
+
+_TEXTS = {r"^table: ": "", r"(;|,? or) choose another (target )?with target": "", r", separated by , ; \| or tab": ""}
 
 
 class TableEstimator(BaseEstimator):  # type: ignore[misc]  # it is not typed
@@ -49,10 +56,14 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # it is not typed
 
     def _train(self, X: Any, y: Array, sample_weight: Any, loss: Any, class_weight: str | None, shown: Array) -> None:
         from ...tables.fitted.table_model import fit_table  # imported here, like frames: the other estimators do not need it
-        from ...tables.readers.errors import TableError
 
         columns = self._named(X, reset=True)
         check_consistent_length(X, y)
+        if not len(y):
+            raise ValueError(f"{type(self).__name__}: X has no rows")
+        unknown = [one for one in self.keep if one not in columns] if isinstance(self.keep, list | tuple) else []
+        if unknown:
+            raise ValueError(f"{type(self).__name__}: keep: unknown column {unknown[0]!r}; valid: {', '.join(columns)}")
         target, weight = _free("y", columns), None
         if sample_weight is not None:
             weight = _free("weight", columns)
@@ -62,7 +73,8 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # it is not typed
         if (shown == shown[0]).all():
             where = "" if weight is None else ", in the rows with a weight above 0"
             raise ValueError(f"{name}: y {self._only}, {shown[:1].tolist()[0]!r}{where}: there is nothing to predict")
-        try:
+        with self._telling():
+            self._threads = or_none(whole(1))(f"{name}: n_threads", self.n_threads)
             self.model_ = fit_table(
                 columns | {target: y},
                 target,
@@ -71,17 +83,29 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # it is not typed
                 loss=loss,
                 class_weight=class_weight,
                 seed=_seed(self.random_state),
-                threads=or_none(whole(1))(f"{name}: n_threads", self.n_threads),
+                threads=self._threads,
                 progress=bool(self.verbose),
                 **{name: getattr(self, name) for name in _ARGUMENTS},
             )
-        except TableError as error:
-            raise ValueError(f"{name}: {error.text(_spelled).replace('table: ', '', 1)}") from error
         self.left_out_ = {name: why for name, why in self.model_.preparation.left_out.items() if name != weight}
         unused = {name: why for name, why in self.left_out_.items() if why not in ("constant", "empty")}
         if unused:
             listed = ", ".join(f"{name} ({why})" for name, why in unused.items())
             warnings.warn(f"{type(self).__name__}: columns that are not used: {listed}; keep={list(unused)} uses them", stacklevel=4)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Errors about a table become those of X: with the parameters of the estimator, and rows that count from 0."""
+        from ...tables.readers.errors import TableError
+
+        try:
+            yield
+        except ValueError as error:
+            text = error.text(_spelled) if isinstance(error, TableError) else str(error)
+            for pattern, ours in _TEXTS.items():
+                text = re.sub(pattern, ours, text)
+            text = re.sub(r"^table, row (\d+)", lambda found: f"X, row {int(found[1]) - 1}", text)
+            raise ValueError(text if text.startswith(type(self).__name__) else f"{type(self).__name__}: {text}") from error
 
     def _named(self, X: Any, reset: bool) -> dict[str, Any]:
         """The columns of X by name: of a data frame, or of an array, whose columns are called x0, x1, ... In a prediction they have the
@@ -114,7 +138,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]  # it is not typed
         super().__setstate__(state)
         if saved is not None:
             file, scores, text = saved
-            self.model_ = _model_of(file, self.n_threads)
+            self.model_ = _model_of(file, self._threads)
             self.model_.scores, self.model_.report = scores, text
 
 
@@ -141,12 +165,16 @@ def _checked(column: Array) -> Array:
     if column.dtype == object:
         for row, cell in enumerate(column):
             if isinstance(cell, dict | list | tuple | set | np.ndarray):
-                raise TypeError(f"X: row {row + 1} has a {type(cell).__name__}, but the argument must be a string or a number")
+                raise TypeError(f"X: row {row} has a {type(cell).__name__}, but the argument must be a string or a number")
     return column
 
 
 def _spelled(argument: Argument) -> str:
-    """An argument of `fit_table` as the parameter is called here."""
+    """An argument of `fit_table` as the parameter is called here, or what takes its place."""
+    if argument.name == "drop" and argument.value is not None:
+        return f"X.drop(columns={argument.value!r})"
+    if argument == ("loss", "mse"):
+        return "TableRegressor"
     name = {"seed": "random_state", "threads": "n_threads"}.get(argument.name, argument.name)
     return str(argument._replace(name=name))
 
@@ -166,10 +194,53 @@ def _seed(random_state: Any) -> int:
 
 
 def numbers(y: Any) -> Any:
-    """y; ValueError if it is text, also of digits, as in scikit-learn's MLPRegressor."""
-    if np.asarray(y).dtype.kind in "US":
+    """y; ValueError if it is text, also of digits, as in scikit-learn's MLPRegressor, or has dates."""
+    values = np.asarray(y)
+    if values.dtype.kind in "US":
         raise ValueError("y has text, but must have numbers: y.astype(float), or use a classifier")
+    if values.dtype.kind in "mM" or (values.dtype == object and _is_date(values)):
+        raise ValueError("y has dates or times, but must have numbers, such as days: (y - y.min()) / np.timedelta64(1, 'D')")
     return y
+
+
+def labels(y: Any, name: str = "y") -> Any:
+    """y of a classifier; ValueError for the first label that is missing, and for labels of types that cannot be sorted."""
+    if y is None or hasattr(y, "toarray"):
+        return y
+    values = np.asarray(y)
+    kind = values.dtype.kind
+    flat = values.reshape(-1)
+    missing: Any = np.isnat(flat) if kind in "mM" else np.isnan(flat) if kind == "f" else False
+    if kind == "O":
+        missing = [_is_missing(one) for one in flat]
+    if np.any(missing):
+        place = int(np.argmax(missing))
+        where = ", ".join(map(str, np.unravel_index(place, values.shape)))
+        raise ValueError(f"{name}[{where}] is missing ({flat[place]}); leave out such rows, or give them a class of their own")
+    if kind == "O":
+        examples = list({type(one): one for one in flat}.values())
+        try:
+            sorted(examples)
+        except TypeError:
+            has = " and ".join(repr(one) for one in examples[:2])
+            raise ValueError(
+                f"{name} has labels of types that cannot be sorted, such as {has}; convert them: [str(x) for x in y]"
+            ) from None
+    return y
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN, NaT or pandas.NA, which are not equal to themselves, or refuse the comparison."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:
+        return True
+    except ValueError:  # an array
+        return False
+
+
+def _is_date(values: Array) -> bool:
+    return bool(values.size) and isinstance(values.flat[0], date | timedelta)
 
 
 def known(y: Any) -> Any:

@@ -99,7 +99,8 @@ class TableRegressor(RegressorMixin, TableEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> Array:
         """The number of each row, shape (rows,), float64."""
         check_is_fitted(self)
-        return self.model_.predict(self._named(X, reset=False))
+        with self._telling():
+            return self.model_.predict(self._named(X, reset=False))
 
 
 def _parsed(loss: Any) -> Loss:

@@ -347,13 +347,14 @@ class Engine:
         if not layers and not outputs:
             yield
             return
+        target_scale.check_activations(self.net, outputs)
         before, steps = self.net.buffers.copy(), self.steps
         part = rows if np.array_equal(trained, np.arange(rows.count)) else rows.take(trained)
         try:
             if layers:
                 self._core.net.standardize(part.xs, False)
             for i, loss in outputs:
-                self.net._core.set_scale(i, *target_scale.of_targets(part, i, loss, self.shape.outputs[i]))
+                target_scale.set_unit(self.net, part, i, loss, self.shape.outputs[i])
             yield
         except BaseException:
             if self.steps == steps:

@@ -40,7 +40,7 @@ def parse(loss: Any, net: Network) -> tuple[Loss | CustomLoss | Joint | None, ..
     for i, (output, one) in enumerate(zip(net.outputs, parsed, strict=True)):
         if isinstance(one, Loss):
             _refuse_activation_twice(nodes[output.node], one)
-            _refuse_other_activation(i, output, one)
+            refuse_other_activation("Trainer", i, output, one)
     return parsed
 
 
@@ -109,10 +109,11 @@ def accepted(net: Network, losses: Sequence[Loss | CustomLoss | Joint | None]) -
             net.set_output(i, output.activation, output.mean, output.std)
 
 
-def _refuse_other_activation(i: int, output: OutputInfo, loss: Loss) -> None:
+def refuse_other_activation(call: str, i: int, output: OutputInfo, loss: Loss) -> None:
+    """ValueError if the loss implies another activation than the one that is chosen for output i."""
     if output.activation not in (None, loss.detail):
         raise ValueError(
-            f'Trainer: output {i} has the activation {output.activation}, but the loss "{loss.name}" needs {loss.detail}; to change it, '
+            f'{call}: output {i} has the activation {output.activation}, but the loss "{loss.name}" needs {loss.detail}; to change it, '
             f'call net.set_output({i}, "{loss.detail}")'
         )
 

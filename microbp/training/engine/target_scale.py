@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 from ...core.specs import Loss
 from ...data.arrays import Array
 from ...data.rows import Rows
+from ...network.network import Network
+from .losses import refuse_other_activation
 
 NEEDS = "standardize_targets works with mse, half_sse, mae, huber, smooth_l1, log_cosh, quantile and gaussian_nll"
 
@@ -25,7 +29,22 @@ def check(losses: Sequence[Any]) -> None:
             raise ValueError(f"Trainer: {NEEDS}, but the targets of {loss.name} (output {i}) have no unit; {hint}")
 
 
-def of_targets(rows: Rows, i: int, loss: Loss, columns: int) -> tuple[Array, Array]:
+def check_activations(net: Network, outputs: Sequence[tuple[int, Loss]]) -> None:
+    """ValueError if one of these outputs has an activation that was chosen after the trainer was made."""
+    for i, loss in outputs:
+        refuse_other_activation("standardize_targets", i, net.outputs[i], loss)
+
+
+def set_unit(net: Network, rows: Rows, i: int, loss: Loss, columns: int) -> None:
+    """Sets mean and std of output i from its targets. ValueError: its dtype cannot hold them."""
+    mean, std = _of_targets(rows, i, loss, columns)
+    try:
+        net._core.set_scale(i, mean, std)
+    except ValueError as error:
+        raise ValueError(f"standardize_targets: output {i}: {error}") from None
+
+
+def _of_targets(rows: Rows, i: int, loss: Loss, columns: int) -> tuple[Array, Array]:
     """The mean and the standard deviation for each column of output i, from the targets that are there."""
     y = np.asarray(rows.ys[i], np.float64).reshape(rows.count, -1)
     weight = rows.weight_of(i)
@@ -38,13 +57,30 @@ def of_targets(rows: Rows, i: int, loss: Loss, columns: int) -> tuple[Array, Arr
 
 
 def _of_column(values: Array, i: int, j: int) -> tuple[float, float]:
-    """(0, 1) without values. The standard deviation is 1 for values that differ by rounding errors only."""
+    """(0, 1) without values. The standard deviation is 1 for values that differ by rounding errors only. As src/train/fitting/targets.c."""
     if len(values) == 0:
         return 0.0, 1.0
-    with np.errstate(all="ignore"):
-        mean, variance = float(values.mean()), float(values.var())
-    if not np.isfinite([mean, variance]).all():
+    largest = float(np.abs(values).max())
+    if not np.isfinite(largest):
         raise ValueError(f"standardize_targets: column {j} of the targets of output {i} contains values that are not finite")
-    rounding = len(values) * np.finfo(np.float64).eps
-    constant = variance <= rounding * variance + (rounding * mean) ** 2
-    return mean, 1.0 if constant else float(np.sqrt(variance))
+    # Squares of larger numbers would overflow, and those of smaller ones underflow. A power of 2 changes no digit.
+    unit = 2.0**600 if largest > 2.0**400 else 2.0**-600 if largest < 2.0**-400 else 1.0
+    values = values * (1 / unit)
+    mean = _sum(values) / len(values)
+    variance = _sum((values - mean) * (values - mean)) / len(values)
+    rounding = len(values) * sys.float_info.epsilon
+    constant = variance <= rounding * variance + (rounding * mean) * (rounding * mean)
+    return mean * unit, 1.0 if constant else unit * math.sqrt(variance)
+
+
+def _sum(values: Array) -> float:
+    """The sum of a vector: of each 64 numbers in a row, then of pairs of these sums, of pairs of those, ... The rounding errors do not grow
+    with the number of rows."""
+    leaves = np.zeros((-(-len(values) // 64), 64))
+    leaves.reshape(-1)[: len(values)] = values
+    sums, total = np.add.accumulate(leaves, axis=1)[:, -1], 0.0
+    while len(sums):
+        if len(sums) % 2:
+            total = float(sums[-1]) + total
+        sums = sums[0:-1:2] + sums[1::2]
+    return total

@@ -103,6 +103,8 @@ def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight 
 
 def split(engine: Engine, rows: Rows, validation: Any, chosen: Array) -> tuple[Rows | None, Array]:
     """The validation rows, if any, and the indices of the rows to train on. chosen: the indices to split, of rows that are there."""
+    if isinstance(validation, list) and validation and all(isinstance(row, int | np.integer) for row in validation):
+        validation = np.array(validation)
     if validation is None or isinstance(validation, tuple | list):
         return read_validation(engine, validation), chosen
     if isinstance(validation, np.ndarray) and validation.dtype.kind in "iub":

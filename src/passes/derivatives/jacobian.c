@@ -22,6 +22,7 @@ typedef struct jacobian {
     int64_t rows, slice_rows;
     int threads;
     mbp_plan plan;
+    char *block;   /* of the plan's arrays */
     int is_sparse; /* 1: no gradient is written for some of the parameters or inputs */
 } jacobian;
 
@@ -48,6 +49,7 @@ static int lacks_gradients(const jacobian *j) {
 
 /* The net must be entered: frozen layers have no gradients. */
 static void plan_backward(jacobian *j) {
+    mbp_plan_place(j->net, &j->plan, j->block);
     mbp_plan_make(j->net, &j->plan, j->by == MBP_BY_INPUTS, 0, 0);
     j->is_sparse = j->by == MBP_BY_INPUTS || lacks_gradients(j);
     for (int id = 0; id < j->net->nodes && j->by == MBP_BY_INPUTS; id++)
@@ -205,13 +207,12 @@ mbp_status mbp_net_jacobian(mbp_net *net, const mbp_array *x, int n_x, mbp_by by
     if (status != MBP_OK || j.rows == 0 || (by == MBP_BY_PARAMS && net->params == 0))
         return status;
     const size_t bytes = mbp_plan_bytes(net);
-    char *block = mbp_memory_take(&net->memory, bytes);
-    if (!block)
+    j.block = mbp_memory_take(&net->memory, bytes);
+    if (!j.block)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for the Jacobian");
-    mbp_plan_place(net, &j.plan, block);
     const mbp_float_state before = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
     status = run(&j, error);
     mbp_float_leave(before);
-    mbp_memory_give(&net->memory, block, bytes);
+    mbp_memory_give(&net->memory, j.block, bytes);
     return status;
 }

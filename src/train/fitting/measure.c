@@ -297,8 +297,11 @@ static int set_weights(sums *s, const mbp_workspace *w, const mbp_own *own, int6
 /* Brings values of a scaled output into the unit of its targets. */
 static void unscale(const reading *r, double *values) {
     const mbp_net *net = r->trainer->net;
-    const double *mean = mbp_scale_of(net, r->output), *std = mean + (mean ? mbp_output_width(net, r->output) : 0);
-    for (int64_t j = 0; mean && j < r->sums.n; j++)
+    const double *mean = mbp_scale_of(net, r->output);
+    if (!mean)
+        return;
+    const double *std = mean + mbp_output_width(net, r->output);
+    for (int64_t j = 0; j < r->sums.n; j++)
         values[j] = values[j] * std[j] + mean[j];
 }
 

@@ -111,9 +111,9 @@ static mbp_status fail_value(const sweep *s, int layer, int id, mbp_error *error
                     s->net->layer[layer].name);
 }
 
-double mbp_deviation(double squares, double mean, double rows) {
+double mbp_deviation(double squares, double mean, double rows, double unit) {
     const double variance = squares / rows, rounding = rows * DBL_EPSILON * mean;
-    return variance <= rows * DBL_EPSILON * variance + rounding * rounding ? 1 : sqrt(variance);
+    return variance <= rows * DBL_EPSILON * variance + rounding * rounding ? 1 : unit * sqrt(variance);
 }
 
 /* Sets the statistics of a layer; predictions of other threads see both or neither. */
@@ -143,7 +143,7 @@ static mbp_status set_layer(const sweep *s, int i, mbp_error *error) {
     int finite = 1;
     for (int64_t j = 0; j < n; j++) {
         finite &= isfinite(s->sums[j]) && isfinite(s->sums[n + j]);
-        s->sums[n + j] = mbp_deviation(s->sums[n + j], s->sums[j], (double)s->rows);
+        s->sums[n + j] = mbp_deviation(s->sums[n + j], s->sums[j], (double)s->rows, 1);
     }
     if (!finite)
         return fail_value(s, i, id, error);

@@ -12,10 +12,11 @@ int64_t mbp_standardize_numbers(const mbp_net *net);
  * of x, which are checked (index NULL: the first `rows`). After an error, some may be set. The caller holds the net. */
 mbp_status mbp_standardize(mbp_net *net, mbp_workspace *w, const mbp_array *x, const int64_t *index, int64_t rows,
                            int only_unset, double *numbers, mbp_error *error);
-/* The standard deviation from a sum of squares: 1 for a column whose values differ by rounding errors only. */
-double mbp_deviation(double squares, double mean, double rows);
+/* The standard deviation from a sum of squares, of values that were divided by `unit`, as their mean: 1 for a column
+ * whose values differ by rounding errors only. */
+double mbp_deviation(double squares, double mean, double rows, double unit);
 
-/* Refuses losses that cannot learn from scaled targets. */
+/* Refuses losses and output activations that cannot learn from scaled targets. */
 mbp_status mbp_target_scales_check(const mbp_trainer *t, mbp_error *error);
 /* How many doubles mbp_standardize_targets needs, with room for `room` rows; 0: every output has its mean and std. */
 int64_t mbp_target_numbers(const mbp_trainer *t, int64_t room);

@@ -35,6 +35,7 @@ ALL = ["TRAINING", "FILES"]
 UNSUPPORTED = 20  # MBP_UNSUPPORTED
 NO_GELU = 'graph line 2: this build (MICROBP_FORMULAS) has no activation "gelu"; did you mean "relu"? it has: identity, relu, tanh'
 EXTRAS = ["focal", "gaps", "jacobian", "lists", "scales", "slice", "standardize", "subtract"]
+ADD = {extra: f"add {extra} to MICROBP_EXTRAS, or compile microbp.c without -DMICROBP_{extra.upper()}=0" for extra in EXTRAS}
 BUILDS = {
     "all": Build({}, ALL),
     "small": Build({}, ALL, flags="-Os"),
@@ -126,19 +127,19 @@ def test_a_build_has_nothing_of_what_it_leaves_out(name, libraries):
         ("formulas", ["LOSS=mae"], 'this build (MICROBP_FORMULAS) has no loss "mae"; did you mean "mse"? it has: mse'),
         ("formulas", ["OPTIMIZER=lamb"], 'this build (MICROBP_FORMULAS) has no optimizer "lamb"; it has: adam'),
         ("float32", ["DTYPE=F64"], "this build has no float64: build it with MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_DOUBLE"),
-        ("no extras", ["LOSS=mse(missing=1)"], "this build has no missing targets: add gaps to MICROBP_EXTRAS"),
-        ("no extras", ["LOSS=bce(gamma=2)"], "this build has no losses with gamma: add focal to MICROBP_EXTRAS"),
-        ("no extras", ["WEIGHTS=1"], "this build has no element weights: add gaps to MICROBP_EXTRAS"),
-        ("no extras", ["JACOBIAN=1"], "this build has no Jacobians: add jacobian to MICROBP_EXTRAS"),
-        ("no extras", ["LOSS=quantile(q=[0.1 0.9])"], "this build has no lists of parameters: add lists to MICROBP_EXTRAS"),
+        ("no extras", ["LOSS=mse(missing=1)"], "this build has no missing targets: {gaps}"),
+        ("no extras", ["LOSS=bce(gamma=2)"], "this build has no losses with gamma: {focal}"),
+        ("no extras", ["WEIGHTS=1"], "this build has no element weights: {gaps}"),
+        ("no extras", ["JACOBIAN=1"], "this build has no Jacobians: {jacobian}"),
+        ("no extras", ["LOSS=quantile(q=[0.1 0.9])"], "this build has no lists of parameters: {lists}"),
         (
             "no extras",
             ["LAST=output 6 mean=(0 0)"],
-            "graph line 8: this build has no mean and std of outputs: add scales to MICROBP_EXTRAS",
+            "graph line 8: this build has no mean and std of outputs: {scales}",
         ),
-        ("no extras", ["LAST=slice 6 from=0 to=1"], "graph line 8: this build has no slice: add slice to MICROBP_EXTRAS"),
-        ("no extras", ["LAST=standardize 6"], "graph line 8: this build has no standardize: add standardize to MICROBP_EXTRAS"),
-        ("no extras", ["LAST=subtract 6 6"], "graph line 8: this build has no subtract: add subtract to MICROBP_EXTRAS"),
+        ("no extras", ["LAST=slice 6 from=0 to=1"], "graph line 8: this build has no slice: {slice}"),
+        ("no extras", ["LAST=standardize 6"], "graph line 8: this build has no standardize: {standardize}"),
+        ("no extras", ["LAST=subtract 6 6"], "graph line 8: this build has no subtract: {subtract}"),
         ("float64", [], "this build has no float32: build it with MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_F32=1"),
     ],
 )
@@ -146,7 +147,7 @@ def test_what_is_left_out_is_refused_with_a_clear_text(name, definitions, text, 
     usual = {"ACTIVATION": "tanh", "LOSS": "mse", "OPTIMIZER": "adam"}
     given = usual | dict(word.split("=", 1) for word in definitions)
     done = run(program(libraries[name].result(), "TRAINING", *(f"{key}={value}" for key, value in given.items())))
-    assert (done.returncode, done.stdout) == (UNSUPPORTED, text + "\n")
+    assert (done.returncode, done.stdout) == (UNSUPPORTED, text.format(**ADD) + "\n")
 
 
 def test_a_file_that_needs_what_is_left_out(libraries, tmp_path):

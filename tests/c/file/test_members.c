@@ -1,5 +1,5 @@
-/* Files of several networks: each is the net that was written, with its weight; of damaged files, a net is refused or
- * is what was written, within the documented memory. Python's files are read by the program in docs/ensembles.md. */
+/* Files of several networks: each is the net that was written, with its weight; damaged and
+ * forged files are refused, within the documented memory. Python's files are read by the program in docs/ensembles.md. */
 #include "files.h"
 
 enum { MEMBERS = 3 };
@@ -25,12 +25,36 @@ static void add_escaped(blob *to, const char *text, size_t size) {
     }
 }
 
-/* A file as microbp/network/nets_file.py writes it, without the entries of tensors, which readers of members ignore. */
+/* The CRC-32 of zlib, a bit at a time. libFuzzer does not instrument it. */
+static uint32_t crc32(uint32_t crc, const char *bytes, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        crc ^= (unsigned char)bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    return crc;
+}
+
+/* Writes the checksum of a file whose header is whole: that of the data, then of all before it. */
+static void seal(blob file) {
+    uint64_t length;
+    char digits[9], *at = find(file, "crc32\":\"");
+    memcpy(&length, file.bytes, 8);
+    memset(at + 8, '0', 8);
+    const uint32_t data = crc32(0xffffffffu, file.bytes + 8 + length, file.size - 8 - length);
+    snprintf(digits, sizeof digits, "%08" PRIx32, ~crc32(data, file.bytes, 8 + length));
+    memcpy(at + 8, digits, 8);
+}
+
+/* A file as microbp/network/nets_file.py writes it, without the entries of tensors, which readers of members ignore.
+ * weights: the list, or "". */
 static blob make(int count, const char *weight_list) {
     blob header = {NULL, 0}, data = {NULL, 0}, file = {NULL, 0};
-    char text[100];
+    char text[200];
     snprintf(text, sizeof text,
-             "{\"__metadata__\":{\"format\":\"microbp\",\"microbp.ensemble\":\"2\",\"microbp.members\":\"%d\"", count);
+             "{\"__metadata__\":{\"format\":\"microbp\",\"microbp.ensemble\":\"%d\",\"microbp.crc32\":\"00000000\","
+             "\"microbp.members\":\"%d\"",
+             *weight_list ? 2 : 1, count);
     add_text(&header, text);
     for (int i = 0; i < count; i++) {
         size_t size = 0;
@@ -54,6 +78,7 @@ static blob make(int count, const char *weight_list) {
     add(&file, header.bytes, header.size);
     add(&file, data.bytes, data.size);
     free(header.bytes), free(data.bytes);
+    seal(file);
     return file;
 }
 
@@ -115,15 +140,19 @@ static void test_weights(void) {
                  {"[1, 2]", 1, 2},
                  {"[0.5,0.25]", 0.5, 0.25},
                  {"[1e3, 2.5e+2]", 1000, 250},
-                 {"[1]", 1, -1},
-                 {"[-1, 2]", -1, 2},
-                 {"[nan, 1.]", -1, 1},
-                 {"[1e999, .5]", -1, 0.5},
+                 {"[0, 1.]", 0, 1},
+                 {"[1]", -1, -1},
+                 {"[1, 2, 3]", -1, -1},
+                 {"[0, 0.0]", -1, -1},
+                 {"[-1, 2]", -1, -1},
+                 {"[nan, 1.]", -1, -1},
+                 {"[1e999, .5]", -1, -1},
+                 {"[1e399, .5]", -1, -1},
                  {"1, 2", -1, -1},
                  {"[1 2]", -1, -1},
                  {"[]", -1, -1},
                  {"[1.2.3, 4e]", -1, -1},
-                 {"[e5, 0.0]", -1, 0},
+                 {"[e5, 0.0]", -1, -1},
                  {"[1e-2,1e-02]", 0.01, 0.01}};
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         for (int i = 0; i < 2; i++) {
@@ -170,18 +199,50 @@ static void test_on_disk(void) {
     free(file.bytes);
 }
 
+/* Files that are not what was written, but have the checksum of what they are. */
+static void test_forged(void) {
+    static const struct {
+        const char *old, *new; /* in the header */
+        int more;              /* bytes of data */
+        const char *text;
+    } rows[] = {{"ensemble\":\"2", "ensemble\":\"3", 0, "the file has the ensemble format 3, but"},
+                {"members\":\"3", "members\":\"2", 0, "it has 3 networks, but should have 2"},
+                {"members\":\"3", "members\":\"9", 0, "it has 3 networks, but should have 9"},
+                {"members\":\"3", "memberx\":\"3", 0, "its metadata is not what microbp writes"},
+                {"[1, 2, 3]", "[0, 0, 0]", 0, "its weights are not a number of at least 0 for each network, not all 0"},
+                {"weights", "weightz", 0, "its metadata is not what microbp writes"},
+                {"crc32", "crc32", 1, "after its networks, it has 1 byte more"},
+                {"crc32", "crc32", -1, "it is cut short: network 2 needs 28 bytes, but 27 bytes of data are left"}};
+    blob file = make(MEMBERS, "[1, 2, 3]");
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++)
+        for (int member = 0; member < MEMBERS; member++) {
+            blob other = copy(file, file.size + (size_t)rows[k].more);
+            mbp_error error = {0};
+            mbp_net *net = NULL;
+            if (rows[k].more > 0)
+                other.bytes[file.size] = 0;
+            memcpy(find(other, rows[k].old), rows[k].new, strlen(rows[k].new));
+            seal(other);
+            mbp_net_read_member(&net, other.bytes, other.size, member, NULL, NULL, NULL, &error);
+            CHECK(!net && strstr(error.text, rows[k].text), "%s: %s", rows[k].new, error.text);
+            mbp_net_free(net), free(other.bytes);
+        }
+    free(file.bytes);
+}
+
+/* Every byte counts, those of other networks too. */
 static void test_damage(void) {
     blob file = make(MEMBERS, "[1, 2, 3]");
     const size_t step = is_long() ? 1 : 3;
     for (size_t size = 0; size < file.size; size++) {
         blob shorter = copy(file, size);
-        CHECK(!read_damaged(shorter, MEMBERS - 1, "size", size), "the last network is complete in %zu bytes", size);
+        CHECK(!read_damaged(shorter, (int)(size % MEMBERS), "size", size), "it is complete in %zu bytes", size);
         free(shorter.bytes);
     }
     for (size_t bit = 0; bit < 8 * file.size; bit += step) {
         blob flipped = copy(file, file.size);
         flipped.bytes[bit / 8] = (char)(flipped.bytes[bit / 8] ^ (1 << bit % 8));
-        read_damaged(flipped, (int)(bit / step % MEMBERS), "bit", bit);
+        CHECK(!read_damaged(flipped, (int)(bit / step % MEMBERS), "bit", bit), "bit %zu does not count", bit);
         free(flipped.bytes);
     }
     free(file.bytes);
@@ -219,6 +280,7 @@ int main(void) {
     test_weights();
     test_a_file_of_one_network();
     test_on_disk();
+    test_forged();
     test_damage();
     test_without_memory();
     for (int i = 0; i < MEMBERS; i++)

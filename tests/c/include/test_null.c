@@ -176,7 +176,8 @@ static char bytes[10];
     X(mbp_trainer_average(trainer, NULL) == NULL) \
     X(mbp_trainer_set_seed(NULL, 1, NULL) == MBP_INVALID) \
     X(mbp_trainer_reset(NULL, NULL) == MBP_INVALID) \
-    X((mbp_permutation(1, MBP_SHUFFLE, 3, 4, NULL), 1))
+    X((mbp_permutation(1, MBP_SHUFFLE, 3, 4, NULL), 1)) \
+    X(mbp_hash(NULL, 4, 0) == 0)
 
 static void test_null(void) {
     OK(mbp_trainer_forward(trainer, p->x, 2, &error)); /* some calls need a forward pass */

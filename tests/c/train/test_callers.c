@@ -193,6 +193,13 @@ static mbp_status do_predict(caller *c) {
     return mbp_net_predict(c->w->net, &batch.x[0], 1, &out, 1, (int)(c->done % 2), -1, &c->error);
 }
 
+static mbp_status do_jacobian(caller *c) {
+    BATCH;
+    float numbers[ROWS * 3 * 5];
+    const mbp_array out = mbp_f32(numbers, batch.x[0].rows, 3 * 5);
+    return mbp_net_jacobian(c->w->net, &batch.x[0], 1, MBP_BY_INPUTS, 0, &out, 1, &c->error);
+}
+
 static mbp_status do_save(caller *c) {
     size_t size = sizeof c->bytes;
     mbp_net *net = NULL;
@@ -239,6 +246,7 @@ static const action actions[] = {
     {"create", do_create, 0},
     {"numbers", do_numbers, 1},
     {"predict", do_predict, 1},
+    {"jacobian", do_jacobian, 1},
     {"save", do_save, 1},
     {"describe", do_describe, 1},
     {"part", do_part, 1},

@@ -66,6 +66,15 @@ static void test_net(void) {
     mbp_net_free(net), mbp_net_free(copy), mbp_net_free(part);
 }
 
+static void test_float32(void) {
+    static const double large[2] = {1, 0x1p130}, small[2] = {1, 0x1p-130}, ones[2] = {1, 1};
+    mbp_net *net = net_new(GRAPH, NULL);
+    REFUSED(mbp_net_set_scale(net, 0, large, ones, &error), "mean of column 1 is 0x");
+    REFUSED(mbp_net_set_scale(net, 0, ones, large, &error), "std of column 1 is 0x");
+    REFUSED(mbp_net_set_scale(net, 0, ones, small, &error), "but must be finite and above 0 in float32");
+    mbp_net_free(net);
+}
+
 static void test_training(void) {
     data d = new_data();
     double loss, by_hand, rmse, y[ROWS][2], z[ROWS][1], squares = 0;
@@ -153,12 +162,22 @@ static void test_fit(void) {
     OK(mbp_net_set_output(net, 0, NULL, &error));
     OK(mbp_net_set_output(net, 1, NULL, &error));
     t = trainer_new(net, (const char *[]){"mse", "poisson"}, NULL, "sgd");
-    REFUSED(mbp_trainer_fit(t, &batch, &how, NULL, &error), "the targets of poisson (output 1) have no unit");
+    REFUSED(mbp_trainer_fit(t, &batch, &how, NULL, &error), "the loss poisson of output 1 needs values in [0,inf)");
+    mbp_trainer_free(t);
+    OK(mbp_net_set_output(net, 1, NULL, &error));
+    t = trainer_new(net, (const char *[]){"mse", NULL}, NULL, "sgd");
+    REFUSED(mbp_trainer_fit(t, &batch, &how, NULL, &error), "how.standardize_targets: output 1 has no loss");
+    mbp_trainer_free(t);
+    t = trainer_new(net, (const char *[]){"mse", "gaussian_nll"}, NULL, "sgd");
+    OK(mbp_net_set_output(net, 0, "sigmoid", &error));
+    REFUSED(mbp_trainer_fit(t, &batch, &how, NULL, &error), "output 0 has the activation sigmoid, but the loss mse");
+    CHECK(!strcmp(mbp_net_output_activation(net, 0), "sigmoid"), "a refused fit has changed the activation");
     mbp_trainer_free(t), mbp_net_free(net), mbp_net_free(twin);
 }
 
 int main(void) {
     test_net();
+    test_float32();
     test_training();
     test_fit();
     return report("scale");

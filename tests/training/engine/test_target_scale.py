@@ -238,6 +238,44 @@ def test_a_fit_that_fails_before_its_first_update_changes_nothing(backend):
     assert net.outputs[0].mean is None
 
 
+@pytest.mark.parametrize("factor", [1e-290, 1e-200, 1, 1e200, 1e302])
+def test_large_and_small_targets_of_many_rows(backend, factor):
+    y = np.tile(Y, (4, 1))[:150] * factor
+    net = network(backend)
+    trainer(net, standardize_targets=True).fit(np.tile(X, (4, 1))[:150], y, epochs=1)
+    largest = np.abs(y).max()
+    np.testing.assert_allclose(scale(net), np.array([(y / largest).mean(0), (y / largest).std(0)]) * largest, rtol=1e-14)
+
+
+def test_numbers_that_float32_cannot_hold_are_refused(backend):
+    net = network(backend, dtype="float32")
+    for name, value in [("mean", 1e300), ("mean", -1e39), ("std", 1e300), ("std", 1e-50)]:
+        sign = " and above 0" if name == "std" else ""
+        for width in (1, 2):
+            numbers = {"mean": 0.0, "std": 1.0} | {name: [1.0, value][-width:] if width == 2 else value}
+            with pytest.raises(ValueError, match=rf"{name} of column {width - 1} is .*, but must be finite{sign} in float32"):
+                net.set_output(0, "identity", **numbers)
+    with pytest.raises(ValueError, match="standardize_targets: output 0: mean of column 0 is .*, but must be finite in float32"):
+        trainer(net, standardize_targets=True).fit(X, Y * 1e39, epochs=1)
+    assert net.outputs[0].mean is None
+    kind = type(net._core)
+    for text in ("mean=(1e39) std=(1)", "mean=(0) std=(1e-60)"):
+        graph = f"input 1\ndense 0 units=1\noutput 1 activation=identity {text}\n"
+        kind(graph, "float64", 0)
+        with pytest.raises(ValueError, match="output 0: .* of column 0 is .* in float32"):
+            kind(graph, "float32", 0)
+
+
+def test_an_activation_that_was_chosen_later_is_refused(backend):
+    net = network(backend)
+    t = trainer(net, standardize_targets=True)
+    net.set_output(0, "sigmoid")
+    with pytest.raises(ValueError, match='output 0 has the activation sigmoid, but the loss "mse" needs identity'):
+        t.fit(X, Y, epochs=1)
+    assert net.outputs[0].activation == "sigmoid"
+    assert net.outputs[0].mean is None
+
+
 def test_a_stream_needs_the_unit_before(backend):
     net = network(backend)
     t = trainer(net, standardize_targets=True)

@@ -99,7 +99,8 @@ int main(int count, char **words) {
     const int tested = read_rows("validation", &validation);
     job j = {trainer, atoll(words[9]), atoll(words[10])};
     mbp_fit how = {.size = sizeof how, .epochs = atoll(words[4]), .batch_rows = atoll(words[5])};
-    how.keep_order = atoi(words[6]), how.patience = atoll(words[7]), how.min_delta = atof(words[8]);
+    how.keep_order = atoi(words[6]) % 2, how.standardize_targets = atoi(words[6]) / 2, how.patience = atoll(words[7]),
+    how.min_delta = atof(words[8]);
     how.validation = tested ? &validation.batch : NULL;
     how.callback = print_record, how.user = &j;
     for (int i = 0; i < 2 && how.epochs; i++)

@@ -53,7 +53,7 @@ def targets(loss, rows, width, random):
         return random.integers(0, width, rows)
     if loss == "hinge":
         return random.choice([-1.0, 1.0], (rows, width))
-    y = random.random((rows, width))
+    y = random.random((rows, width // 2 if loss.startswith(("gaussian_nll", "quantile(q=[")) else width))
     return (y > 0.5).astype(float) if loss == "bce" else y
 
 
@@ -106,6 +106,9 @@ CASES = [
     ((["mse", "cross_entropy"], [2, 3]), "adam", "dropout", True, 40, True, 1, 0.0, {"halve_at": 1}),
     ((["bce", "poisson"], [1, 2]), "ftrl", "batch_norm", True, -1, False, 0, 0.0, {"stop_at": 3}),
     ((["mae", "hinge"], [1, 1]), "adagrad", "plain", False, 300, True, 2, 0.0, {"stop_at": 2, "halve_at": 1}),
+    ((["mse"], [2]), "adam", "plain", False, 40, False, 2, 0.0, {"standardize_targets": True}),
+    ((["huber", "quantile(q=[0.1 0.9])"], [2, 4]), "sgd", "standardize", True, -1, False, 0, 0.0, {"standardize_targets": True}),
+    ((["gaussian_nll"], [4]), "adam", "plain", True, -1, False, 0, 0.0, {"standardize_targets": True}),
 ]  # fmt: skip
 
 
@@ -141,14 +144,16 @@ def test_fit_gives_the_same_bits(case, dtype, program, tmp_path):
     validation = None if tested < 0 else arrays(losses, widths, tested, dtype, tested_weighted, random)
     net = network(kind, widths, dtype)
     loss_weights = [1.0, 0.5][: len(losses)]
-    t = bp.Trainer(net, losses if len(losses) > 1 else losses[0], optimizer, loss_weights, seed=11)
+    options = dict(options)
+    scaled = options.pop("standardize_targets", False)
+    t = bp.Trainer(net, losses if len(losses) > 1 else losses[0], optimizer, loss_weights, seed=11, standardize_targets=scaled)
     net.save(tmp_path / "net.safetensors")
     write_rows(tmp_path, "data", data)
     if validation:
         write_rows(tmp_path, "validation", validation)
-    words = [optimizers.parse(optimizer).text, 11, 9, options.get("batch_size", 0), int(not options.get("shuffle", True))]
+    words = [optimizers.parse(optimizer).text, 11, 9, options.get("batch_size", 0), int(not options.get("shuffle", True)) + 2 * scaled]
     words += [patience, min_delta, options.get("halve_at", 0), options.get("stop_at", 0), len(losses)]
-    words += [word for pair in zip([specs.Loss(loss).text for loss in losses], loss_weights, strict=True) for word in pair]
+    words += [word for pair in zip([specs.Loss.parse(loss).text for loss in losses], loss_weights, strict=True) for word in pair]
     *lines, end = run(program, tmp_path, *words)
     records = in_python(t, data, validation, patience, min_delta, options, 9)
     found = [line.split() for line in lines]
