@@ -32,7 +32,7 @@ def _reconstructs(estimator: MLPEncoder) -> bool:
 
 
 class MLPEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimator):  # type: ignore[misc]  # its bases are not typed
-    """Reduces rows to a few features, which a network has learnt: the outputs of a linear hidden layer with `n_components` units.
+    """Reduces each row to `n_components` features. A network learns them: they are the outputs of its linear hidden layer.
 
     `fit(X)` trains an autoencoder: after the layers `hidden_layer_sizes` and those features, the same layers in reverse reconstruct X by
     the squared error (Hinton & Salakhutdinov 2006). `fit(X, y)` trains the features to predict y, by one linear layer after them.

@@ -18,7 +18,7 @@ _TEXTS = {
     "fifth of it each time when n_iter_no_change epochs have not improved the loss by tol.",
     "learning_rate_init": 'the first learning rate. Not for "lbfgs".',
     "power_t": 'the exponent of "invscaling".',
-    "max_iter": 'the most epochs; with "lbfgs" iterations. If there are so many, fit warns (ConvergenceWarning).',
+    "max_iter": 'the most epochs; with "lbfgs" iterations. fit warns if it reaches this limit (ConvergenceWarning).',
     "shuffle": "whether each epoch takes the rows in another order.",
     "random_state": "an int, a RandomState or None: draws the first weights, the order of rows, dropout, and early stopping's rows.",
     "tol": "fit stops when n_iter_no_change epochs have not improved the loss, or early stopping's score, by tol.",

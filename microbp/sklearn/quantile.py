@@ -33,7 +33,7 @@ class QuantileRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # 
     `loss_curve_`, `net` and `coefs_` are in the scaled unit. Scale X before. The score of early stopping is minus the loss. For settings of
     an optimizer that have no parameter here, pass a bp.Optimizer as `solver`.
 
-    The intervals have their coverage only as far as the network has learnt the quantiles; measure it on rows that were not trained on.
+    If the network has not learnt the quantiles well, the intervals contain too few or too many targets: measure this on new rows.
 
     >>> from microbp.sklearn import QuantileRegressor
     >>> random = np.random.default_rng(0)
