@@ -1,7 +1,7 @@
 # microbp.h for Cython: `cimport microbp`, or `from microbp cimport mbp_net_create`. The names are those of the headers,
 # which document them; tests/core/test_pxd.py compares the two. The C compiler needs the flags that `python -m microbp
 # --cflags --libs` prints.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 
 cdef extern from "microbp.h" nogil:
@@ -34,6 +34,7 @@ cdef extern from "microbp.h" nogil:
     mbp_array mbp_f32(const float *data, int64_t rows, int64_t cols)
     mbp_array mbp_f64(const double *data, int64_t rows, int64_t cols)
     mbp_array mbp_labels(const int64_t *data, int64_t rows)
+    mbp_array mbp_ids(const int64_t *data, int64_t rows, int64_t cols)
     mbp_array mbp_row(const float *data, int64_t cols)
     ctypedef struct mbp_allocator:
         void *(*allocate)(void *user, size_t bytes, size_t alignment) noexcept
@@ -62,7 +63,8 @@ cdef extern from "microbp.h" nogil:
         const int *operand
         double amount
         char activation[MBP_SPEC_MAX]
-        int64_t from_ "from", to
+        int64_t from_ "from", to, levels
+        int hash
     ctypedef struct mbp_layer_info:
         size_t size
         const char *name
@@ -73,6 +75,7 @@ cdef extern from "microbp.h" nogil:
         char activation[MBP_SPEC_MAX]
         char init[MBP_SPEC_MAX]
         char bias_init[MBP_SPEC_MAX]
+        int sums
     ctypedef struct mbp_batch:
         size_t size
         const mbp_array *x
@@ -154,6 +157,7 @@ cdef extern from "microbp.h" nogil:
     int mbp_net_threads(const mbp_net *net)
     mbp_status mbp_net_set_threads(mbp_net *net, int threads, mbp_error *error)
     void *mbp_net_params(mbp_net *net, int64_t *count)
+    mbp_status mbp_net_flush(mbp_net *net, mbp_error *error)
     void *mbp_net_buffers(mbp_net *net, int64_t *count)
     int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor)
     mbp_status mbp_net_lock(mbp_net *net, mbp_error *error)
@@ -233,6 +237,8 @@ cdef extern from "microbp.h" nogil:
                                  const double *lr, mbp_poll poll, void *user, double *loss, int64_t *steps, mbp_error *error)
     void *mbp_trainer_grads(mbp_trainer *trainer)
     void *mbp_trainer_slot(mbp_trainer *trainer, int i)
+    mbp_status mbp_trainer_sparse_grad(mbp_trainer *trainer, const char *layer, const int32_t **rows, mbp_array *values, mbp_error *error)
+    mbp_status mbp_trainer_set_sparse(mbp_trainer *trainer, const char *layer, const int32_t *rows, int64_t count, mbp_error *error)
     mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error)
     mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error)
     mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .network.layers import BatchNorm as BatchNorm
     from .network.layers import Dense as Dense
     from .network.layers import Dropout as Dropout
+    from .network.layers import Embedding as Embedding
     from .network.layers import GaussianNoise as GaussianNoise
     from .network.layers import LayerNorm as LayerNorm
     from .network.layers import Scale as Scale
@@ -47,11 +48,13 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .network.mlp import mlp as mlp
     from .network.network import Network as Network
     from .network.network import load as load
+    from .network.nodes import Ids as Ids
     from .network.nodes import Input as Input
     from .network.nodes import Node as Node
     from .network.nodes import add as add
     from .network.nodes import concat as concat
     from .network.nodes import multiply as multiply
+    from .online.online_model import OnlineModel as OnlineModel
     from .settings import schedules as schedules
     from .settings.averages import EMA as EMA
     from .settings.averages import SWA as SWA
@@ -104,6 +107,8 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .tables.fitted.table_model import TableModel as TableModel
     from .tables.fitted.table_model import fit_table as fit_table
     from .tables.fitted.table_model import load_table as load_table
+    from .tables.sparse.reading import SparseChunks as SparseChunks
+    from .tables.sparse.reading import read_sparse as read_sparse
     from .training.gradcheck import GradientCheck as GradientCheck
     from .training.loop.history import Record as Record
     from .training.loop.history import save_history as save_history
@@ -122,10 +127,11 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "many.intervals": "Conformal",
         "many.search": "Sweep sweep train_best",
         "many.train_many": "train_many",
-        "network.layers": "Activation BatchNorm Dense Dropout GaussianNoise LayerNorm Scale Standardize",
+        "network.layers": "Activation BatchNorm Dense Dropout Embedding GaussianNoise LayerNorm Scale Standardize",
         "network.mlp": "mlp",
         "network.network": "Network load",
-        "network.nodes": "Input Node add concat multiply",
+        "network.nodes": "Ids Input Node add concat multiply",
+        "online.online_model": "OnlineModel",
         "settings.averages": "EMA SWA",
         "settings.checkpoint": "Checkpoint",
         "settings.class_metrics": "accuracy auc balanced_accuracy brier f1 log_loss subset_accuracy top_k",
@@ -138,6 +144,7 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "settings.stopping": "EarlyStopping",
         "tables.fitted.importance": "Importance",
         "tables.fitted.table_model": "TableModel fit_table load_table",
+        "tables.sparse.reading": "SparseChunks read_sparse",
         "training.gradcheck": "GradientCheck",
         "training.loop.history": "Record save_history",
         "training.lr_find": "RangeTest lr_find",

@@ -19,7 +19,9 @@ KERNELS, NOISE, TABLE, LIST = "kernels/kernels.c", "kernels/noise.c", "kernels/k
 PUBLIC = ["microbp_base.h", "microbp_net.h", "microbp_train.h", "microbp_file.h"]
 # What a build may leave out (config/config.h): rooms and files.
 OPTIONAL = {
-    **dict.fromkeys(["train", "train/fitting", "passes/derivatives", "passes/backward.c", "passes/plan.c"], "MICROBP_TRAINING"),
+    **dict.fromkeys(
+        ["train", "train/sparse", "train/fitting", "passes/derivatives", "passes/backward.c", "passes/plan.c"], "MICROBP_TRAINING"
+    ),
     **dict.fromkeys(["file", "system/disk.c"], "MICROBP_FILES"),
     **dict.fromkeys(["file/trainer_file.h", "file/trainer_read.c", "file/trainer_write.c"], "MICROBP_FILES && MICROBP_TRAINING"),
     **dict.fromkeys(["system/threads/place.h", "system/threads/place.c", "system/threads/pool.c"], "MICROBP_THREADS"),

@@ -5,12 +5,16 @@ import random
 from types import ModuleType
 
 import cases
-import hypothesis
 import pytest
 from file_cases import BACKENDS
 
-hypothesis.settings.register_profile("microbp", deadline=None)  # other programs may slow down an example
-hypothesis.settings.load_profile("microbp")
+try:
+    import hypothesis
+except ImportError:  # only some tests need it, none of those that compare with other libraries
+    pass
+else:
+    hypothesis.settings.register_profile("microbp", deadline=None)  # other programs may slow down an example
+    hypothesis.settings.load_profile("microbp")
 
 
 def pytest_report_header() -> str:

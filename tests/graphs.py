@@ -131,6 +131,20 @@ def cuts(a: str) -> Ends:
     return [x, z], [bp.Dense(2)(both), h[:, 3:7], both[:, -4:]]
 
 
+def embedded(a: str) -> Ends:
+    """Ids of one and of several columns, hashed and not; tables side by side, added, shared and used by sparse rows; beside numbers, as an
+    output, and in slices. Not one of SHAPES: ids have no derivatives."""
+    words, x, user, bag = bp.Ids(3, 11), bp.Input(4), bp.Ids(1, 7, hash=True), bp.Input(11)
+    both, total, of_user = (
+        bp.Embedding(11, 5, name="both"),
+        bp.Embedding(11, 4, combine="sum", lr=0.5, name="total"),
+        bp.Embedding(7, 3, init="lecun_normal"),
+    )
+    e = both(words)
+    h = bp.Dense(6, a)(bp.concat([e, x, of_user(user), total(words), both(bag)]))
+    return [words, x, user, bag], [bp.Dense(2)(h), e[:, 3:9], total(words)]
+
+
 SHAPES: dict[str, Callable[[str], Ends]] = {
     shape.__name__: shape
     for shape in (
@@ -165,7 +179,7 @@ def spread(net: bp.Network) -> bp.Network:
 
 def network(shape: str, activation: str = "tanh", columns: int = 1, **options) -> bp.Network:
     """A network of a named shape, whose last output has its columns `columns` times; the options are those of bp.Network."""
-    inputs, outputs = SHAPES[shape](activation)
+    inputs, outputs = SHAPES.get(shape, embedded)(activation)
     if columns > 1:
         outputs[-1] = bp.concat([outputs[-1]] * columns)
     return spread(bp.Network(inputs, outputs, **{"seed": 7, **options}))
@@ -174,7 +188,10 @@ def network(shape: str, activation: str = "tanh", columns: int = 1, **options) -
 def rows_of(net: bp.Network, rows: int, seed: int = 0):
     """Random inputs for a network: an array, or a list of arrays for several inputs."""
     random = np.random.default_rng(seed)
-    xs = [random.normal(size=(rows, entry.width)).astype(net.dtype) for entry in net.inputs]
+    xs = [
+        random.integers(0, entry.levels, (rows, entry.width)) if entry.levels else random.normal(size=(rows, entry.width)).astype(net.dtype)
+        for entry in net.inputs
+    ]
     return xs[0] if len(xs) == 1 else xs
 
 

@@ -105,6 +105,29 @@ def test_a_comparison_with_numpy(tmp_path):
     assert "4-32-32-2" in again and len(table.read_text(encoding="utf-8").splitlines()) == 3 + 2 + 2
 
 
+def test_streams_beside_partial_fit(tmp_path):
+    pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    _, head, _, *lines = run(BENCH / "online.py", "cancer", "diabetes", "--rows", 250, home=tmp_path).splitlines()
+    assert head.replace("|", "").split() == ["stream", "rows", "microbp", "us", "linear", "us", "SGD", "us", "MLP", "us"]
+    for line, least in zip(lines, (0.85, 0.1), strict=True):
+        name, rows, *found = line.replace("|", "").split()
+        assert (name, rows) == ("cancer" if least > 0.5 else "diabetes", "250")
+        assert min(map(float, found[:4:2])) > least, line
+
+
+def test_sparse_rows_beside_a_loop_and_peers(tmp_path):
+    lines = run(
+        BENCH / "sparse.py", "--quick", "step", "epoch", "flat", "single", "--picture", tmp_path / "flat.png", home=tmp_path
+    ).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    numbers = {name: list(map(float, others[:2])) for name, *others in cells if others and others[0].replace(".", "").isdecimal() and name}
+    names = {"sparse rows", "ids", "microbp", "sgd", "adagrad", "adamw", "20-64-64-2, SGD", "100000-64-64-2, 5 columns, Adam"}
+    assert names | ({"loop"} if CC else set()) <= set(numbers)
+    assert all(min(found) > 0 for found in numbers.values())
+    assert (tmp_path / "flat.png").stat().st_size > 5000
+
+
 def test_a_race_on_a_file_of_numbers_categories_and_gaps(tmp_path):
     """Every contender learns the table; a line of an earlier race counts, and is not trained again."""
     pytest.importorskip("pandas")

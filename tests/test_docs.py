@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 GUIDE = [name for name in PAGES if name not in ("README.md", "docs/README.md")]
 # Module of the extra "test" -> a pattern of the blocks that need it.
-_IMPORTED = ("sklearn", "pandas", "safetensors", "threadpoolctl")
+_IMPORTED = ("sklearn", "scipy", "pandas", "safetensors", "threadpoolctl")
 EXTRAS = {name: rf"(import|from) {name}" for name in _IMPORTED} | {"matplotlib": r"bp\.plot|--plot"}
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 

@@ -48,3 +48,17 @@ class Call:
 
     def time_evaluate(self, form: str) -> None:
         self.trainer.evaluate(self.x, self.y, self.weights)
+
+
+class Stream:
+    """A row of an OnlineModel: ten features, half of them strings."""
+
+    params = (["number", "classes"],)
+    param_names = ("target",)
+
+    def setup(self, target: str) -> None:
+        self.model = bp.OnlineModel(target, levels=2**16, seed=0)  # type: ignore[arg-type]
+        self.x = {f"number {i}": 0.5 * i for i in range(5)} | {f"text {i}": f"word {i}" for i in range(5)}
+
+    def time_learn(self, target: str) -> None:
+        self.model.learn_one(self.x, 1)

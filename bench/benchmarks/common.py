@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 import microbp as bp
 from microbp.core import _core
@@ -55,3 +57,26 @@ def threads(count: int) -> dict[str, Any]:
     if count > 1:
         raise NotImplementedError("this version has no n_threads")
     return {}
+
+
+class Batch(NamedTuple):
+    """The columns of the ones of each row, ascending, and a target per row, 0 or 1."""
+
+    ids: npt.NDArray[np.int32]
+    y: npt.NDArray[np.float32]
+
+
+def fresh(columns: int, rows: int, ones: int, count: int, seed: int = 0) -> list[Batch]:
+    """Batches of random rows. The columns are split into `ones` fields of equal size, and a row has one column of each."""
+    rng, field = np.random.default_rng(seed), columns // ones
+    firsts = field * np.arange(ones, dtype=np.int32)
+    return [
+        Batch(firsts + rng.integers(0, field, (rows, ones), dtype=np.int32), rng.integers(0, 2, (rows, 1)).astype(np.float32))
+        for _ in range(count)
+    ]
+
+
+def csr(ids: npt.NDArray[np.int32], columns: int) -> Any:
+    """The rows in CSR; SciPy is not needed."""
+    indptr = np.arange(0, ids.size + 1, ids.shape[1], dtype=np.int32)
+    return SimpleNamespace(data=np.ones(ids.size, np.float32), indices=ids.ravel(), indptr=indptr, shape=(len(ids), columns))

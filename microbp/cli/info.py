@@ -14,6 +14,7 @@ from ..network.network import Network
 from ..settings import optimizers
 from ..tables.encodings.date import Date
 from ..tables.encodings.number import Number
+from ..tables.encodings.sparse_columns import described
 from ..tables.encodings.target import Target
 from ..tables.fitted.report import networks, rounded
 from ..tables.model import epochs_done
@@ -50,6 +51,9 @@ def _opened(path: Path) -> tuple[Network | Ensemble, Trainer | None]:
 def _described(preparation: Preparation) -> Iterator[str]:
     target = preparation.target
     what = f"one of {', '.join(map(printable, target.classes))}" if target.classes else f"a number{_scaling('y', target)}"
+    if preparation.sparse:
+        yield f"predicts {printable(target.name)}, {what}, from {described(preparation.sparse)}"
+        return
     yield f"predicts {printable(target.name)}, {what}, from the columns"
     for feature in preparation.features[:_SHOWN]:
         yield f"  {printable(feature.name)}: {_feature(feature)}"
@@ -63,6 +67,8 @@ def _feature(feature: Feature) -> str:
     if isinstance(feature, Number):
         bins = f", {feature.bins} bins" if feature.bins else ""
         return f"a number{', or missing' * feature.missing}{_scaling('x', feature)}{', clipped' * feature.clip}{bins}"
+    if feature.embedded:
+        return f"one of {counted(len(feature.levels), 'value')} or another one, an embedding of {counted(feature.embedded, 'number')}"
     values = [(repr(value) if "," in value else printable(value)) or "missing" for value in feature.levels]
     others = ["another value" + (f" in {feature.shared} features" if feature.shared > 1 else "")] if feature.shared else []
     return ", or ".join([*([f"one of {', '.join(values)}"] if values else []), *others])

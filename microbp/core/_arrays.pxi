@@ -1,11 +1,11 @@
 # Part of _core.pyx: converts Python objects to mbp_array and back.
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, Py_buffer, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 
 # ---- objects to arrays ----
@@ -35,6 +35,54 @@ cdef int read_dtype(const Py_buffer *view, mbp_dtype *dtype) except -1:
     return 0
 
 
+cdef int check_parts(mbp_array *array, const Py_buffer *data, const Py_buffer *indices, const Py_buffer *indptr) except -1:
+    """The parts of CSR must be contiguous vectors, and contain what indptr says."""
+    cdef mbp_dtype index, pointer
+    cdef int64_t last
+    read_dtype(data, &array.dtype)
+    read_dtype(indices, &index)
+    read_dtype(indptr, &pointer)
+    if index != pointer or (index != MBP_I32 and index != MBP_I64):
+        raise TypeError("the parts indices and indptr of sparse rows must both be int32 or int64")
+    for part in (data.ndim, indices.ndim, indptr.ndim):
+        if part != 1:
+            raise ValueError("the parts of sparse rows must be vectors")
+    if array.rows < 0 or indptr.shape[0] != array.rows + 1:
+        raise ValueError(f"indptr must have {array.rows + 1} numbers, not {indptr.shape[0]}")
+    last = (<const int64_t *>indptr.buf)[array.rows] if index == MBP_I64 else (<const int *>indptr.buf)[array.rows]
+    if last > data.shape[0] or last > indices.shape[0]:
+        raise ValueError(f"indptr ends with {last}, but there are {min(data.shape[0], indices.shape[0])} values")
+    array.data, array.indices, array.indptr, array.index_dtype = data.buf, indices.buf, indptr.buf, index
+    return 0
+
+
+cdef int read_csr(object source, Py_buffer *view, Py_buffer *places, mbp_array *array) except -1:
+    """The same for sparse rows: an object with data, indices, indptr and shape. places: the views of indices and indptr."""
+    cdef int taken = 0
+    cdef int flags = PyBUF_ND | PyBUF_FORMAT
+    if getattr(source, "format", "csr") != "csr":
+        raise TypeError("sparse rows must have the format csr")
+    memset(array, 0, sizeof(mbp_array))
+    rows, cols = source.shape
+    array.rows, array.cols = PyNumber_Index(rows), PyNumber_Index(cols)  # floats are refused
+    try:  # one by one: a loop over the names takes 3 % of a step of one row
+        PyObject_GetBuffer(source.data, view, flags)
+        taken = 1
+        PyObject_GetBuffer(source.indices, &places[0], flags)
+        taken = 2
+        PyObject_GetBuffer(source.indptr, &places[1], flags)
+        taken = 3
+        check_parts(array, view, &places[0], &places[1])
+    except BaseException:
+        array.indptr = NULL
+        if taken > 0:
+            PyBuffer_Release(view)
+        for i in range(1, taken):
+            PyBuffer_Release(&places[i - 1])
+        raise
+    return 0
+
+
 # What an argument of an array may be, besides a matrix.
 cdef enum:
     MATRIX
@@ -42,10 +90,12 @@ cdef enum:
     ROW  # a vector, which becomes one row
 
 
-cdef int read_array(object source, Py_buffer *view, mbp_array *array, int vectors, int flags) except -1:
-    """Fills `view` and `array` from an object with the buffer protocol. After success the caller must release the view; after an error it
-    must not."""
+cdef int read_array(object source, Py_buffer *view, Py_buffer *places, mbp_array *array, int vectors, int flags) except -1:
+    """Fills `view` and `array` from an object with the buffer protocol; of sparse rows, also two `places`. After success the caller must
+    release the views; after an error it must not."""
     if not PyObject_CheckBuffer(source):
+        if hasattr(source, "indptr") and vectors != COLUMN:
+            return read_csr(source, view, places, array)
         raise TypeError(f"{type(source).__name__} cannot be read as an array: it does not support the buffer protocol")
     PyObject_GetBuffer(source, view, flags)
     try:
@@ -79,18 +129,28 @@ cdef struct Held:
     bint is_list
     mbp_array *array
     Py_buffer *view
+    Py_buffer *places  # two for each array: indices and indptr of sparse rows
     mbp_array few_arrays[FEW]
     Py_buffer few_views[FEW]
+    Py_buffer few_places[2 * FEW]
+
+
+cdef inline int ndim_of(const Held *held, int i) noexcept:
+    return held.view[i].ndim if held.array[i].indptr == NULL else 2
 
 
 cdef void release(Held *held) noexcept:
     cdef int i
     for i in range(held.count):
         PyBuffer_Release(&held.view[i])
+        if held.array[i].indptr != NULL:
+            PyBuffer_Release(&held.places[2 * i])
+            PyBuffer_Release(&held.places[2 * i + 1])
     held.count = 0
     if held.array != held.few_arrays:
         PyMem_Free(held.array)
         PyMem_Free(held.view)
+        PyMem_Free(held.places)
     held.array = held.few_arrays
 
 
@@ -101,25 +161,27 @@ cdef int hold(Held *held, object source, int vectors, int flags=PyBUF_STRIDES | 
     held.is_list = type(source) is list
     held.array = held.few_arrays
     held.view = held.few_views
+    held.places = held.few_places
     if source is None:
         return 0
     if type(source) is not list:
-        read_array(source, held.view, held.array, vectors, flags)
+        read_array(source, held.view, held.places, held.array, vectors, flags)
         held.count = 1
         return 0
     cdef Py_ssize_t n = len(source)
     if n > FEW:
         held.array = <mbp_array *>PyMem_Calloc(n, sizeof(mbp_array))
         held.view = <Py_buffer *>PyMem_Calloc(n, sizeof(Py_buffer))
+        held.places = <Py_buffer *>PyMem_Calloc(2 * n, sizeof(Py_buffer))
     try:
-        if held.array == NULL or held.view == NULL:
+        if held.array == NULL or held.view == NULL or held.places == NULL:
             raise MemoryError
         for item in source:
             if item is None and may_be_none:
                 memset(&held.array[held.count], 0, sizeof(mbp_array))
                 memset(&held.view[held.count], 0, sizeof(Py_buffer))
             else:
-                read_array(item, &held.view[held.count], &held.array[held.count], vectors, flags)
+                read_array(item, &held.view[held.count], &held.places[2 * held.count], &held.array[held.count], vectors, flags)
             held.count += 1
     except BaseException:
         release(held)

@@ -11,7 +11,7 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pythread cimport PyThread_get_thread_ident
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 from microbp cimport *
 
@@ -210,7 +210,8 @@ cdef class Trainer:
         check(mbp_trainer_set_seed(trainer, own_seed, &error), &error)
 
     def __dealloc__(self):
-        mbp_trainer_free(self.trainer)
+        with nogil:  # it may wait for a training of another trainer of the net, which needs the GIL now and then
+            mbp_trainer_free(self.trainer)
 
     cdef double run(self, x, y, weight, const mbp_backward *how, int what) except? -1:
         """Runs one batch. what: 0 step, 1 backward, 2 evaluate."""
@@ -292,7 +293,8 @@ cdef class Trainer:
         cdef mbp_error error
         cdef mbp_array output
         cdef mbp_status status
-        views = [memoryview(one) for one in (x if type(x) is list else [x])]
+        # sparse rows are copied
+        views = [memoryview(one) for one in (x if type(x) is list else [x]) if not hasattr(one, "indptr")]
         hold(&held, x, MATRIX)
         if held.count and self.net.flops * held.array[0].rows > KEEP_GIL_FLOPS:
             with nogil:
@@ -409,6 +411,27 @@ cdef class Trainer:
         cdef int64_t count = 0
         mbp_net_params(self.net.net, &count)
         return block_of(self, at, count, mbp_net_dtype(self.net.net) == MBP_F64)
+
+    def sparse_grad(self, layer):
+        """The row numbers and the rows of the gradient of a sparse layer's weight; None: the layer is not sparse."""
+        cdef mbp_array values
+        cdef mbp_error error
+        cdef const int32_t *rows
+        name = layer.encode()
+        check(mbp_net_lock(self.net.net, &error), &error)
+        try:
+            if mbp_trainer_sparse_grad(self.trainer, name, &rows, &values, &error) != MBP_OK:
+                return None
+            return array("i", (<const char *>rows)[:4 * values.rows]), copy_of(&values)
+        finally:
+            mbp_net_unlock(self.net.net)
+
+    def set_sparse(self, layer, bytes rows=b""):
+        """Makes a layer sparse, whose gradient becomes that of these rows (int32) in `grads`; layer None: makes all layers dense."""
+        cdef mbp_error error
+        name = b"" if layer is None else layer.encode()
+        cdef const char *given = NULL if layer is None else <const char *>name
+        check(mbp_trainer_set_sparse(self.trainer, given, <const int32_t *><char *>rows, len(rows) // 4, &error), &error)
 
     def input_grads(self):
         cdef mbp_array gradient

@@ -36,10 +36,10 @@ cdef int refuse_mixed(const Held *x, const Held *out) except -1:
     """Vectors are only together with vectors."""
     cdef int i
     for i in range(x.count):
-        if x.view[i].ndim != x.view[0].ndim:
+        if ndim_of(x, i) != ndim_of(x, 0):
             raise ValueError("the inputs must be matrices or vectors, not both")
     for i in range(out.count):
-        if x.count and out.view[i].ndim != x.view[0].ndim:
+        if x.count and out.view[i].ndim != ndim_of(x, 0):
             raise ValueError("the outputs must have as many dimensions as the inputs")
     return 0
 
@@ -158,6 +158,15 @@ cdef class Net:
         finally:
             release(&held)
 
+    def flush(self):
+        """Brings all parameters up to date; RuntimeError if some are not, and another thread uses the net."""
+        cdef mbp_error error
+        check(mbp_net_flush(self.net, &error), &error)
+
+    def settle(self):
+        """The same, unless another thread uses the net."""
+        mbp_net_params(self.net, NULL)
+
     def __dealloc__(self):
         mbp_net_free(self.net)
 
@@ -187,7 +196,8 @@ cdef class Net:
         return text[:size - 1].decode()
 
     def nodes(self):
-        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice) of each node."""
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice, levels of ids, whether they are hashed) of each
+        node."""
         cdef mbp_node_info node
         cdef mbp_error error
         cdef int i, k
@@ -197,12 +207,14 @@ cdef class Net:
             check(mbp_net_node(self.net, i, &node, &error), &error)
             operands = tuple([node.operand[k] for k in range(node.operands)])
             columns = node.from_, node.to
-            found.append((word(node.operation), operands, node.width, node.layer, word(node.activation), node.amount, columns))
+            found.append((word(node.operation), operands, node.width, node.layer, word(node.activation), node.amount, columns,
+                          node.levels, bool(node.hash)))
         return found
 
     def layers(self):
-        """(name, operation, inputs, units, activation, init, bias_init, gain, bias, frozen, settings) of each layer. Activation, init
-        and bias_init are "" if it is not dense, bias_init also if it has no bias. gain: False only for a scale without it."""
+        """(name, operation, inputs, units, activation, init, bias_init, gain, bias, frozen, settings, sums) of each layer. Activation, init
+        and bias_init are "" if it has none, bias_init also if it has no bias. gain: False only for a scale without it. sums: whether an
+        embedding adds."""
         cdef mbp_layer_info layer
         cdef mbp_error error
         cdef int i
@@ -213,6 +225,8 @@ cdef class Net:
             operation = word(layer.operation)
             if operation == "dense":
                 settings = {"lr": layer.lr, "l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm, "bias_lr": layer.bias_lr}
+            elif operation == "embedding":
+                settings = {"lr": layer.lr, "max_norm": layer.max_norm}
             else:
                 settings = {} if operation == "standardize" else {"lr": layer.lr}
             if operation in ("batch_norm", "layer_norm"):
@@ -220,7 +234,7 @@ cdef class Net:
             if operation == "batch_norm":
                 settings["momentum"] = layer.momentum
             found.append((word(layer.name), operation, layer.in_, layer.out, word(layer.activation), word(layer.init),
-                          word(layer.bias_init), bool(layer.gain), bool(layer.bias), bool(layer.frozen), settings))
+                          word(layer.bias_init), bool(layer.gain), bool(layer.bias), bool(layer.frozen), settings, bool(layer.sums)))
         return found
 
     def outputs(self):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.specs import unknown
 from ..core.text import brief
+from . import sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
 READABLE = frozenset(map(np.dtype, "?bBhHiIlLqQefd"))  # without conversion
@@ -34,6 +35,11 @@ def as_array(value: Any, what: str) -> Array:
     advice = "; pass the real and imaginary parts as separate columns" if kind == "c" else ""
     found = f"strings{_label_advice(what)}" if kind in "US" else f"{array.dtype} values"
     raise TypeError(f"{what} must contain real numbers, not {found}{advice}")
+
+
+def as_rows(value: Any, what: str) -> Any:
+    """The rows of an input: an ndarray as of `as_array`, or SparseRows."""
+    return sparse.read(value, what, as_array) if type(value) is not np.ndarray and sparse.is_sparse(value) else as_array(value, what)
 
 
 def _label_advice(what: str) -> str:
@@ -151,20 +157,23 @@ def assign(view: Array, values: Any, what: str) -> None:
 
 
 def as_list(value: Any, count: int, what: str, of: str) -> list[Array]:
-    """One array for each of `count` inputs or outputs. If count is 1, a list is converted to one array."""
+    """One array for each of `count` inputs or outputs; of inputs, also SparseRows. If count is 1, a list is converted to one array."""
+    read = as_rows if of == "input" else as_array
     if count == 1:
-        return [as_array(value, what)]
+        return [read(value, what)]
     if not isinstance(value, list | tuple):
         raise TypeError(f"{what} must be a list of {count} arrays, one per {of}, not {type(value).__name__}")
     if len(value) != count:
         raise ValueError(f"{what} must be a list of {count} arrays, one per {of}, but its length is {len(value)}")
-    return [as_array(element, f"{what}[{i}]") for i, element in enumerate(value)]
+    return [read(element, f"{what}[{i}]") for i, element in enumerate(value)]
 
 
 def unchecked(value: Any, count: int, what: str, of: str) -> Any:
-    """The array, or the list of `count` arrays, that a backend takes for all inputs or outputs. It refuses ndarrays that it cannot read."""
+    """The array, or the list of `count` arrays, that a backend takes for all inputs or outputs. It refuses ndarrays, and sparse inputs,
+    that it cannot read."""
     if count == 1:
-        return value if type(value) is np.ndarray else as_array(value, what)
+        as_it_is = type(value) is np.ndarray or (of == "input" and sparse.has_plain_parts(value))
+        return value if as_it_is else as_list(value, 1, what, of)[0]
     if type(value) is list and len(value) == count:
         for one in value:
             if type(one) is not np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.specs import Loss
 from .arrays import Array
 from .rows import Rows
+from .sparse import SparseRows
 
 # The messages of both backends for targets: a label that is not a class, or a value that the loss does not accept.
 _REFUSED = re.compile(r"target (\d+), row \d+(?:: label|, column \d+ is \S+, but (\w+) needs values in (\S+(?: 1})?))")
@@ -25,6 +26,8 @@ def not_finite(
     for (what, array), (counts, loss) in zip(rows.named(), of_each, strict=True):
         if not counts or array is None:
             continue
+        if isinstance(array, SparseRows):
+            array = _spoiled(array, dtype)
         with np.errstate(over="ignore"):
             found = _first(rows, order, array, ~np.isfinite(array.astype(dtype)) & _counted(rows, array))
         if found is not None:
@@ -36,6 +39,16 @@ def not_finite(
             advice = f"; if NaN means that there is no target, use {_with_gaps(loss)}" if is_gap else ""
             return f"{what} contains {name}{limit}, first at {where}{advice}"
     return None
+
+
+def _spoiled(rows: SparseRows, dtype: np.dtype[np.generic]) -> Array:
+    """An array that is as finite as the rows: only the columns of values that are not."""
+    with np.errstate(over="ignore"):
+        wrong = ~np.isfinite(rows.data.astype(dtype))
+    last = int(rows.indices[wrong].max(initial=0))
+    found = np.zeros((len(rows), last + 1 if wrong.any() else 1))
+    found[rows.row_of_each()[wrong], rows.indices[wrong]] = rows.data[wrong]
+    return found
 
 
 def _with_gaps(loss: Loss) -> str:

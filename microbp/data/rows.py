@@ -11,6 +11,7 @@ from ..core.text import counted
 from . import weights
 from .arrays import READABLE, Array, as_array, as_list, unchecked
 from .by_output import listed, one_or_all
+from .ids import IdsForm, as_inputs, must_be_read
 from .weights import Weights
 
 
@@ -88,17 +89,18 @@ class Shape:
     missing: tuple[bool, ...]  # for each output, whether targets may be missing
     counts: tuple[bool, ...]  # for each output, whether its loss weight is above 0
     names: tuple[str, ...]  # of the outputs
+    ids: tuple[IdsForm | None, ...]  # for each input, what its ids must be; None: it has numbers
 
     def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False) -> Rows:
         """The rows, converted where needed; TypeError or ValueError if they do not match this form.
 
         may_be_none: whether there may be no rows, or only rows of weight 0.
         """
-        if weight is None and (rows := self._as_they_are(x, y)):
+        if weight is None and not any(self.ids) and (rows := self._as_they_are(x, y)):
             return rows  # the usual case: the checks below take longer than a step of a small net
         if isinstance(y, dict) or isinstance(weight, dict):
             y, weight = self.by_output(y, weight)
-        xs = as_list(x, len(self.inputs), "X", "input")
+        xs = as_inputs(x, self.ids)
         ys = self._targets(y)
         self._check_inputs(xs)
         count = len(xs[0])
@@ -126,7 +128,7 @@ class Shape:
 
     def read_inputs(self, x: Any) -> list[Array]:
         """The inputs alone; TypeError or ValueError if they do not match this form."""
-        xs = as_list(x, len(self.inputs), "X", "input")
+        xs = as_inputs(x, self.ids)
         self._check_inputs(xs)
         if any(len(array) != len(xs[0]) for array in xs):
             _refuse_count(xs, [])
@@ -184,6 +186,9 @@ class Shape:
             y, weight = self.by_output(y, weight)
         if not (weight is None or type(weight) is np.ndarray):
             weight = as_array(weight, "sample_weight")
+        if any(self.ids) and any(map(must_be_read, x if len(self.ids) > 1 else [x])):
+            xs = as_inputs(x, self.ids)
+            x = xs[0] if len(xs) == 1 else xs
         return unchecked(x, len(self.inputs), "X", "input"), unchecked(y, len(self.outputs), "y", "output"), weight
 
     def by_output(self, y: Any, weight: Any) -> tuple[Any, Any]:

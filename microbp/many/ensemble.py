@@ -13,7 +13,8 @@ from ..core.attributes import Closed
 from ..core.backend import BackendName
 from ..core.checks import flag, floating
 from ..core.text import brief, counted
-from ..data.arrays import Array, as_array, as_list
+from ..data.arrays import Array, as_array
+from ..data.ids import as_inputs
 from ..network import nets_file
 from ..network import notes as json_notes
 from ..network.network import Network
@@ -232,7 +233,7 @@ class Ensemble(Closed):
         """The outputs of each of some members. X is converted only once."""
         if not raw:
             _check_alike(self._members)  # an output activation may have been set since
-        arrays = as_list(X, len(self.inputs), "X", "input")
+        arrays = as_inputs(X, self._members[0]._ids)
         for net in nets:
             found = net.predict(arrays[0] if len(arrays) == 1 else arrays, raw)
             yield found if isinstance(found, list) else [found]

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ..core.text import brief
 from ..data.arrays import Array
-from .layers import Dense, NamedLayer
-from .nodes import Input, Node
+from .layers import Dense, Embedding, NamedLayer
+from .nodes import Ids, Input, Node
 from .reuse import CopiedLayer, Snapshot
 from .view import NetworkView
 
@@ -58,8 +58,8 @@ def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[No
     if not inputs or not outputs:
         raise ValueError("Network needs at least one input and one output: bp.Network(x, y)")
     for i, node in enumerate(inputs):
-        if not isinstance(node, Input):
-            raise TypeError(f"Network: inputs[{i}] is {brief(node)}, not a bp.Input")
+        if not isinstance(node, Input | Ids):
+            raise TypeError(f"Network: inputs[{i}] is {brief(node)}, not a bp.Input or bp.Ids")
         if node not in reached:
             raise ValueError(f"Network: inputs[{i}] ({node!r}) is not connected to any output: remove it from inputs, or use it")
     for what, nodes in (("inputs", inputs), ("outputs", outputs)):
@@ -67,8 +67,13 @@ def _check_ends(inputs: Sequence[Node], outputs: Sequence[Node], reached: set[No
             advice = '; for two losses of it, list also bp.Activation("identity")(node)' if what == "outputs" else ""
             raise ValueError(f"Network: the same node is listed twice in {what}; list it once{advice}")
     for node in sorted(reached - set(inputs), key=lambda node: node.number):
-        if isinstance(node, Input):
+        if isinstance(node, Input | Ids):
             raise ValueError(f"Network: the outputs depend on {node!r}, which is not listed in inputs: add it")
+
+
+def _levels(node: Node) -> int:
+    """The levels of ids, the width of other nodes."""
+    return node.levels if isinstance(node, Ids) else node.width
 
 
 class _Writer:
@@ -88,9 +93,11 @@ class _Writer:
     def line(self, node: Node, operands: list[int]) -> str:
         start = " ".join([node.operation, *map(str, operands)])
         if isinstance(node.layer, NamedLayer):
-            return f"{start} {self._use(node.layer, node.operands[0].width)}"
+            return f"{start} {self._use(node.layer, _levels(node.operands[0]))}"
         if node.layer:
             return f"{start} {node.layer.text}"
+        if isinstance(node, Ids):
+            return f"ids {node.width} levels={node.levels} hash={int(node.hash)}"
         return start if operands else f"{start} {node.width}"
 
     def _use(self, layer: NamedLayer, width: int) -> str:
@@ -112,6 +119,7 @@ class _Writer:
             weight = layer.arrays.get("weight")
             if weight is not None and weight.shape[1] != width:
                 raise ValueError(f"layer {name!r}: init must have shape ({layer.units}, {width}), not {weight.shape}")
+        if isinstance(layer, Dense | Embedding):
             self.arrays |= {f"{name}.{tensor}": array for tensor, array in layer.arrays.items()}
         self.names[layer] = name
         self.widths[layer] = width

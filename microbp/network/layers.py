@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.checks import flag, or_none, real, string, whole_number
+from ..core.checks import flag, one_of, or_none, real, string, whole_number
 from ..core.specs import ActivationName, Formula, Init, InitName, Spec
 from ..core.text import brief, number
 from ..data.arrays import Array, as_array
-from .nodes import WIDTH_BITS, Layer, Node
+from .nodes import WIDTH_BITS, Ids, Layer, Node, check_node
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _positive, _at_least_0, _below_1, _up_to_1 = map(real, ("(0,inf)", "[0,inf)", "[0,1)", "[0,1]"))
@@ -159,6 +159,80 @@ class Dense(TrainedLayer):
         settings = _text(lr=self.lr, l1=self.l1, l2=self.l2, max_norm=self.max_norm, bias_lr=self.bias_lr)
         bias = int(self.bias) if self.bias_init == "auto" else f"1 bias_init={self.bias_init}"
         return f"units={self.units} activation={self.activation} init={self.init} bias={bias} {settings}"
+
+
+class Embedding(TrainedLayer):
+    """A table with a row of `units` trained numbers for each of `levels` ids. Called on a bp.Ids node, it gives the rows that the ids name.
+    Calls on several nodes share the table.
+
+    levels: those of the bp.Ids node. units: the length of a row.
+    combine: "concat": the rows of a row's ids side by side, columns * units numbers. "sum": their sum, in the order of the columns.
+    max_norm: after each update, the rows that its batch named are scaled down to this Euclidean norm if theirs is larger. None or 0: no
+    limit. (torch.nn.Embedding does so in forward, before a row is used.) Refused for optimizers that move rows without a gradient
+    (momentum, Ftrl).
+    init: the initial table: "auto" is "normal", a standard deviation of 0.05; a name, a bp.Init, or an array of shape (levels, units). For
+    initializers that depend on the number of inputs, it is 1, so "lecun_normal" is PyTorch's standard deviation of 1.
+    name: of its tensor, "name.weight" of shape (levels, units), and in `net.layers`. None: embedding_0, embedding_1, ...
+    lr: multiplies the optimizer's learning rate.
+
+    A step reads and changes only the rows that its batch names: see `Trainer.sparse_grads`. On another node, of `levels` columns, such as a
+    bp.Input that gets sparse rows, it is bp.Dense without bias: the sum of rows, times the values of X.
+
+    >>> places = bp.Ids(2, levels=100)
+    >>> layer = bp.Embedding(100, 8, combine="sum")
+    >>> layer
+    Embedding(100, 8, combine='sum')
+    >>> net = bp.Network(places, bp.Dense(1)(layer(places)), seed=0)
+    >>> net.tensors["embedding_0.weight"].shape
+    (100, 8)
+    >>> net.predict([[3, 99], [99, 3]]).shape
+    (2, 1)
+    """
+
+    operation = "embedding"
+
+    def __init__(
+        self,
+        levels: int,
+        units: int,
+        *,
+        combine: Literal["concat", "sum"] = "concat",
+        max_norm: float | None = None,
+        init: Literal["auto"] | InitName | Init | Array | Sequence[Sequence[float]] = "auto",
+        name: str | None = None,
+        lr: float = 1.0,
+    ) -> None:
+        super().__init__(name, lr)
+        self.levels = whole_number(levels, "Embedding: levels", bits=WIDTH_BITS)
+        self.units = whole_number(units, "Embedding: units", bits=WIDTH_BITS)
+        self.combine = one_of("concat", "sum")("Embedding: combine", combine)
+        self.max_norm = or_none(_at_least_0)("Embedding: max_norm", max_norm)
+        self.arrays: dict[str, Array] = {}  # init if it is an array, by "weight"
+        self.init = self._parse_init(init)
+
+    def _parse_init(self, init: Any) -> str:
+        if isinstance(init, str | Init):
+            return "auto" if isinstance(init, str) and init.strip() == "auto" else Init.parse(init).text
+        array = np.array(as_array(init, "Embedding: init"), dtype=np.float64)
+        if array.shape != (self.levels, self.units):
+            raise ValueError(f"Embedding: init must have shape ({self.levels}, {self.units}), not {array.shape}")
+        self.arrays["weight"] = array
+        return "array"
+
+    def __call__(self, node: Node) -> Node:
+        """A new node: the rows of the table that the ids of `node` name."""
+        if isinstance(node, Ids):
+            levels, noun, columns = node.levels, "levels", node.width if self.combine == "concat" else 1
+        else:
+            levels, noun, columns = check_node(node, "Embedding").width, "columns", 1
+        if levels != self.levels:
+            raise ValueError(f"Embedding has {self.levels} levels, but its node has {levels} {noun}: they must be equal")
+        return Node(self.operation, (node,), self.units * columns, self)
+
+    @property
+    def text(self) -> str:
+        """The settings of this layer as graph text."""
+        return f"units={self.units} combine={self.combine} init={self.init} {_text(lr=self.lr, max_norm=self.max_norm)}"
 
 
 class Dropout(Layer):

@@ -19,7 +19,8 @@ from ..core.backend import BackendName
 from ..core.checks import file_path, new_file, or_none, string, whole_number
 from ..core.specs import OutputActivationName, table, unknown
 from ..core.text import brief
-from ..data.arrays import Array, Views, as_list, columns_of
+from ..data.arrays import Array, Views, columns_of
+from ..data.ids import as_inputs, form_of
 from . import graph_text, predicting, records, reuse, tensors_file
 from .layers import layer_settings
 from .nodes import Node, node_list
@@ -66,7 +67,9 @@ class Network(Predicts):
     (5, 2)
     """
 
-    __slots__ = (*("__weakref__", "_copied", "_input_widths", "_is_compiled", "_n_threads", "_output_widths", "_places", "_plain_width"),)
+    __slots__ = (
+        *("__weakref__", "_copied", "_ids", "_input_widths", "_is_compiled", "_n_threads", "_output_widths", "_places", "_plain_width"),
+    )
 
     def __init__(
         self,
@@ -101,8 +104,9 @@ class Network(Predicts):
         self._output_widths = tuple(entry.width for entry in self.outputs)
         # The compiled backend checks arrays itself; with one input and one output, they are not in lists.
         self._is_compiled = backend == "compiled"
+        self._ids = tuple(form_of(entry.width, entry.levels, entry.hash) for entry in self.inputs)
         one_array = self._is_compiled and len(self._output_widths) == len(self._input_widths) == 1
-        self._plain_width = self._output_widths[0] if one_array else None
+        self._plain_width = self._output_widths[0] if one_array and not any(self._ids) else None
 
     @classmethod
     def _from(cls, core: backends.CoreNet, backend: str, arrays: dict[str, Array], n_threads: int | None) -> Self:
@@ -111,13 +115,13 @@ class Network(Predicts):
         return net
 
     def _views(self, params: Array, buffers: Array) -> dict[str, Array]:
-        dense = {name for name, nodes in self._records.uses.items() if nodes[0].operation == "dense"}
+        kinds = {name: nodes[0].operation for name, nodes in self._records.uses.items()}
         views: dict[str, dict[str, Array]] = {name: {} for name in self._records.layer_names}
         for vector, rows in ((params, self._core.tensors()), (buffers, self._core.buffer_tensors())):
             for layer, name, offset, inputs, outputs in rows:
                 flat = vector[offset : offset + inputs * outputs]
-                is_matrix = name == "weight" and layer in dense
-                views[layer][f"{layer}.{name}"] = flat.reshape(inputs, outputs).T if is_matrix else flat
+                table = flat.reshape(inputs, outputs) if name == "weight" and kinds[layer] in ("dense", "embedding") else flat
+                views[layer][f"{layer}.{name}"] = table.T if kinds[layer] == "dense" else table
         return {name: view for of_layer in views.values() for name, view in of_layer.items()}
 
     def _restore(self, params: Array, buffers: Array) -> None:
@@ -127,7 +131,7 @@ class Network(Predicts):
     def _write(self, tensors: Mapping[str, Array]) -> None:
         """Changes tensors; a prediction in another thread sees all of the new values or none."""
         with self._core.hold():
-            params, buffers = self._params.copy(), self._buffers.copy()
+            params, buffers = self.params.copy(), self._buffers.copy()
             views = self._views(params, buffers)
             for name, values in tensors.items():
                 views[name][...] = values
@@ -192,9 +196,22 @@ class Network(Predicts):
         >>> net.tensors["standardize_0.mean"], net.tensors["standardize_0.std"]
         (array([1., 3., 6.], dtype=float32), array([1., 1., 3.], dtype=float32))
         """
-        xs = as_list(X, len(self._input_widths), "X", "input")
+        xs = as_inputs(X, self._ids)
         rows = math.prod(predicting.leading_axes(xs, self._input_widths))
-        self._core.standardize([x.reshape(rows, width) for x, width in zip(xs, self._input_widths, strict=True)], True)
+        self._core.standardize(
+            [x if x.ndim == 2 else x.reshape(rows, width) for x, width in zip(xs, self._input_widths, strict=True)], True
+        )
+
+    def flush(self) -> None:
+        """Brings all parameters up to date: those of sparse layers may have missed `Trainer.step`s whose batch did not name them.
+
+        `params`, `tensors`, `predict`, `save`, copies, and the records of `fit` and `epochs` need no flush; only an array that you have
+        kept from `params`, `tensors` or `Trainer.state` does. RuntimeError: another thread trains the network.
+
+        >>> net = bp.mlp([3, 1], seed=0)
+        >>> net.flush()
+        """
+        self._core.flush()
 
     def _set_frozen(self, layer: str | None, frozen: bool) -> None:
         self._check_layer(layer)

@@ -12,7 +12,7 @@ from numbers import Real
 from types import EllipsisType
 from typing import Any
 
-from ..core.checks import whole_number
+from ..core.checks import flag, whole_number
 from ..core.text import brief, call
 from ..core.text import number as number_text
 
@@ -101,6 +101,25 @@ class Input(Node):
 
     def __init__(self, features: int) -> None:
         super().__init__("input", (), whole_number(features, "Input: features", bits=WIDTH_BITS))
+
+
+class Ids(Node):
+    """An input of whole numbers, such as numbers of users, words or cities, which only bp.Embedding reads.
+
+    columns: how many ids a row has. X: shape (rows, columns) of any integer dtype; for one column, (rows,) too.
+    levels: every id is from 0 to levels - 1. Another id is an error that names its row and column, and so are floats.
+    hash: if True, the ids are any whole numbers of 64 bits, and fall into `levels` buckets: those of bp.hash_features(ids, levels).
+
+    >>> users = bp.Ids(1, levels=1000)
+    >>> net = bp.Network(users, bp.Embedding(1000, 8)(users), seed=0)
+    >>> net.predict([3, 999, 3]).shape
+    (3, 8)
+    """
+
+    def __init__(self, columns: int, levels: int, *, hash: bool = False) -> None:
+        super().__init__("ids", (), whole_number(columns, "Ids: columns", bits=WIDTH_BITS))
+        self.levels = whole_number(levels, "Ids: levels", bits=WIDTH_BITS)
+        self.hash = flag("Ids: hash", hash)
 
 
 class Layer:
@@ -218,6 +237,8 @@ def check_node(value: Any, what: str) -> Node:
     """The value, if it is a node; TypeError otherwise."""
     if not isinstance(value, Node):
         raise TypeError(f"{what} needs a node such as bp.Input(64), not {type(value).__name__}")
+    if isinstance(value, Ids):
+        raise TypeError(f"{what} cannot read ids; use bp.Embedding({value.levels}, units)(ids)")
     return value
 
 

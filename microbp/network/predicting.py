@@ -12,8 +12,10 @@ import numpy as np
 from ..core.checks import flag, one_of, whole_number
 from ..core.specs import unknown
 from ..core.text import brief, counted
-from ..data.arrays import Array, as_array, as_list
+from ..data.arrays import Array, unchecked
 from ..data.by_output import number_of
+from ..data.ids import IdsForm, as_inputs
+from ..data.sparse import memory_of
 from .nodes import Node
 from .records import NodeInfo, Records
 from .view import NetworkView
@@ -32,6 +34,7 @@ class Predicts(NetworkView):
     __slots__ = ()
 
     _input_widths: tuple[int, ...]
+    _ids: tuple[IdsForm | None, ...]
     _output_widths: tuple[int, ...]
     _is_compiled: bool
     _places: Places
@@ -81,7 +84,11 @@ class Predicts(NetworkView):
                     if at is None:
                         return self._plain_lists(X, raw, out)
                 elif out is None or type(out) is _ndarray:
-                    x = X if type(X) is _ndarray else as_array(X, "X")
+                    if type(X) is _ndarray:
+                        x, rows = X, len(X) if X.ndim == 2 else None
+                    else:
+                        x = unchecked(X, 1, "X", "input")
+                        rows = x.shape[0] if len(x.shape) == 2 else None
                     place, width = None, self._plain_width
                     if at is not None:
                         node = find_node(
@@ -90,8 +97,8 @@ class Predicts(NetworkView):
                         place, width = node.node, node.width
                     if out is not None:
                         y = out
-                    elif x.ndim == 2:
-                        y = _empty((len(x), width), self._dtype)
+                    elif rows is not None:
+                        y = _empty((rows, width), self._dtype)
                     else:
                         y = _empty(width, self._dtype)
                     self._core.predict(x, y, raw, place)
@@ -107,7 +114,7 @@ class Predicts(NetworkView):
             for width in self._output_widths:  # a list comprehension takes 10 % of the time of a small prediction
                 new.append(_empty((rows, width), dtype))
             self._core.predict(x, new, raw)
-            return new
+            return new if len(new) > 1 else new[0]
         first = x
         if len(self._input_widths) > 1:
             first = x[0]
@@ -115,16 +122,18 @@ class Predicts(NetworkView):
                 if type(one) is not _ndarray:
                     raise TypeError
         elif type(x) is not _ndarray:
-            first = x = as_array(x, "X")
+            first = x = unchecked(x, 1, "X", "input")
         if out is not None:
             for one in out if len(self._output_widths) > 1 else (out,):
                 if type(one) is not _ndarray:
                     raise TypeError
             outs = out
-        elif first.ndim == 2:
-            rows, dtype = len(first), self._dtype
+        elif len(first.shape) == 2:
+            rows, dtype = first.shape[0], self._dtype
             outs = [_empty((rows, width), dtype) for width in self._output_widths]
         else:
+            if any(self._ids):
+                raise TypeError  # a vector may be a column of ids
             outs = [_empty(width, self._dtype) for width in self._output_widths]
         self._core.predict(x, outs, raw)
         return outs[0] if type(outs) is list and len(outs) == 1 else outs
@@ -146,7 +155,7 @@ class Predicts(NetworkView):
         seed: int | None,
     ) -> Prediction:
         """`predict` for anything that contains numbers, and both backends."""
-        xs = as_list(X, len(self._input_widths), "X", "input")
+        xs = as_inputs(X, self._ids)
         lead = leading_axes(xs, self._input_widths)
         is_list = _is_list(at) or (at is None and len(self._output_widths) > 1)
         places = find_places(self._records, self._places, at)
@@ -190,7 +199,7 @@ class Predicts(NetworkView):
         """
         by_inputs = one_of("params", "inputs")("jacobian: by", by) == "inputs"
         number = None if output is None else find_output(self._records, output, "jacobian", "output")
-        xs = as_list(X, len(self._input_widths), "X", "input")
+        xs = as_inputs(X, self._ids)
         lead = leading_axes(xs, self._input_widths)
         lengths = self._input_widths if by_inputs else (len(self._params),)
         widths = self._output_widths if number is None else self._output_widths[number : number + 1]
@@ -299,7 +308,7 @@ def check_outs(out: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]
 
 def check_apart(outs: Sequence[Array], xs: Sequence[Array], params: Array) -> None:
     """Refuses arrays to write to that share memory with each other, an input or the parameters, as the compiled backend does itself."""
-    others = [("the net's parameters", params), *((f"input {i}", x) for i, x in enumerate(xs))]
+    others = [("the net's parameters", params), *((f"input {i}", memory) for i, x in enumerate(xs) for memory in memory_of(x))]
     for i, out in enumerate(outs):
         for name, other in others:
             if np.shares_memory(out, other):

@@ -15,19 +15,22 @@ class NodeInfo(NamedTuple):
     """A node. `node` is its number, which `print(net)` shows and `predict(at=...)` accepts."""
 
     node: int
-    operation: str  # "input", "dense", "activation", "add", ...
+    operation: str  # "input", "ids", "dense", "embedding", "activation", "add", ...
     operands: tuple[int, ...]  # the numbers of its operand nodes
     width: int
     layer: str | None  # the name of its layer
     activation: str | None  # of a dense or an activation node
     amount: float | None  # the rate of a dropout node, the std of a noise node
     columns: tuple[int, int] | None = None  # of a slice: its first column, and the one after its last
+    levels: int | None = None  # of ids, which are from 0 to levels - 1
+    hash: bool | None = None  # of ids: whether any number is hashed to a level
 
 
 class LayerInfo(NamedTuple):
-    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, batch_norm, layer_norm, scale or standardize. For all
-    but a dense layer, `inputs` and `units` both equal its width. A normalization layer has the settings `lr`, `eps` and (batch_norm only)
-    `momentum`, a scale only `lr`; standardize has no parameters."""
+    """A layer: its sizes and settings, and the nodes where it is used. kind: dense, embedding, batch_norm, layer_norm, scale or
+    standardize. `inputs` of an embedding are its levels; for all others but a dense layer, `inputs` and `units` both equal its width.
+    A normalization layer has the settings `lr`, `eps` and (batch_norm only) `momentum`, a scale only `lr`, an embedding `lr` and
+    `max_norm`; standardize has no parameters."""
 
     name: str
     inputs: int
@@ -39,7 +42,7 @@ class LayerInfo(NamedTuple):
     lr: float  # multiplies the optimizer's learning rate
     l1: float  # penalties of the weights
     l2: float
-    max_norm: float | None  # of each unit's incoming weights; None: no limit
+    max_norm: float | None  # of each unit's incoming weights, or each row of an embedding; None: no limit
     nodes: tuple[int, ...]
     kind: str = "dense"
     eps: float | None = None
@@ -47,18 +50,21 @@ class LayerInfo(NamedTuple):
     gain: bool = True  # False: a scale without a factor
     bias_lr: float | None = None  # multiplies the optimizer's learning rate for the bias; None: lr does
     bias_init: str = ""  # of a dense layer with a bias
+    combine: str | None = None  # of an embedding: "concat" or "sum"
 
     @property
     def parameters(self) -> int:
         """The number of trained parameters."""
-        return self.units * ((self.inputs if self.kind == "dense" else self.gain) + self.bias)
+        return self.units * ((self.inputs if self.kind in ("dense", "embedding") else self.gain) + self.bias)
 
 
 class InputInfo(NamedTuple):
-    """An input: its node, and the number of its features."""
+    """An input: its node, and the number of its features, or of its columns of ids. levels, hash: of ids, as in NodeInfo."""
 
     node: int
     width: int
+    levels: int | None = None
+    hash: bool | None = None
 
 
 class OutputInfo(NamedTuple):
@@ -95,10 +101,11 @@ class Records:
         """All nodes, in the order of their numbers."""
         names = self.layer_names
         found = []
-        for i, (operation, operands, width, layer, activation, amount, columns) in enumerate(self._core.nodes()):
+        for i, (operation, operands, width, layer, activation, amount, columns, levels, hash) in enumerate(self._core.nodes()):
             is_random = operation in ("dropout", "noise")
             name = names[layer] if layer >= 0 else None
-            settings = amount if is_random else None, columns if operation == "slice" else None
+            ids = (levels, hash) if operation == "ids" else (None, None)
+            settings = amount if is_random else None, columns if operation == "slice" else None, *ids
             found.append(NodeInfo(i, operation, operands, width, name, activation or None, *settings))
         return found
 
@@ -152,14 +159,15 @@ class Records:
                 gain=gain,
                 bias_lr=own if (own := settings.get("bias_lr", -1.0)) >= 0 else None,
                 bias_init=bias_init,
+                combine=("sum" if sums else "concat") if kind == "embedding" else None,
             )
-            for name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings in self._core.layers()
+            for name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings, sums in self._core.layers()
         ]
 
     @cached_property
     def inputs(self) -> list[InputInfo]:
         """The inputs, in the order of X."""
-        return [InputInfo(node.node, node.width) for node in self.nodes if node.operation == "input"]
+        return [InputInfo(node.node, node.width, node.levels, node.hash) for node in self.nodes if node.operation in ("input", "ids")]
 
     @property
     def outputs(self) -> list[OutputInfo]:

@@ -10,7 +10,7 @@ from ..core.checks import string
 from ..core.text import brief, counted
 from ..data.arrays import Array
 from .layers import NamedLayer
-from .nodes import Layer, Node, check_node
+from .nodes import Ids, Layer, Node, check_node
 from .predicting import Places, find_node
 from .records import Records
 from .view import NetworkView
@@ -125,7 +125,7 @@ def put(net: NetworkView, known: Copied, nodes: Node | Sequence[Node], prefix: s
     made: list[Node] = []
     inputs = iter(given)
     for node in net.nodes:
-        if node.operation == "input":
+        if node.operation in ("input", "ids"):
             made.append(next(inputs))
             continue
         layer: Layer | None = None
@@ -155,13 +155,18 @@ def _checked(net: NetworkView, nodes: Any) -> list[Node]:
         raise TypeError(
             f"a network in a new graph needs a node or a list of nodes, not {brief(nodes)}; for predictions, call net.predict(X)"
         )
-    found = [check_node(node, "a network in a new graph") for node in nodes]
+    found = [node if isinstance(node, Ids) else check_node(node, "a network in a new graph") for node in nodes]
     if len(found) != len(net.inputs):
         example = "net(a)" if len(net.inputs) == 1 else "net([a, b, ...])"
         raise ValueError(
             f"the network has {counted(len(net.inputs), 'input')}, but is called with {counted(len(found), 'node')}: {example}"
         )
     for i, (node, entry) in enumerate(zip(found, net.inputs, strict=True)):
+        if isinstance(node, Ids) != (entry.levels is not None) or (
+            isinstance(node, Ids) and (node.levels, node.hash) != (entry.levels, entry.hash)
+        ):
+            needs = "no ids" if entry.levels is None else f"bp.Ids({entry.width}, {entry.levels}, hash={entry.hash})"
+            raise ValueError(f"input {i} of the network needs {needs}, but gets {node!r}")
         if node.width != entry.width:
             raise ValueError(f"input {i} of the network has width {entry.width}, but {node!r} has {node.width}")
     return found

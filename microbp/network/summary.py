@@ -53,6 +53,8 @@ def _operands(nodes: tuple[int, ...]) -> str:
 
 def _setting(node: NodeInfo) -> str:
     """The activation, rate, std or columns of a node without a layer."""
+    if node.levels:
+        return f"{node.levels:,} levels{', hashed' if node.hash else ''}"
     if node.columns:
         return f"columns {node.columns[0]}:{node.columns[1]}"
     if node.amount is None:
@@ -69,4 +71,8 @@ def _remarks(layer: LayerInfo) -> list[str]:
         ("l2", layer.l2, 0.0),
         ("max norm", layer.max_norm, None),
     ]
-    return ["frozen"] * layer.frozen + [f"{name} {value:g}" for name, value, usual in settings if value != usual]
+    return (
+        ["sum"] * (layer.combine == "sum")
+        + ["frozen"] * layer.frozen
+        + [f"{name} {value:g}" for name, value, usual in settings if value != usual]
+    )

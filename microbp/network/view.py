@@ -56,11 +56,12 @@ class NetworkView(Closed):
         >>> net.predict([1.0, 2.0])
         array([0.], dtype=float32)
         """
+        self._core.settle()
         return self._params
 
     @params.setter
     def params(self, values: Any) -> None:  # also called by `net.params *= 0.9`; writes into the same memory
-        assign(self._params, values, "params")
+        assign(self.params, values, "params")
 
     @property
     def buffers(self) -> Array:
@@ -81,6 +82,7 @@ class NetworkView(Closed):
         >>> {name: view.shape for name, view in net.tensors.items()}
         {'dense_0.weight': (3, 2), 'dense_0.bias': (3,), 'dense_1.weight': (1, 3), 'dense_1.bias': (1,)}
         """
+        self._core.settle()
         return self._tensors
 
     @property

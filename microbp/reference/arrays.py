@@ -12,7 +12,7 @@ from numbers import Integral
 from typing import Any
 
 from .autodiff import Matrix
-from .spec import Interval, Spec
+from .spec import Interval, Spec, number_text, target_columns
 
 Own = list[list[float]] | None  # of each row, the weights of its columns, or one if these are equal; None: those of the rows
 _NO_LABEL = -1  # if targets may be missing
@@ -149,13 +149,17 @@ class Batch:
 def _slice(matrix: Matrix, first: int, count: int) -> Matrix:
     """At most `count` rows from number `first` on."""
     data = matrix.data[first * matrix.cols : (first + count) * matrix.cols]
-    return Matrix(len(data) // matrix.cols, matrix.cols, data, wanted=matrix.wanted)
+    found = Matrix(len(data) // matrix.cols, matrix.cols, data, wanted=matrix.wanted)
+    found.stored = matrix.stored and matrix.stored[first : first + count]
+    return found
 
 
 def rows_of(matrix: Matrix, numbers: Sequence[int]) -> Matrix:
     """The rows with these numbers."""
     rows = matrix.row_list()
-    return Matrix(len(numbers), matrix.cols, [value for i in numbers for value in rows[i]], wanted=matrix.wanted)
+    found = Matrix(len(numbers), matrix.cols, [value for i in numbers for value in rows[i]], wanted=matrix.wanted)
+    found.stored = matrix.stored and [matrix.stored[i] for i in numbers]
+    return found
 
 
 def read_weights(weight: Any, rows: int, index: Sequence[int]) -> tuple[Sequence[int], list[float]]:
@@ -248,6 +252,34 @@ def read_targets(y: Any, loss: Spec, cols: int, format: str, what: str, rows: in
     return targets
 
 
+def read_batch(
+    inputs: list[Matrix],
+    y: Any,
+    weight: Any,
+    index: Any,
+    given: Sequence[Spec | None],
+    loss_weights: Sequence[float],
+    outputs: Sequence[tuple[Any, int]],
+    format: str,
+) -> Batch:
+    """The rows of `index` (None: all) that are there. Of the others, no value is read. given: the loss of each output, with its weight.
+    outputs: the outputs with their widths."""
+    rows, ys = inputs[0].rows, several(y, len(outputs), "y")
+    asked = read_index(index, rows)
+    of_elements = isinstance(weight, list) and any(one is None or hasattr(one, "__len__") for one in weight)
+    chosen, weights = read_weights(None if of_elements else weight, rows, asked)
+    widths = [target_columns(str(loss), width) for loss, (_, width) in zip(given, outputs)]
+    columns = [width if loss and loss.entry.apart else 1 for loss, width in zip(given, widths)]
+    losses = [loss if loss_weight else None for loss, loss_weight in zip(given, loss_weights)]
+    chosen, weights, own = read_own(losses, widths, columns, weight if of_elements else None, ys, rows, chosen, weights)
+    targets = []
+    for i, (one, loss, width, (output, _)) in enumerate(zip(ys, given, widths, outputs)):
+        read = "d" if output.scale else format  # scaled numbers are rounded once
+        found = read_targets(one, loss, width, read, f"target {i}", rows, chosen if losses[i] else [], own[i])
+        targets.append(output.scaled(found, format))
+    return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, own, chosen, len(asked))
+
+
 def read_index(index: Any, rows: int) -> Sequence[int]:
     """The row numbers in `index`. index=None: all rows, in order."""
     if index is None:
@@ -259,6 +291,13 @@ def read_index(index: Any, rows: int) -> Sequence[int]:
         if not 0 <= number < rows:
             raise ValueError(f"index[{i}] is {number}, but must be a row number from 0 to {rows - 1}")
     return numbers
+
+
+def read_loss_weight(value: float, i: int) -> float:
+    """The factor of the loss of output i."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"loss_weights[{i}] is {number_text(value)}, but must be finite and at least 0")
+    return float(value)
 
 
 def read_totals(total: Any, outputs: int) -> list[float] | None:

@@ -29,6 +29,7 @@ class Matrix:
         self.operands = [(operand, pull) for operand, pull in operands if operand.wanted]
         self.wanted = wanted or bool(self.operands)
         self.order = next(_creation)
+        self.stored: list[list[int]] | None = None  # of a sparse input: for each row the columns with a stored value
 
     def __add__(self, other: Matrix | float) -> Matrix:
         other = self._like(other)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
 from .autodiff import Matrix, dot
 from .formulas import penalty
-from .net import Net
+from .net import Net, Tensor
 
 
 def penalties_of(net: Net, tensors: Sequence[Matrix], reached: Set[Matrix]) -> list[Matrix]:
@@ -19,7 +19,13 @@ def penalties_of(net: Net, tensors: Sequence[Matrix], reached: Set[Matrix]) -> l
     found = []
     for tensor, matrix in zip(net.layout, tensors):
         layer = net.graph.layers[tensor.layer]
-        if tensor.is_matrix and not layer.frozen and matrix in reached and (layer.settings["l1"] or layer.settings["l2"]):
+        if (
+            tensor.is_matrix
+            and not layer.frozen
+            and matrix in reached
+            and not tensor.is_table
+            and (layer.settings["l1"] or layer.settings["l2"])
+        ):
             found.append(penalty(matrix, layer.settings["l1"], layer.settings["l2"]))
     return found
 
@@ -38,19 +44,26 @@ def clipped(net: Net, grads: array, clip_norm: float, clip_layer_norm: float, cl
     return [max(-clip_value, min(clip_value, factor * g)) for g in found]
 
 
-def limit_norms(net: Net) -> None:
-    """If the norm of a unit's incoming weights exceeds max_norm, scales them down to max_norm (Srivastava et al. 2014, section 5.1)."""
+def limit_norms(net: Net, named: Mapping[str, Iterable[int]]) -> None:
+    """If the norm of a unit's incoming weights exceeds max_norm, scales them down to max_norm (Srivastava et al. 2014, section 5.1).
+    Of an embedding, that of a row that the step names. named: the rows of sparse layers that the step names."""
     for tensor in net.layout:
         layer = net.graph.layers[tensor.layer]
         if not tensor.is_matrix or layer.frozen or not layer.settings["max_norm"]:
             continue
-        for unit in range(tensor.cols):
-            place = slice(tensor.offset + unit, tensor.place.stop, tensor.cols)
+        for place in _vectors(tensor, named.get(tensor.layer, range(tensor.rows))):
             weights = net.params[place].tolist()
             factor = _shrink(weights, layer.settings["max_norm"])
             if factor < 1:
                 scaled = [factor * w for w in weights]
                 net.params[place] = array(net.format, scaled)
+
+
+def _vectors(tensor: Tensor, rows: Iterable[int]) -> list[slice]:
+    """The places of the weights of each unit, or of these rows of an embedding."""
+    if tensor.is_table:
+        return [slice(tensor.offset + row * tensor.cols, tensor.offset + (row + 1) * tensor.cols) for row in rows]
+    return [slice(tensor.offset + unit, tensor.place.stop, tensor.cols) for unit in range(tensor.cols)]
 
 
 def _shrink(vector: Sequence[float], limit: float) -> float:

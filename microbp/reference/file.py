@@ -4,7 +4,8 @@
     N bytes     JSON, padded with spaces until 8 + N is a multiple of 64 and the file has the minimum size for its graph (_least):
                 "__metadata__" with the graph text and a checksum, then for each tensor
                 {"dtype":"F32","shape":[out,in],"data_offsets":[begin,end]}
-    the rest    the tensors, in layer order and without gaps; a weight is (out, in) row-major, the transpose of the one in memory
+    the rest    the tensors, in layer order and without gaps; a weight is (out, in) row-major, the transpose of the one in memory;
+                of an embedding (levels, units), as in memory
 
 A trainer's file has extras: a text in the metadata, and vectors in the net's dtype that follow the tensors.
 
@@ -97,7 +98,7 @@ def _write(net: Net, extras: Extras | None) -> bytes:
 def _least(graph: str) -> int:
     """The minimum size of a file with this graph, so that a small file cannot cause a large allocation: see src/file/file.h."""
     words = [line.split() for line in graph.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    layers = sum(line[0] in ("dense", "batch_norm", "layer_norm", "scale", "standardize") for line in words)
+    layers = sum(line[0] in ("dense", "embedding", "batch_norm", "layer_norm", "scale", "standardize") for line in words)
     cost = 128 * min(len(words), NODES_MAX) + 512 * min(layers, NODES_MAX) + 4 * sum(len(line) - 1 for line in words)
     return max(0, (cost - 32 * 1024) // 2)
 
@@ -174,7 +175,7 @@ def _entries(net: Net, vectors: dict[str, int]) -> dict[str, dict[str, Any]]:
     entries, begin = {}, 0
     for tensor, _ in _tensors(net):
         end = begin + tensor.rows * tensor.cols * net.params.itemsize
-        shape = [tensor.cols, tensor.rows] if tensor.is_matrix else [tensor.cols]
+        shape = [tensor.rows, tensor.cols] if tensor.is_table else [tensor.cols, tensor.rows] if tensor.is_matrix else [tensor.cols]
         entries[f"{tensor.layer}.{tensor.name}"] = {"dtype": _DTYPES[net.dtype], "shape": shape, "data_offsets": [begin, end]}
         begin = end
     for name, size in vectors.items():
@@ -188,17 +189,18 @@ def _data(net: Net) -> bytes:
     """All tensors, unit by unit: in memory, the weights of a unit are `units` elements apart."""
     numbers = array(net.params.typecode)
     for tensor, vector in _tensors(net):
-        for unit in range(tensor.cols):
-            numbers += vector[tensor.offset + unit : tensor.place.stop : tensor.cols]
+        for place in tensor.saved:
+            numbers += vector[place]
     return _little_endian(numbers).tobytes()
 
 
 def _fill(net: Net, data: bytes) -> None:
     numbers, begin = _little_endian(array(net.params.typecode, data)), 0
     for tensor, vector in _tensors(net):
-        for unit in range(tensor.cols):
-            vector[tensor.offset + unit : tensor.place.stop : tensor.cols] = numbers[begin : begin + tensor.rows]
-            begin += tensor.rows
+        for place in tensor.saved:
+            count = len(vector[place])
+            vector[place] = numbers[begin : begin + count]
+            begin += count
 
 
 def _read_vectors(net: Net, entries: dict[str, Any], data: bytes) -> dict[str, bytes]:

@@ -1,8 +1,9 @@
 """Reads and writes the graph text. One statement per line; nodes are numbered in the order of their lines:
 
-    input WIDTH
+    input WIDTH  |  ids COLUMNS levels=N hash=0|1
     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 bias_init=SPEC frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=...
                                                                   (or: dense A layer=NAME, to use a layer again)
+    embedding A layer=NAME units=N combine=concat|sum init=SPEC frozen=0|1 lr=1 max_norm=0
     activation A SPEC
     add A B ...  |  subtract A B  |  multiply A B
     concat A B ...  |  slice A from=F to=T
@@ -22,21 +23,37 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .autodiff import Matrix
-from .spec import BLANKS, Spec, check_parameter, number_text, parameters, parse_number, read_scale, unknown
+from .spec import (
+    BLANKS,
+    INTEGER,
+    LARGEST_WIDTH,
+    Spec,
+    check_parameter,
+    exactly,
+    flag,
+    number_text,
+    parameters,
+    parse_number,
+    read_initializers,
+    read_scale,
+    read_settings,
+    read_width,
+    unknown,
+)
 
 NODES_MAX = 2**14
 _TERM = re.compile(r"(?:\([^)]*(?:\)|$)|[^ \t\r(])+")  # a word; blanks between "(" and ")" are part of it
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
-_INTEGER = re.compile(r"[0-9]{1,18}")
-_LARGEST_WIDTH = 2**31 - 1
-# The settings of layers, dropout, noise and slices, as parameter texts. A dense layer: lr is a factor of the learning rate, l1 and l2 are
+# The settings of layers, ids, dropout, noise and slices, as texts. A dense layer: lr is a factor of the learning rate, l1 and l2 are
 # penalties of the weights, max_norm is the largest norm of a unit's weights (0: no limit), bias_lr is lr for the bias. A default out of its
 # interval means that the setting is not given (bias_lr: the same as lr). It is not written then.
 SETTINGS = {
+    "ids": "levels=-1[1,2147483647] hash=0[0,1]",
+    "embedding": "lr=1[0,inf) max_norm=0[0,inf)",
     "dense": "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)",
     "dropout": "rate=0.5[0,1)",
     "noise": "std=0.1[0,inf)",
@@ -89,6 +106,22 @@ class Layer:
 
 
 @dataclass
+class Embedding(Layer):
+    """A table (levels, units): ids name its rows, which are put side by side, or added."""
+
+    kind = "embedding"
+    sums: bool = False
+
+    def attributes(self) -> dict[str, str]:
+        combine = "sum" if self.sums else "concat"
+        words = {"units": str(self.units), "combine": combine, "init": str(self.init), "frozen": str(int(self.frozen))}
+        return {**words, **_numbers(self.kind, self.settings)}
+
+    def rate(self, tensor: str) -> float:
+        return self.settings["lr"]
+
+
+@dataclass
 class Norm:
     """A batch_norm or layer_norm: a scale and a shift for each of `units` columns. batch_norm also has running statistics."""
 
@@ -134,8 +167,8 @@ class Standardize(Norm):
 
 @dataclass
 class Node:
-    """kind: the first word of the statement. operands: the numbers of earlier nodes. layer: of dense, norms and scale. activation: of an
-    activation node. settings: of dropout, noise and slices."""
+    """kind: the first word of the statement. operands: the numbers of earlier nodes. layer: of dense, embedding, norms and
+    scale. activation: of an activation node. settings: of ids, dropout, noise and slices."""
 
     kind: str
     width: int
@@ -144,6 +177,16 @@ class Node:
     activation: Spec | None = None
     settings: dict[str, float] = field(default_factory=dict)
     is_output: bool = False
+    of_ids: bool = False  # of an embedding: whether ids name its rows
+
+    @property
+    def is_input(self) -> bool:
+        return self.kind in ("input", "ids")
+
+    @property
+    def levels(self) -> int:
+        """The levels of ids, and the columns of other nodes: what an embedding needs."""
+        return int(self.settings["levels"]) if self.kind == "ids" else self.width
 
     @property
     def columns(self) -> tuple[int, int]:
@@ -218,7 +261,7 @@ class Graph:
 
     @property
     def inputs(self) -> list[Node]:
-        return [node for node in self.nodes if node.kind == "input"]
+        return [node for node in self.nodes if node.is_input]
 
     def text(self) -> str:
         """The canonical text: every attribute written out, outputs last."""
@@ -228,7 +271,7 @@ class Graph:
         known: set[str] = set()
         for node in self.nodes:
             words = [node.kind, *map(str, node.operands)]
-            if node.kind == "input":
+            if node.is_input:
                 words.append(str(node.width))
             elif node.layer:
                 words.append(f"layer={node.layer.name}")
@@ -247,7 +290,9 @@ class Graph:
     def _statement(self, word: str, *arguments: str) -> None:
         statements: dict[str, Callable[..., None]] = {
             "input": self._input,
+            "ids": self._ids,
             "dense": self._dense,
+            "embedding": self._embedding,
             "activation": self._activation,
             "add": self._elementwise,
             "subtract": self._elementwise,
@@ -269,25 +314,57 @@ class Graph:
         statements[word](word, *arguments)
 
     def _input(self, word: str, *arguments: str) -> None:
-        (width,) = _exactly(arguments, 1)
-        self.nodes.append(Node(word, _width("the width of an input", width), []))
+        (width,) = exactly(arguments, 1)
+        self.nodes.append(Node(word, read_width("the width of an input", width), []))
+
+    def _ids(self, word: str, *arguments: str) -> None:
+        first, *rest = arguments or [""]
+        width = read_width("the number of columns of ids", first)
+        if "levels" not in (given := read_settings(rest, tuple(SETTINGS[word].split()))):
+            raise ValueError("ids needs levels=N, for the ids 0 to N - 1")
+        values = _values(word, given)
+        for key in (key for key, value in values.items() if value % 1):
+            raise ValueError(f"{key} must be a whole number")
+        self.nodes.append(Node(word, width, [], settings=values))
+
+    def _embedding(self, word: str, *arguments: str) -> None:
+        a, given = self._settings(word, arguments, "layer", "units", "combine", "init", "frozen")
+        operand, exists = self.nodes[a], given.get("layer") in self.layers
+        layer = self._same_layer(given, a, word, operand.levels) if exists else self._new_embedding(given, operand.levels)
+        if (width := layer.units * (operand.width if operand.kind == "ids" and not layer.sums else 1)) > LARGEST_WIDTH:
+            raise ValueError(f"embedding has more than {LARGEST_WIDTH} columns")
+        self.nodes.append(Node(word, width, [a], layer=layer, of_ids=operand.kind == "ids"))
+
+    def _new_embedding(self, given: dict[str, str], levels: int) -> Embedding:
+        name = self._new_name(given, "embedding")
+        if "units" not in given:
+            raise ValueError(f"the new layer {name} needs units=N")
+        units, combine, init = read_width("units", given["units"]), given.get("combine", "concat"), given.get("init", "auto")
+        if combine not in ("concat", "sum"):
+            raise ValueError(f'combine must be concat or sum, not "{combine}"')
+        identity = Spec.parse("activation", "identity")
+        drawn, zeros = (Spec.parse("initializer", one) for one in ("normal" if init == "auto" else init, "zeros"))
+        frozen = flag("frozen", given.get("frozen", "0"))
+        layer = Embedding(name, levels, units, identity, drawn, zeros, False, frozen, _values("embedding", given), combine == "sum")
+        self._add_layer(layer)
+        return layer
 
     def _dense(self, word: str, *arguments: str) -> None:
         a, given = self._settings(word, arguments, "layer", "units", "activation", "init", "bias", "bias_init", "frozen")
         exists = given.get("layer") in self.layers
-        layer = self._same_layer(given, a, word) if exists else self._new_layer(given, self.nodes[a].width)
+        layer = self._same_layer(given, a, word, self.nodes[a].width) if exists else self._new_layer(given, self.nodes[a].width)
         self.nodes.append(Node(word, layer.units, [a], layer=layer))
 
     def _new_layer(self, given: dict[str, str], inputs: int) -> Layer:
         name = self._new_name(given, "dense")
         if "units" not in given:
             raise ValueError(f"the new layer {name} needs units=N")
-        units = _width("units", given["units"])
+        units = read_width("units", given["units"])
         activation = Spec.parse("activation", given.get("activation", "identity"))
-        inits, bias = _initializers(given, activation), _flag("bias", given.get("bias", "1"))
+        inits, bias = read_initializers(given, activation), flag("bias", given.get("bias", "1"))
         if not bias:
             _check_no_bias(name, given)
-        layer = Layer(name, inputs, units, activation, *inits, bias, _flag("frozen", given.get("frozen", "0")), _values("dense", given))
+        layer = Layer(name, inputs, units, activation, *inits, bias, flag("frozen", given.get("frozen", "0")), _values("dense", given))
         self._add_layer(layer)
         return layer
 
@@ -304,8 +381,8 @@ class Graph:
             raise ValueError(f"the name {name} is already used by another layer: choose another name (layer=NAME)")
         return name
 
-    def _same_layer(self, given: dict[str, str], a: int, kind: str) -> Layer | Norm:
-        """The existing layer with the given name, for another use on node a."""
+    def _same_layer(self, given: dict[str, str], a: int, kind: str, inputs: int) -> Layer | Norm:
+        """The existing layer with the given name, for another use on node a, which has so many columns or levels."""
         layer = self.layers[given["layer"]]
         if layer.kind != kind:
             raise ValueError(f"layer {layer.name} is a {layer.kind} layer: choose another name (layer=NAME)")
@@ -313,18 +390,18 @@ class Graph:
             if key != "layer":
                 hint = f"remove {key}= to use it again, or choose another name (layer=NAME)"
                 raise ValueError(f"layer {layer.name} already exists: {hint}")
-        if layer.inputs != self.nodes[a].width:
-            columns = "1 column" if layer.inputs == 1 else f"{layer.inputs} columns"
-            raise ValueError(f"layer {layer.name} takes {columns}, but node {a} has {self.nodes[a].width}")
+        if layer.inputs != inputs:
+            verb, noun = ("has", "level") if kind == "embedding" else ("takes", "column")
+            raise ValueError(f"layer {layer.name} {verb} {layer.inputs} {noun}{'s' * (layer.inputs != 1)}, but node {a} has {inputs}")
         return layer
 
     def _activation(self, word: str, *arguments: str) -> None:
-        a, spec = _exactly(arguments, 2)
+        a, spec = exactly(arguments, 2)
         node = self._node(a)
         self.nodes.append(Node(word, self.nodes[node].width, [node], activation=Spec.parse("activation", spec)))
 
     def _elementwise(self, word: str, *arguments: str) -> None:
-        given = arguments + ("",) * (2 - len(arguments)) if word == "add" else _exactly(arguments, 2)
+        given = arguments + ("",) * (2 - len(arguments)) if word == "add" else exactly(arguments, 2)
         operands = [self._node(argument) for argument in given]
         widths = [self.nodes[node].width for node in operands]
         for operand, width in zip(operands, widths):
@@ -336,8 +413,8 @@ class Graph:
     def _concat(self, word: str, *arguments: str) -> None:
         operands = [self._node(argument) for argument in arguments or [""]]
         width = sum(self.nodes[i].width for i in operands)
-        if width > _LARGEST_WIDTH:
-            raise ValueError(f"concat has more than {_LARGEST_WIDTH} columns")
+        if width > LARGEST_WIDTH:
+            raise ValueError(f"concat has more than {LARGEST_WIDTH} columns")
         self.nodes.append(Node(word, width, operands))
 
     def _slice(self, word: str, *arguments: str) -> None:
@@ -359,13 +436,13 @@ class Graph:
         a, given = self._settings(word, arguments, "layer", *(["gain", "bias"] if word == "scale" else []), "frozen")
         width = self.nodes[a].width
         exists = given.get("layer") in self.layers
-        layer = self._same_layer(given, a, word) if exists else self._new_norm(word, given, width)
+        layer = self._same_layer(given, a, word, width) if exists else self._new_norm(word, given, width)
         self.nodes.append(Node(word, width, [a], layer=layer))
 
     def _new_norm(self, word: str, given: dict[str, str], width: int) -> Norm:
         name = self._new_name(given, word)
-        flags = {key: _flag(key, given.get(key, "1")) for key in ("gain", "bias") if word == "scale"}
-        frozen = _flag("frozen", given.get("frozen", "0"))
+        flags = {key: flag(key, given.get(key, "1")) for key in ("gain", "bias") if word == "scale"}
+        frozen = flag("frozen", given.get("frozen", "0"))
         if flags and not any(flags.values()):
             raise ValueError(f"layer {name} has neither a gain nor a bias: set gain=1 or bias=1")
         kinds = {"scale": Scale, "standardize": Standardize}
@@ -376,7 +453,7 @@ class Graph:
     def _settings(self, word: str, arguments: tuple[str, ...], *more: str) -> tuple[int, dict[str, str]]:
         """The operand, and the settings after it. more: keys with a text value."""
         first, *rest = arguments or [""]
-        return self._node(first), _read_settings(rest, (*more, *SETTINGS[word].split()))
+        return self._node(first, word), read_settings(rest, (*more, *SETTINGS[word].split()))
 
     def _output(self, word: str, *arguments: str) -> None:
         first, *rest = arguments or [""]
@@ -384,29 +461,21 @@ class Graph:
         if self.nodes[node].is_output:
             raise ValueError(f"node {node} is already an output")
         self.nodes[node].is_output = True
-        given = _read_settings(rest, ("activation", "mean", "std"))
+        given = read_settings(rest, ("activation", "mean", "std"))
         activation = None if "activation" not in given else Spec.parse("output_activation", given["activation"]).name
         self.outputs.append(Output(node, activation, read_scale(given, activation, self.nodes[node].width)))
 
-    def _node(self, text: str) -> int:
+    def _node(self, text: str, word: str = "") -> int:
         if not text:
             raise ValueError("the number of an earlier node is missing")
-        if not _INTEGER.fullmatch(text):
+        if not INTEGER.fullmatch(text):
             raise ValueError(f'expected the number of an earlier node, not "{text}"')
         if int(text) >= len(self.nodes):
             hint = f"the last is node {len(self.nodes) - 1}" if self.nodes else "start with an input"
             raise ValueError(f"there is no node {int(text)} before this line: {hint}")
+        if self.nodes[int(text)].kind == "ids" and word != "embedding":
+            raise ValueError(f'node {int(text)} has ids, which only embeddings read: write "embedding {int(text)} units=N"')
         return int(text)
-
-
-def _initializers(given: dict[str, str], activation: Spec) -> tuple[Spec, Spec]:
-    """The initializers of weight and bias. "auto" is the one that suits the activation; for the bias, zeros if init is not "auto"."""
-    init, bias_init = given.get("init", "auto"), given.get("bias_init", "auto")
-    automatic = (activation.entry.init, activation.entry.bias_init) if init == "auto" else (init, "zeros")
-    return (
-        Spec.parse("initializer", automatic[0]),
-        Spec.parse("initializer", automatic[1] if bias_init == "auto" else bias_init),
-    )
 
 
 def _check_no_bias(name: str, given: dict[str, str]) -> None:
@@ -429,40 +498,3 @@ def _numbers(word: str, values: dict[str, float]) -> dict[str, str]:
     """The numeric settings as text, without those that are not given."""
     known = parameters(SETTINGS[word]) if values else {}
     return {key: number_text(value) for key, value in values.items() if value in known[key][1]}
-
-
-def _exactly(arguments: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """The arguments, with "" for each that is missing. More than `count` are an error."""
-    if len(arguments) > count:
-        raise ValueError(f'unexpected "{arguments[count]}" at the end of the line')
-    return arguments + ("",) * (count - len(arguments))
-
-
-def _read_settings(words: Sequence[str], known: tuple[str, ...]) -> dict[str, str]:
-    """Reads key=value words. known: keys whose value is text, and parameters (key=default[low,high)) whose value is a number."""
-    numbers = {key: "=" in text for key, text in ((text.partition("=")[0], text) for text in known)}
-    found: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key not in numbers:
-            raise unknown("unknown setting", key, known)
-        if not equals or not (value or numbers[key]):
-            raise ValueError(f"{key} needs a value: {key}=VALUE")
-        if not numbers[key] and "(" in value and not value.endswith(")"):
-            raise ValueError(f'"{value}" does not end with ")": add ")"')
-        if key in found:
-            raise ValueError(f"{key} is given twice")
-        found[key] = value
-    return found
-
-
-def _width(what: str, text: str) -> int:
-    if not _INTEGER.fullmatch(text) or not 1 <= int(text) <= _LARGEST_WIDTH:
-        raise ValueError(f'{what} must be a whole number from 1 to {_LARGEST_WIDTH}, not "{text}"')
-    return int(text)
-
-
-def _flag(key: str, text: str) -> bool:
-    if text not in ("0", "1"):
-        raise ValueError(f'{key} must be 0 or 1, not "{text}"')
-    return text == "1"

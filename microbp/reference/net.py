@@ -10,14 +10,17 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from .arrays import FORMATS, check_writable, counted, read_matrix, rows_of
+from .arrays import FORMATS, check_writable, counted, nested_lists, read_matrix, rows_of
 from .autodiff import Matrix, gradients
 from .formulas import OUTPUT_ACTIVATIONS
-from .graph import SETTINGS, Graph, Layer, Norm, Output
+from .graph import SETTINGS, Embedding, Graph, Layer, Norm, Output
 from .graph import Node as GraphNode
+from .hashing.xxh64 import level_of
 from .nodes import Batch, Run
 from .random import Place, draws
 from .sharing.lock import Lock, locked
+from .sparse.ids import read_ids
+from .sparse.rows import check_places, check_readers, dense_rows, is_sparse, refuse, stored_columns
 from .spec import Spec, check_parameter, check_scale, unknown
 
 _WEIGHTS, _BIASES = 1, 6  # purposes of random numbers
@@ -34,11 +37,17 @@ class Tensor:
     offset: int
     rows: int
     cols: int
-    is_matrix: bool = False  # the weight of a dense layer, on which weight decay acts
+    is_matrix: bool = False  # the weight of a dense layer or an embedding, on which weight decay acts
+    is_table: bool = False  # that of an embedding
 
     @property
     def place(self) -> slice:
         return slice(self.offset, self.offset + self.rows * self.cols)
+
+    @property
+    def saved(self) -> list[slice]:
+        """The places in the order of a file: unit by unit; an embedding as it is."""
+        return [self.place] if self.is_table else [slice(self.offset + unit, self.place.stop, self.cols) for unit in range(self.cols)]
 
 
 @dataclass(frozen=True)
@@ -120,27 +129,31 @@ class Net:
         with self.gate:
             return self.graph.text()
 
-    def nodes(self) -> list[tuple[str, tuple[int, ...], int, int, str, float, tuple[int, int]]]:
-        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice) of each node."""
+    def nodes(self) -> list[tuple[str, tuple[int, ...], int, int, str, float, tuple[int, int], int, bool]]:
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice, levels of ids, whether
+        they are hashed) of each node."""
         numbers = {name: i for i, name in enumerate(self.graph.layers)}
         found = []
         for node in self.graph.nodes:
             layer = numbers[node.layer.name] if node.layer else -1
             activation = node.layer.activation if isinstance(node.layer, Layer) else node.activation
             amount = node.settings.get("rate", node.settings.get("std", 0.0))
-            found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount, node.columns))
+            ids = (node.levels, bool(node.settings["hash"])) if node.kind == "ids" else (0, False)
+            found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount, node.columns, *ids))
         return found
 
-    def layers(self) -> list[tuple[str, str, int, int, str, str, str, bool, bool, bool, dict[str, float]]]:
-        """(name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings) of each layer. Activation, init and
-        bias_init are "" if it is not dense, bias_init also if it has no bias. gain: False only for a scale without it."""
+    def layers(self) -> list[tuple[str, str, int, int, str, str, str, bool, bool, bool, dict[str, float], bool]]:
+        """(name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings, sums) of each layer. Activation, init and
+        bias_init are "" if it has none, bias_init also if it has no bias. gain: False only for a scale without it. sums: whether an
+        embedding adds."""
         found = []
         for layer in self.graph.layers.values():
             formulas = ("", "", "")
             if isinstance(layer, Layer):
                 formulas = (str(layer.activation), str(layer.init), str(layer.bias_init) if layer.bias else "")
             flags = layer.gain, layer.bias, layer.frozen
-            found.append((layer.name, layer.kind, layer.inputs, layer.units, *formulas, *flags, dict(layer.settings)))
+            sums = isinstance(layer, Embedding) and layer.sums
+            found.append((layer.name, layer.kind, layer.inputs, layer.units, *formulas, *flags, dict(layer.settings), sums))
         return found
 
     def outputs(self) -> list[tuple[int, str | None, tuple[list[float], list[float]] | None]]:
@@ -156,6 +169,11 @@ class Net:
         return [(tensor.layer, tensor.name, tensor.offset, tensor.rows, tensor.cols) for tensor in self.buffer_layout]
 
     # ---- changes ----
+
+    def flush(self) -> None:
+        """All rows are always up to date here."""
+
+    settle = flush
 
     def init(self, seed: int) -> None:
         """Draws new initial weights and biases, and resets scales, norms and running statistics. Tensors with init=array stay as they
@@ -188,7 +206,8 @@ class Net:
         init, purpose = (layer.init, _WEIGHTS) if tensor.name == "weight" else (layer.bias_init, _BIASES)
         if init.entry.distribution == "keep":
             return
-        normal, scale = init.entry.distribution == "normal", init.entry.scale(layer.inputs, layer.units, **init.values)
+        inputs = 1 if tensor.is_table else layer.inputs  # a unit of an embedding reads one weight of each id
+        normal, scale = init.entry.distribution == "normal", init.entry.scale(inputs, layer.units, **init.values)
         count = tensor.rows * tensor.cols
         drawn = draws(self.seed, purpose, number, count, normal, self.dtype) if scale else [0.0] * count
         self.params[tensor.place] = array(self.format, [scale * (n if normal or not scale else 2 * n - 1) for n in drawn])
@@ -305,8 +324,15 @@ class Net:
             raise ValueError(f"x has {counted(len(xs), 'array')}, but the net has {counted(len(nodes), 'input')}")
         inputs: list[Matrix] = []
         for i, (x, node) in enumerate(zip(xs, nodes)):
-            matrix = read_matrix(x, node.width, self.format, f"input {i}", inputs[0].rows if inputs else None)
+            if node.kind == "ids":
+                inputs.append(_ids(x, node, i, inputs[0].rows if inputs else None))
+                continue
+            given = dense_rows(x, f"input {i}") if is_sparse(x) else x
+            matrix = read_matrix(given, node.width, self.format, f"input {i}", inputs[0].rows if inputs else None)
+            if is_sparse(x):
+                check_readers(self.graph, i)
             inputs.append(Matrix(matrix.rows, matrix.cols, matrix.data, wanted=wanted))
+            inputs[-1].stored = stored_columns(x) if is_sparse(x) else None
         return inputs
 
     def forward(self, inputs: list[Matrix], training: Place | None = None, dropout: float = 1.0, fixed: bool = False) -> Pass:
@@ -335,6 +361,7 @@ class Net:
             if -1 - node >= len(self.graph.outputs):
                 raise _no_index("output", -1 - node, len(self.graph.outputs))
         inputs = self.read_inputs(xs)
+        check_places(self.graph, xs, chosen)
         with self.gate:
             result = self.forward(inputs, None if seed is None else Place(seed, 0, 0), fixed=True)
             outputs = [(OUTPUT_ACTIVATIONS[output.activation or "identity"], replace(output)) for output in self.graph.outputs]
@@ -355,6 +382,7 @@ class Net:
     def jacobian(self, xs: Sequence[Any], outs: Sequence[Any], by_inputs: bool, output: int) -> None:
         """Writes to the arrays `outs`, one per output (and input), each row's derivatives of the raw outputs: those of the first column,
         then those of the second, ... output: the number of the only one that is wanted; -1: all."""
+        refuse(self.graph, xs, "a Jacobian needs")
         if not -1 <= output < len(self.graph.outputs):
             raise _no_index("output", output, len(self.graph.outputs))
         inputs = self.read_inputs(xs, wanted=by_inputs)
@@ -384,6 +412,16 @@ class Net:
         return flat
 
 
+def _ids(x: Any, node: GraphNode, i: int, count: int | None) -> Matrix:
+    """A matrix of the levels that the ids of an input name."""
+    hashed, lists = bool(node.settings["hash"]), nested_lists(x)
+    lists = [one if isinstance(one, list) else [one] for one in lists]
+    levels = read_ids(lists, node.levels, (lambda number: level_of(number, node.levels)) if hashed else None, i, node.width, count)
+    found = Matrix(len(lists), node.width, [float(one) for row in levels for one in row])
+    found.stored = [sorted(set(row)) for row in levels]
+    return found
+
+
 def _deviation(column: Sequence[float], mean: float) -> float:
     """The standard deviation; 1 for a column whose values differ by rounding errors only."""
     rows = len(column)
@@ -401,7 +439,7 @@ def _part(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
     between = _between(graph, inputs, outputs)
     place = {node: i for i, node in enumerate([*inputs, *between])}
     layers: dict[str, Layer | Norm] = {}
-    nodes = [GraphNode("input", graph.nodes[node].width, []) for node in inputs]
+    nodes = [node if node.kind == "ids" else GraphNode("input", node.width, []) for node in (graph.nodes[i] for i in inputs)]
     for node in (graph.nodes[node] for node in between):
         layer = node.layer and layers.setdefault(node.layer.name, replace(node.layer, settings=dict(node.layer.settings)))
         nodes.append(replace(node, operands=[place[operand] for operand in node.operands], layer=layer))
@@ -422,7 +460,7 @@ def _between(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> lis
     used = set(outputs)
     for node in reversed(range(len(graph.nodes))):
         if node in used and node not in inputs:
-            if graph.nodes[node].kind == "input":
+            if graph.nodes[node].is_input:
                 hint = "add it, or a node between, to inputs"
                 raise ValueError(f"the outputs depend on node {node}, an input of the net: {hint}")
             used.update(graph.nodes[node].operands)
@@ -437,16 +475,16 @@ def _layout(graph: Graph) -> list[Tensor]:
     found: dict[str, list[Tensor]] = {name: [] for name in graph.layers}
     end = 0
 
-    def place(layer: str, name: str, rows: int, cols: int, is_matrix: bool = False) -> None:
+    def place(layer: str, name: str, rows: int, cols: int, **kind: bool) -> None:
         nonlocal end
-        found[layer].append(Tensor(layer, name, end, rows, cols, is_matrix))
+        found[layer].append(Tensor(layer, name, end, rows, cols, **kind))
         end += rows * cols
 
     for layer in graph.layers.values():
-        if layer.kind == "dense":
-            place(layer.name, "weight", layer.inputs, layer.units, is_matrix=True)
+        if isinstance(layer, Layer):
+            place(layer.name, "weight", layer.inputs, layer.units, is_matrix=True, is_table=layer.kind == "embedding")
     for layer in graph.layers.values():
-        if layer.kind != "dense" and layer.gain:
+        if not isinstance(layer, Layer) and layer.gain:
             place(layer.name, "weight", 1, layer.units)
         if layer.bias:
             place(layer.name, "bias", 1, layer.units)

@@ -42,7 +42,7 @@ class Run:
         values: list[Matrix] = []
         for number, node in enumerate(graph.nodes):
             operands = [values[operand] for operand in node.operands]
-            values.append(next(waiting) if node.kind == "input" else getattr(self, f"_{node.kind}")(node, number, *operands))
+            values.append(next(waiting) if node.is_input else getattr(self, f"_{node.kind}")(node, number, *operands))
         return values
 
     def _dense(self, node: Node, number: int, x: Matrix) -> Matrix:
@@ -51,6 +51,17 @@ class Run:
         if layer.bias:
             z = z + self.tensors[layer.name, "bias"]
         return _activate(layer.activation, z)
+
+    def _embedding(self, node: Node, number: int, x: Matrix) -> Matrix:
+        """The products of the table and, for each column of ids, a matrix with a 1 in the column that the id names."""
+        table, layer = self.tensors[node.layer.name, "weight"], node.layer
+        if not node.of_ids:
+            return x @ table
+        parts = []
+        for j in range(x.cols):
+            named = x.data[j :: x.cols]
+            parts.append(Matrix(x.rows, layer.inputs, [float(level == id) for id in named for level in range(layer.inputs)]) @ table)
+        return sum(parts[1:], parts[0]) if layer.sums else concat(parts)
 
     def _activation(self, node: Node, number: int, z: Matrix) -> Matrix:
         return _activate(node.activation, z)

@@ -24,6 +24,9 @@ class Optimizer:
     weight_decay p and the norms of the whole tensor.
 
     loss_rose: update gets an argument loss_rose, whether the loss is larger than at the last step.
+
+    sparse: what a step does to rows of a sparse layer that its batch does not name. "equal": what it does to a gradient of 0. "lazy": only
+    the decay. "": such layers are refused. sparse_decay: whether they may have weight decay.
     """
 
     parameters: str
@@ -32,6 +35,8 @@ class Optimizer:
     update: Callable[..., tuple[float, list[float]]]
     decay: str = "gradient"
     loss_rose: bool = False
+    sparse: str = ""
+    sparse_decay: bool = False
 
     @property
     def slots(self) -> dict[str, str]:
@@ -268,27 +273,38 @@ _RPROP = "lr=0.01[0,inf) eta_minus=0.5(0,1) eta_plus=1.2(1,inf) step_min=1e-06[0
 _DECAY = "weight_decay=0[0,inf)"
 
 OPTIMIZERS = {
-    "sgd": Optimizer(f"lr=0.001[0,inf) {_DECAY}", "p -= lr g", "", _sgd),
+    "sgd": Optimizer(f"lr=0.001[0,inf) {_DECAY}", "p -= lr g", "", _sgd, sparse="equal", sparse_decay=True),
     "sgd_momentum": Optimizer(
         f"{_MOMENTUM} {_DECAY}",
         "velocity = momentum velocity + g, p -= lr velocity; Polyak 1964, Sutskever et al. 2013",
         "velocity",
         _sgd_momentum,
+        sparse="equal",
+        sparse_decay=True,
     ),
     "sgd_nesterov": Optimizer(
         f"{_MOMENTUM} {_DECAY}",
         "velocity = momentum velocity + g, p -= lr (g + momentum velocity); Nesterov 1983, Sutskever et al. 2013",
         "velocity",
         _sgd_nesterov,
+        sparse="equal",
+        sparse_decay=True,
     ),
     "momentum": Optimizer(
-        f"{_MOMENTUM} {_DECAY}", "velocity = momentum velocity - lr g, p += velocity; Rumelhart et al. 1986", "velocity", _momentum
+        f"{_MOMENTUM} {_DECAY}",
+        "velocity = momentum velocity - lr g, p += velocity; Rumelhart et al. 1986",
+        "velocity",
+        _momentum,
+        sparse="equal",
+        sparse_decay=True,
     ),
     "momentum_nesterov": Optimizer(
         f"{_MOMENTUM} {_DECAY}",
         "velocity = momentum velocity - lr g, p += momentum velocity - lr g; Nesterov 1983",
         "velocity",
         _momentum_nesterov,
+        sparse="equal",
+        sparse_decay=True,
     ),
     "asgd": Optimizer(
         f"lr=0.01[0,inf) lambd=0.0001[0,inf) alpha=0.75[0,inf) t0=1000000[0,inf) {_DECAY}",
@@ -301,33 +317,42 @@ OPTIMIZERS = {
         "sum += g^2, p -= lr / (1 + lr_decay (t - 1)) g / (sqrt(sum) + eps); Duchi et al. 2011",
         "sum=initial_accumulator_value",
         _adagrad,
+        sparse="equal",
     ),
     "adadelta": Optimizer(
         f"lr=1[0,inf) rho=0.9[0,1) eps=1e-06(0,inf) {_DECAY}",
         "v = rho v + (1 - rho) g^2, c = g sqrt(u + eps) / sqrt(v + eps), p -= lr c, u = rho u + (1 - rho) c^2; Zeiler 2012, algorithm 1",
         "v u",
         _adadelta,
+        sparse="equal",
     ),
     "rmsprop": Optimizer(
-        f"{_RMSPROP} {_DECAY}", "v = alpha v + (1 - alpha) g^2, p -= lr g / (sqrt(v) + eps); Tieleman & Hinton 2012", "v", _rmsprop
+        f"{_RMSPROP} {_DECAY}",
+        "v = alpha v + (1 - alpha) g^2, p -= lr g / (sqrt(v) + eps); Tieleman & Hinton 2012",
+        "v",
+        _rmsprop,
+        sparse="equal",
     ),
     "rmsprop_momentum": Optimizer(
         f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}",
         "rmsprop with velocity = momentum velocity + g / (sqrt(v) + eps), p -= lr velocity",
         "v velocity",
         _rmsprop_momentum,
+        sparse="equal",
     ),
     "rmsprop_centered": Optimizer(
         f"{_RMSPROP} {_DECAY}",
         "rmsprop with mean = alpha mean + (1 - alpha) g and sqrt(v - mean^2) in place of sqrt(v); Graves 2013",
         "v mean",
         _rmsprop_centered,
+        sparse="equal",
     ),
     "rmsprop_centered_momentum": Optimizer(
         f"{_RMSPROP} momentum=0.9[0,1) {_DECAY}",
         "rmsprop_centered with the velocity of rmsprop_momentum; Graves 2013",
         "v mean velocity",
         _rmsprop_centered_momentum,
+        sparse="equal",
     ),
     "adam": Optimizer(
         f"{_ADAM_HAT} {_DECAY}",
@@ -336,6 +361,7 @@ OPTIMIZERS = {
         "with eps_hat=1 eps / sqrt(1 - beta2^t) in place of eps; Kingma & Ba 2015, algorithm 1",
         "m v",
         _adam,
+        sparse="lazy",
     ),
     "adam_amsgrad": Optimizer(
         f"{_ADAM_HAT} {_DECAY}", "adam with v_max = max(v_max, v) in place of v in the step; Reddi et al. 2018", "m v v_max", _adam_amsgrad
@@ -346,6 +372,8 @@ OPTIMIZERS = {
         "m v",
         _adam,
         decay="decoupled",
+        sparse="lazy",
+        sparse_decay=True,
     ),
     "adamw_amsgrad": Optimizer(
         f"{_ADAM_HAT} weight_decay=0.01[0,inf)",
@@ -392,6 +420,7 @@ OPTIMIZERS = {
         "else (sign(z) l1 - z) / ((beta + sqrt(n)) / lr + l2); McMahan et al. 2013, algorithm 1",
         "z n=initial_accumulator_value",
         _ftrl,
+        sparse="equal",
     ),
     "rprop_minus": Optimizer(
         f"{_RPROP} {_DECAY}",
@@ -417,6 +446,28 @@ OPTIMIZERS = {
         decay="trust",
     ),
 }
+
+
+def updated(
+    entry: Optimizer,
+    params: list[float],
+    grads: list[float],
+    slots: list[list[float]],
+    unnamed: list[int],
+    t: int,
+    decay: float,
+    hyper: dict[str, float],
+) -> list[list[float]]:
+    """The new parameters and slots of a tensor. unnamed: the places of those in rows of a sparse layer that no batch named."""
+    start = [p - hyper["lr"] * decay * p if entry.decay == "decoupled" else p for p in params]
+    seen = [g + decay * p if entry.decay == "gradient" else g for g, p in zip(grads, params)]
+    found = [entry.update(p, g, s, t, **hyper) for p, g, *s in zip(start, seen, *slots)]
+    for i in unnamed if entry.sparse == "lazy" else ():
+        found[i] = start[i], [slot[i] for slot in slots]
+    moved = [p for p, _ in found]
+    if entry.decay == "trust":
+        moved = trusted(params, [d + decay * p for d, p in zip(moved, params)], hyper["lr"])
+    return [moved, *map(list, zip(*(s for _, s in found)))]
 
 
 def trusted(params: list[float], direction: list[float], lr: float) -> list[float]:

@@ -237,3 +237,56 @@ def accepted_parameters(kind: str, name: str) -> str:
     text = TABLES[kind][name].parameters
     every = {"optimizer": EVERY_OPTIMIZER, "loss": EVERY_LOSS}.get(kind, "")
     return f"{text} {every}".strip()
+
+
+# ---- words of graph text ----
+
+INTEGER = re.compile(r"[0-9]{1,18}")
+LARGEST_WIDTH = 2**31 - 1
+
+
+def exactly(arguments: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """The arguments, with "" for each that is missing. More than `count` are an error."""
+    if len(arguments) > count:
+        raise ValueError(f'unexpected "{arguments[count]}" at the end of the line')
+    return arguments + ("",) * (count - len(arguments))
+
+
+def read_settings(words: Sequence[str], known: tuple[str, ...]) -> dict[str, str]:
+    """Reads key=value words. known: keys whose value is text, and parameters (key=default[low,high)) whose value is a number."""
+    numbers = {key: "=" in text for key, text in ((text.partition("=")[0], text) for text in known)}
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key not in numbers:
+            raise unknown("unknown setting", key, known)
+        if not equals or not (value or numbers[key]):
+            raise ValueError(f"{key} needs a value: {key}=VALUE")
+        if not numbers[key] and "(" in value and not value.endswith(")"):
+            raise ValueError(f'"{value}" does not end with ")": add ")"')
+        if key in found:
+            raise ValueError(f"{key} is given twice")
+        found[key] = value
+    return found
+
+
+def read_width(what: str, text: str) -> int:
+    if not INTEGER.fullmatch(text) or not 1 <= int(text) <= LARGEST_WIDTH:
+        raise ValueError(f'{what} must be a whole number from 1 to {LARGEST_WIDTH}, not "{text}"')
+    return int(text)
+
+
+def flag(key: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f'{key} must be 0 or 1, not "{text}"')
+    return text == "1"
+
+
+def read_initializers(given: dict[str, str], activation: Spec) -> tuple[Spec, Spec]:
+    """The initializers of weight and bias. "auto" is the one that suits the activation; for the bias, zeros if init is not "auto"."""
+    init, bias_init = given.get("init", "auto"), given.get("bias_init", "auto")
+    automatic = (activation.entry.init, activation.entry.bias_init) if init == "auto" else (init, "zeros")
+    return (
+        Spec.parse("initializer", automatic[0]),
+        Spec.parse("initializer", automatic[1] if bias_init == "auto" else bias_init),
+    )

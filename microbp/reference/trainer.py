@@ -8,27 +8,16 @@ from collections.abc import Callable, Sequence
 from operator import add
 from typing import Any
 
-from .arrays import (
-    Batch,
-    buffer,
-    counted,
-    overwrite,
-    read_index,
-    read_matrix,
-    read_own,
-    read_targets,
-    read_totals,
-    read_weights,
-    rows_of,
-    several,
-)
+from .arrays import Batch, buffer, counted, overwrite, read_batch, read_loss_weight, read_matrix, read_totals, several
 from .autodiff import Matrix, dot, gradients, reachable
 from .clipping import Average, clipped, limit_norms, penalties_of
 from .formulas import TRAINER_SETTINGS, weighted_losses
 from .net import Net, Pass, Tensor
-from .optimizers import trusted
+from .optimizers import updated
 from .random import Place
 from .sharing.lock import locked
+from .sparse.layers import SparseLayers
+from .sparse.rows import refuse
 from .spec import Spec, check_parameter, number_text, parameters, target_columns, unknown
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attribute
@@ -39,7 +28,9 @@ Losses = Callable[[list[Any]], tuple[float, Sequence[Any]]]
 Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix, derivative of the loss with respect to it)
 
 
-@locked(holds="evaluate input_grads set steps reset set_average", trains="step backward apply forward backward_from step_with epoch")
+@locked(
+    holds="evaluate input_grads set steps reset set_average set_sparse", trains="step backward apply forward backward_from step_with epoch"
+)
 class Trainer:
     """The losses of the outputs, an optimizer, and their state for one net. A loss is None if the caller passes its gradient to
     backward_from.
@@ -55,11 +46,12 @@ class Trainer:
                 raise ValueError(f"{what} has {counted(len(given), 'item')}, but the net has {counted(len(net.graph.outputs), 'output')}")
         self.net, self.hold, self.seed = net, net.hold, net.seed if seed is None else seed
         self._losses = [None if text is None else Spec.parse("loss", text) for text in losses]
-        self._loss_weights = [_loss_weight(weight, i) for i, weight in enumerate(loss_weights)]
+        self._loss_weights = [read_loss_weight(weight, i) for i, weight in enumerate(loss_weights)]
         self._optimizer = Spec.parse("optimizer", optimizer)
         self._values = dict(self._optimizer.values)
         self._settings = {name: default for name, (default, _) in parameters(TRAINER_SETTINGS).items()}
         self._average: Average | None = None
+        self._sparse = SparseLayers()
         self.grads = self._zeros()
         self.slots = {name: self._zeros() for name in self._optimizer.entry.slots}
         self._start_optimizer()
@@ -103,6 +95,8 @@ class Trainer:
         if first_row < 0:
             raise ValueError(f"first_row is {first_row}, but must be at least 0")
         batch = self._read_batch(x, y, weight, input_grads)
+        if input_grads:
+            refuse(self.net.graph, several(x, len(self.net.graph.inputs), "x"), "input_grads needs")
         if first_row >= 2**63 - len(batch.weights):
             raise ValueError(f"first_row is {first_row}: with {counted(len(batch.weights), 'row')}, row numbers would exceed 2^63 - 1")
         self._check_statistics(len(batch.weights))
@@ -112,10 +106,11 @@ class Trainer:
             if whole == 0 < part and self._loss_weights[i]:
                 needs = "set it to the sum of all its weights in the whole batch"
                 raise ValueError(f"totals[{i}] is 0, but output {i} has targets in this part: {needs}")
+        self._check_sparse(batch.inputs)
         losses, result, ends = self._forward_loss(batch, totals, self._place(first_row))
         self._check_losses(losses)
         found = self._gradients(result, ends, accumulate, self._share(batch, totals))
-        self._store_gradients(result, found, input_grads)
+        self._store_gradients(result, found, input_grads, accumulate)
         if self._input_grads is not None:
             self._input_grads = [batch.spread(gradient) for gradient in self._input_grads]
         self._prepare_statistics(result, accumulate)
@@ -124,9 +119,11 @@ class Trainer:
 
     def apply(self) -> None:
         """Updates the parameters with the current `grads`. Those of frozen layers become 0."""
+        self._check_sparse()
         for tensor in filter(self._is_frozen, self.net.layout):
             self.grads[tensor.place] = array(self.net.format, [0.0]) * (tensor.rows * tensor.cols)
-        self._check_gradients(self.grads)
+            self._sparse.forget([tensor.layer])
+        self._check_gradients(self._all_grads())
         self._update()
 
     # ---- a step in parts, for a custom loss ----
@@ -137,6 +134,7 @@ class Trainer:
         if inputs[0].rows == 0:
             raise ValueError("the batch has 0 rows, but needs at least 1")
         self._check_statistics(inputs[0].rows)
+        self._check_sparse(inputs)
         self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"]), (self.net.layer_changes, self.net.changes)
         return [buffer(output, self.net.format) for output in self._pass[0].outputs]
 
@@ -153,8 +151,9 @@ class Trainer:
             raise ValueError(f"gradients has {counted(len(gradients), 'array')}, but the net has {counted(count, 'output')}")
         pairs = enumerate(zip(result.outputs, gradients))
         ends = [(o, read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows).data) for i, (o, g) in pairs]
+        self._check_sparse(result.inputs)
         share = 1 / result.outputs[0].rows if self._settings["penalty_per_row"] else 1.0
-        self._store_gradients(result, self._gradients(result, ends, accumulate, 0.0 if accumulate else share), input_grads)
+        self._store_gradients(result, self._gradients(result, ends, accumulate, 0.0 if accumulate else share), input_grads, accumulate)
         self._prepare_statistics(result, accumulate)
         self._loss = math.nan
 
@@ -208,6 +207,25 @@ class Trainer:
                     break
         self._penalty = penalties / (penalty_weight or 1.0)
         return self._kept([one / total if total else 0.0 for one, total in zip(of_outputs, totals)])
+
+    def sparse_grad(self, layer: str) -> tuple[array, array] | None:
+        """The numbers of the rows and, row by row, the gradient of a sparse layer's weight; None: the layer is not sparse."""
+        return self._sparse.gradient(layer, self.net.layout)
+
+    def set_sparse(self, layer: str | None, rows: bytes = b"") -> None:
+        """Makes a layer sparse, whose gradient becomes that of these rows (int32) in `grads`; layer None: makes all layers dense."""
+        if layer is None:
+            overwrite(self.grads, self._all_grads())
+            self._sparse = SparseLayers()
+        else:
+            self._sparse.restore(layer, rows, self.net.graph, self.net.layout, self._optimizer)
+            overwrite(self.grads, self._sparse.take(self.grads, self.net.layout, layer))
+
+    def _all_grads(self) -> array:
+        return self._sparse.whole(self.grads, self.net.layout)
+
+    def _check_sparse(self, inputs: Sequence[Matrix] = ()) -> None:
+        self._sparse.check(self.net.graph, inputs, self._optimizer, self._values["weight_decay"], self._average is not None)
 
     def input_grads(self) -> list[memoryview]:
         """The gradients with respect to the inputs, of the last backward with input_grads=True."""
@@ -268,6 +286,7 @@ class Trainer:
             overwrite(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
             self._average.count = 0
         self._pending = None
+        self._sparse = SparseLayers()
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
@@ -320,21 +339,8 @@ class Trainer:
             hint = "use forward, and backward_from with a gradient that you compute"
             raise ValueError(f"output {self._losses.index(None)} has no loss: {hint}")
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted)
-        rows, ys = inputs[0].rows, several(y, len(self._losses), "y")
-        asked = read_index(index, rows)
-        of_elements = isinstance(weight, list) and any(one is None or hasattr(one, "__len__") for one in weight)
-        chosen, weights = read_weights(None if of_elements else weight, rows, asked)
-        pairs = list(zip(self._losses, (self.net.graph.nodes[output.node].width for output in self.net.graph.outputs)))
-        widths = [target_columns(str(loss), width) for loss, width in pairs]
-        columns = [width if loss.entry.apart else 1 for (loss, _), width in zip(pairs, widths)]
-        losses: list[Spec | None] = [loss if loss_weight else None for loss, loss_weight in zip(self._losses, self._loss_weights)]
-        chosen, weights, own = read_own(losses, widths, columns, weight if of_elements else None, ys, rows, chosen, weights)
-        targets = []
-        for i, (y, loss, width, output) in enumerate(zip(ys, self._losses, widths, self.net.graph.outputs)):
-            read = "d" if output.scale else self.net.format  # scaled numbers are rounded once
-            found = read_targets(y, loss, width, read, f"target {i}", rows, chosen if losses[i] else [], own[i])
-            targets.append(output.scaled(found, self.net.format))
-        return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, own, chosen, len(asked))
+        outputs = [(output, self.net.graph.nodes[output.node].width) for output in self.net.graph.outputs]
+        return read_batch(inputs, y, weight, index, self._losses, self._loss_weights, outputs, self.net.format)
 
     def _read_rates(self, lr: Any, steps: int) -> list[float]:
         if lr is None:
@@ -369,11 +375,12 @@ class Trainer:
         return losses, result, ends
 
     def _train(self, batch: Batch) -> list[float]:
+        self._check_sparse(batch.inputs)
         losses, result, ends = self._forward_loss(batch, batch.totals, self._place(0))
         self._check_losses(losses)
         found = self._gradients(result, ends, accumulate=False, share=self._share(batch, batch.totals))
         self._check_gradients(found[0])
-        self._store_gradients(result, found, input_grads=False)
+        self._store_gradients(result, found, input_grads=False, accumulate=False)
         self._prepare_statistics(result, accumulate=False)
         self._loss = sum(losses) + self._penalty
         self._update()
@@ -395,10 +402,10 @@ class Trainer:
         penalties = penalties_of(self.net, result.tensors, reachable(end for end, _ in ends))
         self._penalty = share * sum(map(sum, (matrix.data for matrix in penalties))) if self._settings["penalty_per_row"] else 0.0
         found = gradients(ends + [(end, [share] * len(end.data)) for end in penalties], result.tensors + result.inputs)
-        flat = self._zeros()
+        flat, kept = self._zeros(), self._all_grads()
         for tensor, gradient in zip(self.net.layout, found):
             if not self._is_frozen(tensor):
-                before = self.grads[tensor.place] if accumulate else [0.0] * len(gradient)
+                before = kept[tensor.place] if accumulate else [0.0] * len(gradient)
                 flat[tensor.place] = array(self.net.format, map(add, before, gradient))
         return flat, found[len(result.tensors) :]
 
@@ -414,9 +421,11 @@ class Trainer:
             if not self._is_frozen(tensor) and not all(map(math.isfinite, flat[tensor.place])):
                 raise FloatingPointError(f"the gradient of layer {tensor.layer} ({tensor.name}) is not finite")
 
-    def _store_gradients(self, result: Pass, found: tuple[array, list[list[float]]], input_grads: bool) -> None:
+    def _store_gradients(self, result: Pass, found: tuple[array, list[list[float]]], input_grads: bool, accumulate: bool) -> None:
         flat, inputs = found
-        overwrite(self.grads, flat)
+        self._sparse.start(self.net.graph, result.inputs, self.grads if accumulate else None, self.net.layout)
+        self._sparse.name(self.net.graph, result.inputs if result.values else [], accumulate)
+        overwrite(self.grads, self._sparse.take(flat, self.net.layout))
         self._input_grads = [Matrix(x.rows, x.cols, g) for x, g in zip(result.inputs, inputs)] if input_grads else None
 
     def _is_frozen(self, tensor: Tensor) -> bool:
@@ -430,7 +439,7 @@ class Trainer:
         if self._optimizer.entry.loss_rose:
             hyper["loss_rose"] = self._loss > self._last_loss
         limits = {name: limit for name, limit in self._settings.items() if name.startswith("clip")}
-        grads, found = clipped(self.net, self.grads, **limits), {}
+        grads, found = clipped(self.net, self._all_grads(), **limits), {}
         for tensor in self.net.layout:
             factor = self.net.graph.layers[tensor.layer].rate(tensor.name)
             if factor and not self._is_frozen(tensor):
@@ -440,7 +449,7 @@ class Trainer:
             for tensor, (params, *slots) in found.items():
                 for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
                     vector[tensor.place] = array(self.net.format, values)
-            limit_norms(self.net)
+            limit_norms(self.net, self._sparse.named)
             self._commit_statistics()
         self._steps += 1
         self._last_loss, self._loss = self._loss, math.nan
@@ -449,15 +458,9 @@ class Trainer:
 
     def _updated(self, tensor: Tensor, grads: list[float], decay: float, hyper: dict[str, float]) -> list[list[float]]:
         """The new parameters and slots of a tensor."""
-        entry, t = self._optimizer.entry, self._steps + 1
         params, *slots = (vector[tensor.place].tolist() for vector in (self.net.params, *self.slots.values()))
-        start = [p - hyper["lr"] * decay * p if entry.decay == "decoupled" else p for p in params]
-        seen = [g + decay * p if entry.decay == "gradient" else g for g, p in zip(grads, params)]
-        found = [entry.update(p, g, s, t, **hyper) for p, g, *s in zip(start, seen, *slots)]
-        moved = [p for p, _ in found]
-        if entry.decay == "trust":
-            moved = trusted(params, [d + decay * p for d, p in zip(moved, params)], hyper["lr"])
-        return [moved, *map(list, zip(*(s for _, s in found)))]
+        unnamed = self._sparse.unnamed(tensor)
+        return updated(self._optimizer.entry, params, grads, slots, unnamed, self._steps + 1, decay, hyper)
 
     # ---- running statistics ----
 
@@ -486,12 +489,3 @@ class Trainer:
         for tensor in self.net.buffer_layout:
             if pending is not None and tensor.name.startswith("running") and not self._is_frozen(tensor):
                 self.net.buffers[tensor.place] = pending[tensor.place]
-
-
-# ---- checks ----
-
-
-def _loss_weight(value: float, i: int) -> float:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"loss_weights[{i}] is {number_text(value)}, but must be finite and at least 0")
-    return float(value)

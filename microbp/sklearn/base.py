@@ -13,19 +13,22 @@ What fit(X, y) does, with the file of each step:
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..core.text import brief
-from ..data.arrays import Array
+from ..data.arrays import Array, as_rows
+from ..data.sparse import SparseRows, is_sparse
 from ..network.network import Network
 from ..settings import optimizers
 from ..training import trainer_file
@@ -37,6 +40,7 @@ from .goals import Goal, Rows
 from .hooks import HasCallbacks
 
 DTYPES = (np.dtype(np.float64), np.dtype(np.float32))  # a network computes in the dtype of X, where it is one of these
+_WHOLE = tuple(np.dtype(code) for code in "?" + np.typecodes["AllInteger"])
 _BATCH = 200  # rows per update, at most, with batch_size="auto"
 
 
@@ -84,12 +88,24 @@ class _Views(list[Array]):
 
 
 def no_text(X: Any) -> Any:
-    """X; ValueError if its first row has text, also of digits, which scikit-learn's functions would convert."""
+    """X, as scikit-learn's functions read it; ValueError if its first row has text, also of digits, which they would convert."""
+    if isinstance(X, SparseRows):
+        return csr_array((X.data, X.indices, X.indptr), X.shape)
     rows = X.iloc[:1] if hasattr(X, "iloc") else X[:1] if isinstance(X, np.ndarray | list) else ()
     text = [cell for cell in np.asarray(rows, dtype=object).flat if isinstance(cell, str | bytes)]
     if text:
         raise ValueError(f"X has text, {brief(text[0])}, but must have numbers: X.astype(float); for categories, see TableClassifier")
     return X
+
+
+def dtypes_of(estimator: Any) -> tuple[np.dtype[Any], ...]:
+    """The dtypes of X that an estimator does not convert. A network of the user's may have ids, which are whole numbers."""
+    return DTYPES if getattr(estimator, "network", None) is None else DTYPES + _WHOLE
+
+
+def rows_of(X: Any) -> Any:
+    """Checked rows: an array, or SparseRows, whose rows can be chosen as those of an array."""
+    return as_rows(X, "X") if is_sparse(X) else X
 
 
 class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its bases are not typed
@@ -184,6 +200,10 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         watches = of.early_stopping and not of.is_lbfgs
         if incremental and of.early_stopping:
             raise ValueError(f"{type(self).__name__}: partial_fit works without early_stopping; pass early_stopping=False, or use fit")
+        was_sparse = continues and self._used.get("sparse", False)
+        of.used["sparse"] = (isinstance(X, SparseRows) or was_sparse) and not of.is_lbfgs
+        if of.used["sparse"] and not was_sparse:
+            self._say_what_has_no_penalty(of)
         goal = self._goal(of)
         rows, validation = self._validation(of, rows, eval_set, watches, seed)
         self._check_schedule(of, goal, validation is not None)
@@ -204,6 +224,15 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         if not np.isfinite(self._trainer.net.params).all():
             raise ValueError(f"{type(self).__name__}: a weight is not finite after the training; use a lower rate, and scale X and y")
 
+    def _say_what_has_no_penalty(self, of: SimpleNamespace) -> None:
+        """Warns of penalties that the user has set, and that do not act on the layer that reads sparse rows."""
+        usual = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
+        given = {name: getattr(of, name) for name in ("alpha", "l1") if of.network is None and name in usual}
+        for name, value in given.items():
+            if value not in (0, usual[name]):
+                line = f"{name}={value:g} does not act on the first layer, because X is sparse"
+                hooks.warn(self, f"{line}; for a decay of its weights, use solver=bp.AdamW(lr=..., weight_decay=...)")
+
     def _check_schedule(self, of: SimpleNamespace, goal: Goal, validates: bool) -> None:
         """ValueError if the schedule watches a number of the validation rows which is not there."""
         monitor = getattr(of.schedule, "monitor", "")
@@ -223,7 +252,7 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         now, old = of.used, self._trainer
         changed = {name for name in now.keys() | self._used.keys() if now.get(name) != self._used.get(name)}
         parameters.check_fixed(self, changed)
-        if changed & {"alpha", "l1", "n_threads"}:
+        if changed & {"alpha", "l1", "n_threads", "sparse"}:
             parameters.set_numbers(old.net, now)
         if changed & {"solver", "learning_rate"}:
             self._trainer = self._trainer_of(old.net, of, goal, old.seed)
@@ -266,8 +295,9 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         return min(of.batch_size or _BATCH, rows)
 
     def _new_trainer(self, of: SimpleNamespace, goal: Goal, X: Array, seed: int | None) -> Trainer:
-        dtype = np.dtype(np.float64) if of.is_lbfgs else X.dtype  # a line search needs exact losses
+        dtype = X.dtype if X.dtype in DTYPES and not of.is_lbfgs else DTYPES[0]  # a line search needs exact losses
         net = parameters.build(of, X.shape[1], goal.columns, dtype.name, seed or 0)
+        parameters.set_numbers(net, of.used)
         trainer = self._trainer_of(net, of, goal, seed)
         self.n_outputs_ = goal.columns
         self.out_activation_ = goal.activation
@@ -357,7 +387,8 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         if "_trainer" in self.__dict__ and self._is_plain(X):
             return X  # type: ignore[no-any-return]
         check_is_fitted(self)
-        return validate_data(self, no_text(X), dtype=DTYPES, reset=False)  # type: ignore[no-any-return]
+        X = validate_data(self, no_text(X), accept_sparse="csr", dtype=dtypes_of(self), reset=False)
+        return rows_of(X)  # type: ignore[no-any-return]
 
     def _is_plain(self, X: Any) -> bool:
         """Whether X is what validate_data would return: an array of finite floats with the right number of columns. This test takes 1 % of
@@ -410,6 +441,11 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_trainer" in self.__dict__
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     # ---- copies and files ----
 

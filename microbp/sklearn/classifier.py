@@ -20,7 +20,7 @@ from ..exchange.scikit_learn import names_of
 from ..training.trainer import Trainer
 from . import goals, parameters
 from . import weights as row_weights
-from .base import DTYPES, NetEstimator, no_text
+from .base import NetEstimator, dtypes_of, no_text, rows_of
 from .hooks import with_callbacks
 from .tables.estimator import labels
 
@@ -53,7 +53,8 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
     feature_names_in_. Also validation_loss_curve_, and net, the bp.Network, which `net.save(path)` saves.
 
     The first weights have scikit-learn's distribution, but are others for the same random_state. Zero weights: a row of weight 0 is not
-    there. NaN in X and sparse matrices are refused.
+    there. NaN in X is refused. X may be sparse, of any format: an update costs as much as the values that its rows store; the
+    penalties alpha and l1 do not act on the first layer, and "adam" changes the moments of a column only in updates whose rows have it.
 
     >>> from microbp.sklearn import MLPClassifier
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
@@ -135,7 +136,7 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
     # ---- targets ----
 
     def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Array, Array]:
-        X, y = validate_data(self, no_text(X), labels(y), dtype=DTYPES, multi_output=True, reset=first)
+        X, y = validate_data(self, no_text(X), labels(y), accept_sparse="csr", dtype=dtypes_of(self), multi_output=True, reset=first)
         is_sparse = issparse(y)
         y = y.toarray() if is_sparse else y
         if y.ndim == 2 and y.shape[1] == 1:
@@ -146,7 +147,7 @@ class MLPClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # Cla
         if first:
             self._sparse = is_sparse
             self._several, self.classes_ = _classes_of(y if classes is None or y.ndim == 2 else np.asarray(classes), y.ndim)
-        return X, self._coded(y)
+        return rows_of(X), self._coded(y)
 
     def _coded(self, y: Array) -> Array:
         """The targets: the index of the class of each row, or for several labels per row a column of 0 and 1 for each."""

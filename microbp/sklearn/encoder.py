@@ -14,9 +14,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..core.specs import Loss
 from ..data.arrays import Array
+from ..data.sparse import SparseRows
 from ..network.layers import Activation
 from ..training.trainer import Trainer
-from .base import DTYPES, NetEstimator, no_text
+from .base import DTYPES, NetEstimator, no_text, rows_of
 from .goals import Goal, of_numbers
 from .hooks import with_callbacks
 from .parameters import naming
@@ -105,18 +106,18 @@ class MLPEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, NetEstimator
     def _read(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> tuple[Array, Array]:
         self._itself, self._classes = y is None, 0
         if y is None:
-            X = validate_data(self, no_text(X), dtype=DTYPES, reset=first)
+            X = rows_of(validate_data(self, no_text(X), accept_sparse="csr", dtype=DTYPES, reset=first))
             self._targets_count = X.shape[1]
-            return X, X
+            return X, X.toarray() if isinstance(X, SparseRows) else X
         if not self._has_classes(y):
             X, y = read_numbers(self, X, y, first=first)
             self._targets_count = y.shape[1]
             return X, y
-        X, y = validate_data(self, no_text(X), labels(y), dtype=DTYPES, reset=first)
+        X, y = validate_data(self, no_text(X), labels(y), accept_sparse="csr", dtype=DTYPES, reset=first)
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         self._classes = len(classes)
-        return X, codes
+        return rows_of(X), codes
 
     def _has_classes(self, y: Any) -> bool:
         name = self.loss.name if isinstance(self.loss, Loss) else str(self.loss).partition("(")[0]

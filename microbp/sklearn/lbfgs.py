@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
 from ..data.arrays import Array
+from ..data.sparse import SparseRows
 from ..training.engine import penalties
 from ..training.loop.history import Record
 from ..training.trainer import Trainer
@@ -20,6 +21,7 @@ from .goals import Goal, Rows
 from .hooks import warn
 
 _PART = 1024  # rows whose values stay in a processor's second-level cache
+_DENSE = 1 << 24  # numbers of sparse rows that are made dense at a time
 
 
 class Objective:
@@ -28,7 +30,7 @@ class Objective:
     def __init__(self, trainer: Trainer, goal: Goal, rows: Rows) -> None:
         X, y, weight = rows
         self.trainer, self.goal = trainer, goal
-        self.rows = np.asarray(X, trainer.net.dtype), y, weight
+        self.rows = X if isinstance(X, SparseRows) or X.dtype.kind != "f" else np.asarray(X, trainer.net.dtype), y, weight
         self.constant = goal.constant(y, weight)
         self.is_own = callable(trainer.losses[0])
         self.in_parts = not (self.is_own or (weight is not None and weight.ndim == 2) or (y.dtype.kind == "f" and np.isnan(y).any()))
@@ -46,7 +48,11 @@ class Objective:
 
     def _losses(self) -> tuple[float, float]:
         """The losses with and without penalties; the gradient of the first is in `trainer.grads`."""
-        loss, data = self._of_parts() if self.in_parts else (self.trainer.backward(*self.rows), self.trainer.output_losses[0])
+        loss, data = (
+            self._of_parts()
+            if self.in_parts
+            else (self.trainer.backward(_dense(self.rows[0]), *self.rows[1:]), self.trainer.output_losses[0])
+        )
         if self.is_own or not self.trainer.penalty_per_row:  # else the loss contains them
             loss += penalties.of_net(self.trainer.net) / (len(self.rows[0]) if self.trainer.penalty_per_row else 1)
         return loss, data
@@ -55,12 +61,17 @@ class Objective:
         """The trainer's losses, in parts, which add up, where the weights are those of rows."""
         X, y, weight = self.rows
         total, loss, data = float(len(X) if weight is None else weight.sum()), 0.0, 0.0
-        for first in range(0, len(X), _PART):
-            part = slice(first, first + _PART)
+        most = min(_PART, max(_DENSE // X.shape[1], 1)) if isinstance(X, SparseRows) else _PART
+        for first in range(0, len(X), most):
+            part = slice(first, first + most)
             of_rows = None if weight is None else weight[part]
-            loss += self.trainer.backward(X[part], y[part], of_rows, accumulate=first > 0, total=total, first_row=first)
+            loss += self.trainer.backward(_dense(X[part]), y[part], of_rows, accumulate=first > 0, total=total, first_row=first)
             data += self.trainer.output_losses[0]
         return loss, data
+
+
+def _dense(X: Any) -> Array:
+    return X.toarray() if isinstance(X, SparseRows) else X
 
 
 def fit(estimator: Any, of: SimpleNamespace, trainer: Trainer, goal: Goal, rows: Rows, hook: Callable[..., Any]) -> None:

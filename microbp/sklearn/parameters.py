@@ -317,7 +317,10 @@ def check_fixed(estimator: Any, changed: set[str]) -> None:
 
 
 def set_numbers(net: Network, values: dict[str, Any]) -> None:
-    """Sets alpha, l1 and n_threads of a network; values: `used`. A network of the user has its own."""
+    """Sets alpha, l1 and n_threads of a network; values: `used`. A network of the user has its own. A layer that reads sparse rows has no
+    penalty, which would change all of its rows in each update."""
     if values["network"] is None:
         net.set_layer(l1=values["l1"], l2=values["alpha"])
+        if values.get("sparse"):
+            net.set_layer(net.layers[0].name, l1=0.0, l2=0.0)
         net.n_threads = values["n_threads"]

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d, vali
 from ..core.text import brief
 from ..data.arrays import Array
 from . import goals, parameters
-from .base import DTYPES, NetEstimator, no_text
+from .base import DTYPES, NetEstimator, dtypes_of, no_text, rows_of
 from .classifier import has_epochs
 from .hooks import with_callbacks
 from .tables.estimator import numbers
@@ -34,7 +34,7 @@ class MLPRegressor(RegressorMixin, NetEstimator):  # type: ignore[misc]  # Regre
     validation_loss_curve_, and net, the bp.Network, which `net.save(path)` saves.
 
     The first weights have scikit-learn's distribution, but are others for the same random_state. A row of weight 0 is not there. NaN in X
-    and sparse matrices are refused.
+    is refused. X may be sparse, as of MLPClassifier.
 
     >>> from microbp.sklearn import MLPRegressor
     >>> X = np.linspace(-1, 1, 100)[:, None]
@@ -173,9 +173,9 @@ def read_numbers(estimator: Any, X: Any, y: Any, *, first: bool) -> tuple[Array,
     """X and the targets, (rows, targets) of float64 or float32, checked; NaN is refused, except among several targets."""
     several = getattr(numbers(y), "ndim", np.ndim(y) if isinstance(y, list) else 1) == 2 and np.shape(y)[1] > 1
     for_y = {"ensure_2d": False, "dtype": DTYPES, "ensure_all_finite": "allow-nan" if several else True, "estimator": estimator}
-    separately = {"dtype": DTYPES, "estimator": estimator}, for_y
+    separately = {"accept_sparse": "csr", "dtype": dtypes_of(estimator), "estimator": estimator}, for_y
     X, y = validate_data(estimator, no_text(X), y, reset=first, validate_separately=separately)
     check_consistent_length(X, y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    return X, y[:, None] if y.ndim == 1 else y
+    return rows_of(X), y[:, None] if y.ndim == 1 else y

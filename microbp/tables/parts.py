@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core import backend
 from ..core.specs import Loss
 from ..data.arrays import Array
+from ..data.sparse import concatenate
+from ..many.ensemble import Ensemble
+from ..network.network import Network
 from . import draws
 from .encodings.target import Target
 from .preparation import Preparation
@@ -21,7 +24,7 @@ from .readers.table import Table
 class Part(NamedTuple):
     """Rows of one part of the split, with targets in the form that the loss needs. weight: (rows,), or None for all 1."""
 
-    x: Array
+    x: Any  # an array, or SparseRows
     y: Array
     weight: Array | None = None
 
@@ -94,7 +97,17 @@ def joined(parts: Iterable[Part]) -> Part:
     if len(pieces) == 1:
         return pieces[0]
     x, y, weight = zip(*pieces)
-    return Part(np.concatenate(x), np.concatenate(y), None if weight[0] is None else np.concatenate(weight))
+    return Part(concatenate(x), np.concatenate(y), None if weight[0] is None else np.concatenate(weight))
+
+
+def inputs(net: Network | Ensemble, x: Any) -> Any:
+    """The inputs of a network for rows of the matrix: the features, and the ids in its last columns, if there are any. A single one is not
+    in a list."""
+    first = x.shape[1] - sum(entry.levels is not None for entry in net.inputs)
+    if first == x.shape[1]:
+        return x
+    found = [*([x[:, :first]] if first else []), *(x[:, [column]].astype(np.int32) for column in range(first, x.shape[1]))]
+    return found if len(found) > 1 else found[0]
 
 
 def targets(target: Target, table: Table, loss: Loss) -> Array:

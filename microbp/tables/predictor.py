@@ -13,6 +13,7 @@ from ..many.ensemble import Ensemble
 from ..network.network import Network
 from ..network.nodes import Input
 from ..training.trainer import Trainer
+from .parts import inputs
 
 _TINY, _EPSILON = np.finfo(np.float64).tiny, np.finfo(np.float32).eps  # of float32, in which a probability near 1 becomes 1
 _RAW: Mapping[str | None, Callable[[Array], Array]] = {  # raw outputs from predictions, by output activation
@@ -36,12 +37,12 @@ class Predictor:
 
     def predict(self, x: Array) -> Any:
         """What the outputs mean: probabilities, rates or scaled numbers."""
-        return self.net.predict(x)
+        return self.net.predict(inputs(self.net, x))
 
     def evaluate(self, x: Array, y: Array, weight: Array | None = None) -> float:
         """The loss: of several networks, that of their mean prediction."""
         if isinstance(self.net, Network):
-            return self._judge.evaluate(x, y, weight)
+            return self._judge.evaluate(inputs(self.net, x), y, weight)
         predicted = np.asarray(self.predict(x), np.float64)
         raw = _RAW.get(self.net.outputs[0].activation, np.asarray)(predicted)
         return self._judge.evaluate(raw, y, weight)

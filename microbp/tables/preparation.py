@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from .encodings.encoding import Encoding
 from .encodings.number import Number
 from .encodings.sample import Sample
 from .encodings.scaling import block_diagonal
+from .encodings.sparse_columns import SparseColumns
 from .encodings.summary import CLASSES, Summary, summarize
 from .encodings.tally import Tally
 from .encodings.target import Target
@@ -46,7 +47,7 @@ class Preparation:
 
     left_out: columns that are not used, and why. readings: how the cells of columns are read, if they are not plain numbers or texts.
     assumptions: what was assumed about columns, one line each. gaps: which columns have missing values, one line each.
-    weight: the column with the weights of rows.
+    weight: the column with the weights of rows. sparse: the features are the columns of sparse rows, and there are no others.
     """
 
     features: tuple[Feature, ...]
@@ -57,11 +58,29 @@ class Preparation:
     assumptions: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     weight: str | None = None
+    sparse: SparseColumns | None = None
 
     @property
     def width(self) -> int:
         """The number of columns of the matrix."""
-        return sum(feature.width for feature in self.features)
+        return self.sparse.width if self.sparse else sum(feature.width for feature in self.features)
+
+    @property
+    def stored(self) -> float:
+        """The number of values that the first dense layer reads of a usual row: of an id, its embedding."""
+        return self.sparse.stored if self.sparse else self.width + sum(one.embedded - 1 for one in self.embedded)
+
+    @property
+    def embedded(self) -> list[Category]:
+        """The features that are ids of embeddings. They are the last ones."""
+        return [one for one in self.features if isinstance(one, Category) and one.embedded]
+
+    @property
+    def inputs(self) -> list[tuple[int, int | None]]:
+        """The columns and levels of each input of the network: the features that are no ids, if there are any, which have no levels; and
+        each column of ids."""
+        ids = [(1, one.ids) for one in self.embedded]
+        return [*([(self.width - len(ids), None)] if self.width > len(ids) else []), *ids]
 
     @property
     def blocks(self) -> list[tuple[str, slice]]:
@@ -85,8 +104,10 @@ class Preparation:
         features = (np.eye(one.width) if isinstance(one, Category) else one.unbinned for one in self.features)
         return block_diagonal(features)
 
-    def matrix(self, table: Table, tally: Tally | None = None) -> Array:
-        """The rows as float32. A bad cell raises an error; with a tally, it counts and becomes a gap."""
+    def matrix(self, table: Table, tally: Tally | None = None) -> Any:
+        """The rows as float32, an array or SparseRows. A bad cell raises an error; with a tally, it counts and becomes a gap."""
+        if self.sparse:
+            return self.sparse.rows(table, tally)
         self._check(table)
         table = replace(table, readings=self.readings)
         out = np.empty((table.count, self.width), np.float32)
@@ -126,14 +147,25 @@ class Preparation:
         target = Target.from_dict(saved["target"])
         positions, left_out = saved["positions"], saved["left_out"]
         weight = saved.get("weight")
+        sparse = saved.get("sparse")
         if not isinstance(positions, int | None) or not isinstance(left_out, Mapping) or not isinstance(weight, str | None):
             raise TypeError("positions, left_out or weight is invalid")
         readings = {name: Reading(**_checked_reading(row)) for name, row in saved.get("readings", {}).items()}
         if any(isinstance(feature, Date) and readings[feature.name].kind != "date" for feature in features):
             raise ValueError("a date has no order")
+        if any(is_id and not follows for is_id, follows in pairwise(map(_is_id, features))):
+            raise ValueError("ids are not the last features")
         assumptions, gaps = (tuple(map(str, saved.get(key, ()))) for key in ("assumptions", "gaps"))
         return cls(
-            tuple(features), target, positions, {name: str(why) for name, why in left_out.items()}, readings, assumptions, gaps, weight
+            tuple(features),
+            target,
+            positions,
+            {name: str(why) for name, why in left_out.items()},
+            readings,
+            assumptions,
+            gaps,
+            weight,
+            None if sparse is None else SparseColumns.from_dict(sparse),
         )
 
     @classmethod
@@ -147,14 +179,18 @@ class Preparation:
             return None
         try:
             preparation = cls.from_dict(saved)
-            widths = [*(entry.width for entry in net.inputs), *(entry.width for entry in net.outputs)]
-            if [preparation.width, preparation.outputs] != widths:
+            inputs, outputs = [(entry.width, entry.levels) for entry in net.inputs], [entry.width for entry in net.outputs]
+            if (preparation.inputs, [preparation.outputs]) != (inputs, outputs):
                 raise ValueError("it does not match the network")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise ValueError(
                 f"{where}: the notes on the columns ({NOTE}) cannot be read; use the microbp version that wrote them, or train again"
             ) from None
         return preparation
+
+
+def _is_id(feature: Feature) -> bool:
+    return isinstance(feature, Category) and feature.embedded > 0
 
 
 def _kind(row: Mapping[str, Any]) -> type[Feature]:
@@ -195,15 +231,18 @@ def prepare(
     columns: Columns = _NO_COLUMNS,
     encoding: Encoding = _TODAY,
     keep: Container[str] = (),
+    sparse: SparseColumns | None = None,
 ) -> Preparation:
     """Determines the preparation from the training rows. tables: one table, or the pieces of a stream. scales: whether to scale a numeric
     target. columns: how the columns of these tables are read. keep: texts to use although they have many different values, if they are
-    hashed.
+    hashed. sparse: the columns of sparse rows, if there are no others.
     """
     unused = [*drop, *columns.left_out]
     first, known, sample = _seen(tables, target, unused, encoding)
     if not target.classes:
         target = target.fitted(known.pop(target.name), sample.values(target.name), scales, encoding.log)
+    if sparse:
+        return Preparation((), target, sparse=sparse)
     unit = _shared_unit(known)
     if not first.is_positional and (len(known) < PIXELS or unit == 1):
         unit = None
@@ -211,7 +250,7 @@ def prepare(
         name: Number(name, 0.0, unit, False) if unit else _feature(name, one, sample.values(name), encoding, name in keep)
         for name, one in known.items()
     }
-    features = tuple(feature for feature in found.values() if not isinstance(feature, str))
+    features = tuple(sorted((feature for feature in found.values() if not isinstance(feature, str)), key=_is_id))
     left_out = {**columns.left_out, **{name: why for name, why in found.items() if isinstance(why, str)}}
     if not features:
         raise TableError(f"{first.where}: ", *_why_nothing_is_left(known, left_out))

@@ -45,6 +45,7 @@ _LINEAR_ROWS = 10_000  # with more training rows, a linear model gains nothing
 _LINEAR_TIME = 0.1  # of the budget, at most
 _LINEAR_STEPS, _LINEAR_SQUARES = 80e-9, 3e-10  # seconds of a core for row x class (4 or more) x (column + 20), for row x column²
 _SHORTEST = 0.5  # the share of the epochs that is left before there are fewer networks
+EMBEDDED = 8  # units of the embedding of a category with many values, as in RealMLP
 _FEATURES = 4096  # at most about this many, so that bins of many columns do not fill the memory
 _SPEED = 40e9  # floating-point operations per second of a core with AVX2
 _TRAINED = 14_400  # training rows of a table with 20,000 rows, without those of test and validation
@@ -62,12 +63,12 @@ class Choices:
     ensemble: int
 
 
-def encoding(rows: int, columns: int, classifies: bool, budget: BudgetName = "normal") -> Encoding:
-    """How the columns of a table become features. rows: those for training."""
+def encoding(rows: int, columns: int, classifies: bool, budget: BudgetName = "normal", embeds: bool = True) -> Encoding:
+    """How the columns of a table become features. rows: those for training. embeds: whether categories may have embeddings."""
     from .encodings.encoding import Encoding  # the help of the command line uses the recipe, and must not import NumPy
 
     bins = min(BUDGETS[budget].bins // (1 + classifies), _FEATURES // columns - 1, rows // 10)
-    return Encoding(bins=bins if bins >= 2 else 0, hashed=16, clip=True, log=True)
+    return Encoding(bins=bins if bins >= 2 else 0, hashed=16, embedded=EMBEDDED * embeds, clip=True, log=True)
 
 
 def choose(rows: int, inputs: int, outputs: int, classifies: bool, has_bins: bool = True, budget: BudgetName = "normal") -> Choices:

@@ -17,6 +17,7 @@ from . import draws, recipe
 from .columns import decide, reading
 from .draws import PARTS, TEST, TRAIN, VALIDATION, Sizes
 from .encodings.encoding import Encoding
+from .encodings.sparse_columns import SparseColumns
 from .encodings.target import Target
 from .parts import Data, Part, targets
 from .preparation import Preparation, find_target, prepare
@@ -189,7 +190,10 @@ def gather(
     budget.
     """
     first = next(iter(split.source.tables()), None)
-    if first and len(first.columns) == 1:
+    is_sparse = first is not None and first.has_only_sparse
+    if is_sparse:
+        _refuse_names(split, drop, keep)
+    if first and len(first.columns) == 1 and not is_sparse:
         what = f"has only one column, {next(iter(first.columns))!r}"
         raise ValueError(f"{first.where}: {what}; a table needs a target and at least one more column, separated by , ; | or tab")
     name = "" if first is None else first.named(target, "target") if target is not None else default_target(first)
@@ -208,12 +212,20 @@ def gather(
     split.draw(found)
     scales = loss.detail == "identity"  # probabilities and rates are not scaled
     chosen = encoding(split.training, len(first.columns) if first else 1, bool(found.classes))
-    preparation = prepare(split.pieces("train"), found, list(dict.fromkeys([*drop, *unused])), scales, columns, chosen, keep)
+    sparse = SparseColumns.of(split.pieces("train")) if is_sparse else None
+    preparation = prepare(split.pieces("train"), found, list(dict.fromkeys([*drop, *unused])), scales, columns, chosen, keep, sparse)
     for kept in keep:
         if kept in preparation.left_out:
             raise ArgumentError("keep", f"{kept!r} cannot be used: {preparation.left_out[kept]}")
     preparation = replace(preparation, left_out={**unused, **preparation.left_out}, weight=split.weight)
     return replace(prepared(split, preparation, loss, class_weight), cautions=columns.cautions)
+
+
+def _refuse_names(split: Split, drop: Sequence[str], keep: Sequence[str]) -> None:
+    """Raises an error for an argument with names of columns, which sparse rows do not have."""
+    for name, value in (("drop", drop), ("keep", keep), ("weight", split.weight), ("split", split.column)):
+        if value:
+            raise ArgumentError(name, "names columns, which sparse rows do not have; omit it")
 
 
 def _unused(split: Split, target: str) -> dict[str, str]:

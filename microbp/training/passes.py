@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..data.arrays import Array
+from ..data.sparse import SparseRows
 from .view import View
 
 
@@ -29,7 +30,8 @@ class Passes(View):
         (5, 2)
         """
         shape, engine = self._engine.shape, self._engine
-        is_plain = type(X) is np.ndarray and X.dtype == engine.net.dtype and X.shape[1:] == shape.inputs
+        is_plain = type(X) is SparseRows or (type(X) is np.ndarray and X.dtype == engine.net.dtype)
+        is_plain = is_plain and X.shape[1:] == shape.inputs
         outputs = engine.forward([X] if is_plain else shape.read_inputs(X))
         return outputs[0] if len(outputs) == 1 else outputs
 

@@ -25,6 +25,7 @@ from ..core.checks import flag
 from ..core.specs import Loss, LossName, OptimizerName, OptimizerSpec
 from ..core.text import brief
 from ..data.class_weight import ClassWeight
+from ..data.sparse import READ_AS_THEY_ARE
 from ..network.network import Network, seed_or_new
 from ..network.predicting import Prediction
 from ..settings import metrics as metric_functions
@@ -122,9 +123,8 @@ class Trainer(Passes):
         self._engine = engine
         self._run = Run(engine)
         self._step = engine.array_step
-        self._plain = (
-            np.ndarray if engine.has_losses and not engine.has_custom_losses else None
-        )  # the type of arrays that `_step` accepts unchanged
+        # The type of arrays that `_step` accepts unchanged, besides an X of SparseRows
+        self._plain = np.ndarray if engine.has_losses and not engine.has_custom_losses else None
 
     # ---- steps ----
 
@@ -152,7 +152,7 @@ class Trainer(Passes):
         True
         """
         try:
-            if type(X) is type(y) is self._plain and (sample_weight is None or type(sample_weight) is self._plain):
+            if type(y) is self._plain and type(X) in READ_AS_THEY_ARE and (sample_weight is None or type(sample_weight) is self._plain):
                 return self._step(X, y, sample_weight)
             if self._plain is not None:
                 if type(y) is dict:

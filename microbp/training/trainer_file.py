@@ -138,6 +138,9 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
         lines |= {"average_decay": number(decay), "average_start": str(start), "average_every": str(every)}
         lines["average_count"] = str(engine["average_count"])
         vectors["trainer.state.average"] = engine["average"].tobytes()
+    if "sparse" in engine:
+        lines["sparse"] = " ".join(f"{layer} {count}" for layer, count in engine["sparse"]["counts"].items())
+        vectors["trainer.state.sparse"] = engine["sparse"]["rows"].tobytes()
     known = {name: state[name] for name in _PYTHON} | {"losses": losses, "history": list(state["history"]) or None}
     for key, value in (known | {"standardize_targets": state["standardize_targets"] or None}).items():
         if value is not None:
@@ -231,6 +234,10 @@ def _known_to_c(lines: dict[str, str], vectors: dict[str, bytes], dtype: np.dtyp
     if "average_decay" in lines:
         averaging = _average(read_number(lines.pop("average_decay")), _whole(lines, "average_start"), _whole(lines, "average_every"))
         engine |= {"average": vector("state.average"), "average_count": _whole(lines, "average_count")}
+    if "sparse" in lines:
+        words = lines.pop("sparse").split()
+        counts = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+        engine["sparse"] = {"counts": counts, "rows": vector("state.sparse")}
     return state | {"engine": engine, "averaging": averaging}
 
 

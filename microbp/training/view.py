@@ -16,6 +16,7 @@ from ..network.network import Network
 from ..settings import optimizers
 from ..settings.averages import Average
 from . import shown
+from .engine import sparse
 from .engine.custom_loss import CustomLoss, Joint
 from .engine.engine import Engine
 from .loop.rates import read_schedule
@@ -66,6 +67,7 @@ class View(Closed):
         "average_params": "change its values: t.average_params[:] = values",
         "state": "change its values: t.state[name][:] = values",
         "input_grads": "t.backward(..., input_grads=True) computes it",
+        "sparse_grads": "t.step and t.backward compute them",
         "output_losses": "t.step, t.backward and t.evaluate compute it",
         "history": "fit and epochs append to it, and t.reset() empties it",
     }
@@ -129,12 +131,36 @@ class View(Closed):
 
     @property
     def grads(self) -> Array:
-        """The gradients: a flat writable view with the layout of `net.params`."""
+        """The gradients: a flat writable view with the layout of `net.params`. ValueError: a layer is sparse; see `sparse_grads`."""
+        sparse.refuse(sparse.grads_of(self._engine._core, self._engine.net))
         return self._engine.grads
 
     @grads.setter
     def grads(self, values: Any) -> None:  # for `t.grads /= 2`; writes into the same memory
         assign(self._engine.grads, values, "grads")
+
+    @property
+    def sparse_grads(self) -> Mapping[str, tuple[Array, Array]]:
+        """The gradients of the weights of sparse layers, by the name of the layer: the numbers of the rows (inputs of the layer) that the
+        last batch named, int32 in ascending order, and these rows of the gradient, (rows, units). They are copies.
+
+        A dense layer is sparse from the first step or backward on in which it reads a sparse X (CSR), until `reset`: each step then costs
+        as much as the values stored. Rows that a batch does not name catch up later on what they miss, which makes the result equal to
+        that of dense rows, up to rounding, for SGD, Momentum, Adagrad, Adadelta, RMSprop and Ftrl. Adam and AdamW are lazy, as PyTorch's
+        SparseAdam (Adam with eps_hat=True equals it): the moments of a row change in the steps that name it; rows catch up on AdamW's
+        decay. Other optimizers, weight_decay where it is part of the gradient (but for SGD and Momentum), l1, l2, max_norm and averages
+        are refused (ValueError).
+        Of a sparse layer there are no dense `grads`. Files, copies and pickles contain its gradient.
+
+        >>> import types
+        >>> X = types.SimpleNamespace(data=np.array([1.0, 2.0]), indices=np.array([7, 3]), indptr=np.array([0, 1, 2]), shape=(2, 1000))
+        >>> t = bp.Trainer(bp.mlp([1000, 4, 1], activation="tanh", seed=0), loss="mse")
+        >>> _ = t.step(X, [0, 1])  # X: two rows with one value each; scipy.sparse.csr_array is the same
+        >>> rows, values = t.sparse_grads["dense_0"]
+        >>> rows, values.shape
+        (array([3, 7], dtype=int32), (2, 4))
+        """
+        return sparse.SparseGrads(sparse.grads_of(self._engine._core, self._engine.net))
 
     @property
     def input_grads(self) -> Array | Any:
@@ -166,6 +192,7 @@ class View(Closed):
     @property
     def state(self) -> Mapping[str, Array]:
         """The optimizer's state: name -> flat writable view with the layout of `net.params`."""
+        self._engine.net._core.settle()
         return self._engine.slots
 
     @property

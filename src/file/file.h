@@ -22,6 +22,7 @@
 
 #include "file/json.h"
 #include "net/graph.h"
+#include "net/words.h"
 #include "system/disk.h"
 #include "system/text.h"
 
@@ -59,6 +60,10 @@ size_t mbp_file_least(const char *graph);
 uint32_t mbp_file_checksum(const char *bytes, size_t size, size_t digits);
 /* Transposes `from` (rows, cols) into `to` (cols, rows). Neither needs to be aligned. */
 void mbp_file_transpose(char *to, const char *from, size_t rows, size_t cols, size_t item);
+/* Whether a tensor is in files as it is in memory, (in, out): the rows of an embedding. Others are transposed. */
+static inline int mbp_file_keeps(const mbp_net *net, const mbp_tensor *tensor) {
+    return net->layer[mbp_find_layer(net, mbp_slice_of(tensor->layer))].kind == MBP_NODE_EMBEDDING;
+}
 
 /* Whether these first bytes can be those of a file that put_header began (mbp_disk_begun). */
 int mbp_file_begun(const char *bytes, size_t count);

@@ -187,12 +187,13 @@ int mbp_file_whole(mbp_slice text, uint64_t *value) {
     return text.length == 1 || (text.length && *text.at != '0');
 }
 
-static int entry_fits(const mbp_entry *e, const mbp_tensor *tensor, mbp_dtype dtype, int64_t begin, int64_t end) {
+static int entry_fits(const mbp_entry *e, int keeps, const mbp_tensor *tensor, mbp_dtype dtype, int64_t begin,
+                      int64_t end) {
     char name[MBP_FILE_TEXT];
     snprintf(name, sizeof name, "%s.%s", tensor->layer, tensor->name);
     return strcmp(e->name, name) == 0 && strcmp(e->dtype, mbp_dtype_name(dtype)) == 0 && e->begin == begin &&
-           e->end == end && e->dims == tensor->dims && e->shape[0] == tensor->out &&
-           (tensor->dims == 1 || e->shape[1] == tensor->in);
+           e->end == end && e->dims == tensor->dims && e->shape[0] == (keeps ? tensor->in : tensor->out) &&
+           (tensor->dims == 1 || e->shape[1] == (keeps ? tensor->out : tensor->in));
 }
 
 /* Copies the tensors into the net. check_graph has checked that the file has data for all of them. *rest becomes the
@@ -206,11 +207,13 @@ static mbp_status read_tensors(mbp_net *net, const source *s, json *rest, int64_
     mbp_entry e;
     for (int i = 0; mbp_net_tensor(net, i, &tensor); i++) {
         int64_t end = begin + tensor.in * tensor.out * (int64_t)item;
-        if (!mbp_file_entry(&j, &e) || !entry_fits(&e, &tensor, dtype, begin, end))
+        const int keeps = mbp_file_keeps(net, &tensor);
+        const size_t in = (size_t)tensor.in, out = (size_t)tensor.out;
+        if (!mbp_file_entry(&j, &e) || !entry_fits(&e, keeps, &tensor, dtype, begin, end))
             return mbp_fail(error, MBP_CORRUPT, MBP_DAMAGED("the entry of %s.%s does not match the graph"),
                             tensor.layer, tensor.name);
-        mbp_file_transpose(mbp_net_at(net, &tensor), s->bytes + s->data_at + begin, (size_t)tensor.out,
-                           (size_t)tensor.in, item);
+        mbp_file_transpose(mbp_net_at(net, &tensor), s->bytes + s->data_at + begin, keeps ? 1 : out,
+                           keeps ? in * out : in, item);
         begin = end;
     }
     *rest = j;

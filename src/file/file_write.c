@@ -144,15 +144,17 @@ static void put_offsets(output *o, uint64_t begin, uint64_t end) {
     put(o, "]}");
 }
 
-static void put_tensor(output *o, const mbp_tensor *tensor, mbp_dtype dtype, uint64_t begin, uint64_t end) {
+static void put_tensor(output *o, const mbp_net *net, const mbp_tensor *tensor, mbp_dtype dtype, uint64_t begin,
+                       uint64_t end) {
     put(o, ",\"");
     put(o, tensor->layer);
     put(o, ".");
     put(o, tensor->name);
-    put_shape(o, dtype, tensor->out);
+    const int keeps = mbp_file_keeps(net, tensor);
+    put_shape(o, dtype, keeps ? tensor->in : tensor->out);
     if (tensor->dims == 2) {
         put(o, ",");
-        put_integer(o, (uint64_t)tensor->in);
+        put_integer(o, (uint64_t)(keeps ? tensor->out : tensor->in));
     }
     put_offsets(o, begin, end);
 }
@@ -185,7 +187,7 @@ static size_t put_header(output *o, const mbp_net *net, const mbp_extras *extras
     uint64_t begin = 0;
     for (int i = 0; mbp_net_tensor(net, i, &tensor); i++) {
         uint64_t end = begin + (uint64_t)tensor.in * (uint64_t)tensor.out * mbp_dtype_size(dtype);
-        put_tensor(o, &tensor, dtype, begin, end);
+        put_tensor(o, net, &tensor, dtype, begin, end);
         begin = end;
     }
     for (int i = 0; extras && i < extras->count; i++) {
@@ -245,8 +247,10 @@ static mbp_status draft_begin(draft *d, const mbp_net *net, const mbp_extras *ex
     int64_t count = count_numbers(net);
     mbp_dtype dtype = mbp_net_dtype(net);
     *d = (draft){.net = net, .extras = extras};
+    mbp_status status = mbp_net_settle(net, error);
     mbp_net_enter(net);
-    mbp_status status = check_extras(extras, error);
+    if (status == MBP_OK)
+        status = check_extras(extras, error);
     if (status != MBP_OK)
         return status;
     d->graph_size = mbp_graph_write(net, NULL, 0);
@@ -278,7 +282,8 @@ static void draft_write(const draft *d, char *bytes) {
     mbp_tensor tensor;
     for (int i = 0; mbp_net_tensor(d->net, i, &tensor); i++) {
         size_t in = (size_t)tensor.in, out = (size_t)tensor.out;
-        mbp_file_transpose(data, mbp_net_at(d->net, &tensor), in, out, item);
+        const int keeps = mbp_file_keeps(d->net, &tensor);
+        mbp_file_transpose(data, mbp_net_at(d->net, &tensor), keeps ? 1 : in, keeps ? in * out : out, item);
         data += in * out * item;
     }
     output rest = {data, 0};

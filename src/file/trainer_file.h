@@ -11,6 +11,7 @@
 #define MBP_TRAINER_VERSION "3"
 #define MBP_GRADS "trainer.state.grads"
 #define MBP_AVERAGE "trainer.state.average"
+#define MBP_ROWS "trainer.state.sparse"
 #define MBP_SLOT "trainer.slots."
 /* How the lines and vectors begin that only Python reads. A trainer keeps them for its next file. */
 #define MBP_PYTHON_LINE "python."

@@ -24,11 +24,12 @@ enum {
     AVERAGE_START,
     AVERAGE_EVERY,
     AVERAGE_COUNT,
+    SPARSE, /* only with sparse layers */
     KEYS
 };
-static const char *const keys[KEYS] = {"version",       "losses",        "loss_weights", "optimizer", "seed",
-                                       "steps",         "epoch",         "loss",         "last_loss", "average_decay",
-                                       "average_start", "average_every", "average_count"};
+static const char *const keys[KEYS] = {"version",       "losses",        "loss_weights",  "optimizer", "seed",
+                                       "steps",         "epoch",         "loss",          "last_loss", "average_decay",
+                                       "average_start", "average_every", "average_count", "sparse"};
 
 /* The lines of a trainer's text, in place. */
 typedef struct lines {
@@ -103,7 +104,7 @@ static mbp_status read_line(lines *l, mbp_slice line, mbp_error *error) {
 static mbp_status check_complete(const lines *l, mbp_error *error) {
     const int average = l->value[AVERAGE_DECAY].at || l->value[AVERAGE_START].at || l->value[AVERAGE_EVERY].at ||
                         l->value[AVERAGE_COUNT].at;
-    for (int k = 0; k < (average ? KEYS : AVERAGE_DECAY); k++)
+    for (int k = 0; k < (average ? SPARSE : AVERAGE_DECAY); k++)
         if (!l->value[k].at)
             return mbp_fail(error, MBP_CORRUPT, "the trainer's state is invalid: it has no %s", keys[k]);
     return MBP_OK;
@@ -277,17 +278,23 @@ static mbp_status read_numbers(mbp_trainer *t, const lines *l, mbp_error *error)
 
 /* ---- the vectors ---- */
 
+/* NULL: there is none. */
+static const mbp_vector *find_vector(const mbp_extras *extras, const char *name) {
+    for (int i = 0; i < extras->count; i++)
+        if (strcmp(extras->vector[i].name, name) == 0)
+            return &extras->vector[i];
+    return NULL;
+}
+
 static mbp_status copy_vector(const mbp_extras *extras, const char *name, void *to, int64_t count, size_t item,
                               mbp_error *error) {
-    int i = 0;
-    while (i < extras->count && strcmp(extras->vector[i].name, name) != 0)
-        i++;
-    if (i == extras->count)
+    const mbp_vector *vector = find_vector(extras, name);
+    if (!vector)
         return mbp_fail(error, MBP_INVALID, "the vector %s is missing", name);
-    if (extras->vector[i].count != count)
+    if (vector->count != count)
         return mbp_fail(error, MBP_INVALID, "the vector %s has %lld number%s, but must have %lld", name,
-                        (long long)extras->vector[i].count, mbp_plural(extras->vector[i].count), (long long)count);
-    memcpy(to, extras->vector[i].data, (size_t)count * item);
+                        (long long)vector->count, mbp_plural(vector->count), (long long)count);
+    memcpy(to, vector->data, (size_t)count * item);
     return MBP_OK;
 }
 
@@ -295,7 +302,7 @@ static int is_known(const mbp_trainer *t, const char *name) {
     char slot[MBP_NAME_SIZE] = "";
     for (int i = 0; i < t->slot_count && strcmp(name, slot) != 0; i++)
         mbp_slot_name(t, i, slot);
-    return strcmp(name, slot) == 0 || strcmp(name, MBP_GRADS) == 0 ||
+    return strcmp(name, slot) == 0 || strcmp(name, MBP_GRADS) == 0 || strcmp(name, MBP_ROWS) == 0 ||
            (t->average.at && strcmp(name, MBP_AVERAGE) == 0) || begins(mbp_slice_of(name), MBP_PYTHON_VECTOR);
 }
 
@@ -313,6 +320,57 @@ static mbp_status read_vectors(mbp_trainer *t, const mbp_extras *extras, mbp_err
     }
     if (t->average.at && status == MBP_OK)
         status = copy_vector(extras, MBP_AVERAGE, t->average.at, params + t->net->buffers, item, error);
+    return status;
+}
+
+/* ---- sparse layers ---- */
+
+/* Row number i of the vector, of two numbers below 2^16; -1: it is none. */
+static int32_t row_at(const mbp_vector *vector, mbp_dtype dtype, int64_t i) {
+    int32_t row = 0;
+    for (int64_t k = 2 * i; k < 2 * i + 2; k++) {
+        const double half = dtype == MBP_F64 ? ((const double *)vector->data)[k] : ((const float *)vector->data)[k];
+        if (!(half >= 0 && half < (k % 2 ? 65536 : 32768)))
+            return -1;
+        row = row << 16 | (int32_t)half;
+    }
+    return row;
+}
+
+static mbp_status read_rows(mbp_trainer *t, const char *layer, const mbp_vector *vector, int64_t first, int64_t count,
+                            mbp_error *error) {
+    const mbp_allocator *allocator = mbp_net_allocator(t->net);
+    const size_t bytes = (size_t)(count + 1) * sizeof(int32_t);
+    int32_t *rows = mbp_allocate(allocator, bytes);
+    if (!rows)
+        return mbp_file_no_memory(error, bytes);
+    for (int64_t i = 0; i < count; i++)
+        rows[i] = row_at(vector, t->net->dtype, first + i);
+    mbp_status status = mbp_trainer_set_sparse(t, layer, rows, count, error);
+    mbp_release(allocator, rows, bytes);
+    return status;
+}
+
+static mbp_status read_sparse(mbp_trainer *t, const lines *l, const mbp_extras *extras, mbp_error *error) {
+    mbp_slice rest = l->value[SPARSE];
+    mbp_status status = MBP_OK;
+    const mbp_vector *vector = find_vector(extras, MBP_ROWS);
+    int64_t first = 0;
+    if (!rest.at != !vector)
+        return mbp_fail(error, MBP_INVALID, vector ? "it has no sparse" : "the vector %s is missing", MBP_ROWS);
+    while (mbp_trimmed(rest).length && status == MBP_OK) {
+        char name[MBP_NAME_SIZE];
+        uint64_t count;
+        const mbp_slice layer = mbp_take_word(&rest);
+        snprintf(name, sizeof name, "%.*s", (int)(layer.length < sizeof name ? layer.length : sizeof name), layer.at);
+        if (!mbp_file_whole(mbp_take_word(&rest), &count) || count > (uint64_t)(vector->count / 2 - first))
+            return mbp_fail(error, MBP_INVALID, "sparse must have the number of rows of layer %s", name);
+        status = read_rows(t, name, vector, first, (int64_t)count, error);
+        first += (int64_t)count;
+    }
+    if (status == MBP_OK && vector && 2 * first != vector->count)
+        status = mbp_fail(error, MBP_INVALID, "the vector %s has %lld numbers, but must have %lld", MBP_ROWS,
+                          (long long)vector->count, 2 * (long long)first);
     return status;
 }
 
@@ -378,6 +436,8 @@ static MBP_APART mbp_status make(mbp_trainer **trainer, mbp_net *net, const mbp_
         status = read_numbers(made, &l, &inner);
     if (status == MBP_OK)
         status = read_vectors(made, extras, &inner);
+    if (status == MBP_OK)
+        status = read_sparse(made, &l, extras, &inner);
     if (status == MBP_OK)
         status = keep(made, &l, extras, &inner);
     if (status == MBP_OK)

@@ -78,6 +78,16 @@ static void put_average(mbp_writer *w, const mbp_average *average) {
         (long long)average->every, (long long)average->count);
 }
 
+/* Of each sparse layer its name, and how many rows its gradient has. */
+static void put_sparse(mbp_writer *w, const mbp_trainer *t) {
+    int sparse = 0;
+    for (int i = 0; i < t->net->layers; i++)
+        if (mbp_trains_sparse(t, i))
+            put(w, "%s%s %lld", sparse++ ? " " : "sparse=", t->net->layer[i].name, (long long)t->lazy->grad[i].count);
+    if (sparse)
+        put(w, "\n");
+}
+
 static MBP_APART void put_lines(mbp_writer *w, const mbp_trainer *t) {
     put(w, "version=" MBP_TRAINER_VERSION "\n");
     put_losses(w, t);
@@ -89,6 +99,7 @@ static MBP_APART void put_lines(mbp_writer *w, const mbp_trainer *t) {
     put_number(w, "last_loss=", t->running.last_loss, "\n");
     if (t->average.at)
         put_average(w, &t->average);
+    put_sparse(w, t);
     if (t->kept)
         put(w, "%s", t->kept->text);
 }
@@ -105,10 +116,10 @@ static void put_text(mbp_writer *w, const mbp_trainer *t) {
 /* The extras of a file that is about to be written. */
 typedef struct draft {
     mbp_extras extras;
-    mbp_vector vector[2 + MBP_SLOTS_MAX + MBP_VECTORS_MAX];
+    mbp_vector vector[3 + MBP_SLOTS_MAX + MBP_VECTORS_MAX];
     char slot[MBP_SLOTS_MAX][MBP_NAME_SIZE];
-    char *text;
-    size_t text_size;
+    char *text, *rows; /* rows: the vector of the numbers of sparse rows */
+    size_t text_size, rows_size;
 } draft;
 
 static void add_vector(draft *d, const char *name, const void *data, int64_t count) {
@@ -124,8 +135,31 @@ static void add_vectors(draft *d, const mbp_trainer *t) {
     }
     if (t->average.at)
         add_vector(d, MBP_AVERAGE, t->average.at, params + t->net->buffers);
+    if (d->rows)
+        add_vector(d, MBP_ROWS, d->rows, (int64_t)(d->rows_size / t->net->item));
     for (int i = 0; t->kept && i < t->kept->count; i++)
         d->vector[d->extras.count++] = t->kept->vector[i];
+}
+
+/* The numbers of the rows of sparse layers, each as two numbers below 2^16, so that float32 holds them. */
+static mbp_status add_rows(draft *d, const mbp_trainer *t, mbp_error *error) {
+    int64_t count = 0, n = 0;
+    for (int i = 0; i < t->net->layers; i++)
+        count += mbp_trains_sparse(t, i) ? 2 * t->lazy->grad[i].count : 0;
+    d->rows_size = (size_t)count * t->net->item;
+    d->rows = mbp_allocate(mbp_net_allocator(t->net), d->rows_size + t->net->item);
+    if (!d->rows)
+        return mbp_file_no_memory(error, d->rows_size);
+    for (int i = 0; i < t->net->layers; i++)
+        for (int64_t r = 0; mbp_trains_sparse(t, i) && r < t->lazy->grad[i].count; r++)
+            for (int half = 0; half < 2; half++, n++) {
+                const int32_t row = t->lazy->grad[i].row[r], number = half ? row & 0xffff : row >> 16;
+                if (t->net->dtype == MBP_F64)
+                    ((double *)d->rows)[n] = number;
+                else
+                    ((float *)d->rows)[n] = (float)number;
+            }
+    return MBP_OK;
 }
 
 /* Whether parameters and buffers are where a net of its own has them (place_params in net/graph.c): in a part, layers
@@ -134,13 +168,13 @@ static int has_own_vectors(const mbp_net *net) {
     int64_t params = 0, buffers = 0;
     int same = 1;
     for (int i = 0; i < net->layers; i++)
-        if (net->layer[i].kind == MBP_NODE_DENSE) {
+        if (mbp_has_matrix(net->layer[i].kind)) {
             same &= net->layer[i].weight == params;
             params += net->layer[i].in * net->layer[i].out;
         }
     for (int i = 0; i < net->layers; i++) {
         const mbp_layer *layer = &net->layer[i];
-        const int64_t gain = layer->kind == MBP_NODE_DENSE ? -1 : layer->weight;
+        const int64_t gain = mbp_has_matrix(layer->kind) ? -1 : layer->weight;
         same &= gain < 0 || gain == params;
         params += gain < 0 ? 0 : layer->out;
         same &= layer->bias < 0 || layer->bias == params;
@@ -149,6 +183,12 @@ static int has_own_vectors(const mbp_net *net) {
         buffers += layer->running < 0 ? 0 : 2 * layer->out;
     }
     return same && params == net->params && buffers == net->buffers;
+}
+
+static void draft_free(draft *d, const mbp_trainer *t) {
+    mbp_release(mbp_net_allocator(t->net), d->text, d->text_size);
+    mbp_release(mbp_net_allocator(t->net), d->rows, d->rows_size + t->net->item);
+    mbp_net_give(t->net);
 }
 
 /* Until draft_end the net is held, unless this fails. */
@@ -164,22 +204,29 @@ static mbp_status draft_begin(draft *d, const mbp_trainer *t, mbp_error *error) 
     mbp_status status = mbp_net_take(t->net, error);
     if (status != MBP_OK)
         return status;
+    (void)mbp_net_settle(t->net, error); /* this thread holds the net */
     mbp_writer counted = {0};
     put_text(&counted, t);
     d->text_size = counted.length + 1;
     d->extras.text = d->text = mbp_allocate(mbp_net_allocator(t->net), d->text_size);
-    if (!d->text) {
-        mbp_net_give(t->net);
-        return mbp_file_no_memory(error, d->text_size);
+    status = d->text ? MBP_OK : mbp_file_no_memory(error, d->text_size);
+    if (status == MBP_OK && MICROBP_SPARSE && t->lazy)
+        status = add_rows(d, t, error);
+    if (status != MBP_OK) {
+        draft_free(d, t);
+        return status;
     }
     put_text(&(mbp_writer){.text = d->text, .size = d->text_size}, t);
     add_vectors(d, t);
+    if (MICROBP_SPARSE)
+        mbp_sparse_show(t, 1);
     return MBP_OK;
 }
 
 static void draft_end(draft *d, const mbp_trainer *t) {
-    mbp_release(mbp_net_allocator(t->net), d->text, d->text_size);
-    mbp_net_give(t->net);
+    if (MICROBP_SPARSE)
+        mbp_sparse_show(t, 0);
+    draft_free(d, t);
 }
 
 mbp_status mbp_trainer_write(const mbp_trainer *trainer, void *bytes, size_t *size, mbp_error *error) {

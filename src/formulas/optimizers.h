@@ -11,6 +11,27 @@
 #include "formulas/formulas.h"
 #include "formulas/running.h"
 
+/* What a step does to a parameter without a gradient, and to its slots: see mbp_idle. A sparse layer catches up on the
+ * steps that its rows missed. adam and adamw are lazy as SparseAdam in PyTorch: moments of a row change in the steps
+ * that name it; only adamw's decay is caught up. decay: weight_decay. */
+static inline mbp_idle no_idle(const double h[], double decay) {
+    (void)h, (void)decay;
+    return (mbp_idle){.kind = MBP_IDLE_UNKNOWN};
+}
+
+static inline mbp_idle adam_idle(const double h[], double decay) {
+    (void)h;
+    return (mbp_idle){.kind = decay > 0 ? MBP_IDLE_DECAYS : MBP_IDLE_STILL};
+}
+
+static inline mbp_idle adamw_idle(const double h[], double decay) {
+    return (mbp_idle){.kind = decay > 0 ? MBP_IDLE_SCALED : MBP_IDLE_STILL, .p = {1 - h[0] * decay, 0}, .others = 1};
+}
+
+static inline mbp_idle linear_idle(int slot, double others, double p0, double p1, double s0, double s1) {
+    return (mbp_idle){MBP_IDLE_LINEAR, slot, {p0, p1}, {s0, s1}, others};
+}
+
 /* With an eps below the normal floats, a parameter without gradient would get 0 / 0. */
 static inline double normal_eps(double eps) { return eps < 0x1p-126 ? 0x1p-126 : eps; }
 
@@ -36,6 +57,8 @@ FORMULA T sgd_step(T p, T g, T s[], const T c[]) {
     return p - c[0] * g;
 }
 
+static inline mbp_idle sgd_idle(const double h[], double decay) { return adamw_idle(h, decay); }
+
 static inline void momentum_prepare(const double h[], const mbp_running *run, double c[]) {
     (void)run;
     c[0] = h[0]; /* lr */
@@ -53,6 +76,14 @@ FORMULA T sgd_nesterov_step(T p, T g, T s[], const T c[]) {
     return p - c[0] * (g + c[1] * s[0]);
 }
 
+static inline mbp_idle sgd_momentum_idle(const double h[], double decay) {
+    return linear_idle(0, 1, 1 - h[0] * decay, -h[0] * h[1], decay, h[1]);
+}
+
+static inline mbp_idle sgd_nesterov_idle(const double h[], double decay) {
+    return linear_idle(0, 1, 1 - h[0] * decay * (1 + h[1]), -h[0] * h[1] * h[1], decay, h[1]);
+}
+
 /* The learning rate is part of the velocity, as in Rumelhart et al. 1986: a new rate affects new gradients only. */
 FORMULA T momentum_step(T p, T g, T s[], const T c[]) {
     s[0] = c[1] * s[0] - c[0] * g;
@@ -63,6 +94,14 @@ FORMULA T momentum_nesterov_step(T p, T g, T s[], const T c[]) {
     const T pull = c[0] * g;
     s[0] = c[1] * s[0] - pull;
     return p + (c[1] * s[0] - pull);
+}
+
+static inline mbp_idle momentum_idle(const double h[], double decay) {
+    return linear_idle(0, 1, 1 - h[0] * decay, h[1], -h[0] * decay, h[1]);
+}
+
+static inline mbp_idle momentum_nesterov_idle(const double h[], double decay) {
+    return linear_idle(0, 1, 1 - h[0] * decay * (1 + h[1]), h[1] * h[1], -h[0] * decay, h[1]);
 }
 
 /* Polyak & Juditsky 1992 as in PyTorch: eta = lr / (1 + lambd lr (t - 1))^alpha. From step t0 on, the slot averages the
@@ -95,6 +134,8 @@ FORMULA T adagrad_step(T p, T g, T s[], const T c[]) {
     return p - c[0] * g / (SQRT(s[0]) + c[1]);
 }
 
+static inline mbp_idle adagrad_idle(const double h[], double decay) { return adam_idle(h, decay); }
+
 /* Zeiler 2012, algorithm 1. One root of a quotient replaces two roots; for |g| < 1e16 this loses nothing in float. */
 static inline void adadelta_prepare(const double h[], const mbp_running *run, double c[]) {
     (void)run;
@@ -109,6 +150,11 @@ FORMULA T adadelta_step(T p, T g, T s[], const T c[]) {
     const T change = SQRT((s[1] + c[3]) / (s[0] + c[3])) * g;
     s[1] = c[1] * s[1] + c[2] * (change * change);
     return p - c[0] * change;
+}
+
+/* The averages of squares, of changes and of gradients decay; p does not move. Also of rmsprop, whose h[1] is alpha. */
+static inline mbp_idle decaying_idle(const double h[], double decay) {
+    return (mbp_idle){.kind = decay > 0 ? MBP_IDLE_DECAYS : MBP_IDLE_SCALED, .p = {1, 0}, .others = h[1]};
 }
 
 /* Tieleman & Hinton 2012; eps is added to the root. */
@@ -134,6 +180,14 @@ FORMULA T rmsprop_momentum_step(T p, T g, T s[], const T c[]) {
     s[0] = c[1] * s[0] + c[2] * (g * g);
     s[1] = c[4] * s[1] + g / (SQRT(s[0]) + c[3]);
     return p - c[0] * s[1];
+}
+
+static inline mbp_idle velocity_idle(const double h[], double decay, int slot) {
+    return decay > 0 ? decaying_idle(h, decay) : linear_idle(slot, h[1], 1, -h[0] * h[3], 0, h[3]);
+}
+static inline mbp_idle rmsprop_momentum_idle(const double h[], double decay) { return velocity_idle(h, decay, 1); }
+static inline mbp_idle rmsprop_centered_momentum_idle(const double h[], double decay) {
+    return velocity_idle(h, decay, 2);
 }
 
 /* The standard deviation that divides steps in Graves 2013, section 4.2. MAX: rounding can make a variance negative. */
@@ -299,6 +353,12 @@ FORMULA T ftrl_step(T p, T g, T s[], const T c[]) {
     const T root = SQRT(s[1]);
     s[0] = s[0] + (g - (root - before) * c[1] * p);
     return c[0] * (MIN(MAX(s[0], -c[2]), c[2]) - s[0]) / (root + c[3]);
+}
+
+/* p follows from z and n, at the present learning rate: a step with the gradient 0 catches up on any number. */
+static inline mbp_idle ftrl_idle(const double h[], double decay) {
+    (void)h;
+    return (mbp_idle){.kind = decay > 0 ? MBP_IDLE_DECAYS : MBP_IDLE_REPEATED};
 }
 
 /* ---- resilient propagation: only the sign of the gradient matters ---- */

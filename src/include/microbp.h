@@ -25,6 +25,15 @@
  *         the bias alone, by default lr. l1, l2: the penalty l1 |w|_1 + l2 / 2 |w|_2^2 of the weights (not of the
  *         bias), part of the gradients, but not of the reported losses. max_norm: after each update, a unit's weights
  *         are scaled down to this Euclidean norm if theirs is larger; 0: no limit.
+ *     ids COLUMNS levels=N hash=0|1
+ *         An input of whole numbers of any integer dtype, each from 0 to N - 1. hash=1: any whole number of 64 bits;
+ *         the level of n is mbp_hash_level(mbp_hash_number(n, 0), N). Only embeddings read it.
+ *     embedding A layer=NAME units=N combine=concat|sum init=SPEC frozen=0|1 lr=1 max_norm=0
+ *         The rows of the weight (levels, N) that the ids of A name, side by side (concat: COLUMNS N columns), or added
+ *         in the order of the columns (sum: N columns). In a trainer its gradient has only the rows that a batch names:
+ *         see mbp_trainer_sparse_grad. init=auto is normal(std=0.05); for other initializers, the inputs of a unit are
+ *         1. max_norm: after an update, the rows that its batch names are scaled down to this norm; 0: no limit. If A
+ *         is another node, x W, as by a dense layer without bias. A layer that exists is used again as above.
  *     activation A SPEC           Applies the activation to each element.
  *     add A B ...  |  subtract A B  |  multiply A B
  *         Element by element. The operands have the same width, and may be the same node. add takes two or more, and

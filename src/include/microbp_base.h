@@ -77,7 +77,9 @@ typedef struct mbp_array {
     int64_t rows, cols;
     int64_t row_stride, col_stride; /* bytes from one row to the next, and from one column to the next */
     /* Compressed sparse rows (CSR): row i has the values data[indptr[i]] to data[indptr[i + 1] - 1], whose columns are
-     * at the same positions of `indices`. NULL: dense. For now, sparse arrays give MBP_UNSUPPORTED. */
+     * at the same positions of `indices`, in ascending order without repeats; the strides are not used. For inputs that
+     * only dense layers and embeddings read; results have the bits of those of the dense array (if the weights are
+     * finite, and except that -0 may be 0). NULL: dense. */
     const void *indptr, *indices;
     mbp_dtype index_dtype; /* of indptr and indices: MBP_I32 or MBP_I64 */
     int flags;             /* 0 or MBP_SHARED */
@@ -107,6 +109,10 @@ MBP_INLINE mbp_array mbp_f64(const double *data, int64_t rows, int64_t cols) {
 }
 /* One class label per row, as int64_t. */
 MBP_INLINE mbp_array mbp_labels(const int64_t *data, int64_t rows) { return mbp_contiguous(data, MBP_I64, 8, rows, 1); }
+/* cols ids per row. */
+MBP_INLINE mbp_array mbp_ids(const int64_t *data, int64_t rows, int64_t cols) {
+    return mbp_contiguous(data, MBP_I64, 8, rows, cols);
+}
 MBP_INLINE mbp_array mbp_row(const float *data, int64_t cols) { return mbp_f32(data, 1, cols); } /* one row of floats */
 
 /* ---- options ---- */

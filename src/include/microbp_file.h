@@ -89,10 +89,12 @@ MBP_API mbp_status mbp_trainer_read(mbp_trainer **trainer, mbp_net **net, const 
  *     average_start=0                                only if there is one
  *     average_every=1
  *     average_count=6
+ *     sparse=words 2 ids 40                          sparse layers, each with the number of rows of its gradient
  *     python.history=["loss","lr"]                   what only Python knows; C does not read the values
  * Numbers are decimals with at most 15 digits, or hexadecimal (0x1.8p-3), inf or nan. The vectors are
- * trainer.state.grads, trainer.slots.NAME for each slot of the optimizer, trainer.state.average (parameters, then
- * buffers), and trainer.python.NAME. */
+ * trainer.state.grads (with the gradients of sparse layers), trainer.slots.NAME for each slot of the optimizer,
+ * trainer.state.average (parameters, then buffers), trainer.state.sparse (the numbers of the rows of sparse layers: of
+ * each row / 65536 and the remainder), and trainer.python.NAME. */
 
 #ifdef __cplusplus
 }

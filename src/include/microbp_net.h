@@ -62,14 +62,17 @@ typedef struct mbp_node_info {
     double amount;                 /* dropout: rate; noise: std; others: 0 */
     char activation[MBP_SPEC_MAX]; /* dense, activation: the SPEC; others: "" */
     int64_t from, to;              /* slice: its columns are from to to - 1 of its operand; others: 0 */
+    int64_t levels;                /* ids: they are 0 to levels - 1; others: 0 */
+    int hash;                      /* ids: 1: any number is hashed to one of the levels */
 } mbp_node_info;
 typedef struct mbp_layer_info {
     size_t size; /* sizeof(mbp_layer_info) */
     const char *name, *operation;
-    int64_t in, out;                                     /* columns; of a norm or a scale, both are its width */
-    int gain, bias, frozen;                              /* 0 or 1; gain: of a scale, otherwise 1; beta is a bias */
+    int64_t in, out;        /* columns, of an embedding levels and units; of a norm or a scale, both are its width */
+    int gain, bias, frozen; /* 0 or 1; gain: of a scale, otherwise 1; beta is a bias */
     double lr, l1, l2, max_norm, eps, momentum, bias_lr; /* 0 if there is no such setting; bias_lr: -1 if not given */
     char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX], bias_init[MBP_SPEC_MAX]; /* SPECs of a dense layer; or "" */
+    int sums; /* embedding: 1: combine=sum, 0: combine=concat */
 } mbp_layer_info;
 /* Fill in *info for the i-th node or layer; info->size must be set. Layers are in the order of their first use. */
 MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);
@@ -89,6 +92,9 @@ MBP_API mbp_status mbp_net_part(mbp_net **part, mbp_net *net, const int *inputs,
  * row-major; then, in layer order, all biases and the weights of norms and scales. You may write to it. The pointer is
  * valid as long as the net exists. */
 MBP_API void *mbp_net_params(mbp_net *net, int64_t *count);
+/* Brings all parameters up to date behind a pointer that you have: rows of sparse layers may have missed steps of
+ * mbp_trainer_step (see mbp_trainer_sparse_grad). MBP_BUSY if there are such rows, and another thread uses the net. */
+MBP_API mbp_status mbp_net_flush(mbp_net *net, mbp_error *error);
 /* The flat vector of the buffers, the values that are saved but not trained: running statistics. */
 MBP_API void *mbp_net_buffers(mbp_net *net, int64_t *count);
 
@@ -97,7 +103,7 @@ typedef struct mbp_tensor {
     const char *name;  /* "weight" or "bias"; a buffer's: "running_mean" or "running_var"; "mean" or "std" */
     int64_t offset;    /* the position of its first element in that flat vector (see buffer) */
     int64_t in, out;   /* a dense layer's weight is (in, out) row-major; all other tensors have in = 1 */
-    int dims;          /* 2: a dense layer's weight; 1: all other tensors */
+    int dims;          /* 2: the weight of a dense layer or an embedding; 1: all other tensors */
     int buffer;        /* 0: it is in mbp_net_params; 1: it is in mbp_net_buffers */
 } mbp_tensor;
 

@@ -50,13 +50,14 @@ MBP_API mbp_status mbp_loss_target_columns(const char *loss, int64_t columns, in
 MBP_API mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *const *losses,
                                       const double *loss_weights, int n_losses, const char *optimizer,
                                       mbp_error *error);
+/* If rows of its sparse layers have not caught up, waits until no other thread holds the net. */
 MBP_API void mbp_trainer_free(mbp_trainer *trainer);
 
-/* Makes room for batches: afterwards every call for at most this many rows (an epoch: this many per step) allocates
- * nothing, but the first with element weights does. May end the views of mbp_trainer_output and
- * mbp_trainer_input_grad. Memory without malloc: mbp_net_reserve. A trainer allocates only here, in its create, in its
- * first call with more rows or with element weights, in mbp_trainer_set_average, and in mbp_trainer_fit, which takes
- * one block and gives it back at its end. */
+/* Makes room for batches: afterwards every call for at most this many dense rows (an epoch: this many per step)
+ * allocates nothing, but the first with element weights does, and one with more sparse values than any before. May end
+ * the views of mbp_trainer_output and mbp_trainer_input_grad. Memory without malloc: mbp_net_reserve. A trainer
+ * allocates only here, in its create, in its first call with more rows, sparse values or with element weights, in
+ * mbp_trainer_set_average, and in mbp_trainer_fit, which takes one block and gives it back at its end. */
 MBP_API mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *error);
 /* How many bytes the trainer has now, without its net: all its blocks, each rounded up to a multiple of 64. */
 MBP_API size_t mbp_trainer_bytes(const mbp_trainer *trainer);
@@ -206,10 +207,31 @@ typedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *us
  * of the penalties in each process: in all but one, set mbp_trainer_grads to 0 and pass `accumulate`. */
 MBP_API mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void *user, mbp_error *error);
 
-/* The flat gradient vector, in the net's dtype, in the order of mbp_net_params. */
+/* The flat gradient vector, in the net's dtype, in the order of mbp_net_params; 0 for the weights of sparse layers. */
 MBP_API void *mbp_trainer_grads(mbp_trainer *trainer);
 /* The optimizer's i-th slot (state per parameter), in the same order; NULL after the last. See mbp_formula_detail. */
 MBP_API void *mbp_trainer_slot(mbp_trainer *trainer, int i);
+/* Sparse layers. A dense layer is sparse from the first step or backward pass on in which it reads a sparse input
+ * (mbp_array.indptr), until mbp_trainer_reset. Each step changes only the rows of its weight that the batch names:
+ * those of columns with a stored value. A dense batch names all. So the cost does not depend on the number of columns.
+ *     sgd, sgd_momentum, sgd_nesterov, momentum, momentum_nesterov; without weight_decay also adagrad, adadelta, ftrl,
+ *     rmsprop and its variants: rows catch up on the steps that they missed. Results equal those of dense rows, up to
+ *     rounding.
+ *     adam without weight_decay, and adamw: the moments of a row change in the steps that name it, as in PyTorch's
+ *     SparseAdam. Rows catch up on adamw's decay.
+ * Other optimizers, l1, l2, max_norm, an average and a reduce function are refused. Rows catch up before a step uses
+ * them, at the end of an epoch, and before any other call reads or changes parameters or slots. A pointer that you have
+ * from mbp_net_params sees them then, or after mbp_net_flush. While rows have not caught up, predictions in another
+ * thread than the one that trains are refused (MBP_BUSY).
+ * mbp_trainer_sparse_grad: the gradient of a sparse layer's weight. *values becomes a view of its rows that were named,
+ * (count, units), and *rows of their numbers, in ascending order; valid until the next call. */
+MBP_API mbp_status mbp_trainer_sparse_grad(mbp_trainer *trainer, const char *layer, const int32_t **rows,
+                                           mbp_array *values, mbp_error *error);
+/* To restore a state: makes a dense layer sparse. Its gradient in mbp_trainer_grads becomes that of these `count` rows
+ * of its weight, in ascending order; what other rows have there is lost. layer NULL: makes all sparse layers dense,
+ * with their gradients in mbp_trainer_grads. */
+MBP_API mbp_status mbp_trainer_set_sparse(mbp_trainer *trainer, const char *layer, const int32_t *rows, int64_t count,
+                                          mbp_error *error);
 /* The gradient with respect to the i-th input, from a backward or backward_from with input_grads. Valid as those of
  * mbp_trainer_output, and until the next backward_from. */
 MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error);

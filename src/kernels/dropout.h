@@ -5,7 +5,7 @@
 extern void VARIANT_NAME(mbp_noise_, f32)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
 extern void VARIANT_NAME(mbp_noise_, f64)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
 
-#if MICROBP_SMALL
+#if PLAIN
 #include "formulas/philox.h"
 
 enum { CHANCE_BLOCKS = 1, CHANCE_WORDS = 4 };

@@ -19,11 +19,14 @@
 #include "kernels/products/single.h"
 #include "kernels/products/direct.h"
 #include "kernels/products/product.h"
+#if MICROBP_SPARSE
+#include "kernels/products/sparse_product.h"
+#endif
 #include "kernels/norm.h"
-#if MICROBP_TRAINING && MICROBP_SMALL
+#if MICROBP_TRAINING && PLAIN
 #include "kernels/losses_small.h"
 #endif
-#if MICROBP_TRAINING && !MICROBP_SMALL
+#if MICROBP_TRAINING && !PLAIN
 #include "kernels/losses.h"
 #endif
 #if MICROBP_TRAINING
@@ -41,6 +44,9 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
     .product_scratch = product_scratch,
     .product_pieces = product_pieces,
     .product_run = product_run,
+#if MICROBP_SPARSE
+    .sparse_product = sparse_product,
+#endif
 #if MICROBP_SMALL
     .map = map_rows,
     .binary = binary_rows,
@@ -64,6 +70,9 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
 #define TRUST_OPTIMIZER(name, ...) .measure[OPTIMIZER_##name] = measure_##name,
 #include "formulas/formulas.def"
     .update = update,
+#if MICROBP_SPARSE
+    .combine = combine,
+#endif
     .accumulate = accumulate,
     .negate = negate,
     .accumulate_product = accumulate_product,

@@ -154,6 +154,25 @@ typedef struct mbp_product {
     int threads;    /* number of threads that share the pieces; above 1, pieces are small enough to be shared evenly */
 } mbp_product;
 
+/* Sparse rows, with values in the net's dtype: row i has the values start[i] to start[i + 1] - 1. */
+typedef struct mbp_csr {
+    int64_t *start;
+    int32_t *column; /* ascending in each row */
+    void *value;
+} mbp_csr;
+
+/* c (rows, n) = start + a b, where a (rows, k) is sparse. Each element has the bits of that of the product of the dense
+ * matrix, if b is finite: a zero of a changes nothing. Only -0 may become 0, as after adding a zero. */
+typedef struct mbp_sparse_product {
+    mbp_csr a;
+    int64_t n, k;
+    mbp_view b, c;
+    const void *bias;     /* n start values; NULL: 0 */
+    int add;              /* 1: start from the stored values of c */
+    const int32_t *place; /* for each row of a, the row of c; NULL: the same */
+    int *nonfinite;       /* set to 1 if an element of c is NaN or infinite; NULL: not wanted */
+} mbp_sparse_product;
+
 typedef struct mbp_kernels {
     const char *isa;
     mbp_dtype dtype;
@@ -164,6 +183,9 @@ typedef struct mbp_kernels {
     /* The bytes of scratch (64-byte aligned) that product_run needs for this pattern, m, n, k and b.ld, and for the
      * same with smaller m, n and k; nothing else of p is read. */
     size_t (*product_scratch)(const mbp_product *p);
+#if MICROBP_SPARSE
+    void (*sparse_product)(const mbp_sparse_product *p, int64_t first, int64_t last); /* rows first to last - 1 of a */
+#endif
 #if MICROBP_SMALL
     void (*map)(mbp_map map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
     void (*binary)(mbp_binary binary, int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
@@ -178,6 +200,10 @@ typedef struct mbp_kernels {
     mbp_map backward[ACTIVATION_COUNT];
     mbp_loss loss[LOSS_COUNT];
     mbp_update update;
+#if MICROBP_SPARSE
+    /* n numbers p and s become by[0] p + by[1] s and by[2] p + by[3] s. s NULL: p becomes by[0] p. */
+    void (*combine)(int64_t n, void *p, void *s, const double by[4]);
+#endif
     mbp_measure measure[OPTIMIZER_COUNT];       /* NULL: the optimizer has no trust ratio */
     mbp_map accumulate, negate;                 /* out += in; out = -in */
     mbp_binary accumulate_product;              /* out += a b */

@@ -1,4 +1,4 @@
-/* Part of kernels.c: the losses in small code, one element or one row at a time. The sums are those of losses.h. */
+/* Part of kernels.c: the losses in plain code, one element or one row at a time. The sums are those of losses.h. */
 
 enum { SUM, MEAN }; /* the reductions of formulas.def */
 

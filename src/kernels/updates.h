@@ -4,15 +4,15 @@
 #define WORDS(text) \
     (!*(text) ? 0 : !__builtin_strchr(text, ' ') ? 1 : !__builtin_strchr(__builtin_strchr(text, ' ') + 1, ' ') ? 2 : 3)
 
-/* A loop over n parameters. `statement` uses p[i], its slots s[] and the constants c[]; KEEP_SLOTS stores the slots
- * that it changed. */
-#define UPDATE_LOOP(slot_names, statement) \
+/* A loop over `count` parameters. `statement` uses p[i], its slots s[] and the constants c[]; KEEP_SLOTS stores the
+ * slots that it changed. */
+#define UPDATE_LOOP(slot_names, count, statement) \
     T *s0 = slots[0], *s1 = slots[1], *s2 = slots[2], c[MBP_CONSTANTS_MAX]; \
     (void)s0, (void)s1, (void)s2; \
     for (int i = 0; i < MBP_CONSTANTS_MAX; i++) \
         c[i] = (T)constants[i]; \
     INDEPENDENT \
-    for (int64_t i = 0; i < n; i++) { \
+    for (int64_t i = 0; i < (count); i++) { \
         T s[MBP_SLOTS_MAX] = {WORDS(slot_names) > 0 ? s0[i] : 0, WORDS(slot_names) > 1 ? s1[i] : 0, \
                               WORDS(slot_names) > 2 ? s2[i] : 0}; \
         statement; \
@@ -27,21 +27,23 @@
             s2[i] = s[2]; \
     }
 
-/* loop_NAME is the loop of an optimizer, not inlined: the code has each loop once. */
+/* loop_NAME is the loop of an optimizer, not inlined: the code has each loop once. It is compiled for whole vectors; in
+ * small code for any n. */
+#define WHOLE(n) (MICROBP_SMALL ? (n) : (n) / VL * VL)
 #define UPDATE_ARGUMENTS \
     int64_t n, T *p, const T *g, T *const slots[MBP_SLOTS_MAX], const double constants[MBP_CONSTANTS_MAX], T decay
 typedef void (*update_loop)(UPDATE_ARGUMENTS);
 
 #define IN_GRADIENT(step) step(p[i], g[i] + decay * p[i], s, c)
 #define DECOUPLED(step) step(p[i] - decay * p[i], g[i], s, c)
-#define OPTIMIZER(name, slot_names, text, meaning, powers, decay_enters, prepare, step) \
+#define OPTIMIZER(name, slot_names, text, meaning, powers, decay_enters, prepare, step, ...) \
     static HOT __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
-        UPDATE_LOOP(slot_names, p[i] = decay_enters(step); KEEP_SLOTS(slot_names)) \
+        UPDATE_LOOP(slot_names, WHOLE(n), p[i] = decay_enters(step); KEEP_SLOTS(slot_names)) \
     }
 #define TRUST_OPTIMIZER(name, slot_names, text, meaning, powers, prepare, moments, direction) \
     static HOT __attribute__((noinline)) void loop_##name(UPDATE_ARGUMENTS) { \
         (void)g; \
-        UPDATE_LOOP(slot_names, p[i] -= c[0] * (direction(s, c) + decay * p[i])) \
+        UPDATE_LOOP(slot_names, WHOLE(n), p[i] -= c[0] * (direction(s, c) + decay * p[i])) \
     }
 #include "formulas/formulas.def"
 #undef IN_GRADIENT
@@ -72,6 +74,48 @@ static void slots_at(int64_t first, void *const slots[MBP_SLOTS_MAX], T *at[MBP_
         at[s] = slots[s] ? (T *)slots[s] + first : NULL;
 }
 
+/* The copies of slots. Without slots none: loop_combine looks at the first. */
+#define COPIES(slots, copy) {slots[0] ? copy[0] : NULL, copy[1], copy[2]}
+
+/* Runs the loop for n < VL, in a copy. */
+static __attribute__((noinline)) void update_few(update_loop loop, UPDATE_ARGUMENTS) {
+    T last_p[VL] = {0}, last_g[VL] = {0}, last_slots[MBP_SLOTS_MAX][VL] = {{0}};
+    T *const last[MBP_SLOTS_MAX] = COPIES(slots, last_slots);
+    copy_few(VL, n, p, last_p);
+    copy_few(VL, n, g, last_g);
+    for (int s = 0; s < MBP_SLOTS_MAX && slots[s]; s++)
+        copy_few(VL, n, slots[s], last[s]);
+    loop(VL, last_p, last_g, last, constants, decay);
+    copy_few(VL, n, last_p, p);
+    for (int s = 0; s < MBP_SLOTS_MAX && slots[s]; s++)
+        copy_few(VL, n, last[s], slots[s]);
+}
+
+/* Runs the loop for any n. The last vector ends with the parameters and is updated in a copy. That is made before the
+ * others change, because both may have elements in common; these are computed twice, with the same bits. */
+static __attribute__((noinline)) void update_block(update_loop loop, UPDATE_ARGUMENTS) {
+    const int64_t whole = WHOLE(n), end = n - VL;
+    if (whole == n) {
+        loop(n, p, g, slots, constants, decay);
+        return;
+    }
+    if (!whole) {
+        update_few(loop, n, p, g, slots, constants, decay);
+        return;
+    }
+    T last_p[VL], last_g[VL], last_slots[MBP_SLOTS_MAX][VL];
+    T *const last[MBP_SLOTS_MAX] = COPIES(slots, last_slots);
+    store(last_p, load(p + end));
+    store(last_g, load(g + end));
+    for (int s = 0; s < MBP_SLOTS_MAX && slots[s]; s++)
+        store(last[s], load(slots[s] + end));
+    loop(whole, p, g, slots, constants, decay);
+    loop(VL, last_p, last_g, last, constants, decay);
+    store(p + end, load(last_p));
+    for (int s = 0; s < MBP_SLOTS_MAX && slots[s]; s++)
+        store(slots[s] + end, load(last[s]));
+}
+
 static void update(int optimizer, int64_t n, void *p, const void *g, void *const slots[MBP_SLOTS_MAX],
                    const double constants[MBP_CONSTANTS_MAX], const mbp_terms *terms) {
     static const update_loop loops[] = {
@@ -84,8 +128,8 @@ static void update(int optimizer, int64_t n, void *p, const void *g, void *const
     for (int64_t first = 0; first < n; first += block) {
         const int64_t count = n - first < block ? n - first : block;
         slots_at(first, slots, s);
-        loops[optimizer](count, (T *)p + first, clip_block(count, clipped, (const T *)g + first, terms), s, constants,
-                         (T)terms->decay);
+        update_block(loops[optimizer], count, (T *)p + first, clip_block(count, clipped, (const T *)g + first, terms),
+                     s, constants, (T)terms->decay);
     }
 }
 
@@ -113,7 +157,7 @@ static inline void measure(measure_loop loop, int64_t n, const T *p, const T *g,
 
 #define TRUST_OPTIMIZER(name, slot_names, text, meaning, powers, prepare, moments, direction_of) \
     static void measure_loop_##name(MEASURE_ARGUMENTS) { \
-        UPDATE_LOOP(slot_names, moments(g[i], s, c); direction[i] = direction_of(s, c) + decay * p[i]; \
+        UPDATE_LOOP(slot_names, n, moments(g[i], s, c); direction[i] = direction_of(s, c) + decay * p[i]; \
                     KEEP_SLOTS(slot_names)) \
     } \
     static void measure_##name(int64_t n, const void *p, const void *g, void *const slots[MBP_SLOTS_MAX], \
@@ -121,8 +165,37 @@ static inline void measure(measure_loop loop, int64_t n, const T *p, const T *g,
         measure(measure_loop_##name, n, p, g, slots, constants, terms, sums); \
     }
 #include "formulas/formulas.def"
-#undef UPDATE_ARGUMENTS
 #undef MEASURE_ARGUMENTS
 #undef UPDATE_LOOP
 #undef KEEP_SLOTS
 #undef WORDS
+
+#if MICROBP_SPARSE
+/* p and s become by[0] p + by[1] s and by[2] p + by[3] s. s NULL: p becomes by[0] p. */
+static HOT void loop_combine(UPDATE_ARGUMENTS) {
+    T *const s = slots[0];
+    const T a = (T)constants[0], b = (T)constants[1], c = (T)constants[2], d = (T)constants[3];
+    (void)g, (void)decay;
+    if (!s) {
+        INDEPENDENT
+        for (int64_t i = 0; i < WHOLE(n); i++)
+            p[i] = a * p[i];
+        return;
+    }
+    INDEPENDENT
+    for (int64_t i = 0; i < WHOLE(n); i++) {
+        const T before = p[i];
+        p[i] = a * before + b * s[i];
+        s[i] = c * before + d * s[i];
+    }
+}
+
+static void combine(int64_t n, void *p, void *s, const double by[4]) {
+    T *const slots[MBP_SLOTS_MAX] = {s};
+    const double constants[MBP_CONSTANTS_MAX] = {by[0], by[1], by[2], by[3]};
+    update_block(loop_combine, n, p, p, slots, constants, 0);
+}
+#endif
+#undef UPDATE_ARGUMENTS
+#undef COPIES
+#undef WHOLE

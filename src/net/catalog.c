@@ -340,11 +340,22 @@ void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running 
 void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_running *running,
                            double constants[MBP_CONSTANTS_MAX]) {
     static void (*const prepare[])(const double h[], const mbp_running *run, double c[]) = {
-#define OPTIMIZER(name, slots, parameters, meaning, powers, decay_enters, prepare_function, step) prepare_function,
+#define OPTIMIZER(name, slots, parameters, meaning, powers, decay_enters, prepare_function, ...) prepare_function,
 #define TRUST_OPTIMIZER(name, slots, parameters, meaning, powers, prepare_function, ...) prepare_function,
 #include "formulas/formulas.def"
     };
     prepare[optimizer](parameters, running, constants);
 }
+
+#if MICROBP_SPARSE
+mbp_idle mbp_optimizer_idle(int optimizer, const double *parameters, double decay) {
+    static mbp_idle (*const idle[])(const double h[], double decay) = {
+#define OPTIMIZER(name, slots, parameters, meaning, powers, decay_enters, prepare, step, idle_step) idle_step,
+#define TRUST_OPTIMIZER(...) no_idle,
+#include "formulas/formulas.def"
+    };
+    return idle[optimizer](parameters, decay);
+}
+#endif
 
 #endif

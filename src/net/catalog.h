@@ -55,5 +55,7 @@ void mbp_optimizer_advance(int optimizer, const double *parameters, mbp_running 
 /* Computes the constants of the step from the parameters and the running values. */
 void mbp_optimizer_prepare(int optimizer, const double *parameters, const mbp_running *running,
                            double constants[MBP_CONSTANTS_MAX]);
+/* What a step with these parameters does where there is no gradient. decay: that at mbp_optimizer_decay. */
+mbp_idle mbp_optimizer_idle(int optimizer, const double *parameters, double decay);
 
 #endif

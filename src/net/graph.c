@@ -44,7 +44,8 @@ static void find_homes(mbp_net *net) {
         int column = 0;
         for (int i = 0; node->kind == MBP_NODE_CONCAT && node->uses && i < node->operands; i++) {
             mbp_node *operand = &net->node[net->operands[node->first_operand + i]];
-            if (operand->home < 0 && operand->kind != MBP_NODE_INPUT && operand->kind != MBP_NODE_SLICE)
+            if (operand->home < 0 && operand->input < 0 && operand->kind != MBP_NODE_SLICE &&
+                !mbp_is_embedding(operand->kind))
                 operand->home = id, operand->column = column;
             column += (int)operand->width;
         }
@@ -128,12 +129,12 @@ static void place_slices(mbp_net *net) {
 static void count_work(mbp_net *net) {
     static const int each[MBP_NODE_KINDS] = {
         /* operations per element; add: one less than its operands; dropout and noise: none in inference; slice: none */
-        [MBP_NODE_INPUT] = 1,      [MBP_NODE_ACTIVATION] = 1, [MBP_NODE_SUBTRACT] = 1,
-        [MBP_NODE_MULTIPLY] = 1,   [MBP_NODE_CONCAT] = 1,     [MBP_NODE_BATCH_NORM] = 4,
-        [MBP_NODE_LAYER_NORM] = 8, [MBP_NODE_SCALE] = 2,      [MBP_NODE_STANDARDIZE] = 2};
+        [MBP_NODE_INPUT] = 1,      [MBP_NODE_IDS] = 1,      [MBP_NODE_EMBEDDING] = 2,  [MBP_NODE_ACTIVATION] = 1,
+        [MBP_NODE_SUBTRACT] = 1,   [MBP_NODE_MULTIPLY] = 1, [MBP_NODE_CONCAT] = 1,     [MBP_NODE_BATCH_NORM] = 4,
+        [MBP_NODE_LAYER_NORM] = 8, [MBP_NODE_SCALE] = 2,    [MBP_NODE_STANDARDIZE] = 2};
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
-        const int is_dense = node->kind == MBP_NODE_DENSE;
+        const int is_dense = mbp_has_matrix(node->kind) && !mbp_is_ids(&net->node[net->operands[node->first_operand]]);
         if (!node->uses)
             continue;
         const double per_element = is_dense                     ? 2 * (double)net->layer[node->layer].in
@@ -153,7 +154,7 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
     int64_t count = 0;
     int tensors = 0;
     for (int i = 0; i < net->layers; i++) {
-        if (net->layer[i].kind == MBP_NODE_DENSE) {
+        if (mbp_has_matrix(net->layer[i].kind)) {
             net->layer[i].weight = count;
             count += net->layer[i].in * net->layer[i].out; /* < 2^62 */
         }
@@ -163,7 +164,7 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
     }
     for (int i = 0; i < net->layers; i++) {
         mbp_layer *layer = &net->layer[i];
-        if (layer->kind != MBP_NODE_DENSE && layer->weight >= 0) {
+        if (!mbp_has_matrix(layer->kind) && layer->weight >= 0) {
             layer->weight = count;
             count += layer->out;
         }
@@ -201,7 +202,8 @@ static bounds bound(mbp_slice text) {
             continue;
         most.nodes++;
         most.layers += (size_t)mbp_statement_has_layer(word);
-        most.inputs += (size_t)mbp_statement_is(word, MBP_NODE_INPUT);
+        most.inputs += (size_t)(mbp_statement_is(word, MBP_NODE_INPUT) ||
+                                (MICROBP_SPARSE && mbp_statement_is(word, MBP_NODE_IDS)));
         const int is_output = mbp_slice_is(word, "output");
         int in_list = 0;
         most.outputs += (size_t)is_output;
@@ -362,7 +364,7 @@ static mbp_status reach(const mbp_net *net, int *number, mbp_error *error) {
         const mbp_node *node = &net->node[id];
         if (number[id] != INSIDE)
             continue;
-        if (node->kind == MBP_NODE_INPUT)
+        if (node->input >= 0)
             return mbp_fail(error, MBP_INVALID,
                             "the outputs depend on node %d, an input of the net: add it, or a node between, to inputs",
                             id);
@@ -414,7 +416,7 @@ static int output_of(const mbp_net *net, int node) {
 size_t mbp_part_write(const mbp_net *net, const mbp_part *part, char *text, size_t size) {
     mbp_writer w = {text, text ? size : 0, 0};
     for (int i = 0; i < part->n_inputs; i++)
-        mbp_statement_write_input(&w, net->node[part->inputs[i]].width);
+        mbp_statement_write_input(&w, &net->node[part->inputs[i]]);
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
         if (part->number[id] >= part->n_inputs)

@@ -22,12 +22,14 @@ static void fill(mbp_net *net, int64_t offset, int64_t count, double value) {
             ((float *)net->block)[i] = (float)value;
 }
 
-/* Draws the weights or the biases of a dense layer. */
+/* Draws the weights or the biases of a dense layer or an embedding. */
 static void draw(mbp_net *net, int index, const mbp_formula *initializer, uint32_t purpose, int64_t offset,
                  int64_t count) {
     const mbp_layer *layer = &net->layer[index];
+    /* A unit of an embedding reads one weight of each id. */
+    const double inputs = mbp_is_embedding(layer->kind) ? 1 : (double)layer->in;
     double scale = 0, draws[256];
-    mbp_distribution distribution = mbp_initializer_scale(initializer, (double)layer->in, (double)layer->out, &scale);
+    mbp_distribution distribution = mbp_initializer_scale(initializer, inputs, (double)layer->out, &scale);
     if (distribution == KEEP)
         return;
     if (scale == 0) {
@@ -68,7 +70,7 @@ static void init_columns(mbp_net *net, const mbp_layer *layer) { /* norms, scale
 
 static MBP_APART void init(mbp_net *net) {
     for (int i = 0; i < net->layers; i++)
-        if (net->layer[i].kind == MBP_NODE_DENSE)
+        if (mbp_has_matrix(net->layer[i].kind))
             init_dense(net, i);
         else
             init_columns(net, &net->layer[i]);
@@ -103,6 +105,10 @@ mbp_status mbp_net_assign(mbp_net *net, const void *params, const void *buffers,
 }
 
 /* ---- one thread at a time ---- */
+
+mbp_status mbp_net_flush(mbp_net *net, mbp_error *error) {
+    return net ? mbp_net_settle(net, error) : mbp_fail_null(error, "net", MBP_A_NET);
+}
 
 mbp_status mbp_net_lock(mbp_net *net, mbp_error *error) {
     return net ? mbp_net_take(net, error) : mbp_fail_null(error, "net", MBP_A_NET);
@@ -382,6 +388,8 @@ mbp_status mbp_net_copy(mbp_net **copy, const mbp_net *net, const mbp_options *o
                             .pool = net->pool,
                             .threads = MBP_SEE(&net->threads)};
     own.dtype = net->dtype;
+    if (status == MBP_OK)
+        status = mbp_net_settle(net, error);
     if (status == MBP_OK)
         status = check_options(&own, &kernels, error);
     if (status != MBP_OK)

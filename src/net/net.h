@@ -20,7 +20,9 @@ enum { MBP_NODES_MAX = 1 << 14, MBP_NAME_SIZE = 64, MBP_READABLE = 64 };
 
 typedef enum mbp_node_kind {
     MBP_NODE_INPUT,
+    MBP_NODE_IDS,
     MBP_NODE_DENSE,
+    MBP_NODE_EMBEDDING,
     MBP_NODE_ACTIVATION,
     MBP_NODE_ADD,
     MBP_NODE_SUBTRACT,
@@ -39,7 +41,7 @@ typedef enum mbp_node_kind {
 typedef struct mbp_node {
     mbp_node_kind kind;
     int layer;                   /* the number of its layer; -1: it has none */
-    int input;                   /* MBP_NODE_INPUT: the number of the input; others: -1 */
+    int input;                   /* of an input or ids: the number of the input; others: -1 */
     int operands, first_operand; /* how many, and where they start in net->operands */
     int uses; /* how many outputs, and operands of used nodes, refer to this node; 0: no output depends on it */
     /* home: the first used concat that has this node as an operand; -1: none. The node's values are stored in the
@@ -49,7 +51,8 @@ typedef struct mbp_node {
      * the operand's delta; -1: it has memory of its own. */
     int home, column;
     int64_t width;
-    /* Used by dense and activation nodes. Dropout, noise and slices use only its parameters: rate, std, mbp_column. */
+    /* Used by dense, embedding and activation nodes. Dropout, noise, slices and ids use only its parameters: rate, std,
+     * mbp_column, MBP_IDS_LEVELS. */
     mbp_formula activation;
 } mbp_node;
 
@@ -60,15 +63,27 @@ static inline int64_t mbp_column(const mbp_node *slice, int which) {
     return (int64_t)slice->activation.parameters[which];
 }
 
-/* Positions in mbp_layer.setting: for all kinds of layers, for dense layers, for norms. */
+/* Of ids: 0 to LEVELS - 1 are valid, or with HASH 1 any number is hashed to one of these. */
+enum { MBP_IDS_LEVELS, MBP_IDS_HASH };
+static inline int mbp_is_ids(const mbp_node *node) { return MICROBP_SPARSE && node->kind == MBP_NODE_IDS; }
+static inline int64_t mbp_ids_levels(const mbp_node *ids) {
+    return (int64_t)ids->activation.parameters[MBP_IDS_LEVELS];
+}
+static inline int mbp_is_hashed(const mbp_node *ids) { return ids->activation.parameters[MBP_IDS_HASH] != 0; }
+/* Whether nodes or layers of this kind have a weight (in, out), which they multiply by. */
+static inline int mbp_is_embedding(mbp_node_kind kind) { return MICROBP_SPARSE && kind == MBP_NODE_EMBEDDING; }
+static inline int mbp_has_matrix(mbp_node_kind kind) { return kind == MBP_NODE_DENSE || mbp_is_embedding(kind); }
+
+/* Positions in mbp_layer.setting: for all kinds of layers, for dense layers, for embeddings, for norms. */
 enum { MBP_LAYER_LR };
 enum { MBP_LAYER_L1 = 1, MBP_LAYER_L2, MBP_LAYER_MAX_NORM, MBP_LAYER_BIAS_LR };
+enum { MBP_EMBEDDING_MAX_NORM = 1 };
 enum { MBP_NORM_EPS = 1, MBP_NORM_MOMENTUM };
 
 typedef struct mbp_layer {
     char name[MBP_NAME_SIZE];
-    mbp_node_kind
-        kind; /* all but a dense layer have in = 1; gamma or the gain is the weight, beta or the addend the bias */
+    /* Without a matrix (mbp_has_matrix), in = 1; gamma or the gain is the weight, beta or the addend the bias */
+    mbp_node_kind kind;
     int64_t in, out;
     int64_t weight, bias; /* offsets in the flat vector; -1: none */
     int tensor;           /* the number of its first tensor */
@@ -76,8 +91,10 @@ typedef struct mbp_layer {
      * (standardize). -1: none */
     int64_t running;
     int frozen;
-    double setting[MBP_PARAMETERS_MAX];                    /* in the order of mbp_layer_settings */
-    mbp_formula activation, initializer, bias_initializer; /* only of MBP_NODE_DENSE */
+    int sums; /* of an embedding: 1: adds the rows of all columns of ids; 0: puts them side by side */
+    double setting[MBP_PARAMETERS_MAX]; /* in the order of mbp_layer_settings */
+    mbp_formula activation, initializer,
+        bias_initializer; /* of an embedding the second, otherwise only of MBP_NODE_DENSE */
 } mbp_layer;
 
 /* Whether the layer has parameters, and training may change them. */
@@ -113,6 +130,7 @@ typedef struct mbp_shared {
     size_t bytes;
     int nets;         /* how many refer to it */
     unsigned changes; /* how often an update or standardize has changed the values */
+    mbp_late *late;   /* a list, which only the holder of the net changes; NULL: all rows are up to date */
 } mbp_shared;
 
 struct mbp_net {
@@ -121,6 +139,7 @@ struct mbp_net {
     size_t item; /* bytes of an element */
     uint64_t seed;
     int nodes, operand_count, layers, inputs, outputs;
+    int ids; /* how many of the inputs have ids */
     mbp_node *node;
     int *operands;
     mbp_layer *layer;
@@ -184,9 +203,18 @@ static inline mbp_status mbp_net_take(mbp_net *net, mbp_error *error) {
 }
 static inline void mbp_net_give(mbp_net *net) { mbp_lock_give(&net->shared->lock); }
 
+/* Brings all rows up to date, before they are read or changed by others than their trainer. Fails if there are such
+ * rows and another thread holds the net. Not behind the gate. */
+static inline mbp_status mbp_net_settle(const mbp_net *net, mbp_error *error) {
+    mbp_shared *shared = net->shared;
+    return MICROBP_SPARSE && MBP_SEE(&shared->late) ? mbp_settle(&shared->lock, &shared->late, error) : MBP_OK;
+}
+
 /* Around a change of parameters, buffers, settings or notes: holds the net, and passes the gate alone. */
 static inline mbp_status mbp_net_open(mbp_net *net, mbp_error *error) {
-    mbp_status status = mbp_net_take(net, error);
+    mbp_status status = mbp_net_settle(net, error);
+    if (status == MBP_OK)
+        status = mbp_net_take(net, error);
     if (status == MBP_OK)
         mbp_gate_enter_alone(&net->shared->lock);
     return status;

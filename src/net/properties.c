@@ -56,10 +56,14 @@ mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_erro
                            .layer = node->layer,
                            .operands = node->operands,
                            .operand = net->operands + node->first_operand};
-    if (node->kind == MBP_NODE_DENSE || node->kind == MBP_NODE_ACTIVATION)
+    if (mbp_has_matrix(node->kind) || node->kind == MBP_NODE_ACTIVATION)
         put_spec(found.activation, MBP_ACTIVATION, &node->activation);
     if (node->kind == MBP_NODE_DROPOUT || node->kind == MBP_NODE_NOISE)
         found.amount = node->activation.parameters[0];
+    if (mbp_is_ids(node)) {
+        found.levels = mbp_ids_levels(node);
+        found.hash = mbp_is_hashed(node);
+    }
     if (node->kind == MBP_NODE_SLICE) {
         found.from = mbp_column(node, MBP_COLUMN_FROM);
         found.to = mbp_column(node, MBP_COLUMN_TO);
@@ -77,6 +81,14 @@ static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
     put_spec(info->init, MBP_INITIALIZER, &layer->initializer);
     if (layer->bias >= 0)
         put_spec(info->bias_init, MBP_INITIALIZER, &layer->bias_initializer);
+}
+
+static void put_embedding(mbp_layer_info *info, const mbp_layer *layer) {
+    info->in = layer->in;
+    info->sums = layer->sums;
+    info->max_norm = layer->setting[MBP_EMBEDDING_MAX_NORM];
+    put_spec(info->activation, MBP_ACTIVATION, &layer->activation);
+    put_spec(info->init, MBP_INITIALIZER, &layer->initializer);
 }
 
 static void put_columnwise(mbp_layer_info *info, const mbp_layer *layer) { /* norms, scales, standardize */
@@ -101,7 +113,9 @@ mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_er
                             .bias = layer->bias >= 0,
                             .frozen = layer->frozen,
                             .lr = layer->setting[MBP_LAYER_LR]};
-    (layer->kind == MBP_NODE_DENSE ? put_dense : put_columnwise)(&found, layer);
+    (layer->kind == MBP_NODE_DENSE   ? put_dense
+     : mbp_is_embedding(layer->kind) ? put_embedding
+                                     : put_columnwise)(&found, layer);
     mbp_net_leave(net);
     return mbp_sized_write(info, &found, sizeof found, "mbp_layer_info", error);
 }
@@ -111,6 +125,8 @@ double mbp_net_flops(const mbp_net *net) { return net ? net->flops : 0; }
 void *mbp_net_params(mbp_net *net, int64_t *count) {
     if (count)
         *count = net ? net->params : 0;
+    if (net) /* if another thread trains, its numbers change all the time */
+        (void)mbp_net_settle(net, NULL);
     return net ? net->block : NULL;
 }
 
@@ -136,7 +152,7 @@ int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
                                       layer->weight,
                                       layer->in,
                                       layer->out,
-                                      layer->kind == MBP_NODE_DENSE ? 2 : 1,
+                                      mbp_has_matrix(layer->kind) ? 2 : 1,
                                       0},
                1;
     if (layer->bias >= 0 && i-- == 0)

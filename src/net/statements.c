@@ -1,13 +1,14 @@
 #include "net/statements.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 typedef mbp_status (*reader)(mbp_cursor *c, mbp_node *node);
 
 static mbp_status read_input(mbp_cursor *c, mbp_node *node);
+static mbp_status read_ids(mbp_cursor *c, mbp_node *node);
 static mbp_status read_dense(mbp_cursor *c, mbp_node *node);
+static mbp_status read_embedding(mbp_cursor *c, mbp_node *node);
 static mbp_status read_activation(mbp_cursor *c, mbp_node *node);
 static mbp_status read_sum(mbp_cursor *c, mbp_node *node);
 static mbp_status read_pair(mbp_cursor *c, mbp_node *node);
@@ -17,12 +18,14 @@ static mbp_status read_random(mbp_cursor *c, mbp_node *node);
 static mbp_status read_columns(mbp_cursor *c, mbp_node *node);
 static mbp_status read_left_out(mbp_cursor *c, mbp_node *node);
 
-/* Positions of the keys in DENSE_TEXTS, NORM_TEXTS and SCALE_TEXTS, the keys with a text value. LAYER is the first. */
+/* Positions of the keys in DENSE_TEXTS and the other ..._TEXTS, the keys with a text value. LAYER is the first. */
 enum { LAYER, UNITS, ACTIVATION, INIT, BIAS, BIAS_INIT, DENSE_FROZEN, DENSE_KEYS };
-enum { NORM_FROZEN = 1 };
-enum { GAIN = 1, ADDEND, SCALE_FROZEN };
+enum { COMBINE = 2, EMBEDDING_INIT, EMBEDDING_FROZEN };
+enum { NORM_FROZEN = 1, GAIN = 1, ADDEND, SCALE_FROZEN };
 #define DENSE_TEXTS "layer units activation init bias bias_init frozen"
 #define DENSE_NUMBERS "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)"
+#define EMBEDDING_TEXTS "layer units combine init frozen"
+#define IF_SPARSE(text) (MICROBP_SPARSE ? (text) : "") /* a build without sparse rows has no room for it */
 #define NORM_TEXTS "layer frozen"
 #define SCALE_TEXTS "layer gain bias frozen"
 
@@ -33,7 +36,11 @@ static const struct {
     reader read;
 } statements[MBP_NODE_KINDS] = {
     [MBP_NODE_INPUT] = {"input", "", "", read_input},
+    [MBP_NODE_IDS] = {"ids", "", IF_SPARSE("levels=-1[1,2147483647] hash=0[0,1]"),
+                      MICROBP_SPARSE ? read_ids : read_left_out},
     [MBP_NODE_DENSE] = {"dense", DENSE_TEXTS, DENSE_NUMBERS, read_dense},
+    [MBP_NODE_EMBEDDING] = {"embedding", IF_SPARSE(EMBEDDING_TEXTS), IF_SPARSE("lr=1[0,inf) max_norm=0[0,inf)"),
+                            MICROBP_SPARSE ? read_embedding : read_left_out},
     [MBP_NODE_ACTIVATION] = {"activation", "", "", read_activation},
     [MBP_NODE_ADD] = {"add", "", "", read_sum},
     [MBP_NODE_SUBTRACT] = {"subtract", "", "", MICROBP_SUBTRACT ? read_pair : read_left_out},
@@ -66,15 +73,35 @@ static mbp_status read_settings(mbp_cursor *c, mbp_node_kind kind, mbp_settings 
 /* A statement of which the build has nothing but the word. */
 static mbp_status read_left_out(mbp_cursor *c, mbp_node *node) {
     const char *word = statements[node->kind].word;
-    return mbp_fail_line(c, mbp_fail_extra(c->error, word, word));
+    const int is_sparse = node->kind == MBP_NODE_IDS || node->kind == MBP_NODE_EMBEDDING;
+    return mbp_fail_line(c, mbp_fail_extra(c->error, word, is_sparse ? "sparse" : word));
 }
 
 /* ---- nodes without a layer ---- */
 
-static mbp_status read_input(mbp_cursor *c, mbp_node *node) {
+static mbp_status add_input(mbp_cursor *c, mbp_node *node, const char *what) {
     node->input = c->net->inputs;
     c->net->input_nodes[c->net->inputs++] = c->net->nodes;
-    return mbp_read_width(c, "the width of an input", mbp_take_term(&c->rest), &node->width);
+    return mbp_read_width(c, what, mbp_take_term(&c->rest), &node->width);
+}
+
+static mbp_status read_input(mbp_cursor *c, mbp_node *node) { return add_input(c, node, "the width of an input"); }
+
+static mbp_status read_ids(mbp_cursor *c, mbp_node *node) {
+    mbp_settings found;
+    mbp_status status = add_input(c, node, "the number of columns of ids");
+    if (status == MBP_OK)
+        status = read_settings(c, node->kind, &found);
+    if (status != MBP_OK)
+        return status;
+    if (!(found.given >> MBP_IDS_LEVELS & 1))
+        return mbp_fail_in_line(c, "ids needs levels=N, for the ids 0 to N - 1");
+    for (int i = 0; i <= MBP_IDS_HASH; i++)
+        if (found.number[i] != (double)(int64_t)found.number[i])
+            return mbp_fail_in_line(c, "%s must be a whole number", i == MBP_IDS_HASH ? "hash" : "levels");
+    memcpy(node->activation.parameters, found.number, sizeof found.number);
+    c->net->ids++;
+    return MBP_OK;
 }
 
 /* Reads one operand and gives the node its width. */
@@ -225,21 +252,6 @@ static mbp_status name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name) {
     return mbp_name_layer(c, layer, name, statements[layer->kind].word);
 }
 
-static int is_auto(mbp_slice spec) { return !spec.length || mbp_slice_is(spec, "auto"); }
-
-/* Reads the initializers. "auto" is the one that suits the activation; for the bias, zeros if init is not "auto". */
-static mbp_status read_initializers(mbp_cursor *c, mbp_slice init, mbp_slice bias_init, mbp_layer *layer) {
-    mbp_status status = MBP_OK;
-    layer->initializer.row = mbp_activation_initializer(layer->activation.row);
-    layer->bias_initializer.row = is_auto(init) ? mbp_activation_bias_initializer(layer->activation.row)
-                                                : INITIALIZER_zeros;
-    if (!is_auto(init))
-        status = mbp_read_formula(c, MBP_INITIALIZER, init, &layer->initializer);
-    if (status == MBP_OK && !is_auto(bias_init))
-        status = mbp_read_formula(c, MBP_INITIALIZER, bias_init, &layer->bias_initializer);
-    return status;
-}
-
 /* Reads whether there is a bias. Without one, the settings of the bias must not be given. */
 static mbp_status read_bias(mbp_cursor *c, const mbp_settings *found, mbp_layer *layer) {
     int bias = 1;
@@ -248,7 +260,7 @@ static mbp_status read_bias(mbp_cursor *c, const mbp_settings *found, mbp_layer 
     if (status != MBP_OK || bias)
         return status;
     const int rate = found->given >> MBP_LAYER_BIAS_LR & 1;
-    if (rate || !is_auto(found->text[BIAS_INIT]))
+    if (rate || !mbp_is_auto(found->text[BIAS_INIT]))
         return mbp_fail_in_line(c, "layer %s has no bias: remove %s=, or set bias=1", layer->name,
                                 rate ? "bias_lr" : "bias_init");
     return MBP_OK;
@@ -267,7 +279,7 @@ static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *f
         status = mbp_read_formula(c, MBP_ACTIVATION, activation.length ? activation : mbp_slice_of("identity"),
                                   &layer->activation);
     if (status == MBP_OK)
-        status = read_initializers(c, found->text[INIT], found->text[BIAS_INIT], layer);
+        status = mbp_read_initializers(c, found->text[INIT], found->text[BIAS_INIT], layer);
     if (status == MBP_OK)
         status = read_bias(c, found, layer);
     if (status == MBP_OK)
@@ -295,6 +307,56 @@ static mbp_status read_dense(mbp_cursor *c, mbp_node *node) {
         return status;
     node->width = c->net->layer[node->layer].out;
     node->activation = c->net->layer[node->layer].activation;
+    return MBP_OK;
+}
+
+/* The levels that an embedding needs for its operand: those of ids, or the columns of another node. */
+static int64_t levels_of(const mbp_cursor *c, const mbp_node *node) {
+    const mbp_node *operand = &c->net->node[c->net->operands[node->first_operand]];
+    return mbp_is_ids(operand) ? mbp_ids_levels(operand) : operand->width;
+}
+
+static mbp_status new_embedding(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
+    const mbp_slice combine = found->text[COMBINE];
+    mbp_layer *layer = next_layer(c, node, found);
+    layer->in = levels_of(c, node);
+    layer->bias = -1;
+    layer->activation.row = ACTIVATION_identity;
+    layer->sums = mbp_slice_is(combine, "sum");
+    mbp_status status = name_layer(c, layer, found->text[LAYER]);
+    if (status == MBP_OK && !found->text[UNITS].length)
+        status = mbp_fail_in_line(c, "the new layer %s needs units=N", layer->name);
+    if (status == MBP_OK)
+        status = mbp_read_width(c, "units", found->text[UNITS], &layer->out);
+    if (status == MBP_OK && combine.length && !layer->sums && !mbp_slice_is(combine, "concat"))
+        status = mbp_fail_in_line(c, "combine must be concat or sum, not \"%.*s\"", mbp_shown(combine), combine.at);
+    if (status == MBP_OK)
+        status = mbp_read_formula(c, MBP_INITIALIZER,
+                                  mbp_is_auto(found->text[EMBEDDING_INIT]) ? mbp_slice_of("normal")
+                                                                           : found->text[EMBEDDING_INIT],
+                                  &layer->initializer);
+    if (status == MBP_OK)
+        status = mbp_read_switch(c, "frozen", found->text[EMBEDDING_FROZEN], &layer->frozen);
+    c->net->layers += status == MBP_OK;
+    return status;
+}
+
+static mbp_status read_embedding(mbp_cursor *c, mbp_node *node) {
+    mbp_settings found;
+    mbp_status status = read_layer(c, node, &found);
+    if (status == MBP_OK && node->layer < 0)
+        status = new_embedding(c, node, &found);
+    if (status != MBP_OK)
+        return status;
+    const mbp_layer *layer = &c->net->layer[node->layer];
+    const int operand = c->net->operands[node->first_operand];
+    if (layer->in != levels_of(c, node))
+        return mbp_fail_in_line(c, "layer %s has %lld level%s, but node %d has %lld", layer->name, (long long)layer->in,
+                                mbp_plural(layer->in), operand, (long long)levels_of(c, node));
+    node->activation = layer->activation;
+    node->width = layer->out * (mbp_is_ids(&c->net->node[operand]) && !layer->sums ? mbp_operand_width(c, node, 0) : 1);
+    if (node->width > INT32_MAX)
+        return mbp_fail_in_line(c, "embedding has more than %d columns", (int)INT32_MAX);
     return MBP_OK;
 }
 
@@ -340,34 +402,6 @@ static mbp_status read_columns(mbp_cursor *c, mbp_node *node) { /* batch_norm, l
     return node->kind == MBP_NODE_SCALE ? new_scale(c, node, &found) : new_norm(c, node, &found);
 }
 
-/* ---- outputs ---- */
-
-enum { OUTPUT_ACTIVATION, MEAN, STD }; /* positions of the keys in OUTPUT_TEXTS */
-#define OUTPUT_TEXTS "activation mean std"
-
-static mbp_status read_output(mbp_cursor *c) {
-    mbp_net *net = c->net;
-    mbp_node named = {.first_operand = net->operand_count}; /* temporary: the output's node is read as its operand */
-    mbp_formula activation = {-1, {0}};
-    mbp_settings found;
-    mbp_status status = mbp_read_operands(c, &named, 1);
-    if (status != MBP_OK)
-        return status;
-    const int id = net->operands[--net->operand_count];
-    if (net->node[id].uses++)
-        return mbp_fail_in_line(c, "node %d is already an output", id);
-    status = mbp_read_settings(c, OUTPUT_TEXTS, "", &found);
-    if (status == MBP_OK && found.text[OUTPUT_ACTIVATION].length)
-        status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[OUTPUT_ACTIVATION], &activation);
-    if (status != MBP_OK)
-        return status;
-    net->output[net->outputs++] = (mbp_output){id, activation.row};
-    if (!found.text[MEAN].length && !found.text[STD].length)
-        return MBP_OK;
-    return MICROBP_SCALES ? mbp_read_scale(c, found.text[MEAN], found.text[STD])
-                          : mbp_fail_line(c, mbp_fail_extra(c->error, "mean and std of outputs", "scales"));
-}
-
 /* ---- any statement ---- */
 
 static mbp_status unknown_statement(mbp_cursor *c, mbp_slice word) {
@@ -396,7 +430,7 @@ static mbp_status read_node(mbp_cursor *c, mbp_slice word) {
 }
 
 mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word) {
-    mbp_status status = mbp_slice_is(word, "output") ? read_output(c) : read_node(c, word);
+    mbp_status status = mbp_slice_is(word, "output") ? mbp_read_output(c) : read_node(c, word);
     const mbp_slice extra = mbp_take_term(&c->rest);
     if (status == MBP_OK && extra.length)
         return mbp_fail_in_line(c, "unexpected \"%.*s\" at the end of the line", mbp_shown(extra), extra.at);
@@ -404,20 +438,6 @@ mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word) {
 }
 
 /* ---- writing ---- */
-
-__attribute__((format(printf, 2, 3))) static void put(mbp_writer *w, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    size_t room = w->length < w->size ? w->size - w->length : 0;
-    w->length += (size_t)vsnprintf(room ? w->text + w->length : NULL, room, format, arguments);
-    va_end(arguments);
-}
-
-static void put_formula(mbp_writer *w, const char *before, mbp_kind kind, const mbp_formula *formula) {
-    char spec[MBP_SPEC_SIZE];
-    mbp_formula_print(kind, formula, spec);
-    put(w, "%s%s", before, spec);
-}
 
 static void put_numbers(mbp_writer *w, mbp_node_kind kind, const double *values) {
     char number[MBP_NUMBER_SIZE];
@@ -428,66 +448,53 @@ static void put_numbers(mbp_writer *w, mbp_node_kind kind, const double *values)
         if (values[i] == standard && !mbp_interval_has(interval, standard)) /* not given */
             continue;
         number[mbp_print_number(number, values[i])] = 0;
-        put(w, " %.*s=%s", (int)name.length, name.at, number);
+        mbp_put(w, " %.*s=%s", (int)name.length, name.at, number);
     }
 }
 
 static void put_layer(mbp_writer *w, const mbp_layer *layer) {
     if (layer->kind == MBP_NODE_DENSE) {
-        put(w, " units=%lld", (long long)layer->out);
-        put_formula(w, " activation=", MBP_ACTIVATION, &layer->activation);
-        put_formula(w, " init=", MBP_INITIALIZER, &layer->initializer);
-        put(w, " bias=%d", layer->bias >= 0);
+        mbp_put(w, " units=%lld", (long long)layer->out);
+        mbp_put_formula(w, " activation=", MBP_ACTIVATION, &layer->activation);
+        mbp_put_formula(w, " init=", MBP_INITIALIZER, &layer->initializer);
+        mbp_put(w, " bias=%d", layer->bias >= 0);
         if (layer->bias >= 0 && layer->bias_initializer.row != INITIALIZER_zeros) /* zeros: not written */
-            put_formula(w, " bias_init=", MBP_INITIALIZER, &layer->bias_initializer);
+            mbp_put_formula(w, " bias_init=", MBP_INITIALIZER, &layer->bias_initializer);
+    }
+    if (mbp_is_embedding(layer->kind)) {
+        mbp_put(w, " units=%lld combine=%s", (long long)layer->out, layer->sums ? "sum" : "concat");
+        mbp_put_formula(w, " init=", MBP_INITIALIZER, &layer->initializer);
     }
     if (layer->kind == MBP_NODE_SCALE)
-        put(w, " gain=%d bias=%d", layer->weight >= 0, layer->bias >= 0);
-    put(w, " frozen=%d", layer->frozen);
+        mbp_put(w, " gain=%d bias=%d", layer->weight >= 0, layer->bias >= 0);
+    mbp_put(w, " frozen=%d", layer->frozen);
     put_numbers(w, layer->kind, layer->setting);
 }
 
-void mbp_statement_write_input(mbp_writer *w, int64_t width) { put(w, "input %lld\n", (long long)width); }
+void mbp_statement_write_input(mbp_writer *w, const mbp_node *node) {
+    mbp_put(w, "%s %lld", statements[mbp_is_ids(node) ? MBP_NODE_IDS : MBP_NODE_INPUT].word, (long long)node->width);
+    if (mbp_is_ids(node))
+        put_numbers(w, node->kind, node->activation.parameters);
+    mbp_put(w, "\n");
+}
 
 void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer, const int *number) {
-    if (node->kind == MBP_NODE_INPUT) {
-        mbp_statement_write_input(w, node->width);
+    if (node->input >= 0) {
+        mbp_statement_write_input(w, node);
         return;
     }
-    put(w, "%s", statements[node->kind].word);
+    mbp_put(w, "%s", statements[node->kind].word);
     for (int i = 0; i < node->operands; i++) {
         const int operand = net->operands[node->first_operand + i];
-        put(w, " %d", number ? number[operand] : operand);
+        mbp_put(w, " %d", number ? number[operand] : operand);
     }
     if (node->kind == MBP_NODE_ACTIVATION)
-        put_formula(w, " ", MBP_ACTIVATION, &node->activation);
+        mbp_put_formula(w, " ", MBP_ACTIVATION, &node->activation);
     if (node->layer >= 0)
-        put(w, " layer=%s", net->layer[node->layer].name);
+        mbp_put(w, " layer=%s", net->layer[node->layer].name);
     if (node->layer >= 0 && new_layer)
         put_layer(w, &net->layer[node->layer]);
     if (node->layer < 0)
         put_numbers(w, node->kind, node->activation.parameters);
-    put(w, "\n");
-}
-
-static void put_list(mbp_writer *w, const char *key, const double *values, int64_t n) {
-    char number[MBP_NUMBER_SIZE];
-    for (int64_t j = 0; j < n; j++) {
-        number[mbp_print_number(number, values[j])] = 0;
-        put(w, "%s%s", j ? " " : key, number);
-    }
-    put(w, ")");
-}
-
-void mbp_statement_write_output(mbp_writer *w, const mbp_net *net, int i, int node, const int *number) {
-    const double *scale = i >= 0 ? mbp_scale_of(net, i) : NULL;
-    const int64_t n = net->node[node].width;
-    put(w, "output %d", number ? number[node] : node);
-    if (i >= 0 && net->output[i].activation >= 0)
-        put(w, " activation=%s", mbp_formula_name(MBP_OUTPUT_ACTIVATION, net->output[i].activation));
-    if (scale) {
-        put_list(w, " mean=(", scale, n);
-        put_list(w, " std=(", scale + n, n);
-    }
-    put(w, "\n");
+    mbp_put(w, "\n");
 }

@@ -17,17 +17,10 @@ int mbp_statement_has_layer(mbp_slice word);
 /* Reads a statement whose first word has been taken, and adds its node or output to the net. */
 mbp_status mbp_statement_read(mbp_cursor *c, mbp_slice word);
 
-/* A text that is written piece by piece. Bytes after the first `size` are only counted. */
-typedef struct mbp_writer {
-    char *text;
-    size_t size, length;
-} mbp_writer;
-
 /* Writes the statement of a node. new_layer: also the settings of its layer, since this is the first node with it.
  * number: the number of each node in the text; NULL: its own. */
 void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node, int new_layer, const int *number);
-void mbp_statement_write_input(mbp_writer *w, int64_t width);
-/* i: the number of the output; -1: this node is not an output of the net yet. number: as above. */
-void mbp_statement_write_output(mbp_writer *w, const mbp_net *net, int i, int node, const int *number);
+/* Writes the statement of an input of a part: ids, if the node has them. */
+void mbp_statement_write_input(mbp_writer *w, const mbp_node *node);
 
 #endif

@@ -3,6 +3,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,6 +63,10 @@ mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count) {
         if (id >= net->nodes)
             return mbp_fail_in_line(c, "there is no node %lld before this line: the last is node %d", (long long)id,
                                     net->nodes - 1);
+        if (mbp_is_ids(&net->node[id]) && !mbp_is_embedding(node->kind))
+            return mbp_fail_in_line(c,
+                                    "node %lld has ids, which only embeddings read: write \"embedding %lld units=N\"",
+                                    (long long)id, (long long)id);
         net->operands[net->operand_count++] = (int)id;
     }
     return MBP_OK;
@@ -163,6 +168,21 @@ mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *number
 
 /* ---- lists of numbers ---- */
 
+mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_dtype dtype, mbp_error *error) {
+    char number[MBP_NUMBER_SIZE];
+    const double most = dtype == MBP_F64 ? DBL_MAX : (double)FLT_MAX, least = dtype == MBP_F64 ? 0 : (double)FLT_MIN;
+    for (int64_t j = 0; MICROBP_SCALES && j < n; j++) {
+        const int of_mean = !(fabs(mean[j]) <= most);
+        if (!of_mean && std[j] > 0 && std[j] >= least && std[j] <= most)
+            continue;
+        mbp_print_number(number, of_mean ? mean[j] : std[j]);
+        return mbp_fail(error, MBP_INVALID, "%s of column %lld is %s, but must be finite%s%s", of_mean ? "mean" : "std",
+                        (long long)j, number, of_mean ? "" : " and above 0", dtype == MBP_F64 ? "" : " in float32");
+    }
+    return MBP_OK;
+}
+
+#if MICROBP_SCALES
 /* Reads a list of numbers, one per column: (0.5 -1e3). */
 static mbp_status read_numbers(mbp_cursor *c, const char *key, mbp_slice list, int64_t n, double *to) {
     mbp_slice rest = list;
@@ -190,21 +210,8 @@ static mbp_status check_list(mbp_cursor *c, const char *key, mbp_slice list, int
     return MBP_OK;
 }
 
-mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_dtype dtype, mbp_error *error) {
-    char number[MBP_NUMBER_SIZE];
-    const double most = dtype == MBP_F64 ? DBL_MAX : (double)FLT_MAX, least = dtype == MBP_F64 ? 0 : (double)FLT_MIN;
-    for (int64_t j = 0; j < n; j++) {
-        const int of_mean = !(fabs(mean[j]) <= most);
-        if (!of_mean && std[j] > 0 && std[j] >= least && std[j] <= most)
-            continue;
-        mbp_print_number(number, of_mean ? mean[j] : std[j]);
-        return mbp_fail(error, MBP_INVALID, "%s of column %lld is %s, but must be finite%s%s", of_mean ? "mean" : "std",
-                        (long long)j, number, of_mean ? "" : " and above 0", dtype == MBP_F64 ? "" : " in float32");
-    }
-    return MBP_OK;
-}
-
-mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
+/* Reads the scale of the last output from its settings, one of which is not empty: lists such as (0.5 2e3). */
+static mbp_status read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
     mbp_net *net = c->net;
     const int last = net->outputs - 1;
     const int64_t n = mbp_output_width(net, last);
@@ -230,4 +237,74 @@ mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
         status = mbp_fail_line(c, mbp_scale_check(scale, scale + n, n, MBP_F64, c->error));
     net->scales_count += 1 + 2 * n;
     return status;
+}
+#endif
+
+/* ---- writing ---- */
+
+void mbp_put(mbp_writer *w, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    size_t room = w->length < w->size ? w->size - w->length : 0;
+    w->length += (size_t)vsnprintf(room ? w->text + w->length : NULL, room, format, arguments);
+    va_end(arguments);
+}
+
+void mbp_put_formula(mbp_writer *w, const char *before, mbp_kind kind, const mbp_formula *formula) {
+    char spec[MBP_SPEC_SIZE];
+    mbp_formula_print(kind, formula, spec);
+    mbp_put(w, "%s%s", before, spec);
+}
+
+/* ---- outputs ---- */
+
+enum { OUTPUT_ACTIVATION, MEAN, STD }; /* positions of the keys in OUTPUT_TEXTS */
+#define OUTPUT_TEXTS "activation mean std"
+
+mbp_status mbp_read_output(mbp_cursor *c) {
+    mbp_net *net = c->net;
+    mbp_node named = {.first_operand = net->operand_count}; /* temporary: the output's node is read as its operand */
+    mbp_formula activation = {-1, {0}};
+    mbp_settings found;
+    mbp_status status = mbp_read_operands(c, &named, 1);
+    if (status != MBP_OK)
+        return status;
+    const int id = net->operands[--net->operand_count];
+    if (net->node[id].uses++)
+        return mbp_fail_in_line(c, "node %d is already an output", id);
+    status = mbp_read_settings(c, OUTPUT_TEXTS, "", &found);
+    if (status == MBP_OK && found.text[OUTPUT_ACTIVATION].length)
+        status = mbp_read_formula(c, MBP_OUTPUT_ACTIVATION, found.text[OUTPUT_ACTIVATION], &activation);
+    if (status != MBP_OK)
+        return status;
+    net->output[net->outputs++] = (mbp_output){id, activation.row};
+    if (!found.text[MEAN].length && !found.text[STD].length)
+        return MBP_OK;
+#if MICROBP_SCALES
+    return read_scale(c, found.text[MEAN], found.text[STD]);
+#else
+    return mbp_fail_line(c, mbp_fail_extra(c->error, "mean and std of outputs", "scales"));
+#endif
+}
+
+static void put_list(mbp_writer *w, const char *key, const double *values, int64_t n) {
+    char number[MBP_NUMBER_SIZE];
+    for (int64_t j = 0; j < n; j++) {
+        number[mbp_print_number(number, values[j])] = 0;
+        mbp_put(w, "%s%s", j ? " " : key, number);
+    }
+    mbp_put(w, ")");
+}
+
+void mbp_statement_write_output(mbp_writer *w, const mbp_net *net, int i, int node, const int *number) {
+    const double *scale = i >= 0 ? mbp_scale_of(net, i) : NULL;
+    const int64_t n = net->node[node].width;
+    mbp_put(w, "output %d", number ? number[node] : node);
+    if (i >= 0 && net->output[i].activation >= 0)
+        mbp_put(w, " activation=%s", mbp_formula_name(MBP_OUTPUT_ACTIVATION, net->output[i].activation));
+    if (scale) {
+        put_list(w, " mean=(", scale, n);
+        put_list(w, " std=(", scale + n, n);
+    }
+    mbp_put(w, "\n");
 }

@@ -1,4 +1,5 @@
-/* Floor 3: reads the words of a line of a graph text: widths, operands, layer names, key=value settings. */
+/* Floor 3: reads the words of a line of a graph text: widths, operands, layer names, key=value settings; writes words;
+ * the statement of an output. */
 #ifndef MBP_WORDS_H
 #define MBP_WORDS_H
 
@@ -47,10 +48,37 @@ typedef struct mbp_settings {
 
 /* Reads the rest of the line as settings. */
 mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *numbers, mbp_settings *found);
+static inline int mbp_is_auto(mbp_slice spec) { return !spec.length || mbp_slice_is(spec, "auto"); }
+/* Reads the initializers of a dense layer, whose activation is set. "auto" is the one that suits the activation; for
+ * the bias, zeros if init is not "auto". */
+static inline mbp_status mbp_read_initializers(mbp_cursor *c, mbp_slice init, mbp_slice bias_init, mbp_layer *layer) {
+    mbp_status status = MBP_OK;
+    layer->initializer.row = mbp_activation_initializer(layer->activation.row);
+    layer->bias_initializer.row = mbp_is_auto(init) ? mbp_activation_bias_initializer(layer->activation.row)
+                                                    : INITIALIZER_zeros;
+    if (!mbp_is_auto(init))
+        status = mbp_read_formula(c, MBP_INITIALIZER, init, &layer->initializer);
+    if (status == MBP_OK && !mbp_is_auto(bias_init))
+        status = mbp_read_formula(c, MBP_INITIALIZER, bias_init, &layer->bias_initializer);
+    return status;
+}
 /* Refuses the scale of an output, unless its means are finite, and its standard deviations finite and above 0, in this
  * dtype. */
 mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_dtype dtype, mbp_error *error);
-/* Reads the scale of the last output from its settings, one of which is not empty: lists such as (0.5 2e3). */
-mbp_status mbp_read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std);
+
+/* A text that is written piece by piece. Bytes after the first `size` are only counted. */
+typedef struct mbp_writer {
+    char *text;
+    size_t size, length;
+} mbp_writer;
+
+__attribute__((format(printf, 2, 3))) void mbp_put(mbp_writer *w, const char *format, ...);
+void mbp_put_formula(mbp_writer *w, const char *before, mbp_kind kind, const mbp_formula *formula);
+
+/* The rest of the statement of an output, whose first word has been taken. */
+mbp_status mbp_read_output(mbp_cursor *c);
+/* i: the number of the output; -1: this node is not an output of the net yet. number: of each node in the text; NULL:
+ * its own. */
+void mbp_statement_write_output(mbp_writer *w, const mbp_net *net, int i, int node, const int *number);
 
 #endif

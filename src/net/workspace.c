@@ -21,6 +21,9 @@ typedef struct layout {
     size_t used;
     int64_t rows;
     int threads, overflow;
+    const mbp_workspace *old; /* the workspace that this one replaces; NULL: none */
+    const mbp_array *x;       /* the inputs of the call, of `asked` rows; NULL: all are dense */
+    int64_t asked;
 } layout;
 
 static __attribute__((noinline)) void *take_aligned(layout *l, int64_t count, uint64_t item, size_t alignment) {
@@ -37,16 +40,17 @@ static __attribute__((noinline)) void *take(layout *l, int64_t count, uint64_t i
     return take_aligned(l, count, item, sizeof(int64_t));
 }
 
-static mbp_view take_rows(layout *l, int64_t width) {
-    const int64_t ld = leading_dimension(l->net, width);
+static mbp_view take_matrix(layout *l, int64_t ld) {
     return (mbp_view){take_aligned(l, l->rows, (uint64_t)ld * l->net->item, MBP_ALIGNMENT), ld};
 }
+
+static mbp_view take_rows(layout *l, int64_t width) { return take_matrix(l, leading_dimension(l->net, width)); }
 
 /* Returns the place of a node's rows. in_concat 1: the node's columns in its home, whose place is homes[node->home]; 0:
  * memory of their own. */
 static mbp_view place(layout *l, const mbp_view *homes, const mbp_node *node, int in_concat) {
-    if (!in_concat)
-        return take_rows(l, node->width);
+    if (!in_concat) /* the rows of an embedding are those of its ids, one after the other, without gaps */
+        return mbp_is_embedding(node->kind) ? take_matrix(l, node->width) : take_rows(l, node->width);
     if (!l->base)
         return (mbp_view){0};
     return (mbp_view){(char *)homes[node->home].at + (size_t)node->column * l->net->item, homes[node->home].ld};
@@ -72,13 +76,52 @@ void mbp_slices_place(const mbp_net *net, mbp_workspace *w) {
     }
 }
 
+/* ---- sparse inputs ---- */
+
+static const mbp_node *ids_of(const mbp_net *net, int i) {
+    const mbp_node *node = &net->node[net->input_nodes[i]];
+    return mbp_is_ids(node) ? node : NULL;
+}
+
+static int64_t values_of(const mbp_array *x, int i, int64_t rows) {
+    return x && mbp_is_sparse(&x[i]) ? mbp_csr_most(&x[i], rows) : 0;
+}
+
+/* What an input needs in this call and in those that the old workspace is for. A quarter more values than that, because
+ * the next batch may have a few more. */
+static mbp_sparse_input sparse_input(const layout *l, int i) {
+    const mbp_node *ids = ids_of(l->net, i);
+    if (ids)
+        return (mbp_sparse_input){.room = l->rows > INT64_MAX / 64 / ids->width ? INT64_MAX / 64
+                                                                                : l->rows * ids->width};
+    const int64_t room = l->old ? l->old->input[i].room : 0, values = values_of(l->x, i, l->asked);
+    const int is_sparse = l->x && mbp_is_sparse(&l->x[i]);
+    return (mbp_sparse_input){.room = is_sparse && room <= values ? values + values / 4 + 1 : room,
+                              .has_home = !is_sparse || (l->old && l->old->input[i].has_home)};
+}
+
+int mbp_inputs_fit(const mbp_net *net, const mbp_workspace *w, int64_t rows, const mbp_array *x) {
+    for (int i = 0; i < net->inputs && MICROBP_SPARSE; i++)
+        if (!ids_of(net, i) &&
+            (x && mbp_is_sparse(&x[i]) ? w->input[i].room <= values_of(x, i, rows) : !w->input[i].has_home))
+            return 0;
+    return 1;
+}
+
+/* ---- nodes ---- */
+
 static void lay_node(layout *l, mbp_workspace *w, int id) {
     const mbp_node *node = &l->net->node[id];
+    if (MICROBP_SPARSE && node->input >= 0 && !sparse_input(l, node->input).has_home) {
+        if (l->base)
+            w->home[id] = w->z[id] = w->delta[id] = (mbp_view){0};
+        return;
+    }
     const int at_home = node->home >= 0;
     mbp_view home = place(l, w->home, node, at_home), z = {0}, delta = {0};
     if (w->needs & MBP_DELTAS && node->kind == MBP_NODE_DENSE && mbp_activation_keeps_z(node->activation.row))
         z = take_rows(l, node->width);
-    if (w->needs & (node->kind == MBP_NODE_INPUT ? MBP_INPUT_DELTAS : MBP_DELTAS))
+    if (w->needs & (node->input >= 0 ? MBP_INPUT_DELTAS : MBP_DELTAS))
         delta = place(l, w->delta, node, at_home && node->uses == 1); /* else several nodes write to the delta */
     if (l->base) {
         w->home[id] = home;
@@ -104,6 +147,29 @@ static void lay_statistics(layout *l, mbp_workspace *w, int id) {
         w->statistics[id] = s;
 }
 
+/* Sparse rows, and if their layers are trained, the same column by column. */
+static void lay_input(layout *l, mbp_workspace *w, int i) {
+    mbp_sparse_input laid = sparse_input(l, i);
+    const int64_t turned = laid.room && w->needs & MBP_DELTAS ? laid.room + 1 : 0;
+    const int is_ids = ids_of(l->net, i) != NULL;
+    laid.each = take(l, is_ids ? laid.room + 1 : 0, sizeof(int64_t));
+    laid.rows.start = take(l, laid.room ? l->rows + 1 : 0, sizeof(int64_t));
+    laid.rows.value = take(l, laid.room, sizeof(double));
+    laid.by_column.start = take(l, turned, sizeof(int64_t));
+    laid.by_column.value = take(l, turned, sizeof(double));
+    for (int k = 0; k < 2; k++)
+        laid.entries[k] = take(l, turned, sizeof(mbp_sparse_entry));
+    laid.rows.column = take(l, laid.room, sizeof(int32_t));
+    laid.by_column.column = take(l, turned, sizeof(int32_t));
+    laid.column = take(l, turned, sizeof(int32_t));
+    laid.id_row = take(l, is_ids ? turned : 0, sizeof(int32_t));
+    if (l->base) {
+        w->input[i] = laid;
+        w->homeless += !laid.has_home;
+        w->roomy += laid.room > 0;
+    }
+}
+
 static void lay_output(layout *l, mbp_workspace *w, int i) {
     if (!(w->needs & MBP_TARGETS))
         return;
@@ -124,7 +190,7 @@ static void lay_output(layout *l, mbp_workspace *w, int i) {
 static int64_t delta_ld(const mbp_net *net, const mbp_node *node) {
     while (node->home >= 0 && node->uses == 1)
         node = &net->node[node->home];
-    return leading_dimension(net, node->width);
+    return mbp_is_embedding(node->kind) ? node->width : leading_dimension(net, node->width);
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -137,19 +203,20 @@ static size_t node_scratch(const layout *l, const mbp_workspace *w, const mbp_no
     const mbp_product weights = {
         .pattern = MBP_TN, .m = layer->in, .n = layer->out, .k = l->rows, .b.ld = delta_ld(net, node)};
     const mbp_product operand = {.pattern = MBP_NT, .m = l->rows, .n = layer->in, .k = layer->out, .b.ld = layer->out};
-    const int is_first = net->node[net->operands[node->first_operand]].kind == MBP_NODE_INPUT;
+    const mbp_node *from = &net->node[net->operands[node->first_operand]];
+    const int is_first = from->input >= 0;
     size_t most = MICROBP_SMALL ? 0 : net->kernels->product_scratch(&forward);
     if (!MICROBP_SMALL && w->needs & MBP_DELTAS)
         most = larger(most, net->kernels->product_scratch(&weights));
     if (w->needs & (is_first ? MBP_INPUT_DELTAS : MBP_DELTAS))
         most = larger(most, net->kernels->product_scratch(&operand));
-    return mbp_aligned(most);
+    return mbp_is_ids(from) ? 0 : mbp_aligned(most);
 }
 
 static void lay_scratch(layout *l, mbp_workspace *w) {
     size_t most = 0;
     for (int id = 0; id < l->net->nodes && !l->overflow; id++)
-        if (l->net->node[id].uses && l->net->node[id].kind == MBP_NODE_DENSE)
+        if (l->net->node[id].uses && mbp_has_matrix(l->net->node[id].kind))
             most = larger(most, node_scratch(l, w, &l->net->node[id]));
     w->scratch_bytes = most;
     w->scratch = take_aligned(l, l->threads, most, MBP_ALIGNMENT);
@@ -159,7 +226,7 @@ static void lay_scratch(layout *l, mbp_workspace *w) {
 
 static int has_statistics(const mbp_net *net) {
     for (int i = 0; i < net->layers; i++)
-        if (net->layer[i].kind != MBP_NODE_DENSE)
+        if (!mbp_has_matrix(net->layer[i].kind))
             return 1;
     return 0;
 }
@@ -174,6 +241,8 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     w->z = take(l, net->nodes, sizeof(mbp_view));
     w->delta = take(l, net->nodes, sizeof(mbp_view));
     w->statistics = take(l, has_statistics(net) ? net->nodes : 0, sizeof(mbp_statistics));
+    if (MICROBP_SPARSE)
+        w->input = take(l, net->inputs, sizeof(mbp_sparse_input));
     w->target_home = take(l, net->outputs, sizeof(mbp_view));
     w->target = take(l, net->outputs, sizeof(mbp_view));
     w->labels = take(l, net->outputs, sizeof(int64_t *));
@@ -189,6 +258,8 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
         }
     if (l->base && MICROBP_TRAINING && MICROBP_SLICE)
         mbp_slices_place(net, w);
+    for (int i = 0; i < net->inputs && MICROBP_SPARSE; i++)
+        lay_input(l, w, i);
     for (int i = 0; i < net->outputs; i++)
         lay_output(l, w, i);
     lay_scratch(l, w);
@@ -196,14 +267,14 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
 }
 
 mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_workspace *old, int64_t rows, int needs,
-                              int threads, mbp_workspace **grown, mbp_error *error) {
-    if (mbp_workspace_fits(old, rows, needs, threads))
+                              int threads, const mbp_array *x, mbp_workspace **grown, mbp_error *error) {
+    if (mbp_workspace_fits(net, old, rows, needs, threads, x))
         return *grown = old, MBP_OK;
-    rows = old && old->rows > rows ? old->rows : rows;
-    threads = old && old->threads > threads ? old->threads : threads;
+    layout l = {.net = net, .old = old, .x = x, .asked = rows};
+    l.rows = rows = old && old->rows > rows ? old->rows : rows;
+    l.threads = threads = old && old->threads > threads ? old->threads : threads;
     needs |= old ? old->needs : 0;
     mbp_workspace count = {.rows = rows, .needs = needs}, *made = NULL;
-    layout l = {.net = net, .rows = rows, .threads = threads};
     lay_workspace(&l, &count);
     if (!l.overflow)
         made = mbp_memory_take(memory, l.used);
@@ -212,16 +283,20 @@ mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_worksp
                         (long long)rows, mbp_plural(rows));
     *made = (mbp_workspace){
         .bytes = l.used, .rows = rows, .needs = needs, .threads = threads, .place = old ? old->place : NULL};
-    l = (layout){.net = net, .rows = rows, .threads = threads, .base = (char *)made};
+    l.base = (char *)made, l.used = 0;
     lay_workspace(&l, made);
+    if (MICROBP_SPARSE && l.used > made->bytes) { /* sparse rows have changed since they were counted */
+        mbp_workspace_free(memory, made);
+        return mbp_fail(error, MBP_INVALID, "another thread changes the rows: give them to one thread at a time");
+    }
     *grown = made;
     return MBP_OK;
 }
 
 mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_memory *memory, mbp_workspace **workspace, int64_t rows,
-                                 int needs, int threads, mbp_error *error) {
+                                 int needs, int threads, const mbp_array *x, mbp_error *error) {
     mbp_workspace *old = *workspace;
-    mbp_status status = mbp_workspace_grow(net, memory, old, rows, needs, threads, workspace, error);
+    mbp_status status = mbp_workspace_grow(net, memory, old, rows, needs, threads, x, workspace, error);
     if (*workspace != old)
         mbp_workspace_free(memory, old);
     return status;

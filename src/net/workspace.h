@@ -1,7 +1,8 @@
 /* Floor 3: what a workspace is: one block with everything whose size depends on rows or threads.
  *
  *     the structure and its arrays of views | per node from the last to the first: values, kept z, delta, statistics |
- *     per output: targets, labels | the scratch of matrix products, for each thread | MBP_READABLE bytes
+ *     per input: sparse rows | per output: targets, labels | the scratch of matrix products, for each thread |
+ *     MBP_READABLE bytes
  *
  * A workspace serves one call at a time. If a batch is larger than all before it, a larger block replaces this one,
  * before the call changes anything else; all views into the old block become invalid. */
@@ -9,6 +10,7 @@
 #define MBP_WORKSPACE_H
 
 #include "net/net.h"
+#include "system/csr.h"
 
 /* What a call needs besides the values of nodes. What the build has no code for is 0, and the compiler leaves out what
  * depends on it. */
@@ -31,6 +33,42 @@ typedef struct mbp_own {
     int64_t columns; /* 1: the weights of a row are equal; 0: they are those of the row, in mbp_workspace.weight */
 } mbp_own;
 
+/* A value of a batch with its place, while they are sorted by columns. */
+typedef struct mbp_sparse_entry {
+    uint32_t column, row;
+    uint64_t value; /* its bits, in the net's dtype */
+} mbp_sparse_entry;
+
+/* The rows of an input that sparse arrays may feed, or of ids: each id is a value of 1 in the column that it names, and
+ * those of a row are in the order of the columns of ids. Such an input needs no memory for all its columns. */
+typedef struct mbp_sparse_input {
+    int64_t room;  /* how many values there is room for; 0: none */
+    int has_home;  /* whether there is room for dense rows, too */
+    int is_sparse; /* in this call */
+    mbp_csr rows;
+    int64_t *each; /* of ids: start[] of rows of one id each */
+    /* While the net is trained: the columns that the rows name, ascending, and their values, column after column. */
+    int64_t columns;
+    int32_t *column;
+    mbp_csr by_column; /* its column[] are rows of the batch; of ids, the numbers of the ids: row * columns + column */
+    int32_t *id_row;   /* of ids: the rows, in the order of by_column */
+    mbp_sparse_entry *entries[2];
+} mbp_sparse_input;
+
+/* The gradient of the weight of a layer that sparse rows feed: the rows of it that batches named. */
+typedef struct mbp_sparse_grad {
+    int is_on;  /* 0: the layer's gradient is in the flat vector */
+    int is_new; /* whether the last pass has set is_on */
+    int64_t count;
+    int32_t *row; /* ascending */
+    char *value;  /* row after row, as wide as the layer */
+    int64_t room; /* how many rows there is room for */
+    /* Room for as many rows, to add those of another pass; place: where the other pass's rows are among all. NULL: each
+     * gradient comes from one pass. */
+    int32_t *next_row, *place;
+    char *next_value;
+} mbp_sparse_grad;
+
 struct mbp_workspace {
     size_t bytes;
     int64_t rows; /* capacity */
@@ -39,7 +77,11 @@ struct mbp_workspace {
      * caller's array (of an input or output). z: the values before the activation, kept for the derivative; z.at is
      * NULL if y is enough. delta: the gradient of the loss with respect to y, and later with respect to z. */
     mbp_view *home, *value, *z, *delta;
-    mbp_statistics *statistics;     /* per node; only in a net with norms or scales */
+    mbp_statistics *statistics; /* per node; only in a net with norms or scales */
+    mbp_sparse_input *input;    /* per input; only where MICROBP_SPARSE */
+    int homeless;               /* how many inputs have no room for dense rows */
+    int roomy;                  /* how many have room for sparse rows or ids; if none has, all are dense */
+    int sparse;                 /* how many inputs are sparse in this call; if none is, input[].is_sparse is not set */
     mbp_view *target_home, *target; /* per output; target.at NULL: the targets are labels */
     int64_t **labels;               /* per output */
     double *weight;                 /* per row */
@@ -56,17 +98,28 @@ struct mbp_workspace {
 /* Whether outputs have weights, or divisors, of their own in this call. */
 static inline int mbp_is_weighted(const mbp_workspace *w) { return MICROBP_GAPS && w->weighted; }
 
-/* Whether a workspace (NULL: none) is large enough for these rows, needs and threads. */
-static inline int mbp_workspace_fits(const mbp_workspace *w, int64_t rows, int needs, int threads) {
-    return w && w->rows >= rows && (w->needs & needs) == needs && w->threads >= threads;
+/* The inputs of a call are dense where the workspace has room for dense rows, and sparse where it has room for the most
+ * values that `rows` rows may have. x NULL: all are dense. */
+int mbp_inputs_fit(const mbp_net *net, const mbp_workspace *w, int64_t rows, const mbp_array *x);
+static inline int mbp_inputs_are_usual(const mbp_net *net, const mbp_workspace *w, const mbp_array *x) {
+    int dense = 0;
+    while (MICROBP_SPARSE && x && dense < net->inputs && !mbp_is_sparse(&x[dense]))
+        dense++;
+    return !MICROBP_SPARSE || (!w->homeless && (!x || dense == net->inputs));
+}
+/* Whether a workspace (NULL: none) is large enough for these rows, needs, threads and inputs. */
+static inline int mbp_workspace_fits(const mbp_net *net, const mbp_workspace *w, int64_t rows, int needs, int threads,
+                                     const mbp_array *x) {
+    return w && w->rows >= rows && (w->needs & needs) == needs && w->threads >= threads &&
+           (mbp_inputs_are_usual(net, w, x) || mbp_inputs_fit(net, w, rows, x));
 }
 /* *grown becomes `old` if that fits; otherwise a new workspace, which is large enough also for all that `old` (may be
  * NULL) is for. */
 mbp_status mbp_workspace_grow(const mbp_net *net, mbp_memory *memory, mbp_workspace *old, int64_t rows, int needs,
-                              int threads, mbp_workspace **grown, mbp_error *error);
+                              int threads, const mbp_array *x, mbp_workspace **grown, mbp_error *error);
 /* The same, and frees the old one. If this fails, *workspace is unchanged. */
 mbp_status mbp_workspace_reserve(const mbp_net *net, mbp_memory *memory, mbp_workspace **workspace, int64_t rows,
-                                 int needs, int threads, mbp_error *error);
+                                 int needs, int threads, const mbp_array *x, mbp_error *error);
 void mbp_workspace_free(mbp_memory *memory, mbp_workspace *workspace);
 /* Points the deltas of slices to those of their operands, if they share memory: needed again if an operand's moved. */
 void mbp_slices_place(const mbp_net *net, mbp_workspace *w);

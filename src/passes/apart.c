@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "system/csr.h"
 #include "system/text.h"
 
 enum { FEW_PAIRS = 256 };
@@ -13,6 +14,18 @@ enum { FEW_PAIRS = 256 };
 static mbp_extent block_extent(const mbp_net *net) {
     const uint64_t first = (uintptr_t)net->block, bytes = (uint64_t)(net->params + net->buffers) * net->item;
     return (mbp_extent){.first = first, .end = first + bytes, .row = bytes, .step = bytes};
+}
+
+enum { SPARSE_PARTS = 3 };
+
+/* Where the k-th part of sparse rows is: the values, the column numbers, indptr. */
+static __attribute__((noinline)) mbp_extent sparse_extent(const mbp_array *x, int k) {
+    const int64_t first = mbp_index_at(x, x->indptr, 0), count = mbp_index_at(x, x->indptr, x->rows) - first;
+    const int64_t item = k == 0 ? mbp_array_item(x->dtype) : mbp_array_item(x->index_dtype);
+    const void *at = k == 0 ? x->data : k == 1 ? x->indices : x->indptr;
+    mbp_array part = mbp_contiguous((const char *)at + (k < 2 ? first * item : 0), MBP_I8, 1, 1,
+                                    (k < 2 ? count : x->rows + 1) * item);
+    return mbp_array_extent(&part);
 }
 
 #if !MICROBP_SMALL
@@ -75,13 +88,14 @@ static int add_block(block *blocks, int n, mbp_extent at, int is_output) {
 
 /* Returns 0 also if there is no memory for the test. */
 static int surely_apart(const mbp_net *net, const mbp_array *x, const mbp_array *out, int n_out) {
-    const size_t bytes = ((size_t)n_out + (size_t)net->inputs + 1) * sizeof(block);
+    const size_t bytes = ((size_t)n_out + 3 * (size_t)net->inputs + 1) * sizeof(block);
     block *blocks = mbp_allocate(mbp_net_allocator(net), bytes);
     if (!blocks)
         return 0;
     int n = add_block(blocks, 0, block_extent(net), 0);
     for (int i = 0; i < net->inputs; i++)
-        n = add_block(blocks, n, mbp_array_extent(&x[i]), 0);
+        for (int k = 0; k < (mbp_is_sparse(&x[i]) ? SPARSE_PARTS : 1); k++)
+            n = add_block(blocks, n, mbp_is_sparse(&x[i]) ? sparse_extent(&x[i], k) : mbp_array_extent(&x[i]), 0);
     for (int i = 0; i < n_out; i++)
         n = add_block(blocks, n, mbp_array_extent(&out[i]), 1);
     const int apart = are_apart(blocks, n);
@@ -105,15 +119,27 @@ static mbp_status fail_shared(int i, const char *name, int k, mbp_error *error) 
     return mbp_fail(error, MBP_INVALID, "output %d shares memory with %s%s: use separate memory", i, name, number);
 }
 
+static inline int overlaps_dense(const mbp_extent *at, const mbp_array *x) {
+    const mbp_extent input = mbp_array_extent(x);
+    return mbp_extents_overlap(at, &input);
+}
+
+static __attribute__((noinline)) int overlaps_sparse(const mbp_extent *at, const mbp_array *x) {
+    for (int k = 0; k < SPARSE_PARTS; k++) {
+        const mbp_extent part = sparse_extent(x, k);
+        if (mbp_extents_overlap(at, &part))
+            return 1;
+    }
+    return 0;
+}
+
 static mbp_status check_output(const mbp_net *net, const mbp_array *x, const mbp_array *out, int i, mbp_error *error) {
     const mbp_extent at = mbp_array_extent(&out[i]), own = block_extent(net);
     if (mbp_extents_overlap(&at, &own))
         return fail_shared(i, "the net's parameters", -1, error);
-    for (int k = 0; k < net->inputs; k++) {
-        const mbp_extent input = mbp_array_extent(&x[k]);
-        if (mbp_extents_overlap(&at, &input))
+    for (int k = 0; k < net->inputs; k++)
+        if (mbp_is_sparse(&x[k]) ? overlaps_sparse(&at, &x[k]) : overlaps_dense(&at, &x[k]))
             return fail_shared(i, "input", k, error);
-    }
     for (int k = 0; k < i; k++) {
         const mbp_extent output = mbp_array_extent(&out[k]);
         if (mbp_extents_overlap(&at, &output))

@@ -3,7 +3,7 @@
 #define MBP_APART_H
 
 #include "net/net.h"
-#include "passes/array.h"
+#include "arrays/array.h"
 
 /* Refuses outputs that share memory with an input, with each other or with the parameters: the inputs of a slice are
  * read after the outputs of other slices were written. All arrays must have been checked. */

@@ -1,6 +1,7 @@
 /* The backward pass: for each kind of node, how the gradient of its value becomes those of its operands and of its
  * layer. The letters are those of formulas.h (z, y, dz, dy). */
 #include "passes/pass.h"
+#include "passes/sparse.h"
 
 #include <string.h>
 
@@ -45,9 +46,11 @@ static void write_product(const pass *p, int id, int i, mbp_view factor) {
 
 /* ---- dense ---- */
 
-/* dW = x^T dz, db = sum of dz, over these rows. */
-static void backward_rows(const pass *p, const mbp_node *node, mbp_view x, mbp_view dz, int64_t rows, char *grads,
-                          mbp_write write) {
+/* dW = x^T dz, db = sum of dz, over these rows. dw NULL: dW is in grads, too. Inlined, because a call more
+ * shows in steps of small networks. */
+static inline __attribute__((always_inline)) void backward_rows(const pass *p, const mbp_node *node, mbp_view x,
+                                                                mbp_view dz, int64_t rows, char *grads, char *dw,
+                                                                mbp_write write) {
     const mbp_layer *layer = &p->net->layer[node->layer];
     mbp_product product = {.pattern = MBP_TN,
                            .m = layer->in,
@@ -55,7 +58,7 @@ static void backward_rows(const pass *p, const mbp_node *node, mbp_view x, mbp_v
                            .k = rows,
                            .a = x,
                            .b = dz,
-                           .c = {element(p, grads, layer->weight), layer->out},
+                           .c = {dw ? dw : element(p, grads, layer->weight), layer->out},
                            CLEARED(.bias = NULL, .map = NULL, .map_out = {NULL, 0}, .map_in = {NULL, 0})
                                CLEARED(.parameters = NULL)
                                    .threads = 1,
@@ -65,14 +68,36 @@ static void backward_rows(const pass *p, const mbp_node *node, mbp_view x, mbp_v
     mbp_run_product(p, &product);
 }
 
+#if MICROBP_SPARSE
+/* The same for a layer whose gradient has only some rows of the weight. */
+static __attribute__((noinline)) void backward_some(const pass *p, const mbp_node *node, mbp_view x, mbp_view dz,
+                                                    mbp_write write) {
+    const int id = (int)(node - p->net->node);
+    const mbp_sparse_input *sparse = mbp_sparse_operand(p, node);
+    mbp_sparse_grad *some = &p->sparse[node->layer];
+    if (sparse) {
+        mbp_backward_sparse(p, id, sparse, some);
+        return;
+    }
+    mbp_sparse_name(p, id, NULL, some);
+    backward_rows(p, node, x, dz, p->rows, p->grads, some->value, write);
+}
+#endif
+
 /* The gradients of all rows together, or of each row by itself. */
 static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
     const mbp_view x = p->w->value[operand(p, node, 0)];
     const int64_t each = mbp_apart(p) ? 1 : p->rows;
+#if MICROBP_SPARSE
+    if (p->sparse && p->sparse[node->layer].is_on) {
+        backward_some(p, node, x, dz, write);
+        return;
+    }
+#endif
     for (int64_t r = 0; r < p->rows; r += each)
         backward_rows(p, node, (mbp_view){element(p, x.at, r * x.ld), x.ld},
                       (mbp_view){element(p, dz.at, r * dz.ld), dz.ld}, each, element(p, p->grads, r * mbp_apart(p)),
-                      write);
+                      NULL, write);
 }
 
 /* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w. */
@@ -120,7 +145,7 @@ static void backward_dense(const pass *p, int id) {
         backward_weights(p, node, dz, p->plan->grads[id]);
     const mbp_layer *layer = &p->net->layer[node->layer];
     if (p->plan->grads[id] == MBP_STORE && !mbp_apart(p) &&
-        (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0))
+        (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0) && !mbp_is_embedding(node->kind))
         backward_penalty(p, layer); /* only one node of a layer stores, so the penalty is added once */
     if (edge(p, node, 0) != MBP_SKIP)
         backward_operand(p, id, dz);
@@ -224,6 +249,7 @@ static void backward_standardize(const pass *p, int id) {
 void mbp_backward_pass(const pass *p) {
     static const mbp_node_pass backward[MBP_NODE_KINDS] = {
         [MBP_NODE_DENSE] = backward_dense,
+        [MBP_NODE_EMBEDDING] = MICROBP_SPARSE ? backward_dense : NULL,
         [MBP_NODE_ACTIVATION] = backward_activation,
         [MBP_NODE_ADD] = backward_add,
         [MBP_NODE_SUBTRACT] = MICROBP_SUBTRACT ? backward_subtract : NULL,
@@ -239,6 +265,6 @@ void mbp_backward_pass(const pass *p) {
     };
     const mbp_node *node = p->net->node;
     for (int id = p->net->nodes - 1; id >= 0; id--)
-        if (p->plan->wanted[id] && node[id].kind != MBP_NODE_INPUT)
+        if (p->plan->wanted[id] && node[id].input < 0)
             backward[node[id].kind](p, id);
 }

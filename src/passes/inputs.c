@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "passes/sparse.h"
 #include "system/text.h"
 
 mbp_status mbp_count_check(const char *argument, const void *arrays, int given, const char *noun, int expected,
@@ -15,12 +16,46 @@ mbp_status mbp_count_check(const char *argument, const void *arrays, int given, 
     return MBP_OK;
 }
 
+static mbp_status check_sparse(const mbp_net *net, const mbp_array *x, int i, int64_t rows, int64_t width,
+                               mbp_error *error) {
+    if (!MICROBP_SPARSE)
+        return mbp_fail_extra(error, "sparse rows", "sparse");
+    const mbp_status status = mbp_sparse_check(&x[i], "input", i, rows, width, error);
+    return status == MBP_OK ? mbp_sparse_readers_check(net, i, error) : status;
+}
+
+static mbp_status check_ids(const mbp_node *node, const mbp_array *x, int64_t rows, mbp_error *error) {
+#if MICROBP_SPARSE
+    return mbp_ids_check(x, node->input, rows, node->width, mbp_ids_levels(node), mbp_is_hashed(node), error);
+#else
+    (void)node, (void)x, (void)rows, (void)error;
+    return MBP_OK;
+#endif
+}
+
 mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error) {
     mbp_status status = mbp_count_check("x", x, n_x, "input", net->inputs, error);
     *rows = n_x && x ? x[0].rows : 0;
-    for (int i = 0; i < net->inputs && status == MBP_OK; i++)
-        status = mbp_array_check(&x[i], "input", i, *rows, net->node[net->input_nodes[i]].width, error);
+    for (int i = 0; i < net->inputs && status == MBP_OK; i++) {
+        const int64_t width = net->node[net->input_nodes[i]].width;
+        const mbp_node *node = &net->node[net->input_nodes[i]];
+        if (mbp_is_ids(node))
+            status = check_ids(node, &x[i], *rows, error);
+        else
+            status = x[i].indptr || x[i].indices ? check_sparse(net, x, i, *rows, width, error)
+                                                 : mbp_array_check(&x[i], "input", i, *rows, width, error);
+    }
     return status;
+}
+
+mbp_status mbp_inputs_dense_check(const mbp_net *net, const mbp_array *x, const char *why, mbp_error *error) {
+    for (int i = 0; i < net->inputs; i++) {
+        if (mbp_is_ids(&net->node[net->input_nodes[i]]))
+            return mbp_fail(error, MBP_INVALID, "input %d has ids, but %s numbers, which have derivatives", i, why);
+        if (mbp_is_sparse(&x[i]))
+            return mbp_fail(error, MBP_INVALID, "input %d is sparse, but %s dense rows: pass a dense array", i, why);
+    }
+    return MBP_OK;
 }
 
 typedef struct gather_job {
@@ -45,13 +80,41 @@ void mbp_gather(const mbp_net *net, const mbp_array *array, mbp_selection rows, 
     mbp_net_share(net, work, rows.count, mbp_piece_rows(array->cols), gather_rows, &job);
 }
 
+static void load_dense(const mbp_net *net, mbp_workspace *w, const mbp_array *x, const mbp_selection *rows, int id) {
+    if (net->node[id].uses && !mbp_array_in_place(x, rows, net->dtype, &w->value[id]))
+        mbp_gather(net, x, *rows, w->home[id]);
+}
+
+#if MICROBP_SPARSE
+static __attribute__((noinline)) void load_sparse(const mbp_net *net, mbp_workspace *w, const mbp_array *x,
+                                                  const mbp_selection *rows) {
+    for (int i = 0; i < net->inputs; i++) {
+        const mbp_node *node = &net->node[net->input_nodes[i]];
+        w->input[i].is_sparse = mbp_is_ids(node) || mbp_is_sparse(&x[i]);
+        w->sparse += w->input[i].is_sparse;
+        if (mbp_is_ids(node)) {
+            mbp_ids_load(&x[i], rows, net->dtype, mbp_ids_levels(node), mbp_is_hashed(node), &w->input[i].rows);
+            for (int64_t k = 0; k <= rows->count * node->width; k++)
+                w->input[i].each[k] = k;
+        } else if (w->input[i].is_sparse)
+            mbp_sparse_load(&x[i], rows, net->dtype, w->input[i].room, &w->input[i].rows);
+        else
+            load_dense(net, w, &x[i], rows, net->input_nodes[i]);
+    }
+}
+#endif
+
 void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, const mbp_selection *rows) {
     memcpy(w->value, w->home, (size_t)net->nodes * sizeof(mbp_view));
-    for (int i = 0; i < net->inputs; i++) {
-        const int id = net->input_nodes[i];
-        if (net->node[id].uses && !mbp_array_in_place(&x[i], rows, net->dtype, &w->value[id]))
-            mbp_gather(net, &x[i], *rows, w->home[id]);
+    w->sparse = 0;
+#if MICROBP_SPARSE
+    if (w->roomy) {
+        load_sparse(net, w, x, rows);
+        return;
     }
+#endif
+    for (int i = 0; i < net->inputs; i++)
+        load_dense(net, w, &x[i], rows, net->input_nodes[i]);
 }
 
 /* From the last row to the first, because a row never moves towards the first. */

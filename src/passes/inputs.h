@@ -3,11 +3,13 @@
 #define MBP_INPUTS_H
 
 #include "net/workspace.h"
-#include "passes/array.h"
+#include "arrays/array.h"
 
 /* Refuses NULL and a wrong number of arrays: there must be one per input or output (noun). */
 mbp_status mbp_count_check(const char *argument, const void *arrays, int given, const char *noun, int expected,
                            mbp_error *error);
+/* Refuses sparse inputs and ids; why: "a Jacobian needs". */
+mbp_status mbp_inputs_dense_check(const mbp_net *net, const mbp_array *x, const char *why, mbp_error *error);
 mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error);
 /* Sets where the workspace's values are: an input in the caller's array if it can be used in place, otherwise copied to
  * its home; all other nodes at home. */

@@ -15,9 +15,10 @@ typedef struct pass {
     /* Only for backward. The deltas of the outputs are in the workspace. */
     const mbp_plan *plan;
     char *grads;
-    int accumulate; /* 1: add to grads; 0: replace them */
-    double share;   /* factor of the gradients of the penalties */
-    int *nonfinite; /* set to 1 if the gradient of a layer is not finite */
+    mbp_sparse_grad *sparse; /* per layer; NULL: none has sparse rows */
+    int accumulate;          /* 1: add to grads; 0: replace them */
+    double share;            /* factor of the gradients of the penalties */
+    int *nonfinite;          /* set to 1 if the gradient of a layer is not finite */
     /* 0: gradients are sums over the rows. Else each row has gradients of its own, without those of the penalties: so
      * many elements after those of the row before. */
     int64_t apart;

@@ -1,6 +1,7 @@
 /* The forward pass, and the functions with which both passes share large work among threads: in pieces that write
  * disjoint results, so the result does not depend on which thread does a piece. The letters are those of formulas.h. */
 #include "passes/pass.h"
+#include "passes/sparse.h"
 
 /* ---- work that threads share ---- */
 
@@ -84,7 +85,7 @@ void mbp_run_random(const pass *p, mbp_random_map random, uint32_t purpose, int 
 
 /* ---- dense: z = x W + b, y = activation(z) ---- */
 
-static void forward_dense(const pass *p, int id) {
+static __attribute__((noinline)) void forward_dense(const pass *p, int id) {
     const mbp_node *node = &p->net->node[id];
     const mbp_layer *layer = &p->net->layer[node->layer];
     const mbp_view y = p->w->value[id], z = p->w->z[id].at ? p->w->z[id] : y;
@@ -102,6 +103,18 @@ static void forward_dense(const pass *p, int id) {
                            .map_in = z,
                            .parameters = node->activation.parameters};
     mbp_run_product(p, &product);
+}
+
+/* Dense rows or sparse ones. Apart from forward_dense, so that dense rows pay only for the first test. */
+static void forward_matrix(const pass *p, int id) {
+#if MICROBP_SPARSE
+    const mbp_sparse_input *sparse = p->w->sparse ? mbp_sparse_operand(p, &p->net->node[id]) : NULL;
+    if (sparse) {
+        mbp_forward_sparse(p, id, sparse);
+        return;
+    }
+#endif
+    forward_dense(p, id);
 }
 
 /* ---- activation: y = activation(z) ---- */
@@ -203,7 +216,8 @@ static void forward_standardize(const pass *p, int id) {
 
 void mbp_forward_pass(const pass *p, int last) {
     static const mbp_node_pass forward[MBP_NODE_KINDS] = {
-        [MBP_NODE_DENSE] = forward_dense,
+        [MBP_NODE_DENSE] = forward_matrix,
+        [MBP_NODE_EMBEDDING] = MICROBP_SPARSE ? forward_matrix : NULL,
         [MBP_NODE_ACTIVATION] = forward_activation,
         [MBP_NODE_ADD] = forward_add,
         [MBP_NODE_SUBTRACT] = MICROBP_SUBTRACT ? forward_subtract : NULL,
@@ -219,6 +233,6 @@ void mbp_forward_pass(const pass *p, int last) {
     };
     const mbp_node *node = p->net->node;
     for (int id = 0; id <= last; id++)
-        if (node[id].uses && node[id].kind != MBP_NODE_INPUT)
+        if (node[id].uses && node[id].input < 0)
             forward[node[id].kind](p, id);
 }

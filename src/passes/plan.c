@@ -4,7 +4,7 @@
 
 size_t mbp_plan_bytes(const mbp_net *net) {
     return (size_t)net->operand_count * sizeof(mbp_write) + (size_t)net->nodes * (sizeof(mbp_write) + 3 * sizeof(int)) +
-           (size_t)net->layers * (sizeof(int) + sizeof(double) + 2 * sizeof(mbp_group)) + 16;
+           (size_t)net->layers * (sizeof(int) + sizeof(double) + 1 + 2 * sizeof(mbp_group)) + 16;
 }
 
 void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block) {
@@ -15,6 +15,9 @@ void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block) {
     plan->wanted = (int *)(plan->grads + net->nodes);
     plan->deriver = plan->wanted + net->nodes;
     plan->scratch = plan->deriver + net->nodes;
+    plan->sparse = (char *)(plan->scratch + net->nodes);
+    if (MICROBP_SPARSE)
+        memset(plan->sparse, 0, (size_t)net->layers);
     plan->layers_version = net->layers_version - 1;
 }
 
@@ -23,8 +26,8 @@ void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block) {
 static void plan_wanted(const mbp_net *net, mbp_plan *plan) {
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
-        int wanted = node->kind == MBP_NODE_INPUT ? plan->input_grads
-                                                  : node->layer >= 0 && mbp_layer_trains(&net->layer[node->layer]);
+        int wanted = node->input >= 0 ? plan->input_grads && !mbp_is_ids(node)
+                                      : node->layer >= 0 && mbp_layer_trains(&net->layer[node->layer]);
         for (int i = 0; i < node->operands; i++)
             wanted |= plan->wanted[net->operands[node->first_operand + i]];
         plan->wanted[id] = wanted && node->uses > 0;
@@ -53,7 +56,7 @@ static void plan_deltas(const mbp_net *net, mbp_plan *plan) {
             const int skip = !plan->wanted[id] || !plan->wanted[operand] || share_delta(net, id, operand);
             plan->edge[node->first_operand + i] = skip ? MBP_SKIP : next_write(&written[operand]);
             if (!skip) /* the node with the smallest number writes last */
-                plan->deriver[operand] = node->kind == MBP_NODE_DENSE ? id : -1;
+                plan->deriver[operand] = mbp_has_matrix(node->kind) ? id : -1;
         }
     }
 }
@@ -81,12 +84,12 @@ static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias) {
     plan->groups = 0;
     for (int i = 0; i < net->layers; i++) {
         const mbp_layer *layer = &net->layer[i];
-        if (!layer->frozen && layer->kind == MBP_NODE_DENSE)
+        if (!layer->frozen && mbp_has_matrix(layer->kind) && !(MICROBP_SPARSE && plan->sparse[i]))
             add_group(plan, (mbp_group){layer->weight, layer->in * layer->out, layer->setting[MBP_LAYER_LR], 1, i});
     }
     for (int i = 0; i < net->layers; i++) {
         const mbp_layer *layer = &net->layer[i];
-        if (!layer->frozen && layer->kind != MBP_NODE_DENSE && layer->weight >= 0)
+        if (!layer->frozen && !mbp_has_matrix(layer->kind) && layer->weight >= 0)
             add_group(plan, (mbp_group){layer->weight, layer->out, layer->setting[MBP_LAYER_LR], decay_bias, i});
         if (!layer->frozen && layer->bias >= 0)
             add_group(plan, (mbp_group){layer->bias, layer->out, mbp_bias_lr(layer), decay_bias, i});

@@ -26,6 +26,7 @@ typedef struct mbp_plan {
     int *scratch;     /* only used while the plan is made */
     mbp_group *group;
     int groups;
+    char *sparse;  /* per layer: whether its weight is in no group, because its gradient has only some rows */
     double *scale; /* per layer: in this update, clipping multiplies the gradients of its groups by this */
 } mbp_plan;
 

@@ -2,6 +2,7 @@
 #include "passes/apart.h"
 #include "passes/inputs.h"
 #include "passes/pass.h"
+#include "passes/sparse.h"
 #include "system/floats.h"
 #include "system/sized.h"
 #include "system/text.h"
@@ -68,7 +69,8 @@ static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selec
     for (int i = 0; i < p->n_out; i++) {
         const int id = wanted_node(p, i);
         last = id > last ? id : last;
-        if (net->node[id].kind != MBP_NODE_INPUT) /* written directly to the caller's array */
+        /* Written directly to the caller's array, except those of an embedding, which have no gaps. */
+        if (net->node[id].input < 0 && !mbp_is_embedding(net->node[id].kind))
             w->value[id] = out_view(p, i, slice);
     }
     forward(p, w, slice, last);
@@ -127,10 +129,10 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     for (int i = 0; i < p->threads; i++) {
         const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
         p->w[i] = mbp_workspace_take_idle(p->net);
-        if (mbp_workspace_fits(p->w[i], p->most_rows, MBP_PREDICT, packs))
+        if (mbp_workspace_fits(p->net, p->w[i], p->most_rows, MBP_PREDICT, packs, p->x))
             continue;
         const mbp_status status = mbp_workspace_reserve(p->net, &p->net->memory, &p->w[i], p->most_rows, MBP_PREDICT,
-                                                        packs, i ? NULL : error);
+                                                        packs, p->x, i ? NULL : error);
         if (status == MBP_OK)
             continue;
         if (p->w[i])
@@ -141,13 +143,17 @@ static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     return MBP_OK;
 }
 
-static mbp_status check_node(const mbp_net *net, int node, mbp_error *error) {
+static mbp_status check_node(const mbp_net *net, const mbp_array *x, int node, mbp_error *error) {
     if (node < 0 && -1 - node >= net->outputs)
         return mbp_fail_index(error, "output", -1 - node, net->outputs);
     if (node >= net->nodes)
         return mbp_fail_index(error, "node", node, net->nodes);
     if (node >= 0 && !net->node[node].uses)
         return mbp_fail(error, MBP_INVALID, "node %d is not computed, because no output depends on it", node);
+    if (node >= 0 && mbp_is_ids(&net->node[node]))
+        return mbp_fail(error, MBP_INVALID, "node %d has ids, which are not predicted: choose another node", node);
+    if (node >= 0 && net->node[node].kind == MBP_NODE_INPUT && mbp_is_sparse(&x[net->node[node].input]))
+        return mbp_fail(error, MBP_INVALID, "node %d is a sparse input: pass a dense array to get its values", node);
     return MBP_OK;
 }
 
@@ -155,7 +161,7 @@ static mbp_status check_node(const mbp_net *net, int node, mbp_error *error) {
 static mbp_status check_nodes(const prediction *p, int n_nodes, mbp_error *error) {
     mbp_status status = MBP_OK;
     for (int i = 0; i < n_nodes && status == MBP_OK; i++)
-        status = check_node(p->net, p->nodes[i], error);
+        status = check_node(p->net, p->x, p->nodes[i], error);
     if (status != MBP_OK || (p->out && p->n_out == n_nodes))
         return status;
     if (n_nodes == 1 && p->nodes[0] >= 0)
@@ -196,8 +202,8 @@ static MBP_APART mbp_status predict(prediction *p, mbp_error *error) {
 static mbp_status make_workspace(prediction *p, int i, mbp_workspace **old, mbp_error *error) {
     const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
     p->w[i] = *old = mbp_workspace_take_idle(p->net);
-    mbp_status status = mbp_workspace_grow(p->net, &p->net->memory, *old, p->most_rows, MBP_PREDICT, packs, &p->w[i],
-                                           error);
+    mbp_status status = mbp_workspace_grow(p->net, &p->net->memory, *old, p->most_rows, MBP_PREDICT, packs, NULL,
+                                           &p->w[i], error);
     if (status == MBP_OK && !mbp_workspace_find_place(p->net, p->w[i]))
         status = mbp_fail(error, MBP_NO_MEMORY, "no memory for a batch; reserve fewer rows, or use fewer threads");
     return status;
@@ -254,6 +260,8 @@ static mbp_status check_and_predict(prediction *p, int n_x, int n_nodes, mbp_err
     mbp_status status = mbp_inputs_check(p->net, p->x, n_x, &p->rows, error);
     if (status == MBP_OK)
         status = check_outputs(p, n_nodes, error);
+    if (status == MBP_OK)
+        status = mbp_net_settle(p->net, error);
     if (status != MBP_OK || p->rows == 0)
         return status;
     const mbp_float_state before = mbp_float_enter(MBP_FLUSH_SUBNORMALS);

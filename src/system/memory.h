@@ -13,6 +13,8 @@ static inline size_t mbp_aligned(size_t bytes) { return (bytes + MBP_ALIGNMENT -
 
 /* A block aligned to MBP_ALIGNMENT bytes, or NULL. allocator NULL: malloc. */
 void *mbp_allocate(const mbp_allocator *allocator, size_t bytes);
+/* The same, filled with 0. From malloc, a large block takes memory of the machine only where it is written. */
+void *mbp_allocate_zero(const mbp_allocator *allocator, size_t bytes);
 /* block may be NULL; bytes is the size passed to mbp_allocate. */
 void mbp_release(const mbp_allocator *allocator, void *block, size_t bytes);
 
@@ -54,5 +56,11 @@ static inline void mbp_memory_give(mbp_memory *memory, void *block, size_t bytes
         mbp_memory_discount(memory, bytes);
     mbp_release(memory->allocator, block, bytes);
 }
+
+/* Sets numbers to 0, and does not touch those before the first that is not: a new block takes no memory before it is
+ * written. */
+void mbp_clear(void *numbers, size_t bytes);
+/* Whether all numbers are 0. */
+int mbp_is_clear(const void *numbers, size_t bytes);
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef MBP_BATCH_H
 #define MBP_BATCH_H
 
-#include "passes/array.h"
+#include "arrays/array.h"
 #include "train/trainer.h"
 
 /* Reads the caller's structure into *batch and checks it. *rows: the number of rows, which may be 0. */

@@ -5,6 +5,7 @@
 
 #include "passes/inputs.h"
 #include "passes/pass.h"
+#include "passes/sparse.h"
 #include "system/text.h"
 #include "train/batch.h"
 
@@ -199,7 +200,9 @@ static int64_t row_at_fault(mbp_trainer *t, int i, int64_t rows) {
     int64_t found = -1;
     for (int k = 0; k < net->inputs && found < 0; k++) {
         const int id = net->input_nodes[k];
-        if (net->node[id].uses)
+        if (MICROBP_SPARSE && w->sparse && w->input[k].is_sparse)
+            found = mbp_sparse_nonfinite(net, w, k, rows);
+        else if (net->node[id].uses)
             found = nonfinite_row(net, w->value[id], net->node[id].width, rows);
     }
     if (found < 0 && w->target[i].at && !mbp_is_weighted(w))
@@ -315,9 +318,12 @@ static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, dou
     int64_t rows;
     mbp_status status = mbp_batch_check(t, given, &batch, &rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_make_room(t, rows < slice ? rows : slice, MBP_TARGETS | mbp_batch_needs(t, &batch), error);
+        status = mbp_trainer_make_room(t, rows < slice ? rows : slice, MBP_TARGETS | mbp_batch_needs(t, &batch),
+                                       batch.x, error);
     if (status == MBP_OK && (t->forward_rows || t->input_grad_rows)) /* a refused call must leave these values */
         status = mbp_slices_check(t, &batch, rows, slice, &mean, error);
+    if (status == MBP_OK)
+        status = mbp_net_settle(t->net, error);
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);

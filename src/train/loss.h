@@ -3,7 +3,7 @@
 #define MBP_LOSS_H
 
 #include "net/statements.h"
-#include "passes/array.h"
+#include "arrays/array.h"
 #include "train/batch.h"
 #include "train/trainer.h"
 

@@ -16,11 +16,13 @@ static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x,
     if (status == MBP_OK)
         status = mbp_statistics_check(t->net, rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_make_room(t, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, error);
+        status = mbp_trainer_make_room(t, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, x, error);
+    if (MICROBP_SPARSE && status == MBP_OK && mbp_may_be_sparse(t))
+        status = mbp_sparse_open(t, x, 0, error);
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);
-    mbp_inputs_load(t->net, t->workspace, x, &(mbp_selection){NULL, 0, rows});
+    mbp_train_load(t, x, &(mbp_selection){NULL, 0, rows});
     mbp_train_forward(t, rows, 0);
     t->forward_rows = rows;
     t->forward_layers = t->net->layers_version;
@@ -86,8 +88,19 @@ static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradi
     mbp_status status = mbp_backward_check(&how, given, error);
     if (status == MBP_OK)
         status = check_gradients(t, gradients, n, error);
+    for (int i = 0; i < t->net->inputs && status == MBP_OK && how.input_grads && t->workspace->sparse; i++)
+        if (mbp_is_ids(&t->net->node[t->net->input_nodes[i]]))
+            status = mbp_fail(error, MBP_INVALID,
+                              "input %d has ids, but input_grads needs numbers, which have derivatives", i);
+        else if (t->workspace->input[i].is_sparse)
+            status = mbp_fail(error, MBP_INVALID,
+                              "input %d is sparse, but input_grads needs dense rows: pass a dense array to forward", i);
+    if (MICROBP_SPARSE && status == MBP_OK && mbp_may_be_sparse(t))
+        status = mbp_sparse_open(t, NULL, how.accumulate, error);
     if (status != MBP_OK)
         return status;
+    if (MICROBP_SPARSE && t->lazy)
+        mbp_sparse_start(t, NULL, how.accumulate);
     mbp_trainer_plan(t, how.input_grads != 0);
     for (int i = 0; i < n; i++) {
         const int id = t->net->output[i].node;

@@ -10,6 +10,8 @@
 void *mbp_trainer_grads(mbp_trainer *trainer) { return trainer ? trainer->grads : NULL; }
 
 void *mbp_trainer_slot(mbp_trainer *trainer, int i) {
+    if (trainer)
+        (void)mbp_net_settle(trainer->net, NULL);
     return trainer && i >= 0 && i < trainer->slot_count ? trainer->slots[i] : NULL;
 }
 
@@ -28,7 +30,8 @@ static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, i
     char what[60];
     mbp_unknown unknown = {.word = mbp_slice_of(name)};
     mbp_parameters_list(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), &unknown);
-    mbp_parameters_list(MBP_TRAINER_SETTINGS " loss last_loss average_count epoch", &unknown);
+    mbp_parameters_list(MBP_TRAINER_SETTINGS, &unknown);
+    mbp_parameters_list("loss last_loss average_count epoch", &unknown);
     snprintf(what, sizeof what, "a trainer with %s has no parameter",
              mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row));
     return mbp_unknown_fail(&unknown, what, error);
@@ -110,6 +113,8 @@ static mbp_status set(mbp_trainer *trainer, const char *name, double value, mbp_
         return mbp_fail(error, MBP_INVALID,
                         "decay_bias cannot be changed: create a trainer with it, such as \"adam(decay_bias=1)\"");
     status = mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), i, value, error);
+    if (status == MBP_OK && i > 0) /* rows that missed steps need the old value; of lr, each step keeps its own */
+        status = mbp_net_settle(trainer->net, error);
     if (status == MBP_OK)
         mbp_put_number(&trainer->optimizer.parameters[i], value);
     return status;
@@ -169,6 +174,12 @@ static MBP_APART void set_steps(mbp_trainer *trainer, int64_t steps) {
 /* Leaves room for more updates than anyone can make. */
 static const int64_t steps_max = 9000000000000000000;
 
+/* mbp_net_settle for a trainer that holds the net; gives it back if that fails. */
+static mbp_status settle(mbp_trainer *t, mbp_error *error) {
+    const mbp_status status = mbp_net_settle(t->net, error);
+    return status == MBP_OK ? MBP_OK : mbp_trainer_leave(t, status);
+}
+
 mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error *error) {
     if (steps < 0)
         return mbp_fail(error, MBP_INVALID, "steps is %lld, but must be at least 0", (long long)steps);
@@ -176,6 +187,8 @@ mbp_status mbp_trainer_set_steps(mbp_trainer *trainer, int64_t steps, mbp_error 
         return mbp_fail(error, MBP_INVALID, "steps is %lld, but must be at most %lld", (long long)steps,
                         (long long)steps_max);
     mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status == MBP_OK)
+        status = settle(trainer, error);
     if (status != MBP_OK)
         return status;
     set_steps(trainer, steps);
@@ -190,11 +203,51 @@ mbp_status mbp_trainer_set_seed(mbp_trainer *trainer, uint64_t seed, mbp_error *
     return mbp_trainer_leave(trainer, MBP_OK);
 }
 
+#if MICROBP_SPARSE
+static void show_layer(const mbp_trainer *t, int i, int shown) {
+    const mbp_sparse_grad *g = &t->lazy->grad[i];
+    const mbp_layer *layer = &t->net->layer[i];
+    const size_t item = t->net->item;
+    mbp_lazy_spread(g, (size_t)layer->out * item, shown ? g->value : NULL, t->grads + (size_t)layer->weight * item);
+}
+
+void mbp_sparse_show(const mbp_trainer *t, int shown) {
+    for (int i = 0; i < t->net->layers; i++)
+        if (mbp_trains_sparse(t, i))
+            show_layer(t, i, shown);
+}
+
+void mbp_sparse_stop(mbp_trainer *t) {
+    for (int i = 0; i < t->net->layers; i++) {
+        if (!t->lazy->grad[i].is_new)
+            continue;
+        show_layer(t, i, 1);
+        t->lazy->grad[i].is_on = t->lazy->grad[i].is_new = 0;
+        t->plan.sparse[i] = 0;
+        t->plan.layers_version = t->net->layers_version - 1;
+    }
+}
+
+/* Its layers are dense again, until sparse rows feed them. */
+static void forget_sparse(mbp_trainer *t) {
+    mbp_lazy_free(t->lazy);
+    t->lazy = NULL;
+    memset(t->plan.sparse, 0, (size_t)t->net->layers);
+    t->plan.layers_version = t->net->layers_version - 1;
+}
+#endif
+
 mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status == MBP_OK)
+        status = settle(trainer, error);
     if (status != MBP_OK)
         return status;
-    memset(trainer->grads, 0, (size_t)trainer->net->params * trainer->net->item);
+    mbp_clear(trainer->grads, (size_t)trainer->net->params * trainer->net->item);
+#if MICROBP_SPARSE
+    if (trainer->lazy)
+        forget_sparse(trainer);
+#endif
     if (trainer->average.at)
         memset(trainer->average.at, 0, trainer->average.bytes);
     MBP_PUT(&trainer->average.count, 0);
@@ -202,6 +255,83 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     trainer->is_pending = 0;
     mbp_trainer_start(trainer);
     return mbp_trainer_leave(trainer, MBP_OK);
+}
+
+/* ---- gradients of sparse layers ---- */
+
+static mbp_status sparse_grad(const mbp_trainer *t, const char *name, const int32_t **rows, mbp_array *values,
+                              mbp_error *error) {
+    mbp_unknown unknown = {.word = mbp_slice_of(name)};
+    for (int i = 0; i < t->net->layers; i++) {
+        const mbp_layer *layer = &t->net->layer[i];
+        if (!mbp_trains_sparse(t, i))
+            continue;
+        mbp_unknown_add(&unknown, mbp_slice_of(layer->name));
+        if (strcmp(layer->name, name) != 0)
+            continue;
+        const mbp_sparse_grad *g = &t->lazy->grad[i];
+        *rows = g->row;
+        *values = mbp_contiguous(g->value, t->net->dtype, (int64_t)t->net->item, g->count, layer->out);
+        return MBP_OK;
+    }
+    return mbp_unknown_fail(&unknown, "the trainer has no sparse layer", error);
+}
+
+mbp_status mbp_trainer_sparse_grad(mbp_trainer *trainer, const char *layer, const int32_t **rows, mbp_array *values,
+                                   mbp_error *error) {
+    if (!layer || !rows || !values)
+        return mbp_fail_null(error,
+                             !layer  ? "layer"
+                             : !rows ? "rows"
+                                     : "values",
+                             !layer  ? "the name of a layer"
+                             : !rows ? "a const int32_t *, where the numbers of the rows are stored"
+                                     : "an mbp_array, which this call fills in");
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, sparse_grad(trainer, layer, rows, values, error)) : status;
+}
+
+#if MICROBP_SPARSE
+static mbp_status set_sparse(mbp_trainer *t, const char *name, const int32_t *rows, int64_t count, mbp_error *error) {
+    if (!name) {
+        mbp_sparse_show(t, 1);
+        if (t->lazy)
+            forget_sparse(t);
+        return MBP_OK;
+    }
+    int index = 0;
+    while (index < t->net->layers && strcmp(t->net->layer[index].name, name) != 0)
+        index++;
+    if (index == t->net->layers || !mbp_has_matrix(t->net->layer[index].kind) || mbp_trains_sparse(t, index))
+        return mbp_fail(error, MBP_INVALID,
+                        "layer %.60s is not a dense layer or embedding of this network, or is sparse already", name);
+    const int64_t in = t->net->layer[index].in;
+    for (int64_t i = 0, before = -1; i < count; before = rows[i++])
+        if (rows[i] <= before || rows[i] >= in)
+            return mbp_fail(error, MBP_INVALID,
+                            "rows[%lld] is %d, but the rows of layer %s must ascend, without repeats, from 0 to %lld",
+                            (long long)i, (int)rows[i], name, (long long)in - 1);
+    return mbp_sparse_restore(t, index, rows, count, error);
+}
+#endif
+
+mbp_status mbp_trainer_set_sparse(mbp_trainer *trainer, const char *layer, const int32_t *rows, int64_t count,
+                                  mbp_error *error) {
+    if (count < 0)
+        return mbp_fail(error, MBP_INVALID, "count is %lld, but must be at least 0", (long long)count);
+    if (count && !rows)
+        return mbp_fail_null(error, "rows", "the numbers of the rows");
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status == MBP_OK)
+        status = settle(trainer, error);
+    if (status != MBP_OK)
+        return status;
+#if MICROBP_SPARSE
+    status = set_sparse(trainer, layer, rows, count, error);
+#else
+    status = layer ? mbp_fail_extra(error, "sparse rows", "sparse") : MBP_OK;
+#endif
+    return mbp_trainer_leave(trainer, status);
 }
 
 /* ---- the average ---- */

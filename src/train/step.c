@@ -31,6 +31,7 @@
 
 #include "passes/inputs.h"
 #include "passes/pass.h"
+#include "passes/sparse.h"
 #include "system/sized.h"
 #include "train/loss.h"
 #include "train/update.h"
@@ -54,6 +55,29 @@ mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_
         return mbp_fail(error, MBP_INVALID, "first_row is %lld, but must be at least 0", (long long)how->first_row);
     return MBP_OK;
 }
+
+#if MICROBP_SPARSE
+/* Brings the rows of sparse layers up to date that the inputs name. */
+static void catch_up(mbp_trainer *t) {
+    mbp_gate_enter_alone(&t->net->shared->lock);
+    for (int id = 0; id < t->net->nodes; id++) {
+        const mbp_node *node = &t->net->node[id];
+        if (!mbp_has_matrix(node->kind) || !node->uses || !mbp_trains_sparse(t, node->layer))
+            continue;
+        const int input = t->net->node[t->net->operands[node->first_operand]].input;
+        const mbp_sparse_input *x = input >= 0 ? &t->workspace->input[input] : NULL;
+        const int is_sparse = x && t->workspace->sparse && x->is_sparse;
+        mbp_lazy_catch_up(t->lazy, node->layer, is_sparse ? x->column : NULL, x ? x->columns : 0);
+    }
+    mbp_gate_leave_alone(&t->net->shared->lock);
+}
+
+void mbp_train_turn(mbp_trainer *t, int64_t rows) {
+    mbp_sparse_turn(t->net, t->workspace, rows);
+    if (t->lazy->late.is_listed)
+        catch_up(t);
+}
+#endif
 
 void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
     t->chance = (mbp_chance){.seed = t->seed, .step = (uint64_t)t->running.steps, .first_row = first_row};
@@ -88,6 +112,7 @@ void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double sha
                               .dropout = t->dropout,
                               .plan = &t->plan,
                               .grads = t->grads,
+                              .sparse = MICROBP_SPARSE && t->lazy ? t->lazy->grad : NULL,
                               .accumulate = accumulate,
                               .share = share,
                               .nonfinite = &t->nonfinite});
@@ -108,7 +133,10 @@ mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
 /* The gradients of a part of a logical batch in which no row is there. */
 static void no_gradients(mbp_trainer *t, int accumulate) {
     if (!accumulate)
-        memset(t->grads, 0, (size_t)t->net->params * t->net->item);
+        mbp_clear(t->grads, (size_t)t->net->params * t->net->item);
+    for (int i = 0; i < t->net->layers && !accumulate; i++)
+        if (mbp_trains_sparse(t, i))
+            t->lazy->grad[i].count = 0;
     follow_statistics(t, 0, accumulate);
 }
 
@@ -141,16 +169,26 @@ static double full_loss(mbp_trainer *t, int64_t rows, double total, double share
 static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_backward *how,
                             double *loss, mbp_error *error) {
     const int64_t rows = chosen->rows.count;
+    mbp_status status = MBP_OK;
+    if (MICROBP_SPARSE && mbp_may_be_sparse(t))
+        status = mbp_sparse_open(t, batch->x, how->accumulate, error);
+    if (status != MBP_OK)
+        return status;
     *loss = 0;
     mbp_trainer_forget(t);
     mbp_trainer_plan(t, how->input_grads != 0);
+    double share = 0;
     if (rows > 0) {
-        mbp_inputs_load(t->net, t->workspace, batch->x, &chosen->rows);
-        const double share = penalty_share(t, chosen, how->total);
+        mbp_train_load(t, batch->x, &chosen->rows);
+        share = penalty_share(t, chosen, how->total);
         mbp_train_forward(t, rows, how->first_row);
         *loss = full_loss(t, rows, how->total, share);
         if (!isfinite(*loss))
             return mbp_loss_fail(t, chosen->rows, how->total, error);
+    }
+    if (MICROBP_SPARSE && t->lazy)
+        mbp_sparse_start(t, batch->x, how->accumulate);
+    if (rows > 0) {
         mbp_train_backward(t, rows, how->accumulate, share);
     } else {
         mbp_outputs_clear(t);
@@ -161,13 +199,20 @@ static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_ch
     return MBP_OK;
 }
 
+static mbp_status fail_nonfinite(mbp_trainer *t, mbp_error *error) {
+    const mbp_status status = mbp_nonfinite_fail(t, error);
+    if (MICROBP_SPARSE && t->lazy)
+        mbp_sparse_stop(t);
+    return status;
+}
+
 mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double total, double *loss,
                          mbp_error *error) {
     mbp_status status = gradients(t, batch, chosen, &(mbp_backward){.total = total}, loss, error);
     if (t->reduce)
         status = t->together->join_gradients(t, status, loss, error);
     else if (status == MBP_OK && t->nonfinite)
-        status = mbp_nonfinite_fail(t, error);
+        status = fail_nonfinite(t, error);
     if (status == MBP_OK)
         mbp_update_pass(t);
     return status;
@@ -179,7 +224,7 @@ static mbp_status read_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *
                              int64_t *rows, mbp_chosen *chosen, mbp_error *error) {
     mbp_status status = mbp_batch_check(t, given, batch, rows, error);
     if (status == MBP_OK)
-        status = mbp_trainer_make_room(t, *rows, needs | mbp_batch_needs(t, batch), error);
+        status = mbp_trainer_make_room(t, *rows, needs | mbp_batch_needs(t, batch), batch->x, error);
     mbp_batch_cursor from = {NULL, 0, *rows};
     return status == MBP_OK ? mbp_step_load(t, batch, &from, *rows, may_be_none, chosen, error) : status;
 }
@@ -270,6 +315,8 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
         status = read_batch(t, given, &batch, needs, 1, &rows, &chosen, error);
     else if (status == MBP_OK)
         status = open_batch(t, given, &batch, needs, &rows, &chosen, &how.total, error);
+    if (status == MBP_OK && how.input_grads)
+        status = mbp_inputs_dense_check(t->net, batch.x, "input_grads needs", error);
     if (status == MBP_OK && how.first_row > INT64_MAX - chosen.rows.count)
         status = mbp_fail(error, MBP_INVALID, "first_row is %lld: with %lld row%s, row numbers would exceed 2^63 - 1",
                           (long long)how.first_row, (long long)chosen.rows.count, mbp_plural(chosen.rows.count));

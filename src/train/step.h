@@ -2,6 +2,7 @@
 #ifndef MBP_STEP_H
 #define MBP_STEP_H
 
+#include "passes/inputs.h"
 #include "train/batch.h"
 
 /* Chooses at most `limit` of the next rows, to train on them, and loads their targets. All that can be refused is
@@ -52,6 +53,14 @@ static inline mbp_status mbp_step_join(mbp_trainer *t, mbp_status status, const 
 
 /* Reads the caller's structure into *how and checks it. */
 mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_error *error);
+/* Turns sparse inputs, and brings the rows up to date that they name. */
+void mbp_train_turn(mbp_trainer *t, int64_t rows);
+/* Loads the inputs of the selected rows, for a forward pass and a backward pass. */
+static inline void mbp_train_load(mbp_trainer *t, const mbp_array *x, const mbp_selection *rows) {
+    mbp_inputs_load(t->net, t->workspace, x, rows);
+    if (MICROBP_SPARSE && t->lazy)
+        mbp_train_turn(t, rows->count);
+}
 /* The forward pass in training. first_row: the number of its first row in the logical batch. */
 void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row);
 /* The backward pass from the deltas of the outputs. Also computes the running statistics that the next update will set.

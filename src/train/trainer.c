@@ -15,8 +15,16 @@ mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error) {
     return status;
 }
 
+/* Whether another trainer of the net has not brought its rows up to date. */
+static int others_are_late(const mbp_trainer *t) {
+    const mbp_late *late = MICROBP_SPARSE ? t->net->shared->late : NULL;
+    return late && !(t->lazy && late == &t->lazy->late && !late->next);
+}
+
 mbp_status mbp_trainer_enter_training(mbp_trainer *trainer, mbp_error *error) {
     mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status == MBP_OK && others_are_late(trainer))
+        status = mbp_net_settle(trainer->net, error);
     if (status != MBP_OK || !trainer->net->shared->lock.guests)
         return status;
     return mbp_trainer_leave(trainer, mbp_lock_fail_guest(error));
@@ -36,12 +44,12 @@ mbp_status mbp_trainer_leave(mbp_trainer *trainer, mbp_status status) {
     return status;
 }
 
-mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, mbp_error *error) {
+mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, const mbp_array *x, mbp_error *error) {
     mbp_workspace *old = t->workspace;
     const int threads = mbp_product_threads(t->net, rows);
-    if (mbp_workspace_fits(old, rows, needs, threads))
+    if (mbp_workspace_fits(t->net, old, rows, needs, threads, x))
         return MBP_OK;
-    mbp_status status = mbp_workspace_grow(t->net, &t->memory, old, rows, needs, threads, &t->workspace, error);
+    mbp_status status = mbp_workspace_grow(t->net, &t->memory, old, rows, needs, threads, x, &t->workspace, error);
     if (status != MBP_OK)
         return status;
     if (t->forward_rows || t->input_grad_rows)
@@ -59,7 +67,7 @@ mbp_status mbp_trainer_reserve(mbp_trainer *trainer, int64_t rows, mbp_error *er
         status = mbp_fail(error, MBP_INVALID, "rows is %lld, but must be at least 1", (long long)rows);
     else
         status = mbp_trainer_make_room(trainer, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS | trainer->missing,
-                                       error);
+                                       NULL, error);
     if (status == MBP_OK && trainer->before)
         mbp_trainer_forget(trainer);
     return mbp_trainer_leave(trainer, status);
@@ -76,7 +84,9 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
     mbp_plan_make(t->net, &t->plan, input_grads, t->optimizer.parameters[t->decay_bias] != 0, per_tensor);
     for (int i = 0; i < t->net->layers; i++) {
         const mbp_layer *layer = &t->net->layer[i];
-        if (layer->frozen && layer->weight >= 0)
+        if (layer->frozen && mbp_trains_sparse(t, i))
+            t->lazy->grad[i].count = 0;
+        else if (layer->frozen && layer->weight >= 0)
             memset(t->grads + (size_t)layer->weight * item, 0, (size_t)(layer->in * layer->out) * item);
         if (layer->frozen && layer->bias >= 0)
             memset(t->grads + (size_t)layer->bias * item, 0, (size_t)layer->out * item);
@@ -156,10 +166,9 @@ static mbp_trainer *allocate_trainer(mbp_net *net, const char *const *losses, in
     const size_t plan = mbp_aligned(mbp_plan_bytes(net)), vector = mbp_aligned((size_t)net->params * net->item),
                  buffers = mbp_aligned((size_t)net->buffers * net->item);
     size_t bytes = head + plan + buffers + vector * (size_t)(1 + slots) + MBP_READABLE;
-    char *at = mbp_allocate(mbp_net_allocator(net), bytes);
+    char *at = mbp_allocate_zero(mbp_net_allocator(net), bytes);
     if (!at)
         return NULL;
-    memset(at, 0, bytes);
     mbp_trainer *trainer = (mbp_trainer *)at;
     trainer->bytes = bytes;
     trainer->net = net;
@@ -184,6 +193,10 @@ static mbp_trainer *allocate_trainer(mbp_net *net, const char *const *losses, in
 
 static void fill_slot(const mbp_trainer *trainer, int i) {
     const double start = mbp_optimizer_slot_start(trainer->optimizer.row, i, trainer->optimizer.parameters);
+    if (start == 0) {
+        mbp_clear(trainer->slots[i], (size_t)trainer->net->params * trainer->net->item);
+        return;
+    }
     for (int64_t k = 0; k < trainer->net->params; k++)
         if (trainer->net->dtype == MBP_F64)
             ((double *)trainer->slots[i])[k] = start;
@@ -308,9 +321,24 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     return status;
 }
 
+#if MICROBP_SPARSE
+/* Rows that are not up to date are the net's, so they are brought up to date first. */
+static void free_lazy(mbp_trainer *t) {
+    mbp_lock *lock = &t->net->shared->lock;
+    mbp_lock_wait(lock);
+    (void)mbp_net_settle(t->net, NULL);
+    mbp_lock_give(lock);
+    mbp_lazy_free(t->lazy);
+}
+#endif
+
 void mbp_trainer_free(mbp_trainer *trainer) {
     if (!trainer)
         return;
+#if MICROBP_SPARSE
+    if (trainer->lazy)
+        free_lazy(trainer);
+#endif
     mbp_workspace_free(&trainer->memory, trainer->workspace);
     mbp_memory_give(&trainer->memory, trainer->average.at, trainer->average.bytes);
     mbp_memory_give(&trainer->memory, trainer->kept, trainer->kept_bytes);

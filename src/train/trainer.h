@@ -4,6 +4,7 @@
  *                 gradients, slots, then MBP_READABLE bytes. It never moves.
  *     one block   the average of parameters and buffers, if there is one
  *     one block   its workspace
+ *     blocks      of its sparse layers, if there are any (train/sparse/lazy.h)
  *     one block   what only Python knows, from the trainer's file, if there is any
  *
  * A trainer refers to its net and does not own it. */
@@ -17,6 +18,7 @@
 #include "net/workspace.h"
 #include "passes/plan.h"
 #include "system/floats.h"
+#include "train/sparse/lazy.h"
 
 /* Whether a loss of this build takes labels: only losses of whole rows can. */
 enum {
@@ -102,6 +104,7 @@ struct mbp_trainer {
         penalty_weight; /* over the batches of an epoch: the sum of weight * penalties, and of the weights */
     mbp_plan plan;
     char *grads;
+    mbp_lazy *lazy; /* layers that sparse rows have fed, whose weights have gradients of their own; NULL: none */
     void *slots[MBP_SLOTS_MAX];
     int slot_count;
     char *pending;  /* the buffers after the next update */
@@ -143,11 +146,34 @@ static inline void mbp_guest_leave(mbp_trainer *t) {
     t->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
 }
 
-/* Makes room for a batch in the trainer's workspace. The values that are in it are lost only by mbp_trainer_forget. */
-mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, mbp_error *error);
+/* Makes room for a batch in the trainer's workspace. x: its inputs, or those of the data that it is from. The values
+ * that are in the workspace are lost only by mbp_trainer_forget. */
+mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, const mbp_array *x, mbp_error *error);
+/* Whether the weight of a layer has a gradient in t->lazy, and not in t->grads. */
+static inline int mbp_trains_sparse(const mbp_trainer *t, int layer) {
+    return MICROBP_SPARSE && t->lazy && t->lazy->grad[layer].is_on;
+}
+/* Writes the gradients of sparse layers into t->grads, where they are 0; shown 0: zeros again. */
+void mbp_sparse_show(const mbp_trainer *t, int shown);
 /* Plans the backward pass again if layers were changed, or if input gradients or clipping by layer were turned on or
  * off. If so, it also sets the gradients of frozen layers to 0. */
 void mbp_trainer_plan(mbp_trainer *t, int input_grads);
+
+/* ---- sparse layers (sparse_layers.c) ---- */
+
+/* Before a pass: makes room for the gradients of sparse layers, and of those that sparse rows feed. Refuses what cannot
+ * be done with such layers. x: the inputs; NULL: those in the workspace. accumulate: as in the backward pass. */
+mbp_status mbp_sparse_open(mbp_trainer *t, const mbp_array *x, int accumulate, mbp_error *error);
+/* The same for the layers that are sparse, before an update. */
+mbp_status mbp_sparse_check_layers(const mbp_trainer *t, mbp_error *error);
+/* When nothing is refused any more: makes the layers sparse that sparse rows feed. */
+void mbp_sparse_start(mbp_trainer *t, const mbp_array *x, int accumulate);
+/* After a step that fails because a gradient is not finite: makes the layers dense again that it has made sparse. */
+void mbp_sparse_stop(mbp_trainer *t);
+/* Makes a layer sparse, whose gradient in the flat vector names these rows. */
+mbp_status mbp_sparse_restore(mbp_trainer *t, int index, const int32_t *rows, int64_t count, mbp_error *error);
+/* Whether mbp_sparse_open may have anything to do; there is room for the batch. */
+static inline int mbp_may_be_sparse(const mbp_trainer *t) { return MICROBP_SPARSE && (t->lazy || t->workspace->roomy); }
 
 /* Refuses a loss if it implies a different output activation than the chosen one. */
 mbp_status mbp_objective_check_activation(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error);

@@ -12,8 +12,13 @@
 /* The first tensor of a layer with a gradient that is not finite; NULL if there is none. */
 static const char *nonfinite_tensor(const mbp_trainer *t, const mbp_layer *layer) {
     const mbp_net *net = t->net;
-    if (layer->weight >= 0 &&
-        !net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item))
+    const int index = (int)(layer - net->layer);
+    if (mbp_trains_sparse(t, index)) {
+        const mbp_sparse_grad *g = &t->lazy->grad[index];
+        if (!net->kernels->finite(g->count * layer->out, g->value))
+            return "weight";
+    } else if (layer->weight >= 0 &&
+               !net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item))
         return "weight";
     if (layer->bias >= 0 && !net->kernels->finite(layer->out, t->grads + (size_t)layer->bias * net->item))
         return "bias";
@@ -35,12 +40,21 @@ mbp_status mbp_nonfinite_fail(const mbp_trainer *t, mbp_error *error) {
     return status;
 }
 
+/* Whether an update changes rows of the weight of a layer. */
+static int is_updated(const mbp_trainer *t, int layer) {
+    return mbp_trains_sparse(t, layer) && !t->net->layer[layer].frozen;
+}
+
 mbp_status mbp_gradients_check(const mbp_trainer *t, mbp_error *error) {
     for (int i = 0; i < t->plan.groups; i++) {
         const mbp_group *group = &t->plan.group[i];
         if (!t->net->kernels->finite(group->length, t->grads + (size_t)group->offset * t->net->item))
             return mbp_nonfinite_fail(t, error);
     }
+    for (int i = 0; i < t->net->layers && t->lazy; i++)
+        if (is_updated(t, i) &&
+            !t->net->kernels->finite(t->lazy->grad[i].count * t->net->layer[i].out, t->lazy->grad[i].value))
+            return mbp_nonfinite_fail(t, error);
     return MBP_OK;
 }
 
@@ -145,6 +159,10 @@ static void set_scales(const mbp_trainer *t) {
         add_sums(&job, MBP_ELEMENT_WORK, run_squares, total);
         scale[job.group.layer] += total[0];
     }
+    for (int i = 0; i < t->net->layers && t->lazy; i++)
+        if (is_updated(t, i))
+            scale[i] += t->net->kernels->sum_squares(t->lazy->grad[i].count * t->net->layer[i].out,
+                                                     t->lazy->grad[i].value);
     for (int i = 0; i < t->net->layers; i++) {
         const double factor = shrink(scale[i], t->setting[MBP_CLIP_LAYER_NORM]);
         squares += factor * factor * scale[i];
@@ -209,6 +227,28 @@ static double trust_ratio(update_job *job) {
     return squares[0] > 0 && squares[1] > 0 ? sqrt(squares[0]) / sqrt(squares[1]) : 1;
 }
 
+#if MICROBP_SPARSE
+/* The same for the layers whose gradients have only some rows. */
+static void update_sparse(mbp_trainer *t, double lr, int by_norm) {
+    const int row = t->optimizer.row;
+    double h[MBP_PARAMETERS_MAX];
+    memcpy(h, t->optimizer.parameters, sizeof h);
+    for (int i = 0; i < t->net->layers; i++) {
+        const double factor = t->net->layer[i].setting[MBP_LAYER_LR];
+        if (!is_updated(t, i) || factor == 0)
+            continue;
+        h[0] = lr * factor;
+        mbp_lazy_step step = {.idle = mbp_optimizer_idle(row, h, h[t->decay])};
+        mbp_optimizer_prepare(row, h, &t->running, step.constants);
+        step.terms = (mbp_terms){.scale = by_norm ? t->plan.scale[i] : 1,
+                                 .bound = t->setting[MBP_CLIP_VALUE],
+                                 .decay = mbp_optimizer_decouples(row) ? h[0] * h[t->decay] : h[t->decay]};
+        mbp_lazy_update(t->lazy, i, &step);
+    }
+    mbp_lazy_list(t->lazy);
+}
+#endif
+
 static void update_groups(mbp_trainer *t) {
     const int row = t->optimizer.row;
     const int by_norm = t->setting[MBP_CLIP_NORM] < INFINITY || t->setting[MBP_CLIP_LAYER_NORM] < INFINITY;
@@ -240,6 +280,10 @@ static void update_groups(mbp_trainer *t) {
         mbp_net_share(t->net, (double)MBP_UPDATE_WORK * (double)job.group.length, job.group.length, MBP_UPDATE_RUN,
                       run_update, &job);
     }
+#if MICROBP_SPARSE
+    if (t->lazy)
+        update_sparse(t, lr, by_norm);
+#endif
     mbp_put_number(&t->running.last_loss, t->running.loss);
     mbp_put_number(&t->running.loss, NAN);
 }
@@ -258,9 +302,23 @@ static void run_limit(void *context, int64_t first, int64_t last, int thread) {
     job->net->kernels->limit_columns(job->layer->in, last - first, columns, job->layer->setting[MBP_LAYER_MAX_NORM]);
 }
 
-static void limit_weights(const mbp_net *net) {
+#if MICROBP_SPARSE
+/* Dense rows have fed the embedding, so a step names all its rows. */
+static void limit_rows(const mbp_net *net, int layer) {
+    const mbp_layer *of = &net->layer[layer];
+    for (int64_t r = 0; r < of->in && of->setting[MBP_EMBEDDING_MAX_NORM] > 0; r++)
+        mbp_limit_row(net, layer, net->block + (size_t)(of->weight + r * of->out) * net->item);
+}
+#endif
+
+static void limit_weights(const mbp_trainer *t) {
+    const mbp_net *net = t->net;
     for (int i = 0; i < net->layers; i++) {
         limit_job job = {net, &net->layer[i]};
+#if MICROBP_SPARSE
+        if (mbp_is_embedding(job.layer->kind) && !job.layer->frozen && !mbp_trains_sparse(t, i))
+            limit_rows(net, i);
+#endif
         if (job.layer->kind != MBP_NODE_DENSE || job.layer->frozen || !(job.layer->setting[MBP_LAYER_MAX_NORM] > 0))
             continue;
         const double work = (double)MBP_ELEMENT_WORK * (double)job.layer->in * (double)job.layer->out;
@@ -272,7 +330,7 @@ void mbp_update_pass(mbp_trainer *t) {
     mbp_gate_enter_alone(&t->net->shared->lock); /* predictions of other threads see the state before or after */
     t->net->shared->changes++;
     update_groups(t);
-    limit_weights(t->net);
+    limit_weights(t);
     if (t->is_pending)
         mbp_statistics_commit(t->net, t->pending);
     mbp_gate_leave_alone(&t->net->shared->lock);
@@ -284,8 +342,11 @@ void mbp_update_pass(mbp_trainer *t) {
 
 static MBP_APART mbp_status apply(mbp_trainer *t, mbp_error *error) {
     double loss = t->running.loss;
+    mbp_status status = MICROBP_SPARSE && t->lazy ? mbp_sparse_check_layers(t, error) : MBP_OK;
+    if (status != MBP_OK)
+        return status;
     mbp_trainer_plan(t, t->plan.input_grads);
-    mbp_status status = t->reduce ? t->together->add_gradients(t, &loss, error) : MBP_OK;
+    status = t->reduce ? t->together->add_gradients(t, &loss, error) : MBP_OK;
     if (status == MBP_OK)
         status = mbp_gradients_check(t, error);
     if (status != MBP_OK)

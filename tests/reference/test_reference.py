@@ -131,7 +131,7 @@ BAD_GRAPHS = {
     "output 0": "graph line 1: there is no node 0 before this line: start with an input",
     "input 0\noutput 0": 'graph line 1: the width of an input must be a whole number from 1 to 2147483647, not "0"',
     "input 2 3\noutput 0": 'unexpected "3" at the end of the line',
-    "input 2\ndens 0 units=2\noutput 1": 'unknown statement "dens"; did you mean "dense"\\? valid: input, dense',
+    "input 2\ndens 0 units=2\noutput 1": 'unknown statement "dens"; did you mean "dense"\\? valid: input, ids, dense',
     "input 2\ndense 1 units=2\noutput 1": "graph line 2: there is no node 1 before this line: the last is node 0",
     "input 2\ndense units=2\noutput 1": 'expected the number of an earlier node, not "units=2"',
     "input 2\ndense\noutput 1": "the number of an earlier node is missing",

@@ -273,13 +273,6 @@ def test_warnings_show_the_line_of_the_user(numbers):
         assert {(one.filename, one.lineno) for one in caught} == {(__file__, fit.__code__.co_firstlineno)}
 
 
-def test_sparse_rows_are_refused(numbers):
-    sparse = pytest.importorskip("scipy.sparse")
-    X, y = data(MLPClassifier, numbers)
-    with pytest.raises(TypeError, match="Sparse data was passed"):
-        MLPClassifier().fit(sparse.csr_array(X), y)
-
-
 # ---- predictions ----
 
 

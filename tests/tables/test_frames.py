@@ -16,7 +16,7 @@ import pytest
 
 from microbp.cli.files import unused_name
 from microbp.cli.options import COMMANDS
-from microbp.tables.readers import array_files, sources
+from microbp.tables.readers import sources
 from microbp.tables.readers.table import Unusable
 from microbp.tables.split import Split, gather
 
@@ -174,21 +174,12 @@ def test_libsvm_text_without_labels_is_read_for_prediction(folder):
         sources.default_target(table)
 
 
-def test_libsvm_text_that_needs_too_much_memory_is_refused(folder, monkeypatch):
-    (folder / "t.svm").write_text("1 1:1 9:1\n0 123456789:1\n")
-    assert sources.read("t.svm").train.columns["9"].dtype == np.float32
-    monkeypatch.setattr(array_files, "MOST_BYTES", 20)
-    with pytest.raises(
-        ValueError, match=r"^t.svm: 2 rows of 3 columns take 0.0 GB with their zeros, more than 2e-08 GB; use fewer rows or"
-    ):
-        sources.read("t.svm")
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("1 1:2\n\n1 2:3 7:1 2:4\n", "t.svm, line 3: index 2 has two values; remove one"),
         ("1 1:2\n1 -2:3\n", "t.svm, line 2: an index is negative; it must be at least 0"),
+        ("1 1:2\n1 3:x\n", "t.svm, line 2: 'x' is not a number"),
         ("1 1:2 3\n", "t.svm, line 1: '1 1:2 3' is not in the format `label index:value ...`"),
         ("", "t.svm: the file has no rows"),
     ],

@@ -135,14 +135,14 @@ def test_arrays_in_the_format_of_mnist_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.libsvm", "a", "a.gz"])
 def test_libsvm_text_is_read(tmp_path, name):
-    text = "+1 3:0.5 10:2 # the first\n-1 1:1\n\n+1 10:-25e-2\n"
+    text = "+1 3:0.5 10:2 # the first\n-1 1:1\n\n+1 10:-25e-2 1:3\n"  # half of the values, so that the columns are there
     (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     table = sources.read(str(tmp_path / name)).train
     assert {key: column.tolist() for key, column in table.columns.items()} == {
-        "1": [0, 1, 0], "3": [0.5, 0, 0], "10": [2, 0, -0.25], "label": [1, -1, 1],
+        "1": [0, 1, 3], "3": [0.5, 0, 0], "10": [2, 0, -0.25], "label": [1, -1, 1],
     }  # fmt: skip
     assert table.texts("label").tolist() == ["1", "-1", "1"]
-    assert table.numbers("7").tolist() == [0, 0, 0]
+    assert table.numbers("7").tolist() == [0, 0, 0] and table.sparse.toarray()[:, 10].tolist() == [2, 0, -0.25]
 
 
 # ---- preparation ----

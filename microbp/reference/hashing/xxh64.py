@@ -69,6 +69,15 @@ def as_bytes(value: Any) -> bytes | None:
     return (number & _MASK).to_bytes(8, "little") if -(2**63) <= number < 2**64 and not isinstance(value, bool) else None
 
 
+def level_of(number: int, levels: int) -> int:
+    """The level of a whole number, from 0 to levels - 1."""
+    return _level((number & _MASK).to_bytes(8, "little"), levels, 0)
+
+
+def _level(data: bytes, levels: int, seed: int) -> int:
+    return xxh64(data, seed) * levels >> 64
+
+
 def hash_values(values: Any, levels: int, seed: int, out: Any) -> int:
     """Writes a level for each value of a list, or of a vector of int64, to the vector `out` of int64: hash * levels / 2**64, rounded down
     (Lemire 2019). Returns how many it wrote: fewer than there are if the next value has no hash."""
@@ -78,6 +87,6 @@ def hash_values(values: Any, levels: int, seed: int, out: Any) -> int:
         data = as_bytes(value)
         if data is None:
             break
-        levels_of[count] = xxh64(data, seed) * levels >> 64
+        levels_of[count] = _level(data, levels, seed)
         count += 1
     return count

@@ -1,4 +1,4 @@
-"""A column of texts as features: one-hot for frequent values, shared columns for the others."""
+"""A column of texts as features: one-hot for frequent values, shared columns for the others; or the ids of an embedding."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ from .tally import Tally
 
 RARE = 3  # a value in fewer rows than this is not a level: too few examples to train a weight
 REPEATED = 0.25  # with hashing, a column is used if at least this share of its cells has values that are not rare
-_SAVED = {"name": saved.text, "levels": saved.texts, "shared": saved.shared, "other": saved.shared, "signed": saved.flag}
+_SAVED = {
+    "name": saved.text,
+    "levels": saved.texts,
+    "shared": saved.shared,
+    "other": saved.shared,
+    "signed": saved.flag,
+    "embedded": saved.units,
+}
 
 
 @dataclass(frozen=True)
 class Category:
     """A 0/1 feature for each of the values `levels`, and `shared` features for all other values, each value in one of them (Weinberger et
-    al. 2009); "" is a missing value. `signed`: the only two levels are -1 and 1 of one feature instead.
+    al. 2009); "" is a missing value. `signed`: the only two levels are -1 and 1 of one feature instead. `embedded`: the one feature is an
+    id, the place of the value in `levels`, or for all other values len(levels); the network has an embedding with so many units for it.
 
     A number that is no level is looked up by its value, so 1.0 is the level 1.
     """
@@ -34,6 +42,7 @@ class Category:
     levels: tuple[str, ...]
     shared: int = 0
     signed: bool = False
+    embedded: int = 0
 
     @classmethod
     def of(cls, name: str, known: Summary, encoding: Encoding, is_kept: bool) -> Category | str:
@@ -44,11 +53,12 @@ class Category:
         if known.levels is not None and len(counts) == 1:
             return "constant"
         frequent = sorted((level for level, count in counts.items() if count >= RARE), key=lambda level: (-counts[level], level))
-        levels = tuple(sorted(frequent[: encoding.levels]))
-        most = max(encoding.hashed, 1)
+        embedded = encoding.embedded if len(frequent) > encoding.levels else 0
+        levels = tuple(sorted(frequent if embedded else frequent[: encoding.levels]))
+        most = 1 if embedded else max(encoding.hashed, 1)
         shared = most if known.levels is None else min(most, len(counts) - len(levels))
         signed = encoding.clip and len(levels) == len(counts) == 2 and not known.missing
-        return cls(name, levels, shared, signed)
+        return cls(name, levels, shared, signed, embedded)
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Category:
@@ -60,19 +70,28 @@ class Category:
         category = cls(**values)
         if category.signed and (len(category.levels) != 2 or category.shared):
             raise ValueError("a category of two values in the notes is invalid")
+        if category.embedded and (category.signed or category.shared > 1):
+            raise ValueError("a category with an embedding in the notes is invalid")
         return category
 
     @property
     def width(self) -> int:
-        return 1 if self.signed else len(self.levels) + self.shared
+        return 1 if self.signed or self.embedded else len(self.levels) + self.shared
+
+    @property
+    def ids(self) -> int:
+        """The number of different ids, if it has an embedding: float32 has them exactly, because a column has fewer than 2^24."""
+        return len(self.levels) + 1
 
     def fill(self, table: Table, out: Array, tally: Tally | None = None) -> None:
-        """Writes the features of all rows. Without shared features, an unknown value makes all features 0."""
+        """Writes the features of all rows. Without shared features, an unknown value makes all features 0, or has the last id."""
         texts = [text or "" for text in table.texts(self.name).tolist()]
         place = self._places(set(texts))
         places = np.array([place[text] for text in texts], dtype=np.int64)
         if self.signed:
             out[:, 0] = np.array([-1, 1, 0])[places]
+        elif self.embedded:
+            out[:, 0] = places
         else:
             out[...] = places[:, None] == np.arange(self.width)
         if tally is not None and not self.shared:

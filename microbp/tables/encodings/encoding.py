@@ -12,9 +12,10 @@ class Encoding:
     """How columns become features.
 
     bins: the most bins of a number in the piecewise-linear encoding, beside the number itself; 0: none. levels: the most values of a
-    category that get a feature of their own. hashed: the most features that the other values of a category share; 0: one. clip: numbers
-    are scaled by quantiles and clipped smoothly to -3 to 3, instead of mean and standard deviation without a limit, and a category of two
-    values is one feature, -1 or 1. log: whether the network may learn the logarithm of a skewed target.
+    category that get a feature of their own. hashed: the most features that the other values of a category share; 0: one. embedded: the
+    units of an embedding, which a category with more frequent values than `levels` gets instead; 0: none does. clip: numbers are scaled by
+    quantiles and clipped smoothly to -3 to 3, instead of mean and standard deviation without a limit, and a category of two values is one
+    feature, -1 or 1. log: whether the network may learn the logarithm of a skewed target.
 
     ValueError: bins is 1, a number is below 0, or too large.
     """
@@ -22,6 +23,7 @@ class Encoding:
     bins: int = 0
     levels: int = 100
     hashed: int = 0
+    embedded: int = 0
     clip: bool = False
     log: bool = False
 

@@ -10,6 +10,7 @@ from ..readers.table import LARGEST
 
 MOST_BINS = 1000  # of one column
 MOST_SHARED = 65536  # columns for rarer values
+_MOST_UNITS = 4096  # of an embedding
 
 
 def checked(row: Mapping[str, Any], kinds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
@@ -78,6 +79,15 @@ def shared(value: Any) -> int:
     if not 0 <= value <= MOST_SHARED:
         raise ValueError("the number of shared columns in the notes is invalid")
     return int(value)
+
+
+def units(value: Any) -> int:
+    """The units of an embedding; 0: there is none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("the units of an embedding in the notes are invalid")
+    if not 0 <= value <= _MOST_UNITS:
+        raise ValueError("the units of an embedding in the notes are too many, or below 0")
+    return value
 
 
 def pairs(value: Any) -> dict[str, tuple[float, float]]:

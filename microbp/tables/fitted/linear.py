@@ -49,9 +49,11 @@ def together(nets: Sequence[Network], linear: Linear | None) -> Network | Ensemb
 
 
 def joining(data: Data, nets: Sequence[Network], budget: recipe.BudgetName, seed: int, threads: int | None) -> Linear | None:
-    """The linear model of the rows for training and validation; None if the table is too large, the loss is not the usual one, or its share
-    would be too small. nets: those that were trained on the training rows of folds 0, 1, ...
+    """The linear model of the rows for training and validation; None if they are sparse or have embeddings, the table is too large, the
+    loss is not the usual one, or its share would be too small. nets: those that were trained on the training rows of folds 0, 1, ...
     """
+    if data.preparation.sparse or data.preparation.embedded:
+        return None
     width = data.preparation.width - data.preparation.bins
     if data.loss not in (_OF_NUMBERS, _OF_CLASSES) or not recipe.may_join(data.training, width, data.preparation.outputs, budget):
         return None

@@ -13,6 +13,7 @@ from ...network.network import Network
 from ...settings import optimizers
 from .. import quality
 from ..cautions import cautions
+from ..encodings.sparse_columns import described
 from ..preparation import Preparation
 from ..readers.errors import Argument
 from ..scores import Scores
@@ -98,8 +99,11 @@ def columns(preparation: Preparation) -> str:
     """What is predicted, and from how many columns."""
     target = preparation.target
     what = f"one of {len(target.classes)} classes" if target.classes else "a number" + ", learnt as its logarithm" * target.log
+    if preparation.sparse:
+        return f"predicts {printable(target.name)}, {what}, from {described(preparation.sparse)}"
     columns, features = counted(len(preparation.features), "column"), counted(preparation.width, "feature")
-    return f"predicts {printable(target.name)}, {what}, from {columns} ({features})"
+    embedded = f", {len(preparation.embedded)} with an embedding" if preparation.embedded else ""
+    return f"predicts {printable(target.name)}, {what}, from {columns} ({features}{embedded})"
 
 
 def networks(net: Network | Ensemble) -> str:

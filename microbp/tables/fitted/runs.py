@@ -225,7 +225,9 @@ def choose(data: Data, settings: Settings) -> Choices:
     """The choices of the recipe, with what the settings say instead."""
     preparation = data.preparation
     classifies = bool(preparation.target.classes)
-    chosen = recipe.choose(data.training, preparation.width, preparation.outputs, classifies, preparation.has_bins, settings.budget)
+    chosen = recipe.choose(
+        data.training, math.ceil(preparation.stored), preparation.outputs, classifies, preparation.has_bins, settings.budget
+    )
     if data.is_stream:  # reading takes time too
         chosen = replace(chosen, ensemble=min(chosen.ensemble, 2))
     given = {name: getattr(settings, name) for name in ("batch", "epochs", "dropout", "ensemble")}
@@ -245,7 +247,7 @@ def gathered(split: Split, settings: Settings) -> tuple[Data, tuple[str, ...]]:
         missing=settings.missing,
         loss=settings.loss,
         class_weight=settings.class_weight,
-        encoding=partial(recipe.encoding, budget=settings.budget),
+        encoding=partial(recipe.encoding, budget=settings.budget, embeds=model.can_embed(settings.optimizer, settings.decay)),
     )
     assumptions = (*(first.assumptions if first else ()), *data.preparation.assumptions)
     if first is not None and settings.target is None:
@@ -372,6 +374,9 @@ def fingerprint(tables: Iterable[Table]) -> str:
             found.update(f"{name}\0".encode("utf-8", "surrogatepass"))
             if not isinstance(column, Unusable):
                 found.update(_bytes(column.numbers if isinstance(column, Written) else column))
+        if table.sparse is not None:
+            for cells in (table.sparse.data, table.sparse.indices, table.sparse.indptr):
+                found.update(cells.tobytes())
     return found.hexdigest()
 
 

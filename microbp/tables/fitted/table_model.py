@@ -15,6 +15,7 @@ from ...core.checks import file_path
 from ...core.specs import Loss
 from ...core.text import counted, printable
 from ...data.arrays import Array
+from ...data.sparse import concatenate
 from ...many.ensemble import Ensemble
 from ...many.loading import load
 from ...network.layers import Activation
@@ -24,7 +25,7 @@ from ...settings.schedules import Schedule
 from .. import scores
 from ..columns import targeted
 from ..encodings.tally import Tally
-from ..parts import Data, Part, joined, targets
+from ..parts import Data, Part, inputs, joined, targets
 from ..predictor import Predictor
 from ..preparation import Preparation
 from ..readers.cells import to_number
@@ -115,8 +116,9 @@ class TableModel:
             [outputs for _, outputs in predictions(self, find(table, header=False if no_header else None), strict=strict)]
         )
 
-    def features(self, table: Any, *, no_header: bool = False, strict: bool = False) -> Array:
-        """What the network gets for each row, shape (rows, features), float32: for `net.predict`, or `net.std` of several networks.
+    def features(self, table: Any, *, no_header: bool = False, strict: bool = False) -> Any:
+        """What the network gets for each row, (rows, features), float32, sparse where the rows are: for `net.predict`, or
+        `net.std` of several networks. If a column has an embedding, a list of these, then for each such column its ids, (rows, 1).
 
         ValueError: as in `predict`.
 
@@ -125,7 +127,7 @@ class TableModel:
         True
         """
         source = find(table, header=False if no_header else None)
-        return np.concatenate([_matrix(self, one, Tally(), strict) for one in (source.tests or source.tables)()])
+        return inputs(self.net, concatenate([_matrix(self, one, Tally(), strict) for one in (source.tests or source.tables)()]))
 
     # ---- quality ----
 
@@ -166,6 +168,8 @@ class TableModel:
         (('a', 'b'), True)
         """
         repeats, seed = checked("repeats", count, repeats), checked("seed", whole_seed, seed)
+        if self.preparation.sparse:
+            raise ValueError("importance: the model was trained on sparse rows, which have no named columns to shuffle")
         source, tally = find(table, header=False if no_header else None), Tally()
         parts = [self._part(known, tally, strict) for known, _ in self._labelled(source)]
         _warn(source.where, tally)
@@ -224,13 +228,13 @@ def predictions(model: TableModel, source: Source, *, strict: bool = False) -> I
     where, tally, is_empty = source.where, Tally(), True
     for table in (source.tests or source.tables)():
         is_empty = False
-        yield table, model.net.predict(_matrix(model, table, tally, strict))
+        yield table, model.net.predict(inputs(model.net, _matrix(model, table, tally, strict)))
     if is_empty:
         raise ValueError(f"{where}: the file has no rows")
     _warn(where, tally)
 
 
-def _matrix(model: TableModel, table: Table, tally: Tally, strict: bool) -> Array:
+def _matrix(model: TableModel, table: Table, tally: Tally, strict: bool) -> Any:
     if strict:
         runs.refuse_assumptions(table.where, table.assumptions)
     table = replace(table, can_drop=False)

@@ -113,7 +113,7 @@ READERS = {
     ),
     "npz": Reader(array_files.read_npz, None, (".npz",), NPZ),
     "npy": Reader(array_files.read_npy, array_files.npy_pieces, (".npy",), rb"\x93NUMPY"),
-    "libsvm": Reader(array_files.read_libsvm, None, (".libsvm", ".svm", ".svmlight")),
+    "libsvm": Reader(array_files.read_libsvm, array_files.libsvm_pieces, (".libsvm", ".svm", ".svmlight")),
 }
 
 
@@ -123,7 +123,7 @@ def read(name: str, header: bool | None = None) -> Whole:
     """
     if name == "digits":
         return Whole(array_files.digits())
-    with _reading(name):
+    with reading(name):
         path = locate(name)
         whole = _reader(path, header).whole(path)
     for table in whole:
@@ -134,22 +134,22 @@ def read(name: str, header: bool | None = None) -> Whole:
 
 def pieces(name: str, header: bool | None = None) -> Callable[[], Iterator[Table]]:
     """A function that reads a file in pieces of CHUNK rows; each call reads it again. header: as in `find`."""
-    with _reading(name):
+    with reading(name):
         path = Path(name) if name == "digits" else locate(name)
         read_pieces = None if name == "digits" else _reader(path, header).pieces
     if read_pieces is None:
-        text = f" works for CSV, TSV, JSON lines, Parquet, Arrow and .npy, not for {name}; omit "
+        text = f" works for CSV, TSV, JSON lines, Parquet, Arrow, .npy and libsvm text, not for {name}; omit "
         raise TableError(Argument("stream"), text, Argument("stream"))
 
     def read_again() -> Iterator[Table]:
-        with _reading(name):
+        with reading(name):
             yield from read_pieces(path, CHUNK)
 
     return read_again
 
 
 def _reader(path: Path, header: bool | None) -> Reader:
-    found = _named(path)
+    found = reader_of(path)
     if header is None:
         return found
     if found is READERS["csv"]:
@@ -159,7 +159,7 @@ def _reader(path: Path, header: bool | None) -> Reader:
     raise ArgumentError("no_header", f"applies to CSV, TSV and Excel files, not to {path}; omit it")
 
 
-def _named(path: Path) -> Reader:
+def reader_of(path: Path) -> Reader:
     """The reader for a file by the ending of its name, else by its first bytes."""
     endings = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
     ending = endings[-1] if endings else ""
@@ -185,12 +185,12 @@ def _recognized(path: Path, start: bytes) -> Reader:
     if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         formats = "CSV, TSV, JSON, JSON lines, Excel (.xlsx), Parquet, Arrow, .npz, .npy or libsvm text"
         raise ValueError(f"{path}: unknown format; use {formats}")
-    lines = [line for line in start.decode("utf-8", "replace").splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line for line in start.decode("utf-8-sig", "replace").splitlines() if line.strip() and not line.startswith("#")]
     return READERS["libsvm" if lines and _LIBSVM.fullmatch(lines[0]) else "csv"]
 
 
 @contextlib.contextmanager
-def _reading(name: str) -> Iterator[None]:
+def reading(name: str) -> Iterator[None]:
     """Turns errors of the readers into a ValueError with one line that names the file, but keeps the type of OSError, ImportError
     and MemoryError.
     """

@@ -20,6 +20,7 @@ import numpy as np
 
 from ...core.specs import unknown
 from ...data.arrays import Array
+from ...data.sparse import SparseRows
 from .cells import Reading, to_number
 from .errors import Argument, ArgumentError, TableError
 
@@ -68,7 +69,7 @@ class Table:
     before: int = 0  # lines of the file before the first row, if each row is one line; else 0
     rows: Array | None = None  # row indices relative to `first`; None: 0, 1, 2, ...
     is_positional: bool = False  # columns have positions, not names; a table must have as many columns as the training data
-    is_sparse: bool = False  # absent columns are zeros
+    sparse: SparseRows | None = None  # further columns, by the number that is their name; of others, and absent ones, all cells are 0
     target: str | None = None  # the target's name in this file format; the column may be absent
     assumptions: tuple[str, ...] = ()  # what the reader assumed about the file, one line each
     decimal: str = "."  # the decimal mark where a column leaves it open whether a comma is one
@@ -80,10 +81,27 @@ class Table:
         self.require(name)
         column = self.columns.get(name)
         if column is None:
-            return np.zeros(self.count)
+            return self._sparse_column(name)
         if isinstance(column, Unusable):
             raise TableError(f"{self.where}: column {name!r} {column.why}", *self._advice(name, ", or use "))
         return column.numbers if isinstance(column, Written) else column
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether absent columns are zeros."""
+        return self.sparse is not None
+
+    @property
+    def has_only_sparse(self) -> bool:
+        """Whether all columns but the target are sparse."""
+        return self.is_sparse and self.columns.keys() <= {self.target}
+
+    def _sparse_column(self, name: str) -> Array:
+        values = np.zeros(self.count)
+        if self.sparse is not None and name.isascii() and name.isdecimal():
+            stored = self.sparse.indices == int(name)
+            values[self.sparse.row_of_each()[stored]] = self.sparse.data[stored]
+        return values
 
     def _advice(self, name: str, before: str) -> tuple[str | Argument, ...]:
         """The end of an error about a column: how to leave it out, if that is possible."""
@@ -96,7 +114,7 @@ class Table:
 
     def require(self, name: str, argument: str | None = None) -> None:
         """Raises an error for an unknown column name. argument: the argument that contains the name, if any."""
-        if name not in self.columns and not self.is_sparse:
+        if name not in self.columns and not (self.is_sparse and name.isascii() and name.isdecimal()):
             hint = f"; {NO_NAMES}" if self.is_unnamed and not DEFAULT_NAME.fullmatch(name) else ""
             text = f"{self.where}: {unknown('column', name, list(self.columns)[:100])}{hint}"
             raise ArgumentError(argument, text) if argument else ValueError(text)
@@ -111,7 +129,9 @@ class Table:
     def take(self, rows: Array) -> Table:
         """A copy of some rows, which errors still name by their place in the file."""
         places = rows if self.rows is None else self.rows[rows]
-        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, count=len(rows), rows=places)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        sparse = None if self.sparse is None else self.sparse[rows]
+        return replace(self, columns=columns, count=len(rows), rows=places, sparse=sparse)
 
     def place(self, row: int, name: str) -> str:
         """The place of a cell, for errors."""

@@ -22,7 +22,7 @@ from ...data.rows import Rows, Shape
 from ...network.network import Network
 from ...settings import optimizers
 from ...settings.averages import Average
-from . import penalties, target_scale
+from . import penalties, sparse, target_scale
 from .custom_loss import CustomLoss, CustomLosses, Joint
 from .gradients import OutputGradients
 from .named_losses import NamedLosses
@@ -80,6 +80,7 @@ class Engine:
             own=tuple(loss is None for loss in named),
             optional=tuple(not one or not weight or (one.missing and several) for one, weight in zip(named, loss_weights, strict=True)),
             names=tuple(entry.name for entry in net.outputs),
+            ids=net._ids,
             missing=tuple(loss is not None and loss.missing for loss in named),
             counts=tuple(weight != 0 for weight in self.loss_weights),
         )
@@ -205,8 +206,8 @@ class Engine:
 
     def forward(self, xs: list[Array]) -> list[Array]:
         """The raw outputs as in training, as arrays of their own."""
-        # The backend reads an input again in backward_from, and uses an array of the net's dtype where it is.
-        kept = [x.copy() if x.dtype == self.net.dtype else x for x in xs]
+        # The backend reads an input again in backward_from, and uses an array of the net's dtype where it is; sparse rows it copies.
+        kept = [x.copy() if type(x) is np.ndarray and x.dtype == self.net.dtype else x for x in xs]
         outputs = self._core.forward(kept[0] if len(kept) == 1 else kept)
         self._forwarded = len(xs[0])
         return [np.asarray(output) for output in outputs]
@@ -331,7 +332,7 @@ class Engine:
                 loss = self.backward(rows)
                 if self.has_custom_losses or not self.penalty_per_row:  # else the loss contains the penalties
                     loss += penalties.of_net(self.net) / (rows.present().count if self.penalty_per_row else 1)
-                return loss, self.grads
+                return loss, sparse.in_full(self.grads, sparse.grads_of(self._core, self.net), self.net)
             finally:
                 self.net._core.assign(before, buffers)
 
@@ -451,12 +452,13 @@ class Engine:
     def state(self) -> dict[str, Any]:
         """A copy of everything that steps change, except the network."""
         with self.hold():
+            self.net.flush()
             return {
                 "lr": self.lr,
                 "numbers": self.numbers,
                 "steps": self.steps,
                 "losses": {name: self._core.get(name) for name in ("loss", "last_loss")},
-                "grads": self.grads.copy(),
+                **sparse.state_of(self._core, self.net, self.grads),
                 "slots": {name: view.copy() for name, view in self.slots.items()},
                 "average": None if self.average is None else self.average.copy(),
                 "average_count": self.average_count,
@@ -469,7 +471,7 @@ class Engine:
             self.lr, self.steps = state["lr"], state["steps"]
             for name, loss in state["losses"].items():
                 self._core.set(name, loss)
-            self.grads[...] = state["grads"]
+            sparse.restore(self._core, self.net, self.grads, state)
             for name, values in state["slots"].items():
                 self.slots[name][...] = values
             if self.average is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from ...core.text import brief
 from ...data.arrays import Array
 from ...data.rows import Rows
+from ...data.sparse import concatenate
 from ...data.weights import join
 from ..engine.engine import Engine
 from .arrays import shuffled
@@ -128,7 +129,7 @@ class Stream:
 
 def _join(a: Rows, b: Rows) -> Rows:
     weight = join(a.weight, b.weight, (a.count, b.count), len(a.ys))
-    xs = [np.concatenate(pair) for pair in zip(a.xs, b.xs, strict=True)]
+    xs = [concatenate(pair) for pair in zip(a.xs, b.xs, strict=True)]
     numbers = None if a.numbers is None or b.numbers is None else np.concatenate([a.numbers, b.numbers])
     ys = [_join_targets(i, *pair) for i, pair in enumerate(zip(a.ys, b.ys, strict=True))]
     return Rows(xs, ys, weight, a.count + b.count, numbers, a.counts)

@@ -208,6 +208,8 @@ static int run_slices(const mbp_product *p, piece q, T *pack) {
 
 /* Computes a piece in the way that suits it. Returns 1 if a watched element is not finite. */
 static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
+    if (!q.rows) /* only db is wanted */
+        return 0;
 #if MICROBP_SMALL
     return run_plain(p, q, pack);
 #else

@@ -4,10 +4,16 @@
 enum {
     /* A tile of few rows is wider, and a tile of one vector is taller: two FMAs per cycle with a latency of 4 cycles
      * need 8 independent chains of additions. */
-    TALL_ROWS = MICROBP_SMALL ? TILE_ROWS : 8,
-    WIDE_1 = MICROBP_SMALL ? TILE_VECTORS : 8,
-    WIDE_2 = MICROBP_SMALL ? TILE_VECTORS : 6,
-    WIDE_3 = MICROBP_SMALL ? TILE_VECTORS : 4,
+    TALL_ROWS = PLAIN ? TILE_ROWS : 8,
+    WIDE_1 = MICROBP_SMALL ? TILE_VECTORS
+    : PLAIN                ? 3
+                           : 8,
+    WIDE_2 = MICROBP_SMALL ? TILE_VECTORS
+    : PLAIN                ? 3
+                           : 6,
+    WIDE_3 = MICROBP_SMALL ? TILE_VECTORS
+    : PLAIN                ? 3
+                           : 4,
     NARROW_TILES = 4,
     WIDEST = WIDE_1 * VL,
     TILE_COLUMNS = TILE_VECTORS * VL,
@@ -98,11 +104,12 @@ static HOT vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int
     case (r) * 16 + (v): return run_tiles(t, a, c, ldc, count, r, v);
 #define ROWS_2(v) ONE(1, v) ONE(2, v)
 #define ROWS_3(v) ROWS_2(v) ONE(3, v)
-#define ROWS_8(v) ROWS_3(v) ONE(4, v) ONE(5, v) ONE(6, v) ONE(7, v) ONE(8, v)
 #if TILE_ROWS == 6
 #define ROWS_ALL(v) ROWS_3(v) ONE(4, v) ONE(5, v) ONE(6, v)
+#define ROWS_TO_8 ONE(7, 1) ONE(8, 1)
 #else
 #define ROWS_ALL(v) ROWS_3(v) ONE(4, v)
+#define ROWS_TO_8 ONE(5, 1) ONE(6, 1) ONE(7, 1) ONE(8, 1)
 #endif
 #if TILE_VECTORS == 4
 #define MIDDLE(v) ROWS_ALL(v)
@@ -111,19 +118,23 @@ static HOT vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int
 #define MIDDLE(v) ROWS_3(v)
 #define FEWER ONE(4, 3)
 #endif
+#if PLAIN
+#define WIDER
+#else
+#define WIDER ROWS_TO_8 MIDDLE(4) ROWS_2(5) ROWS_2(6) ONE(1, 7) ONE(1, 8)
+#endif
 #if MICROBP_SMALL /* columns of one vector are computed twice */
     (void)vectors;
     return rows == 1 ? run_tiles(t, a, c, ldc, count, 1, 2) : run_tiles(t, a, c, ldc, count, 2, 2);
 #else
-    switch (rows * 16 + vectors) {
-        ROWS_8(1) ROWS_ALL(2) MIDDLE(3) FEWER MIDDLE(4) ROWS_2(5) ROWS_2(6) ONE(1, 7) ONE(1, 8)
-    }
+    switch (rows * 16 + vectors) { ROWS_ALL(1) ROWS_ALL(2) MIDDLE(3) FEWER WIDER }
     return (vr){0};
 #endif
+#undef WIDER
 #undef FEWER
 #undef MIDDLE
 #undef ROWS_ALL
-#undef ROWS_8
+#undef ROWS_TO_8
 #undef ROWS_3
 #undef ROWS_2
 #undef ONE

@@ -14,6 +14,18 @@ mbp_status mbp_lock_fail_guest(mbp_error *error) {
                     "first");
 }
 
+mbp_status mbp_settle(mbp_lock *lock, mbp_late **list, mbp_error *error) {
+    if (!mbp_lock_take(lock))
+        return mbp_lock_fail_busy(error);
+    for (mbp_late *late = *list; late; late = *list) {
+        MBP_PUT(list, late->next);
+        late->is_listed = 0;
+        late->settle(late);
+    }
+    mbp_lock_give(lock);
+    return MBP_OK;
+}
+
 #if MICROBP_THREADS
 #include <sched.h>
 #include <time.h>
@@ -48,6 +60,12 @@ static void wait_a_little(int *waits) {
     else
         nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
     *waits += *waits < SPINS + YIELDS;
+}
+
+void mbp_lock_wait(mbp_lock *lock) {
+    int waits = 0;
+    while (!mbp_lock_take(lock))
+        wait_a_little(&waits);
 }
 
 void mbp_gate_wait_shared(mbp_lock *lock) {

@@ -45,6 +45,9 @@ static inline void mbp_lock_give(mbp_lock *lock) {
         atomic_store_explicit(&lock->owner, 0, memory_order_release);
 }
 
+/* Takes the lock when other threads give it. */
+void mbp_lock_wait(mbp_lock *lock);
+
 static inline int mbp_lock_is_mine(const mbp_lock *lock) {
     return atomic_load_explicit(&lock->owner, memory_order_relaxed) == mbp_this_thread();
 }
@@ -108,6 +111,7 @@ typedef struct mbp_lock {
 
 static inline int mbp_lock_take(mbp_lock *lock) { return ++lock->depth; }
 static inline void mbp_lock_give(mbp_lock *lock) { lock->depth--; }
+static inline void mbp_lock_wait(mbp_lock *lock) { (void)mbp_lock_take(lock); }
 static inline int mbp_lock_is_mine(const mbp_lock *lock) { return lock->depth > 0; }
 static inline void mbp_lock_after_fork(mbp_lock *lock) { (void)lock; }
 static inline void mbp_gate_enter(mbp_lock *lock) { (void)lock; }
@@ -134,6 +138,18 @@ static inline int mbp_replace(void **at, void *expected, void *value) {
     return is_expected;
 }
 #endif
+
+/* ---- what the holder of the lock has put off ---- */
+
+/* A trainer that has not brought all rows up to date (train/sparse). */
+typedef struct mbp_late {
+    struct mbp_late *next;
+    int is_listed;
+    void (*settle)(struct mbp_late *late); /* brings them up to date; the lock is held */
+} mbp_late;
+
+/* Takes the lock, settles all of the list, and gives the lock. Fails with MBP_BUSY if another thread holds it. */
+mbp_status mbp_settle(mbp_lock *lock, mbp_late **list, mbp_error *error);
 
 /* Fails with MBP_BUSY. busy: another thread holds the net. guest: training inside a function that a training calls. */
 mbp_status mbp_lock_fail_busy(mbp_error *error);

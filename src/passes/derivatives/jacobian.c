@@ -139,7 +139,7 @@ static mbp_status take_workspaces(jacobian *j, mbp_error *error) {
         const int packs = i ? 1 : mbp_product_threads(j->net, j->slice_rows);
         j->w[i] = NULL;
         const mbp_status status = mbp_workspace_reserve(j->net, &j->net->memory, &j->w[i], j->slice_rows,
-                                                        MBP_DELTAS | MBP_INPUT_DELTAS, packs, i ? NULL : error);
+                                                        MBP_DELTAS | MBP_INPUT_DELTAS, packs, NULL, i ? NULL : error);
         if (status != MBP_OK) {
             j->threads = i;
             return i ? MBP_OK : status;
@@ -203,8 +203,13 @@ mbp_status mbp_net_jacobian(mbp_net *net, const mbp_array *x, int n_x, mbp_by by
         return mbp_fail_null(error, "net", MBP_A_NET);
     mbp_status status = mbp_inputs_check(net, x, n_x, &j.rows, error);
     if (status == MBP_OK)
+        status = mbp_inputs_dense_check(net, x, "a Jacobian needs", error);
+    if (status == MBP_OK)
         status = check(&j, output, n_out, error);
     if (status != MBP_OK || j.rows == 0 || (by == MBP_BY_PARAMS && net->params == 0))
+        return status;
+    status = mbp_net_settle(net, error);
+    if (status != MBP_OK)
         return status;
     const size_t bytes = mbp_plan_bytes(net);
     j.block = mbp_memory_take(&net->memory, bytes);

@@ -204,7 +204,9 @@ static mbp_status check(fit *f, const mbp_fit *how) {
     f->room = room;
     f->validation_weighted = f->how.validation && mbp_batch_needs(f->trainer, &validation);
     const int weights = mbp_batch_needs(f->trainer, &data) | (f->validation_weighted ? MBP_WEIGHTS : 0);
-    status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS | weights, f->error);
+    status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS | weights, data.x, f->error);
+    if (status == MBP_OK && f->how.validation)
+        status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS | weights, validation.x, f->error);
     if (status == MBP_OK)
         status = take_memory(f);
     if (status == MBP_OK)

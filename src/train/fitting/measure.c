@@ -357,7 +357,9 @@ static mbp_status prepare(reading *r, const mbp_batch *given, const char *name, 
         return mbp_fail(error, MBP_INVALID, "output %d has the loss weight 0, so its targets are not read", r->output);
     if (status == MBP_OK)
         status = mbp_trainer_make_room(t, *rows < slice ? *rows : slice, MBP_TARGETS | mbp_batch_needs(t, batch),
-                                       error);
+                                       batch->x, error);
+    if (status == MBP_OK)
+        status = mbp_net_settle(t->net, error);
     return status == MBP_OK ? mbp_slices_check(t, batch, *rows, slice, &mean, error) : status;
 }
 

@@ -191,7 +191,7 @@ static mbp_status take_memory(mbp_net *net, const mbp_array *x, int64_t rows, in
         status = mbp_fail(error, MBP_NO_MEMORY, "no memory for the statistics of %lld columns",
                           (long long)net->buffers);
     if (status == MBP_OK)
-        status = mbp_workspace_reserve(net, &net->memory, &w, rows < CHUNK ? rows : CHUNK, MBP_PREDICT, 1, error);
+        status = mbp_workspace_reserve(net, &net->memory, &w, rows < CHUNK ? rows : CHUNK, MBP_PREDICT, 1, x, error);
     if (status == MBP_OK) {
         const mbp_float_state floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
         status = standardize(net, w, x, rows, again, memory, error);
@@ -217,6 +217,7 @@ mbp_status mbp_net_standardize(mbp_net *net, const mbp_array *x, int n_x, int ag
         status = mbp_net_take(net, error);
     if (status != MBP_OK)
         return status;
+    (void)mbp_net_settle(net, error); /* this thread holds the net */
     status = take_memory(net, x, rows, again, error);
     mbp_net_give(net);
     return status;

@@ -1,7 +1,7 @@
 /* A program for builds that leave code out: it makes a net, trains it if the build has trainers, predicts, and prints the
  * bits of the predictions. With a path, it reads the net from that file, or saves it there if it has trained it. DTYPE,
  * ACTIVATION, LOSS and OPTIMIZER are what the build has. LAST is the last line of the graph; WEIGHTS and JACOBIAN use
- * extras that a build may not have. With SILENT it prints nothing, so that only the library needs
+ * extras, as SPARSE does, that a build may not have. With SILENT it prints nothing, so that only the library needs
  * the C library. If a call fails, it exits with the status. */
 #include "microbp.h"
 
@@ -61,10 +61,17 @@ static mbp_status make(mbp_net **net, const char *path) {
 }
 
 #ifdef TRAINING
-static mbp_status train(mbp_net *net, const mbp_array *x) {
+#ifdef SPARSE
+static const int64_t no_values[ROWS + 1];
+#endif
+
+static mbp_status train(mbp_net *net, mbp_array *x) {
     static const number targets[ROWS * OUTPUTS] = {0, 1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1};
     const mbp_array y = array(targets, OUTPUTS);
     mbp_batch batch = {.size = sizeof batch, .x = x, .n_x = 1, .y = &y, .n_y = 1};
+#ifdef SPARSE
+    x->indptr = no_values;
+#endif
 #ifdef WEIGHTS
     batch.element_weights = &y;
 #endif
@@ -89,7 +96,8 @@ static mbp_status train(mbp_net *net, const mbp_array *x) {
 
 int main(int count, char **arguments) {
     static number inputs[ROWS * INPUTS], predicted[ROWS * OUTPUTS];
-    const mbp_array x = array(inputs, INPUTS), out = array(predicted, OUTPUTS);
+    mbp_array x = array(inputs, INPUTS);
+    const mbp_array out = array(predicted, OUTPUTS);
     const char *path = count > 1 ? arguments[1] : NULL;
     mbp_net *net;
     for (int i = 0; i < ROWS * INPUTS; i++)

@@ -34,7 +34,7 @@ class Build:
 ALL = ["TRAINING", "FILES"]
 UNSUPPORTED = 20  # MBP_UNSUPPORTED
 NO_GELU = 'graph line 2: this build (MICROBP_FORMULAS) has no activation "gelu"; did you mean "relu"? it has: identity, relu, tanh'
-EXTRAS = ["focal", "gaps", "jacobian", "lists", "scales", "slice", "standardize", "subtract"]
+EXTRAS = ["focal", "gaps", "jacobian", "lists", "scales", "slice", "sparse", "standardize", "subtract"]
 ADD = {extra: f"add {extra} to MICROBP_EXTRAS, or compile microbp.c without -DMICROBP_{extra.upper()}=0" for extra in EXTRAS}
 BUILDS = {
     "all": Build({}, ALL),
@@ -47,7 +47,9 @@ BUILDS = {
     "float64": Build({"DTYPES": "f64"}, ["TRAINING", "DTYPE=F64"], "mbp_kernels_sse2_f32 mbp_kernels_neon_f32"),
     "float32": Build({"DTYPES": "f32"}, ALL, "mbp_kernels_sse2_f64 mbp_kernels_neon_f64"),
     "formulas": Build({"FORMULAS": "relu;tanh;mse;adam"}, ALL, "forward_gelu loss_bce loop_lion", "gelu lion softmax he_normal"),
-    "no extras": Build({"EXTRAS": ""}, ALL, "backward_slice forward_standardize backward_subtract mbp_focal_bce", "element_weights"),
+    "no extras": Build(
+        {"EXTRAS": ""}, ALL, "backward_slice forward_standardize backward_subtract mbp_focal_bce mbp_lazy_add", "element_weights indptr"
+    ),
     "small no extras": Build({"EXTRAS": "", "DTYPES": "f32"}, ALL, "backward_slice forward_standardize backward_subtract", flags="-Os"),
 }  # fmt: skip
 
@@ -138,6 +140,7 @@ def test_a_build_has_nothing_of_what_it_leaves_out(name, libraries):
             "graph line 8: this build has no mean and std of outputs: {scales}",
         ),
         ("no extras", ["LAST=slice 6 from=0 to=1"], "graph line 8: this build has no slice: {slice}"),
+        ("no extras", ["SPARSE=1"], "this build has no sparse rows: {sparse}"),
         ("no extras", ["LAST=standardize 6"], "graph line 8: this build has no standardize: {standardize}"),
         ("no extras", ["LAST=subtract 6 6"], "graph line 8: this build has no subtract: {subtract}"),
         ("float64", [], "this build has no float32: build it with MICROBP_DTYPES=f32;f64, or microbp.c with -DMICROBP_F32=1"),

@@ -6,6 +6,7 @@
 
 static mbp_net *net;
 static mbp_trainer *trainer;
+static const int32_t *named;
 static problem *p;
 static mbp_net *made;
 static mbp_trainer *made_trainer;
@@ -61,6 +62,7 @@ static char bytes[10];
     X(mbp_net_flops(NULL) == 0) \
     X(mbp_net_params(NULL, &count) == NULL) \
     X(mbp_net_params(net, NULL) != NULL) \
+    X(mbp_net_flush(NULL, NULL) == MBP_INVALID) \
     X(mbp_net_buffers(NULL, &count) == NULL) \
     X(mbp_net_buffers(net, NULL) != NULL) \
     X(mbp_net_tensor(NULL, 0, &tensor) == 0) \
@@ -161,6 +163,14 @@ static char bytes[10];
     X(mbp_trainer_set_reduce(trainer, NULL, NULL, NULL) == MBP_OK) \
     X(mbp_trainer_grads(NULL) == NULL) \
     X(mbp_trainer_slot(NULL, 0) == NULL) \
+    X(mbp_trainer_sparse_grad(NULL, "a", &named, &array, NULL) == MBP_INVALID) \
+    X(mbp_trainer_sparse_grad(trainer, NULL, &named, &array, NULL) == MBP_INVALID) \
+    X(mbp_trainer_sparse_grad(trainer, "a", NULL, &array, NULL) == MBP_INVALID) \
+    X(mbp_trainer_sparse_grad(trainer, "a", &named, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set_sparse(NULL, "a", NULL, 0, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set_sparse(trainer, NULL, NULL, 0, NULL) == MBP_OK) \
+    X(mbp_trainer_set_sparse(trainer, "a", NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set_sparse(trainer, "a", NULL, -1, NULL) == MBP_INVALID) \
     X(mbp_trainer_input_grad(NULL, 0, &array, NULL) == MBP_INVALID) \
     X((mbp_trainer_backward(trainer, &p->batch, HOW(.input_grads = 1), &number, NULL), \
        mbp_trainer_input_grad(trainer, 0, NULL, NULL) == MBP_INVALID)) \

@@ -64,8 +64,8 @@ static void test_shapes(void) {
     REFUSE(weight.data = NULL, weight.data = good.weight.data, MBP_INVALID, "weight: data is NULL");
     REFUSE(x[0].dtype = (mbp_dtype)11, x[0].dtype = good.x[0].dtype, MBP_INVALID, "dtype 11");
     REFUSE(y[0].dtype = (mbp_dtype)1000, y[0].dtype = good.y[0].dtype, MBP_INVALID, "dtype 1000");
-    REFUSE(x[0].indptr = &few, x[0].indptr = NULL, MBP_UNSUPPORTED, "sparse");
-    REFUSE(x[1].indices = &index, x[1].indices = NULL, MBP_UNSUPPORTED, "sparse");
+    REFUSE(y[0].indptr = &few, y[0].indptr = NULL, MBP_UNSUPPORTED, "target 0 is sparse: pass a dense array");
+    REFUSE(weight.indices = &index, weight.indices = NULL, MBP_UNSUPPORTED, "weight is sparse: pass a dense array");
     for (int i = 0; i < 2; i++)
         x[i].rows = y[i].rows = 0;
     REFUSE(weight.rows = 0, weight.rows = 8, MBP_INVALID, "the batch has 0 rows, but needs at least 1");

@@ -24,7 +24,7 @@ static const struct {
     {"input 9223372036854775808\noutput 0\n", "width"},
     {"input 18446744073709551617\noutput 0\n", "width"},
     {"input 4 5\noutput 0\n", "unexpected \"5\" at the end of the line"},
-    {"Input 4\noutput 0\n", "unknown statement \"Input\"; did you mean \"input\"? valid: input, dense, "},
+    {"Input 4\noutput 0\n", "unknown statement \"Input\"; did you mean \"input\"? valid: input, ids, dense, "},
     {"inputs 4\noutput 0\n", "unknown statement \"inputs\"; did you mean \"input\"?"},
     {IN "conv 0 units=2\n" OUT, "graph line 2: unknown statement \"conv\"; valid: input, "},
     {IN "dense 0\n" OUT, "the new layer dense_0 needs units=N"},

@@ -27,7 +27,7 @@ static void test_reserve(void) {
         mbp_workspace *before = workspace;
         const int fits = before && w.rows <= most.rows && (most.needs & w.needs) == w.needs &&
                          w.threads <= most.threads;
-        OK(mbp_workspace_reserve(net, &net->memory, &workspace, w.rows, w.needs, w.threads, &error));
+        OK(mbp_workspace_reserve(net, &net->memory, &workspace, w.rows, w.needs, w.threads, NULL, &error));
         most.rows = w.rows > most.rows ? w.rows : most.rows;
         most.needs |= w.needs;
         most.threads = w.threads > most.threads ? w.threads : most.threads;
@@ -91,7 +91,7 @@ static void test_idle_bytes(void) {
         for (int round = 0; round < 3; round++) {
             for (int i = 0; i < MANY; i++) {
                 taken[i] = mbp_workspace_take_idle(net);
-                OK(mbp_workspace_reserve(net, &net->memory, &taken[i], cases[c].rows, MBP_PREDICT, 1, &error));
+                OK(mbp_workspace_reserve(net, &net->memory, &taken[i], cases[c].rows, MBP_PREDICT, 1, NULL, &error));
             }
             one = taken[0]->bytes, all = MANY * one;
             if (cases[c].reserves)
@@ -140,7 +140,7 @@ static void test_slices(void) {
         mbp_workspace *w = NULL;
         snprintf(graph, sizeof graph, "input 8\n%s", cases[c].graph);
         mbp_net *net = net_new(graph, NULL);
-        OK(mbp_workspace_reserve(net, &net->memory, &w, 3, MBP_DELTAS | MBP_INPUT_DELTAS, 1, &error));
+        OK(mbp_workspace_reserve(net, &net->memory, &w, 3, MBP_DELTAS | MBP_INPUT_DELTAS, 1, NULL, &error));
         for (int id = 0; cases[c].inside[id]; id++)
             if (cases[c].inside[id] != '-')
                 CHECK(is_inside(net, w, id) == cases[c].inside[id] - '0', "case %zu, node %d", c, id);

@@ -67,6 +67,7 @@ ENCODINGS = {
     "clipped": Encoding(clip=True),
     "bins": Encoding(bins=5),
     "all": Encoding(bins=16, levels=2, hashed=3, clip=True, log=True),
+    "embedded": Encoding(bins=5, levels=3, hashed=3, embedded=4, clip=True),
 }
 EACH = pytest.mark.parametrize("name", COLUMNS)
 ENCODED = pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS)
@@ -94,7 +95,9 @@ def test_all_features_are_finite_and_bounded(name, encoding):
     for table in (table_of(name), table_of(name, NEW[kind(name)])):
         x = preparation.matrix(table, Tally())
         assert x.dtype == np.float32 and x.shape == (table.count, preparation.width) and np.isfinite(x).all()
-        if encoding.clip:
+        if preparation.embedded:
+            assert set(x[:, -1]) <= set(range(preparation.embedded[0].ids))
+        elif encoding.clip:
             assert np.abs(x).max() <= 3 and np.abs(np.delete(x, 0, axis=1)).max(initial=0) <= (3 if name in DATES else 1)
 
 
@@ -116,7 +119,7 @@ def test_pieces_of_a_stream_are_encoded_like_the_whole(name, most, cuts, monkeyp
     monkeypatch.setattr(sample, "ROWS", most)
     table = table_of(name)
     pieces = [table.take(rows) for rows in np.split(np.arange(COUNT), cuts)]
-    for encoding in (ENCODINGS["clipped"], ENCODINGS["all"]):
+    for encoding in (ENCODINGS["clipped"], ENCODINGS["all"], ENCODINGS["embedded"]):
         assert prepared(pieces, encoding).features == prepared([table], encoding).features
 
 
@@ -139,6 +142,10 @@ def test_a_missing_value_is_0_and_its_mark(name, encoding):
     preparation = prepared([table_of(name, cells)], encoding)
     x = preparation.matrix(table_of(name, cells))
     missing = np.array([cell is None or cell != cell for cell in cells.tolist()])
+    if preparation.embedded:
+        (feature,) = preparation.embedded
+        assert set(x[missing, 0]) == {feature.levels.index("") if "" in feature.levels else len(feature.levels)} != set(x[~missing, 0])
+        return
     mark = 0 if name in TEXTS and "" in preparation.features[0].levels else preparation.width - 1
     if name in TEXTS and "" not in preparation.features[0].levels:  # a rare gap shares features with other rare values
         assert encoding.hashed and (x[missing] == x[0]).all()
@@ -286,6 +293,30 @@ def test_there_are_no_more_shared_features_than_rarer_values(hashed, shared):
     assert feature.shared == shared
     (feature,) = prepared([table_of("few", cells[:50])], Encoding(levels=2, hashed=hashed)).features
     assert feature.shared == 0
+
+
+@pytest.mark.parametrize("rare", [0, 5])
+def test_frequent_values_are_ids_of_an_embedding_if_there_are_more_than_get_features(rare):
+    """All other values, new and missing ones have the last id; it counts as unseen if training did not have it."""
+    cells = texts([*["c", "a", "b"] * 20, *(f"r{i}" for i in range(rare))])
+    (feature,) = prepared([table_of("few", cells)], Encoding(levels=3, embedded=4)).features
+    assert not feature.embedded
+    preparation = prepared([table_of("few", cells)], Encoding(levels=2, embedded=4))
+    (feature,) = preparation.embedded
+    assert (feature.levels, feature.ids, feature.embedded, feature.shared) == (("a", "b", "c"), 4, 4, int(rare > 0))
+    assert (preparation.width, preparation.stored, preparation.inputs) == (1, 4, [(1, 4)])
+    tally = Tally()
+    assert preparation.matrix(table_of("few", texts(["b", "new", None, "c", "r0"])), tally)[:, 0].tolist() == [1, 3, 3, 2, 3]
+    assert (tally.unseen, tally.gaps) == (({}, {}) if rare else ({"c": 2}, {"c": 1}))
+
+
+def test_ids_are_the_last_features():
+    columns = {"first": texts(["c", "a", "b"] * 20), "x": NORMAL[:60], "last": texts(["d", "e", "f"] * 20), "y": np.arange(60) / 2}
+    preparation = prepared([Table("t", columns, 60)], Encoding(levels=2, embedded=4))
+    assert [one.name for one in preparation.features] == ["x", "first", "last"] and preparation.inputs == [(1, None), (1, 4), (1, 4)]
+    saved = preparation.as_dict()
+    with pytest.raises(ValueError, match="ids are not the last features"):
+        Preparation.from_dict(json.loads(json.dumps({**saved, "features": saved["features"][::-1]})))
 
 
 def test_two_values_are_one_feature_if_numbers_are_clipped():

@@ -39,7 +39,7 @@ ROWS = {
         "name": "a", "centre": 1.5, "scale": 2.0, "missing": True, "low": 0.0, "high": 9.0, "clip": True, "edges": [0.0, 1.0, 9.0],
         "central": False,
     },
-    Category: {"name": "a", "levels": ["no", "yes"], "shared": 0, "signed": True},
+    Category: {"name": "a", "levels": ["no", "yes"], "shared": 0, "signed": True, "embedded": 0},
     Date: {
         "name": "a", "linear": {"year": [2000.0, 2.0]}, "periodic": ["month"], "missing": False, "clip": True,
         "edges": {"year": [1.0, 2.0, 3.0]}, "central": True,
@@ -68,6 +68,7 @@ BAD = [
     *((kind, "another", 5) for kind in ROWS),
     *((Category, "levels", value) for value in ("no", [1, 2], None, {"no": 1}, ["no"], ["a", "b", "c"])),
     *((Category, "shared", value) for value in (-1, 1, 1.5, 10**9, "2", None)),
+    *((Category, "embedded", value) for value in (-1, 4, 1.5, 10**9, "2", None, True)),
     *((Date, "edges", value) for value in ({"month": [1.0, 2.0, 3.0]}, {"elapsed": [1.0, 2.0, 3.0]}, [], {"year": [2.0, 1.0, 3.0]})),
     *((Date, "linear", value) for value in ({"era": [0, 1]}, {"year": [0, 0]}, {"year": [0]}, {"year": 5}, {"month": [0, 1]}, [])),
     *((Date, "periodic", value) for value in (["year"], "month", [1])),

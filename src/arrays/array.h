@@ -1,4 +1,4 @@
-/* Floor 4: callers' arrays: checks them, uses them in place, and copies their rows. */
+/* Floor 3: callers' arrays: checks them, uses them in place, and copies their rows. */
 #ifndef MBP_ARRAY_H
 #define MBP_ARRAY_H
 
@@ -24,11 +24,26 @@ mbp_status mbp_array_check(const mbp_array *array, const char *what, int which, 
 /* The same for an array that is written: its elements must not share memory. */
 mbp_status mbp_array_check_written(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
                                    mbp_error *error);
+/* The same for an input with indptr, whose rows are sparse (sparse_array.c). */
+mbp_status mbp_sparse_check(const mbp_array *array, const char *what, int which, int64_t rows, int64_t cols,
+                            mbp_error *error);
+/* Copies the selected rows of a checked sparse array, at most `room` values. Values that another thread has moved to a
+ * column that there is not since the check are those of column 0. */
+void mbp_sparse_load(const mbp_array *array, const mbp_selection *rows, mbp_dtype dtype, int64_t room, mbp_csr *to);
+/* Refuses an input of ids that has another shape or no integer dtype, or an id that is not one of 0 to levels - 1,
+ * unless ids are hashed (ids.c). */
+mbp_status mbp_ids_check(const mbp_array *array, int which, int64_t rows, int64_t cols, int64_t levels, int hash,
+                         mbp_error *error);
+/* The selected rows of a checked array of ids as rows with the value 1 in the columns that they name, in the order of
+ * the array's columns. Ids that another thread has changed since the check may become 0. */
+void mbp_ids_load(const mbp_array *array, const mbp_selection *rows, mbp_dtype dtype, int64_t levels, int hash,
+                  mbp_csr *to);
 /* Refuses a checked array that cannot be used in place as a matrix of this dtype. */
 mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const char *what, int which,
                                   mbp_error *error);
 /* "MBP_F32", ...; the dtype must be valid. */
 const char *mbp_array_dtype_name(mbp_dtype dtype);
+int mbp_array_item(mbp_dtype dtype); /* bytes; 0: it is no dtype */
 /* The rows from number `first` on, in place, of an array that can be used as a matrix of this dtype. */
 static inline mbp_view mbp_array_rows(const mbp_array *array, int64_t first, mbp_dtype dtype) {
     if (array->rows == 1) /* the row stride is not used, and may be anything */

@@ -68,7 +68,8 @@ static mbp_status check(epoch *e, const mbp_batch *given) {
     status = check_index(e, rows);
     if (status == MBP_OK)
         status = mbp_trainer_make_room(e->trainer, e->n < e->batch_rows ? e->n : e->batch_rows,
-                                       MBP_TARGETS | MBP_DELTAS | mbp_batch_needs(e->trainer, &e->data), e->error);
+                                       MBP_TARGETS | MBP_DELTAS | mbp_batch_needs(e->trainer, &e->data), e->data.x,
+                                       e->error);
     if (status == MBP_OK)
         status = check_batches(e);
     return status == MBP_OK ? check_rates(e) : status;
@@ -138,6 +139,7 @@ static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss
     } else
         status = mbp_join(e->trainer, status, (double[2]){0, 0}, NULL);
     e->trainer->rate = NULL;
+    (void)mbp_net_settle(e->trainer->net, NULL); /* this thread holds the net */
     if (status == MBP_OK || (status == MBP_CANCELLED && *steps > 0))
         *loss = mbp_outputs_keep_mean(e->trainer, &mean);
     return status;

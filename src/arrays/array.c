@@ -1,4 +1,4 @@
-#include "passes/array.h"
+#include "arrays/array.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ static const struct {
 
 static int is_dtype(mbp_dtype dtype) { return (unsigned)dtype < sizeof dtypes / sizeof *dtypes; }
 
-static int item_size(mbp_dtype dtype) { return is_dtype(dtype) ? dtypes[dtype].size : 0; }
+int mbp_array_item(mbp_dtype dtype) { return is_dtype(dtype) ? dtypes[dtype].size : 0; }
 
 const char *mbp_array_dtype_name(mbp_dtype dtype) { return dtypes[dtype].name; }
 
@@ -44,7 +44,7 @@ static mbp_status check_strides(const mbp_array *array, int is_written, const ch
     const uint64_t inner = magnitude(by_row ? array->col_stride : array->row_stride);
     const uint64_t outer = magnitude(by_row ? array->row_stride : array->col_stride);
     const int64_t inner_count = by_row ? array->cols : array->rows, outer_count = by_row ? array->rows : array->cols;
-    const uint64_t item = (uint64_t)item_size(array->dtype), span = (uint64_t)(inner_count - 1) * inner + item;
+    const uint64_t item = (uint64_t)mbp_array_item(array->dtype), span = (uint64_t)(inner_count - 1) * inner + item;
     if ((array->flags & MBP_SHARED && !is_written) || inner_count < 1 || outer_count < 1)
         return MBP_OK;
     if ((inner_count == 1 || inner >= item) && (outer_count == 1 || outer >= span))
@@ -73,14 +73,14 @@ static int is_too_large(const mbp_array *array) {
         return 1;
     const uint64_t first = (uintptr_t)array->data;
     const int64_t lowest = (down < 0 ? down : 0) + (across < 0 ? across : 0);
-    const int64_t highest = (down > 0 ? down : 0) + (across > 0 ? across : 0) + item_size(array->dtype);
+    const int64_t highest = (down > 0 ? down : 0) + (across > 0 ? across : 0) + mbp_array_item(array->dtype);
     return first < (uint64_t)-lowest || (uint64_t)highest > UINTPTR_MAX - first;
 }
 
 /* Whether none of the checks below can fail, without those of unusual arrays: this one is dense and not empty, its
  * columns are adjacent, and its rows follow each other, less than 2 GB apart. */
 static inline int is_usual(const mbp_array *array, int64_t rows, int64_t cols) {
-    const int64_t item = item_size(array->dtype), row = array->row_stride;
+    const int64_t item = mbp_array_item(array->dtype), row = array->row_stride;
     return item && array->col_stride == item && !array->indptr && !array->indices && !array->flags &&
            array->cols == cols && row >= cols * item && row <= INT32_MAX && array->data && array->rows > 0 &&
            array->rows <= INT32_MAX && (array->rows == rows || rows < 0) &&
@@ -92,8 +92,7 @@ static __attribute__((noinline)) mbp_status check_unusual(const mbp_array *array
     if (!array)
         return fail_array(error, MBP_INVALID, what, which, " is NULL, but must point to an mbp_array");
     if (array->indptr || array->indices)
-        return fail_array(error, MBP_UNSUPPORTED, what, which,
-                          " is sparse, which is not supported yet: pass a dense array");
+        return fail_array(error, MBP_UNSUPPORTED, what, which, " is sparse: pass a dense array");
     if (!is_dtype(array->dtype))
         return fail_array(error, MBP_INVALID, what, which, " has the unknown dtype %d", (int)array->dtype);
     if (array->flags & ~MBP_SHARED)
@@ -142,7 +141,7 @@ mbp_extent mbp_array_extent(const mbp_array *array) {
     mbp_extent e = {.first = (uintptr_t)array->data, .step = magnitude(array->row_stride)};
     if (array->rows == 0 || array->cols == 0)
         return e.end = e.first, e;
-    e.row = length_of(array->cols, array->col_stride, (uint64_t)item_size(array->dtype), &e.first);
+    e.row = length_of(array->cols, array->col_stride, (uint64_t)mbp_array_item(array->dtype), &e.first);
     e.end = length_of(array->rows, array->row_stride, e.row, &e.first);
     e.end += e.first;
     return e;
@@ -162,7 +161,7 @@ int mbp_ranges_overlap(const mbp_extent *x, const mbp_extent *y) {
 
 mbp_status mbp_array_check_layout(const mbp_array *array, mbp_dtype dtype, const char *what, int which,
                                   mbp_error *error) {
-    const int64_t item = item_size(dtype);
+    const int64_t item = mbp_array_item(dtype);
     if (array->dtype != dtype)
         return fail_array(error, MBP_INVALID, what, which, " has the dtype %s, but must have the dtype of the net, %s",
                           mbp_array_dtype_name(array->dtype), mbp_array_dtype_name(dtype));
@@ -302,10 +301,10 @@ static void row_to_f64(double *to, const char *from, int64_t n, int64_t stride, 
 #undef TO
 #endif
 
-#if MICROBP_TRAINING
+#if MICROBP_TRAINING || MICROBP_SPARSE
 static inline int64_t at_most_i64(uint64_t label) { return label > INT64_MAX ? INT64_MAX : (int64_t)label; }
 
-/* Labels, so only integer dtypes. A label above INT64_MAX becomes INT64_MAX, which is no class either. */
+/* Labels and ids, so only integer dtypes. One above INT64_MAX becomes INT64_MAX, which is no class either. */
 static void row_to_i64(int64_t *to, const char *from, int64_t n, int64_t stride, mbp_dtype dtype) {
 #define TO int64_t
     switch (dtype) {
@@ -358,8 +357,8 @@ static void copy_rows(const mbp_array *array, mbp_selection rows, int64_t item, 
 }
 
 void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtype, mbp_view to) {
-    if (array->dtype == dtype && array->col_stride == item_size(dtype)) {
-        copy_rows(array, rows, item_size(dtype), to);
+    if (array->dtype == dtype && array->col_stride == mbp_array_item(dtype)) {
+        copy_rows(array, rows, mbp_array_item(dtype), to);
         return;
     }
     for (int64_t r = 0; r < rows.count; r++) {
@@ -373,7 +372,7 @@ void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtyp
             row_to_f64((double *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
             break;
 #endif
-#if MICROBP_TRAINING
+#if MICROBP_TRAINING || MICROBP_SPARSE
         case MBP_I64:
             row_to_i64((int64_t *)to.at + r * to.ld, from, array->cols, array->col_stride, array->dtype);
             break;

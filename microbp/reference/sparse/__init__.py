@@ -1,0 +1,1 @@
+"""Sparse rows for the reference backend."""

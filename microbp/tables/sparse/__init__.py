@@ -1,0 +1,1 @@
+"""Sparse files as rows for networks."""
