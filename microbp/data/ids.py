@@ -12,7 +12,7 @@ from .sparse import SparseRows
 
 
 class IdsForm(NamedTuple):
-    """What an input of ids needs: so many columns of numbers from 0 to levels - 1, or with hash=True any whole numbers."""
+    """The form of an input of ids. A row has `columns` whole numbers, from 0 to levels - 1; hash=True: of any size."""
 
     columns: int
     levels: int

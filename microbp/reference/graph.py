@@ -382,7 +382,7 @@ class Graph:
         return name
 
     def _same_layer(self, given: dict[str, str], a: int, kind: str, inputs: int) -> Layer | Norm:
-        """The existing layer with the given name, for another use on node a, which has so many columns or levels."""
+        """The existing layer with the given name, to use it on node a too. inputs: the columns of node a, or the levels of its ids."""
         layer = self.layers[given["layer"]]
         if layer.kind != kind:
             raise ValueError(f"layer {layer.name} is a {layer.kind} layer: choose another name (layer=NAME)")

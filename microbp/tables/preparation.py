@@ -47,7 +47,7 @@ class Preparation:
 
     left_out: columns that are not used, and why. readings: how the cells of columns are read, if they are not plain numbers or texts.
     assumptions: what was assumed about columns, one line each. gaps: which columns have missing values, one line each.
-    weight: the column with the weights of rows. sparse: the features are the columns of sparse rows, and there are no others.
+    weight: the column with the weights of rows. sparse: the columns of sparse rows, which then are the only features.
     """
 
     features: tuple[Feature, ...]
@@ -77,8 +77,8 @@ class Preparation:
 
     @property
     def inputs(self) -> list[tuple[int, int | None]]:
-        """The columns and levels of each input of the network: the features that are no ids, if there are any, which have no levels; and
-        each column of ids."""
+        """(columns, levels) of each input of the network. The first input has all features that are numbers, if there are any, and the
+        levels None. Each id has an input of its own."""
         ids = [(1, one.ids) for one in self.embedded]
         return [*([(self.width - len(ids), None)] if self.width > len(ids) else []), *ids]
 
@@ -235,7 +235,7 @@ def prepare(
 ) -> Preparation:
     """Determines the preparation from the training rows. tables: one table, or the pieces of a stream. scales: whether to scale a numeric
     target. columns: how the columns of these tables are read. keep: texts to use although they have many different values, if they are
-    hashed. sparse: the columns of sparse rows, if there are no others.
+    hashed. sparse: the columns of sparse rows, which then are the only features.
     """
     unused = [*drop, *columns.left_out]
     first, known, sample = _seen(tables, target, unused, encoding)

@@ -85,7 +85,7 @@ class SparseLayers:
             self._values.pop(layer, None)
 
     def unnamed(self, tensor: Any) -> list[int]:
-        """The places in a tensor of the rows of which there is no gradient."""
+        """The places of a tensor that belong to rows without a gradient."""
         if tensor.layer not in self.named or not tensor.is_matrix:
             return []
         rows = self.named[tensor.layer]

@@ -33,7 +33,7 @@ _SAVED = {
 class Category:
     """A 0/1 feature for each of the values `levels`, and `shared` features for all other values, each value in one of them (Weinberger et
     al. 2009); "" is a missing value. `signed`: the only two levels are -1 and 1 of one feature instead. `embedded`: the one feature is an
-    id, the place of the value in `levels`, or for all other values len(levels); the network has an embedding with so many units for it.
+    id: the place of the value in `levels`, or len(levels) for all other values. The network has an embedding of `embedded` units for it.
 
     A number that is no level is looked up by its value, so 1.0 is the level 1.
     """

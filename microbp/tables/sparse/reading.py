@@ -49,7 +49,7 @@ def read_sparse(
     with reading(name):
         if reader_of(locate(name)) is READERS["npz"]:
             if zero_based is not None:
-                raise ValueError(f"zero_based is {zero_based}, but {name} is no libsvm text, whose indices could start at 0 or 1: omit it")
+                raise ValueError(f"{name}: zero_based is {zero_based}, but only libsvm text has indices that start at 0 or 1: omit it")
             rows = array_files.read_matrix(locate(name))
             matrix = _widened(name, Labelled(rows, np.zeros(0), 0), columns or rows.shape[1], 0)[0]
             matrix.zero_based = None
@@ -131,7 +131,7 @@ def _no_values(name: str) -> str:
 
 
 def _widened(name: str, part: Labelled, columns: int, first: int) -> tuple[SparseRows, Array]:
-    """The rows with so many columns. first: the index of the first one."""
+    """The rows, with this number of columns. first: the index of the first column in the file."""
     rows = part.rows
     wrong = (rows.indices < first) | (rows.indices - first >= columns)
     if wrong.any():
