@@ -65,6 +65,10 @@ cdef extern from "microbp.h" nogil:
         char activation[MBP_SPEC_MAX]
         int64_t from_ "from", to, levels
         int hash
+        int positions, height
+        int64_t window[8]
+        const char *pool
+        int reverse
     ctypedef struct mbp_layer_info:
         size_t size
         const char *name
@@ -76,6 +80,10 @@ cdef extern from "microbp.h" nogil:
         char init[MBP_SPEC_MAX]
         char bias_init[MBP_SPEC_MAX]
         int sums
+        const char *cell
+        char recurrent_init[MBP_SPEC_MAX]
+    ctypedef struct mbp_state:
+        pass
     ctypedef struct mbp_batch:
         size_t size
         const mbp_array *x
@@ -85,6 +93,7 @@ cdef extern from "microbp.h" nogil:
         const mbp_array *weight
         const mbp_array *element_weights
         const mbp_array *lengths
+        mbp_state *state
     ctypedef struct mbp_backward:
         size_t size
         int accumulate, input_grads
@@ -136,6 +145,14 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_copy(mbp_net **copy, const mbp_net *net, const mbp_options *options, mbp_error *error)
     mbp_status mbp_net_part(mbp_net **part, mbp_net *net, const int *inputs, int n_inputs, const int *outputs, int n_outputs,
                             mbp_error *error)
+    mbp_status mbp_net_with_length(mbp_net **other, mbp_net *net, int64_t positions, mbp_error *error)
+    mbp_status mbp_state_create(mbp_state **state, const mbp_net *net, int64_t rows, mbp_error *error)
+    void mbp_state_free(mbp_state *state)
+    int64_t mbp_state_rows(const mbp_state *state)
+    mbp_status mbp_state_reset(mbp_state *state, const int64_t *rows, int64_t n, mbp_error *error)
+    void *mbp_state_values(mbp_state *state, int i, int64_t *columns)
+    mbp_status mbp_state_create_for(mbp_state **state, mbp_dtype dtype, int64_t rows, const int64_t *columns, int n,
+                                    mbp_error *error)
     mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error)
     size_t mbp_net_bytes(const mbp_net *net)
     size_t mbp_net_text(const mbp_net *net, char *text, size_t size)
@@ -180,6 +197,8 @@ cdef extern from "microbp.h" nogil:
         const int *nodes
         int n_nodes, raw, training
         uint64_t seed
+        const mbp_array *lengths
+        mbp_state *state
     ctypedef enum mbp_by:
         MBP_BY_PARAMS, MBP_BY_INPUTS
     mbp_status mbp_net_predict_with(mbp_net *net, const mbp_array *x, int n_x, const mbp_array *out, int n_out,

@@ -54,6 +54,16 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .network.nodes import add as add
     from .network.nodes import concat as concat
     from .network.nodes import multiply as multiply
+    from .network.positions.inputs import Grid as Grid
+    from .network.positions.inputs import Sequence as Sequence
+    from .network.positions.layers import Conv as Conv
+    from .network.positions.layers import Flatten as Flatten
+    from .network.positions.layers import Last as Last
+    from .network.positions.layers import Pool as Pool
+    from .network.positions.layers import Repeat as Repeat
+    from .network.positions.layers import Unflatten as Unflatten
+    from .network.positions.recurrent import Recurrent as Recurrent
+    from .network.states.state import State as State
     from .online.online_model import OnlineModel as OnlineModel
     from .settings import schedules as schedules
     from .settings.averages import EMA as EMA
@@ -131,6 +141,10 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "network.mlp": "mlp",
         "network.network": "Network load",
         "network.nodes": "Ids Input Node add concat multiply",
+        "network.positions.inputs": "Grid Sequence",
+        "network.positions.layers": "Conv Flatten Last Pool Repeat Unflatten",
+        "network.positions.recurrent": "Recurrent",
+        "network.states.state": "State",
         "online.online_model": "OnlineModel",
         "settings.averages": "EMA SWA",
         "settings.checkpoint": "Checkpoint",

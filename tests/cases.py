@@ -348,6 +348,7 @@ INITIALIZERS = {  # name -> (spec, function (in, out) -> standard deviation of a
     "lecun_normal": ("lecun_normal", lambda i, o: math.sqrt(1 / i)),
     "lecun_uniform": ("lecun_uniform", lambda i, o: math.sqrt(1 / i)),
     "fan_in_uniform": ("fan_in_uniform", lambda i, o: math.sqrt(1 / (3 * i))),
+    "orthogonal": ("orthogonal(gain=1.5)", lambda i, o: 1.5 / math.sqrt(max(i, o))),
     "zeros": ("zeros", lambda i, o: 0.0),
     "array": ("array", lambda i, o: 0.0),
 }

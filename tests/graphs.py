@@ -145,6 +145,37 @@ def embedded(a: str) -> Ends:
     return [words, x, user, bag], [bp.Dense(2)(h), e[:, 3:9], total(words)]
 
 
+def image(a: str) -> Ends:
+    """Windows and pools of all kinds over a grid, with nodes of all kinds at each position, and an input beside it."""
+    x, z = bp.Grid(5, 6, channels=2), bp.Input(3)
+    h = bp.Conv(4, 3, pad="same", activation=a)(bp.Dropout(0.2)(x))
+    h = bp.LayerNorm()(bp.concat([bp.BatchNorm()(h), h * bp.Scale()(h), x]))
+    h = bp.Activation.parse(a)(bp.Pool((3, 3), stride=(1, 3))(h[:, 3:5]) - bp.Pool((3, 3), stride=(1, 3), kind="mean")(h)[:, 1:3])
+    g = bp.Conv(3, (2, 2), stride=2, pad=(1, 0), dilation=(2, 1), bias=False)(h)
+    both = bp.concat([bp.Flatten()(g), z, bp.Last()(h), bp.Flatten()(x)[:, 7:9]])
+    return [x, z], [bp.Dense(2)(both), bp.Flatten()(h), bp.Last()(g)]
+
+
+def sequence(a: str) -> Ends:
+    """A sequence from a row of columns, and one from outside, with shared layers."""
+    x, z = bp.Sequence(7, 3), bp.Input(2)
+    often = bp.Dense(3, a)
+    h = bp.Conv(5, 3, pad=1, activation=a)(often(x) + often(bp.Repeat(7)(bp.Dense(3)(z))))
+    return [x, z], [bp.Dense(3)(bp.concat([bp.Last()(bp.Pool(3, stride=1)(h)), z])), bp.Flatten()(bp.Conv(2, 2, stride=2)(h))]
+
+
+def recurrent(a: str) -> Ends:
+    """Recurrent layers of all cells, in both directions, with and without a bias and a state, one of them used twice; one position too."""
+    x, z = bp.Sequence(4, 3), bp.Input(2)
+    first, twice = bp.Recurrent(3, "lstm"), bp.Recurrent(3, "gru", lr=0.5, bias_lr=2, max_norm=1.5)
+    h = twice(bp.Dropout(0.2)(first(x, bp.Dense(6, a)(z))))
+    back = bp.Recurrent(4, "tanh", reverse=True, bias=False)(bp.concat([h, x]), bp.Dense(4)(z))
+    again = twice(bp.Dense(3, a)(back), bp.Last()(h))
+    one = bp.Recurrent(2, "gru", reverse=True, bias=False)(bp.concat([bp.Last()(again), z]))
+    both = bp.concat([one, bp.Recurrent(2, "lstm", reverse=True)(z), bp.Last()(back)])
+    return [x, z], [bp.Dense(2)(both), bp.Flatten()(again + h), bp.Flatten()(back)]
+
+
 SHAPES: dict[str, Callable[[str], Ends]] = {
     shape.__name__: shape
     for shape in (
@@ -165,6 +196,9 @@ SHAPES: dict[str, Callable[[str], Ends]] = {
         cell,
         towers,
         cuts,
+        image,
+        sequence,
+        recurrent,
     )
 }
 

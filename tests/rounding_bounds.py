@@ -14,10 +14,11 @@ independent errors add up to about sqrt(n), which the factor DIFFERENTIAL of the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import pairwise
 from operator import add
+from typing import Any
 
 import cases
 import numpy as np
@@ -26,6 +27,7 @@ import microbp as bp
 from microbp.network.records import LayerInfo, NodeInfo
 from microbp.reference.autodiff import Matrix, gradients
 from microbp.reference.formulas import row_losses
+from microbp.reference.positions.window import Window
 from microbp.reference.random import Place, matrix_draws
 from microbp.reference.spec import Spec
 
@@ -90,6 +92,135 @@ def _apply(spec: str, z: Rounded) -> tuple[Rounded, Array]:
     return Rounded(value, abs(value) + abs(slope) * z.error), slope
 
 
+MOVED = ("grid", "window", "pool", "repeat", "last")
+
+
+@dataclass
+class Moved:
+    """A node whose numbers are means of its operand's: index (rows, columns, terms) are their places, -1 is a 0. lead: of a maximum, how
+    far it is above the next number."""
+
+    index: Array
+    lead: Array | None = None
+
+    def forward(self, x: Rounded) -> Rounded:
+        value, error = (np.append(part.ravel(), 0.0)[self.index].mean(axis=2) for part in (x.value, x.error))
+        return Rounded(value, error + (abs(value) if self.index.shape[2] > 1 else 0))
+
+    def backward(self, dy: Rounded, x: Rounded) -> Rounded:
+        parts = []
+        for part in (dy.value, dy.error + abs(dy.value)):
+            whole = np.zeros(x.value.size + 1)
+            np.add.at(whole, self.index, part[:, :, None] / self.index.shape[2])
+            parts.append(whole[:-1].reshape(x.value.shape))
+        return Rounded(*parts)
+
+
+@dataclass
+class Cell:
+    """A recurrent node. weight: the rows of x, then those of h. bias: None: it has none. kept, by position: x, h, c, gates."""
+
+    kind: str
+    positions: int
+    reverse: bool
+    weight: Any
+    bias: Any
+    kept: list[tuple[int, Any, Any, Any, list[Any]]] = field(default_factory=list)  # position, x, h, c, gates
+
+    def forward(self, x, state=None):
+        """The h of all positions, in the order of the rows of x."""
+        n = self.weight.value.shape[0] - x.value.shape[1]
+        rows, self.inputs, self.units = len(x.value) // self.positions, x.value.shape[1], n
+        self.w, self.u = _rows(self.weight, slice(0, self.inputs)), _rows(self.weight, slice(self.inputs, None))
+        zeros = exact(np.zeros((rows, n)))
+        h, c = (zeros, zeros) if state is None else (state.columns(0, n), state.columns(n, 2 * n))
+        y = exact(np.zeros((len(x.value), n)))
+        for t in reversed(range(self.positions)) if self.reverse else range(self.positions):
+            at = _rows(x, slice(t, None, self.positions))
+            of_x, of_h = at @ self.w, h @ self.u
+            if self.bias is not None:
+                of_x = of_x + _columns(self.bias, 0, of_x.value.shape[1])
+            h_before, c_before = h, c
+            h, c, gates = self._step(of_x, of_h, h, c)
+            self.kept.append((t, at, h_before, c_before, gates))
+            y.value[t :: self.positions], y.error[t :: self.positions] = h.value, h.error
+        return y
+
+    def _step(self, of_x, of_h, h, c):
+        n = self.units
+        xs, hs = ([one.columns(i, i + n) for i in range(0, one.value.shape[1], n)] for one in (of_x, of_h))
+        if self.kind == "tanh":
+            y = _apply("tanh", xs[0] + hs[0])[0]
+            return y, c, [y]
+        if self.kind == "gru":
+            r, z = (_apply("sigmoid", xs[i] + hs[i])[0] for i in range(2))
+            hidden = hs[2] if self.bias is None else hs[2] + _columns(self.bias, 3 * n, 4 * n)
+            new = _apply("tanh", xs[2] + r * hidden)[0]
+            return self._rest(z) * new + z * h, c, [r, z, new, hidden]
+        i, f, g, o = (_apply(name, a + b)[0] for name, a, b in zip(("sigmoid", "sigmoid", "tanh", "sigmoid"), xs, hs, strict=True))
+        c = f * c + i * g
+        out = _apply("tanh", c)[0]
+        return o * out, c, [i, f, g, o, out]
+
+    def _rest(self, y):
+        """1 - y."""
+        return exact(np.ones(1)) + y * exact(-np.ones(1))
+
+    def _to_sigmoid(self, dy, y):
+        return dy * (y * self._rest(y))
+
+    def _to_tanh(self, dy, y):
+        return dy * self._rest(y * y)
+
+    def backward(self, dy):
+        """The gradients of x, of the state, of the weight and of the bias."""
+        n, rows = self.units, len(dy.value) // self.positions
+        dx = exact(np.zeros((len(dy.value), self.inputs)))
+        dh, dc, dw, db = (exact(np.zeros(shape)) for shape in ((rows, n), (rows, n), self.weight.value.shape, 1))
+        for t, x, h, c, gates in reversed(self.kept):
+            d = _rows(dy, slice(t, None, self.positions)) + dh
+            of_x, of_h, dh, dc = self._back(d, dc, h, c, gates)
+            dx.value[t :: self.positions], dx.error[t :: self.positions] = (part := of_x @ self.w.T).value, part.error
+            dh = dh + of_h @ self.u.T
+            dw = dw + _stacked(x.T @ of_x, h.T @ of_h)
+            parts = [of_x, of_h.columns(2 * n, 3 * n)] if self.kind == "gru" else [of_x]
+            sums = [type(dw)(part.value.sum(axis=0), (abs(part.value) + part.error).sum(axis=0)) for part in parts]
+            db = db + type(dw)(np.concatenate([one.value for one in sums]), np.concatenate([one.error for one in sums]))
+        return dx, _beside(dh, dc) if self.kind == "lstm" else dh, dw, db
+
+    def _back(self, d, dc, h, c, gates):
+        """The gradients of the products of x and of h, and those of the states before, but for the products."""
+        zeros = exact(np.zeros(h.value.shape))
+        if self.kind == "tanh":
+            dz = self._to_tanh(d, gates[0])
+            return dz, dz, zeros, dc
+        if self.kind == "gru":
+            r, z, new, hidden = gates
+            dn = self._to_tanh(d * self._rest(z), new)
+            dr, dz = self._to_sigmoid(dn * hidden, r), self._to_sigmoid(d * (h + new * exact(-np.ones(1))), z)
+            return _beside(dr, dz, dn), _beside(dr, dz, dn * r), d * z, dc
+        i, f, g, o, out = gates
+        dc = dc + self._to_tanh(d * o, out)
+        parts = self._to_sigmoid(dc * g, i), self._to_sigmoid(dc * c, f), self._to_tanh(dc * i, g), self._to_sigmoid(d * out, o)
+        return _beside(*parts), _beside(*parts), zeros, dc * f
+
+
+def _rows(a, rows):
+    return type(a)(a.value[rows], a.error[rows])
+
+
+def _columns(a, first, last):
+    return type(a)(a.value[first:last], a.error[first:last])
+
+
+def _beside(*parts):
+    return type(parts[0])(np.hstack([part.value for part in parts]), np.hstack([part.error for part in parts]))
+
+
+def _stacked(*parts):
+    return type(parts[0])(np.vstack([part.value for part in parts]), np.vstack([part.error for part in parts]))
+
+
 class Passes:
     """The passes of one batch through a network: `values` and `z` by node, then `loss`, `grads` (flat) and `input_grads`. With a trainer,
     they are passes in training, with the random numbers of the trainer's next step."""
@@ -98,6 +229,8 @@ class Passes:
         self.net = net
         self.place = Place(trainer.seed, trainer.steps, 0) if trainer else None
         self.masks: dict[int, Array] = {}
+        self.moves: dict[int, Moved] = {}
+        self.cells: dict[int, Cell] = {}
         self.norms: dict[int, tuple[Rounded, Rounded]] = {}  # xhat and 1 / sigma, by node
         self.running: dict[str, Rounded] = {}  # new running statistics, by name
         self.nodes, self.layers, self.outputs = net.nodes, {layer.name: layer for layer in net.layers}, net.outputs
@@ -119,6 +252,14 @@ class Passes:
             return reduce(add, operands)
         if node.operation == "subtract":
             return operands[0] + minus(operands[1])
+        if node.operation in MOVED:
+            self.moves[node.node] = self._move_of(node, operands[0])
+            return self.moves[node.node].forward(operands[0])
+        if node.operation == "recurrent":
+            layer, bias = self.layers[node.layer], self.tensors.get(f"{node.layer}.bias")
+            settings = layer.cell, int(np.prod(node.grid, dtype=int)), node.reverse, self.tensors[f"{node.layer}.weight"], bias
+            self.cells[node.node] = Cell(*settings)
+            return self.cells[node.node].forward(*operands)
         if node.operation == "slice":
             return operands[0].columns(*node.columns)
         if node.operation == "multiply":
@@ -142,6 +283,28 @@ class Passes:
         self.z[node.node] = z
         y, self.slope[node.node] = _apply(self.activation(node), z)
         return y
+
+    def _move_of(self, node: NodeInfo, x: Rounded) -> Moved:
+        """Where the numbers of a node that changes positions are from."""
+        grid = self.nodes[node.operands[0]].grid
+        grid, positions = (1, *grid)[-2:] if grid else (1, 1), int(np.prod(grid, dtype=int))
+        places = np.arange(x.value.size).reshape(-1, positions, x.value.shape[1])
+        if node.operation == "grid":
+            return Moved(places.reshape(-1, node.width, 1))
+        if node.operation == "last":
+            return Moved(places[:, -1, :, None])
+        if node.operation == "repeat":
+            return Moved(np.repeat(places, node.grid[0], axis=1).reshape(-1, node.width, 1))
+        under = np.array([[-1 if at is None else at for at in one] for one in Window(*node.window).under(grid)])
+        index = np.where(under[:, :, None] < 0, -1, places[:, under])  # rows, places, positions under the window, columns
+        if node.operation == "window":
+            return Moved(index.reshape(-1, node.width, 1))
+        index = np.moveaxis(index, 2, 3).reshape(-1, node.width, under.shape[1])
+        if node.window.kind == "mean":
+            return Moved(index)
+        ordered = np.sort(x.value.ravel()[index], axis=2)
+        lead = ordered[:, :, -1] - ordered[:, :, -2] if under.shape[1] > 1 else None
+        return Moved(np.take_along_axis(index, x.value.ravel()[index].argmax(axis=2)[:, :, None], axis=2), lead)
 
     def _norm(self, node: NodeInfo, x: Rounded) -> Rounded:
         layer, axis = self.layers[node.layer], int(node.operation == "layer_norm")
@@ -223,6 +386,13 @@ class Passes:
             parts = [dy] * len(operands)
         elif node.operation == "subtract":
             parts = [dy, minus(dy)]
+        elif node.operation in MOVED:
+            parts = [self.moves[node.node].backward(dy, operands[0])]
+        elif node.operation == "recurrent":
+            *parts, weight, bias = self.cells[node.node].backward(dy)
+            self._add(f"{node.layer}.weight", weight)
+            self._add(f"{node.layer}.bias", bias)
+            parts = parts[: len(operands)]
         elif node.operation == "slice":
             parts = [self._spread(dy, node.columns[0], operands[0].value.shape)]
         elif node.operation == "multiply":
@@ -306,6 +476,9 @@ class Passes:
         for node, z in self.z.items():
             for kink in cases.ACTIVATIONS[self.activation(self.nodes[node]).partition("(")[0]].kinks:
                 yield abs(z.value - kink), z.error
+        for node, move in self.moves.items():
+            if move.lead is not None:
+                yield move.lead, self.values[node].error + abs(self.values[node].value)
         for output, spec, y in zip(self.outputs, losses, ys, strict=True):
             o = self.values[output.node]
             distance = np.broadcast_to(cases.LOSSES[spec.partition("(")[0]].kink(o.value, y), o.value.shape)

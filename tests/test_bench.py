@@ -4,10 +4,12 @@ each benchmark, so one test runs a few of them in asv (with tests/long, all)."""
 from __future__ import annotations
 
 import csv
+import gzip
 import importlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +130,20 @@ def test_sparse_rows_beside_a_loop_and_peers(tmp_path):
     assert (tmp_path / "flat.png").stat().st_size > 5000
 
 
+def test_convolutions_beside_pytorch(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    *_, line = run(BENCH / "convolution.py", "1989", "--rounds", 2, "--no-peak", home=tmp_path).splitlines()
+    name, parameters, rows, *times = line.replace("|", "").replace(",", "").split()
+    assert (name, parameters, rows) == ("1989", "9760", "1") and min(float(times[0]), float(times[2])) > 0
+
+
+def test_recurrent_nets_beside_pytorch(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    *_, line = run(BENCH / "recurrent.py", "gru", "--rounds", 2, home=tmp_path).splitlines()
+    cell, parameters, *times = line.replace("|", "").replace(",", "").split()
+    assert (cell, parameters) == ("gru", "83009") and min(float(times[0]), float(times[2])) > 0
+
+
 def test_a_race_on_a_file_of_numbers_categories_and_gaps(tmp_path):
     """Every contender learns the table; a line of an earlier race counts, and is not trained again."""
     pytest.importorskip("pandas")
@@ -174,6 +190,59 @@ def test_a_ratio_compares_the_splits_that_both_have(monkeypatch):
     found = ratio({0: 1.0, 1: 3.0, 2: 9.0}, {0: 2.0, 1: 2.0, 3: 9.0})
     assert found == pytest.approx((1, 12.7062 * 0.5**0.5 / 2**0.5, 1, 2), rel=1e-5)  # t of one degree of freedom; deviation sqrt(1/2)
     assert ratio({0: 2.0, 1: 2.0}, {0: 4.0, 1: 4.0}) == (0.5, 0, 2, 2)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """A folder of data sets with the files and formats of the real ones: pictures of noise, invented names and text."""
+    folder, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+
+    def write(path: str, content: bytes) -> None:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(gzip.compress(content) if path.endswith("gz") else content)
+
+    for part in ("train", "test"):
+        rows = [
+            f"{label}.0 {' '.join(map(str, row))}" for label, row in zip(random.integers(0, 10, 1400), random.integers(-1, 2, (1400, 256)))
+        ]
+        write(f"usps/zip.{part}.gz", "\n".join(rows).encode())
+    for part, count in (("train", 256), ("t10k", 60)):
+        pixels = np.pad(random.integers(1, 256, (count, 20, 12)), ((0, 0), (4, 4), (8, 8))).astype(np.uint8)
+        write(f"mnist/{part}-images-idx3-ubyte.gz", struct.pack(">4i", 2051, count, 28, 28) + pixels.tobytes())
+        write(f"mnist/{part}-labels-idx1-ubyte.gz", struct.pack(">2i", 2049, count) + (np.arange(count) % 10).astype(np.uint8).tobytes())
+    names = ["".join(random.choice([*"abcxyz"], size)) for size in random.integers(1, 15, 400)]
+    write("text/names.txt", "\n".join(names).encode())
+    write("text/tinyshakespeare.txt.gz", "".join(random.choice([*"to be or\n"], 20000)).encode())
+    return folder
+
+
+TABLES = {  # of scripts about training: the first cells of their rows
+    "lecun": [
+        "1989",
+        "+ softmax, cross-entropy",
+        "+ AdamW",
+        "+ shifts by a pixel, 60 passes",
+        "+ dropout, relu, 80 passes",
+        "0.02",
+        "median",
+    ],
+    "mnist_conv": ["0", "median", "small", "kann"],
+    "characters": ["MLP, 3 characters", "hierarchical, 8 characters", "GRU", "short", "long"],
+}
+
+
+@pytest.mark.parametrize("script", TABLES)
+def test_trainings_print_their_tables(script, noise, tmp_path):
+    seeds = ["--seeds", 1]
+    reports = ["1989", "ladder", "rate"] if script == "lecun" else []
+    lines = run(BENCH / f"training/{script}.py", "--data", noise, "--quick", *seeds, *reports, home=tmp_path).splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    assert set(TABLES[script]) <= {name for row in cells for name in row[:2]}
+    assert script != "lecun" or lines[0].endswith(": 9,760 parameters, one thread")
+    missing = subprocess.run(
+        [sys.executable, BENCH / f"training/{script}.py", "--data", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert missing.returncode == 1 and "use --data DIR" in missing.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

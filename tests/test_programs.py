@@ -91,3 +91,49 @@ def test_the_solution_of_an_equation(program):
     points = np.linspace(0, 6, 1000)
     errors = [np.abs(program.solve(seed)(points) - np.sin(points)).max() for seed in SEEDS]
     assert np.median(errors) < 0.01
+
+
+CAPTIONER = Path(__file__).parents[1] / "examples/captioner"
+
+
+@pytest.fixture
+def captioner(monkeypatch):
+    monkeypatch.syspath_prepend(CAPTIONER)
+    return importlib.import_module("captioner")
+
+
+def test_captions_follow_from_the_places(captioner):
+    pictures, captions = map(importlib.import_module, ("pictures", "captions"))
+    assert len(captioner.WORDS) > 50 and pictures.count_captions() >= 10**5
+    boxes = np.full((200, 3, 2), 12)
+    corners, order, steps = pictures.place(boxes, np.random.default_rng(0))
+    for where, turn, moves in zip(corners, order, steps):
+        for (down, right), (a, b) in zip(moves, zip(where[turn], where[turn][1:])):
+            assert {1: b[0] - a[0] > 10, 0: abs(b[0] - a[0]) < 6, -1: a[0] - b[0] > 10}[down]
+            assert {1: b[1] - a[1] > 10, 0: abs(b[1] - a[1]) < 6, -1: a[1] - b[1] > 10}[right]
+        assert all((abs(where[i] - where[j]) > 12).any() for i in range(3) for j in range(i))
+    assert captions.caption((3, 7, 9), ((1, 0), (0, 1))) == "a three above a seven and a nine to its right"
+    every = [
+        [((d,), (s,)) for d in range(10) for s in np.ndindex(3, 3)],
+        [((a, b), (s,)) for a, b in np.ndindex(10, 10) for s in captions.STEPS],
+    ]
+    every.append([(d, (s, r)) for d in np.ndindex(10, 10, 10) for s in captions.STEPS for r in captions.STEPS])
+    every[0] = [(d, ((s[0][0] - 1, s[0][1] - 1),)) for d, s in every[0]]
+    assert [len({captions.caption(*one) for one in some}) for some in every] == [90, 490, 25000]
+
+
+def test_a_network_learns_to_describe_one_digit(captioner, tmp_path):
+    digits = np.zeros((10, 28, 28), np.float32)
+    for label in range(10):  # bars in ten places of a box
+        digits[label, 4:24, 8:20] = 0.1
+        digits[label, 4 + 2 * label : 6 + 2 * label, 8:20] = 1
+    source = captioner.Pictures(digits, np.arange(10))
+    net, random = captioner.network(), np.random.default_rng(0)
+    t = captioner.bp.Trainer(net, captioner.bp.Loss("cross_entropy", missing=True), captioner.bp.AdamW(lr=0.004), seed=0)
+    pictures, captions = source.draw(1600, 1, random)
+    rows = captioner.in_numbers(captions)
+    t.fit([pictures, captioner.shifted(rows)], rows, epochs=8, batch_size=32, schedule=captioner.bp.OneCycle(lr=0.004))
+    pictures, captions = source.draw(100, 1, random)
+    assert np.mean([one == other for one, other in zip(captioner.write(net, pictures), captions)]) > 0.8
+    seen, told = source.draw(8, 2, random, captioner.together([(0, 1)]))
+    assert all("zero" in caption and "one" in caption for caption in told) and seen.shape == (8, 56, 56, 1)

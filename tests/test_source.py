@@ -25,18 +25,22 @@ C_FLOORS = {
     "config": 0,
     "formulas": 1,
     "system": 1,
+    "kernels/pooling": 1,
     "kernels/products": 1,  # parts of kernels.c
     "kernels": 2,
     "system/threads": 2,
     "net/lock": 2,
     "arrays": 3,
+    "net/states": 4,
     "net": 3,
-    "passes": 4,
-    "passes/derivatives": 5,
-    "train/sparse": 4,
-    "train": 5,
-    "train/fitting": 6,
-    "file": 6,
+    "passes/plan": 4,
+    "passes/positions": 5,
+    "passes": 6,
+    "passes/derivatives": 7,
+    "train/sparse": 6,
+    "train": 7,
+    "train/fitting": 8,
+    "file": 8,
 }
 FOR_EACH_ISA = {"kernels.c", "noise.c"}  # compiled for each instruction set
 MOST_FILES, README_LINES, WIDTH = 14, 40, 120
@@ -44,8 +48,10 @@ MOST_FILES, README_LINES, WIDTH = 14, 40, 120
 # The rooms of microbp/ with their floors: a file imports only from its own room and lower floors. DOORS are files next to the rooms, for
 # users to import; TOP is above everything. Any file may import _doors.py: it imports functions on higher floors when they are called.
 PYTHON_FLOORS = {
-    "_doors": 0, "reference/sharing": -1, "reference/sparse": -1, "reference/hashing": -1,
-    "reference": 0, "core": 1, "data": 2, "network": 3, "settings": 3, "training/engine": 4, "training/loop": 5, "training": 6,
+    "_doors": 0, "reference/sharing": -1, "reference/sparse": -1, "reference/positions": -1, "reference/hashing": -1,
+    "reference/files": -1, "reference/states": -1, "reference": 0, "core": 1, "data": 2, "network/states": 2, "network": 3,
+    "network/positions": 4, "settings": 3,
+    "training/engine": 4, "training/loop": 5, "training": 6,
     "drawing": 3, "many": 7, "online": 7, "tables/readers": 7, "tables/encodings": 8, "tables/sparse": 8, "tables": 9,
     "tables/fitted": 10, "exchange": 10,
     "doors": 10, "cli": 11, "sklearn/tables": 11, "sklearn": 12, "top": 13,

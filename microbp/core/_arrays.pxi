@@ -126,6 +126,7 @@ cdef enum:
 
 cdef struct Held:
     int count
+    int extra  # lengths, one for each of the `count` inputs, are the arrays after these
     bint is_list
     mbp_array *array
     Py_buffer *view
@@ -141,12 +142,12 @@ cdef inline int ndim_of(const Held *held, int i) noexcept:
 
 cdef void release(Held *held) noexcept:
     cdef int i
-    for i in range(held.count):
+    for i in range(held.count + held.extra):
         PyBuffer_Release(&held.view[i])
         if held.array[i].indptr != NULL:
             PyBuffer_Release(&held.places[2 * i])
             PyBuffer_Release(&held.places[2 * i + 1])
-    held.count = 0
+    held.count = held.extra = 0
     if held.array != held.few_arrays:
         PyMem_Free(held.array)
         PyMem_Free(held.view)
@@ -155,15 +156,17 @@ cdef void release(Held *held) noexcept:
 
 
 cdef int hold(Held *held, object source, int vectors, int flags=PyBUF_STRIDES | PyBUF_FORMAT, bint may_be_none=False) except -1:
-    """Holds one array, a list of arrays, or none for None. Afterwards `release` may be called any number of times, even after an error.
-    may_be_none: items of the list may be None; their data is NULL."""
-    held.count = 0
+    """Holds one array, a list of arrays, or none for None; of a dict {"x": inputs, "lengths": lengths}, both. Afterwards `release` may be
+    called any number of times, even after an error. may_be_none: items of the list may be None; their data is NULL."""
+    held.count = held.extra = 0
     held.is_list = type(source) is list
     held.array = held.few_arrays
     held.view = held.few_views
     held.places = held.few_places
     if source is None:
         return 0
+    if type(source) is dict:
+        return hold_with_lengths(held, source["x"], source["lengths"], vectors, flags)
     if type(source) is not list:
         read_array(source, held.view, held.places, held.array, vectors, flags)
         held.count = 1
@@ -186,6 +189,13 @@ cdef int hold(Held *held, object source, int vectors, int flags=PyBUF_STRIDES | 
     except BaseException:
         release(held)
         raise
+    return 0
+
+
+cdef int hold_with_lengths(Held *held, object inputs, list lengths, int vectors, int flags) except -1:
+    inputs = inputs if type(inputs) is list else [inputs]
+    hold(held, inputs + lengths, vectors, flags, True)
+    held.count, held.extra = len(inputs), len(lengths)
     return 0
 
 

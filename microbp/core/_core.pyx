@@ -44,6 +44,7 @@ cdef int check(mbp_status status, const mbp_error *error) except -1:
 
 include "_arrays.pxi"
 include "_files.pxi"
+include "_states.pxi"
 
 
 # ---- the thread pool of the process, which all nets share ----
@@ -155,25 +156,6 @@ cdef int poll_signals(void *user) noexcept nogil:
     return look(user) if now() >= (<Poll>user).next_look else 0
 
 
-cdef int hold_weight(Held *held, object source, int outputs) except -1:
-    """`hold` for row weights, which are a vector; for weights of the outputs, a list of an array or None for each; or None."""
-    if type(source) is list and len(source) != outputs:
-        raise ValueError(f"weight has {len(source)} items, but the net has {outputs} outputs")
-    hold(held, source, COLUMN, PyBUF_STRIDES | PyBUF_FORMAT, True)
-    if held.count and type(source) is not list and held.view.ndim != 1:
-        release(held)
-        raise ValueError("weight must have 1 dimension, not 2; for weights of the columns, pass a list with one array per output")
-    return 0
-
-
-cdef inline void fill_batch(mbp_batch *batch, const Held *x, const Held *y, const Held *weight) noexcept nogil:
-    batch.size = sizeof(mbp_batch)
-    batch.x, batch.n_x, batch.y, batch.n_y = x.array, x.count, y.array, y.count
-    batch.weight = weight.array if weight.count and not weight.is_list else NULL
-    batch.element_weights = weight.array if weight.is_list else NULL
-    batch.lengths = NULL
-
-
 @cython.no_gc_clear  # the net, which __dealloc__ uses, must not be freed first
 cdef class Trainer:
     """Losses, an optimizer and their state for one net, in C."""
@@ -213,7 +195,7 @@ cdef class Trainer:
         with nogil:  # it may wait for a training of another trainer of the net, which needs the GIL now and then
             mbp_trainer_free(self.trainer)
 
-    cdef double run(self, x, y, weight, const mbp_backward *how, int what) except? -1:
+    cdef double run(self, x, y, weight, const mbp_backward *how, int what, State state) except? -1:
         """Runs one batch. what: 0 step, 1 backward, 2 evaluate."""
         cdef Held hx, hy, hw
         cdef mbp_batch batch
@@ -226,11 +208,15 @@ cdef class Trainer:
             try:
                 hold_weight(&hw, weight, mbp_net_outputs(self.net.net))
                 fill_batch(&batch, &hx, &hy, &hw)
+                if state is not None:
+                    batch.state = state.take()
                 if hx.count and 3 * self.net.flops * hx.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
                         status = self.call(&batch, how, what, &loss, &error)
                 else:
                     status = self.call(&batch, how, what, &loss, &error)
+                if state is not None:
+                    state.is_taken = False
                 release(&hw)
             finally:
                 release(&hy)
@@ -246,12 +232,13 @@ cdef class Trainer:
             return mbp_trainer_backward(self.trainer, batch, how, loss, error)
         return mbp_trainer_evaluate(self.trainer, batch, loss, error)
 
-    def step(self, x, y, weight=None):
+    def step(self, x, y, weight=None, State state=None):
         if self.net.family.guests:
             self.net.refuse_training()
-        return self.run(x, y, weight, NULL, 0)
+        return self.run(x, y, weight, NULL, 0, state)
 
-    def backward(self, x, y, weight=None, bint accumulate=False, total=0.0, int64_t first_row=0, bint input_grads=False):
+    def backward(self, x, y, weight=None, bint accumulate=False, total=0.0, int64_t first_row=0, bint input_grads=False,
+                 State state=None):
         cdef mbp_backward how
         cdef Held held
         if self.net.family.guests:
@@ -261,16 +248,16 @@ cdef class Trainer:
         how.accumulate, how.input_grads, how.first_row = accumulate, input_grads, first_row
         if isinstance(total, (int, float)):
             how.total = total
-            return self.run(x, y, weight, &how, 1)
+            return self.run(x, y, weight, &how, 1, state)
         hold(&held, total, 1)  # one per output
         try:
             how.totals = <const double *>vector(&held, MBP_F64, mbp_net_outputs(self.net.net), "total")
-            return self.run(x, y, weight, &how, 1)
+            return self.run(x, y, weight, &how, 1, state)
         finally:
             release(&held)
 
-    def evaluate(self, x, y, weight=None):
-        return self.run(x, y, weight, NULL, 2)
+    def evaluate(self, x, y, weight=None, State state=None):
+        return self.run(x, y, weight, NULL, 2, state)
 
     def apply(self):
         cdef mbp_error error

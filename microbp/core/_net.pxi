@@ -11,25 +11,12 @@ cdef str word(const char *text):
     return (<bytes>text).decode()
 
 
-nets = WeakSet()  # all of them, for the child after a fork
-
-
-def after_fork():
-    cdef Net net
-    for net in list(nets):
-        mbp_net_after_fork(net.net)
-        if net.family.guest_of != PyThread_get_thread_ident():
-            net.family.guests = 0
-
-
-os.register_at_fork(after_in_child=after_fork)
-
-
-cdef class Family:
-    """What a net and its parts share besides the memory."""
-
-    cdef int guests  # functions of the user that run inside a training; only the thread that holds the nets changes it
-    cdef unsigned long guest_of  # that thread
+cdef object window_of(const mbp_node_info *node):
+    """(size, stride, pad, dilation, kind) of a window or a pool, each but kind for height and width; kind: "" of a window. None: neither."""
+    if node.window[0] == 0:
+        return None
+    pairs = [(node.window[2 * k], node.window[2 * k + 1]) for k in range(4)]
+    return (*pairs, "" if node.pool == NULL else word(node.pool))
 
 
 cdef int refuse_mixed(const Held *x, const Held *out) except -1:
@@ -44,41 +31,6 @@ cdef int refuse_mixed(const Held *x, const Held *out) except -1:
     return 0
 
 
-cdef class Hold:
-    """`with`: holds a net for this thread, and the calls of other threads that change it or its trainers are refused. trains: as a training,
-    which is refused in a function that a training calls. It may be used again, also inside itself."""
-
-    cdef Net net
-    cdef bint trains
-
-    def __enter__(self):
-        cdef mbp_error error
-        check(mbp_net_lock(self.net.net, &error), &error)
-        if self.trains and self.net.family.guests:
-            mbp_net_unlock(self.net.net)
-            refuse_guest()
-
-    def __exit__(self, *_):
-        mbp_net_unlock(self.net.net)
-
-
-cdef class Guest:
-    """`with`, in a thread that holds the net: runs a function of the user, which may do everything with the net except training."""
-
-    cdef Net net
-
-    def __enter__(self):
-        self.net.family.guest_of = PyThread_get_thread_ident()
-        self.net.family.guests += 1
-
-    def __exit__(self, *_):
-        self.net.family.guests -= 1
-
-
-cdef int refuse_guest() except -1:
-    raise RuntimeError("training is not possible inside a function that a training call has called: return from it first")
-
-
 cdef class Net:
     """A network in C. text: the graph; dtype: float32 or float64. The environment variable MICROBP_ISA can select a
     kernel variant."""
@@ -86,6 +38,7 @@ cdef class Net:
     cdef mbp_net *net
     cdef double flops
     cdef Family family
+    cdef Net whole  # the net that this one is of another length
     cdef bytes variant  # the value of MICROBP_ISA, which the options point to
     cdef object __weakref__
 
@@ -189,6 +142,24 @@ cdef class Net:
         part.adopt(made)
         return part
 
+    def with_length(self, int64_t positions):
+        """The same net for sequences of this many positions, which shares the parameters; its predictions have the outputs' settings and the
+        threads that this net has then."""
+        cdef Net other = Net.__new__(Net)
+        cdef mbp_net *made = NULL
+        cdef mbp_error error
+        check(mbp_net_with_length(&made, self.net, positions, &error), &error)
+        other.family, other.whole = self.family, self
+        other.adopt(made)
+        return other
+
+    def state(self, int64_t rows):
+        cdef State state = State.__new__(State)
+        cdef mbp_error error
+        state.is_double = mbp_net_dtype(self.net) == MBP_F64
+        check(mbp_state_create(&state.state, self.net, rows, &error), &error)
+        return state
+
     def text(self):
         cdef size_t size = mbp_net_text(self.net, NULL, 0)
         text = bytearray(size)
@@ -196,7 +167,8 @@ cdef class Net:
         return text[:size - 1].decode()
 
     def nodes(self):
-        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice, levels of ids, whether they are hashed) of each
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice, levels of ids, whether they
+        are hashed, height and width of its positions, settings of a window or a pool: window_of, whether a recurrent node is reverse) of each
         node."""
         cdef mbp_node_info node
         cdef mbp_error error
@@ -206,15 +178,15 @@ cdef class Net:
         for i in range(mbp_net_nodes(self.net)):
             check(mbp_net_node(self.net, i, &node, &error), &error)
             operands = tuple([node.operand[k] for k in range(node.operands)])
-            columns = node.from_, node.to
+            columns, grid = (node.from_, node.to), (node.height, node.positions // node.height)
             found.append((word(node.operation), operands, node.width, node.layer, word(node.activation), node.amount, columns,
-                          node.levels, bool(node.hash)))
+                          node.levels, bool(node.hash), grid, window_of(&node), bool(node.reverse)))
         return found
 
     def layers(self):
-        """(name, operation, inputs, units, activation, init, bias_init, gain, bias, frozen, settings, sums) of each layer. Activation, init
+        """(name, operation, inputs, units, activation, init, bias_init, gain, bias, frozen, settings, sums, cell, recurrent_init) of each layer. Activation, init
         and bias_init are "" if it has none, bias_init also if it has no bias. gain: False only for a scale without it. sums: whether an
-        embedding adds."""
+        embedding adds. cell, recurrent_init: "" unless it is recurrent."""
         cdef mbp_layer_info layer
         cdef mbp_error error
         cdef int i
@@ -223,7 +195,7 @@ cdef class Net:
         for i in range(mbp_net_layers(self.net)):
             check(mbp_net_layer(self.net, i, &layer, &error), &error)
             operation = word(layer.operation)
-            if operation == "dense":
+            if operation in ("dense", "recurrent"):
                 settings = {"lr": layer.lr, "l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm, "bias_lr": layer.bias_lr}
             elif operation == "embedding":
                 settings = {"lr": layer.lr, "max_norm": layer.max_norm}
@@ -234,7 +206,8 @@ cdef class Net:
             if operation == "batch_norm":
                 settings["momentum"] = layer.momentum
             found.append((word(layer.name), operation, layer.in_, layer.out, word(layer.activation), word(layer.init),
-                          word(layer.bias_init), bool(layer.gain), bool(layer.bias), bool(layer.frozen), settings, bool(layer.sums)))
+                          word(layer.bias_init), bool(layer.gain), bool(layer.bias), bool(layer.frozen), settings, bool(layer.sums),
+                          "" if layer.cell == NULL else word(layer.cell), word(layer.recurrent_init)))
         return found
 
     def outputs(self):
@@ -257,9 +230,13 @@ cdef class Net:
     def set_scale(self, int i, mean, std):
         """Sets them, and the activation identity. mean, std: sequences of numbers, one per column."""
         cdef mbp_error error
+        cdef mbp_node_info node
         means, stds = array("d", mean), array("d", std)
-        if i < mbp_net_outputs(self.net) and not len(means) == len(stds) == mbp_net_output_width(self.net, i):
-            raise ValueError(f"mean and std of output {i} must have {mbp_net_output_width(self.net, i)} numbers")
+        node.size = sizeof(node)
+        if i >= 0 and i < mbp_net_outputs(self.net):
+            check(mbp_net_node(self.net, mbp_net_output_node(self.net, i), &node, &error), &error)
+            if not len(means) == len(stds) == node.width:
+                raise ValueError(f"mean and std of output {i} must have {node.width} numbers")
         check(mbp_net_set_scale(self.net, i, <const double *><size_t>means.buffer_info()[0],
                                 <const double *><size_t>stds.buffer_info()[0], &error), &error)
 
@@ -345,9 +322,25 @@ cdef class Net:
         text = text_bytes(notes, "the text of the notes")
         check(mbp_net_set_notes(self.net, text, &error), &error)
 
-    def predict(self, xs, outs, raw, nodes=None, seed=None):
-        """Predicts the rows of matrices, or one row of vectors. nodes: None: all outputs; otherwise, for each of `outs`, the number of a node
-        or -1 - i for output i. seed: of dropout and noise; None: without them."""
+    cdef int follow(self) except -1:
+        """Takes over the outputs' settings and the threads of the whole net, which may have changed."""
+        cdef mbp_net *whole = self.whole.net
+        cdef int i
+        for i in range(mbp_net_outputs(whole)):
+            if mbp_net_output_activation(whole, i) != mbp_net_output_activation(self.net, i):
+                self.set_output(i, self.whole.outputs()[i][1])
+            if mbp_net_scale(whole, i, NULL, NULL) and self.whole.scale(i) != self.scale(i):
+                self.set_scale(i, *self.whole.scale(i))
+            elif mbp_net_scale(self.net, i, NULL, NULL) and not mbp_net_scale(whole, i, NULL, NULL):
+                self.set_output(i, self.whole.outputs()[i][1])
+        if mbp_net_threads(self.net) != mbp_net_threads(whole):
+            self.threads = mbp_net_threads(whole)
+        return 0
+
+    def predict(self, xs, outs, raw, nodes=None, seed=None, State state=None):
+        """Predicts the rows of matrices, or one row of vectors. xs: also {"x": inputs, "lengths": lengths}. nodes: None: all outputs;
+        otherwise, for each of `outs`, the number of a node or -1 - i for output i. seed: of dropout and noise; None: without them. state:
+        what recurrent nodes go on from."""
         cdef mbp_prediction how
         cdef Held x, out
         cdef mbp_error error
@@ -355,6 +348,8 @@ cdef class Net:
         cdef int one
         if raw is not False and raw is not True:
             raise TypeError("raw must be True or False")
+        if self.whole is not None:
+            self.follow()
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
         how.raw = raw is True
@@ -372,11 +367,16 @@ cdef class Net:
             hold(&out, outs, ROW, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
             try:
                 refuse_mixed(&x, &out)
+                how.lengths = x.array + x.count if x.extra else NULL
+                if state is not None:
+                    how.state = state.take()
                 if x.count and self.flops * x.array[0].rows > KEEP_GIL_FLOPS:
                     with nogil:
                         status = mbp_net_predict_with(self.net, x.array, x.count, out.array, out.count, &how, &error)
                 else:
                     status = mbp_net_predict_with(self.net, x.array, x.count, out.array, out.count, &how, &error)
+                if state is not None:
+                    state.is_taken = False
             finally:
                 release(&out)
         finally:

@@ -27,6 +27,7 @@ SHUFFLE, SPLIT = 2, 5
 # A backend's network and trainer. The stub of the extension lists their methods, for both backends.
 CoreNet: TypeAlias = "_core.Net"
 CoreTrainer: TypeAlias = "_core.Trainer"
+CoreState: TypeAlias = "_core.State"
 
 
 class Backend(Protocol):
@@ -36,6 +37,8 @@ class Backend(Protocol):
     def Net(self) -> type[CoreNet]: ...  # noqa: N802
     @property
     def Trainer(self) -> type[CoreTrainer]: ...  # noqa: N802
+    @property
+    def State(self) -> type[CoreState]: ...  # noqa: N802
     def formulas(self, kind: str) -> list[tuple[str, str, str, str]]: ...
     def target_columns(self, loss: str, columns: int) -> int: ...
     def cpus(self) -> int: ...

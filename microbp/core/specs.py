@@ -34,6 +34,7 @@ InitName = Literal[
     "lecun_normal",
     "lecun_uniform",
     "fan_in_uniform",
+    "orthogonal",
     "zeros",
 ]
 OutputActivationName = Literal["identity", "sigmoid", "exp", "softmax"]
@@ -263,7 +264,7 @@ class Init(Spec):
         tanh, scaled_tanh, square, exp, sin, cos: glorot_uniform, biases fan_in_uniform
         silu, mish: lecun_normal, biases fan_in_uniform
         softplus, sigmoid, hard_sigmoid: he_normal, biases fan_in_uniform
-    If init is not "auto", bias_init="auto" is zeros.
+    If init is not "auto", bias_init="auto" is zeros. Of bp.Recurrent, see there.
 
     The list below has every initializer, with its parameters and their defaults. Here in and out are the numbers of a layer's inputs and
     outputs, for weights and biases; the weight has shape (out, in).

@@ -61,6 +61,9 @@ def _convert(value: Any, what: str) -> Array:
             return np.from_dlpack(value)
         return np.asarray(value)
     except ValueError as error:
+        if "inhomogeneous" in str(error) and re.match(r"[Xy]\b", what):
+            advice = "for sequences of different length, pass an array with room for the longest, and lengths="
+            raise ValueError(f"{what} cannot be read as an array, because its parts differ in shape; {advice}") from error
         raise ValueError(f"{what} cannot be read as an array: {error}") from error
     except (TypeError, RuntimeError, BufferError, AttributeError) as error:
         if getattr(value, "requires_grad", False):

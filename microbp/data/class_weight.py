@@ -57,6 +57,9 @@ def _of_output(rows: Rows, i: int, trained: Array, class_weight: ClassWeight, cl
     if classes is None:
         weight[trained] = 1.0
     else:
+        if rows.ys[i].size != rows.count:
+            advice = "for a label at each position, pass a sample_weight of this shape instead"
+            raise ValueError(f"class_weight needs one label per row, but y has shape {rows.ys[i].shape}; {advice}")
         there = trained if given is None else trained[given[trained] > 0]
         index = _index(rows.ys[i], there, classes)
         weight[there] = _by_class(class_weight, index, classes, None if given is None else given[there])[index]
@@ -82,8 +85,6 @@ def classes_of(loss: Any, width: int) -> Array:
 
 def _index(y: Array, trained: Array, classes: Array) -> Array:
     """For each row of `trained`, the index of its class."""
-    if y.size != len(y):
-        raise ValueError(f"class_weight needs one label per row, but y has shape {y.shape}")
     labels = y.reshape(-1)[trained]
     index = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     wrong = classes[index] != labels

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..core.specs import Loss
 from .arrays import Array
-from .rows import Rows
+from .rows import Rows, Shape
 from .sparse import SparseRows
 
 # The messages of both backends for targets: a label that is not a class, or a value that the loss does not accept.
-_REFUSED = re.compile(r"target (\d+), row \d+(?:: label|, column \d+ is \S+, but (\w+) needs values in (\S+(?: 1})?))")
+_REFUSED = re.compile(r"target (\d+), row \d+(?:, position \d+)?(?:: label|, column \d+ is \S+, but (\w+) needs values in (\S+(?: 1})?))")
 
 
 def not_finite(
@@ -64,15 +64,16 @@ def bad_tensor(tensors: Mapping[str, Array]) -> str | None:
     return None
 
 
-def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequence[int], losses: Sequence[Any]) -> str | None:
-    """The first target that a backend refuses with this message, and what to do; None: the message is about something else. widths,
-    losses: those of the outputs."""
+def refused_target(message: str, rows: Rows, order: Array | None, shape: Shape, losses: Sequence[Any]) -> str | None:
+    """The first target that a backend refuses with this message, and what to do; None: the message is about something else. losses: those
+    of the outputs."""
     match = _REFUSED.search(message)
     if match is None:
         return None
     output, loss, valid = int(match[1]), match[2], match[3]
     what, y = rows.named()[len(rows.xs) + output]
-    wrong = (y < 0) | (y >= widths[output]) if loss is None else _outside(y, valid)
+    width = shape.targets[output] // shape.positions(output)
+    wrong = (y < 0) | (y >= width) if loss is None else _outside(y, valid)
     found = _first(rows, order, y, wrong & _counted(rows, y))
     if found is None:
         return None
@@ -81,7 +82,7 @@ def refused_target(message: str, rows: Rows, order: Array | None, widths: Sequen
     if loss is not None:
         two_classes = _two_classes(what, y[rows.active()], loss)
         return f"{at}, but {loss} needs {'-1 or 1' if loss == 'hinge' else f'values in {valid}'}{two_classes}"
-    classes, width = len(np.unique(y[rows.active()])), widths[output]
+    classes = len(np.unique(y[rows.active()]))
     gap = f"if -1 means that the row has no label, use {_with_gaps(losses[output])}" if value == -1 else ""
     if classes <= width:
         advice = [gap, f"for other labels, use classes, {what} = np.unique({what}, return_inverse=True)"]
@@ -116,7 +117,10 @@ def _counted(rows: Rows, array: Array) -> Array | bool:
     weight = next((rows.weight_of(i) for i, y in enumerate(rows.ys) if y is array), None)
     if weight is None or array.ndim < weight.ndim:
         return True
-    return np.asarray(weight > 0) if weight.ndim == array.ndim else np.asarray(weight > 0).reshape(-1, *[1] * (array.ndim - 1))
+    there = np.asarray(weight > 0)
+    if there.ndim == array.ndim == 2:
+        return there.repeat(array.shape[1] // there.shape[1], axis=1)  # of several positions one for all their columns
+    return there if there.ndim == array.ndim else there.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def _first(rows: Rows, order: Array | None, array: Array, wrong: Array) -> tuple[float, tuple[int, ...]] | None:

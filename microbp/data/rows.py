@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from ..core.text import counted
-from . import weights
+from . import lengths as row_lengths
+from . import positions, weights
 from .arrays import READABLE, Array, as_array, as_list, unchecked
 from .by_output import listed, one_or_all
 from .ids import IdsForm, as_inputs, must_be_read
+from .lengths import Lengths, Sequences
 from .weights import Weights
 
 
@@ -19,7 +23,7 @@ from .weights import Weights
 class Rows:
     """`count` rows: one array per input, one per output, and weights (weights.py), which are 0 for targets that are missing. Targets are
     None where the caller has none, and no named loss reads them. numbers: the caller's numbers of the rows; None: 0, 1, ... counts: which
-    outputs have a loss weight above 0."""
+    outputs have a loss weight above 0. lengths: of sequences (lengths.py); None: none has any."""
 
     xs: list[Array]
     ys: list[Any]
@@ -27,11 +31,13 @@ class Rows:
     count: int
     numbers: Array | None = None
     counts: tuple[bool, ...] = (True,)
+    lengths: Lengths | None = None
 
     @property
     def x(self) -> Any:
         """The inputs in the form that a backend expects."""
-        return self.xs[0] if len(self.xs) == 1 else self.xs
+        x = self.xs[0] if len(self.xs) == 1 else self.xs
+        return x if self.lengths is None else {"x": x, "lengths": self.lengths}
 
     @property
     def y(self) -> Any:
@@ -42,7 +48,8 @@ class Rows:
         """A copy of the rows at `index`."""
         numbers = index if self.numbers is None else self.numbers[index]
         xs, ys = [x[index] for x in self.xs], [None if y is None else y[index] for y in self.ys]
-        return Rows(xs, ys, weights.take(self.weight, index), len(index), numbers, self.counts)
+        lengths = row_lengths.take(self.lengths, index)
+        return Rows(xs, ys, weights.take(self.weight, index), len(index), numbers, self.counts, lengths)
 
     def active(self) -> Array:
         """The indices of the rows that are there: those with a weight above 0."""
@@ -79,9 +86,9 @@ class Rows:
 class Shape:
     """The required form of a trainer's rows: the widths of inputs and outputs, and the kind of targets."""
 
-    inputs: tuple[int, ...]
+    inputs: tuple[int, ...]  # the numbers of a row, as those of outputs and targets
     outputs: tuple[int, ...]
-    targets: tuple[int, ...]  # the widths of targets: less than those of outputs where a loss has several columns for a target
+    targets: tuple[int, ...]  # less than of outputs where a loss has several columns for a target
     labels: tuple[bool, ...]  # for each output, whether its targets may be integer labels
     whole: tuple[bool, ...]  # for each output, whether its loss needs all targets of a row, so that only rows have weights
     own: tuple[bool, ...]  # for each output, whether it has a custom loss, which gets targets of any shape
@@ -90,54 +97,103 @@ class Shape:
     counts: tuple[bool, ...]  # for each output, whether its loss weight is above 0
     names: tuple[str, ...]  # of the outputs
     ids: tuple[IdsForm | None, ...]  # for each input, what its ids must be; None: it has numbers
+    rows: tuple[tuple[int, ...], ...]  # the shapes of a row of the inputs
+    grids: tuple[tuple[int, ...], ...]  # the positions of the outputs
+    sequences: Sequences
 
-    def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False) -> Rows:
+    def positions(self, i: int) -> int:
+        """How many positions a row of output i has."""
+        return math.prod(self.grids[i])
+
+    def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False, lengths: Any = None) -> Rows:
         """The rows, converted where needed; TypeError or ValueError if they do not match this form.
 
         may_be_none: whether there may be no rows, or only rows of weight 0.
         """
-        if weight is None and not any(self.ids) and (rows := self._as_they_are(x, y)):
+        if lengths is None and weight is None and not any(self.ids) and (rows := self._as_they_are(x, y)):
             return rows  # the usual case: the checks below take longer than a step of a small net
         if isinstance(y, dict) or isinstance(weight, dict):
             y, weight = self.by_output(y, weight)
-        xs = as_inputs(x, self.ids)
         ys = self._targets(y)
+        xs, read = (self._inputs(x), None) if lengths is None else self.sized(x, lengths)
         self._check_inputs(xs)
         count = len(xs[0])
         for array in xs + ys:
             if array is not None and (array.ndim == 0 or len(array) != count):
-                _refuse_count(xs, ys)
+                _refuse_count(xs, ys, self.rows)
         if count == 0 and not may_be_none:
-            raise ValueError(f"X has no rows: its shape is {xs[0].shape}")
+            raise ValueError(f"X has no rows: its shape is {_shape(xs[0], self.rows[0])}")
         ys = [self._absent(i, count) if array is None else self._target(i, array, ys) for i, array in enumerate(ys)]
-        return self._weighted(Rows(xs, ys, None, count, counts=self.counts), weight, may_be_none)
+        return self._weighted(Rows(xs, ys, None, count, None, self.counts, read), weight, may_be_none)
 
     def _weighted(self, rows: Rows, weight: Any, may_be_none: bool) -> Rows:
         """The rows with their weights, which are 0 for missing targets."""
         if weight is not None:
-            rows.weight = weights.read_weights(weight, rows.count, self.targets, self.whole)
+            rows.weight = self._weights(weight, rows.count)
         if not may_be_none and rows.weight is not None and not rows.is_there.any():
             weights.refuse_none()
-        if any(self.missing):
-            asked = zip(rows.ys, self.labels, self.whole, self.missing, self.counts, strict=True)
-            gaps = [weights.missing_of(y, labels, whole) if missing and counts else None for y, labels, whole, missing, counts in asked]
+        if any(self.missing) or rows.lengths is not None:
+            valid = [None] * len(rows.ys) if rows.lengths is None else self.sequences.of_outputs(rows.lengths)
+            gaps = [self._gaps(i, y, valid[i]) if self.counts[i] else None for i, y in enumerate(rows.ys)]
             rows.weight = weights.without(rows.weight, gaps, rows.count)
             if not may_be_none and not rows.is_there.any():
-                raise ValueError("y has no targets in rows of a weight above 0: all of them are missing (NaN, or the label -1)")
+                beyond = "" if rows.lengths is None else ", or beyond the lengths"
+                raise ValueError(f"y has no targets in rows of a weight above 0: all of them are missing (NaN, or the label -1){beyond}")
         return rows
+
+    def sized(self, x: Any, lengths: Any) -> tuple[list[Array], Lengths]:
+        """The inputs, with 0 for ids that are not there, and their lengths."""
+        if any(self.own):
+            raise ValueError("lengths work with named losses only: a loss of your own gets all positions")
+        xs, read = sized_inputs(x, lengths, self.ids, self.sequences)
+        return [positions.flat(one, shape) for one, shape in zip(xs, self.rows, strict=True)], read
+
+    def cleared(self, rows: Rows) -> Rows:
+        """The rows, with 0 in inputs where positions are not there."""
+        if rows.lengths is None:
+            return rows
+        each = enumerate(zip(rows.xs, rows.lengths, strict=True))
+        positions = self.sequences.positions
+        return replace(rows, xs=[x if length is None else row_lengths.cleared(x, length, positions[i]) for i, (x, length) in each])
 
     def read_inputs(self, x: Any) -> list[Array]:
         """The inputs alone; TypeError or ValueError if they do not match this form."""
-        xs = as_inputs(x, self.ids)
+        xs = self._inputs(x)
         self._check_inputs(xs)
         if any(len(array) != len(xs[0]) for array in xs):
-            _refuse_count(xs, [])
+            _refuse_count(xs, [], self.rows)
         return xs
+
+    def _inputs(self, x: Any) -> list[Array]:
+        """One array per input, with rows of numbers."""
+        return [positions.flat(one, shape) for one, shape in zip(as_inputs(x, self.ids), self.rows, strict=True)]
 
     def _check_inputs(self, xs: list[Array]) -> None:
         for i, width in enumerate(self.inputs):
             if xs[i].ndim != 2 or xs[i].shape[1] != width:
-                _refuse_input(xs[i], width, _name("X", i, xs))
+                _refuse_input(xs[i], width, _name("X", i, xs), self.rows[i])
+
+    def _weights(self, weight: Any, count: int) -> weights.Weights:
+        """The weights of rows, of targets, or of positions."""
+        each = [self.positions(i) if grid else self.targets[i] for i, grid in enumerate(self.grids)]
+        whole = [not grid and alone for grid, alone in zip(self.grids, self.whole, strict=True)]
+        given = list(weight) if isinstance(weight, list | tuple) and len(weight) == len(each) > 1 else [weight]
+        given = [positions.flat_weight(one, grid) for one, grid in zip(given, self.grids, strict=False)]
+        return weights.read_weights(given if len(given) > 1 else given[0], count, each, whole)
+
+    def _gaps(self, i: int, y: Array, valid: Array | None) -> Array | None:
+        """Which targets of output i are not there; None: all are. valid: how many positions of each row are."""
+        gaps = None
+        if self.missing[i] and self.grids[i]:
+            gaps = positions.missing_of(y, self.positions(i), self.labels[i])
+        elif self.missing[i]:
+            gaps = weights.missing_of(y, self.labels[i], self.whole[i])
+        if valid is None:
+            return gaps
+        absent = row_lengths.beyond(valid, self.positions(i))
+        absent = absent if self.grids[i] else absent.repeat(self.targets[i], axis=1)[:, : 1 if self.whole[i] else None]
+        gaps = absent if gaps is None else absent | gaps.reshape(absent.shape)
+        return gaps if gaps.any() else None
 
     def are_rows(self, x: Any) -> bool:
         """Whether x without targets is the inputs of rows, not a stream: arrays, of which no loss needs the targets."""
@@ -171,8 +227,12 @@ class Shape:
             return None
         count = len(xs[0]) if type(xs[0]) is np.ndarray and xs[0].ndim else 0
         for i, array in enumerate(xs):
-            if type(array) is not np.ndarray or array.shape != (count, self.inputs[i]) or array.dtype not in READABLE:
+            if type(array) is not np.ndarray or array.dtype not in READABLE:
                 return None
+            if array.shape != (count, self.inputs[i]):
+                if array.shape != (count, *self.rows[i]):
+                    return None
+                xs = [*xs[:i], array.reshape(count, self.inputs[i]), *xs[i + 1 :]]
         for i, array in enumerate(ys):
             if array is None and self.own[i]:
                 continue
@@ -210,6 +270,8 @@ class Shape:
 
     def _target(self, i: int, y: Array, ys: list[Any]) -> Array:
         width = self.targets[i]
+        if self.grids[i] and not self.own[i]:
+            return positions.flat_target(y, self.grids[i], width // self.positions(i), self.labels[i], _name("y", i, ys))
         if self.labels[i] and y.dtype.kind in "biu" and (y.ndim == 1 or y.shape[1:] == (1,)):
             return y
         if y.ndim == 1 and (width == 1 or self.own[i]):
@@ -227,21 +289,38 @@ class Shape:
         )
 
 
+def sized_inputs(x: Any, lengths: Any, ids: Sequence[IdsForm | None], sequences: Sequences) -> tuple[list[Array], Lengths]:
+    """One array for each input, with 0 for ids that are not there, and the lengths of their rows."""
+    xs = as_inputs(x, [form and form._replace(hash=True) for form in ids])
+    lead = next((one.shape for one, form in zip(xs, ids, strict=True) if form is None or one.ndim > 1), xs[0].shape)
+    read = sequences.read(lengths, lead[0] if lead else 0)
+    for i, length in enumerate(read):
+        if ids[i] is not None and length is not None:
+            xs[i] = row_lengths.cleared(xs[i], length, sequences.positions[i])
+    return as_inputs(xs if len(xs) > 1 else xs[0], ids), read
+
+
 def _name(what: str, i: int, arrays: list[Any]) -> str:
     return what if len(arrays) == 1 else f"{what}[{i}]"
 
 
-def _refuse_input(x: Array, width: int, what: str) -> NoReturn:
+def _refuse_input(x: Array, width: int, what: str, row: tuple[int, ...]) -> NoReturn:
+    needed = f"(rows, {', '.join(map(str, row))}), or (rows, {width})" if len(row) > 1 else f"(rows, {width})"
     advice = ""
     if x.ndim == 1 and width in (1, len(x)):
         advice = f"; use {what}.reshape({'-1, 1' if width == 1 else '1, -1'})"
-    raise ValueError(f"{what} has shape {x.shape}; the network needs shape (rows, {width}){advice}")
+    raise ValueError(f"{what} has shape {x.shape}; the network needs shape {needed}{advice}")
 
 
-def _refuse_count(xs: list[Array], ys: list[Any]) -> NoReturn:
-    """For arrays of which one has not as many rows as the first."""
-    named = [(_name(what, i, arrays), array) for what, arrays in (("X", xs), ("y", ys)) for i, array in enumerate(arrays)]
-    first, shape = named[0][0], xs[0].shape
-    given = [(name, array) for name, array in named if array is not None]
-    name, other = next((name, array.shape) for name, array in given if array.ndim == 0 or len(array) != len(xs[0]))
-    raise ValueError(f"{first} and {name} must have the same number of rows, but have shapes {shape} and {other}")
+def _shape(x: Array, row: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an input whose rows have this shape, also if it is kept as rows of numbers."""
+    return (len(x), *row) if x.shape[1:] == (math.prod(row),) else x.shape
+
+
+def _refuse_count(xs: list[Array], ys: list[Any], rows: Sequence[tuple[int, ...]]) -> NoReturn:
+    """For arrays of which one has not as many rows as the first. rows: the shapes of a row of the inputs."""
+    shapes = [_shape(x, row) for x, row in zip(xs, rows, strict=True)] + [None if y is None else y.shape for y in ys]
+    names = [_name(what, i, arrays) for what, arrays in (("X", xs), ("y", ys)) for i in range(len(arrays))]
+    other = next(i for i, shape in enumerate(shapes) if shape is not None and shape[:1] != xs[0].shape[:1])
+    both = f"{names[0]} and {names[other]} must have the same number of rows"
+    raise ValueError(f"{both}, but have shapes {shapes[0]} and {shapes[other]}")

@@ -109,10 +109,13 @@ def cross_validate(
     for name in ("rows", "checkpoint"):
         if fit.get(name) is not None:
             raise ValueError(f"cross_validate: {name} is not one of its arguments; cv= gives each trainer its rows")
+    if fit.get("carry_state"):
+        raise ValueError("cross_validate: carry_state needs all rows in their order, but each fold leaves out some")
     given = whole_number(cv, "cross_validate: cv", least=2) if isinstance(cv, int | np.integer) else _listed(cv)
     maker = copier("cross_validate", make_trainer) if isinstance(make_trainer, Trainer) else make_trainer
     trainers = make("cross_validate", maker, range(given if isinstance(given, int) else len(given)))
-    count = count_rows(trainers[0], X, y, sample_weight)
+    lengths = fit.get("lengths")
+    count = count_rows(trainers[0], X, y, sample_weight, lengths)
     folds = _split(given, count, _labels(trainers[0], y), seed) if isinstance(given, int) else _checked(given, count)
     _check_apart(fit.get("validation"), X, folds)
     arguments = {"epochs": epochs, "progress": False, "sample_weight": sample_weight} | checked_arguments(fit, "cross_validate")
@@ -122,10 +125,11 @@ def cross_validate(
     if errors:
         raise first_error(errors)
     measured = [
-        measure(trainer, X, y, sample_weight, index=test, metrics=metrics) for trainer, (_, test) in zip(trainers, folds, strict=True)
+        measure(trainer, X, y, sample_weight, lengths, index=test, metrics=metrics)
+        for trainer, (_, test) in zip(trainers, folds, strict=True)
     ]
     scores = {name: np.array([found[name] for found in measured]) for name in measured[0]}
-    return CrossValidation(scores, _out_of_fold(trainers, X, folds, count), tuple(trainers), tuple(folds))
+    return CrossValidation(scores, _out_of_fold(trainers, X, lengths, folds, count), tuple(trainers), tuple(folds))
 
 
 # ---- folds ----
@@ -200,14 +204,20 @@ def _labels(trainer: Trainer, y: Any) -> Array | None:
 # ---- predictions ----
 
 
-def _out_of_fold(trainers: list[Trainer], X: Any, folds: list[Fold], count: int) -> Prediction:  # noqa: N803
+def _out_of_fold(
+    trainers: list[Trainer],
+    X: Any,  # noqa: N803
+    lengths: Any,
+    folds: list[Fold],
+    count: int,
+) -> Prediction:
     """The mean of the predictions for each row by the trainers that test it; NaN where none does."""
     outputs = trainers[0].net.outputs
-    sums, times = [np.zeros((count, output.width)) for output in outputs], np.zeros(count)
+    sums, times = [np.zeros((count, *output.grid, output.width)) for output in outputs], np.zeros(count)
     for trainer, (_, test) in zip(trainers, folds, strict=True):
         np.add.at(times, test, 1)
-        for total, predicted in zip(sums, predictions(trainer, X, test), strict=True):
+        for total, predicted in zip(sums, predictions(trainer, X, lengths, test), strict=True):
             np.add.at(total, test, predicted)
     with np.errstate(invalid="ignore"):
-        found = [np.asarray(total / times[:, None], trainers[0].net.dtype) for total in sums]
+        found = [np.asarray(total / times.reshape(-1, *[1] * (total.ndim - 1)), trainers[0].net.dtype) for total in sums]
     return found[0] if len(found) == 1 else found

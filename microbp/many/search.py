@@ -108,8 +108,9 @@ def sweep(
     name of the setting. It is called for all values before the first training. values: any values; for a learning rate, orders of
     magnitude such as 10.0 ** np.arange(-5, 1).
     X, y: as in `fit`; rows in memory. validation: the rows to hold out, a fraction (`fit` of the first trainer holds out the same rows) or
-    an array of their indices; or other rows, (X, y) or (X, y, weight). monitor: the entry to compare, "val_loss" or one of metrics=, both
-    of the validation rows; with patience= it also stops the trainings. mode: "min" or "max"; None: determined by its name.
+    an array of their indices; or other rows, (X, y), (X, y, weight) or (X, y, weight, lengths). monitor: the entry to compare, "val_loss"
+    or one of metrics=, both of the validation rows; with patience= it also stops the trainings. mode: "min" or "max"; None: determined by
+    its name.
     epochs, fit: as in `fit`, the same for all. executor: as in `train_many`.
 
     A training that fails because a number is not finite, such as one with a learning rate that is too high, has the score NaN. Other errors
@@ -142,7 +143,9 @@ def _compared(
     fit: dict[str, Any],
 ) -> Sweep:
     """Trains and compares the trainers of all values. what: the function that the caller called. The other arguments: as of `sweep`."""
-    metrics, weight = fit.get("metrics", ()), fit.get("sample_weight")
+    metrics = fit.get("metrics", ())
+    if fit.get("carry_state"):
+        raise ValueError(f"{what}: carry_state is not one of its arguments, because the comparison measures each row from zeros")
     rises = higher_is_better(string(f"{what}: monitor", monitor), mode)
     trainers = make(what, make_trainer, values)
     check_monitor(trainers[0], what, monitor, metrics)
@@ -153,7 +156,7 @@ def _compared(
     errors = train_each(trainers, [(X, y)] * len(trainers), [arguments] * len(trainers), executor)
     _raise_unless_some_trained(errors, len(trainers))
     rows: dict[str, Any] = {"index": held} if isinstance(held, np.ndarray) else {}
-    data = (X, y, weight) if rows else held
+    data = (X, y, fit.get("sample_weight"), fit.get("lengths")) if rows else held
     measured = [{} if i in errors else measure(trainer, *data, **rows, metrics=metrics) for i, trainer in enumerate(trainers)]
     scores = np.array([found.get(monitor.removeprefix("val_"), math.nan) for found in measured])
     if np.isnan(scores).all():
@@ -196,7 +199,7 @@ def _validation_rows(what: str, trainer: Trainer, X: Any, y: Any, validation: An
         raise ValueError(f"{what}: validation is None, but the comparison needs rows: pass a fraction, an array of row indices, or (X, y)")
     if isinstance(validation, tuple | list | np.ndarray):
         return validation
-    return held_out(trainer, X, y, fit.get("sample_weight"), fit.get("rows"), validation)
+    return held_out(trainer, X, y, fit.get("sample_weight"), fit.get("lengths"), fit.get("rows"), validation)
 
 
 def _raise_unless_some_trained(errors: dict[int, Exception], count: int) -> None:

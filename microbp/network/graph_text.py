@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.text import brief
 from ..data.arrays import Array
-from .layers import Dense, Embedding, NamedLayer
+from .layers import NamedLayer
 from .nodes import Ids, Input, Node
 from .reuse import CopiedLayer, Snapshot
 from .view import NetworkView
@@ -30,6 +30,7 @@ class Written(NamedTuple):
 
 def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> Written:
     """The graph text of the nodes that the outputs depend on."""
+    inputs = [node.operands[0] if _is_input(node) else node for node in inputs]
     reached = _reached(outputs)
     _check_ends(inputs, outputs, reached)
     order = [*inputs, *sorted(reached - set(inputs), key=lambda node: node.number)]
@@ -38,6 +39,11 @@ def write(inputs: Sequence[Node], outputs: Sequence[Node]) -> Written:
     lines = [writer.line(node, [place[operand] for operand in node.operands]) for node in order]
     lines += [f"output {place[node]}" for node in outputs]
     return Written("".join(f"{line}\n" for line in lines), writer.arrays, writer.values, place)
+
+
+def _is_input(node: Any) -> bool:
+    """Whether this is an input with several positions, whose operand is the input."""
+    return isinstance(node, Node) and node.operation == "grid" and isinstance(node.operands[0], Input)
 
 
 def _reached(outputs: Sequence[Node]) -> set[Node]:
@@ -92,6 +98,10 @@ class _Writer:
 
     def line(self, node: Node, operands: list[int]) -> str:
         start = " ".join([node.operation, *map(str, operands)])
+        if isinstance(node.layer, NamedLayer) and node.operation == "recurrent":
+            state = "".join(f" state={operand}" for operand in operands[1:])
+            settings = self._use(node.layer, node.operands[0].width)
+            return f"recurrent {operands[0]} {settings} reverse={int(node.reverse)}{state}"
         if isinstance(node.layer, NamedLayer):
             return f"{start} {self._use(node.layer, _levels(node.operands[0]))}"
         if node.layer:
@@ -115,12 +125,8 @@ class _Writer:
             copied = any(isinstance(one, CopiedLayer) for one in (layer, *self.names) if one is layer or self.names[one] == name)
             change = 'call the network with a prefix, as in net(x, prefix="b_")' if copied else "change name= of one"
             raise ValueError(f"Network: two different layers have the name {name!r}; {change}")
-        if isinstance(layer, Dense):
-            weight = layer.arrays.get("weight")
-            if weight is not None and weight.shape[1] != width:
-                raise ValueError(f"layer {name!r}: init must have shape ({layer.units}, {width}), not {weight.shape}")
-        if isinstance(layer, Dense | Embedding):
-            self.arrays |= {f"{name}.{tensor}": array for tensor, array in layer.arrays.items()}
+        layer._check_width(name, width)
+        self.arrays |= {f"{name}.{tensor}": array for tensor, array in layer.arrays.items()}
         self.names[layer] = name
         self.widths[layer] = width
         self.taken.add(name)

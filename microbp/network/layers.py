@@ -66,6 +66,10 @@ class NamedLayer(Layer):
         if name is not None and not _NAME.fullmatch(string(f"{type(self).__name__}: name", name)):
             raise ValueError(f"{type(self).__name__}: name must be 1 to 63 letters, digits, _ or -, not {brief(name)}")
         self.name = name
+        self.arrays: dict[str, Array] = {}  # initial values that are arrays, by the tensor's name, such as "weight"
+
+    def _check_width(self, name: str, width: int) -> None:
+        """ValueError if the arrays do not fit the first node, of this width, on which the layer is called."""
 
 
 class TrainedLayer(NamedLayer):
@@ -120,15 +124,15 @@ class Dense(TrainedLayer):
         bias_init: Literal["auto"] | InitName | Init | Array | Sequence[float] = "auto",
     ) -> None:
         super().__init__(name, lr)
-        self.units = whole_number(units, "Dense: units", bits=WIDTH_BITS)
+        what = type(self).__name__
+        self.units = whole_number(units, f"{what}: units", bits=WIDTH_BITS)
         self.activation = Activation.parse(activation).text
-        self.arrays: dict[str, Array] = {}  # init and bias_init if they are arrays, by "weight" and "bias"
         self.init = self._parse_init(init, "init", "weight")
-        self.bias = flag("Dense: bias", bias)
+        self.bias = flag(f"{what}: bias", bias)
         self.bias_init = self._parse_init(bias_init, "bias_init", "bias")
-        self.l1, self.l2 = _at_least_0("Dense: l1", l1), _at_least_0("Dense: l2", l2)
-        self.max_norm = or_none(_at_least_0)("Dense: max_norm", max_norm)
-        self.bias_lr = or_none(_at_least_0)("Dense: bias_lr", bias_lr)
+        self.l1, self.l2 = _at_least_0(f"{what}: l1", l1), _at_least_0(f"{what}: l2", l2)
+        self.max_norm = or_none(_at_least_0)(f"{what}: max_norm", max_norm)
+        self.bias_lr = or_none(_at_least_0)(f"{what}: bias_lr", bias_lr)
         if not self.bias:
             self._check_no_bias()
 
@@ -137,10 +141,10 @@ class Dense(TrainedLayer):
             return "auto"
         if isinstance(init, str | Init):
             return Init.parse(init).text
-        array = np.array(as_array(init, f"Dense: {what}"), dtype=np.float64)
+        array = np.array(as_array(init, f"{type(self).__name__}: {what}"), dtype=np.float64)
         if array.shape[:1] != (self.units,) or array.ndim != (2 if tensor == "weight" else 1):
             shape = f"({self.units}, inputs)" if tensor == "weight" else f"({self.units},)"
-            raise ValueError(f"Dense: {what} must have shape {shape}, not {array.shape}")
+            raise ValueError(f"{type(self).__name__}: {what} must have shape {shape}, not {array.shape}")
         self.arrays[tensor] = array
         return "array"
 
@@ -148,7 +152,12 @@ class Dense(TrainedLayer):
         """A layer without a bias must not have settings of it."""
         for key, value, none in (("bias_init", self.bias_init, "auto"), ("bias_lr", self.bias_lr, None)):
             if value != none:
-                raise ValueError(f"Dense: bias is False, so {key} has no effect: leave {key} out, or set bias=True")
+                raise ValueError(f"{type(self).__name__}: bias is False, so {key} has no effect: leave {key} out, or set bias=True")
+
+    def _check_width(self, name: str, width: int) -> None:
+        """ValueError if init is an array for another width."""
+        if "weight" in self.arrays and self.arrays["weight"].shape[1] != width:
+            raise ValueError(f"layer {name!r}: init must have shape ({self.units}, {width}), not {self.arrays['weight'].shape}")
 
     def _width_for(self, node: Node) -> int:
         return self.units
@@ -207,7 +216,6 @@ class Embedding(TrainedLayer):
         self.units = whole_number(units, "Embedding: units", bits=WIDTH_BITS)
         self.combine = one_of("concat", "sum")("Embedding: combine", combine)
         self.max_norm = or_none(_at_least_0)("Embedding: max_norm", max_norm)
-        self.arrays: dict[str, Array] = {}  # init if it is an array, by "weight"
         self.init = self._parse_init(init)
 
     def _parse_init(self, init: Any) -> str:
@@ -227,7 +235,7 @@ class Embedding(TrainedLayer):
             levels, noun, columns = check_node(node, "Embedding").width, "columns", 1
         if levels != self.levels:
             raise ValueError(f"Embedding has {self.levels} levels, but its node has {levels} {noun}: they must be equal")
-        return Node(self.operation, (node,), self.units * columns, self)
+        return Node(self.operation, (node,), self.units * columns, self, self._grid_for(node))
 
     @property
     def text(self) -> str:

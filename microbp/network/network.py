@@ -21,10 +21,12 @@ from ..core.specs import OutputActivationName, table, unknown
 from ..core.text import brief
 from ..data.arrays import Array, Views, columns_of
 from ..data.ids import as_inputs, form_of
+from ..data.lengths import Sequences
 from . import graph_text, predicting, records, reuse, tensors_file
 from .layers import layer_settings
 from .nodes import Node, node_list
 from .predicting import Place, Predicts
+from .states.state import State
 
 DType: TypeAlias = Literal["float32", "float64"] | type[Any] | np.dtype[Any]
 
@@ -69,6 +71,7 @@ class Network(Predicts):
 
     __slots__ = (
         *("__weakref__", "_copied", "_ids", "_input_widths", "_is_compiled", "_n_threads", "_output_widths", "_places", "_plain_width"),
+        *("_pieces", "_sequences", "_shapes"),
     )
 
     def __init__(
@@ -93,6 +96,7 @@ class Network(Predicts):
         self._backend = backend
         self.n_threads = n_threads
         self._arrays = arrays
+        self._pieces = []
         self._places: WeakKeyDictionary[Node, int] = WeakKeyDictionary()  # the numbers of the nodes that it was made of
         self._copied: reuse.Copied = WeakValueDictionary()
         self._records = records.Records(core)
@@ -101,9 +105,11 @@ class Network(Predicts):
         self._buffers = np.asarray(memoryview(core.buffers))
         self._tensors = Views(self._views(self._params, self._buffers), "net.tensors")
         self._input_widths = tuple(entry.width for entry in self.inputs)
-        self._output_widths = tuple(entry.width for entry in self.outputs)
-        # The compiled backend checks arrays itself; with one input and one output, they are not in lists.
-        self._is_compiled = backend == "compiled"
+        self._output_widths = tuple(math.prod(entry.row_shape) for entry in self.outputs)
+        self._shapes = tuple(entry.row_shape for entry in self.inputs), tuple(entry.row_shape for entry in self.outputs)
+        # The compiled backend checks matrices itself; with one input and one output, they are not in lists.
+        self._is_compiled = backend == "compiled" and all(len(shape) == 1 for shape in (*self._shapes[0], *self._shapes[1]))
+        self._sequences = Sequences(core)
         self._ids = tuple(form_of(entry.width, entry.levels, entry.hash) for entry in self.inputs)
         one_array = self._is_compiled and len(self._output_widths) == len(self._input_widths) == 1
         self._plain_width = self._output_widths[0] if one_array and not any(self._ids) else None
@@ -120,8 +126,8 @@ class Network(Predicts):
         for vector, rows in ((params, self._core.tensors()), (buffers, self._core.buffer_tensors())):
             for layer, name, offset, inputs, outputs in rows:
                 flat = vector[offset : offset + inputs * outputs]
-                table = flat.reshape(inputs, outputs) if name == "weight" and kinds[layer] in ("dense", "embedding") else flat
-                views[layer][f"{layer}.{name}"] = table.T if kinds[layer] == "dense" else table
+                table = flat.reshape(inputs, outputs) if name == "weight" and kinds[layer] in ("dense", "embedding", "recurrent") else flat
+                views[layer][f"{layer}.{name}"] = table.T if kinds[layer] in ("dense", "recurrent") else table
         return {name: view for of_layer in views.values() for name, view in of_layer.items()}
 
     def _restore(self, params: Array, buffers: Array) -> None:
@@ -197,7 +203,7 @@ class Network(Predicts):
         (array([1., 3., 6.], dtype=float32), array([1., 1., 3.], dtype=float32))
         """
         xs = as_inputs(X, self._ids)
-        rows = math.prod(predicting.leading_axes(xs, self._input_widths))
+        rows = math.prod(predicting.leading_axes(xs, self._shapes[0]))
         self._core.standardize(
             [x if x.ndim == 2 else x.reshape(rows, width) for x, width in zip(xs, self._input_widths, strict=True)], True
         )
@@ -267,12 +273,36 @@ class Network(Predicts):
             return
         if activation != "identity" or mean is None or std is None:
             raise ValueError('set_output: mean and std belong together, and to the activation "identity"')
-        width = self._output_widths[number]
+        width = self.outputs[number].width
         self._core.set_scale(number, *(columns_of(values, width, f"set_output: {what}") for what, values in (("mean", mean), ("std", std))))
 
     def _check_layer(self, layer: str | None) -> None:
         if layer is not None and string("layer", layer) not in self._records.uses:
             raise unknown("layer", layer, self._records.layer_names)
+
+    # ---- sequences in pieces ----
+
+    def state(self, rows: int) -> State:
+        """A new state of this many rows, all 0: what the recurrent layers remember between calls. Pass it to `predict`, or to `step`,
+        `backward` and `evaluate` of a Trainer, and row i goes on where row i ended.
+
+        ValueError: no recurrent layer starts from zeros, or one runs in reverse.
+
+        >>> x = bp.Sequence(20, 3)
+        >>> net = bp.Network(x, bp.Dense(2)(bp.Recurrent(8, cell="gru")(x)), seed=0)
+        >>> state = net.state(1)
+        >>> for number in range(3):
+        ...     y = net.predict(np.full((1, 3), number), state=state)  # one position; the next call remembers it
+        >>> y.shape
+        (1, 2)
+        """
+        core = self._core.state(whole_number(rows, "state: rows"))
+        return State(core, self._records.carried_names, self._backend)
+
+    def _make_length(self, positions: int) -> Network:
+        net = Network._from(self._core.with_length(positions), self._backend, {}, self._n_threads)
+        net._places = self._places
+        return net
 
     # ---- parts, and new graphs ----
 

@@ -21,9 +21,10 @@ _numbers = itertools.count()
 
 
 class Node:
-    """A value in the graph: `width` numbers per row. Calling a layer on a node creates a new node, and so does arithmetic:
+    """A value in the graph: `width` numbers per row, or for each position of a row, if there are several (bp.Grid, bp.Sequence): `grid`.
+    Calling a layer on a node creates a new node, and so does arithmetic:
 
-    - `a + b`, `a - b`, `a * b` of nodes with the same width, element by element, and `sum([a, b, c])`;
+    - `a + b`, `a - b`, `a * b` of nodes with the same width and positions, element by element, and `sum([a, b, c])`;
     - `a + 1`, `1 - a`, `2 * a`, `a / 2`, `-a` with a real, finite number (`a / 3` is `a * (1 / 3)`); `a ** 2`;
     - `a[:, 3:7]`, `a[:, -3:]`, `a[:, 5]`: some of its columns, always as a node of one or more columns. No copy is made.
 
@@ -39,12 +40,21 @@ class Node:
     __array_ufunc__ = None  # makes ndarray + node an error instead of an array of nodes
     __iter__ = None  # without it, Python would iterate by node[0], node[1], ...
 
-    def __init__(self, operation: str, operands: tuple[Node, ...], width: int, layer: Layer | None = None) -> None:
+    def __init__(
+        self, operation: str, operands: tuple[Node, ...], width: int, layer: Layer | None = None, grid: tuple[int, ...] = ()
+    ) -> None:
         self.operation = operation
         self.operands = operands
         self.width = width
         self.layer = layer
+        self.reverse = False  # whether a recurrent node goes from the last position to the first
+        self.grid = grid  # the positions of a row: () for one, (length,), (height, width)
         self.number = next(_numbers)
+
+    @property
+    def positions(self) -> int:
+        """How many positions a row has."""
+        return math.prod(self.grid)
 
     def __add__(self, other: Node | float) -> Node:
         return add(self, other) if isinstance(other, Node) else _affine(self, other, lambda number: (1.0, number))
@@ -88,7 +98,8 @@ class Node:
 
     def __repr__(self) -> str:
         operands = f" of {', '.join(str(node.number) for node in self.operands)}" if self.operands else ""
-        return f"<node {self.number}: {self.operation}{operands}, width {self.width}>"
+        positions = f"{' x '.join(map(str, self.grid))} positions, " if self.grid else ""
+        return f"<node {self.number}: {self.operation}{operands}, {positions}width {self.width}>"
 
 
 class Input(Node):
@@ -134,11 +145,16 @@ class Layer:
 
     def __call__(self, node: Node) -> Node:
         """A new node: the layer applied to `node`."""
-        return Node(self.operation, (check_node(node, type(self).__name__),), self._width_for(node), self)
+        check_node(node, type(self).__name__)
+        return Node(self.operation, (node,), self._width_for(node), self, self._grid_for(node))
 
     def _width_for(self, node: Node) -> int:
         """The width of the layer applied to `node`."""
         return node.width
+
+    def _grid_for(self, node: Node) -> tuple[int, ...]:
+        """The positions of the layer applied to `node`."""
+        return node.grid
 
     def __repr__(self) -> str:
         """The constructor's arguments that differ from their defaults."""
@@ -248,7 +264,24 @@ def _elementwise(operation: str, *operands: Node) -> Node:
         if check_node(other, operation).width != first.width:
             widths = f"{first.width} and {other.width} ({first!r}, {other!r})"
             raise ValueError(f"{operation}: all operands must have the same width, not {widths}")
-    return Node(operation, operands, first.width)
+    return Node(operation, operands, first.width, grid=_common_grid(operation, operands))
+
+
+def _common_grid(operation: str, nodes: Sequence[Node]) -> tuple[int, ...]:
+    """The positions of all of these nodes."""
+    for other in nodes[1:]:
+        if [n for n in other.grid if n != 1] != [n for n in nodes[0].grid if n != 1]:
+            advice = _repeat_advice(nodes[0].grid or other.grid) if 1 in (nodes[0].positions, other.positions) else ""
+            raise ValueError(f"{operation}: all operands must have the same positions, not {nodes[0]!r} and {other!r}{advice}")
+    return max((node.grid for node in nodes), key=len)
+
+
+def _repeat_advice(grid: tuple[int, ...]) -> str:
+    """How a node of one position gets these."""
+    repeated = f"bp.Repeat({math.prod(grid)})(node)"
+    if len(grid) > 1:
+        repeated = f"bp.Unflatten({', '.join(map(str, grid))})({repeated})"
+    return f"; to use a node of one position at each of them, write {repeated}"
 
 
 def add(a: Node, b: Node, *more: Node) -> Node:
@@ -283,7 +316,7 @@ def concat(nodes: Node | Sequence[Node], *more: Node) -> Node:
     if not isinstance(first, Sequence) or not first:
         raise TypeError(f"concat needs a list of nodes, such as [a, b], not {brief(nodes)}")
     operands = tuple(check_node(node, "concat") for node in (*first, *more))
-    return Node("concat", operands, sum(node.width for node in operands))
+    return Node("concat", operands, sum(node.width for node in operands), grid=_common_grid("concat", operands))
 
 
 def node_list(value: Node | Sequence[Node], what: str) -> list[Node]:

@@ -102,7 +102,7 @@ class Snapshot:
             lines = net.text().splitlines()
             self.values = {name: view.copy() for name, view in net.tensors.items()}
         self.arrays = net._arrays
-        self.settings = {layer.name: _rest(lines[layer.nodes[0]], 2) for layer in net.layers}
+        self.settings = {layer.name: _rest(lines[layer.nodes[0]], 2).partition(" reverse=")[0] for layer in net.layers}
 
     def of_layer(self, layer: CopiedLayer) -> tuple[str, dict[str, Array], dict[str, Array]]:
         """Its settings, its initial weights and biases given as arrays, and its values, by the tensor's name in the new network."""
@@ -135,7 +135,8 @@ def put(net: NetworkView, known: Copied, nodes: Node | Sequence[Node], prefix: s
             known[key] = layer
         elif text := _rest(lines[node.node], len(node.operands)):
             layer = _Setting(node.operation, text)
-        made.append(Node(node.operation, tuple(made[operand] for operand in node.operands), node.width, layer))
+        made.append(Node(node.operation, tuple(made[operand] for operand in node.operands), node.width, layer, node.grid))
+        made[-1].reverse = bool(node.reverse)
     return [made[output.node] for output in net.outputs]
 
 
@@ -167,6 +168,7 @@ def _checked(net: NetworkView, nodes: Any) -> list[Node]:
         ):
             needs = "no ids" if entry.levels is None else f"bp.Ids({entry.width}, {entry.levels}, hash={entry.hash})"
             raise ValueError(f"input {i} of the network needs {needs}, but gets {node!r}")
-        if node.width != entry.width:
+        shape = (*node.grid, node.width)
+        if shape != (entry.row_shape if node.grid else (entry.width,)):
             raise ValueError(f"input {i} of the network has width {entry.width}, but {node!r} has {node.width}")
     return found

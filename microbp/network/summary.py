@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.text import readable
-from .records import LayerInfo, NodeInfo, Records
+from .records import LayerInfo, NodeInfo, Records, WindowInfo
 
 Row = tuple[str, str, str, str, str, str, str]
 _HEAD: Row = ("node", "operation", "from", "width", "activation", "parameters", "")
@@ -38,11 +38,11 @@ def _rows(records: Records) -> list[Row]:
 def _row(node: NodeInfo, layer: LayerInfo | None, role: str) -> Row:
     operands = _operands(node.operands)
     if layer is None:
-        return str(node.node), node.operation, operands, str(node.width), _setting(node), "", role
+        return str(node.node), node.operation, operands, _size(node), _setting(node), "", role
     activation = "" if layer.activation == "identity" else readable(layer.activation)
     parameters = f"{layer.parameters:,}" if layer.nodes[0] == node.node else "shared"
-    remarks = ", ".join([*_remarks(layer), *([role] if role else [])])
-    return str(node.node), layer.name, operands, str(node.width), activation, parameters, remarks
+    remarks = ", ".join([*_remarks(layer), *(["reverse"] if node.reverse else []), *([role] if role else [])])
+    return str(node.node), layer.name, operands, _size(node), activation, parameters, remarks
 
 
 def _operands(nodes: tuple[int, ...]) -> str:
@@ -51,15 +51,30 @@ def _operands(nodes: tuple[int, ...]) -> str:
     return f"{', '.join(map(str, nodes[: _OPERANDS - 2]))}, ..., {nodes[-1]} ({len(nodes):,} operands)"
 
 
+def _size(node: NodeInfo) -> str:
+    """The columns of a node, or its positions and the columns of each: 8 x 8 x 12."""
+    return " x ".join(map(str, node.row_shape))
+
+
 def _setting(node: NodeInfo) -> str:
     """The activation, rate, std or columns of a node without a layer."""
     if node.levels:
         return f"{node.levels:,} levels{', hashed' if node.hash else ''}"
+    if node.window:
+        return _window(node.window, len(node.grid))
     if node.columns:
         return f"columns {node.columns[0]}:{node.columns[1]}"
     if node.amount is None:
         return readable(node.activation or "")
     return f"{'rate' if node.operation == 'dropout' else 'std'}={node.amount:g}"
+
+
+def _window(window: WindowInfo, axes: int) -> str:
+    """The settings of a window or a pool that differ from their defaults. axes: 1 for a sequence, which has no height."""
+    usual = {"stride": window.size if window.kind else (1, 1), "pad": (0, 0), "dilation": (1, 1)}
+    given = {name: pair for name, pair in window._asdict().items() if name in usual and pair != usual[name]}
+    shown = [f"{key} {b}" if axes == 1 else f"{key} {a}x{b}" for key, (a, b) in ({"size": window.size} | given).items()]
+    return " ".join([*filter(None, [window.kind]), *shown])
 
 
 def _remarks(layer: LayerInfo) -> list[str]:
@@ -72,7 +87,8 @@ def _remarks(layer: LayerInfo) -> list[str]:
         ("max norm", layer.max_norm, None),
     ]
     return (
-        ["sum"] * (layer.combine == "sum")
+        ([layer.cell] if layer.cell else [])
+        + ["sum"] * (layer.combine == "sum")
         + ["frozen"] * layer.frozen
         + [f"{name} {value:g}" for name, value, usual in settings if value != usual]
     )

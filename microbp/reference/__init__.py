@@ -9,9 +9,10 @@ from .formulas import formulas
 from .hashing.xxh64 import hash_values
 from .random import permutation
 from .spec import target_columns
+from .states.state import State
 from .trainer import Trainer
 
-__all__ = ["Net", "Trainer", "cpus", "formulas", "hash_values", "permutation", "target_columns"]
+__all__ = ["Net", "State", "Trainer", "cpus", "formulas", "hash_values", "permutation", "target_columns"]
 
 
 def cpus() -> int:

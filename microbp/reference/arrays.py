@@ -12,6 +12,9 @@ from numbers import Integral
 from typing import Any
 
 from .autodiff import Matrix
+from .hashing.xxh64 import level_of
+from .positions.lengths import Valid, check_grids, check_lengths, sequence_of
+from .sparse.ids import read_ids
 from .spec import Interval, Spec, number_text, target_columns
 
 Own = list[list[float]] | None  # of each row, the weights of its columns, or one if these are equal; None: those of the rows
@@ -61,39 +64,44 @@ def rounded(values: Sequence[Any], format: str, what: str) -> list[float]:
         raise ValueError(f"{what} contains an integer that is too large") from None
 
 
-def read_integers(value: Any, what: str) -> list[int] | None:
-    """The elements of an array of shape (n,) or (n, 1) as a list, if all are integers; otherwise None."""
+def read_integers(value: Any, what: str, cols: int = 1) -> list[int] | None:
+    """The elements of an array of shape (n, cols), or (n,) if cols is 1, as a list, if all are integers; otherwise None."""
     lists = nested_lists(value)
     shape = shape_of(lists, what)
-    if len(shape) == 2 and shape[1] == 1:
-        lists = [number for (number,) in lists]
-    elif len(shape) != 1:
+    if len(shape) == 2 and shape[1] == cols:
+        lists = [number for row in lists for number in row]
+    elif len(shape) != 1 or cols > 1:
         return None
     return lists if all(isinstance(number, Integral) and not isinstance(number, bool) for number in lists) else None
 
 
-def read_labels(value: Any, rows: int, cols: int, what: str, chosen: Sequence[int], loss: str, own: Own = None) -> Matrix | None:
-    """For each chosen row a row of probabilities: 1 for the class of its label, 0 for the others. None if the values are probabilities.
-    own: the weights of these rows; a label of weight 0 is not read."""
-    labels = read_integers(value, what)
-    if labels is None and shape_of(nested_lists(value), what) in ((rows,), (rows, 1)):
-        needed = f"integer labels, or {cols} probabilities per row"
+def read_labels(
+    value: Any, rows: int, cols: int, what: str, chosen: Sequence[int], loss: str, own: Own = None, positions: int = 1
+) -> Matrix | None:
+    """For each position of each chosen row probabilities: 1 for the class of its label, 0 for the others. None if the values are
+    probabilities. own: the weights of these rows; a label of weight 0 is not read."""
+    labels = read_integers(value, what, positions)
+    if labels is None and shape_of(nested_lists(value), what) in ((rows, positions), *([(rows,)] if positions == 1 else [])):
+        needed = f"integer labels, or {cols * positions} probabilities per row"
         raise ValueError(f"{what} has labels that are not integers, but {loss} needs {needed}")
     if labels is None:
         return None
-    if len(labels) != rows:
-        raise ValueError(f"{what} has shape ({len(labels)}, 1), but ({rows}, 1) is expected")
+    if len(labels) != rows * positions:
+        raise ValueError(f"{what} has shape ({len(labels) // positions}, {positions}), but ({rows}, {positions}) is expected")
     for r, weights in zip(chosen, own or [[1.0]] * len(chosen)):
-        if not 0 <= labels[r] < cols and weights[0]:
-            advice = "; if -1 means that the row has no label, set missing=1 in the loss" if labels[r] == _NO_LABEL else ""
-            raise ValueError(f"{what}, row {r}: label {labels[r]} is not in 0 to {cols - 1}, the classes of the output{advice}")
-    return Matrix(len(chosen), cols, [float(j == labels[r]) for r in chosen for j in range(cols)])
+        for p, label in enumerate(labels[r * positions : (r + 1) * positions]):
+            if not 0 <= label < cols and weights[p if len(weights) > 1 else 0]:
+                place = f"{what}, row {r}, position {p}" if positions > 1 else f"{what}, row {r}"
+                advice = "; if -1 means that the row has no label, set missing=1 in the loss" if label == _NO_LABEL else ""
+                raise ValueError(f"{place}: label {label} is not in 0 to {cols - 1}, the classes of the output{advice}")
+    chosen_labels = [label for r in chosen for label in labels[r * positions : (r + 1) * positions]]
+    return Matrix(len(chosen), positions * cols, [float(j == label) for label in chosen_labels for j in range(cols)])
 
 
 # ---- batches ----
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """The training rows that are there, which are those with a weight above 0: a matrix for each input, a matrix of targets for each
     output (without rows if they are not read), and for each row its weight and its number in the caller's arrays. own: for each output its
@@ -105,6 +113,15 @@ class Batch:
     own: list[Own]
     numbers: Sequence[int]
     given: int
+    positions: Sequence[int]  # of each output
+    carry: Any = None  # the states that the rows go on from
+
+    def of_positions(self, i: int) -> tuple[list[list[float]], int]:
+        """The weights of the positions of output i, row by row, or of the targets in the rows; and how many positions a row has."""
+        weights, positions = self.own[i] or [[weight] for weight in self.weights], self.positions[i]
+        if positions == 1:
+            return weights, 1
+        return [[weight] for row in weights for weight in (row if len(row) > 1 else row * positions)], positions
 
     @property
     def total(self) -> float:
@@ -129,6 +146,11 @@ class Batch:
                 raise ValueError(f"the weights of output {i} in a batch sum to {total:.8g}, but the sum must be finite and above 0")
         return self
 
+    def keep(self) -> None:
+        """At the end of a call that succeeded: the state becomes that after these rows."""
+        if self.carry:
+            self.carry.keep()
+
     def split(self, size: int) -> Iterator[Batch]:
         """Batches of `size` rows; the last one may be smaller."""
         if size < 1:
@@ -137,7 +159,7 @@ class Batch:
             weights, numbers = self.weights[first : first + size], self.numbers[first : first + size]
             inputs, targets = ([_slice(matrix, first, size) for matrix in matrices] for matrices in (self.inputs, self.targets))
             own = [one and one[first : first + size] for one in self.own]
-            yield Batch(inputs, targets, weights, own, numbers, len(weights))
+            yield Batch(inputs, targets, weights, own, numbers, len(weights), self.positions)
 
     def spread(self, matrix: Matrix) -> Matrix:
         """A matrix with a row for each row that the caller passed: those of `matrix` for the rows that are there, otherwise zeros."""
@@ -151,6 +173,7 @@ def _slice(matrix: Matrix, first: int, count: int) -> Matrix:
     data = matrix.data[first * matrix.cols : (first + count) * matrix.cols]
     found = Matrix(len(data) // matrix.cols, matrix.cols, data, wanted=matrix.wanted)
     found.stored = matrix.stored and matrix.stored[first : first + count]
+    found.lengths = matrix.lengths and matrix.lengths[first : first + count]
     return found
 
 
@@ -159,6 +182,7 @@ def rows_of(matrix: Matrix, numbers: Sequence[int]) -> Matrix:
     rows = matrix.row_list()
     found = Matrix(len(numbers), matrix.cols, [value for i in numbers for value in rows[i]], wanted=matrix.wanted)
     found.stored = matrix.stored and [matrix.stored[i] for i in numbers]
+    found.lengths = matrix.lengths and [matrix.lengths[i] for i in numbers]
     return found
 
 
@@ -207,8 +231,16 @@ def own_weights(
     return found if any(len(set(row)) > 1 for row in found) else [row[:1] for row in found]
 
 
-def missing_targets(y: Any, cols: int, width: int, what: str, rows: int) -> list[list[bool]]:
+def missing_targets(y: Any, cols: int, width: int, what: str, rows: int, positions: int = 1) -> list[list[bool]]:
     """For each row which targets are not there: NaN, or the label -1. width: how many weights a row has."""
+    if positions > 1:
+        labels = read_integers(y, what, positions)
+        one = cols if labels is None else 1
+        found = [label == _NO_LABEL for label in labels or []] or list(
+            map(math.isnan, read_matrix(y, cols * positions, "d", what, rows).data)
+        )
+        ends = [range(r * positions * one, (r + 1) * positions * one, one) for r in range(rows)]
+        return [[any(found[at : at + one]) for at in row] for row in ends]
     labels = read_integers(y, what) if width == 1 else None
     if labels is not None and cols > 1:
         return [[label == _NO_LABEL] for label in labels]
@@ -218,37 +250,52 @@ def missing_targets(y: Any, cols: int, width: int, what: str, rows: int) -> list
     return nans if width == cols else [[any(row)] for row in nans]
 
 
+def beyond(missing: list[list[bool]] | None, valid: Valid, positions: int, width: int) -> list[list[bool]] | None:
+    """The targets that are missing, or beyond the lengths of rows. width: how many weights a row has."""
+    if valid is None:
+        return missing
+    absent = [[(j if positions > 1 else 0) >= length for j in range(width)] for length in valid]
+    return absent if missing is None else [[a or b for a, b in zip(*rows)] for rows in zip(absent, missing)]
+
+
 def read_own(
     losses: Sequence[Spec | None],
     widths: Sequence[int],
     columns: Sequence[int],
+    positions: Sequence[int],
+    valid: Sequence[Valid],
     elements: Any,
     ys: Sequence[Any],
     rows: int,
     chosen: Sequence[int],
     weights: Sequence[float],
+    keeps: bool,
 ) -> tuple[Sequence[int], list[float], list[Own]]:
     """Those of the chosen rows that are there in an output that counts, their weights, and for each output its own weights of them.
     losses: None for an output that does not count. widths: the columns of the targets. columns: how many weights a row has.
-    elements: the caller's, or None. weights: of the rows."""
+    valid: how many positions of each row of an output are there. elements: the caller's, or None. weights: of the rows. keeps: rows
+    without targets are there too."""
     read = read_elements(elements, columns, rows) if elements else [None] * len(ys)
     found = []
     for i, (loss, count, y) in enumerate(zip(losses, columns, ys)):
-        missing = missing_targets(y, widths[i], count, f"target {i}", rows) if loss and loss.values["missing"] else None
+        missing = missing_targets(y, widths[i], count, f"target {i}", rows, positions[i]) if loss and loss.values["missing"] else None
+        missing = beyond(missing, valid[i], positions[i], count) if loss else None
         found.append(own_weights(i, read[i] if loss else None, missing, chosen, weights, count))
     counts = [own for own, loss in zip(found, losses) if loss] or [None]
-    there = [any(own is None or any(own[k]) for own in counts) for k in range(len(chosen))]
+    there = [keeps or any(own is None or any(own[k]) for own in counts) for k in range(len(chosen))]
     return list(compress(chosen, there)), list(compress(weights, there)), [own and list(compress(own, there)) for own in found]
 
 
-def read_targets(y: Any, loss: Spec, cols: int, format: str, what: str, rows: int, chosen: Sequence[int], own: Own) -> Matrix:
+def read_targets(
+    y: Any, loss: Spec, cols: int, format: str, what: str, rows: int, chosen: Sequence[int], own: Own, positions: int
+) -> Matrix:
     """The targets of the chosen rows, of `rows` in total. own: the weights of these rows."""
     if loss.entry.targets == "LABELS":
-        labels = read_labels(y, rows, cols, what, chosen, loss.name, own)
+        labels = read_labels(y, rows, cols, what, chosen, loss.name, own, positions)
         if labels is not None:
             return labels
-    targets = rows_of(read_matrix(y, cols, format, what, rows), chosen)
-    check_targets(targets, loss, what, chosen, own)
+    targets = rows_of(read_matrix(y, cols * positions, format, what, rows), chosen)
+    check_targets(targets, loss, what, chosen, own, positions)
     return targets
 
 
@@ -259,25 +306,31 @@ def read_batch(
     index: Any,
     given: Sequence[Spec | None],
     loss_weights: Sequence[float],
-    outputs: Sequence[tuple[Any, int]],
+    outputs: Sequence[tuple[Any, Any]],
+    valid: Sequence[Valid],
     format: str,
+    keeps: bool = False,
 ) -> Batch:
     """The rows of `index` (None: all) that are there. Of the others, no value is read. given: the loss of each output, with its weight.
-    outputs: the outputs with their widths."""
+    outputs: the outputs with their nodes. valid: how many of their positions are there. keeps: rows without targets are there too."""
     rows, ys = inputs[0].rows, several(y, len(outputs), "y")
     asked = read_index(index, rows)
+    if keeps and weight is not None and not isinstance(weight, list):
+        weight = [weight] * len(outputs)  # all rows are there, but not their targets
     of_elements = isinstance(weight, list) and any(one is None or hasattr(one, "__len__") for one in weight)
     chosen, weights = read_weights(None if of_elements else weight, rows, asked)
-    widths = [target_columns(str(loss), width) for loss, (_, width) in zip(given, outputs)]
-    columns = [width if loss and loss.entry.apart else 1 for loss, width in zip(given, widths)]
+    widths = [target_columns(str(loss), node.width) for loss, (_, node) in zip(given, outputs)]
+    positions = [node.positions for _, node in outputs]
+    columns = [each if each > 1 else width if loss and loss.entry.apart else 1 for loss, width, each in zip(given, widths, positions)]
     losses = [loss if loss_weight else None for loss, loss_weight in zip(given, loss_weights)]
-    chosen, weights, own = read_own(losses, widths, columns, weight if of_elements else None, ys, rows, chosen, weights)
+    each = weight if of_elements else None
+    chosen, weights, own = read_own(losses, widths, columns, positions, valid, each, ys, rows, chosen, weights, keeps)
     targets = []
     for i, (one, loss, width, (output, _)) in enumerate(zip(ys, given, widths, outputs)):
         read = "d" if output.scale else format  # scaled numbers are rounded once
-        found = read_targets(one, loss, width, read, f"target {i}", rows, chosen if losses[i] else [], own[i])
+        found = read_targets(one, loss, width, read, f"target {i}", rows, chosen if losses[i] else [], own[i], positions[i])
         targets.append(output.scaled(found, format))
-    return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, own, chosen, len(asked))
+    return Batch([rows_of(matrix, chosen) for matrix in inputs], targets, weights, own, chosen, len(asked), positions)
 
 
 def read_index(index: Any, rows: int) -> Sequence[int]:
@@ -314,7 +367,7 @@ def read_totals(total: Any, outputs: int) -> list[float] | None:
     return None if not several and total == 0 else given
 
 
-def check_targets(targets: Matrix, loss: Spec, what: str, numbers: Sequence[int], own: Own) -> None:
+def check_targets(targets: Matrix, loss: Spec, what: str, numbers: Sequence[int], own: Own, positions: int) -> None:
     """Raises ValueError for targets that the loss does not accept. numbers: the caller's row numbers. own: their weights. Targets of a
     "LABELS" loss are probabilities here. NaN passes: it makes the loss NaN, which raises FloatingPointError."""
     signs = loss.entry.targets == "SIGNS"
@@ -324,11 +377,20 @@ def check_targets(targets: Matrix, loss: Spec, what: str, numbers: Sequence[int]
     valid = "{-1, 1}" if signs else interval.text
     for k, (r, row) in enumerate(zip(numbers, targets.row_list())):
         for j, value in enumerate(row):
-            if own and not own[k][j if len(own[k]) > 1 else 0]:
+            weight = j * positions // len(row) if positions > 1 else j
+            if own and not own[k][weight if len(own[k]) > 1 else 0]:
                 continue
             wrong = value not in interval or (signs and abs(value) != 1)
             if wrong and not math.isnan(value):
                 raise ValueError(f"{what}, row {r}, column {j} is {value:.8g}, but {loss.name} needs values in {valid}")
+
+
+def deviation_of(column: Sequence[float], mean: float) -> float:
+    """The standard deviation; 1 for a column whose values differ by rounding errors only."""
+    rows = len(column)
+    variance = math.fsum((x - mean) ** 2 for x in column) / rows
+    rounding = rows * sys.float_info.epsilon
+    return 1.0 if variance <= rounding * variance + (rounding * mean) ** 2 else math.sqrt(variance)
 
 
 def counted(number: int, noun: str) -> str:
@@ -336,13 +398,48 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def several(value: Any, count: int, what: str) -> Sequence[Any]:
-    """The arrays of an argument: one array if count is 1, otherwise a list of `count` arrays."""
+def several(value: Any, count: int, what: str) -> Any:
+    """The arrays of an argument: one array if count is 1, otherwise a list of `count` arrays; with lengths, in a dict with them."""
+    if isinstance(value, dict):
+        return value | {"x": several(value["x"], count, what)}
     if count == 1:
         return [value]
     if not isinstance(value, (list, tuple)) or len(value) != count:
         raise ValueError(f"{what} must be a list of {count} arrays")
     return value
+
+
+def read_lengths(graph: Any, lengths: Sequence[Any] | None, rows: int) -> list[Valid]:
+    """For each input how many positions of each row are there; None: all are. lengths: the caller's, or None."""
+    if lengths is None:
+        return [None] * len(graph.inputs)
+    found: list[Valid] = []
+    for i, given in enumerate(lengths):
+        numbers = None if given is None else read_integers(given, f"lengths {i}")
+        if given is not None and numbers is None:
+            raise ValueError(f"lengths {i} must be of an integer dtype: convert them")
+        if numbers is not None and len(numbers) != rows:
+            raise ValueError(f"lengths {i} has shape ({len(numbers)}, 1), but ({rows}, 1) is expected")
+        if numbers is not None:
+            check_lengths(graph, i, numbers)
+        found.append(numbers)
+    check_grids(graph)
+    return found
+
+
+def ids_matrix(x: Any, graph: Any, i: int, count: int | None, lengths: Valid) -> Matrix:
+    """A matrix of the levels that the ids of input i name; -1, no level, for those that are not there."""
+    node = graph.inputs[i]
+    hashed, lists = bool(node.settings["hash"]), nested_lists(x)
+    lists = [one if isinstance(one, list) else [one] for one in lists]
+    each = node.width // sequence_of(graph, i).positions if lengths else 1
+    there = [node.width if lengths is None else lengths[r] * each for r in range(len(lists))]
+    lists = [row[:end] + [0] * len(row[end:]) for row, end in zip(lists, there)]
+    levels = read_ids(lists, node.levels, (lambda number: level_of(number, node.levels)) if hashed else None, i, node.width, count)
+    named = [row[:end] + [-1] * len(row[end:]) for row, end in zip(levels, there)]
+    found = Matrix(len(lists), node.width, [float(one) for row in named for one in row])
+    found.stored = [sorted(set(row[:end])) for row, end in zip(levels, there)]
+    return found
 
 
 def buffer(matrix: Matrix, format: str) -> memoryview:

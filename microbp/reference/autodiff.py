@@ -30,6 +30,7 @@ class Matrix:
         self.wanted = wanted or bool(self.operands)
         self.order = next(_creation)
         self.stored: list[list[int]] | None = None  # of a sparse input: for each row the columns with a stored value
+        self.lengths: list[int] | None = None  # of an input that is a sequence: how many positions of each row are there; None: all
 
     def __add__(self, other: Matrix | float) -> Matrix:
         other = self._like(other)
@@ -218,16 +219,22 @@ def minimum(a: Matrix, limit: float) -> Matrix:
     return -maximum(-a, -limit)
 
 
-def gather(x: Matrix, index: Sequence[int], rows: int, cols: int) -> Matrix:
-    """The elements of x.data at the positions in `index`, as a matrix. A position may occur several times."""
+def gather(x: Matrix, index: Sequence[int | None], rows: int, cols: int) -> Matrix:
+    """The elements of x.data at the positions in `index`, as a matrix; None: 0. A position may occur several times."""
 
     def pull(g: list[float]) -> list[float]:
         total = [0.0] * len(x.data)
         for i, gi in zip(index, g):
-            total[i] += gi
+            if i is not None:
+                total[i] += gi
         return total
 
-    return Matrix(rows, cols, [x.data[i] for i in index], [(x, pull)])
+    return Matrix(rows, cols, [0.0 if i is None else x.data[i] for i in index], [(x, pull)])
+
+
+def reshaped(x: Matrix, rows: int, cols: int) -> Matrix:
+    """The same elements as a matrix of another shape."""
+    return Matrix(rows, cols, x.data, [(x, lambda g: g)])
 
 
 def concat(parts: Sequence[Matrix]) -> Matrix:

@@ -11,7 +11,8 @@ from operator import attrgetter
 
 from .autodiff import Matrix, dot
 from .formulas import penalty
-from .net import Net, Tensor
+from .layers import Tensor
+from .net import Net
 
 
 def penalties_of(net: Net, tensors: Sequence[Matrix], reached: Set[Matrix]) -> list[Matrix]:

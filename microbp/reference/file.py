@@ -23,9 +23,10 @@ from array import array
 from typing import Any
 
 from .arrays import FORMATS, counted
-from .disk import START, read_file, write_file
-from .graph import NODES_MAX, Graph, Layer, Norm
-from .net import Net, Tensor
+from .files.disk import START, read_file, write_file
+from .graph import NODES_MAX, Graph
+from .layers import Layer, Norm, Tensor
+from .net import Net
 
 _ALIGNMENT = 64
 _RNG = "philox4x32-10/1"
@@ -98,7 +99,7 @@ def _write(net: Net, extras: Extras | None) -> bytes:
 def _least(graph: str) -> int:
     """The minimum size of a file with this graph, so that a small file cannot cause a large allocation: see src/file/file.h."""
     words = [line.split() for line in graph.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    layers = sum(line[0] in ("dense", "embedding", "batch_norm", "layer_norm", "scale", "standardize") for line in words)
+    layers = sum(line[0] in ("dense", "embedding", "recurrent", "batch_norm", "layer_norm", "scale", "standardize") for line in words)
     cost = 128 * min(len(words), NODES_MAX) + 512 * min(layers, NODES_MAX) + 4 * sum(len(line) - 1 for line in words)
     return max(0, (cost - 32 * 1024) // 2)
 
@@ -155,7 +156,7 @@ _CRC_TABLE = [_crc_of_byte(byte) for byte in range(256)]
 def _numbers(layer: Layer | Norm) -> int:
     """How many numbers a file contains for a layer."""
     if isinstance(layer, Layer):
-        return layer.units * (layer.inputs + layer.bias)
+        return layer.shape[0] * layer.shape[1] + layer.biases * layer.bias
     return layer.units * (layer.gain + layer.bias + len(layer.statistics))
 
 

@@ -61,7 +61,8 @@ class OutputActivation:
 
 @dataclass(frozen=True)
 class Initializer:
-    """scale(inputs, outputs): the standard deviation of "normal", or half the width of "uniform". "keep" does not change the values."""
+    """scale(inputs, outputs): the standard deviation of "normal", half the width of "uniform", or the factor of "orthogonal". "keep"
+    does not change the values."""
 
     parameters: str
     meaning: str
@@ -442,6 +443,12 @@ INITIALIZERS = {
         "uniform from -a to a = sqrt(1 / in), as PyTorch's nn.Linear; Glorot & Bengio 2010, equation 1",
         "uniform",
         lambda inputs, outputs: math.sqrt(1 / inputs),
+    ),
+    "orthogonal": Initializer(
+        "gain=1[0,inf)",
+        "gain times an orthogonal matrix: orthonormal columns, or rows if there are fewer; Saxe et al. 2014",
+        "orthogonal",
+        lambda inputs, outputs, gain: gain,
     ),
     "zeros": Initializer("", "0", "uniform", lambda inputs, outputs: 0.0),
     "array": Initializer("", "the values that the caller writes", "keep", lambda inputs, outputs: 0.0),

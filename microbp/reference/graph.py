@@ -12,6 +12,12 @@
     layer_norm A layer=NAME eps=1e-05 frozen=0|1
     scale A layer=NAME gain=0|1 bias=0|1 frozen=0|1 lr=1
     standardize A layer=NAME frozen=0|1
+    grid A height=H width=W                                       (the numbers of a row as H x W positions; 1 x 1: as one)
+    window A size=HxW stride=HxW pad=HxW dilation=HxW             (the positions around each one, side by side; 0 outside)
+    pool A size=HxW stride=HxW kind=max|mean
+    repeat A times=T  |  last A                                   (one position T times; the last of several)
+    recurrent A layer=NAME units=N cell=tanh|gru|lstm init=SPEC recurrent_init=SPEC bias=0|1 bias_init=SPEC frozen=0|1 lr=1 l1=0 l2=0
+              max_norm=0 bias_lr=... reverse=0|1 state=B          (or: recurrent A layer=NAME reverse=0|1 state=B)
     output A activation=NAME                                      (or: output A, if no activation is chosen yet)
     output A activation=identity mean=(...) std=(...)             (one number per column: the unit of the targets)
 
@@ -27,17 +33,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from .autodiff import Matrix
+from .layers import GATES, SETTINGS, Embedding, Layer, Norm, Recurrent, Scale, Standardize, numbers_of, values_of
+from .positions.window import LARGEST, Pair, Window, check_size, common_grid, placed, read_pool, read_window
 from .spec import (
     BLANKS,
     INTEGER,
-    LARGEST_WIDTH,
     Spec,
-    check_parameter,
+    check_no_bias,
     exactly,
-    flag,
     number_text,
-    parameters,
-    parse_number,
+    read_flag,
     read_initializers,
     read_scale,
     read_settings,
@@ -48,127 +53,23 @@ from .spec import (
 NODES_MAX = 2**14
 _TERM = re.compile(r"(?:\([^)]*(?:\)|$)|[^ \t\r(])+")  # a word; blanks between "(" and ")" are part of it
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
-# The settings of layers, ids, dropout, noise and slices, as texts. A dense layer: lr is a factor of the learning rate, l1 and l2 are
-# penalties of the weights, max_norm is the largest norm of a unit's weights (0: no limit), bias_lr is lr for the bias. A default out of its
-# interval means that the setting is not given (bias_lr: the same as lr). It is not written then.
-SETTINGS = {
-    "ids": "levels=-1[1,2147483647] hash=0[0,1]",
-    "embedding": "lr=1[0,inf) max_norm=0[0,inf)",
-    "dense": "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)",
-    "dropout": "rate=0.5[0,1)",
-    "noise": "std=0.1[0,inf)",
-    "batch_norm": "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]",
-    "layer_norm": "lr=1[0,inf) eps=1e-05(0,inf)",
-    "scale": "lr=1[0,inf)",
-    "standardize": "",
-    "slice": "from=-1[0,inf) to=-1[0,inf)",
-}
-
-
-_STATISTICS = {"batch_norm": ("running_mean", "running_var"), "standardize": ("mean", "std")}
-
-
-@dataclass
-class Layer:
-    """A dense layer: a weight (inputs, units), a bias unless bias is False, an activation and settings."""
-
-    kind = "dense"
-    gain = True  # it has a weight
-    statistics = ()  # the names of its buffers
-
-    name: str
-    inputs: int
-    units: int
-    activation: Spec
-    init: Spec
-    bias_init: Spec
-    bias: bool = True
-    frozen: bool = False
-    settings: dict[str, float] = field(default_factory=dict)
-
-    def attributes(self) -> dict[str, str]:
-        return {
-            "units": str(self.units),
-            "activation": str(self.activation),
-            "init": str(self.init),
-            "bias": str(int(self.bias)),
-            **(
-                {"bias_init": str(self.bias_init)} if self.bias and self.bias_init.name != "zeros" else {}
-            ),  # zeros: the default beside init=
-            "frozen": str(int(self.frozen)),
-            **_numbers(self.kind, self.settings),
-        }
-
-    def rate(self, tensor: str) -> float:
-        """The factor of the learning rate for "weight" or "bias"."""
-        own = tensor == "bias" and self.settings["bias_lr"] >= 0
-        return self.settings["bias_lr" if own else "lr"]
-
-
-@dataclass
-class Embedding(Layer):
-    """A table (levels, units): ids name its rows, which are put side by side, or added."""
-
-    kind = "embedding"
-    sums: bool = False
-
-    def attributes(self) -> dict[str, str]:
-        combine = "sum" if self.sums else "concat"
-        words = {"units": str(self.units), "combine": combine, "init": str(self.init), "frozen": str(int(self.frozen))}
-        return {**words, **_numbers(self.kind, self.settings)}
-
-    def rate(self, tensor: str) -> float:
-        return self.settings["lr"]
-
-
-@dataclass
-class Norm:
-    """A batch_norm or layer_norm: a scale and a shift for each of `units` columns. batch_norm also has running statistics."""
-
-    gain = bias = True
-    kind: str
-    name: str
-    units: int
-    settings: dict[str, float]
-    frozen: bool = False
-
-    @property
-    def inputs(self) -> int:
-        return self.units
-
-    @property
-    def statistics(self) -> tuple[str, ...]:
-        """The names of its buffers."""
-        return _STATISTICS.get(self.kind, ())
-
-    def attributes(self) -> dict[str, str]:
-        return {"frozen": str(int(self.frozen)), **_numbers(self.kind, self.settings)}
-
-    def rate(self, tensor: str) -> float:
-        return self.settings["lr"]
-
-
-@dataclass
-class Scale(Norm):
-    """A factor and an addend for each of `units` columns, or one of the two."""
-
-    gain: bool = True
-    bias: bool = True
-
-    def attributes(self) -> dict[str, str]:
-        return {"gain": str(int(self.gain)), "bias": str(int(self.bias)), **super().attributes()}
-
-
-class Standardize(Norm):
-    """The mean and the standard deviation of each of `units` columns."""
-
-    gain = bias = False
+_SHAPING = (
+    "input",
+    "ids",
+    "grid",
+    "window",
+    "pool",
+    "repeat",
+    "last",
+    "recurrent",
+)  # statements whose nodes do not have the positions of their operands
 
 
 @dataclass
 class Node:
-    """kind: the first word of the statement. operands: the numbers of earlier nodes. layer: of dense, embedding, norms and
-    scale. activation: of an activation node. settings: of ids, dropout, noise and slices."""
+    """kind: the first word of the statement. width: the columns of a position. operands: the numbers of earlier nodes. layer: of dense,
+    embedding, norms and scale. activation: of an activation node. settings: of ids, dropout, noise and slices. grid: the height and the
+    width of its positions. window: of a window or a pool."""
 
     kind: str
     width: int
@@ -178,6 +79,9 @@ class Node:
     settings: dict[str, float] = field(default_factory=dict)
     is_output: bool = False
     of_ids: bool = False  # of an embedding: whether ids name its rows
+    grid: Pair = (1, 1)
+    window: Window | None = None
+    reverse: bool = False  # of a recurrent node
 
     @property
     def is_input(self) -> bool:
@@ -187,6 +91,11 @@ class Node:
     def levels(self) -> int:
         """The levels of ids, and the columns of other nodes: what an embedding needs."""
         return int(self.settings["levels"]) if self.kind == "ids" else self.width
+
+    @property
+    def positions(self) -> int:
+        """How many positions a row has."""
+        return self.grid[0] * self.grid[1]
 
     @property
     def columns(self) -> tuple[int, int]:
@@ -274,13 +183,17 @@ class Graph:
             if node.is_input:
                 words.append(str(node.width))
             elif node.layer:
+                words = words[:2] if node.kind == "recurrent" else words
                 words.append(f"layer={node.layer.name}")
                 if node.layer.name not in known:
                     words.extend(f"{key}={value}" for key, value in node.layer.attributes().items())
                 known.add(node.layer.name)
             elif node.activation:
                 words.append(str(node.activation))
-            words.extend(f"{key}={value}" for key, value in _numbers(node.kind, node.settings).items())
+            words.extend(f"{key}={value}" for key, value in numbers_of(node.kind, node.settings).items())
+            if node.kind == "recurrent":
+                words.extend([f"reverse={int(node.reverse)}", *(f"state={state}" for state in node.operands[1:])])
+            words.extend(f"{key}={value}" for key, value in (node.window.attributes() if node.window else {}).items())
             yield " ".join(words)
         for output in self.outputs:
             yield output.text()
@@ -305,6 +218,12 @@ class Graph:
             "layer_norm": self._norm,
             "scale": self._norm,
             "standardize": self._norm,
+            "grid": self._grid,
+            "window": self._window,
+            "pool": self._window,
+            "repeat": self._repeat,
+            "last": self._last,
+            "recurrent": self._recurrent,
             "output": self._output,
         }
         if word not in statements:
@@ -312,6 +231,13 @@ class Graph:
         if word != "output" and len(self.nodes) == NODES_MAX:
             raise ValueError(f"a graph has at most {NODES_MAX} nodes")
         statements[word](word, *arguments)
+        if word != "output" and word not in _SHAPING:
+            self._share_positions(self.nodes[-1])
+
+    def _share_positions(self, node: Node) -> None:
+        """Gives a node the positions of its operands."""
+        node.grid = common_grid(node.kind, {operand: self.nodes[operand].grid for operand in node.operands})
+        check_size(node.kind, node.positions * node.width)
 
     def _input(self, word: str, *arguments: str) -> None:
         (width,) = exactly(arguments, 1)
@@ -322,7 +248,7 @@ class Graph:
         width = read_width("the number of columns of ids", first)
         if "levels" not in (given := read_settings(rest, tuple(SETTINGS[word].split()))):
             raise ValueError("ids needs levels=N, for the ids 0 to N - 1")
-        values = _values(word, given)
+        values = values_of(word, given)
         for key in (key for key, value in values.items() if value % 1):
             raise ValueError(f"{key} must be a whole number")
         self.nodes.append(Node(word, width, [], settings=values))
@@ -331,8 +257,8 @@ class Graph:
         a, given = self._settings(word, arguments, "layer", "units", "combine", "init", "frozen")
         operand, exists = self.nodes[a], given.get("layer") in self.layers
         layer = self._same_layer(given, a, word, operand.levels) if exists else self._new_embedding(given, operand.levels)
-        if (width := layer.units * (operand.width if operand.kind == "ids" and not layer.sums else 1)) > LARGEST_WIDTH:
-            raise ValueError(f"embedding has more than {LARGEST_WIDTH} columns")
+        if (width := layer.units * (operand.width if operand.kind == "ids" and not layer.sums else 1)) > LARGEST:
+            raise ValueError(f"embedding has more than {LARGEST} columns")
         self.nodes.append(Node(word, width, [a], layer=layer, of_ids=operand.kind == "ids"))
 
     def _new_embedding(self, given: dict[str, str], levels: int) -> Embedding:
@@ -344,8 +270,8 @@ class Graph:
             raise ValueError(f'combine must be concat or sum, not "{combine}"')
         identity = Spec.parse("activation", "identity")
         drawn, zeros = (Spec.parse("initializer", one) for one in ("normal" if init == "auto" else init, "zeros"))
-        frozen = flag("frozen", given.get("frozen", "0"))
-        layer = Embedding(name, levels, units, identity, drawn, zeros, False, frozen, _values("embedding", given), combine == "sum")
+        frozen = read_flag("frozen", given.get("frozen", "0"))
+        layer = Embedding(name, levels, units, identity, drawn, zeros, False, frozen, values_of("embedding", given), combine == "sum")
         self._add_layer(layer)
         return layer
 
@@ -361,10 +287,12 @@ class Graph:
             raise ValueError(f"the new layer {name} needs units=N")
         units = read_width("units", given["units"])
         activation = Spec.parse("activation", given.get("activation", "identity"))
-        inits, bias = read_initializers(given, activation), flag("bias", given.get("bias", "1"))
+        inits, bias = read_initializers(given, activation), read_flag("bias", given.get("bias", "1"))
         if not bias:
-            _check_no_bias(name, given)
-        layer = Layer(name, inputs, units, activation, *inits, bias, flag("frozen", given.get("frozen", "0")), _values("dense", given))
+            check_no_bias(name, given)
+        layer = Layer(
+            name, inputs, units, activation, *inits, bias, read_flag("frozen", given.get("frozen", "0")), values_of("dense", given)
+        )
         self._add_layer(layer)
         return layer
 
@@ -413,24 +341,97 @@ class Graph:
     def _concat(self, word: str, *arguments: str) -> None:
         operands = [self._node(argument) for argument in arguments or [""]]
         width = sum(self.nodes[i].width for i in operands)
-        if width > LARGEST_WIDTH:
-            raise ValueError(f"concat has more than {LARGEST_WIDTH} columns")
+        if width > LARGEST:
+            raise ValueError(f"concat has more than {LARGEST} columns")
         self.nodes.append(Node(word, width, operands))
 
     def _slice(self, word: str, *arguments: str) -> None:
         a, given = self._settings(word, arguments)
-        width, ends = self.nodes[a].width, _values(word, given)
+        width, ends = self.nodes[a].width, values_of(word, given)
         if len(given) < 2:
             raise ValueError("slice needs from=F and to=T, for the columns F to T - 1")
         if not ends["from"] < ends["to"] <= width or any(end % 1 for end in ends.values()):
-            found = " ".join(f"{key}={text}" for key, text in _numbers(word, ends).items())
+            found = " ".join(f"{key}={text}" for key, text in numbers_of(word, ends).items())
             hint = f"they must be whole numbers with 0 <= from < to <= {width}"
             raise ValueError(f"{found} is not a range of columns of node {a}: {hint}")
         self.nodes.append(Node(word, int(ends["to"] - ends["from"]), [a], settings=ends))
 
+    def _grid(self, word: str, *arguments: str) -> None:
+        a, given = self._settings(word, arguments)
+        row, sizes = self.nodes[a].positions * self.nodes[a].width, values_of(word, given)
+        if len(given) < 2:
+            raise ValueError("grid needs height=H and width=W, for H x W positions")
+        if any(size % 1 or size > LARGEST for size in sizes.values()) or row % int(sizes["height"] * sizes["width"]):
+            found = " ".join(f"{key}={text}" for key, text in numbers_of(word, sizes).items())
+            hint = f"they must be whole numbers whose product divides {row}, the numbers of a row"
+            raise ValueError(f"{found} is not a grid of node {a}: {hint}")
+        grid = int(sizes["height"]), int(sizes["width"])
+        self.nodes.append(Node(word, row // (grid[0] * grid[1]), [a], settings=sizes, grid=grid))
+
+    def _window(self, word: str, *arguments: str) -> None:
+        a, given = self._settings(word, arguments, "size", "stride", *(["kind"] if word == "pool" else ["pad", "dilation"]))
+        window, of = (read_pool if word == "pool" else read_window)(given), self.nodes[a]
+        node = Node(word, of.width * (1 if window.kind else window.count), [a], grid=placed(window, of.grid, a), window=window)
+        check_size(word, node.positions * node.width)
+        self.nodes.append(node)
+
+    def _repeat(self, word: str, *arguments: str) -> None:
+        a, given = self._settings(word, arguments)
+        times, of = values_of(word, given)["times"], self.nodes[a]
+        if not given:
+            raise ValueError("repeat needs times=T, for T positions")
+        if times % 1 or times > LARGEST:
+            raise ValueError(f"times is {number_text(times)}, but must be a whole number from 1 to {LARGEST}")
+        if of.positions != 1:
+            raise ValueError(f"repeat needs a node of 1 position, but node {a} has {of.positions}")
+        check_size(word, times * of.width)
+        self.nodes.append(Node(word, of.width, [a], settings={"times": times}, grid=(1, int(times))))
+
+    def _last(self, word: str, *arguments: str) -> None:
+        (a,) = exactly(arguments, 1)
+        node = self._node(a)
+        self.nodes.append(Node(word, self.nodes[node].width, [node]))
+
+    def _recurrent(self, word: str, *arguments: str) -> None:
+        texts = ("layer", "units", "cell", "init", "bias", "bias_init", "frozen", "recurrent_init", "reverse", "state")
+        a, given = self._settings(word, arguments, *texts)
+        own = {key: given.pop(key) for key in ("reverse", "state") if key in given}
+        exists = given.get("layer") in self.layers
+        layer = self._same_layer(given, a, word, self.nodes[a].width) if exists else self._new_recurrent(given, self.nodes[a].width)
+        reverse, states = read_flag("reverse", own.get("reverse", "0")), [self._node(own["state"])] if "state" in own else []
+        for state in states:
+            if (found := self.nodes[state]).positions != 1 or found.width != layer.state:
+                columns = f"{layer.state} column{'s' * (layer.state != 1)}{' (h, then c)' * (layer.cell == 'lstm')}"
+                raise ValueError(
+                    f"the state of layer {layer.name} has 1 position of {columns}, but node {state} has {found.positions} of {found.width}"
+                )
+        node = Node(word, layer.units, [a, *states], layer=layer, grid=self.nodes[a].grid, reverse=reverse)
+        check_size(word, node.positions * node.width)
+        self.nodes.append(node)
+
+    def _new_recurrent(self, given: dict[str, str], inputs: int) -> Recurrent:
+        name = self._new_name(given, "recurrent")
+        if "units" not in given:
+            raise ValueError(f"the new layer {name} needs units=N")
+        units, cell = read_width("units", given["units"]), given.get("cell", "gru")
+        if cell not in GATES:
+            raise ValueError(f'cell must be tanh, gru or lstm, not "{cell}"')
+        usual = {"init": "glorot_uniform", "recurrent_init": "orthogonal", "bias_init": "zeros"}
+        specs = {key: Spec.parse("initializer", name if given.get(key, "auto") == "auto" else given[key]) for key, name in usual.items()}
+        bias = read_flag("bias", given.get("bias", "1"))
+        if not bias:
+            check_no_bias(name, given)
+        frozen, identity = read_flag("frozen", given.get("frozen", "0")), Spec.parse("activation", "identity")
+        if 4 * units + inputs > LARGEST:
+            raise ValueError(f"recurrent has more than {LARGEST} columns of weights")
+        first, inits = (name, inputs, units, identity), (specs["init"], specs["bias_init"])
+        layer = Recurrent(*first, *inits, bias, frozen, values_of("recurrent", given), cell, specs["recurrent_init"])
+        self._add_layer(layer)
+        return layer
+
     def _setting(self, word: str, *arguments: str) -> None:
         a, given = self._settings(word, arguments)
-        self.nodes.append(Node(word, self.nodes[a].width, [a], settings=_values(word, given)))
+        self.nodes.append(Node(word, self.nodes[a].width, [a], settings=values_of(word, given)))
 
     def _norm(self, word: str, *arguments: str) -> None:
         a, given = self._settings(word, arguments, "layer", *(["gain", "bias"] if word == "scale" else []), "frozen")
@@ -441,12 +442,12 @@ class Graph:
 
     def _new_norm(self, word: str, given: dict[str, str], width: int) -> Norm:
         name = self._new_name(given, word)
-        flags = {key: flag(key, given.get(key, "1")) for key in ("gain", "bias") if word == "scale"}
-        frozen = flag("frozen", given.get("frozen", "0"))
+        flags = {key: read_flag(key, given.get(key, "1")) for key in ("gain", "bias") if word == "scale"}
+        frozen = read_flag("frozen", given.get("frozen", "0"))
         if flags and not any(flags.values()):
             raise ValueError(f"layer {name} has neither a gain nor a bias: set gain=1 or bias=1")
         kinds = {"scale": Scale, "standardize": Standardize}
-        layer = kinds.get(word, Norm)(word, name, width, _values(word, given), frozen, **flags)
+        layer = kinds.get(word, Norm)(word, name, width, values_of(word, given), frozen, **flags)
         self._add_layer(layer)
         return layer
 
@@ -463,6 +464,8 @@ class Graph:
         self.nodes[node].is_output = True
         given = read_settings(rest, ("activation", "mean", "std"))
         activation = None if "activation" not in given else Spec.parse("output_activation", given["activation"]).name
+        if self.nodes[node].positions > 1 and {"mean", "std"} & set(given):
+            raise ValueError(f"output {len(self.outputs)} has several positions, so it cannot have mean and std")
         self.outputs.append(Output(node, activation, read_scale(given, activation, self.nodes[node].width)))
 
     def _node(self, text: str, word: str = "") -> int:
@@ -476,25 +479,3 @@ class Graph:
         if self.nodes[int(text)].kind == "ids" and word != "embedding":
             raise ValueError(f'node {int(text)} has ids, which only embeddings read: write "embedding {int(text)} units=N"')
         return int(text)
-
-
-def _check_no_bias(name: str, given: dict[str, str]) -> None:
-    """A layer without a bias must not have settings of it."""
-    for key in ("bias_lr", "bias_init"):
-        if given.get(key, "auto") != "auto":
-            raise ValueError(f"layer {name} has no bias: remove {key}=, or set bias=1")
-
-
-def _values(word: str, given: dict[str, str]) -> dict[str, float]:
-    """All numeric settings of the statement, with the defaults of those that are not given."""
-    text = SETTINGS[word]
-    return {
-        key: check_parameter(text, key, parse_number(given[key], key)) if key in given else default
-        for key, (default, _) in parameters(text).items()
-    }
-
-
-def _numbers(word: str, values: dict[str, float]) -> dict[str, str]:
-    """The numeric settings as text, without those that are not given."""
-    known = parameters(SETTINGS[word]) if values else {}
-    return {key: number_text(value) for key, value in values.items() if value in known[key][1]}

@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import math
-import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Self
 
-from .arrays import FORMATS, check_writable, counted, nested_lists, read_matrix, rows_of
+from .arrays import FORMATS, check_writable, counted, deviation_of, ids_matrix, read_lengths, read_matrix, rows_of
 from .autodiff import Matrix, gradients
 from .formulas import OUTPUT_ACTIVATIONS
-from .graph import SETTINGS, Embedding, Graph, Layer, Norm, Output
+from .graph import Graph, Output
 from .graph import Node as GraphNode
-from .hashing.xxh64 import level_of
-from .nodes import Batch, Run
-from .random import Place, draws
+from .layers import SETTINGS, Layer, Norm, Tensor, buffer_layout, layout, record_of
+from .nodes import Batch, Run, cut_rows
+from .positions.lengths import Valid, parts_of, size_input, valid_positions
+from .random import Place, draw_tensor
 from .sharing.lock import Lock, locked
-from .sparse.ids import read_ids
 from .sparse.rows import check_places, check_readers, dense_rows, is_sparse, refuse, stored_columns
 from .spec import Spec, check_parameter, check_scale, unknown
+from .states.length import stretched
+from .states.state import Carry, State
 
-_WEIGHTS, _BIASES = 1, 6  # purposes of random numbers
 _NOTES_MAX = 2**24 - 1  # bytes
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """The place of a weight, bias or running statistic in its flat vector. A dense layer's weight is (inputs, units); all other tensors
-    have 1 row."""
-
-    layer: str
-    name: str
-    offset: int
-    rows: int
-    cols: int
-    is_matrix: bool = False  # the weight of a dense layer or an embedding, on which weight decay acts
-    is_table: bool = False  # that of an embedding
-
-    @property
-    def place(self) -> slice:
-        return slice(self.offset, self.offset + self.rows * self.cols)
-
-    @property
-    def saved(self) -> list[slice]:
-        """The places in the order of a file: unit by unit; an embedding as it is."""
-        return [self.place] if self.is_table else [slice(self.offset + unit, self.place.stop, self.cols) for unit in range(self.cols)]
 
 
 @dataclass(frozen=True)
@@ -77,8 +54,8 @@ class Net:
             except ValueError as error:
                 raise ValueError(f"output {i}: {error}") from None
         self._start(graph, dtype, Lock())
-        self.layout = _layout(self.graph)
-        self.buffer_layout = _buffer_layout(self.graph)
+        self.layout = layout(self.graph.layers.values())
+        self.buffer_layout = buffer_layout(self.graph.layers.values())
         self.params, self.buffers = (
             array(self.format, bytes(array(self.format).itemsize * sum(tensor.rows * tensor.cols for tensor in layout)))
             for layout in (self.layout, self.buffer_layout)
@@ -97,9 +74,22 @@ class Net:
     def part(self, inputs: Sequence[int], outputs: Sequence[int]) -> Self:
         """A net of the nodes between these, which shares the parameters, the buffers and the lock. The settings of its layers are its
         own."""
+        return self._sharing(lambda: _part(self.graph, inputs, outputs))
+
+    def with_length(self, positions: int) -> Self:
+        """The same net for sequences of this many positions, which shares parameters, buffers, the lock and the outputs' settings."""
+        made = self._sharing(lambda: Graph.parse(stretched(self.graph, positions)))
+        made.graph.outputs = self.graph.outputs
+        return made
+
+    def state(self, rows: int) -> State:
+        """What recurrent nodes remember between calls, for this many rows."""
+        return State.of(self.graph, self.dtype, rows)
+
+    def _sharing(self, graph: Callable[[], Graph]) -> Self:
         part = type(self).__new__(type(self))
         with self.gate:
-            part._start(_part(self.graph, inputs, outputs), self.dtype, self._lock)
+            part._start(graph(), self.dtype, self._lock)
             part.seed, part.params, part.buffers = self.seed, self.params, self.buffers
         part.layout, part.buffer_layout = (
             [tensor for layer in part.graph.layers for tensor in layout if tensor.layer == layer]
@@ -129,32 +119,26 @@ class Net:
         with self.gate:
             return self.graph.text()
 
-    def nodes(self) -> list[tuple[str, tuple[int, ...], int, int, str, float, tuple[int, int], int, bool]]:
-        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice, levels of ids, whether
-        they are hashed) of each node."""
+    def nodes(self) -> list[tuple[Any, ...]]:
+        """(operation, operands, width, layer's number or -1, activation or "", rate or std, columns of a slice, levels of ids, whether they
+        are hashed, height and width of its positions, (size, stride, pad, dilation, kind or "") of a window or a pool, whether a recurrent
+        node is reverse) of each node."""
         numbers = {name: i for i, name in enumerate(self.graph.layers)}
         found = []
         for node in self.graph.nodes:
             layer = numbers[node.layer.name] if node.layer else -1
-            activation = node.layer.activation if isinstance(node.layer, Layer) else node.activation
+            activation = node.layer.activation if node.kind in ("dense", "embedding") else node.activation
             amount = node.settings.get("rate", node.settings.get("std", 0.0))
             ids = (node.levels, bool(node.settings["hash"])) if node.kind == "ids" else (0, False)
-            found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount, node.columns, *ids))
+            shape = node.columns, *ids, node.grid, node.window and astuple(node.window), node.reverse
+            found.append((node.kind, tuple(node.operands), node.width, layer, str(activation or ""), amount, *shape))
         return found
 
-    def layers(self) -> list[tuple[str, str, int, int, str, str, str, bool, bool, bool, dict[str, float], bool]]:
-        """(name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings, sums) of each layer. Activation, init and
-        bias_init are "" if it has none, bias_init also if it has no bias. gain: False only for a scale without it. sums: whether an
-        embedding adds."""
-        found = []
-        for layer in self.graph.layers.values():
-            formulas = ("", "", "")
-            if isinstance(layer, Layer):
-                formulas = (str(layer.activation), str(layer.init), str(layer.bias_init) if layer.bias else "")
-            flags = layer.gain, layer.bias, layer.frozen
-            sums = isinstance(layer, Embedding) and layer.sums
-            found.append((layer.name, layer.kind, layer.inputs, layer.units, *formulas, *flags, dict(layer.settings), sums))
-        return found
+    def layers(self) -> list[tuple[Any, ...]]:
+        """(name, kind, inputs, units, activation, init, bias_init, gain, bias, frozen, settings, sums, cell, recurrent_init) of each layer.
+        Activation, init and bias_init are "" if it has none, bias_init also if it has no bias. gain: False only for a scale without it.
+        sums: whether an embedding adds. cell, recurrent_init: "" unless it is recurrent."""
+        return [record_of(layer) for layer in self.graph.layers.values()]
 
     def outputs(self) -> list[tuple[int, str | None, tuple[list[float], list[float]] | None]]:
         """(node, activation or None, None or (means, standard deviations)) of each output."""
@@ -197,20 +181,9 @@ class Net:
         for tensor in self.layout:
             layer = self.graph.layers[tensor.layer]
             if isinstance(layer, Layer):
-                self._draw_tensor(tensor, layer, numbers[layer.name])
+                draw_tensor(self.params, tensor.name, tensor.offset, layer, self.seed, numbers[layer.name])
             else:
                 self.params[tensor.place] = array(self.format, [float(tensor.name == "weight")] * tensor.cols)
-
-    def _draw_tensor(self, tensor: Tensor, layer: Layer, number: int) -> None:
-        """Draws the weight or the bias of a dense layer."""
-        init, purpose = (layer.init, _WEIGHTS) if tensor.name == "weight" else (layer.bias_init, _BIASES)
-        if init.entry.distribution == "keep":
-            return
-        inputs = 1 if tensor.is_table else layer.inputs  # a unit of an embedding reads one weight of each id
-        normal, scale = init.entry.distribution == "normal", init.entry.scale(inputs, layer.units, **init.values)
-        count = tensor.rows * tensor.cols
-        drawn = draws(self.seed, purpose, number, count, normal, self.dtype) if scale else [0.0] * count
-        self.params[tensor.place] = array(self.format, [scale * (n if normal or not scale else 2 * n - 1) for n in drawn])
 
     def freeze(self, layer: str | None, frozen: bool) -> None:
         """Freezes or unfreezes a layer, or all layers (None). Training does not change the parameters of a frozen layer."""
@@ -223,7 +196,7 @@ class Net:
     def set_layer(self, layer: str | None, name: str, value: float) -> None:
         """Changes a setting of a layer, or of all layers that have it (None)."""
         layers = [found for found in self._layers(layer) if name in found.settings and (name != "bias_lr" or found.bias)]
-        if not layers and name == "bias_lr" and (layer is None or self.graph.layers[layer].kind == "dense"):
+        if not layers and name == "bias_lr" and (layer is None or self.graph.layers[layer].kind in ("dense", "recurrent")):
             raise ValueError(f"{'no dense layer has a bias' if layer is None else f'layer {layer} has no bias'}, so bias_lr cannot be set")
         if not layers and layer is not None:
             raise unknown(f"layer {layer} has no setting", name, SETTINGS[self.graph.layers[layer].kind].split())
@@ -270,7 +243,7 @@ class Net:
                     place = f"row {row}, column {j} of node {number}"
                     raise ValueError(f"{place} is not finite, so layer {layer.name} has no mean")
         means = [math.fsum(column) / len(column) for column in columns]
-        deviations = [_deviation(column, mean) for column, mean in zip(columns, means)]
+        deviations = [deviation_of(column, mean) for column, mean in zip(columns, means)]
         with self.changing():
             self.buffers[self._statistics(layer)] = array(self.format, means + deviations)
 
@@ -297,6 +270,8 @@ class Net:
             raise _no_index("output", i, len(self.graph.outputs))
         if not len(mean) == len(std) == (width := self.graph.nodes[self.graph.outputs[i].node].width):
             raise ValueError(f"mean and std of output {i} must have {width} numbers")
+        if self.graph.nodes[self.graph.outputs[i].node].positions > 1:
+            raise ValueError(f"output {i} has several positions, so it cannot have mean and std")
         scale = check_scale(mean, std, self.dtype)
         with self.gate:
             self.graph.outputs[i].activation, self.graph.outputs[i].scale = "identity", scale
@@ -317,15 +292,17 @@ class Net:
 
     # ---- the forward pass ----
 
-    def read_inputs(self, xs: Sequence[Any], wanted: bool = False) -> list[Matrix]:
+    def read_inputs(self, xs: Any, wanted: bool = False) -> list[Matrix]:
         """A matrix for each input, all with the same number of rows. wanted: whether their gradients will be needed."""
         nodes = self.graph.inputs
+        xs, lengths = parts_of(xs)
         if len(xs) != len(nodes):
             raise ValueError(f"x has {counted(len(xs), 'array')}, but the net has {counted(len(nodes), 'input')}")
         inputs: list[Matrix] = []
+        sized = read_lengths(self.graph, lengths, len(xs[0]) if lengths else 0)
         for i, (x, node) in enumerate(zip(xs, nodes)):
             if node.kind == "ids":
-                inputs.append(_ids(x, node, i, inputs[0].rows if inputs else None))
+                inputs.append(ids_matrix(x, self.graph, i, inputs[0].rows if inputs else None, sized[i]))
                 continue
             given = dense_rows(x, f"input {i}") if is_sparse(x) else x
             matrix = read_matrix(given, node.width, self.format, f"input {i}", inputs[0].rows if inputs else None)
@@ -333,27 +310,49 @@ class Net:
                 check_readers(self.graph, i)
             inputs.append(Matrix(matrix.rows, matrix.cols, matrix.data, wanted=wanted))
             inputs[-1].stored = stored_columns(x) if is_sparse(x) else None
+        for i, (matrix, numbers) in enumerate(zip(inputs, sized)):
+            size_input(self.graph, i, matrix, numbers)
         return inputs
 
-    def forward(self, inputs: list[Matrix], training: Place | None = None, dropout: float = 1.0, fixed: bool = False) -> Pass:
+    def valid(self, inputs: Sequence[Matrix]) -> list[Valid]:
+        """For each node how many positions of each row are there."""
+        return valid_positions(self.graph, [matrix.lengths for matrix in inputs])
+
+    def forward(
+        self, inputs: list[Matrix], training: Place | None = None, dropout: float = 1.0, fixed: bool = False, carry: Carry | None = None
+    ) -> Pass:
         """Runs a forward pass. training: the place of its random numbers in training; None: inference. dropout: a factor of the rates.
-        fixed: whether batch_norm uses its running statistics in training too."""
+        fixed: whether batch_norm uses its running statistics in training too. carry: the states that the call goes on from."""
         tensors = [self._parameter_matrix(tensor) for tensor in self.layout]
         known = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
         known |= {(t.layer, t.name): Matrix(t.rows, t.cols, self.buffers[t.place].tolist()) for t in self.buffer_layout}
-        run = Run(known, training, dropout, self.dtype, fixed)
+        run = Run(known, training, dropout, self.dtype, fixed, carry, valid=self.valid(inputs))
         values = run.values(self.graph, inputs)
         return Pass(inputs, tensors, values, [values[output.node] for output in self.graph.outputs], run.batches)
+
+    def check_statistics(self, inputs: Sequence[Matrix]) -> None:
+        """Refuses a training batch with one row, or one position, for a batch_norm."""
+        for node, valid in zip(self.graph.nodes, self.valid(inputs)):
+            count = inputs[0].rows * node.positions if valid is None else sum(valid)
+            if node.kind == "batch_norm" and not node.layer.frozen and inputs[0].rows and count < 2:
+                what = f"batch_norm (layer {node.layer.name}) needs at least 2 rows in training"
+                raise ValueError(f"{what}; choose a batch size that leaves no single row")
 
     def _parameter_matrix(self, tensor: Tensor) -> Matrix:
         frozen = self.graph.layers[tensor.layer].frozen
         return Matrix(tensor.rows, tensor.cols, self.params[tensor.place].tolist(), wanted=not frozen)
 
     def predict(
-        self, xs: Sequence[Any], outs: Sequence[Any], raw: bool, nodes: Sequence[int] | None = None, seed: int | None = None
+        self,
+        xs: Sequence[Any],
+        outs: Sequence[Any],
+        raw: bool,
+        nodes: Sequence[int] | None = None,
+        seed: int | None = None,
+        state: State | None = None,
     ) -> None:
         """Writes to the arrays `outs`. nodes: a number for each of them, of a node or -1 - i for output i; None: all outputs. raw: without
-        the output activations. seed: of dropout and noise; None: without them."""
+        the output activations. seed: of dropout and noise; None: without them. state: what recurrent nodes go on from."""
         chosen = [-1 - i for i in range(len(self.graph.outputs))] if nodes is None else [nodes] if isinstance(nodes, int) else nodes
         for node in chosen:
             if node >= len(self.graph.nodes):
@@ -361,9 +360,11 @@ class Net:
             if -1 - node >= len(self.graph.outputs):
                 raise _no_index("output", -1 - node, len(self.graph.outputs))
         inputs = self.read_inputs(xs)
-        check_places(self.graph, xs, chosen)
+        check_places(self.graph, parts_of(xs)[0], chosen)
         with self.gate:
-            result = self.forward(inputs, None if seed is None else Place(seed, 0, 0), fixed=True)
+            rows, place = inputs[0].rows, None if seed is None else Place(seed, 0, 0)
+            carry = Carry(state, self.graph, self.dtype, rows, range(rows)) if state else None
+            result = self.forward(inputs, place, fixed=True, carry=carry)
             outputs = [(OUTPUT_ACTIVATIONS[output.activation or "identity"], replace(output)) for output in self.graph.outputs]
         matrices = [result.values[node] if node >= 0 else result.outputs[-1 - node] for node in chosen]
         if not raw:
@@ -371,6 +372,10 @@ class Net:
                 outputs[-1 - node][1].unscaled(outputs[-1 - node][0].y(matrix)) if node < 0 else matrix
                 for node, matrix in zip(chosen, matrices)
             ]
+            numbers = [node if node >= 0 else self.graph.outputs[-1 - node].node for node in chosen]
+            valid = self.valid(inputs)  # an activation of 0 need not be 0
+            matrices = [cut_rows(m, valid[n], self.graph.nodes[n].positions) for m, n in zip(matrices, numbers)]
+        matrices = [Matrix(rows, len(m.data) // rows, m.data) if rows else m for m in matrices]
         if len(outs) != len(matrices):
             raise ValueError(f"out has {counted(len(outs), 'array')}, but the net has {counted(len(matrices), 'output')}")
         views = [check_writable(out, m.rows, m.cols, self.format, f"output {i}") for i, (out, m) in enumerate(zip(outs, matrices))]
@@ -378,6 +383,8 @@ class Net:
             for r, row in enumerate(matrix.row_list()):
                 for j, value in enumerate(row):
                     view[r, j] = value
+        if carry:
+            carry.keep()
 
     def jacobian(self, xs: Sequence[Any], outs: Sequence[Any], by_inputs: bool, output: int) -> None:
         """Writes to the arrays `outs`, one per output (and input), each row's derivatives of the raw outputs: those of the first column,
@@ -392,7 +399,8 @@ class Net:
         with self.gate:
             results = [self.forward([rows_of(matrix, [r]) for matrix in inputs]) for r in range(inputs[0].rows)]
         for i in chosen:
-            cols = self.graph.nodes[self.graph.outputs[i].node].width
+            node = self.graph.nodes[self.graph.outputs[i].node]
+            cols = node.positions * node.width
             for k, length in enumerate(lengths):
                 view = check_writable(next(views), len(results), cols * length, self.format, f"output {i}")
                 for r, result in enumerate(results):
@@ -403,31 +411,13 @@ class Net:
     def _derivatives(self, result: Pass, output: int, column: int, number: int | None) -> Sequence[float]:
         """The derivatives of one raw output of a pass of one row: by input `number`, or by all parameters (None)."""
         raw = result.outputs[output]
-        ends = [(raw, [float(j == column) for j in range(raw.cols)])]
+        ends = [(raw, [float(j == column) for j in range(len(raw.data))])]
         if number is not None:
             return gradients(ends, [result.inputs[number]])[0]
         flat = [0.0] * len(self.params)
         for tensor, gradient in zip(self.layout, gradients(ends, result.tensors)):
             flat[tensor.place] = gradient
         return flat
-
-
-def _ids(x: Any, node: GraphNode, i: int, count: int | None) -> Matrix:
-    """A matrix of the levels that the ids of an input name."""
-    hashed, lists = bool(node.settings["hash"]), nested_lists(x)
-    lists = [one if isinstance(one, list) else [one] for one in lists]
-    levels = read_ids(lists, node.levels, (lambda number: level_of(number, node.levels)) if hashed else None, i, node.width, count)
-    found = Matrix(len(lists), node.width, [float(one) for row in levels for one in row])
-    found.stored = [sorted(set(row)) for row in levels]
-    return found
-
-
-def _deviation(column: Sequence[float], mean: float) -> float:
-    """The standard deviation; 1 for a column whose values differ by rounding errors only."""
-    rows = len(column)
-    variance = math.fsum((x - mean) ** 2 for x in column) / rows
-    rounding = rows * sys.float_info.epsilon
-    return 1.0 if variance <= rounding * variance + (rounding * mean) ** 2 else math.sqrt(variance)
 
 
 def _no_index(noun: str, i: int, count: int) -> ValueError:
@@ -467,33 +457,6 @@ def _between(graph: Graph, inputs: Sequence[int], outputs: Sequence[int]) -> lis
     for i, node in enumerate(inputs):
         if node not in used:
             raise ValueError(f"no output depends on node {node}, which is inputs[{i}]")
+        if (positions := graph.nodes[node].positions) > 1:
+            raise ValueError(f"a part begins with nodes of 1 position, but node {node} has {positions}: begin before its grid")
     return sorted(used - set(inputs))
-
-
-def _layout(graph: Graph) -> list[Tensor]:
-    """The tensors, layer by layer. The flat vector has the weights of dense layers first, then all biases and scales."""
-    found: dict[str, list[Tensor]] = {name: [] for name in graph.layers}
-    end = 0
-
-    def place(layer: str, name: str, rows: int, cols: int, **kind: bool) -> None:
-        nonlocal end
-        found[layer].append(Tensor(layer, name, end, rows, cols, **kind))
-        end += rows * cols
-
-    for layer in graph.layers.values():
-        if isinstance(layer, Layer):
-            place(layer.name, "weight", layer.inputs, layer.units, is_matrix=True, is_table=layer.kind == "embedding")
-    for layer in graph.layers.values():
-        if not isinstance(layer, Layer) and layer.gain:
-            place(layer.name, "weight", 1, layer.units)
-        if layer.bias:
-            place(layer.name, "bias", 1, layer.units)
-    return [tensor for tensors in found.values() for tensor in tensors]
-
-
-def _buffer_layout(graph: Graph) -> list[Tensor]:
-    tensors: list[Tensor] = []
-    for layer in graph.layers.values():
-        for name in layer.statistics:
-            tensors.append(Tensor(layer.name, name, tensors[-1].place.stop if tensors else 0, 1, layer.units))
-    return tensors

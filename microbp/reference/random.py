@@ -1,13 +1,19 @@
 """Random numbers by Philox 4x32-10 (Salmon et al., SC 2011). A number depends on its place in the stream, not on the numbers drawn before.
+At the end, the initial weights and biases.
 
 The seed is the key. The numbers equal those of src/formulas/random.h bit for bit, because the operations on floats and their order are the
 same.
 """
 
+from __future__ import annotations
+
 import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from .layers import GATES, Layer, Recurrent
+from .spec import Spec
 
 Words = tuple[int, int, int, int]
 
@@ -84,7 +90,7 @@ def matrix_draws(place: Place, purpose: int, node: int, rows: int, cols: int, no
     return numbers
 
 
-def permutation(seed: int, purpose: int, instance: int, n: int) -> "array[int]":
+def permutation(seed: int, purpose: int, instance: int, n: int) -> array[int]:
     """A permutation of 0 .. n - 1 by the Fisher-Yates shuffle: the i-th 64 random bits are scaled to an index in 0 .. i."""
     order = array("q", range(n))
     for i, bits in zip(range(n - 1, 0, -1), _bits_downwards(seed, purpose, instance, n - 1), strict=True):
@@ -156,3 +162,66 @@ def _polynomial(x: float, coefficients: Sequence[float]) -> float:
         return coefficients[0]
     pair = coefficients[0] + coefficients[1] * x
     return pair + x * x * _polynomial(x, coefficients[2:]) if len(coefficients) > 2 else pair
+
+
+# ---- initial weights and biases ----
+
+_WEIGHTS, _BIASES, _STATES = 1, 6, 7  # purposes of random numbers
+
+
+def draw_tensor(params: array[float], name: str, offset: int, layer: Layer, seed: int, number: int) -> None:
+    """Draws the weight or the bias of a layer: its number in the net, and the place of the tensor in the flat vector."""
+
+    def draw(init: Spec, purpose: int, first: int, shape: tuple[int, int], inputs: int, gates: int = 1) -> None:
+        """Each gate is a matrix of its own: as many columns of the tensor, whose shape is given."""
+        distribution, count, units = init.entry.distribution, shape[0] * shape[1], shape[1] // gates
+        if distribution == "keep":
+            return
+        outputs = layer.units
+        scale, normal = init.entry.scale(inputs, outputs, **init.values), distribution != "uniform"
+        factor = 1.0 if distribution == "orthogonal" and scale else scale
+        dtype = "float64" if params.typecode == "d" else "float32"
+        drawn = draws(seed, purpose, number, count, normal, dtype) if scale else [0.0] * count
+        values = array(params.typecode, [factor * (n if normal or not scale else 2 * n - 1) for n in drawn])
+        for g in range(gates if distribution == "orthogonal" and scale else 0):
+            _orthogonalize(values, g * units, (shape[0], units), shape[1], scale)
+        params[first : first + count] = values
+
+    rows, cols = layer.shape
+    if name == "weight" and not isinstance(layer, Recurrent):
+        draw(layer.init, _WEIGHTS, offset, (rows, cols), 1 if layer.kind == "embedding" else rows)
+    elif isinstance(layer, Recurrent) and name == "weight":
+        gates = GATES[layer.cell]
+        draw(layer.init, _WEIGHTS, offset, (layer.inputs, cols), layer.inputs, gates)
+        draw(layer.recurrent_init, _STATES, offset + layer.inputs * cols, (layer.units, cols), layer.units, gates)
+    else:
+        draw(layer.bias_init, _BIASES, offset, (1, layer.biases), layer.inputs, layer.biases // layer.units)
+    if name == "bias" and isinstance(layer, Recurrent) and layer.cell == "lstm" and layer.bias_init.entry.distribution != "keep":
+        for i in range(offset + layer.units, offset + 2 * layer.units):  # the forget gate (Gers et al. 2000)
+            params[i] += 1.0
+
+
+def _orthogonalize(values: array[float], first: int, shape: tuple[int, int], ld: int, length: float) -> None:
+    """Makes the columns of a matrix orthogonal, or its rows if there are fewer, and `length` long, by the method of Gram and Schmidt;
+    twice, because once leaves rounding errors. first: the place of its first element. ld: between its rows."""
+    rows, cols = shape
+    count, n, step, next_one = (cols, rows, ld, 1) if rows >= cols else (rows, cols, 1, ld)
+    places = [range(first + a * next_one, first + a * next_one + n * step, step) for a in range(count)]
+
+    def dot(a: range, b: range) -> float:
+        total = 0.0
+        for i, j in zip(a, b):
+            total += values[i] * values[j]
+        return total
+
+    def add_multiple(a: range, b: range, by: float) -> None:
+        for i, j in zip(a, b):
+            values[i] = values[i] + by * values[j]
+
+    for a, place in enumerate(places):
+        for _ in range(2):
+            for other in places[:a]:
+                add_multiple(place, other, -dot(place, other))
+            add_multiple(place, place, 1 / math.sqrt(dot(place, place)) - 1)
+    for place in places if length != 1 else []:
+        add_multiple(place, place, length - 1)

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from .formulas import EVERY_LOSS, EVERY_OPTIMIZER, TABLES
+from .positions.window import LARGEST
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,18})?", re.ASCII | re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"[+-]?0x([0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(p[+-]?\d{1,18})?", re.ASCII | re.IGNORECASE)
 _DIGITS, _HEXADECIMAL_DIGITS = 15, 14  # a decimal with at most 15 digits is the same after a conversion to double and back
 BLANKS = " \t\r"
+_LIST = 160  # characters of the words that an error lists
+INTEGER = re.compile(r"[0-9]{1,18}")
 _PARAMETER = re.compile(r"(\w+)=([^\[(]+)([\[(][^\])]+[\])])")
 
 
@@ -58,7 +61,17 @@ def unknown(what: str, word: str, valid: Sequence[str]) -> ValueError:
     names = [name.partition("=")[0] for name in valid]
     closest = min(names, key=lambda name: _distance(word, name), default="")
     hint = f'; did you mean "{closest}"?' if closest and 3 * _distance(word, closest) <= len(word) else ";"
-    return ValueError(f'{what} "{word}"{hint} valid: {", ".join(valid) or "none"}')
+    return ValueError(f'{what} "{word}"{hint} valid: {_listed(valid) or "none"}')
+
+
+def _listed(words: Sequence[str]) -> str:
+    """The words, as many as an error has room for."""
+    found = ""
+    for word in words:
+        if len(found) + len(word) + len(", , ...") + 1 >= _LIST:
+            return f"{found}, ..."
+        found += f"{', ' if found else ''}{word}"
+    return found
 
 
 def _distance(a: str, b: str) -> int:
@@ -241,12 +254,9 @@ def accepted_parameters(kind: str, name: str) -> str:
 
 # ---- words of graph text ----
 
-INTEGER = re.compile(r"[0-9]{1,18}")
-LARGEST_WIDTH = 2**31 - 1
-
 
 def exactly(arguments: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """The arguments, with "" for each that is missing. More than `count` are an error."""
+    """The arguments of a statement, with "" for each that is missing. More than `count` are an error."""
     if len(arguments) > count:
         raise ValueError(f'unexpected "{arguments[count]}" at the end of the line')
     return arguments + ("",) * (count - len(arguments))
@@ -271,12 +281,14 @@ def read_settings(words: Sequence[str], known: tuple[str, ...]) -> dict[str, str
 
 
 def read_width(what: str, text: str) -> int:
-    if not INTEGER.fullmatch(text) or not 1 <= int(text) <= LARGEST_WIDTH:
-        raise ValueError(f'{what} must be a whole number from 1 to {LARGEST_WIDTH}, not "{text}"')
+    """The number of columns of a node."""
+    if not INTEGER.fullmatch(text) or not 1 <= int(text) <= LARGEST:
+        raise ValueError(f'{what} must be a whole number from 1 to {LARGEST}, not "{text}"')
     return int(text)
 
 
-def flag(key: str, text: str) -> bool:
+def read_flag(key: str, text: str) -> bool:
+    """The value of a setting that is 0 or 1."""
     if text not in ("0", "1"):
         raise ValueError(f'{key} must be 0 or 1, not "{text}"')
     return text == "1"
@@ -290,3 +302,10 @@ def read_initializers(given: dict[str, str], activation: Spec) -> tuple[Spec, Sp
         Spec.parse("initializer", automatic[0]),
         Spec.parse("initializer", automatic[1] if bias_init == "auto" else bias_init),
     )
+
+
+def check_no_bias(name: str, given: dict[str, str]) -> None:
+    """A layer without a bias must not have settings of it."""
+    for key in ("bias_lr", "bias_init"):
+        if given.get(key, "auto") != "auto":
+            raise ValueError(f"layer {name} has no bias: remove {key}=, or set bias=1")

@@ -9,16 +9,19 @@ from operator import add
 from typing import Any
 
 from .arrays import Batch, buffer, counted, overwrite, read_batch, read_loss_weight, read_matrix, read_totals, several
-from .autodiff import Matrix, dot, gradients, reachable
+from .autodiff import Matrix, dot, gradients, reachable, reshaped
 from .clipping import Average, clipped, limit_norms, penalties_of
 from .formulas import TRAINER_SETTINGS, weighted_losses
-from .net import Net, Pass, Tensor
+from .layers import Tensor
+from .net import Net, Pass
 from .optimizers import updated
+from .positions.lengths import parts_of
 from .random import Place
 from .sharing.lock import locked
 from .sparse.layers import SparseLayers
 from .sparse.rows import refuse
 from .spec import Spec, check_parameter, number_text, parameters, target_columns, unknown
+from .states.state import Carry, State
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attribute
 _COUNTS = ("average_count", "epoch")
@@ -73,11 +76,11 @@ class Trainer:
 
     # ---- the three parts of a step ----
 
-    def step(self, x: Any, y: Any, weight: Any = None) -> float:
+    def step(self, x: Any, y: Any, weight: Any = None, state: State | None = None) -> float:
         """Forward, loss, backward, update; returns the batch loss."""
-        batch = self._read_batch(x, y, weight).checked()
-        self._check_statistics(len(batch.weights))
-        return self._kept(self._train(batch))
+        batch = self._read_batch(x, y, weight, state=state).checked()
+        self.net.check_statistics(batch.inputs)
+        return self._kept(self._train(batch), batch)
 
     def backward(
         self,
@@ -88,18 +91,19 @@ class Trainer:
         total: Any = 0.0,
         first_row: int = 0,
         input_grads: bool = False,
+        state: State | None = None,
     ) -> float:
         """Computes the gradient without an update; returns the loss. total: the sum of the row weights of the whole logical batch (0: of
         this batch), or a sequence with one for each output. With `total`, no row need be there: the sum over no rows is 0."""
         totals = read_totals(total, len(self._losses))
         if first_row < 0:
             raise ValueError(f"first_row is {first_row}, but must be at least 0")
-        batch = self._read_batch(x, y, weight, input_grads)
+        batch = self._read_batch(x, y, weight, input_grads, state=state)
         if input_grads:
-            refuse(self.net.graph, several(x, len(self.net.graph.inputs), "x"), "input_grads needs")
+            refuse(self.net.graph, several(parts_of(x)[0], len(self.net.graph.inputs), "x"), "input_grads needs")
         if first_row >= 2**63 - len(batch.weights):
             raise ValueError(f"first_row is {first_row}: with {counted(len(batch.weights), 'row')}, row numbers would exceed 2^63 - 1")
-        self._check_statistics(len(batch.weights))
+        self.net.check_statistics(batch.inputs)
         if totals is None:
             totals = batch.checked().totals
         for i, (whole, part) in enumerate(zip(totals, batch.totals)):
@@ -115,7 +119,7 @@ class Trainer:
             self._input_grads = [batch.spread(gradient) for gradient in self._input_grads]
         self._prepare_statistics(result, accumulate)
         self._loss = sum(losses) + self._penalty + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
-        return self._kept(losses)
+        return self._kept(losses, batch)
 
     def apply(self) -> None:
         """Updates the parameters with the current `grads`. Those of frozen layers become 0."""
@@ -133,10 +137,11 @@ class Trainer:
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
         if inputs[0].rows == 0:
             raise ValueError("the batch has 0 rows, but needs at least 1")
-        self._check_statistics(inputs[0].rows)
+        self.net.check_statistics(inputs)
         self._check_sparse(inputs)
         self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"]), (self.net.layer_changes, self.net.changes)
-        return [buffer(output, self.net.format) for output in self._pass[0].outputs]
+        rows = inputs[0].rows
+        return [buffer(reshaped(output, rows, len(output.data) // rows), self.net.format) for output in self._pass[0].outputs]
 
     def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
         """Runs the backward pass of the last `forward`, from the gradients with respect to its raw outputs."""
@@ -149,10 +154,10 @@ class Trainer:
             raise ValueError("the parameters were changed after forward: call forward again")
         if len(gradients) != (count := len(result.outputs)):
             raise ValueError(f"gradients has {counted(len(gradients), 'array')}, but the net has {counted(count, 'output')}")
-        pairs = enumerate(zip(result.outputs, gradients))
-        ends = [(o, read_matrix(g, o.cols, self.net.format, f"gradient {i}", o.rows).data) for i, (o, g) in pairs]
+        pairs, rows = enumerate(zip(result.outputs, gradients)), result.inputs[0].rows
+        ends = [(o, read_matrix(g, len(o.data) // rows, self.net.format, f"gradient {i}", rows).data) for i, (o, g) in pairs]
         self._check_sparse(result.inputs)
-        share = 1 / result.outputs[0].rows if self._settings["penalty_per_row"] else 1.0
+        share = 1 / rows if self._settings["penalty_per_row"] else 1.0
         self._store_gradients(result, self._gradients(result, ends, accumulate, 0.0 if accumulate else share), input_grads, accumulate)
         self._prepare_statistics(result, accumulate)
         self._loss = math.nan
@@ -171,10 +176,10 @@ class Trainer:
 
     # ---- evaluation and epochs ----
 
-    def evaluate(self, x: Any, y: Any, weight: Any = None) -> float:
+    def evaluate(self, x: Any, y: Any, weight: Any = None, state: State | None = None) -> float:
         """The loss of a batch of any size, in inference."""
-        batch = self._read_batch(x, y, weight).checked()
-        return self._kept(self._forward_loss(batch, batch.totals, None)[0])
+        batch = self._read_batch(x, y, weight, state=state).checked()
+        return self._kept(self._forward_loss(batch, batch.totals, None)[0], batch)
 
     def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None) -> float:
         """One step for each `batch_rows` rows of `index` (None: all rows, in order); rows of weight 0 are passed over. lr: a learning rate
@@ -185,7 +190,7 @@ class Trainer:
         """
         data = self._read_batch(x, y, weight, index=index).checked()
         batches = [batch.checked() for batch in data.split(batch_rows)]
-        self._check_statistics(len(batches[-1].weights))
+        self.net.check_statistics(batches[-1].inputs)
         rates = self._read_rates(lr, -(-data.given // batch_rows))
         own_lr = self._values["lr"]
         try:
@@ -206,7 +211,7 @@ class Trainer:
                 if stop():
                     break
         self._penalty = penalties / (penalty_weight or 1.0)
-        return self._kept([one / total if total else 0.0 for one, total in zip(of_outputs, totals)])
+        return self._kept([one / total if total else 0.0 for one, total in zip(of_outputs, totals)], batch)
 
     def sparse_grad(self, layer: str) -> tuple[array, array] | None:
         """The numbers of the rows and, row by row, the gradient of a sparse layer's weight; None: the layer is not sparse."""
@@ -333,14 +338,18 @@ class Trainer:
     def _zeros(self) -> array:
         return array(self.net.format, bytes(self.net.params.itemsize * len(self.net.params)))
 
-    def _read_batch(self, x: Any, y: Any, weight: Any, wanted: bool = False, index: Any = None) -> Batch:
+    def _read_batch(self, x: Any, y: Any, weight: Any, wanted: bool = False, index: Any = None, state: State | None = None) -> Batch:
         """The rows of `index` (None: all) that are there. Of the others, no value is read."""
         if None in self._losses:
             hint = "use forward, and backward_from with a gradient that you compute"
             raise ValueError(f"output {self._losses.index(None)} has no loss: {hint}")
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted)
-        outputs = [(output, self.net.graph.nodes[output.node].width) for output in self.net.graph.outputs]
-        return read_batch(inputs, y, weight, index, self._losses, self._loss_weights, outputs, self.net.format)
+        outputs = [(output, self.net.graph.nodes[output.node]) for output in self.net.graph.outputs]
+        valid = [self.net.valid(inputs)[output.node] for output, _ in outputs]
+        keeps = state is not None
+        batch = read_batch(inputs, y, weight, index, self._losses, self._loss_weights, outputs, valid, self.net.format, keeps)
+        batch.carry = Carry(state, self.net.graph, self.net.dtype, batch.given, batch.numbers) if state else None
+        return batch
 
     def _read_rates(self, lr: Any, steps: int) -> list[float]:
         if lr is None:
@@ -359,7 +368,7 @@ class Trainer:
         if not batch.weights:  # no row is there, and the sum over no rows is 0
             tensors = [Matrix(tensor.rows, tensor.cols, self.net.params[tensor.place].tolist()) for tensor in self.net.layout]
             return [0.0] * len(self._losses), Pass(batch.inputs, tensors, [], [], []), []
-        result = self.net.forward(batch.inputs, training, self._settings["dropout"])
+        result = self.net.forward(batch.inputs, training, self._settings["dropout"], carry=batch.carry)
         self._penalty = 0.0
         self._pass, losses, ends = None, [], []  # as in C, where the values of an earlier forward are overwritten
         for i, (loss, loss_weight, output, target) in enumerate(zip(self._losses, self._loss_weights, result.outputs, batch.targets)):
@@ -367,9 +376,10 @@ class Trainer:
                 losses.append(0.0)
                 ends.append((output, [0.0] * len(output.data)))
                 continue
-            weights = batch.own[i] or [[weight] for weight in batch.weights]
+            weights, each = batch.of_positions(i)
+            target = reshaped(target, output.rows, len(target.data) // output.rows)
             of_rows, kept = weighted_losses(loss.entry, output, target, weights, **loss.values)
-            shares = [loss_weight * weight / totals[i] for weight in kept]
+            shares = [loss_weight * weight / (totals[i] * each) for weight in kept]
             losses.append(dot(shares, of_rows.data))
             ends.append((of_rows, shares))
         return losses, result, ends
@@ -386,8 +396,9 @@ class Trainer:
         self._update()
         return losses
 
-    def _kept(self, losses: list[float]) -> float:
-        """Keeps the losses of the outputs, divided by their loss weights; returns the loss, which contains self._penalty."""
+    def _kept(self, losses: list[float], batch: Batch) -> float:
+        """Keeps the losses of the outputs, divided by their loss weights, and the states; returns the loss, with self._penalty."""
+        batch.keep()
         self.output_losses = [loss / weight if weight else math.nan for loss, weight in zip(losses, self._loss_weights)]
         return sum(losses) + self._penalty
 
@@ -463,12 +474,6 @@ class Trainer:
         return updated(self._optimizer.entry, params, grads, slots, unnamed, self._steps + 1, decay, hyper)
 
     # ---- running statistics ----
-
-    def _check_statistics(self, rows: int) -> None:
-        updated = [node.layer for node in self.net.graph.nodes if node.kind == "batch_norm" and not node.layer.frozen]
-        if rows == 1 and updated:
-            what = f"batch_norm (layer {updated[0].name}) needs at least 2 rows in training"
-            raise ValueError(f"{what}; choose a batch size that leaves no single row")
 
     def _prepare_statistics(self, result: Pass, accumulate: bool) -> None:
         """The running statistics after the next update. accumulate: starts from the pending ones, if any. Those of a pass count once."""

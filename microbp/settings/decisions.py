@@ -164,7 +164,11 @@ def check_shapes(y: Array, outputs: Array) -> None:
     shapes = [(*array.shape, 1) if array.ndim == 1 else array.shape for array in (y, outputs)]
     if shapes[0] != shapes[1] or len(shapes[0]) != 2:
         swapped = "; y and outputs may be swapped" if shapes[0][1:] > (1,) == shapes[1][1:] else ""
-        raise ValueError(f"y and outputs must have equal shapes, not {y.shape} and {outputs.shape}{swapped}")
+        wrong = f"y and outputs must have equal shapes, not {y.shape} and {outputs.shape}"
+        if outputs.ndim > 2:
+            wrong = f"y and outputs must be (rows,) or (rows, columns), not {y.shape} and {outputs.shape}"
+            swapped = f"; for a row for each position, pass outputs.reshape(-1, {outputs.shape[-1]}), and y likewise"
+        raise ValueError(wrong + swapped)
 
 
 def present(sample_weight: Any, y: Array, outputs: Array) -> tuple[Array, Array, Array | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..data import lengths as row_lengths
 from ..data.arrays import Array
 from ..settings import metrics as metric_functions
 from ..settings.metrics import Metrics
@@ -13,15 +14,23 @@ from .loop.watch import Watch, entries_of
 from .trainer import Trainer
 
 
-def count_rows(trainer: Trainer, X: Any, y: Any, sample_weight: Any) -> int:  # noqa: N803
+def count_rows(trainer: Trainer, X: Any, y: Any, sample_weight: Any, lengths: Any) -> int:  # noqa: N803
     """The number of rows; the error of fit if they do not match the trainer."""
-    return trainer._run.engine.read(X, y, sample_weight).count
+    return trainer._run.engine.read(X, y, sample_weight, lengths=lengths).count
 
 
-def held_out(trainer: Trainer, X: Any, y: Any, sample_weight: Any, chosen: Any, fraction: Any) -> Array:  # noqa: N803
+def held_out(
+    trainer: Trainer,
+    X: Any,  # noqa: N803
+    y: Any,
+    sample_weight: Any,
+    lengths: Any,
+    chosen: Any,
+    fraction: Any,
+) -> Array:
     """The indices of the rows that fit(validation=fraction) of this trainer holds out. chosen: its argument `rows`."""
     engine = trainer._run.engine
-    rows = engine.read(X, y, sample_weight)
+    rows = engine.read(X, y, sample_weight, lengths=lengths)
     used = rows.active() if chosen is None else check_order(chosen, rows, "fit: rows")
     return used[hold_out(engine, rows, fraction, used)]
 
@@ -40,13 +49,14 @@ def measure(
     X: Any,  # noqa: N803
     y: Any,
     sample_weight: Any = None,
+    lengths: Any = None,
     *,
     index: Array | None = None,
     metrics: Metrics = (),
 ) -> dict[str, float]:
     """The "loss" of the rows, with several outputs that of each, and the metrics by name. index: of the rows; None: all."""
     engine = trainer._run.engine
-    rows = engine.read(X, y, sample_weight)
+    rows = engine.read(X, y, sample_weight, lengths=lengths)
     rows = rows if index is None else rows.take(index)
     with engine.training():
         engine.check_targets(rows)
@@ -55,8 +65,10 @@ def measure(
     return {name.removeprefix("val_"): value for name, value in record.items()}
 
 
-def predictions(trainer: Trainer, X: Any, index: Array) -> list[Array]:  # noqa: N803
+def predictions(trainer: Trainer, X: Any, lengths: Any, index: Array) -> list[Array]:  # noqa: N803
     """The predictions for the rows with these indices, one array per output."""
-    inputs = [x[index] for x in trainer._run.engine.shape.read_inputs(X)]
-    found = trainer.predict(inputs[0] if len(inputs) == 1 else inputs)
+    shape = trainer._run.engine.shape
+    xs, read = (shape.read_inputs(X), None) if lengths is None else shape.sized(X, lengths)
+    inputs, given = [x[index] for x in xs], shape.sequences.given(row_lengths.take(read, index))
+    found = trainer.net.predict(inputs[0] if len(inputs) == 1 else inputs, lengths=given)
     return found if isinstance(found, list) else [found]

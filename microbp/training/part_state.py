@@ -31,7 +31,7 @@ def whole(net: Network, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _moved(net: Network, state: dict[str, Any], move: _Move) -> dict[str, Any]:
-    dense = {layer.name for layer in net.layers if layer.kind in ("dense", "embedding")}
+    dense = {layer.name for layer in net.layers if layer.kind in ("dense", "embedding", "recurrent")}
     rows = sorted(net._core.tensors(), key=lambda row: not (row[1] == "weight" and row[0] in dense))  # as in net.params
     params, buffers = _places(rows), _places(net._core.buffer_tensors())
     if _is_all(params, net.params) and _is_all(buffers, net.buffers):

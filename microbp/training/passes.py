@@ -1,4 +1,5 @@
-"""forward, backward_from and apply. Between the first two, the caller computes the gradient with respect to the outputs."""
+"""forward, backward_from and apply: between the first two, the caller computes the gradient with respect to the outputs. A check of
+gradients."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from ..data.arrays import Array
 from ..data.sparse import SparseRows
+from . import gradcheck
 from .view import View
 
 
@@ -73,3 +75,20 @@ class Passes(View):
             self._engine.apply()
         except FloatingPointError as error:
             raise self._run.diverged(error) from error
+
+    def check_gradients(self, X: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None) -> gradcheck.GradientCheck:  # noqa: N803
+        """Compares the gradients with central differences, on a float64 copy of the network. Print the result, or read its `error`.
+
+        X, y, sample_weight, lengths: as in `step`; a few rows are enough. Of up to 2000 parameters, all are checked; of more, a sample of
+        about 500.
+
+        >>> t = bp.Trainer(bp.mlp([3, 4, 2], activation="tanh", seed=0), loss="mse")
+        >>> t.check_gradients(np.ones((5, 3)), np.ones((5, 2))).error < 1e-6
+        True
+        """
+        rows = self._engine.read(X, y, sample_weight, lengths=lengths).present()
+        try:
+            with self._engine.hold():
+                return gradcheck.check(self._engine, rows)
+        except FloatingPointError as error:
+            raise self._run.diverged(error, rows) from error

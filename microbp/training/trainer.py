@@ -13,11 +13,10 @@ What t.step(X, y) does, with the file of each step:
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from ..data.class_weight import ClassWeight
 from ..data.sparse import READ_AS_THEY_ARE
 from ..network.network import Network, seed_or_new
 from ..network.predicting import Prediction
+from ..network.states.state import State
 from ..settings import metrics as metric_functions
 from ..settings import optimizers
 from ..settings.averages import Average
@@ -35,10 +35,11 @@ from ..settings.base import Settings
 from ..settings.checkpoint import Checkpoint
 from ..settings.metrics import Metrics
 from ..settings.stopping import EarlyStopping
-from . import gradcheck, part_state, trainer_file
+from . import trainer_file
 from .engine import losses as loss_reader
 from .engine.custom_loss import CustomLoss
 from .engine.engine import LIMITS, Engine
+from .kept import Kept
 from .loop import arrays
 from .loop import fit as fitting
 from .loop import options as fit_options
@@ -46,9 +47,7 @@ from .loop.callbacks import Callback, Callbacks, StopCheck
 from .loop.epoch import Batching
 from .loop.history import Record
 from .loop.rates import Numbers, read_schedule
-from .loop.run import Run
 from .loop.watch import entries_of
-from .passes import Passes
 
 if TYPE_CHECKING:
     from ..settings.schedules import Schedule
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 OneLoss: TypeAlias = LossName | Loss | CustomLoss
 
 
-class Trainer(Passes):
+class Trainer(Kept):
     """Trains one network: a loss, an optimizer and their state.
 
     net: the Network to train. A network may have several trainers. One thread at a time may use them: a call of a second thread raises
@@ -90,7 +89,7 @@ class Trainer(Passes):
     True
     """
 
-    __slots__ = ("__weakref__", "_plain", "_step")
+    __slots__ = ("__weakref__",)
 
     def __init__(
         self,
@@ -119,16 +118,16 @@ class Trainer(Passes):
         per_row = flag("Trainer: penalty_per_row", penalty_per_row)
         self._attach(Engine(net, losses, optimizer, weights, chosen, average, limits, standardizes, per_row))
 
-    def _attach(self, engine: Engine) -> None:
-        self._engine = engine
-        self._run = Run(engine)
-        self._step = engine.array_step
-        # The type of arrays that `_step` accepts unchanged, besides an X of SparseRows
-        self._plain = np.ndarray if engine.has_losses and not engine.has_custom_losses else None
-
     # ---- steps ----
 
-    def step(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: N803
+    def step(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        sample_weight: Any = None,
+        lengths: Any = None,
+        state: State | None = None,
+    ) -> float:
         """One training step: forward, backward, update. Returns the batch loss before the update.
 
         X: shape (rows, features); a list of such arrays for several inputs. y: shape (rows, outputs), or (rows,) for a single output or
@@ -143,6 +142,11 @@ class Trainer(Passes):
         the target, divided by the sum of the output's weights (for "half_sse", times its number of columns). An output without targets
         adds 0; a row without a target in any output is not there.
 
+        state: from `net.state(rows)`: recurrent layers go on from it, and it becomes that after X. No gradient flows into it (truncated
+        back-propagation). All rows go on, also those of weight 0 or without targets, so X must be finite in them.
+        lengths: for a bp.Sequence, how many positions of each row are there, (rows,), as in `net.predict`. The others have no loss, no
+        gradient and no statistics.
+
         ValueError or TypeError: the arrays do not fit the network. FloatingPointError: the loss or a gradient is not finite. After an
         error, nothing has changed.
 
@@ -151,24 +155,27 @@ class Trainer(Passes):
         >>> t.step(X, y) > t.step(X, y)
         True
         """
+        plain = self._plain
         try:
-            if type(y) is self._plain and type(X) in READ_AS_THEY_ARE and (sample_weight is None or type(sample_weight) is self._plain):
+            if lengths is not None or state is not None:
+                pass
+            elif type(y) is plain and type(X) in READ_AS_THEY_ARE and (sample_weight is None or type(sample_weight) is plain):
                 return self._step(X, y, sample_weight)
-            if self._plain is not None:
+            elif plain is not None:
                 if type(y) is dict:
                     y, sample_weight = self._engine.shape.by_output(y, sample_weight)
-                if type(y) is list and type(X) is self._plain and sample_weight is None:
+                if type(y) is list and type(X) is plain and sample_weight is None:
                     for target in y:  # the backend itself refuses another number of targets
-                        if type(target) is not self._plain:
+                        if type(target) is not plain:
                             break
                     else:
                         return self._step(X, y, None)
                 return self._step(*self._engine.shape.arrays(X, y, sample_weight))
         except (TypeError, ValueError, FloatingPointError):
             pass  # the code below raises an error that names the cause
-        rows = self._engine.read(X, y, sample_weight)
+        rows = self._engine.read(X, y, sample_weight, lengths=lengths)
         try:
-            return self._engine.step(rows)
+            return self._engine.step(rows, self._engine.core_state(state, rows, "step"))
         except FloatingPointError as error:
             raise self._run.diverged(error, rows) from error
 
@@ -181,15 +188,18 @@ class Trainer(Passes):
         total: float | Sequence[float] | None = None,
         first_row: int = 0,
         input_grads: bool = False,
+        lengths: Any = None,
+        state: State | None = None,
     ) -> float:
         """Computes the gradient of the loss and of the layers' l1 and l2 penalties into `grads`. Returns the loss; changes no parameter.
 
-        X, y, sample_weight: as in `step`. accumulate: add to `grads` instead of overwriting them. total: for a part of a larger batch, the
-        sum of weights of the whole batch, or a list of one for each output (of weights of targets, the sum over the rows of their mean; 0:
-        the output has no target); first_row: the position in the batch of the part's first row, not counting rows of weight 0. The losses
-        and gradients of the parts, also of those on other machines, then add up to those of the batch, except with batch_norm, which
-        normalizes each part by its own rows, as in PyTorch. A part without rows, or whose weights are all 0, adds nothing. A custom loss
-        that raises an error or returns an invalid result changes nothing. input_grads: also compute `input_grads`, 0 for rows of weight 0.
+        X, y, sample_weight, lengths: as in `step`. accumulate: add to `grads` instead of overwriting them. total: for a part of a larger
+        batch, the sum of weights of the whole batch, or a list of one for each output (of weights of targets, the sum over the rows of
+        their mean; 0: the output has no target); first_row: the position in the batch of the part's first row, not counting rows of
+        weight 0. The losses and gradients of the parts, also of those on other machines, then add up to those of the batch, except with
+        batch_norm, which normalizes each part by its own rows, as in PyTorch. A part without rows, or whose weights are all 0, adds
+        nothing. A custom loss that raises an error or returns an invalid result changes nothing. input_grads: also compute `input_grads`,
+        0 for rows of weight 0. state: as in `step`.
 
         >>> t = bp.Trainer(bp.mlp([3, 4, 1], seed=0), loss="mse")
         >>> X, y = np.ones((8, 3)), np.ones(8)
@@ -197,17 +207,25 @@ class Trainer(Passes):
         >>> abs(loss - t.evaluate(X, y)) < 1e-6
         True
         """
-        rows = self._engine.read(X, y, sample_weight, may_be_none=total is not None)
+        rows = self._engine.read(X, y, sample_weight, may_be_none=total is not None, lengths=lengths)
         try:
-            return self._engine.backward(rows, accumulate, total, first_row, input_grads)
+            goes_on = self._engine.core_state(state, rows, "backward")
+            return self._engine.backward(rows, accumulate, total, first_row, input_grads, goes_on)
         except FloatingPointError as error:
             raise self._run.diverged(error, rows) from error
 
     # ---- evaluation ----
 
-    def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:  # noqa: N803
-        """The loss on any number of rows, without dropout and noise. Changes nothing. X, y, sample_weight: as in `step`; of several
-        outputs, y is a list, or a dict by output.
+    def evaluate(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        sample_weight: Any = None,
+        lengths: Any = None,
+        state: State | None = None,
+    ) -> float:
+        """The loss on any number of rows, without dropout and noise. Changes nothing. X, y, sample_weight, lengths: as in `step`; of
+        several outputs, y is a list, or a dict by output. state: as in `step`; it changes.
 
         If X or y contains NaN in a row with a weight above 0, the loss is NaN.
 
@@ -216,11 +234,12 @@ class Trainer(Passes):
         0.0
         """
         try:
-            if self._plain is not None:
+            if self._plain is not None and state is lengths is None:
                 return self._engine.array_evaluate(*self._engine.shape.arrays(X, y, sample_weight))
         except (TypeError, ValueError):
             pass  # the code below raises an error that names the cause
-        return self._engine.evaluate(self._engine.read(X, y, sample_weight))
+        rows = self._engine.read(X, y, sample_weight, lengths=lengths)
+        return self._engine.evaluate(rows, self._engine.core_state(state, rows, "evaluate"))
 
     def predict(
         self,
@@ -230,6 +249,8 @@ class Trainer(Passes):
         at: Any = None,
         training: bool = False,
         seed: int | None = None,
+        lengths: Any = None,
+        state: State | None = None,
     ) -> Prediction:
         """Calls `net.predict`: probabilities for "cross_entropy" and "bce", rates for "poisson". raw=True: the outputs that the loss gets.
 
@@ -237,108 +258,7 @@ class Trainer(Passes):
         >>> t.predict(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
-        return self.net.predict(X, raw, out, at, training, seed)
-
-    def check_gradients(self, X: Any, y: Any = None, sample_weight: Any = None) -> gradcheck.GradientCheck:  # noqa: N803
-        """Compares the gradients with central differences, on a float64 copy of the network. Print the result, or read its `error`.
-
-        X, y, sample_weight: as in `step`; a few rows are enough. Of up to 2000 parameters, all are checked; of more, a sample of about 500.
-
-        >>> t = bp.Trainer(bp.mlp([3, 4, 2], activation="tanh", seed=0), loss="mse")
-        >>> t.check_gradients(np.ones((5, 3)), np.ones((5, 2))).error < 1e-6
-        True
-        """
-        rows = self._engine.read(X, y, sample_weight).present()
-        try:
-            with self._engine.hold():
-                return gradcheck.check(self._engine, rows)
-        except FloatingPointError as error:
-            raise self._run.diverged(error, rows) from error
-
-    # ---- copies and files ----
-
-    def reset(self) -> None:
-        """Resets gradients, optimizer state, average, counters and history. The network's parameters stay.
-
-        >>> t = bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse")
-        >>> _ = t.step(np.ones((4, 3)), np.ones(4))
-        >>> t.reset()
-        >>> t.steps, bool(t.state["m"].any())
-        (0, False)
-        """
-        with self._engine.hold():
-            self._engine.reset()
-            self._run.reset()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The whole state, for pickles and copies. Files contain it without "attributes"."""
-        engine = self._engine
-        with engine.hold():
-            settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
-            settings |= {"seed": engine.seed, "averaging": engine.averaging, "limits": engine.limits}
-            settings |= {"standardize_targets": engine.standardize_targets, "penalty_per_row": engine.penalty_per_row}
-            attributes = dict(getattr(self, "__dict__", {}))  # of a subclass
-            state = {"net": engine.net, **settings, "engine": engine.state(), **self._run.state(), "attributes": attributes}
-            # The parameters are of the same step as the rest; the net is pickled later, when another thread may have trained it.
-            values = {"params": engine.net.params.copy(), "buffers": engine.net.buffers.copy()}
-            return part_state.own(engine.net, state | {"values": values})
-
-    def __copy__(self) -> Self:
-        """A trainer of the same network, with a state of its own."""
-        with self._engine.hold():
-            twin = type(self).__new__(type(self))
-            twin.__setstate__(self.__getstate__())
-            return twin
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """An independent trainer of a copy of the network."""
-        with self._engine.hold():
-            twin = type(self).__new__(type(self))
-            memo[id(self)] = twin
-            twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-            return twin
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        losses, weights = tuple(state["losses"]), tuple(state["loss_weights"])
-        with loss_reader.accepted(state["net"], losses):  # the output activations may have changed since the trainer was created
-            settings = state["optimizer"], weights, state["seed"], state["averaging"], state["limits"]
-            later = state.get("standardize_targets", False), state.get("penalty_per_row", False)  # than version 0.1
-            self._attach(Engine(state["net"], losses, *settings, *later))
-        state = part_state.whole(state["net"], state)
-        self._engine.set_state(state["engine"])
-        state["net"]._core.assign(**state["values"])
-        self._run.set_state(state)
-        for name, value in state["attributes"].items():
-            setattr(self, name, value)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Saves the trainer and its network to a safetensors file, completely or not at all.
-
-        Training continues from `Trainer.load(path)`, or from mbp_trainer_load in C, bit for bit as if never interrupted. `bp.load(path)`
-        loads the network alone. Of a loss of your own, the file contains the name only; pass the function to `load`. TypeError: a schedule
-        class of your own, which cannot be saved. OSError: the file cannot be written.
-
-        >>> bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse").save("run.safetensors")
-        >>> len(bp.load("run.safetensors").params)
-        4
-        """
-        with self._engine.hold():
-            trainer_file.save(path, self.net, self.__getstate__())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None, loss: Any = None) -> Self:
-        """Loads a trainer that `save` wrote; its network is `net`. backend, n_threads: as in bp.load.
-
-        loss: the same as in the constructor, if the trainer had a loss of your own, which files do not contain: a function, or a list for
-        several outputs. For a trainer without a loss it may be given too.
-
-        ValueError: the file contains no trainer, or is damaged; or loss= is missing, or given for a trainer with named losses.
-
-        >>> bp.Trainer(bp.mlp([3, 1], seed=0), loss="mse", optimizer=bp.SGD(lr=0.5)).save("run.safetensors")
-        >>> bp.Trainer.load("run.safetensors").lr
-        0.5
-        """
-        return trainer_file.load(cls, path, backend, n_threads, loss)
+        return self.net.predict(X, raw, out, at, training, seed, lengths, state)
 
     # ---- epochs ----
 
@@ -353,6 +273,7 @@ class Trainer(Passes):
         class_weight: ClassWeight | None = None,
         accumulate: int = 1,
         schedules: Mapping[str, str | Schedule | Callable[[int], float]] | None = None,
+        lengths: Any = None,
     ) -> Iterator[Record]:
         """An endless iterator: each iteration trains one epoch and yields its record. Stop with `break`.
 
@@ -366,7 +287,7 @@ class Trainer(Passes):
         >>> t.epoch, t.steps
         (5, 10)
         """
-        rows = self._engine.read(X, y, sample_weight)
+        rows = self._engine.read(X, y, sample_weight, lengths=lengths)
         rows, trained = arrays.weigh(self._engine, rows, rows.active(), class_weight)
         if order is not None:
             trained = arrays.check_order(order, rows)
@@ -384,6 +305,7 @@ class Trainer(Passes):
         class_weight: ClassWeight | None = None,
         rows: Any = None,
         shuffle: bool = True,
+        carry_state: bool = False,
         validation: float | tuple[Any, ...] | np.ndarray[Any, Any] | None = None,
         patience: int | None = None,
         monitor: str = "val_loss",
@@ -400,23 +322,27 @@ class Trainer(Passes):
         checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
         checkpoint_every: int | timedelta = 1,
         progress: bool | None = None,
+        lengths: Any = None,
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
-        X, y, sample_weight: as in `step`, with any number of rows; of several outputs, y is a list, or a dict by output. X without y is a
-        stream, unless it is an array (for several inputs a list of arrays) and no loss needs targets: an iterable of chunks (X, y) or (X,
-        y, weight), or a function that returns one for each epoch, such as a generator function. One chunk is in memory at a time. Rows are
-        shuffled within their chunk; a batch may span two chunks. For a schedule without a length, fit first reads the whole stream to count
-        its rows. An invalid chunk raises an error after the chunks before it have been trained on. A chunk without rows, or whose weights
-        are all 0, is passed over.
+        X, y, sample_weight, lengths: as in `step`, with any number of rows; of several outputs, y is a list, or a dict by output. X without
+        y is a stream, unless it is an array (for several inputs a list of arrays) and no loss needs targets: an iterable of chunks (X, y),
+        (X, y, weight) or (X, y, weight, lengths), or a function that returns one for each epoch, such as a generator function. One chunk
+        is in memory at a time. Rows are shuffled within their chunk; a batch may span two chunks. For a schedule without a length, fit
+        first reads the whole stream to count its rows. An invalid chunk raises an error after the chunks before it have been trained on. A
+        chunk without rows, or whose weights are all 0, is passed over.
 
         batch_size: rows per update; the last batch of an epoch may be smaller. shuffle: a new order for each epoch.
+        carry_state: recurrent layers go on from batch to batch: row i of a batch goes on where row i of the batch before ended. An epoch
+        starts from zeros. Rows stay in their order; not with a stream.
         class_weight: multiplies each training row's weight by a factor for its class: {label: weight} (1 for missing labels), a list with a
         weight per class, or "balanced", rows / (classes x rows of the class), where `sample_weight` counts rows by their weights. For
         labels with "cross_entropy", or one column with "bce" or "hinge". For several outputs a dict: {"policy": "balanced"}.
         rows: the indices of the rows to use; None: all. The result has the bits of a fit on X[rows], but X is not copied. They may repeat.
 
-        validation: (X, y), (X, y, weight), or the rows to hold out: a fraction of those with a weight above 0, or an array of indices.
+        validation: (X, y), (X, y, weight), (X, y, weight, lengths), or the rows to hold out: a fraction of those with a weight above 0, or
+        an array of indices.
         patience: stop after this many epochs in which `monitor` ("val_loss", "loss", of an output "val_loss_policy", or a metric;
         "val_accuracy" means "accuracy" of the validation rows, the name of the entry remains "accuracy") has not improved on its best by
         more than `min_delta`; then restore the best epoch's state: parameters, optimizer, average, `lr`, `schedule`, `steps` and `epoch`.
@@ -481,7 +407,7 @@ class Trainer(Passes):
         stop_check = StopCheck(Callbacks(batch_callback, "batch_callback"), fit_options.seconds(max_time))
         options = fit_options.Options(
             epochs=epochs,
-            batching=Batching(batch_size, accumulate, stop_check),
+            batching=Batching(batch_size, accumulate, stop_check, carry_state),
             shuffle=shuffle,
             stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta, entries),
             schedule=schedule,
@@ -495,6 +421,12 @@ class Trainer(Passes):
             if options.checkpoint is not None:  # if the trainer cannot be saved, raises an error now, not after hours
                 kept = self.schedule if schedule is None else read_schedule(schedule) if isinstance(schedule, str | Settings) else None
                 trainer_file.check({"optimizer": self.optimizer, "averaging": self.averaging, "schedule": kept, "stop": options.stop})
-            data = {"sample_weight": sample_weight, "class_weight": class_weight, "validation": validation, "chosen": rows}
+            data = {
+                "sample_weight": sample_weight,
+                "class_weight": class_weight,
+                "validation": validation,
+                "chosen": rows,
+                "lengths": lengths,
+            }
             fitting.fit(self._run, X, y, options, self.save, **data)
             return self.history

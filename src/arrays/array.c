@@ -381,3 +381,17 @@ void mbp_array_gather(const mbp_array *array, mbp_selection rows, mbp_dtype dtyp
     }
 }
 #endif
+
+mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, int64_t rows, mbp_error *error) {
+    const uint64_t last = (uint64_t)rows - 1;
+    uint64_t wrong = 0; /* its top bit: a number is below 0, or above the last one */
+    int64_t i = 0;
+    for (int64_t k = 0; k < count; k++)
+        wrong |= (uint64_t)index[k] | (last - (uint64_t)index[k]);
+    if (wrong >> 63 == 0)
+        return MBP_OK;
+    while (i < count - 1 && index[i] >= 0 && index[i] < rows) /* another thread may have mended the wrong one */
+        i++;
+    return mbp_fail(error, MBP_INVALID, "index[%lld] is %lld, but must be a row number from 0 to %lld",
+                    (long long)(first + i), (long long)index[i], (long long)rows - 1);
+}

@@ -30,9 +30,12 @@ mbp_status mbp_sparse_check(const mbp_array *array, const char *what, int which,
 /* Copies the selected rows of a checked sparse array, at most `room` values. Values that another thread has moved to a
  * column that there is not since the check are those of column 0. */
 void mbp_sparse_load(const mbp_array *array, const mbp_selection *rows, mbp_dtype dtype, int64_t room, mbp_csr *to);
+/* Checks row numbers. first: the place of the first of them in the caller's index, for the error. */
+mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, int64_t rows, mbp_error *error);
 /* Refuses an input of ids that has another shape or no integer dtype, or an id that is not one of 0 to levels - 1,
  * unless ids are hashed (ids.c). */
 mbp_status mbp_ids_check(const mbp_array *array, int which, int64_t rows, int64_t cols, int64_t levels, int hash,
+                         int (*may_be_any)(const void *of, int64_t row, int64_t column), const void *of,
                          mbp_error *error);
 /* The selected rows of a checked array of ids as rows with the value 1 in the columns that they name, in the order of
  * the array's columns. Ids that another thread has changed since the check may become 0. */

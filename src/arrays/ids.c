@@ -30,6 +30,7 @@ static mbp_status fail_id(const mbp_array *array, int which, int64_t row, int64_
 }
 
 mbp_status mbp_ids_check(const mbp_array *array, int which, int64_t rows, int64_t cols, int64_t levels, int hash,
+                         int (*may_be_any)(const void *of, int64_t row, int64_t column), const void *of,
                          mbp_error *error) {
     enum { AT_ONCE = 256 };
     int64_t id[AT_ONCE];
@@ -48,7 +49,8 @@ mbp_status mbp_ids_check(const mbp_array *array, int which, int64_t rows, int64_
             part.cols = cols - j < columns ? cols - j : columns;
             mbp_array_gather(&part, (mbp_selection){NULL, r, count}, MBP_I64, (mbp_view){id, columns});
             for (int64_t i = 0; i < count * columns; i++)
-                if (i % columns < part.cols && (id[i] < 0 || id[i] >= levels))
+                if (i % columns < part.cols && (id[i] < 0 || id[i] >= levels) &&
+                    !(may_be_any && may_be_any(of, r + i / columns, j + i % columns)))
                     return fail_id(array, which, r + i / columns, j + i % columns, id[i], levels, error);
         }
     return MBP_OK;

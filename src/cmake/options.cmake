@@ -13,7 +13,7 @@ endif()
 set(MICROBP_ISAS "${isas}" CACHE STRING "Instruction sets; the best that the processor has is chosen when the program runs. generic: any processor")
 set(MICROBP_DTYPES "f32;f64" CACHE STRING "Types of the numbers in networks")
 set(MICROBP_FORMULAS "" CACHE STRING "Names of activations, losses, optimizers and initializers; empty: all. What they need is added")
-set(extras focal gaps jacobian lists scales slice sparse standardize subtract)
+set(extras focal gaps jacobian lists positions scales slice sparse standardize subtract)
 set(MICROBP_EXTRAS "${extras}" CACHE STRING "Parts of graphs and of training that small programs may not need; empty: none of them")
 option(MICROBP_TRAINING "Trainers; OFF: networks only predict" ON)
 option(MICROBP_FILES "Networks as safetensors files" ON)
@@ -72,19 +72,20 @@ endforeach()
 
 set(MICROBP_SOURCES
   src/formulas/hash.c src/formulas/meanings.c src/formulas/random.c
-  src/kernels/dispatch.c
+  src/kernels/catalog.c src/kernels/dispatch.c src/kernels/pooling/pooling.c src/kernels/pooling/patches.c
   src/system/floats.c src/system/memory.c src/system/text.c src/system/spec.c src/system/cpus.c
-  src/net/catalog.c src/net/words.c src/net/statements.c src/net/graph.c src/net/properties.c src/net/workspace.c
-  src/net/net.c src/net/lock/lock.c
+  src/net/words.c src/net/statements.c src/net/graph.c src/net/properties.c src/net/reshape.c src/net/workspace.c
+  src/net/net.c src/net/idle.c src/net/lock/lock.c src/net/states/states.c src/net/states/length.c
   src/arrays/array.c src/arrays/ids.c src/arrays/sparse_array.c
-  src/passes/apart.c src/passes/inputs.c src/passes/norms.c src/passes/passes.c src/passes/predict.c
-  src/passes/sparse.c)
+  src/passes/apart.c src/passes/inputs.c src/passes/norms.c src/passes/passes.c src/passes/predict.c src/passes/sparse.c
+  src/passes/plan/products.c src/passes/positions/positions.c src/passes/positions/windows.c src/passes/positions/lengths.c
+  src/passes/positions/recurrent.c)
 if(MICROBP_THREADS)
   list(APPEND MICROBP_SOURCES src/system/threads/place.c src/system/threads/pool.c)
 endif()
 if(MICROBP_TRAINING)
   list(APPEND MICROBP_SOURCES
-    src/formulas/focal.c src/passes/plan.c src/passes/backward.c src/passes/derivatives/jacobian.c
+    src/formulas/focal.c src/passes/plan/plan.c src/passes/backward.c src/passes/derivatives/jacobian.c
     src/train/batch.c src/train/loss.c src/train/update.c src/train/trainer.c src/train/state.c src/train/step.c
     src/train/parts.c src/train/reduce.c src/train/sparse_layers.c src/train/sparse/lazy.c
     src/train/fitting/epoch.c src/train/fitting/fit.c src/train/fitting/measure.c

@@ -1,4 +1,4 @@
-/* Floor 6: CRC-32C and CRC-32, eight bytes at a time, for little-endian processors.
+/* Floor 8: CRC-32C and CRC-32, eight bytes at a time, for little-endian processors.
  * Each use makes its own table, which takes about 3 microseconds: so there is no global state. */
 #ifndef MBP_CRC32C_H
 #define MBP_CRC32C_H

@@ -1,4 +1,4 @@
-/* Floor 6: networks as files. A file is a safetensors file that also has the graph:
+/* Floor 8: networks as files. A file is a safetensors file that also has the graph:
  *
  *     8 bytes     N, the length of the header, little-endian
  *     N bytes     the header: JSON on one line, then spaces. N makes 8 + N a multiple of 64, and the whole file at

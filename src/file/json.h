@@ -1,4 +1,4 @@
-/* Floor 6: reads the JSON of a file's header, strictly and in place. The caller knows the structure of the header and
+/* Floor 8: reads the JSON of a file's header, strictly and in place. The caller knows the structure of the header and
  * reads the token that must come next, so there is no tree, no recursion and no allocation here. Every function
  * returns 0 (json_string: -1) if the text is something else; do not use the cursor after that. */
 #ifndef MBP_JSON_H

@@ -1,4 +1,4 @@
-/* Floor 6: the files of trainers. microbp_file.h describes their text and vectors.
+/* Floor 8: the files of trainers. microbp_file.h describes their text and vectors.
  *
  * trainer_write.c writes them, trainer_read.c reads them. Both use the extras of a net's file (file.h). Python's
  * trainer_file.py writes and reads the same text independently, for both of its backends. */

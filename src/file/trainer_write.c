@@ -178,7 +178,7 @@ static int has_own_vectors(const mbp_net *net) {
         same &= gain < 0 || gain == params;
         params += gain < 0 ? 0 : layer->out;
         same &= layer->bias < 0 || layer->bias == params;
-        params += layer->bias < 0 ? 0 : layer->out;
+        params += layer->bias < 0 ? 0 : mbp_bias_width(layer);
         same &= layer->running < 0 || layer->running == buffers;
         buffers += layer->running < 0 ? 0 : 2 * layer->out;
     }

@@ -12,12 +12,17 @@
 #define MBP_NEEDS_OUTPUT_ACTIVATION_identity 1
 #define MBP_NEEDS_INITIALIZER_glorot_uniform 1
 #define MBP_NEEDS_INITIALIZER_zeros 1
+#if MICROBP_POSITIONS /* recurrent layers: their gates, and the initial weights of h */
+#define MBP_NEEDS_ACTIVATION_sigmoid 1
+#define MBP_NEEDS_ACTIVATION_tanh 1
+#define MBP_NEEDS_INITIALIZER_orthogonal 1
+#endif
 
 /* What init=auto and bias_init=auto choose for an activation. */
 #if MICROBP_HAS_silu || MICROBP_HAS_mish
 #define MBP_NEEDS_INITIALIZER_lecun_normal 1
 #endif
-#if MICROBP_HAS_softplus || MICROBP_HAS_sigmoid || MICROBP_HAS_hard_sigmoid
+#if MICROBP_HAS_softplus || MICROBP_HAS_sigmoid || MICROBP_HAS_hard_sigmoid || MICROBP_POSITIONS
 #define MBP_NEEDS_INITIALIZER_he_normal 1
 #endif
 #if MBP_NEEDS_INITIALIZER_lecun_normal || MBP_NEEDS_INITIALIZER_he_normal || MICROBP_HAS_tanh || \
@@ -37,8 +42,8 @@
 #endif
 
 /* Whether normal numbers are drawn: by an initializer, or by noise. */
-#if MICROBP_TRAINING || MBP_NEEDS_INITIALIZER_lecun_normal || MBP_NEEDS_INITIALIZER_he_normal || MICROBP_HAS_normal || \
-    MICROBP_HAS_glorot_normal || MICROBP_HAS_he_normal || MICROBP_HAS_lecun_normal
+#if MICROBP_TRAINING || MICROBP_POSITIONS || MBP_NEEDS_INITIALIZER_lecun_normal || MBP_NEEDS_INITIALIZER_he_normal || \
+    MICROBP_HAS_normal || MICROBP_HAS_glorot_normal || MICROBP_HAS_he_normal || MICROBP_HAS_lecun_normal
 #define MBP_NORMALS 1
 #else
 #define MBP_NORMALS 0

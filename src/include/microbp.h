@@ -13,7 +13,10 @@
  *
  * Graph text. One statement per line; blank lines and lines that start with '#' are skipped. Nodes are numbered from 0
  * in the order of their lines, and take only earlier nodes as operands (A, B below). A graph has at most 16384 nodes of
- * at most 2^31 - 1 columns each.
+ * at most 2^31 - 1 columns each. A row of a node is one position, or several: see grid, window, pool. Statements work
+ * on each position by itself, as on rows; batch_norm has statistics over all of them. Operands have the same positions.
+ * Arrays of callers have positions x columns numbers in a row, and so have targets. Labels and weights: one for each
+ * position.
  *
  *     input WIDTH                 An input of WIDTH features per row.
  *     dense A layer=NAME units=N activation=SPEC init=SPEC bias=0|1 bias_init=SPEC frozen=0|1 lr=1 l1=0 l2=0 max_norm=0
@@ -55,6 +58,28 @@
  *     standardize A layer=NAME frozen=0|1
  *         (x - mean) / std for each column, with the layer's buffers "mean" (0 at first) and "std" (1 at first), which
  *         mbp_net_standardize and mbp_trainer_fit set, and you may write. Steps do not change them.
+ *     grid A height=H width=W     The numbers of a row of A as H x W positions, row by row, of equally many columns.
+ *         1 x 1: as one position. It is no copy.
+ *     window A size=HxW stride=HxW pad=HxW dilation=HxW
+ *         For each place of a window, the H x W positions of A under it side by side, as the columns of one position; 0
+ *         outside of A. The defaults are stride=1x1 pad=0x0 dilation=1x1. A dense layer of it is a convolution.
+ *     pool A size=HxW stride=HxW kind=max|mean
+ *         For each place of a window and each column, the largest number or the mean. The default of stride is the
+ *         size. Of equal numbers, the gradient goes to the first; NaN is the largest.
+ *     repeat A times=T  |  last A
+ *         T positions, each with the columns of A, which has one position; the last position of A.
+ *     recurrent A layer=NAME units=N cell=tanh|gru|lstm init=SPEC recurrent_init=SPEC bias=0|1 bias_init=SPEC
+ *               frozen=0|1 lr=1 l1=0 l2=0 max_norm=0 bias_lr=0.5 reverse=0|1 state=B
+ *         Goes from position to position, with reverse=1 from the last to the first, with a state h of N columns, which
+ *         is its value there. s: the sigmoid; each gate has its own part of the weights W (of A), U (of h) and b.
+ *             tanh  h' = tanh(x W + h U + b)
+ *             gru   r, z = s(x W + h U + b), n = tanh(x W + b + r (h U + b2)), h' = (1 - z) n + z h
+ *             lstm  i, f, o = s(x W + h U + b), g = tanh(x W + h U + b), c' = f c + i g, h' = o tanh(c')
+ *         The weight is (columns of A + N, gates x N): W above U, gates side by side in the order r z n or i f g o. The
+ *         bias is as long as a row of it, of gru followed by b2. init: of W, auto is glorot_uniform; recurrent_init: of
+ *         U, auto is orthogonal; bias_init: auto is zeros; the biases of f are 1 larger. The default cell is gru. B: a
+ *         node of one position with the first state, N columns, of lstm 2 N, h and then c; without it, zeros. Again:
+ *         recurrent A layer=NAME reverse=0|1 state=B.
  *     output A activation=NAME
  *         Makes node A an output. mbp_net_predict applies the activation to it: identity, softmax, sigmoid or exp. If
  *         none is chosen yet, predictions are raw values; mbp_trainer_create chooses the one that the loss implies.
@@ -73,7 +98,7 @@
  *                   rmsprop_momentum rmsprop_centered rmsprop_centered_momentum adam adam_amsgrad adamw adamw_amsgrad
  *                   adamax nadam radam adabelief lion ftrl rprop_minus irprop_minus irprop_plus lamb
  *     initializers  auto normal uniform glorot_normal glorot_uniform he_normal he_uniform lecun_normal lecun_uniform
- *                   fan_in_uniform zeros array (array: values that you write to mbp_net_params)
+ *                   fan_in_uniform orthogonal zeros array (array: values that you write to mbp_net_params)
  *
  * Conventions. Every function that can fail returns an mbp_status and, if it fails, fills the caller's mbp_error (which
  * may be NULL). A call that fails changes no network, no optimizer state and no array of the caller; a step that fails

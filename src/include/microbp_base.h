@@ -137,6 +137,7 @@ typedef struct mbp_options {
 
 typedef struct mbp_net mbp_net;
 typedef struct mbp_trainer mbp_trainer;
+typedef struct mbp_state mbp_state;
 
 /* ---- lists of formulas; files and calls use their names, never their numbers ---- */
 

@@ -45,6 +45,7 @@ MBP_API int mbp_net_layers(const mbp_net *net);
 /* The node that is the i-th input or output; -1 if there is none. */
 MBP_API int mbp_net_input_node(const mbp_net *net, int i);
 MBP_API int mbp_net_output_node(const mbp_net *net, int i);
+/* How many numbers a row has: the columns of arrays, for nodes with several positions those of all of them. */
 MBP_API int64_t mbp_net_input_width(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_output_width(const mbp_net *net, int i);
 MBP_API int64_t mbp_net_node_width(const mbp_net *net, int node);
@@ -64,15 +65,22 @@ typedef struct mbp_node_info {
     int64_t from, to;              /* slice: its columns are from to to - 1 of its operand; others: 0 */
     int64_t levels;                /* ids: they are 0 to levels - 1; others: 0 */
     int hash;                      /* ids: 1: any number is hashed to one of the levels */
+    int positions, height;         /* of a row, each of `width` columns; how many rows of positions they are */
+    /* window, pool: size, stride, pad, dilation, each for the height, then for the width; others: 0 */
+    int64_t window[8];
+    const char *pool; /* pool: "max" or "mean"; others: NULL */
+    int reverse;      /* recurrent: 1: from the last position to the first. Its second operand, if any, is its state */
 } mbp_node_info;
 typedef struct mbp_layer_info {
     size_t size; /* sizeof(mbp_layer_info) */
     const char *name, *operation;
-    int64_t in, out;        /* columns, of an embedding levels and units; of a norm or a scale, both are its width */
+    int64_t in, out;        /* columns; of an embedding levels and units; of a norm or a scale, both are its width */
     int gain, bias, frozen; /* 0 or 1; gain: of a scale, otherwise 1; beta is a bias */
     double lr, l1, l2, max_norm, eps, momentum, bias_lr; /* 0 if there is no such setting; bias_lr: -1 if not given */
-    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX], bias_init[MBP_SPEC_MAX]; /* SPECs of a dense layer; or "" */
-    int sums; /* embedding: 1: combine=sum, 0: combine=concat */
+    char activation[MBP_SPEC_MAX], init[MBP_SPEC_MAX], bias_init[MBP_SPEC_MAX]; /* SPECs of the layer; or "" */
+    int sums;                          /* embedding: 1: combine=sum, 0: combine=concat */
+    const char *cell;                  /* recurrent: "tanh", "gru" or "lstm"; others: NULL */
+    char recurrent_init[MBP_SPEC_MAX]; /* recurrent: the SPEC of the weights of h; init: that of the weights of x */
 } mbp_layer_info;
 /* Fill in *info for the i-th node or layer; info->size must be set. Layers are in the order of their first use. */
 MBP_API mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_error *error);
@@ -88,6 +96,30 @@ MBP_API mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info
 MBP_API mbp_status mbp_net_part(mbp_net **part, mbp_net *net, const int *inputs, int n_inputs, const int *outputs,
                                 int n_outputs, mbp_error *error);
 
+/* Makes a net of the same nodes for sequences of this many positions, 1 or more: a grid of height 1 of an input, or of
+ * an embedding of ids, is a sequence. It shares parameters and buffers with `net` as a part does, and has the output
+ * activations, frozen layers and settings that `net` has now. So a net that was built for whole sequences runs on some
+ * positions at a time, with a state. MBP_UNSUPPORTED: a node does not work position by position: window, pool, a grid
+ * that makes one row of all positions, a recurrent node with reverse=1 or with the state of another node. */
+MBP_API mbp_status mbp_net_with_length(mbp_net **other, mbp_net *net, int64_t positions, mbp_error *error);
+
+/* The states of the recurrent nodes between calls: a row of numbers for each sequence and each recurrent node that
+ * starts from zeros (one without state=). In mbp_prediction and mbp_batch, row r of the call goes on from row r of the
+ * state, which becomes that after the last position; if the call fails, the state does not change. The rows of a state
+ * may be more than those of the call. All numbers are 0 at first. One call at a time may use a state. It fits each net
+ * with the same recurrent nodes and dtype: a copy, or one of mbp_net_with_length. The net may be freed first. */
+MBP_API mbp_status mbp_state_create(mbp_state **state, const mbp_net *net, int64_t rows, mbp_error *error);
+MBP_API void mbp_state_free(mbp_state *state);
+MBP_API int64_t mbp_state_rows(const mbp_state *state);
+/* Sets the states of these n rows to 0; rows NULL: of all. */
+MBP_API mbp_status mbp_state_reset(mbp_state *state, const int64_t *rows, int64_t n, mbp_error *error);
+/* The numbers of the i-th such node, (rows, columns) row-major in the net's dtype: the units, of lstm h, then c. You
+ * may write to them. The pointer is valid as long as the state exists. NULL after the last node. */
+MBP_API void *mbp_state_values(mbp_state *state, int i, int64_t *columns);
+/* A state without its net, for numbers from a file of your own: of n nodes with these columns. */
+MBP_API mbp_status mbp_state_create_for(mbp_state **state, mbp_dtype dtype, int64_t rows, const int64_t *columns, int n,
+                                        mbp_error *error);
+
 /* The flat parameter vector, in the net's dtype: first the weights of dense layers in layer order, each (in, out)
  * row-major; then, in layer order, all biases and the weights of norms and scales. You may write to it. The pointer is
  * valid as long as the net exists. */
@@ -102,8 +134,8 @@ typedef struct mbp_tensor {
     const char *layer; /* the layer's name */
     const char *name;  /* "weight" or "bias"; a buffer's: "running_mean" or "running_var"; "mean" or "std" */
     int64_t offset;    /* the position of its first element in that flat vector (see buffer) */
-    int64_t in, out;   /* a dense layer's weight is (in, out) row-major; all other tensors have in = 1 */
-    int dims;          /* 2: the weight of a dense layer or an embedding; 1: all other tensors */
+    int64_t in, out;   /* a weight of dims 2 is (in, out) row-major; all other tensors have in = 1 */
+    int dims;          /* 2: the weight of a dense or recurrent layer or an embedding; 1: all other tensors */
     int buffer;        /* 0: it is in mbp_net_params; 1: it is in mbp_net_buffers */
 } mbp_tensor;
 
@@ -162,6 +194,8 @@ typedef struct mbp_prediction {
     int raw;          /* 1: outputs without their activation */
     int training;     /* 1: with dropout and noise (Gal & Ghahramani 2016) as of a first step; norms as in inference */
     uint64_t seed;    /* of dropout and noise; they depend on seed, node, row and column */
+    const mbp_array *lengths; /* of sequences, as in mbp_batch; positions beyond them are 0 in `out`; NULL: none */
+    mbp_state *state;         /* what recurrent nodes go on from, and what they leave; NULL: they start from zeros */
 } mbp_prediction;
 
 /* mbp_net_predict with more choices. how NULL: all fields are 0. `training` needs a build with trainers. */

@@ -12,18 +12,27 @@ typedef struct mbp_batch {
     size_t size;        /* sizeof(mbp_batch) */
     const mbp_array *x; /* one array per input, (rows, width) */
     int n_x;
-    /* One array per output: (rows, width), or for cross_entropy integer labels (rows, 1). With the parameter missing=1
-     * of the loss, "mse(missing=1)", NaN and the label -1 are targets that are not there; so is a row of probabilities
-     * with a NaN. */
+    /* One array per output: (rows, width), or for cross_entropy integer labels (rows, 1), or (rows, positions). With
+     * the parameter missing=1 of the loss, "mse(missing=1)", NaN and the label -1 are targets that are not there; so is
+     * a row, or a position, of probabilities with a NaN. */
     const mbp_array *y;
     int n_y;
     const mbp_array *weight; /* of each row, (rows, 1), at least 0 (0: the row is not read); NULL: all 1 */
     /* One array per output: a factor of the row's weight, (rows, 1), or one for each target, as wide as y (not for
-     * cross_entropy, kl and gaussian_nll, which need all targets of a row); data NULL: all 1. NULL: none.
+     * cross_entropy, kl and gaussian_nll, which need all targets of a row); of several positions one for each; data
+     * NULL: all 1. NULL: none.
      * The weight of an element is 0 if its target is not there. An element of weight 0 is not read; a row is not read
      * if all its elements have weight 0, in all outputs whose loss weight is not 0. */
     const mbp_array *element_weights;
-    const mbp_array *lengths; /* the number of valid positions of each row; not supported yet: NULL */
+    /* One array per input: how many positions of each row are there, (rows, 1), integers from 0 to the positions of the
+     * sequence, a grid of height 1 of this input; data NULL: all are there. NULL: none has lengths.
+     * A row of length L gives what the same net for sequences of length L gives for it: the other positions have no
+     * loss, no gradient and no statistics. Values beyond a length may be anything. */
+    const mbp_array *lengths;
+    /* What recurrent nodes go on from, and what they leave (mbp_state_create); no gradient goes into it. All rows go
+     * on, also those of weight 0 or without targets. Not for mbp_trainer_epoch, fit and measure. NULL: they start from
+     * zeros. */
+    mbp_state *state;
 } mbp_batch;
 
 /* A batch of a net with one input and one output, all rows with weight 1. */
@@ -34,6 +43,7 @@ MBP_INLINE mbp_batch mbp_batch_of(const mbp_array *x, const mbp_array *y) {
     batch.y = y;
     batch.n_x = batch.n_y = 1;
     batch.weight = batch.element_weights = batch.lengths = NULL;
+    batch.state = NULL;
     return batch;
 }
 

@@ -81,6 +81,7 @@ typedef void (*mbp_random_map)(int64_t rows, int64_t n, mbp_view out, mbp_view i
 typedef struct mbp_norm {
     int by_row;
     int64_t rows, n;
+    int64_t count; /* for norm_backward: how many rows the statistics of columns are of */
     mbp_view x, y, dy, dx;
     const void *gamma, *beta;
     double eps;

@@ -54,9 +54,10 @@
 #endif
 #endif
 
-/* PLAIN: losses, sums and random numbers take one element at a time, and there are fewer sizes of tiles. So it is in
- * small code, and for SSE2 if the build has AVX2 too: few processors need it, and it would be 4 % of a wheel more. A
- * step of 4-32-32-2 or 64-64-64-10 takes up to 5 % longer, one with dear losses up to 2.5 times as long. */
+/* PLAIN: losses, norms, sums and random numbers take one element at a time, there are fewer sizes of tiles, and no ways
+ * of their own for products of one row or column. So it is in small code, and for SSE2 if the build has AVX2 too: few
+ * processors need it, and it would be 6 % of a wheel more. There, a step of one row takes up to 15 % longer, and one
+ * with dear losses up to 2.5 times as long. */
 #if MICROBP_SMALL || (MICROBP_AVX2 && VB == 16)
 #define PLAIN 1
 #else

@@ -38,15 +38,28 @@ static void count_uses(mbp_net *net) {
             net->node[net->operands[net->node[id].first_operand + i]].uses++;
 }
 
+/* Marks the windows whose values only dense nodes read. */
+static void find_gathered(mbp_net *net) {
+    for (int id = 0; id < net->nodes; id++) {
+        mbp_node *node = &net->node[id];
+        node->gathered = node->kind == MBP_NODE_WINDOW && mbp_positions(node) > 1;
+        for (int i = 0; node->uses && node->kind != MBP_NODE_DENSE && i < node->operands; i++)
+            net->node[net->operands[node->first_operand + i]].gathered = 0;
+    }
+    for (int i = 0; i < net->outputs; i++)
+        net->node[net->output[i].node].gathered = 0;
+}
+
 static void find_homes(mbp_net *net) {
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
         int column = 0;
-        for (int i = 0; node->kind == MBP_NODE_CONCAT && node->uses && i < node->operands; i++) {
+        for (int i = 0; node->kind == MBP_NODE_CONCAT && node->uses && mbp_positions(node) == 1 && i < node->operands;
+             i++) {
             mbp_node *operand = &net->node[net->operands[node->first_operand + i]];
-            if (operand->home < 0 && operand->input < 0 && operand->kind != MBP_NODE_SLICE &&
-                !mbp_is_embedding(operand->kind))
-                operand->home = id, operand->column = column;
+            if (operand->home < 0 && operand->input < 0 && !mbp_is_view(operand->kind) &&
+                !mbp_is_embedding(operand->kind) && !mbp_is_recurrent(operand->kind))
+                operand->home = (int16_t)id, operand->column = column;
             column += (int)operand->width;
         }
     }
@@ -62,10 +75,10 @@ static int starts_before(const mbp_net *net, int a, int b) {
 }
 
 /* Lists of slices: `home` is the next one, or -1. Joins two sorted lists. */
-static int merge(mbp_net *net, int a, int b) {
-    int first = -1, *end = &first;
+static int16_t merge(mbp_net *net, int16_t a, int16_t b) {
+    int16_t first = -1, *end = &first;
     while (a >= 0 && b >= 0) {
-        int *next = starts_before(net, b, a) ? &b : &a;
+        int16_t *next = starts_before(net, b, a) ? &b : &a;
         *end = *next;
         end = &net->node[*next].home;
         *next = *end;
@@ -75,13 +88,14 @@ static int merge(mbp_net *net, int a, int b) {
 }
 
 /* Returns the list of all used slices, in the order of their operands and columns. */
-static int sort_slices(mbp_net *net) {
+static int16_t sort_slices(mbp_net *net) {
     enum { LISTS = 16 }; /* list[i]: 2^i slices, or -1 */
     _Static_assert(MBP_NODES_MAX < 1 << LISTS, "the lists have room for all slices");
-    int list[LISTS], all = -1;
+    int16_t list[LISTS], all = -1;
     memset(list, -1, sizeof list);
     for (int id = 0; id < net->nodes; id++) {
-        int i = 0, sorted = id;
+        int i = 0;
+        int16_t sorted = (int16_t)id;
         if (net->node[id].kind != MBP_NODE_SLICE || !net->node[id].uses)
             continue;
         for (; list[i] >= 0; list[i++] = -1)
@@ -115,7 +129,7 @@ static void place_slices(mbp_net *net) {
             mbp_node *node = &net->node[next];
             double *column = node->activation.parameters;
             next = node->home;
-            node->home = shared ? operand : -1;
+            node->home = (int16_t)(shared ? operand : -1);
             column[MBP_COLUMN_LOW] = low;
             column[MBP_COLUMN_HIGH] = shared ? column[MBP_COLUMN_TO] : (double)net->node[operand].width;
             low = shared ? column[MBP_COLUMN_TO] : 0;
@@ -127,22 +141,31 @@ static void place_slices(mbp_net *net) {
 
 /* Counts the work of one row, over the nodes that an output depends on. */
 static void count_work(mbp_net *net) {
-    static const int each[MBP_NODE_KINDS] = {
+    static const unsigned char each[MBP_NODE_RECURRENT + 1] = {
         /* operations per element; add: one less than its operands; dropout and noise: none in inference; slice: none */
-        [MBP_NODE_INPUT] = 1,      [MBP_NODE_IDS] = 1,      [MBP_NODE_EMBEDDING] = 2,  [MBP_NODE_ACTIVATION] = 1,
-        [MBP_NODE_SUBTRACT] = 1,   [MBP_NODE_MULTIPLY] = 1, [MBP_NODE_CONCAT] = 1,     [MBP_NODE_BATCH_NORM] = 4,
-        [MBP_NODE_LAYER_NORM] = 8, [MBP_NODE_SCALE] = 2,    [MBP_NODE_STANDARDIZE] = 2};
+        [MBP_NODE_INPUT] = 1,      [MBP_NODE_IDS] = 1,      [MBP_NODE_EMBEDDING] = 2,   [MBP_NODE_ACTIVATION] = 1,
+        [MBP_NODE_SUBTRACT] = 1,   [MBP_NODE_MULTIPLY] = 1, [MBP_NODE_CONCAT] = 1,      [MBP_NODE_BATCH_NORM] = 4,
+        [MBP_NODE_LAYER_NORM] = 8, [MBP_NODE_SCALE] = 2,    [MBP_NODE_STANDARDIZE] = 2, [MBP_NODE_WINDOW] = 1,
+        [MBP_NODE_REPEAT] = 1};
     for (int id = 0; id < net->nodes; id++) {
         const mbp_node *node = &net->node[id];
+        const int is_recurrent = mbp_is_recurrent(node->kind);
         const int is_dense = mbp_has_matrix(node->kind) && !mbp_is_ids(&net->node[net->operands[node->first_operand]]);
         if (!node->uses)
             continue;
-        const double per_element = is_dense                     ? 2 * (double)net->layer[node->layer].in
+        const double *size = &node->activation.parameters[MBP_SIZE];
+        const double per_element = is_recurrent                 ? 2 * (double)net->layer[node->layer].in *
+                                                                      mbp_cell_gates(net->layer[node->layer].cell)
+                                   : is_dense                   ? 2 * (double)net->layer[node->layer].in
                                    : node->kind == MBP_NODE_ADD ? node->operands - 1
+                                   : mbp_is_pool(node)          ? size[0] * size[1]
                                                                 : each[node->kind];
-        const double work = (double)node->width * per_element;
+        const double work = (double)mbp_row_width(node) * per_element;
         net->flops += work;
-        net->values += node->width;
+        if (!mbp_is_gathered(node))
+            net->values += mbp_row_width(node) * (is_recurrent ? 1 + mbp_cell_kept(net->layer[node->layer].cell) : 1);
+        if (MICROBP_POSITIONS && node->positions > net->most_positions)
+            net->most_positions = node->positions;
         if (is_dense && work > net->largest_product)
             net->largest_product = work;
     }
@@ -170,7 +193,7 @@ static mbp_status place_params(mbp_net *net, mbp_error *error) {
         }
         if (layer->bias >= 0) {
             layer->bias = count;
-            count += layer->out;
+            count += mbp_bias_width(layer);
         }
         if (layer->running >= 0) {
             layer->running = net->buffers;
@@ -307,6 +330,8 @@ mbp_status mbp_graph_read(mbp_net **net, const char *graph, const mbp_allocator 
         return status;
     }
     count_uses(made);
+    if (MICROBP_POSITIONS)
+        find_gathered(made);
     find_homes(made);
     if (MICROBP_TRAINING && MICROBP_SLICE) /* only for gradients */
         place_slices(made);
@@ -384,6 +409,10 @@ static mbp_status number_nodes(const mbp_net *net, const mbp_part *part, mbp_err
             return mbp_fail(error, MBP_INVALID, "no output depends on node %d, which is inputs[%d]", part->inputs[i],
                             i);
         part->number[part->inputs[i]] = i;
+        if (mbp_positions(&net->node[part->inputs[i]]) > 1)
+            return mbp_fail(error, MBP_UNSUPPORTED,
+                            "a part begins with nodes of 1 position, but node %d has %d: begin before its grid",
+                            part->inputs[i], mbp_positions(&net->node[part->inputs[i]]));
     }
     for (int id = net->nodes - 1; id >= 0; id--)
         if (part->number[id] == INSIDE && net->node[id].layer >= 0)

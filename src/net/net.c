@@ -1,6 +1,7 @@
 /* Creates networks, draws their initial parameters, holds them for one thread, and frees them. */
 #include "net/net.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "formulas/random.h"
@@ -12,7 +13,7 @@
 
 /* ---- initial parameters ---- */
 
-enum { PURPOSE_WEIGHTS = 1, PURPOSE_BIASES = 6 };
+enum { PURPOSE_WEIGHTS = 1, PURPOSE_BIASES = 6, PURPOSE_STATES = 7 };
 
 static void fill(mbp_net *net, int64_t offset, int64_t count, double value) {
     for (int64_t i = offset; i < offset + count; i++)
@@ -22,14 +23,57 @@ static void fill(mbp_net *net, int64_t offset, int64_t count, double value) {
             ((float *)net->block)[i] = (float)value;
 }
 
-/* Draws the weights or the biases of a dense layer or an embedding. */
+#if MICROBP_POSITIONS
+static double get(const mbp_net *net, int64_t i) {
+    return net->dtype == MBP_F64 ? ((const double *)net->block)[i] : (double)((const float *)net->block)[i];
+}
+
+/* a += by b, of n numbers; their places in the block are `step` apart. */
+static void add_multiple(mbp_net *net, int64_t n, int64_t step, int64_t a, int64_t b, double by) {
+    for (int64_t i = 0; i < n; i++)
+        fill(net, a + i * step, 1, get(net, a + i * step) + by * get(net, b + i * step));
+}
+
+static double dot(const mbp_net *net, int64_t n, int64_t step, int64_t a, int64_t b) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += get(net, a + i * step) * get(net, b + i * step);
+    return sum;
+}
+
+/* Makes the columns of a matrix (rows, columns) orthogonal, or its rows if there are fewer, and `length` long, by the
+ * method of Gram and Schmidt; twice, because once leaves rounding errors. ld: between the rows of the matrix. */
+static void orthogonalize(mbp_net *net, int64_t offset, int64_t rows, int64_t columns, int64_t ld, double length) {
+    const int tall = rows >= columns;
+    const int64_t count = tall ? columns : rows, n = tall ? rows : columns, next = tall ? 1 : ld, step = tall ? ld : 1;
+    for (int64_t a = 0; a < count; a++) {
+        const int64_t at = offset + a * next;
+        for (int pass = 0; pass < 2; pass++) {
+            for (int64_t b = 0; b < a; b++)
+                add_multiple(net, n, step, at, offset + b * next, -dot(net, n, step, at, offset + b * next));
+            const double norm = sqrt(dot(net, n, step, at, at));
+            add_multiple(net, n, step, at, at, 1 / norm - 1);
+        }
+    }
+    for (int64_t a = 0; a < count && length != 1; a++)
+        add_multiple(net, n, step, offset + a * next, offset + a * next, length - 1);
+}
+#endif
+
+/* Draws count = rows x columns x gates numbers: weights or biases. in: how many inputs a unit has. */
 static void draw(mbp_net *net, int index, const mbp_formula *initializer, uint32_t purpose, int64_t offset,
-                 int64_t count) {
+                 int64_t count, double in, int64_t rows, int gates) {
     const mbp_layer *layer = &net->layer[index];
-    /* A unit of an embedding reads one weight of each id. */
-    const double inputs = mbp_is_embedding(layer->kind) ? 1 : (double)layer->in;
     double scale = 0, draws[256];
-    mbp_distribution distribution = mbp_initializer_scale(initializer, inputs, (double)layer->out, &scale);
+    mbp_distribution distribution = mbp_initializer_scale(initializer, in, (double)(layer->out / gates), &scale);
+#if MICROBP_POSITIONS
+    const double length = scale;
+    const int is_orthogonal = distribution == ORTHOGONAL;
+    if (is_orthogonal)
+        distribution = NORMAL, scale = scale == 0 ? 0 : 1;
+#else
+    (void)rows;
+#endif
     if (distribution == KEEP)
         return;
     if (scale == 0) {
@@ -48,14 +92,42 @@ static void draw(mbp_net *net, int index, const mbp_formula *initializer, uint32
                 ((float *)net->block)[offset + first + i] = (float)value;
         }
     }
+#if MICROBP_POSITIONS
+    const int64_t each = count / rows / gates;
+    for (int g = 0; g < gates && is_orthogonal; g++)
+        orthogonalize(net, offset + g * each, rows, each, gates * each, length);
+#endif
 }
 
 static void init_dense(mbp_net *net, int index) {
     const mbp_layer *layer = &net->layer[index];
-    draw(net, index, &layer->initializer, PURPOSE_WEIGHTS, layer->weight, layer->in * layer->out);
+    /* A unit of an embedding reads one weight of each id. */
+    const double in = mbp_is_embedding(layer->kind) ? 1 : (double)layer->in;
+    draw(net, index, &layer->initializer, PURPOSE_WEIGHTS, layer->weight, layer->in * layer->out, in, layer->in, 1);
     if (layer->bias >= 0)
-        draw(net, index, &layer->bias_initializer, PURPOSE_BIASES, layer->bias, layer->out);
+        draw(net, index, &layer->bias_initializer, PURPOSE_BIASES, layer->bias, layer->out, in, 1, 1);
 }
+
+#if MICROBP_POSITIONS
+/* Each gate is a matrix of its own. The bias of an lstm's forget gate is 1 larger (Gers et al. 2000). */
+static void init_recurrent(mbp_net *net, int index) {
+    const mbp_layer *layer = &net->layer[index];
+    const int gates = mbp_cell_gates(layer->cell);
+    double unused;
+    const int64_t units = mbp_units(layer), in = layer->in - units, biases = mbp_bias_width(layer);
+    draw(net, index, &layer->initializer, PURPOSE_WEIGHTS, layer->weight, in * layer->out, (double)in, in, gates);
+    draw(net, index, &layer->recurrent_initializer, PURPOSE_STATES, layer->weight + in * layer->out, units * layer->out,
+         (double)units, units, gates);
+    if (layer->bias < 0)
+        return;
+    draw(net, index, &layer->bias_initializer, PURPOSE_BIASES, layer->bias, biases, (double)in, 1,
+         (int)(biases / units));
+    for (int64_t i = units; i < 2 * units && layer->cell == MBP_CELL_LSTM &&
+                            mbp_initializer_scale(&layer->bias_initializer, 1, 1, &unused) != KEEP;
+         i++)
+        fill(net, layer->bias + i, 1, get(net, layer->bias + i) + 1);
+}
+#endif
 
 static void init_columns(mbp_net *net, const mbp_layer *layer) { /* norms, scales, standardize */
     if (layer->weight >= 0)
@@ -70,8 +142,12 @@ static void init_columns(mbp_net *net, const mbp_layer *layer) { /* norms, scale
 
 static MBP_APART void init(mbp_net *net) {
     for (int i = 0; i < net->layers; i++)
-        if (mbp_has_matrix(net->layer[i].kind))
+        if (mbp_reads_sparse(net->layer[i].kind))
             init_dense(net, i);
+#if MICROBP_POSITIONS
+        else if (mbp_is_recurrent(net->layer[i].kind))
+            init_recurrent(net, i);
+#endif
         else
             init_columns(net, &net->layer[i]);
 }
@@ -180,12 +256,27 @@ static int allocate_block(mbp_net *net) {
     return 1;
 }
 
+/* The columns that vectors should suit: those of the widest node; in a net with several positions, whose products have
+ * many rows, twice those of the dense layer with the most work. Two convolutions of MNIST, 8 and 16 columns, take 0.92
+ * of the time with AVX2, and two of 32 columns 1.05 (Zen 4, float32). */
+static int64_t usual_columns(const mbp_net *net) {
+    int64_t widest = 0, busiest = 0;
+    double most = 0;
+    for (int i = 0; i < net->nodes; i++) {
+        const mbp_node *node = &net->node[i];
+        const double work = node->kind == MBP_NODE_DENSE
+                                ? (double)mbp_row_width(node) * (double)net->layer[node->layer].in
+                                : 0;
+        widest = node->width > widest ? node->width : widest;
+        if (work > most)
+            most = work, busiest = node->width;
+    }
+    return MICROBP_POSITIONS && net->most_positions > 1 && busiest ? 2 * busiest : widest;
+}
+
 /* The net has its graph and its dtype. kernels: those of options->isa. */
 static void apply_options(mbp_net *net, const mbp_options *options, const mbp_kernels *kernels) {
-    int64_t widest = 0;
-    for (int i = 0; i < net->nodes; i++)
-        widest = net->node[i].width > widest ? net->node[i].width : widest;
-    net->kernels = options->isa ? kernels : mbp_kernels_suited(net->dtype, widest);
+    net->kernels = options->isa ? kernels : mbp_kernels_suited(net->dtype, usual_columns(net));
     net->pool = options->pool;
     net->threads = options->threads;
 }
@@ -234,8 +325,7 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
 
 /* ---- parts ---- */
 
-/* Makes the net of this text a part of `net`: its layers refer to the parameters of those with the same names. */
-static mbp_status read_part(mbp_net **part, const mbp_net *net, const char *text, mbp_error *error) {
+mbp_status mbp_net_sharing(mbp_net **part, const mbp_net *net, const char *text, mbp_error *error) {
     mbp_net *made;
     mbp_status status = mbp_graph_read(&made, text, mbp_net_allocator(net), error);
     if (status != MBP_OK)
@@ -266,7 +356,7 @@ static mbp_status make_part(mbp_net **part, const mbp_net *net, const mbp_part *
     if (!text)
         return mbp_fail(error, MBP_NO_MEMORY, "no memory for the graph text of the part");
     mbp_part_write(net, nodes, text, size);
-    status = read_part(part, net, text, error);
+    status = mbp_net_sharing(part, net, text, error);
     mbp_release(mbp_net_allocator(net), text, size);
     return status;
 }

@@ -28,7 +28,7 @@ int mbp_net_output_node(const mbp_net *net, int i) {
 }
 
 int64_t mbp_net_node_width(const mbp_net *net, int node) {
-    return net && node >= 0 && node < net->nodes ? net->node[node].width : 0;
+    return net && node >= 0 && node < net->nodes ? mbp_row_width(&net->node[node]) : 0;
 }
 
 int64_t mbp_net_input_width(const mbp_net *net, int i) {
@@ -36,7 +36,7 @@ int64_t mbp_net_input_width(const mbp_net *net, int i) {
 }
 
 int64_t mbp_net_output_width(const mbp_net *net, int i) {
-    return net && i >= 0 && i < net->outputs ? net->node[net->output[i].node].width : 0;
+    return net && i >= 0 && i < net->outputs ? mbp_output_row(net, i) : 0;
 }
 
 static void put_spec(char to[MBP_SPEC_MAX], mbp_kind kind, const mbp_formula *formula) {
@@ -56,7 +56,7 @@ mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_erro
                            .layer = node->layer,
                            .operands = node->operands,
                            .operand = net->operands + node->first_operand};
-    if (mbp_has_matrix(node->kind) || node->kind == MBP_NODE_ACTIVATION)
+    if (mbp_reads_sparse(node->kind) || node->kind == MBP_NODE_ACTIVATION)
         put_spec(found.activation, MBP_ACTIVATION, &node->activation);
     if (node->kind == MBP_NODE_DROPOUT || node->kind == MBP_NODE_NOISE)
         found.amount = node->activation.parameters[0];
@@ -68,20 +68,42 @@ mbp_status mbp_net_node(const mbp_net *net, int i, mbp_node_info *info, mbp_erro
         found.from = mbp_column(node, MBP_COLUMN_FROM);
         found.to = mbp_column(node, MBP_COLUMN_TO);
     }
+    found.positions = mbp_positions(node);
+    found.height = MICROBP_POSITIONS ? node->height : 1;
+    for (int k = 0; k < 8 && (node->kind == MBP_NODE_WINDOW || node->kind == MBP_NODE_POOL); k++)
+        found.window[k] = mbp_window_of(node, k);
+    if (node->kind == MBP_NODE_POOL)
+        found.pool = node->activation.row == MBP_POOL_MEAN ? "mean" : "max";
+    found.reverse = mbp_is_recurrent(node->kind) && mbp_is_reverse(node);
     return mbp_sized_write(info, &found, sizeof found, "mbp_node_info", error);
 }
 
-static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
-    info->in = layer->in;
+/* What dense and recurrent layers have. */
+static void put_penalties(mbp_layer_info *info, const mbp_layer *layer) {
     info->l1 = layer->setting[MBP_LAYER_L1];
     info->l2 = layer->setting[MBP_LAYER_L2];
     info->max_norm = layer->setting[MBP_LAYER_MAX_NORM];
     info->bias_lr = layer->setting[MBP_LAYER_BIAS_LR];
-    put_spec(info->activation, MBP_ACTIVATION, &layer->activation);
     put_spec(info->init, MBP_INITIALIZER, &layer->initializer);
     if (layer->bias >= 0)
         put_spec(info->bias_init, MBP_INITIALIZER, &layer->bias_initializer);
 }
+
+static void put_dense(mbp_layer_info *info, const mbp_layer *layer) {
+    put_penalties(info, layer);
+    info->in = layer->in;
+    put_spec(info->activation, MBP_ACTIVATION, &layer->activation);
+}
+
+#if MICROBP_POSITIONS
+static void put_recurrent(mbp_layer_info *info, const mbp_layer *layer) {
+    put_penalties(info, layer);
+    info->out = mbp_units(layer);
+    info->in = layer->in - info->out;
+    info->cell = mbp_cell_name(layer->cell);
+    put_spec(info->recurrent_init, MBP_INITIALIZER, &layer->recurrent_initializer);
+}
+#endif
 
 static void put_embedding(mbp_layer_info *info, const mbp_layer *layer) {
     info->in = layer->in;
@@ -113,7 +135,10 @@ mbp_status mbp_net_layer(const mbp_net *net, int i, mbp_layer_info *info, mbp_er
                             .bias = layer->bias >= 0,
                             .frozen = layer->frozen,
                             .lr = layer->setting[MBP_LAYER_LR]};
-    (layer->kind == MBP_NODE_DENSE   ? put_dense
+    (layer->kind == MBP_NODE_DENSE ? put_dense
+#if MICROBP_POSITIONS
+     : mbp_is_recurrent(layer->kind) ? put_recurrent
+#endif
      : mbp_is_embedding(layer->kind) ? put_embedding
                                      : put_columnwise)(&found, layer);
     mbp_net_leave(net);
@@ -156,7 +181,7 @@ int mbp_net_tensor(const mbp_net *net, int i, mbp_tensor *tensor) {
                                       0},
                1;
     if (layer->bias >= 0 && i-- == 0)
-        return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, layer->out, 1, 0}, 1;
+        return *tensor = (mbp_tensor){layer->name, "bias", layer->bias, 1, mbp_bias_width(layer), 1, 0}, 1;
     if (layer->running < 0 || i > 1)
         return 0;
     static const char *const names[2][2] = {{"running_mean", "running_var"}, {"mean", "std"}};
@@ -232,7 +257,7 @@ mbp_status mbp_net_freeze(mbp_net *net, const char *layer, int frozen, mbp_error
 /* The position of the setting, or -1 if the layer does not have it. bias_lr needs a bias. */
 static int setting_index(const mbp_layer *layer, const char *name) {
     const int index = mbp_parameter_index(mbp_layer_settings(layer->kind), mbp_slice_of(name));
-    const int needs_bias = layer->kind == MBP_NODE_DENSE && index == MBP_LAYER_BIAS_LR;
+    const int needs_bias = mbp_is_penalized(layer->kind) && index == MBP_LAYER_BIAS_LR;
     return needs_bias && layer->bias < 0 ? -1 : index;
 }
 
@@ -250,7 +275,7 @@ static mbp_status unknown_setting(const mbp_layer *layer, const char *name, mbp_
     char what[MBP_NAME_SIZE + 40];
     mbp_unknown unknown = {.word = mbp_slice_of(name)};
     const char *settings = mbp_layer_settings(layer ? layer->kind : MBP_NODE_DENSE);
-    if ((!layer || layer->kind == MBP_NODE_DENSE) && mbp_parameter_index(settings, unknown.word) == MBP_LAYER_BIAS_LR)
+    if ((!layer || mbp_is_penalized(layer->kind)) && mbp_parameter_index(settings, unknown.word) == MBP_LAYER_BIAS_LR)
         return mbp_fail(error, MBP_INVALID, "%s%s has %s bias, so bias_lr cannot be set",
                         layer ? "layer " : "no dense layer", layer ? layer->name : "", layer ? "no" : "a");
     mbp_parameters_list(settings, &unknown);
@@ -346,6 +371,8 @@ mbp_status mbp_net_set_scale(mbp_net *net, int i, const double *mean, const doub
     mbp_status status = check_output(net, i, error);
     if (status == MBP_OK && (!mean || !std))
         return mbp_fail_null(error, mean ? "std" : "mean", "one number per column of the output");
+    if (status == MBP_OK && mbp_positions(&net->node[net->output[i].node]) > 1)
+        return mbp_fail(error, MBP_UNSUPPORTED, "output %d has several positions, so it cannot have mean and std", i);
     if (status == MBP_OK)
         status = mbp_scale_check(mean, std, mbp_output_width(net, i), net->dtype, error);
     if (status == MBP_OK)

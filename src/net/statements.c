@@ -13,9 +13,11 @@ static mbp_status read_activation(mbp_cursor *c, mbp_node *node);
 static mbp_status read_sum(mbp_cursor *c, mbp_node *node);
 static mbp_status read_pair(mbp_cursor *c, mbp_node *node);
 static mbp_status read_concat(mbp_cursor *c, mbp_node *node);
-static mbp_status read_slice(mbp_cursor *c, mbp_node *node);
 static mbp_status read_random(mbp_cursor *c, mbp_node *node);
 static mbp_status read_columns(mbp_cursor *c, mbp_node *node);
+#if MICROBP_POSITIONS
+static mbp_status read_recurrent(mbp_cursor *c, mbp_node *node);
+#endif
 static mbp_status read_left_out(mbp_cursor *c, mbp_node *node);
 
 /* Positions of the keys in DENSE_TEXTS and the other ..._TEXTS, the keys with a text value. LAYER is the first. */
@@ -25,7 +27,8 @@ enum { NORM_FROZEN = 1, GAIN = 1, ADDEND, SCALE_FROZEN };
 #define DENSE_TEXTS "layer units activation init bias bias_init frozen"
 #define DENSE_NUMBERS "lr=1[0,inf) l1=0[0,inf) l2=0[0,inf) max_norm=0[0,inf) bias_lr=-1[0,inf)"
 #define EMBEDDING_TEXTS "layer units combine init frozen"
-#define IF_SPARSE(text) (MICROBP_SPARSE ? (text) : "") /* a build without sparse rows has no room for it */
+/* A left out statement has the name of its extra in place of its numbers: there is no room for what is not used. */
+#define IF_SPARSE(text, otherwise) (MICROBP_SPARSE ? (text) : (otherwise))
 #define NORM_TEXTS "layer frozen"
 #define SCALE_TEXTS "layer gain bias frozen"
 
@@ -36,23 +39,35 @@ static const struct {
     reader read;
 } statements[MBP_NODE_KINDS] = {
     [MBP_NODE_INPUT] = {"input", "", "", read_input},
-    [MBP_NODE_IDS] = {"ids", "", IF_SPARSE("levels=-1[1,2147483647] hash=0[0,1]"),
+    [MBP_NODE_IDS] = {"ids", "", IF_SPARSE("levels=-1[1,2147483647] hash=0[0,1]", "sparse"),
                       MICROBP_SPARSE ? read_ids : read_left_out},
     [MBP_NODE_DENSE] = {"dense", DENSE_TEXTS, DENSE_NUMBERS, read_dense},
-    [MBP_NODE_EMBEDDING] = {"embedding", IF_SPARSE(EMBEDDING_TEXTS), IF_SPARSE("lr=1[0,inf) max_norm=0[0,inf)"),
+    [MBP_NODE_EMBEDDING] = {"embedding", IF_SPARSE(EMBEDDING_TEXTS, ""),
+                            IF_SPARSE("lr=1[0,inf) max_norm=0[0,inf)", "sparse"),
                             MICROBP_SPARSE ? read_embedding : read_left_out},
     [MBP_NODE_ACTIVATION] = {"activation", "", "", read_activation},
     [MBP_NODE_ADD] = {"add", "", "", read_sum},
-    [MBP_NODE_SUBTRACT] = {"subtract", "", "", MICROBP_SUBTRACT ? read_pair : read_left_out},
+    [MBP_NODE_SUBTRACT] = {"subtract", "", MICROBP_SUBTRACT ? "" : "subtract",
+                           MICROBP_SUBTRACT ? read_pair : read_left_out},
     [MBP_NODE_MULTIPLY] = {"multiply", "", "", read_pair},
     [MBP_NODE_CONCAT] = {"concat", "", "", read_concat},
-    [MBP_NODE_SLICE] = {"slice", "", "from=-1[0,inf) to=-1[0,inf)", MICROBP_SLICE ? read_slice : read_left_out},
+    [MBP_NODE_SLICE] = {"slice", "", MICROBP_SLICE ? MBP_SLICE_NUMBERS : "slice",
+                        MICROBP_SLICE ? mbp_read_slice : read_left_out},
     [MBP_NODE_DROPOUT] = {"dropout", "", "rate=0.5[0,1)", read_random},
     [MBP_NODE_NOISE] = {"noise", "", "std=0.1[0,inf)", read_random},
     [MBP_NODE_BATCH_NORM] = {"batch_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf) momentum=0.1[0,1]", read_columns},
     [MBP_NODE_LAYER_NORM] = {"layer_norm", NORM_TEXTS, "lr=1[0,inf) eps=1e-05(0,inf)", read_columns},
     [MBP_NODE_SCALE] = {"scale", SCALE_TEXTS, "lr=1[0,inf)", read_columns},
-    [MBP_NODE_STANDARDIZE] = {"standardize", NORM_TEXTS, "", MICROBP_STANDARDIZE ? read_columns : read_left_out},
+    [MBP_NODE_STANDARDIZE] = {"standardize", NORM_TEXTS, MICROBP_STANDARDIZE ? "" : "standardize",
+                              MICROBP_STANDARDIZE ? read_columns : read_left_out},
+#if MICROBP_POSITIONS
+    [MBP_NODE_GRID] = {"grid", "", MBP_GRID_NUMBERS, mbp_read_grid},
+    [MBP_NODE_WINDOW] = {"window", "", "", mbp_read_window},
+    [MBP_NODE_POOL] = {"pool", "", "", mbp_read_pool},
+    [MBP_NODE_REPEAT] = {"repeat", "", MBP_REPEAT_NUMBERS, mbp_read_repeat},
+    [MBP_NODE_LAST] = {"last", "", "", mbp_read_last},
+    [MBP_NODE_RECURRENT] = {"recurrent", MBP_RECURRENT_TEXTS, DENSE_NUMBERS, read_recurrent},
+#endif
 };
 
 const char *mbp_layer_settings(mbp_node_kind kind) { return statements[kind].numbers; }
@@ -72,15 +87,13 @@ static mbp_status read_settings(mbp_cursor *c, mbp_node_kind kind, mbp_settings 
 
 /* A statement of which the build has nothing but the word. */
 static mbp_status read_left_out(mbp_cursor *c, mbp_node *node) {
-    const char *word = statements[node->kind].word;
-    const int is_sparse = node->kind == MBP_NODE_IDS || node->kind == MBP_NODE_EMBEDDING;
-    return mbp_fail_line(c, mbp_fail_extra(c->error, word, is_sparse ? "sparse" : word));
+    return mbp_fail_line(c, mbp_fail_extra(c->error, statements[node->kind].word, statements[node->kind].numbers));
 }
 
 /* ---- nodes without a layer ---- */
 
 static mbp_status add_input(mbp_cursor *c, mbp_node *node, const char *what) {
-    node->input = c->net->inputs;
+    node->input = (int16_t)c->net->inputs;
     c->net->input_nodes[c->net->inputs++] = c->net->nodes;
     return mbp_read_width(c, what, mbp_take_term(&c->rest), &node->width);
 }
@@ -104,16 +117,8 @@ static mbp_status read_ids(mbp_cursor *c, mbp_node *node) {
     return MBP_OK;
 }
 
-/* Reads one operand and gives the node its width. */
-static mbp_status read_operand(mbp_cursor *c, mbp_node *node) {
-    mbp_status status = mbp_read_operands(c, node, 1);
-    if (status == MBP_OK)
-        node->width = mbp_operand_width(c, node, 0);
-    return status;
-}
-
 static mbp_status read_activation(mbp_cursor *c, mbp_node *node) {
-    mbp_status status = read_operand(c, node);
+    mbp_status status = mbp_read_operand(c, node);
     return status == MBP_OK ? mbp_read_formula(c, MBP_ACTIVATION, mbp_take_term(&c->rest), &node->activation) : status;
 }
 
@@ -162,33 +167,9 @@ static mbp_status read_concat(mbp_cursor *c, mbp_node *node) {
     return MBP_OK;
 }
 
-static mbp_status read_slice(mbp_cursor *c, mbp_node *node) {
-    mbp_settings found;
-    char from[MBP_NUMBER_SIZE], to[MBP_NUMBER_SIZE];
-    const double *ends = found.number;
-    mbp_status status = read_operand(c, node);
-    if (status == MBP_OK)
-        status = read_settings(c, node->kind, &found);
-    if (status != MBP_OK)
-        return status;
-    if (found.given != (1 << MBP_COLUMN_FROM | 1 << MBP_COLUMN_TO))
-        return mbp_fail_in_line(c, "slice needs from=F and to=T, for the columns F to T - 1");
-    if (!(ends[0] < ends[1]) || ends[1] > (double)node->width || ends[0] != (double)(int64_t)ends[0] ||
-        ends[1] != (double)(int64_t)ends[1]) {
-        from[mbp_print_number(from, ends[0])] = to[mbp_print_number(to, ends[1])] = 0;
-        return mbp_fail_in_line(c,
-                                "from=%s to=%s is not a range of columns of node %d: they must be whole numbers with "
-                                "0 <= from < to <= %lld",
-                                from, to, c->net->operands[node->first_operand], (long long)node->width);
-    }
-    memcpy(node->activation.parameters, ends, sizeof found.number);
-    node->width = mbp_column(node, MBP_COLUMN_TO) - mbp_column(node, MBP_COLUMN_FROM);
-    return MBP_OK;
-}
-
 static mbp_status read_random(mbp_cursor *c, mbp_node *node) { /* dropout, noise */
     mbp_settings found;
-    mbp_status status = read_operand(c, node);
+    mbp_status status = mbp_read_operand(c, node);
     if (status == MBP_OK)
         status = read_settings(c, node->kind, &found);
     if (status == MBP_OK)
@@ -198,17 +179,11 @@ static mbp_status read_random(mbp_cursor *c, mbp_node *node) { /* dropout, noise
 
 /* ---- layers ---- */
 
-static mbp_status layer_exists(mbp_cursor *c, const char *name, mbp_slice key) {
-    return mbp_fail_in_line(
-        c, "layer %s already exists: remove %.*s= to use it again, or choose another name (layer=NAME)", name,
-        (int)key.length, key.at);
-}
-
 /* Sets node->layer to the layer that the statement names, or to -1. A layer that exists must be of the same kind, and
  * the statement must not set anything else. */
 static mbp_status find_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
     const mbp_net *net = c->net;
-    node->layer = found->text[LAYER].length ? mbp_find_layer(net, found->text[LAYER]) : -1;
+    node->layer = (int16_t)(found->text[LAYER].length ? mbp_find_layer(net, found->text[LAYER]) : -1);
     if (node->layer < 0)
         return MBP_OK;
     const char *name = net->layer[node->layer].name;
@@ -218,31 +193,28 @@ static mbp_status find_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *
                                 statements[net->layer[node->layer].kind].word);
     for (int i = 0; i < MBP_KEYS_MAX; i++) {
         const mbp_slice key = mbp_take_word(&keys);
-        if (i != LAYER && found->text[i].length)
-            return layer_exists(c, name, key);
+        if (i != LAYER && i < MBP_LAYER_KEYS && found->text[i].length)
+            return mbp_layer_exists(c, name, key);
     }
     mbp_slice key = {0};
     double standard;
     mbp_interval interval;
     for (int i = 0; mbp_parameter(statements[node->kind].numbers, i, &key, &standard, &interval); i++)
         if (found->given >> i & 1)
-            return layer_exists(c, name, key);
+            return mbp_layer_exists(c, name, key);
     return MBP_OK;
 }
 
-/* Reads the common part of all statements with a layer: an operand, settings, and the layer if it exists. */
 static mbp_status read_layer(mbp_cursor *c, mbp_node *node, mbp_settings *found) {
-    mbp_status status = read_operand(c, node);
+    mbp_status status = mbp_read_operand(c, node);
     if (status == MBP_OK)
         status = read_settings(c, node->kind, found);
     return status == MBP_OK ? find_layer(c, node, found) : status;
 }
 
-/* Returns a new layer for the node, at the end of net->layer. The caller adds 1 to net->layers when the statement is
- * read. The layer's offsets are set when all layers are known. */
 static mbp_layer *next_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
     mbp_layer *layer = &c->net->layer[c->net->layers];
-    node->layer = c->net->layers;
+    node->layer = (int16_t)c->net->layers;
     *layer = (mbp_layer){.kind = node->kind, .in = 1, .running = -1};
     memcpy(layer->setting, found->number, sizeof layer->setting);
     return layer;
@@ -250,20 +222,6 @@ static mbp_layer *next_layer(mbp_cursor *c, mbp_node *node, const mbp_settings *
 
 static mbp_status name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name) {
     return mbp_name_layer(c, layer, name, statements[layer->kind].word);
-}
-
-/* Reads whether there is a bias. Without one, the settings of the bias must not be given. */
-static mbp_status read_bias(mbp_cursor *c, const mbp_settings *found, mbp_layer *layer) {
-    int bias = 1;
-    mbp_status status = mbp_read_switch(c, "bias", found->text[BIAS], &bias);
-    layer->bias = bias ? 0 : -1;
-    if (status != MBP_OK || bias)
-        return status;
-    const int rate = found->given >> MBP_LAYER_BIAS_LR & 1;
-    if (rate || !mbp_is_auto(found->text[BIAS_INIT]))
-        return mbp_fail_in_line(c, "layer %s has no bias: remove %s=, or set bias=1", layer->name,
-                                rate ? "bias_lr" : "bias_init");
-    return MBP_OK;
 }
 
 static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *found) {
@@ -281,28 +239,18 @@ static mbp_status new_dense(mbp_cursor *c, mbp_node *node, const mbp_settings *f
     if (status == MBP_OK)
         status = mbp_read_initializers(c, found->text[INIT], found->text[BIAS_INIT], layer);
     if (status == MBP_OK)
-        status = read_bias(c, found, layer);
+        status = mbp_read_bias(c, found, BIAS, layer);
     if (status == MBP_OK)
         status = mbp_read_switch(c, "frozen", found->text[DENSE_FROZEN], &layer->frozen);
     c->net->layers += status == MBP_OK;
     return status;
 }
 
-/* Uses an existing layer, which takes this number of columns. */
-static mbp_status use_layer(mbp_cursor *c, const mbp_node *node, int64_t columns) {
-    const int64_t given = mbp_operand_width(c, node, 0);
-    if (columns != given)
-        return mbp_fail_in_line(c, "layer %s takes %lld column%s, but node %d has %lld",
-                                c->net->layer[node->layer].name, (long long)columns, mbp_plural(columns),
-                                c->net->operands[node->first_operand], (long long)given);
-    return MBP_OK;
-}
-
 static mbp_status read_dense(mbp_cursor *c, mbp_node *node) {
     mbp_settings found;
     mbp_status status = read_layer(c, node, &found);
     if (status == MBP_OK)
-        status = node->layer < 0 ? new_dense(c, node, &found) : use_layer(c, node, c->net->layer[node->layer].in);
+        status = node->layer < 0 ? new_dense(c, node, &found) : mbp_use_layer(c, node, c->net->layer[node->layer].in);
     if (status != MBP_OK)
         return status;
     node->width = c->net->layer[node->layer].out;
@@ -398,9 +346,27 @@ static mbp_status read_columns(mbp_cursor *c, mbp_node *node) { /* batch_norm, l
     if (status != MBP_OK)
         return status;
     if (node->layer >= 0)
-        return use_layer(c, node, c->net->layer[node->layer].out);
+        return mbp_use_layer(c, node, c->net->layer[node->layer].out);
     return node->kind == MBP_NODE_SCALE ? new_scale(c, node, &found) : new_norm(c, node, &found);
 }
+
+#if MICROBP_POSITIONS
+static mbp_status read_recurrent(mbp_cursor *c, mbp_node *node) {
+    mbp_settings found;
+    mbp_status status = read_layer(c, node, &found);
+    if (status == MBP_OK && node->layer < 0) {
+        mbp_layer *layer = next_layer(c, node, &found);
+        status = name_layer(c, layer, found.text[LAYER]);
+        if (status == MBP_OK)
+            status = mbp_read_cell(c, node, &found, layer);
+        c->net->layers += status == MBP_OK;
+    } else if (status == MBP_OK) {
+        const mbp_layer *layer = &c->net->layer[node->layer];
+        status = mbp_use_layer(c, node, layer->in - mbp_units(layer));
+    }
+    return status == MBP_OK ? mbp_read_direction(c, node, &found) : status;
+}
+#endif
 
 /* ---- any statement ---- */
 
@@ -424,7 +390,14 @@ static mbp_status read_node(mbp_cursor *c, mbp_slice word) {
     mbp_node *node = &net->node[net->nodes];
     *node = (mbp_node){
         .kind = (mbp_node_kind)kind, .layer = -1, .input = -1, .home = -1, .first_operand = net->operand_count};
+#if MICROBP_POSITIONS
+    node->positions = node->height = 1;
+#endif
     mbp_status status = statements[kind].read(c, node);
+#if MICROBP_POSITIONS
+    if (status == MBP_OK && node->operands && kind < MBP_NODE_GRID)
+        status = mbp_share_positions(c, node, statements[kind].word);
+#endif
     net->nodes += status == MBP_OK;
     return status;
 }
@@ -465,6 +438,10 @@ static void put_layer(mbp_writer *w, const mbp_layer *layer) {
         mbp_put(w, " units=%lld combine=%s", (long long)layer->out, layer->sums ? "sum" : "concat");
         mbp_put_formula(w, " init=", MBP_INITIALIZER, &layer->initializer);
     }
+#if MICROBP_POSITIONS
+    if (mbp_is_recurrent(layer->kind))
+        mbp_put_recurrent(w, layer);
+#endif
     if (layer->kind == MBP_NODE_SCALE)
         mbp_put(w, " gain=%d bias=%d", layer->weight >= 0, layer->bias >= 0);
     mbp_put(w, " frozen=%d", layer->frozen);
@@ -484,7 +461,7 @@ void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node
         return;
     }
     mbp_put(w, "%s", statements[node->kind].word);
-    for (int i = 0; i < node->operands; i++) {
+    for (int i = 0; i < (mbp_is_recurrent(node->kind) ? 1 : node->operands); i++) {
         const int operand = net->operands[node->first_operand + i];
         mbp_put(w, " %d", number ? number[operand] : operand);
     }
@@ -496,5 +473,9 @@ void mbp_statement_write(mbp_writer *w, const mbp_net *net, const mbp_node *node
         put_layer(w, &net->layer[node->layer]);
     if (node->layer < 0)
         put_numbers(w, node->kind, node->activation.parameters);
+#if MICROBP_POSITIONS
+    mbp_put_window(w, node);
+    mbp_put_direction(w, net, node, number);
+#endif
     mbp_put(w, "\n");
 }

@@ -3,7 +3,6 @@
 #include <float.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -70,6 +69,13 @@ mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count) {
         net->operands[net->operand_count++] = (int)id;
     }
     return MBP_OK;
+}
+
+mbp_status mbp_read_operand(mbp_cursor *c, mbp_node *node) {
+    const mbp_status status = mbp_read_operands(c, node, 1);
+    if (status == MBP_OK)
+        node->width = mbp_operand_width(c, node, 0);
+    return status;
 }
 
 int64_t mbp_operand_width(const mbp_cursor *c, const mbp_node *node, int i) {
@@ -166,6 +172,23 @@ mbp_status mbp_read_settings(mbp_cursor *c, const char *keys, const char *number
     return MBP_OK;
 }
 
+/* ---- settings of layers ---- */
+
+mbp_status mbp_layer_exists(mbp_cursor *c, const char *name, mbp_slice key) {
+    return mbp_fail_in_line(
+        c, "layer %s already exists: remove %.*s= to use it again, or choose another name (layer=NAME)", name,
+        (int)key.length, key.at);
+}
+
+mbp_status mbp_use_layer(mbp_cursor *c, const mbp_node *node, int64_t columns) {
+    const int64_t given = mbp_operand_width(c, node, 0);
+    if (columns != given)
+        return mbp_fail_in_line(c, "layer %s takes %lld column%s, but node %d has %lld",
+                                c->net->layer[node->layer].name, (long long)columns, mbp_plural(columns),
+                                c->net->operands[node->first_operand], (long long)given);
+    return MBP_OK;
+}
+
 /* ---- lists of numbers ---- */
 
 mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_dtype dtype, mbp_error *error) {
@@ -216,6 +239,9 @@ static mbp_status read_scale(mbp_cursor *c, mbp_slice mean, mbp_slice std) {
     const int last = net->outputs - 1;
     const int64_t n = mbp_output_width(net, last);
     double *scale = net->scales; /* NULL if the graph has no list */
+    if (mbp_positions(&net->node[net->output[last].node]) > 1)
+        return mbp_fail_line(c, mbp_fail(c->error, MBP_UNSUPPORTED,
+                                         "output %d has several positions, so it cannot have mean and std", last));
     if (!mean.length || !std.length)
         return mbp_fail_in_line(c, "an output with %s needs %s too", mean.length ? "mean" : "std",
                                 mean.length ? "std" : "mean");

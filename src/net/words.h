@@ -30,6 +30,8 @@ mbp_status mbp_read_formula(mbp_cursor *c, mbp_kind kind, mbp_slice spec, mbp_fo
 mbp_status mbp_read_switch(mbp_cursor *c, const char *key, mbp_slice word, int *flag);
 /* Adds operands to the node: the next `count` words must be numbers of earlier nodes. */
 mbp_status mbp_read_operands(mbp_cursor *c, mbp_node *node, int count);
+/* Reads the only operand, and gives the node its width. */
+mbp_status mbp_read_operand(mbp_cursor *c, mbp_node *node);
 int64_t mbp_operand_width(const mbp_cursor *c, const mbp_node *node, int i);
 
 /* The layer of that name, or -1. */
@@ -39,7 +41,7 @@ mbp_status mbp_name_layer(mbp_cursor *c, mbp_layer *layer, mbp_slice name, const
 
 /* The settings of a statement: texts in the order of `keys` ("layer units"), numbers in the order of the parameter text
  * `numbers`. */
-enum { MBP_KEYS_MAX = 7 };
+enum { MBP_KEYS_MAX = MICROBP_POSITIONS ? 10 : 7 };
 typedef struct mbp_settings {
     mbp_slice text[MBP_KEYS_MAX]; /* empty: not given */
     double number[MBP_PARAMETERS_MAX];
@@ -62,6 +64,24 @@ static inline mbp_status mbp_read_initializers(mbp_cursor *c, mbp_slice init, mb
         status = mbp_read_formula(c, MBP_INITIALIZER, bias_init, &layer->bias_initializer);
     return status;
 }
+/* Fails because a statement sets `key` of a layer that exists. */
+mbp_status mbp_layer_exists(mbp_cursor *c, const char *name, mbp_slice key);
+/* Reads whether there is a bias. Without one, the settings of the bias must not be given. Text bias_key is `bias`, and
+ * the next one `bias_init`. */
+static inline mbp_status mbp_read_bias(mbp_cursor *c, const mbp_settings *found, int bias_key, mbp_layer *layer) {
+    int bias = 1;
+    mbp_status status = mbp_read_switch(c, "bias", found->text[bias_key], &bias);
+    layer->bias = bias ? 0 : -1;
+    if (status != MBP_OK || bias)
+        return status;
+    const int rate = found->given >> MBP_LAYER_BIAS_LR & 1;
+    if (rate || !mbp_is_auto(found->text[bias_key + 1]))
+        return mbp_fail_in_line(c, "layer %s has no bias: remove %s=, or set bias=1", layer->name,
+                                rate ? "bias_lr" : "bias_init");
+    return MBP_OK;
+}
+/* Uses an existing layer, which takes this number of columns. */
+mbp_status mbp_use_layer(mbp_cursor *c, const mbp_node *node, int64_t columns);
 /* Refuses the scale of an output, unless its means are finite, and its standard deviations finite and above 0, in this
  * dtype. */
 mbp_status mbp_scale_check(const double *mean, const double *std, int64_t n, mbp_dtype dtype, mbp_error *error);

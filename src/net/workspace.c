@@ -12,6 +12,14 @@ static int64_t leading_dimension(const mbp_net *net, int64_t width) {
     return width * item % 1024 ? width : width + MBP_ALIGNMENT / item;
 }
 
+/* The distance between the positions of a node. There are no gaps between several, nor between those of a grid, which
+ * may be seen as others, nor between the rows of an embedding, which are those of its ids, one after the other. */
+static int64_t node_ld(const mbp_net *net, const mbp_node *node) {
+    const int is_dense = mbp_positions(node) > 1 || (MICROBP_POSITIONS && node->kind == MBP_NODE_GRID) ||
+                         mbp_is_embedding(node->kind) || mbp_is_recurrent(node->kind);
+    return is_dense ? node->width : leading_dimension(net, node->width);
+}
+
 /* ---- laying out the block ---- */
 
 /* base NULL: only the size is computed. */
@@ -40,28 +48,38 @@ static __attribute__((noinline)) void *take(layout *l, int64_t count, uint64_t i
     return take_aligned(l, count, item, sizeof(int64_t));
 }
 
-static mbp_view take_matrix(layout *l, int64_t ld) {
-    return (mbp_view){take_aligned(l, l->rows, (uint64_t)ld * l->net->item, MBP_ALIGNMENT), ld};
+static mbp_view take_rows(layout *l, const mbp_node *node) {
+    const int64_t ld = node_ld(l->net, node);
+    const uint64_t row = (uint64_t)(mbp_positions(node) * ld) * l->net->item;
+    return (mbp_view){take_aligned(l, l->rows, row, MBP_ALIGNMENT), ld};
 }
-
-static mbp_view take_rows(layout *l, int64_t width) { return take_matrix(l, leading_dimension(l->net, width)); }
 
 /* Returns the place of a node's rows. in_concat 1: the node's columns in its home, whose place is homes[node->home]; 0:
  * memory of their own. */
 static mbp_view place(layout *l, const mbp_view *homes, const mbp_node *node, int in_concat) {
-    if (!in_concat) /* the rows of an embedding are those of its ids, one after the other, without gaps */
-        return mbp_is_embedding(node->kind) ? take_matrix(l, node->width) : take_rows(l, node->width);
+    if (!in_concat)
+        return take_rows(l, node);
     if (!l->base)
         return (mbp_view){0};
     return (mbp_view){(char *)homes[node->home].at + (size_t)node->column * l->net->item, homes[node->home].ld};
 }
 
-/* A slice needs no place for values, nor for its delta if that is in the columns of its operand's. */
-static void lay_slice(layout *l, mbp_workspace *w, int id) {
+/* Whether a node may need a place for values. Others have those of their operand: slices of one position, the last of
+ * several positions where rows have no lengths, and grids, unless their operand may have gaps between its rows. */
+static int is_view(const mbp_net *net, const mbp_node *node, int needs) {
+    if (node->kind == MBP_NODE_GRID)
+        return mbp_positions(node) == 1 || mbp_positions(&net->node[net->operands[node->first_operand]]) > 1;
+    return MICROBP_POSITIONS && node->kind == MBP_NODE_LAST ? !(needs & MBP_LENGTHS) : mbp_positions(node) == 1;
+}
+
+/* Slices, grids and the last position. A slice needs no place for its delta if that is in its operand's columns. */
+static void lay_view(layout *l, mbp_workspace *w, int id) {
     const mbp_node *node = &l->net->node[id];
-    const mbp_view none = {0}, delta = w->needs & MBP_DELTAS && node->home < 0 ? take_rows(l, node->width) : none;
+    const mbp_view none = {0}, home = is_view(l->net, node, w->needs) ? none : take_rows(l, node),
+                   delta = w->needs & MBP_DELTAS && node->home < 0 ? take_rows(l, node) : none;
     if (l->base) {
-        w->home[id] = w->z[id] = none;
+        w->home[id] = home;
+        w->z[id] = none;
         w->delta[id] = delta;
     }
 }
@@ -110,22 +128,61 @@ int mbp_inputs_fit(const mbp_net *net, const mbp_workspace *w, int64_t rows, con
 
 /* ---- nodes ---- */
 
+#if MICROBP_POSITIONS
+/* A matrix with a row for each position of a recurrent node. */
+static mbp_view take_positions(layout *l, const mbp_node *node, int64_t width) {
+    const int64_t ld = leading_dimension(l->net, width);
+    return (mbp_view){take_aligned(l, l->rows, (uint64_t)(node->positions * ld) * l->net->item, MBP_ALIGNMENT), ld};
+}
+
+static void lay_cell(layout *l, mbp_workspace *w, int id) {
+    const mbp_node *node = &l->net->node[id];
+    const mbp_layer *layer = &l->net->layer[node->layer];
+    mbp_cell_deltas cell = {{0}, {0}};
+    const mbp_view kept = take_positions(l, node, mbp_cell_kept(layer->cell) * node->width);
+    if (w->needs & MBP_DELTAS && layer->cell != MBP_CELL_TANH)
+        cell.dz = take_positions(l, node, MBP_CELL_DZ * node->width);
+    const int64_t state = mbp_state_width(layer);
+    if (w->needs & MBP_DELTAS && node->operands > 1)
+        cell.state = (mbp_view){take_aligned(l, l->rows, (uint64_t)state * l->net->item, MBP_ALIGNMENT), state};
+    if (l->base) {
+        w->z[id] = kept;
+        w->cell[id] = cell;
+    }
+}
+
+/* The largest weight of h; 0: no node is recurrent. */
+static int64_t panels_of(const mbp_net *net) {
+    int64_t most = 0;
+    for (int i = 0; i < net->layers; i++) {
+        const mbp_layer *a = &net->layer[i];
+        most = mbp_is_recurrent(a->kind) && mbp_units(a) * a->out > most ? mbp_units(a) * a->out : most;
+    }
+    return most;
+}
+#endif
+
 static void lay_node(layout *l, mbp_workspace *w, int id) {
     const mbp_node *node = &l->net->node[id];
-    if (MICROBP_SPARSE && node->input >= 0 && !sparse_input(l, node->input).has_home) {
+    if (mbp_is_gathered(node) || (MICROBP_SPARSE && node->input >= 0 && !sparse_input(l, node->input).has_home)) {
         if (l->base)
             w->home[id] = w->z[id] = w->delta[id] = (mbp_view){0};
         return;
     }
+#if MICROBP_POSITIONS
+    if (mbp_is_recurrent(node->kind))
+        lay_cell(l, w, id);
+#endif
     const int at_home = node->home >= 0;
     mbp_view home = place(l, w->home, node, at_home), z = {0}, delta = {0};
     if (w->needs & MBP_DELTAS && node->kind == MBP_NODE_DENSE && mbp_activation_keeps_z(node->activation.row))
-        z = take_rows(l, node->width);
+        z = take_rows(l, node);
     if (w->needs & (node->input >= 0 ? MBP_INPUT_DELTAS : MBP_DELTAS))
         delta = place(l, w->delta, node, at_home && node->uses == 1); /* else several nodes write to the delta */
     if (l->base) {
         w->home[id] = home;
-        w->z[id] = z;
+        if (!mbp_is_recurrent(node->kind))
+            w->z[id] = z;
         w->delta[id] = delta;
     }
 }
@@ -134,7 +191,8 @@ static void lay_node(layout *l, mbp_workspace *w, int id) {
 static void lay_statistics(layout *l, mbp_workspace *w, int id) {
     const mbp_node *node = &l->net->node[id];
     const int columns = node->kind == MBP_NODE_BATCH_NORM, trains = w->needs & MBP_DELTAS;
-    const int64_t count = columns ? node->width : node->kind == MBP_NODE_LAYER_NORM ? l->rows : 0;
+    const int64_t rows = l->overflow ? 0 : l->rows * mbp_positions(node);
+    const int64_t count = columns ? node->width : node->kind == MBP_NODE_LAYER_NORM ? rows : 0;
     if (!count && node->kind != MBP_NODE_SCALE)
         return;
     mbp_statistics s;
@@ -173,9 +231,11 @@ static void lay_input(layout *l, mbp_workspace *w, int i) {
 static void lay_output(layout *l, mbp_workspace *w, int i) {
     if (!(w->needs & MBP_TARGETS))
         return;
-    mbp_view target = take_rows(l, l->net->node[l->net->output[i].node].width);
-    int64_t *labels = take(l, l->rows, sizeof(int64_t));
-    const uint64_t columns = w->needs & MBP_WEIGHTS ? (uint64_t)l->net->node[l->net->output[i].node].width : 0;
+    const mbp_node *node = &l->net->node[l->net->output[i].node];
+    mbp_view target = take_rows(l, node);
+    int64_t *labels = take(l, l->rows, (uint64_t)mbp_positions(node) * sizeof *labels);
+    const int64_t weights = mbp_positions(node) > 1 ? mbp_positions(node) : node->width;
+    const uint64_t columns = w->needs & MBP_WEIGHTS ? (uint64_t)weights : 0;
     double *own = take(l, l->rows, columns * sizeof *own);
     if (l->base) {
         w->own[i].at = own;
@@ -186,11 +246,13 @@ static void lay_output(layout *l, mbp_workspace *w, int i) {
 
 /* ---- the scratch of matrix products ---- */
 
-/* The distance between the rows of a node's delta. */
+/* The distance between the rows of a node's delta, or of dz. */
 static int64_t delta_ld(const mbp_net *net, const mbp_node *node) {
+    if (mbp_is_recurrent(node->kind))
+        return leading_dimension(net, MBP_CELL_DZ * node->width);
     while (node->home >= 0 && node->uses == 1)
         node = &net->node[node->home];
-    return mbp_is_embedding(node->kind) ? node->width : leading_dimension(net, node->width);
+    return node_ld(net, node);
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -199,27 +261,57 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static size_t node_scratch(const layout *l, const mbp_workspace *w, const mbp_node *node) {
     const mbp_net *net = l->net;
     const mbp_layer *layer = &net->layer[node->layer];
-    const mbp_product forward = {.pattern = MBP_NN, .m = l->rows, .n = layer->out, .k = layer->in, .b.ld = layer->out};
+    const int64_t rows = l->rows * mbp_positions(node);
+    const mbp_product forward = {.pattern = MBP_NN, .m = rows, .n = layer->out, .k = layer->in, .b.ld = layer->out};
     const mbp_product weights = {
-        .pattern = MBP_TN, .m = layer->in, .n = layer->out, .k = l->rows, .b.ld = delta_ld(net, node)};
-    const mbp_product operand = {.pattern = MBP_NT, .m = l->rows, .n = layer->in, .k = layer->out, .b.ld = layer->out};
+        .pattern = MBP_TN, .m = layer->in, .n = layer->out, .k = rows, .b.ld = delta_ld(net, node)};
+    const mbp_product operand = {.pattern = MBP_NT, .m = rows, .n = layer->in, .k = layer->out, .b.ld = layer->out};
     const mbp_node *from = &net->node[net->operands[node->first_operand]];
-    const int is_first = from->input >= 0;
+    const int is_first = from->input >= 0 && !mbp_is_recurrent(node->kind);
     size_t most = MICROBP_SMALL ? 0 : net->kernels->product_scratch(&forward);
     if (!MICROBP_SMALL && w->needs & MBP_DELTAS)
         most = larger(most, net->kernels->product_scratch(&weights));
     if (w->needs & (is_first ? MBP_INPUT_DELTAS : MBP_DELTAS))
         most = larger(most, net->kernels->product_scratch(&operand));
-    return mbp_is_ids(from) ? 0 : mbp_aligned(most);
+    const size_t own = mbp_is_recurrent(node->kind) ? mbp_cell_scratch(net, node) : 0;
+    return mbp_is_ids(from) ? 0 : mbp_aligned(most) + own;
+}
+
+/* What comes before it, if the node is a window, or reads a gathered one: the image of a row, and a block of rows. */
+static size_t window_scratch(layout *l, const mbp_node *node) {
+    const mbp_net *net = l->net;
+    const mbp_node *from = node->operands ? &net->node[net->operands[node->first_operand]] : node;
+    size_t image = net->item;
+    if (!MICROBP_POSITIONS || (node->kind != MBP_NODE_WINDOW && !from->gathered))
+        return 0;
+    const mbp_node *window = from->gathered ? from : node, *x = &net->node[net->operands[window->first_operand]];
+    l->overflow |= __builtin_mul_overflow(image, mbp_image_height(window, x), &image);
+    l->overflow |= __builtin_mul_overflow(image, mbp_image_across(window, x), &image);
+    l->overflow |= __builtin_mul_overflow(image, x->width, &image) || image > PTRDIFF_MAX / 2;
+    const int64_t block = window->gathered ? mbp_window_block(window, net->item) * window->width : 0;
+    return mbp_aligned(image) + mbp_aligned((size_t)block * net->item);
 }
 
 static void lay_scratch(layout *l, mbp_workspace *w) {
     size_t most = 0;
-    for (int id = 0; id < l->net->nodes && !l->overflow; id++)
-        if (l->net->node[id].uses && mbp_has_matrix(l->net->node[id].kind))
-            most = larger(most, node_scratch(l, w, &l->net->node[id]));
+    for (int id = 0; id < l->net->nodes && !l->overflow; id++) {
+        const mbp_node *node = &l->net->node[id];
+        if (node->uses)
+            most = larger(most, window_scratch(l, node) + (mbp_has_matrix(node->kind) ? node_scratch(l, w, node) : 0));
+    }
     w->scratch_bytes = most;
     w->scratch = take_aligned(l, l->threads, most, MBP_ALIGNMENT);
+}
+
+/* Where rows may have lengths: how many positions of each row are there, for each node. */
+static void lay_valid(layout *l, mbp_workspace *w) {
+    const int count = w->needs & MBP_LENGTHS ? l->net->nodes : 0;
+    w->valid_home = take(l, 2 * (int64_t)count, sizeof(int32_t *));
+    for (int id = 0; id < count; id++) {
+        int32_t *room = take(l, l->net->node[id].uses ? l->rows : 0, sizeof(int32_t));
+        if (l->base)
+            w->valid_home[id] = room;
+    }
 }
 
 /* ---- the whole block ---- */
@@ -240,6 +332,10 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     w->value = take(l, net->nodes, sizeof(mbp_view));
     w->z = take(l, net->nodes, sizeof(mbp_view));
     w->delta = take(l, net->nodes, sizeof(mbp_view));
+#if MICROBP_POSITIONS
+    w->cell = take(l, panels_of(net) ? net->nodes : 0, sizeof(mbp_cell_deltas));
+    w->carry_home = take(l, panels_of(net) ? net->nodes : 0, sizeof(mbp_carry));
+#endif
     w->statistics = take(l, has_statistics(net) ? net->nodes : 0, sizeof(mbp_statistics));
     if (MICROBP_SPARSE)
         w->input = take(l, net->inputs, sizeof(mbp_sparse_input));
@@ -251,9 +347,11 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     w->own = take(l, net->outputs, sizeof(mbp_own));
     for (int k = 0; k < 3; k++)
         w->column[k] = take(l, w->needs & MBP_WEIGHTS ? l->rows : 0, sizeof(double));
+    if (MICROBP_POSITIONS)
+        lay_valid(l, w);
     for (int id = net->nodes - 1; id >= 0; id--)
         if (net->node[id].uses) {
-            (MICROBP_SLICE && net->node[id].kind == MBP_NODE_SLICE ? lay_slice : lay_node)(l, w, id);
+            (mbp_is_view(net->node[id].kind) ? lay_view : lay_node)(l, w, id);
             lay_statistics(l, w, id);
         }
     if (l->base && MICROBP_TRAINING && MICROBP_SLICE)
@@ -263,6 +361,9 @@ static void lay_workspace(layout *l, mbp_workspace *w) {
     for (int i = 0; i < net->outputs; i++)
         lay_output(l, w, i);
     lay_scratch(l, w);
+#if MICROBP_POSITIONS
+    w->panels = take_aligned(l, panels_of(net), net->item, MBP_ALIGNMENT);
+#endif
     take(l, MBP_READABLE, 1);
 }
 
@@ -314,115 +415,10 @@ int mbp_product_threads(const mbp_net *net, int64_t rows) {
 }
 
 /* Returns the number of rows whose values take about 256 KB (half of a small L2 cache): a multiple of MBP_LOSS_CHUNK
- * from MBP_SLICE_LEAST to 1024. Not fewer than 256, because each slice packs all weights again: 1024-1024-1024-1024 is
+ * from mbp_slice_least to 1024. Not fewer than 256, because each slice packs all weights again: 1024-1024-1024-1024 is
  * 8 % slower with slices of 64 rows than with slices of 256. */
 int64_t mbp_slice_rows(const mbp_net *net) {
+    const int64_t least = mbp_slice_least(net);
     const int64_t rows = (256 << 10) / ((net->values + 1) * (int64_t)net->item) / MBP_LOSS_CHUNK * MBP_LOSS_CHUNK;
-    return rows < MBP_SLICE_LEAST ? MBP_SLICE_LEAST : rows > 1024 ? 1024 : rows;
-}
-
-/* ---- idle workspaces ---- */
-
-/* Stands in a place while its workspace is in use: the place stays the workspace's, and giving it back is a store. */
-static mbp_workspace *in_use(const mbp_net *net) { return (mbp_workspace *)net; }
-
-static int is_idle(const mbp_net *net, const mbp_workspace *workspace) { return workspace && workspace != in_use(net); }
-
-/* One thread needs no second shelf. */
-static mbp_shelf *next_shelf(mbp_shelf *shelf) { return MICROBP_THREADS ? mbp_look(&shelf->next) : NULL; }
-
-/* The first place keeps its workspace whatever its size, and costs nothing: it serves threads that predict alone. */
-static int is_counted(const mbp_net *net, const mbp_place *place) {
-    return MICROBP_THREADS && place != net->idle.place;
-}
-
-mbp_workspace *mbp_workspace_take_idle(mbp_net *net) {
-    for (mbp_shelf *shelf = &net->idle; shelf; shelf = next_shelf(shelf))
-        for (int i = 0; i < MBP_PLACES; i++) {
-            mbp_place *place = &shelf->place[i];
-            mbp_workspace *workspace = MBP_SEE(place);
-            if (is_idle(net, workspace))
-                workspace = mbp_exchange(place, in_use(net));
-            if (is_idle(net, workspace)) {
-                workspace->place = place;
-                if (is_counted(net, place))
-                    mbp_sum(&net->idle_bytes, 0 - workspace->bytes);
-                return workspace;
-            }
-        }
-    return NULL;
-}
-
-/* The next shelf, which is made if there is none; NULL: no memory. */
-static mbp_shelf *add_shelf(mbp_net *net, mbp_shelf *last) {
-    mbp_shelf *made = MICROBP_THREADS ? mbp_memory_take(&net->memory, sizeof *made) : NULL;
-    if (!made)
-        return next_shelf(last);
-    memset(made, 0, sizeof *made);
-    if (mbp_replace(&last->next, NULL, made))
-        return made;
-    mbp_memory_give(&net->memory, made, sizeof *made);
-    return next_shelf(last); /* that of another thread */
-}
-
-/* A free place of the shelf, which is then taken; NULL: it has none. */
-static mbp_place *free_place(mbp_net *net, mbp_shelf *shelf) {
-    for (int i = 0; i < MBP_PLACES; i++)
-        if (mbp_replace(&shelf->place[i], NULL, in_use(net)))
-            return &shelf->place[i];
-    return NULL;
-}
-
-int mbp_workspace_find_place(mbp_net *net, mbp_workspace *workspace) {
-    for (mbp_shelf *shelf = &net->idle; shelf && !workspace->place;) {
-        mbp_shelf *next = next_shelf(shelf);
-        workspace->place = free_place(net, shelf);
-        shelf = next || workspace->place ? next : add_shelf(net, shelf);
-    }
-    return workspace->place != NULL;
-}
-
-void mbp_workspace_reserve_idle(mbp_net *net, size_t bytes) {
-    if (bytes > MBP_SEE(&net->idle_reserved))
-        MBP_PUT(&net->idle_reserved, bytes);
-}
-
-/* Adds the workspace to the counted ones; returns 0 if they have too many bytes then, and takes it away again. */
-static int count_idle(mbp_net *net, const mbp_workspace *workspace) {
-    const size_t bytes = workspace->bytes, reserved = MBP_SEE(&net->idle_reserved);
-    const int fits = mbp_sum(&net->idle_bytes, bytes) <= (reserved > MBP_IDLE_BYTES ? reserved : MBP_IDLE_BYTES);
-    if (!fits)
-        mbp_sum(&net->idle_bytes, 0 - bytes);
-    return fits;
-}
-
-void mbp_workspace_give_idle(mbp_net *net, mbp_workspace *workspace) {
-    const int has_place = workspace->place || mbp_workspace_find_place(net, workspace);
-    const int stays = has_place && (!is_counted(net, workspace->place) || count_idle(net, workspace));
-    if (has_place)
-        mbp_pass_on(workspace->place, stays ? workspace : NULL);
-    if (!stays)
-        mbp_workspace_free(&net->memory, workspace);
-}
-
-void mbp_workspace_free_idle(mbp_net *net) {
-    for (mbp_shelf *shelf = &net->idle, *next; shelf; shelf = next) {
-        for (int i = 0; i < MBP_PLACES; i++) {
-            mbp_workspace *workspace = MBP_SEE(&shelf->place[i]);
-            if (is_idle(net, workspace))
-                mbp_workspace_free(&net->memory, workspace);
-        }
-        next = next_shelf(shelf);
-        if (shelf != &net->idle)
-            mbp_memory_give(&net->memory, shelf, sizeof *shelf);
-    }
-}
-
-void mbp_workspace_after_fork(mbp_net *net) {
-    net->idle_bytes = 0;
-    for (mbp_shelf *shelf = &net->idle; shelf; shelf = next_shelf(shelf))
-        for (int i = 0; i < MBP_PLACES; i++)
-            if (!mbp_replace(&shelf->place[i], in_use(net), NULL) && shelf->place[i] &&
-                is_counted(net, &shelf->place[i]))
-                net->idle_bytes += ((mbp_workspace *)shelf->place[i])->bytes;
+    return rows < least ? least : rows > 1024 ? 1024 : rows;
 }

@@ -19,13 +19,44 @@ typedef enum mbp_need {
     MBP_TARGETS = 1 * MICROBP_TRAINING,
     MBP_DELTAS = 2 * MICROBP_TRAINING,
     MBP_INPUT_DELTAS = 4 * MICROBP_TRAINING,
-    MBP_WEIGHTS = 8 * MICROBP_TRAINING * MICROBP_GAPS /* outputs with weights of their own */
+    MBP_WEIGHTS = 8 * MICROBP_TRAINING * MICROBP_GAPS, /* outputs with weights of their own */
+    MBP_LENGTHS = 16 * MICROBP_POSITIONS               /* rows of different length */
 } mbp_need;
 
 /* The statistics of a norm or a scale node: see mbp_norm (kernels.h). */
 typedef struct mbp_statistics {
     double *mean, *variance, *inverse, *sum, *product;
 } mbp_statistics;
+
+/* The states of a recurrent node between calls, a row of each for each row of the call. in: its states before the first
+ * position; at NULL: zeros. out: gets its states after the last one; at NULL: not wanted. */
+typedef struct mbp_carry {
+    mbp_view in, out;
+} mbp_carry;
+
+/* Of a recurrent node, while its layer is trained. dz: of all positions, as of so many rows; state: of its first state,
+ * if that is a node. */
+typedef struct mbp_cell_deltas {
+    mbp_view dz, state;
+} mbp_cell_deltas;
+
+/* How many rows go through all positions of a recurrent node together, and with what they have in cache. */
+enum { MBP_CELL_ROWS = 64 };
+/* The bytes of each of the two matrices, for h and c, that these rows have at the end of a thread's scratch. */
+static inline size_t mbp_cell_block(const mbp_net *net, const mbp_node *node) {
+    return mbp_aligned(MBP_CELL_ROWS * (size_t)node->width * net->item);
+}
+static inline size_t mbp_cell_scratch(const mbp_net *net, const mbp_node *node) {
+    return 2 * mbp_cell_block(net, node);
+}
+
+/* The weights of h, or their transpose, are copied before many positions use them: some columns at a time side by side,
+ * so that products read them where they are instead of packing them each time. Of a copy of k rows so many columns are
+ * together; 0: the rows are too long for that. */
+enum { MBP_PANEL_BYTES = 128 << 10, MBP_PANEL_UNIT = 64 };
+static inline int64_t mbp_panel_columns(const mbp_net *net, int64_t k) {
+    return MBP_PANEL_BYTES / (k * (int64_t)net->item) / MBP_PANEL_UNIT * MBP_PANEL_UNIT;
+}
 
 /* The weights of an output: row weight times element weight, 0 where the target is missing. */
 typedef struct mbp_own {
@@ -77,11 +108,18 @@ struct mbp_workspace {
      * caller's array (of an input or output). z: the values before the activation, kept for the derivative; z.at is
      * NULL if y is enough. delta: the gradient of the loss with respect to y, and later with respect to z. */
     mbp_view *home, *value, *z, *delta;
+    void *panels;               /* see mbp_panel_columns: of one recurrent node at a time */
+    mbp_cell_deltas *cell;      /* per node; only in a net with recurrent nodes. z: what they keep (net.h) */
     mbp_statistics *statistics; /* per node; only in a net with norms or scales */
-    mbp_sparse_input *input;    /* per input; only where MICROBP_SPARSE */
-    int homeless;               /* how many inputs have no room for dense rows */
-    int roomy;                  /* how many have room for sparse rows or ids; if none has, all are dense */
-    int sparse;                 /* how many inputs are sparse in this call; if none is, input[].is_sparse is not set */
+    /* Per node: how many positions of each row are there; NULL: all are, and valid NULL: of every node. valid_home:
+     * room of each node. See passes/positions/lengths.h. */
+    int32_t **valid, **valid_home;
+    mbp_carry *carry;        /* per node, in the caller's memory; NULL: no states are carried */
+    mbp_carry *carry_home;   /* its place in this block, if the net has recurrent nodes */
+    mbp_sparse_input *input; /* per input; only where MICROBP_SPARSE */
+    int homeless;            /* how many inputs have no room for dense rows */
+    int roomy;               /* how many have room for sparse rows or ids; if none has, all are dense */
+    int sparse;              /* how many inputs are sparse in this call; if none is, input[].is_sparse is not set */
     mbp_view *target_home, *target; /* per output; target.at NULL: the targets are labels */
     int64_t **labels;               /* per output */
     double *weight;                 /* per row */
@@ -126,8 +164,10 @@ void mbp_slices_place(const mbp_net *net, mbp_workspace *w);
 
 /* How many threads to use for the net's largest matrix product with this number of rows. */
 int mbp_product_threads(const mbp_net *net, int64_t rows);
-/* How many rows a prediction handles at a time, at least MBP_SLICE_LEAST. */
-enum { MBP_SLICE_LEAST = 256 };
+/* How many rows a prediction handles at a time, and the least of them: fewer if rows have several positions. */
+static inline int64_t mbp_slice_least(const mbp_net *net) {
+    return MICROBP_POSITIONS && net->most_positions > 1 ? MBP_LOSS_CHUNK : 256;
+}
 int64_t mbp_slice_rows(const mbp_net *net);
 
 /* The net's idle workspaces. Any number of threads may call this at the same time. take: returns one, or NULL.

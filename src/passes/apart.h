@@ -1,4 +1,4 @@
-/* Floor 4: outputs of a prediction that share memory with other arrays. */
+/* Floor 6: outputs of a prediction that share memory with other arrays. */
 #ifndef MBP_APART_H
 #define MBP_APART_H
 

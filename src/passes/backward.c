@@ -1,6 +1,6 @@
 /* The backward pass: for each kind of node, how the gradient of its value becomes those of its operands and of its
  * layer. The letters are those of formulas.h (z, y, dz, dy). */
-#include "passes/pass.h"
+#include "passes/positions/positions.h"
 #include "passes/sparse.h"
 
 #include <string.h>
@@ -46,11 +46,11 @@ static void write_product(const pass *p, int id, int i, mbp_view factor) {
 
 /* ---- dense ---- */
 
-/* dW = x^T dz, db = sum of dz, over these rows. dw NULL: dW is in grads, too. Inlined, because a call more
- * shows in steps of small networks. */
+/* dW = x^T dz, db = sum of dz, over these rows. x.at NULL: those of a gathered window from row `first` on. dw NULL: dW
+ * is in grads, too. Inlined, because a call more shows in steps of small networks. */
 static inline __attribute__((always_inline)) void backward_rows(const pass *p, const mbp_node *node, mbp_view x,
-                                                                mbp_view dz, int64_t rows, char *grads, char *dw,
-                                                                mbp_write write) {
+                                                                mbp_view dz, int64_t first, int64_t rows, char *grads,
+                                                                char *dw, mbp_write write) {
     const mbp_layer *layer = &p->net->layer[node->layer];
     mbp_product product = {.pattern = MBP_TN,
                            .m = layer->in,
@@ -65,7 +65,10 @@ static inline __attribute__((always_inline)) void backward_rows(const pass *p, c
                            .db = layer->bias >= 0 ? element(p, grads, layer->bias) : NULL,
                            .add = p->accumulate || write == MBP_ACCUMULATE,
                            .nonfinite = p->nonfinite};
-    mbp_run_product(p, &product);
+    if (MICROBP_POSITIONS && !x.at)
+        mbp_run_gathered(p, operand(p, node, 0), &product, first);
+    else
+        mbp_run_product(p, &product);
 }
 
 #if MICROBP_SPARSE
@@ -80,14 +83,14 @@ static __attribute__((noinline)) void backward_some(const pass *p, const mbp_nod
         return;
     }
     mbp_sparse_name(p, id, NULL, some);
-    backward_rows(p, node, x, dz, p->rows, p->grads, some->value, write);
+    backward_rows(p, node, x, dz, 0, p->rows, p->grads, some->value, write);
 }
 #endif
 
 /* The gradients of all rows together, or of each row by itself. */
 static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
     const mbp_view x = p->w->value[operand(p, node, 0)];
-    const int64_t each = mbp_apart(p) ? 1 : p->rows;
+    const int64_t each = mbp_apart(p) ? mbp_rows_each(p) : p->rows;
 #if MICROBP_SPARSE
     if (p->sparse && p->sparse[node->layer].is_on) {
         backward_some(p, node, x, dz, write);
@@ -96,12 +99,17 @@ static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, m
 #endif
     for (int64_t r = 0; r < p->rows; r += each)
         backward_rows(p, node, (mbp_view){element(p, x.at, r * x.ld), x.ld},
-                      (mbp_view){element(p, dz.at, r * dz.ld), dz.ld}, each, element(p, p->grads, r * mbp_apart(p)),
-                      NULL, write);
+                      (mbp_view){element(p, dz.at, r * dz.ld), dz.ld}, r, each,
+                      element(p, p->grads, r / each * mbp_apart(p)), NULL, write);
 }
 
-/* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w. */
-static void backward_penalty(const pass *p, const mbp_layer *layer) {
+/* Adds the derivative of the layer's penalty, l1 sign(w) + l2 w, where the gradient is complete. */
+static void backward_penalty(const pass *p, int id) {
+    const mbp_layer *layer = &p->net->layer[p->net->node[id].layer];
+    /* only one node of a layer stores, so the penalty is added once */
+    if (p->plan->grads[id] != MBP_STORE || mbp_apart(p) ||
+        !(layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0))
+        return;
     const double parameters[] = {p->share * layer->setting[MBP_LAYER_L1], p->share * layer->setting[MBP_LAYER_L2]};
     const mbp_view g = {element(p, p->grads, layer->weight), layer->out};
     const mbp_view w = {element(p, p->net->block, layer->weight), layer->out};
@@ -143,12 +151,10 @@ static void backward_dense(const pass *p, int id) {
     derive(p, id);
     if (p->plan->grads[id] != MBP_SKIP)
         backward_weights(p, node, dz, p->plan->grads[id]);
-    const mbp_layer *layer = &p->net->layer[node->layer];
-    if (p->plan->grads[id] == MBP_STORE && !mbp_apart(p) &&
-        (layer->setting[MBP_LAYER_L1] > 0 || layer->setting[MBP_LAYER_L2] > 0) && !mbp_is_embedding(node->kind))
-        backward_penalty(p, layer); /* only one node of a layer stores, so the penalty is added once */
-    if (edge(p, node, 0) != MBP_SKIP)
-        backward_operand(p, id, dz);
+    if (!mbp_is_embedding(node->kind))
+        backward_penalty(p, id);
+    if (edge(p, node, 0) != MBP_SKIP && (!MICROBP_POSITIONS || p->w->delta[operand(p, node, 0)].at))
+        backward_operand(p, id, dz); /* a gathered window computes its own delta, from all nodes that read it */
 }
 
 /* ---- activation, add (da = db = dy), subtract (da = dy, db = -dy), multiply (da = b dy, db = a dy), concat ---- */
@@ -244,6 +250,15 @@ static void backward_standardize(const pass *p, int id) {
     write_delta(p, node, 0, p->w->delta[id]);
 }
 
+/* ---- recurrent ---- */
+
+#if MICROBP_POSITIONS
+static void backward_recurrent(const pass *p, int id) {
+    mbp_backward_recurrent(p, id);
+    backward_penalty(p, id);
+}
+#endif
+
 /* ---- the pass ---- */
 
 void mbp_backward_pass(const pass *p) {
@@ -262,9 +277,22 @@ void mbp_backward_pass(const pass *p) {
         [MBP_NODE_LAYER_NORM] = mbp_backward_layer_norm,
         [MBP_NODE_SCALE] = backward_scale,
         [MBP_NODE_STANDARDIZE] = MICROBP_STANDARDIZE ? backward_standardize : NULL,
+#if MICROBP_POSITIONS
+        [MBP_NODE_GRID] = mbp_backward_grid,
+        [MBP_NODE_WINDOW] = mbp_backward_window,
+        [MBP_NODE_POOL] = mbp_backward_pool,
+        [MBP_NODE_REPEAT] = mbp_backward_repeat,
+        [MBP_NODE_LAST] = mbp_backward_last,
+        [MBP_NODE_RECURRENT] = backward_recurrent,
+#endif
     };
     const mbp_node *node = p->net->node;
+    const int has = has_positions(p);
     for (int id = p->net->nodes - 1; id >= 0; id--)
-        if (p->plan->wanted[id] && node[id].input < 0)
-            backward[node[id].kind](p, id);
+        if (p->plan->wanted[id] && node[id].input < 0) {
+            if (MICROBP_POSITIONS && has)
+                mbp_run_backward(p, id, backward[node[id].kind]);
+            else
+                backward[node[id].kind](p, id);
+        }
 }

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "passes/positions/lengths.h"
 #include "passes/sparse.h"
 #include "system/text.h"
 
@@ -24,23 +25,44 @@ static mbp_status check_sparse(const mbp_net *net, const mbp_array *x, int i, in
     return status == MBP_OK ? mbp_sparse_readers_check(net, i, error) : status;
 }
 
-static mbp_status check_ids(const mbp_node *node, const mbp_array *x, int64_t rows, mbp_error *error) {
 #if MICROBP_SPARSE
-    return mbp_ids_check(x, node->input, rows, node->width, mbp_ids_levels(node), mbp_is_hashed(node), error);
+typedef struct beyond_lengths {
+    const mbp_net *net;
+    const mbp_array *lengths;
+    int input;
+} beyond_lengths;
+
+static int is_beyond(const void *context, int64_t row, int64_t column) {
+    const beyond_lengths *of = context;
+    return MICROBP_POSITIONS && mbp_is_beyond(of->net, of->lengths, of->input, row, column);
+}
+#endif
+
+static __attribute__((noinline)) mbp_status check_ids(const mbp_net *net, const mbp_node *node, const mbp_array *x,
+                                                      const mbp_array *lengths, int64_t rows, mbp_error *error) {
+#if MICROBP_SPARSE
+    const beyond_lengths of = {net, lengths, node->input};
+    return mbp_ids_check(x, node->input, rows, node->width, mbp_ids_levels(node), mbp_is_hashed(node),
+                         lengths ? is_beyond : NULL, &of, error);
 #else
-    (void)node, (void)x, (void)rows, (void)error;
+    (void)net, (void)node, (void)x, (void)lengths, (void)rows, (void)error;
     return MBP_OK;
 #endif
 }
 
-mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, int64_t *rows, mbp_error *error) {
+mbp_status mbp_inputs_check(const mbp_net *net, const mbp_array *x, int n_x, const mbp_array *lengths, int64_t *rows,
+                            mbp_error *error) {
     mbp_status status = mbp_count_check("x", x, n_x, "input", net->inputs, error);
     *rows = n_x && x ? x[0].rows : 0;
+#if MICROBP_POSITIONS
+    if (status == MBP_OK && lengths)
+        status = mbp_lengths_check(net, lengths, *rows, error);
+#endif
     for (int i = 0; i < net->inputs && status == MBP_OK; i++) {
         const int64_t width = net->node[net->input_nodes[i]].width;
         const mbp_node *node = &net->node[net->input_nodes[i]];
         if (mbp_is_ids(node))
-            status = check_ids(node, &x[i], *rows, error);
+            status = check_ids(net, node, &x[i], lengths, *rows, error);
         else
             status = x[i].indptr || x[i].indices ? check_sparse(net, x, i, *rows, width, error)
                                                  : mbp_array_check(&x[i], "input", i, *rows, width, error);
@@ -116,6 +138,19 @@ void mbp_inputs_load(const mbp_net *net, mbp_workspace *w, const mbp_array *x, c
     for (int i = 0; i < net->inputs; i++)
         load_dense(net, w, &x[i], rows, net->input_nodes[i]);
 }
+
+#if MICROBP_POSITIONS
+void mbp_inputs_cut(const mbp_net *net, mbp_workspace *w, const mbp_array *x, const mbp_selection *rows) {
+    for (int i = 0; i < net->inputs; i++) {
+        const int id = net->input_nodes[i];
+        if (net->node[id].uses && w->value[id].at != w->home[id].at) {
+            w->value[id] = w->home[id];
+            mbp_gather(net, &x[i], *rows, w->home[id]);
+        }
+        mbp_lengths_cut(net, w, i, rows->count);
+    }
+}
+#endif
 
 /* From the last row to the first, because a row never moves towards the first. */
 static void spread_rows(mbp_view view, size_t item, int64_t width, mbp_selection selected, int64_t rows) {

@@ -1,6 +1,7 @@
 /* batch_norm and layer_norm: y = gamma xhat + beta with xhat = (x - mean) / sqrt(variance + eps); the running
  * statistics of batch_norm; and the gradients of a scale, a norm whose xhat is x. */
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
+#include "passes/positions/lengths.h"
 
 #include <string.h>
 
@@ -13,6 +14,9 @@ static void *running(const mbp_net *net, char *buffers, const mbp_layer *layer) 
     return layer->running < 0 ? NULL : buffers + (size_t)layer->running * net->item;
 }
 
+/* How many rows of the net the rows of the pass are. */
+static int64_t rows_of(const pass *p) { return p->of_rows ? p->of_rows : p->rows; }
+
 static mbp_norm norm_of(const pass *p, int id) {
     const mbp_node *node = &p->net->node[id];
     const mbp_layer *layer = layer_of(p, id);
@@ -20,6 +24,7 @@ static mbp_norm norm_of(const pass *p, int id) {
     return (mbp_norm){.by_row = node->kind == MBP_NODE_LAYER_NORM,
                       .rows = p->rows,
                       .n = node->width,
+                      .count = mbp_valid_of(p->w, id) ? mbp_count_valid(p->net, p->w, id, rows_of(p)) : p->rows,
                       .x = p->w->value[operand(p, node, 0)],
                       .y = p->w->value[id],
                       .gamma = element(p, p->net->block, layer->weight),
@@ -84,7 +89,16 @@ static mbp_norm_part statistics_of(const pass *p, int id) {
 
 void mbp_forward_batch_norm(const pass *p, int id) {
     const mbp_norm norm = norm_of(p, id);
-    by_columns(p, &norm, statistics_of(p, id));
+    const mbp_norm_part statistics = statistics_of(p, id);
+#if MICROBP_POSITIONS
+    mbp_norm there = norm;
+    if (mbp_valid_of(p->w, id) && statistics != p->net->kernels->norm_fixed) {
+        there.x = mbp_pack_valid(p->net, p->w, id, rows_of(p), norm.x);
+        there.rows = norm.count;
+        by_columns(p, &there, statistics);
+    } else
+#endif
+        by_columns(p, &norm, statistics);
     by_rows(p, &norm, p->net->kernels->norm_apply);
 }
 
@@ -98,15 +112,16 @@ static int is_finite(const pass *p, int64_t n, const void *gradient) {
 
 /* The gradients of each row by itself. */
 static void backward_rows(const pass *p, const mbp_norm *norm) {
-    for (int64_t r = 0; r < norm->rows; r++) {
+    const int64_t each = mbp_rows_each(p);
+    for (int64_t r = 0; r < norm->rows; r += each) {
         mbp_norm row = *norm;
-        row.rows = 1;
+        row.rows = each;
         row.x.at = element(p, norm->x.at, r * norm->x.ld);
         row.dy.at = element(p, norm->dy.at, r * norm->dy.ld);
         row.mean += norm->by_row ? r : 0;
         row.inverse += norm->by_row ? r : 0;
-        row.dgamma = norm->dgamma ? element(p, norm->dgamma, r * mbp_apart(p)) : NULL;
-        row.dbeta = norm->dbeta ? element(p, norm->dbeta, r * mbp_apart(p)) : NULL;
+        row.dgamma = norm->dgamma ? element(p, norm->dgamma, r / each * mbp_apart(p)) : NULL;
+        row.dbeta = norm->dbeta ? element(p, norm->dbeta, r / each * mbp_apart(p)) : NULL;
         p->net->kernels->norm_sums(&row, 0, row.n);
     }
 }
@@ -164,10 +179,10 @@ static int updates_statistics(const mbp_net *net, int id) {
     return net->node[id].kind == MBP_NODE_BATCH_NORM && net->node[id].uses && !net->layer[net->node[id].layer].frozen;
 }
 
-mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *error) {
+mbp_status mbp_statistics_check(const mbp_net *net, const mbp_workspace *w, int64_t rows, mbp_error *error) {
     mbp_status status = MBP_OK;
-    for (int id = 0; rows == 1 && net->buffers && id < net->nodes && status == MBP_OK; id++)
-        if (updates_statistics(net, id)) {
+    for (int id = 0; rows > 0 && net->buffers && id < net->nodes && status == MBP_OK; id++)
+        if (updates_statistics(net, id) && mbp_count_valid(net, w, id, rows) < 2) {
             status = mbp_fail(error, MBP_INVALID,
                               "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size that "
                               "leaves no single row",
@@ -183,7 +198,7 @@ void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t r
         if (!updates_statistics(net, id))
             continue;
         const mbp_layer *layer = &net->layer[net->node[id].layer];
-        const mbp_norm norm = {.rows = rows,
+        const mbp_norm norm = {.rows = mbp_count_valid(net, w, id, rows),
                                .n = layer->out,
                                .mean = w->statistics[id].mean,
                                .variance = w->statistics[id].variance,

@@ -1,32 +1,10 @@
 /* The forward pass, and the functions with which both passes share large work among threads: in pieces that write
  * disjoint results, so the result does not depend on which thread does a piece. The letters are those of formulas.h. */
-#include "passes/pass.h"
+#include "kernels/pooling/patches.h"
+#include "passes/positions/positions.h"
 #include "passes/sparse.h"
 
 /* ---- work that threads share ---- */
-
-typedef struct product_job {
-    const pass *pass;
-    const mbp_product *product;
-} product_job;
-
-static void run_pieces(void *context, int64_t first, int64_t last, int thread) {
-    const product_job *job = context;
-    const mbp_workspace *w = job->pass->w;
-    job->pass->net->kernels->product_run(job->product, first, last, w->scratch + (size_t)thread * w->scratch_bytes);
-}
-
-/* Sets the number of threads before it counts the pieces, which depend on that number. */
-void mbp_run_product(const pass *p, mbp_product *product) {
-    const double work = 2.0 * (double)product->m * (double)product->n * (double)product->k;
-    const mbp_kernels *kernels = p->net->kernels;
-    product->threads = take_threads(p, work);
-    if (product->threads == 1)
-        kernels->product_run(product, 0, INT64_MAX, p->w->scratch);
-    else
-        mbp_pool_run(p->net->pool, product->threads, kernels->product_pieces(product), 1, run_pieces,
-                     &(product_job){p, product});
-}
 
 /* An elementwise function: of one matrix (map), of one matrix and random numbers (random), or of two matrices (binary).
  * The other two are NULL. */
@@ -50,7 +28,17 @@ static void run_rows(void *context, int64_t row, int64_t end, int thread) {
     const pass *p = e->pass;
     const mbp_view out = row_of(p, e->out, row), a = row_of(p, e->a, row);
     (void)thread;
-    if (e->map)
+#if MICROBP_POSITIONS && MICROBP_TRAINING
+    /* Of many short rows; kernels take whole vectors of each. */
+    const int is_short = e->n * (int64_t)p->net->item < MBP_ALIGNMENT && end - row > 1 &&
+                         (out.ld != e->n || a.ld != e->n);
+    if (is_short && e->map == p->net->kernels->copy)
+        mbp_copy_rows(p->net->item, end - row, e->n, out.at, out.ld, a.at, a.ld);
+    else if (is_short && e->map == p->net->kernels->accumulate)
+        mbp_add_rows(p->net->dtype, end - row, e->n, out.at, out.ld, a.at, a.ld);
+    else
+#endif
+        if (e->map)
         MBP_RUN(p->net->kernels, map, e->map, end - row, e->n, out, a, e->parameters);
     else if (e->random) {
         mbp_chance chance = e->chance;
@@ -102,7 +90,10 @@ static __attribute__((noinline)) void forward_dense(const pass *p, int id) {
                            .map_out = y,
                            .map_in = z,
                            .parameters = node->activation.parameters};
-    mbp_run_product(p, &product);
+    if (MICROBP_POSITIONS && !product.a.at)
+        mbp_run_gathered(p, operand(p, node, 0), &product, 0);
+    else
+        mbp_run_product(p, &product);
 }
 
 /* Dense rows or sparse ones. Apart from forward_dense, so that dense rows pay only for the first test. */
@@ -157,11 +148,15 @@ static void forward_concat(const pass *p, int id) {
     }
 }
 
-/* ---- slice: y is some columns of x, where they are ---- */
+/* ---- slice: y is some columns of x, where they are; of several positions a copy, without gaps ---- */
 
 static void forward_slice(const pass *p, int id) {
     const mbp_node *node = &p->net->node[id];
-    p->w->value[id] = columns(p, p->w->value[operand(p, node, 0)], mbp_column(node, MBP_COLUMN_FROM));
+    const mbp_view x = columns(p, p->w->value[operand(p, node, 0)], mbp_column(node, MBP_COLUMN_FROM));
+    if (mbp_positions(node) == 1)
+        p->w->value[id] = x;
+    else
+        mbp_run_map(p, p->net->kernels->copy, node->width, p->w->value[id], x, NULL);
 }
 
 /* ---- dropout: y = x mask / (1 - rate), Srivastava et al. 2014, with the node's rate times that of the pass; noise:
@@ -230,9 +225,22 @@ void mbp_forward_pass(const pass *p, int last) {
         [MBP_NODE_LAYER_NORM] = mbp_forward_layer_norm,
         [MBP_NODE_SCALE] = forward_scale,
         [MBP_NODE_STANDARDIZE] = MICROBP_STANDARDIZE ? forward_standardize : NULL,
+#if MICROBP_POSITIONS
+        [MBP_NODE_GRID] = mbp_forward_grid,
+        [MBP_NODE_WINDOW] = mbp_forward_window,
+        [MBP_NODE_POOL] = mbp_forward_pool,
+        [MBP_NODE_REPEAT] = mbp_forward_repeat,
+        [MBP_NODE_LAST] = mbp_forward_last,
+        [MBP_NODE_RECURRENT] = mbp_forward_recurrent,
+#endif
     };
     const mbp_node *node = p->net->node;
+    const int has = has_positions(p);
     for (int id = 0; id <= last; id++)
-        if (node[id].uses && node[id].input < 0)
-            forward[node[id].kind](p, id);
+        if (node[id].uses && node[id].input < 0) {
+            if (MICROBP_POSITIONS && has)
+                mbp_run_forward(p, id, forward[node[id].kind]);
+            else
+                forward[node[id].kind](p, id);
+        }
 }

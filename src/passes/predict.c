@@ -1,7 +1,11 @@
 /* Predictions for any number of rows, in slices. A row's result does not depend on the slice that it is in. */
+#include <stddef.h>
+
+#include "net/states/states.h"
 #include "passes/apart.h"
 #include "passes/inputs.h"
-#include "passes/pass.h"
+#include "passes/positions/lengths.h"
+#include "passes/positions/positions.h"
 #include "passes/sparse.h"
 #include "system/floats.h"
 #include "system/sized.h"
@@ -15,9 +19,12 @@ typedef struct prediction {
     const mbp_array *x, *out;
     const int *nodes; /* per array of `out` the number of a node, or -1 - i for the i-th output; NULL: all outputs */
     int n_out, raw;
+    const mbp_array *lengths;            /* of the inputs, as in mbp_batch; NULL: none */
     const mbp_chance *chance;            /* of dropout and noise; NULL: without them */
     int64_t rows, slice_rows, most_rows; /* in total; per slice; the most of any slice */
-    int threads; /* threads that share the slices; 1: large products of each slice are shared instead */
+    int threads;      /* threads that share the slices; 1: large products of each slice are shared instead */
+    mbp_state *state; /* NULL: recurrent nodes start from zeros */
+    int has_more;     /* whether there are nodes of several positions, lengths or states: others test only this */
 } prediction;
 
 /* The output that the i-th array gets; NULL: it gets a node. */
@@ -34,6 +41,33 @@ static int wanted_node(const prediction *p, int i) {
 /* The rows of the caller's array that a slice fills. */
 static mbp_view out_view(const prediction *p, int i, const mbp_selection *slice) {
     return mbp_array_rows(&p->out[i], slice->first, p->net->dtype);
+}
+
+static inline int has_more(const prediction *p) { return MICROBP_POSITIONS && p->has_more; }
+
+/* Makes a node write directly to the caller's array, unless the positions of its rows are apart there, or it is a
+ * gathered window. */
+static __attribute__((noinline)) void aim(const mbp_net *net, mbp_workspace *w, int id, mbp_view out) {
+    const mbp_node *node = &net->node[id];
+    if (mbp_positions(node) == 1)
+        w->value[id] = out;
+    else if (!node->gathered && out.ld == mbp_row_width(node))
+        w->value[id] = (mbp_view){out.at, node->width};
+}
+
+/* A function of all positions of rows, if the node has several: returns 0 if not. `in` is a matrix of positions unless
+ * it is `out`. */
+static int map_positions(const mbp_net *net, int id, mbp_map map, int64_t rows, mbp_view out, mbp_view in) {
+    const mbp_node *node = &net->node[id];
+    const int64_t positions = mbp_positions(node), in_row = in.at == out.at ? out.ld : positions * in.ld;
+    if (positions == 1)
+        return 0;
+    for (int64_t r = 0; r < rows; r++) {
+        const mbp_view to = {(char *)out.at + (size_t)(r * out.ld) * net->item, node->width};
+        const mbp_view from = {(char *)in.at + (size_t)(r * in_row) * net->item, in.at == out.at ? node->width : in.ld};
+        MBP_RUN(net->kernels, map, map, positions, node->width, to, from, NULL);
+    }
+    return 1;
 }
 
 /* Dropout and noise are drawn for the row's number, so they are the same in any slice. */
@@ -62,31 +96,68 @@ static void unscale(const mbp_net *net, int64_t n, const double *mean, int64_t r
             }
 }
 
+#if MICROBP_POSITIONS
+/* Returns the last node to compute, besides those of the outputs. */
+static __attribute__((noinline)) int start_more(const prediction *p, mbp_workspace *w, const mbp_selection *slice) {
+    if (p->lengths) {
+        mbp_lengths_load(p->net, w, p->lengths, slice);
+        mbp_inputs_cut(p->net, w, p->x, slice);
+    }
+    if (p->state)
+        mbp_state_load(p->state, p->net, w, slice->first);
+    return p->state ? p->net->nodes - 1 : 0; /* all recurrent nodes go on */
+}
+
+/* An idle workspace has no lengths and no states. An activation of 0 need not be 0. */
+static __attribute__((noinline)) void end_more(const prediction *p, mbp_workspace *w, const mbp_selection *slice) {
+    for (int i = 0; i < p->n_out && p->lengths; i++) {
+        const int id = wanted_node(p, i);
+        const mbp_view out = out_view(p, i, slice);
+        mbp_clear_beyond(p->net, w, id, slice->count, (mbp_view){out.at, p->net->node[id].width}, out.ld);
+    }
+    mbp_lengths_load(p->net, w, NULL, slice);
+    w->carry = NULL;
+}
+#else
+#define start_more(p, w, slice) 0
+#define end_more(p, w, slice) (void)0
+#endif
+
 static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selection *slice) {
     const mbp_net *net = p->net;
     int last = 0;
     mbp_inputs_load(net, w, p->x, slice);
+    if (has_more(p))
+        last = start_more(p, w, slice);
     for (int i = 0; i < p->n_out; i++) {
         const int id = wanted_node(p, i);
         last = id > last ? id : last;
         /* Written directly to the caller's array, except those of an embedding, which have no gaps. */
-        if (net->node[id].input < 0 && !mbp_is_embedding(net->node[id].kind))
+        if (net->node[id].input >= 0 || mbp_is_embedding(net->node[id].kind))
+            continue;
+        if (has_more(p))
+            aim(net, w, id, out_view(p, i, slice));
+        else
             w->value[id] = out_view(p, i, slice);
     }
     forward(p, w, slice, last);
     for (int i = 0; i < p->n_out; i++) { /* raw values first: outputs may be operands of others, or share memory */
         const int id = wanted_node(p, i);
         const mbp_view out = out_view(p, i, slice), from = w->value[id];
-        if (from.at != out.at)
+        if (MICROBP_POSITIONS && has_more(p) && mbp_is_gathered(&net->node[id]))
+            mbp_write_window(&(pass){.net = net, .w = w, .rows = slice->count}, id, out);
+        else if (from.at != out.at &&
+                 !(has_more(p) && map_positions(net, id, net->kernels->copy, slice->count, out, from)))
             MBP_RUN(net->kernels, map, net->kernels->copy, slice->count, net->node[id].width, out, from, NULL);
     }
     for (int i = 0; i < p->n_out && !p->raw && OUTPUT_ACTIVATION_COUNT > 1; i++) {
         const mbp_output *output = wanted_output(p, i);
-        const int activation = output ? output->activation : -1;
+        if (!output || output->activation <= OUTPUT_ACTIVATION_identity)
+            continue;
         const mbp_view out = out_view(p, i, slice);
-        if (activation > OUTPUT_ACTIVATION_identity)
-            MBP_RUN(net->kernels, map, net->kernels->output[activation], slice->count,
-                    net->node[wanted_node(p, i)].width, out, out, NULL);
+        const mbp_map map = net->kernels->output[output->activation];
+        if (!(has_more(p) && map_positions(net, output->node, map, slice->count, out, out)))
+            MBP_RUN(net->kernels, map, map, slice->count, net->node[output->node].width, out, out, NULL);
     }
     for (int i = 0; i < p->n_out && !p->raw && MICROBP_SCALES && net->scales_count; i++) {
         const mbp_output *output = wanted_output(p, i);
@@ -94,6 +165,8 @@ static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selec
         if (scale)
             unscale(net, net->node[output->node].width, scale, slice->count, out_view(p, i, slice));
     }
+    if (has_more(p))
+        end_more(p, w, slice);
 }
 
 static void run_slices(void *context, int64_t row, int64_t end, int thread) {
@@ -110,7 +183,7 @@ static int64_t slice_count(const prediction *p) { return p->rows / p->slice_rows
 /* Threads share slices if each thread gets several, because slices need no waiting between layers. Slices are made
  * shorter if that gives each thread enough of them. */
 static void plan_slices(prediction *p) {
-    const int64_t most = p->rows <= MBP_SLICE_LEAST ? p->rows : mbp_slice_rows(p->net);
+    const int64_t most = p->rows <= mbp_slice_least(p->net) ? p->rows : mbp_slice_rows(p->net);
     const int threads = mbp_net_worthwhile(p->net, prediction_work(p));
     p->slice_rows = p->most_rows = p->rows < most ? p->rows : most;
     p->threads = 1;
@@ -127,12 +200,12 @@ static void plan_slices(prediction *p) {
  * if slices are shorter, so that a later prediction of fewer rows never needs a larger one. */
 static mbp_status take_workspaces(prediction *p, mbp_error *error) {
     for (int i = 0; i < p->threads; i++) {
-        const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows);
+        const int packs = i ? 1 : mbp_product_threads(p->net, p->most_rows), needs = mbp_lengths_needs(p->lengths);
         p->w[i] = mbp_workspace_take_idle(p->net);
-        if (mbp_workspace_fits(p->net, p->w[i], p->most_rows, MBP_PREDICT, packs, p->x))
+        if (mbp_workspace_fits(p->net, p->w[i], p->most_rows, needs, packs, p->x))
             continue;
-        const mbp_status status = mbp_workspace_reserve(p->net, &p->net->memory, &p->w[i], p->most_rows, MBP_PREDICT,
-                                                        packs, p->x, i ? NULL : error);
+        const mbp_status status = mbp_workspace_reserve(p->net, &p->net->memory, &p->w[i], p->most_rows, needs, packs,
+                                                        p->x, i ? NULL : error);
         if (status == MBP_OK)
             continue;
         if (p->w[i])
@@ -175,7 +248,7 @@ static mbp_status check_outputs(const prediction *p, int n_nodes, mbp_error *err
     mbp_status status = p->nodes ? check_nodes(p, n_nodes, error)
                                  : mbp_count_check("out", p->out, p->n_out, "output", net->outputs, error);
     for (int i = 0; i < p->n_out && status == MBP_OK; i++) {
-        const int64_t width = net->node[wanted_node(p, i)].width;
+        const int64_t width = mbp_row_width(&net->node[wanted_node(p, i)]);
         status = mbp_array_check_written(&p->out[i], "output", i, p->rows, width, error);
         if (status == MBP_OK)
             status = mbp_array_check_layout(&p->out[i], net->dtype, "output", i, error);
@@ -186,11 +259,15 @@ static mbp_status check_outputs(const prediction *p, int n_nodes, mbp_error *err
 static MBP_APART mbp_status predict(prediction *p, mbp_error *error) {
     plan_slices(p);
     const mbp_status status = take_workspaces(p, error);
+    if (MICROBP_POSITIONS && has_more(p) && status == MBP_OK && p->state)
+        mbp_state_begin(p->state);
     if (status == MBP_OK) {
         mbp_net_enter(p->net);
         mbp_share(p->net->pool, p->threads, prediction_work(p), p->rows, p->slice_rows, run_slices, p);
         mbp_net_leave(p->net);
     }
+    if (MICROBP_POSITIONS && has_more(p) && status == MBP_OK && p->state)
+        mbp_state_keep(p->state);
     for (int i = 0; i < p->threads; i++)
         mbp_workspace_give_idle(p->net, p->w[i]);
     return status;
@@ -257,9 +334,12 @@ mbp_status mbp_net_reserve(mbp_net *net, int64_t rows, mbp_error *error) {
 static mbp_status check_and_predict(prediction *p, int n_x, int n_nodes, mbp_error *error) {
     mbp_workspace *workspaces[MBP_THREADS_MAX];
     p->w = workspaces;
-    mbp_status status = mbp_inputs_check(p->net, p->x, n_x, &p->rows, error);
+    p->has_more = MICROBP_POSITIONS && (p->net->most_positions > 1 || p->lengths || p->state);
+    mbp_status status = mbp_inputs_check(p->net, p->x, n_x, p->lengths, &p->rows, error);
     if (status == MBP_OK)
         status = check_outputs(p, n_nodes, error);
+    if (MICROBP_POSITIONS && has_more(p) && status == MBP_OK && p->state)
+        status = mbp_state_check(p->state, p->net, p->rows, error);
     if (status == MBP_OK)
         status = mbp_net_settle(p->net, error);
     if (status != MBP_OK || p->rows == 0)
@@ -288,7 +368,8 @@ mbp_status mbp_net_predict_with(mbp_net *net, const mbp_array *x, int n_x, const
     mbp_prediction with;
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
-    const mbp_status status = mbp_sized_read(&with, sizeof with, how, "mbp_prediction", error);
+    const mbp_status status = mbp_sized_read(&with, MICROBP_POSITIONS ? sizeof with : offsetof(mbp_prediction, lengths),
+                                             how, "mbp_prediction", error);
     if (status != MBP_OK)
         return status;
     if ((with.raw != 0 && with.raw != 1) || (with.training != 0 && with.training != 1))
@@ -303,5 +384,7 @@ mbp_status mbp_net_predict_with(mbp_net *net, const mbp_array *x, int n_x, const
     const mbp_chance chance = {.seed = with.seed};
     prediction p = {.net = net, .x = x, .out = out, .n_out = n_out, .raw = with.raw, .nodes = with.nodes};
     p.chance = with.training ? &chance : NULL;
+    p.state = MICROBP_POSITIONS ? with.state : NULL;
+    p.lengths = MICROBP_POSITIONS ? with.lengths : NULL;
     return check_and_predict(&p, n_x, with.n_nodes, error);
 }

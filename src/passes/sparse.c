@@ -15,7 +15,7 @@ mbp_status mbp_sparse_readers_check(const mbp_net *net, int input, mbp_error *er
     for (int reader = 0; reader < net->nodes; reader++) {
         const mbp_node *node = &net->node[reader];
         for (int i = 0; i < node->operands; i++)
-            if (node->uses && !mbp_has_matrix(node->kind) && net->operands[node->first_operand + i] == id)
+            if (node->uses && !mbp_reads_sparse(node->kind) && net->operands[node->first_operand + i] == id)
                 return mbp_fail(error, MBP_INVALID,
                                 "input %d is sparse, but node %d (%s) reads it, and only dense layers and embeddings "
                                 "read sparse rows: pass a dense array",
@@ -138,7 +138,7 @@ void mbp_sparse_turn(const mbp_net *net, mbp_workspace *w, int64_t rows) {
             continue;
         }
         turn(x, x->each, net->item, rows * node->width, mbp_ids_levels(node));
-        for (int64_t k = 0; k < rows * node->width; k++)
+        for (int64_t k = 0; k < x->each[rows * node->width]; k++)
             x->id_row[k] = x->by_column.column[k] / (int32_t)node->width;
     }
 }

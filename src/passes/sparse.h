@@ -1,9 +1,9 @@
-/* Floor 4: inputs with sparse rows, and the dense layers that read them. */
+/* Floor 6: inputs with sparse rows, and the dense layers that read them. */
 #ifndef MBP_SPARSE_H
 #define MBP_SPARSE_H
 
 #include "arrays/array.h"
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
 
 /* Refuses a sparse input that other nodes than dense ones read. */
 mbp_status mbp_sparse_readers_check(const mbp_net *net, int input, mbp_error *error);

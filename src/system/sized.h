@@ -27,8 +27,8 @@ static inline mbp_status mbp_sized_size(size_t *size, size_t known, const void *
     return mbp_fail(error, MBP_INVALID, "%s.size is %zu: set it to sizeof(%s)", name, *size, name);
 }
 
-/* Copies a structure into one of this version. Refuses fields of a later version unless they are 0. from NULL: all
- * 0. */
+/* Copies a structure into one of this build. Refuses fields that it does not have, which a later version may have, or
+ * one with more extras, unless they are 0. from NULL: all 0. */
 static inline mbp_status mbp_sized_read(void *to, size_t known, const void *from, const char *name, mbp_error *error) {
     size_t size = 0;
     memset(to, 0, known);
@@ -39,7 +39,7 @@ static inline mbp_status mbp_sized_read(void *to, size_t known, const void *from
         return status;
     for (size_t i = known; i < size; i++)
         if (((const char *)from)[i])
-            return mbp_fail(error, MBP_UNSUPPORTED, "%s sets a field that this version of microbp does not have", name);
+            return mbp_fail(error, MBP_UNSUPPORTED, "%s sets a field that this build of microbp does not have", name);
     memcpy(to, from, known);
     return MBP_OK;
 }

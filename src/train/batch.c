@@ -2,39 +2,46 @@
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "net/states/states.h"
 #include "passes/inputs.h"
+#include "passes/positions/lengths.h"
 #include "system/sized.h"
 
 enum { NO_TARGET = -1 }; /* the label of a row without one, if targets may be missing */
-
-static int64_t output_width(const mbp_trainer *t, int i) { return t->net->node[t->net->output[i].node].width; }
 
 static int is_integer(mbp_dtype dtype) { return dtype >= MBP_I8; }
 
 static int may_be_labels(const mbp_trainer *trainer, int i) { return MBP_HAS_LABELS && trainer->objective[i].labels; }
 
-/* Whether the i-th output's targets are labels: one integer per row instead of one value per column. */
+/* Whether the i-th output's targets are labels: one integer per position instead of one value per column. */
 static int are_labels(const mbp_trainer *trainer, int i, const mbp_array *y) {
-    return may_be_labels(trainer, i) && is_integer(y->dtype) && y->cols == 1;
+    return may_be_labels(trainer, i) && is_integer(y->dtype) && y->cols == mbp_trainer_positions(trainer, i);
 }
 
 static mbp_status check_target(const mbp_trainer *trainer, int i, const mbp_array *y, int64_t rows, mbp_error *error) {
-    const int64_t width = output_width(trainer, i);
+    const int64_t width = mbp_output_row(trainer->net, i), positions = mbp_trainer_positions(trainer, i);
     const int is_float = (unsigned)y->dtype < MBP_I8;
-    if (may_be_labels(trainer, i) && is_float && y->cols == 1)
+    if (may_be_labels(trainer, i) && is_float && y->cols == positions)
         return mbp_fail(error, MBP_INVALID,
                         "target %d has labels of dtype %s, but %s needs integer labels, or %lld probabilities per row",
                         i, mbp_array_dtype_name(y->dtype), mbp_formula_name(MBP_LOSS, trainer->objective[i].loss.row),
                         (long long)width);
-    return mbp_array_check(y, "target", i, rows, are_labels(trainer, i, y) ? 1 : trainer->objective[i].width, error);
+    return mbp_array_check(y, "target", i, rows,
+                           positions * (are_labels(trainer, i, y) ? 1 : trainer->objective[i].width), error);
 }
 
-/* How many weights a row has: one per target, or one if the loss needs all columns of a row. */
+/* How many weights a row has: one per target, or one if the loss needs all columns of a row. Of several positions, one
+ * for each. */
 static int64_t weight_columns(const mbp_trainer *t, int i) {
     const mbp_objective *objective = &t->objective[i];
-    const int of_rows = may_be_labels(t, i) || (objective->width != output_width(t, i) && !mbp_has_columns(objective));
+    if (mbp_trainer_positions(t, i) > 1)
+        return mbp_trainer_positions(t, i);
+    const int of_rows = may_be_labels(t, i) ||
+                        (objective->width != mbp_output_width(t->net, i) && !mbp_has_columns(objective));
     return of_rows ? 1 : objective->width;
 }
 
@@ -47,13 +54,14 @@ static mbp_status check_weights(const mbp_trainer *t, int i, const mbp_array *we
 mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, mbp_batch *batch, int64_t *rows,
                            mbp_error *error) {
     const mbp_net *net = trainer->net;
-    mbp_status status = mbp_sized_read(batch, sizeof *batch, given, "mbp_batch", error);
-    if (status == MBP_OK && batch->element_weights && !MICROBP_GAPS)
+    mbp_status status = mbp_sized_read(batch, MICROBP_POSITIONS ? sizeof *batch : offsetof(mbp_batch, lengths), given,
+                                       "mbp_batch", error);
+    if (!MICROBP_GAPS && status == MBP_OK && batch->element_weights)
         return mbp_fail_extra(error, "element weights", "gaps");
-    if (status == MBP_OK && batch->lengths)
-        return mbp_fail(error, MBP_UNSUPPORTED, "batch.lengths is not supported yet: set it to NULL");
+    if (MICROBP_POSITIONS && !MICROBP_GAPS && status == MBP_OK && batch->lengths)
+        return mbp_fail_extra(error, "lengths", "gaps");
     if (status == MBP_OK)
-        status = mbp_inputs_check(net, batch->x, batch->n_x, rows, error);
+        status = mbp_inputs_check(net, batch->x, batch->n_x, MICROBP_POSITIONS ? batch->lengths : NULL, rows, error);
     if (status == MBP_OK)
         status = mbp_count_check("y", batch->y, batch->n_y, "output", net->outputs, error);
     for (int i = 0; i < net->outputs && status == MBP_OK; i++) {
@@ -67,6 +75,8 @@ mbp_status mbp_batch_check(const mbp_trainer *trainer, const mbp_batch *given, m
     }
     if (status == MBP_OK && batch->weight)
         status = mbp_array_check(batch->weight, "weight", -1, *rows, 1, error);
+    if (MICROBP_POSITIONS && status == MBP_OK && batch->state)
+        status = mbp_state_check(batch->state, net, *rows, error);
     return status;
 }
 
@@ -83,26 +93,32 @@ static int is_absent(const mbp_workspace *w, int i, int64_t r, int64_t j) {
 }
 
 /* A label above INT64_MAX is read again, because `label` cannot hold it. */
-static mbp_status fail_label(const mbp_array *y, int i, int64_t row, int64_t label, int64_t classes, mbp_error *error) {
+static mbp_status fail_label(const mbp_array *y, int i, int64_t row, int64_t position, int64_t label, int64_t classes,
+                             mbp_error *error) {
+    char place[48] = "";
     uint64_t size = label < 0 ? -(uint64_t)label : (uint64_t)label;
     if (y->dtype == MBP_U64)
-        memcpy(&size, (const char *)y->data + row * y->row_stride, sizeof size);
+        memcpy(&size, (const char *)y->data + row * y->row_stride + position * y->col_stride, sizeof size);
+    if (y->cols > 1)
+        snprintf(place, sizeof place, ", position %lld", (long long)position);
     return fail_row(
         error, row,
         mbp_fail(error, MBP_INVALID,
-                 "target %d, row %lld: label %s%llu is not in 0 to %lld, the classes of the output%s", i,
-                 (long long)row, label < 0 ? "-" : "", (unsigned long long)size, (long long)classes - 1,
+                 "target %d, row %lld%s: label %s%llu is not in 0 to %lld, the classes of the output%s", i,
+                 (long long)row, place, label < 0 ? "-" : "", (unsigned long long)size, (long long)classes - 1,
                  label == NO_TARGET ? "; if -1 means that the row has no label, set missing=1 in the loss" : ""));
 }
 
 static mbp_status load_labels(const mbp_trainer *t, int i, const mbp_array *y, mbp_selection rows, mbp_error *error) {
-    const int64_t classes = output_width(t, i);
+    const int64_t classes = mbp_output_width(t->net, i);
     mbp_workspace *w = t->workspace;
     w->target[i].at = NULL;
-    mbp_array_gather(y, rows, MBP_I64, (mbp_view){w->labels[i], 1});
-    for (int64_t r = 0; r < rows.count; r++)
-        if ((w->labels[i][r] < 0 || w->labels[i][r] >= classes) && !is_absent(w, i, r, 0))
-            return fail_label(y, i, mbp_row_number(rows, r), w->labels[i][r], classes, error);
+    const int64_t positions = mbp_trainer_positions(t, i);
+    mbp_array_gather(y, rows, MBP_I64, (mbp_view){w->labels[i], positions});
+    for (int64_t r = 0; r < rows.count * positions; r++)
+        if ((w->labels[i][r] < 0 || w->labels[i][r] >= classes) && !is_absent(w, i, r / positions, r % positions))
+            return fail_label(y, i, mbp_row_number(rows, r / positions), r % positions, w->labels[i][r], classes,
+                              error);
     return MBP_OK;
 }
 
@@ -127,15 +143,17 @@ static mbp_status check_targets(const mbp_trainer *trainer, int i, const mbp_sel
     const mbp_objective *objective = &trainer->objective[i];
     const mbp_view target = trainer->workspace->target[i];
     const int64_t n = objective->width;
+    const int64_t positions = mbp_trainer_positions(trainer, i);
     if (mbp_objective_has_unit(objective))
         return MBP_OK;
-    for (int64_t r = 0; r < rows->count; r++)
+    for (int64_t r = 0; r < rows->count * positions; r++)
         for (int64_t j = 0; j < n; j++) {
             const int64_t at = r * target.ld + j;
             const double t = trainer->net->dtype == MBP_F64 ? ((const double *)target.at)[at]
                                                             : (double)((const float *)target.at)[at];
-            if (target_is_wrong(objective, t) && !is_absent(trainer->workspace, i, r, j))
-                return fail_target(objective, i, mbp_row_number(*rows, r), j, t, error);
+            const int64_t weight = positions > 1 ? r % positions : j;
+            if (target_is_wrong(objective, t) && !is_absent(trainer->workspace, i, r / positions, weight))
+                return fail_target(objective, i, mbp_row_number(*rows, r / positions), r % positions * n + j, t, error);
         }
     return MBP_OK;
 }
@@ -164,20 +182,6 @@ static mbp_status fail_weight(const double *weight, mbp_selection rows, mbp_erro
     return fail_row(error, mbp_row_number(rows, r),
                     mbp_fail(error, MBP_INVALID, "the weight of row %lld is %s, but must be finite and at least 0",
                              (long long)mbp_row_number(rows, r), number));
-}
-
-mbp_status mbp_index_check(const int64_t *index, int64_t count, int64_t first, int64_t rows, mbp_error *error) {
-    const uint64_t last = (uint64_t)rows - 1;
-    uint64_t wrong = 0; /* its top bit: a number is below 0, or above the last one */
-    int64_t i = 0;
-    for (int64_t k = 0; k < count; k++)
-        wrong |= (uint64_t)index[k] | (last - (uint64_t)index[k]);
-    if (wrong >> 63 == 0)
-        return MBP_OK;
-    while (i < count - 1 && index[i] >= 0 && index[i] < rows) /* another thread may have mended the wrong one */
-        i++;
-    return mbp_fail(error, MBP_INVALID, "index[%lld] is %lld, but must be a row number from 0 to %lld",
-                    (long long)(first + i), (long long)index[i], (long long)rows - 1);
 }
 
 /* Copies the numbers of the next rows to `to` and checks the copies. */
@@ -223,7 +227,9 @@ static int64_t list_rows(mbp_workspace *w, mbp_selection rows, int64_t count) {
 static int has_own(const mbp_trainer *t, const mbp_batch *batch, int i) {
     const mbp_objective *objective = &t->objective[i];
     return MICROBP_GAPS && objective->weight != 0 &&
-           (objective->missing || (batch->element_weights && batch->element_weights[i].data));
+           (objective->missing || mbp_trainer_positions(t, i) > 1 ||
+            mbp_valid_of(t->workspace, t->net->output[i].node) || (mbp_goes_on(batch) && batch->weight) ||
+            (batch->element_weights && batch->element_weights[i].data));
 }
 
 /* Reads a column of an array, or the only one, as doubles. */
@@ -245,15 +251,17 @@ static mbp_status fail_element(int i, int64_t row, int64_t column, double value,
 }
 
 /* Sets the weights to 0 where the i-th output's target of column j is missing; if the row has one weight, where any of
- * its columns is NaN. */
+ * its columns is NaN. Of several positions, where any column of position j is. */
 static void drop_missing(const mbp_trainer *t, int i, const mbp_array *y, int64_t j, mbp_selection rows, double *to) {
     double *value = t->workspace->column[2];
-    const int64_t all = weight_columns(t, i) == 1 ? y->cols : 1;
+    const int64_t all = y->cols / (mbp_trainer_positions(t, i) > 1 || weight_columns(t, i) == 1
+                                       ? mbp_trainer_positions(t, i)
+                                       : y->cols);
     const int labels = are_labels(t, i, y);
     if (is_integer(y->dtype) && !labels)
         return;
     for (int64_t k = 0; k < all; k++) {
-        read_column(y, all > 1 ? k : j, rows, value);
+        read_column(y, weight_columns(t, i) == 1 ? k : j * all + k, rows, value);
         for (int64_t r = 0; r < rows.count; r++)
             if (labels ? value[r] == NO_TARGET : isnan(value[r]))
                 to[r] = 0;
@@ -275,6 +283,10 @@ static mbp_status load_column(const mbp_trainer *t, const mbp_batch *batch, int 
         memcpy(to, weight, (size_t)rows.count * sizeof *to);
     if (t->objective[i].missing)
         drop_missing(t, i, &batch->y[i], j, rows, to);
+    const int32_t *valid = mbp_valid_of(t->workspace, t->net->output[i].node);
+    for (int64_t r = 0; r < rows.count && valid; r++)
+        if ((mbp_trainer_positions(t, i) > 1 ? j : 0) >= valid[r])
+            to[r] = 0;
     return MBP_OK;
 }
 
@@ -361,17 +373,22 @@ mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
         for (int64_t r = 0; r < most; r++)
             w->weight[r] = 1;
         *chosen = (mbp_chosen){{NULL, first, most}, (double)most};
+        mbp_lengths_load(t->net, w, NULL, NULL);
         from->at += most;
         return MBP_OK;
     }
-    int listed = from->index != NULL, zeros;
+    int listed = from->index != NULL, zeros = 0;
     while (count < limit && from->at < from->end) {
         const int64_t left = from->end - from->at, n = left < limit - count ? left : limit - count;
         const mbp_selection next = {from->index ? w->chosen : NULL, from->index ? count : from->at, n};
         mbp_status status = from->index ? copy_numbers(from, w->chosen + count, n, batch->x[0].rows, error) : MBP_OK;
         if (status == MBP_OK)
             status = load_weights(batch->weight, next, w->weight + count, &zeros, error);
-        if (status == MBP_OK && mbp_batch_needs(t, batch))
+        if (status == MBP_OK) /* else the row numbers may be wrong */
+            mbp_lengths_load(t->net, w, batch->lengths, &next);
+        if (mbp_goes_on(batch))
+            zeros = 0;
+        else if (status == MBP_OK && mbp_batch_needs(t, batch))
             status = drop_absent(t, batch, next, w->weight + count, &zeros, error);
         if (status != MBP_OK)
             return status;
@@ -383,9 +400,12 @@ mbp_status mbp_rows_next(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
         from->at += n;
     }
     *chosen = (mbp_chosen){{listed ? w->chosen : NULL, listed ? 0 : first, count}, 0};
-    for (int64_t r = 0; r < count && batch->weight; r++)
+    mbp_lengths_load(t->net, w, batch->lengths, &chosen->rows);
+    const int is_sum = batch->weight &&
+                       !(MICROBP_GAPS && mbp_goes_on(batch)); /* else outputs have totals of their own */
+    for (int64_t r = 0; r < count && is_sum; r++)
         chosen->total += w->weight[r];
-    if (!batch->weight)
+    if (!is_sum)
         chosen->total = (double)count;
     return MBP_OK;
 }
@@ -424,7 +444,7 @@ mbp_status mbp_target_column(const mbp_trainer *t, const mbp_batch *batch, int i
 static void load_scaled(const mbp_trainer *t, int i, const mbp_array *y, const mbp_selection *rows) {
     enum { CHUNK = 64 };
     const mbp_view target = t->workspace->target[i];
-    const double *mean = mbp_scale_of(t->net, i), *std = mean + output_width(t, i);
+    const double *mean = mbp_scale_of(t->net, i), *std = mean + mbp_output_width(t->net, i);
     double value[CHUNK];
     for (int64_t j = 0; j < t->objective[i].width; j++)
         for (int64_t r = 0; r < rows->count; r += CHUNK) {
@@ -436,6 +456,16 @@ static void load_scaled(const mbp_trainer *t, int i, const mbp_array *y, const m
                 else
                     ((float *)target.at)[at + k * target.ld] = (float)((value[k] - mean[j]) / std[j]);
         }
+}
+
+/* Loads the targets of several positions: a matrix with a row for each position. */
+static void load_positions(const mbp_trainer *t, int i, const mbp_array *y, const mbp_selection *rows) {
+    mbp_view *target = &t->workspace->target[i];
+    if (!mbp_array_in_place(y, rows, t->net->dtype, target) || (target->ld != y->cols && rows->count > 1)) {
+        *target = (mbp_view){t->workspace->target_home[i].at, y->cols};
+        mbp_gather(t->net, y, *rows, *target);
+    }
+    target->ld = t->objective[i].width;
 }
 
 mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, const mbp_selection *rows,
@@ -455,7 +485,9 @@ mbp_status mbp_targets_load(const mbp_trainer *trainer, const mbp_batch *batch, 
             status = load_labels(trainer, i, y, *rows, error);
             continue;
         }
-        if (mbp_scale_of(net, i))
+        if (mbp_trainer_positions(trainer, i) > 1)
+            load_positions(trainer, i, y, rows);
+        else if (mbp_scale_of(net, i))
             load_scaled(trainer, i, y, rows);
         else if (!mbp_array_in_place(y, rows, net->dtype, &w->target[i]))
             mbp_gather(net, y, *rows, w->target[i]);

@@ -3,8 +3,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "net/states/states.h"
 #include "passes/inputs.h"
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
+#include "passes/positions/lengths.h"
 #include "passes/sparse.h"
 #include "system/text.h"
 #include "train/batch.h"
@@ -14,12 +16,13 @@ static double no_loss(const mbp_trainer *t, int i, int64_t rows, int gradients) 
     const int id = t->net->output[i].node;
     const mbp_view g = t->workspace->delta[id];
     const size_t item = t->net->item;
+    rows *= mbp_trainer_positions(t, i);
     for (int64_t r = 0; r < rows && gradients && t->plan.wanted[id]; r++)
         memset((char *)g.at + (size_t)(r * g.ld) * item, 0, (size_t)t->net->node[id].width * item);
     return 0;
 }
 
-/* `count` rows of one output, from row r on. */
+/* `count` rows of one output, from row r on; if it has several positions, each is a row. */
 static inline mbp_loss_rows chunk_of(const mbp_trainer *t, int i, int64_t r, int64_t count, double total,
                                      int gradients) {
     const mbp_objective *objective = &t->objective[i];
@@ -35,7 +38,7 @@ static inline mbp_loss_rows chunk_of(const mbp_trainer *t, int i, int64_t r, int
         .target = {target.at ? (char *)target.at + r * target.ld * (int64_t)item : NULL, target.ld},
         .gradient = {g.at ? (char *)g.at + r * g.ld * (int64_t)item : NULL, g.ld},
         .labels = w->labels[i] + r,
-        .weight = w->weight + r,
+        .weight = w->weight + (mbp_trainer_positions(t, i) > 1 ? 0 : r),
         .scale = objective->weight / total,
         .parameters = objective->loss.parameters,
         .columns = mbp_has_columns(objective) ? objective->columns : NULL,
@@ -86,9 +89,30 @@ static double columns_loss(const mbp_trainer *t, int i, const mbp_loss_rows *all
     return sum * share;
 }
 
+/* The sum of the weighted losses of the positions of one row: of MBP_LOSS_CHUNK positions at a time. */
+static double positions_loss(const mbp_trainer *t, int i, int64_t r, double total, int gradients) {
+    const mbp_own *own = &t->workspace->own[i];
+    const int64_t positions = mbp_trainer_positions(t, i);
+    double weight[MBP_LOSS_CHUNK], sum = 0;
+    for (int64_t at = 0, count; at < positions; at += count) {
+        count = positions - at < MBP_LOSS_CHUNK ? positions - at : MBP_LOSS_CHUNK;
+        for (int64_t k = 0; k < count; k++)
+            weight[k] = own->at[(own->columns > 1 ? at + k : 0) * t->workspace->rows + r];
+        const mbp_loss_rows chunk = chunk_of(t, i, r * positions + at, count, total, gradients);
+        sum += runs_loss(t, i, &chunk, weight);
+    }
+    return sum;
+}
+
 /* The sum of the weighted losses of `count` rows of one output, from row r on. */
 static double chunk_loss(const mbp_trainer *t, int i, int64_t r, int64_t count, double total, int gradients) {
     const mbp_workspace *w = t->workspace;
+    if (mbp_trainer_positions(t, i) > 1) {
+        double sum = 0;
+        for (int64_t k = r; k < r + count; k++)
+            sum += positions_loss(t, i, k, total, gradients);
+        return sum;
+    }
     const mbp_loss_rows chunk = chunk_of(t, i, r, count, total, gradients);
     const mbp_own *own = &w->own[i];
     if (!mbp_is_weighted(w) || !own->columns)
@@ -106,6 +130,7 @@ static double output_loss(mbp_trainer *t, int i, int64_t rows, double total, int
         t->now[i] = 0; /* no row has a target */
     if (t->objective[i].weight == 0 || total == 0)
         return no_loss(t, i, rows, gradients);
+    total *= (double)mbp_trainer_positions(t, i); /* the weight of a row is the mean of those of its positions */
     for (int64_t r = 0; r < rows; r += MBP_LOSS_CHUNK)
         sum += chunk_loss(t, i, r, rows - r < MBP_LOSS_CHUNK ? rows - r : MBP_LOSS_CHUNK, total, gradients);
     t->now[i] = sum / total;
@@ -223,7 +248,7 @@ static void append(mbp_writer *w, const char *text, size_t length) {
 
 void mbp_objective_write(mbp_writer *w, const mbp_trainer *t, int i) {
     const mbp_objective *objective = &t->objective[i];
-    const int64_t width = mbp_net_output_width(t->net, i);
+    const int64_t width = mbp_output_width(t->net, i);
     char spec[MBP_SPEC_SIZE], text[MBP_NUMBER_SIZE + 1];
     const char *from = spec, *number = spec;
     mbp_formula_print(MBP_LOSS, &objective->loss, spec);
@@ -278,7 +303,13 @@ mbp_status mbp_slice_predict(mbp_trainer *t, const mbp_batch *batch, mbp_batch_c
     if (status != MBP_OK || chosen->rows.count == 0)
         return status;
     mbp_inputs_load(t->net, t->workspace, batch->x, &chosen->rows);
+    if (MICROBP_POSITIONS && batch->state)
+        mbp_state_load(batch->state, t->net, t->workspace, chosen->rows.first);
+    if (MICROBP_POSITIONS && mbp_has_lengths(t->workspace))
+        mbp_inputs_cut(t->net, t->workspace, batch->x, &chosen->rows);
     mbp_forward_pass(&(pass){.net = t->net, .w = t->workspace, .rows = chosen->rows.count}, t->net->nodes - 1);
+    if (MICROBP_POSITIONS)
+        t->workspace->carry = NULL;
     return MBP_OK;
 }
 
@@ -330,12 +361,16 @@ static MBP_APART mbp_status evaluate(mbp_trainer *t, const mbp_batch *given, dou
     mean = (mbp_mean){0};
     mbp_outputs_start(t);
     mbp_batch_cursor from = {NULL, 0, rows};
+    if (MICROBP_POSITIONS && batch.state)
+        mbp_state_begin(batch.state);
     while (status == MBP_OK && from.at < rows)
         status = add_slice(t, &batch, &from, slice, &mean, error);
     if (status == MBP_OK)
         status = mbp_total_check(rows, mean.rows, mean.total, error);
     if (status == MBP_OK)
         *loss = mbp_outputs_keep_mean(t, &mean);
+    if (MICROBP_POSITIONS && status == MBP_OK && batch.state)
+        mbp_state_keep(batch.state);
     return status;
 }
 

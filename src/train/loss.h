@@ -1,4 +1,4 @@
-/* Floor 5: the loss of the rows in a trainer's workspace, and the mean over several batches. */
+/* Floor 7: the loss of the rows in a trainer's workspace, and the mean over several batches. */
 #ifndef MBP_LOSS_H
 #define MBP_LOSS_H
 

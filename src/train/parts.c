@@ -5,16 +5,17 @@
 #include <math.h>
 
 #include "passes/inputs.h"
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
+#include "passes/positions/lengths.h"
 #include "system/text.h"
 
 static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x, mbp_error *error) {
     int64_t rows = 0;
-    mbp_status status = mbp_inputs_check(t->net, x, n_x, &rows, error);
+    mbp_status status = mbp_inputs_check(t->net, x, n_x, NULL, &rows, error);
     if (status == MBP_OK && rows == 0)
         status = mbp_total_check(0, 0, 0, error);
     if (status == MBP_OK)
-        status = mbp_statistics_check(t->net, rows, error);
+        status = mbp_statistics_check(t->net, NULL, rows, error);
     if (status == MBP_OK)
         status = mbp_trainer_make_room(t, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, x, error);
     if (MICROBP_SPARSE && status == MBP_OK && mbp_may_be_sparse(t))
@@ -22,6 +23,7 @@ static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x,
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);
+    mbp_lengths_load(t->net, t->workspace, NULL, NULL);
     mbp_train_load(t, x, &(mbp_selection){NULL, 0, rows});
     mbp_train_forward(t, rows, 0);
     t->forward_rows = rows;
@@ -35,11 +37,26 @@ mbp_status mbp_trainer_forward(mbp_trainer *trainer, const mbp_array *x, int n_x
     return status == MBP_OK ? mbp_trainer_leave(trainer, forward(trainer, x, n_x, error)) : status;
 }
 
-/* A view into the workspace as an array for the caller. */
-static mbp_array array_of(const mbp_net *net, mbp_view view, int64_t rows, int64_t cols) {
-    mbp_array array = mbp_contiguous(view.at, net->dtype, (int64_t)net->item, rows, cols);
-    array.row_stride = view.ld * (int64_t)net->item;
+/* A view of a node's rows in the workspace as an array for the caller. */
+static mbp_array array_of(const mbp_net *net, mbp_view view, int64_t rows, int id) {
+    const mbp_node *node = &net->node[id];
+    mbp_array array = mbp_contiguous(view.at, net->dtype, (int64_t)net->item, rows, mbp_row_width(node));
+    array.row_stride = mbp_positions(node) * view.ld * (int64_t)net->item;
     return array;
+}
+
+/* Copies the caller's gradient of an output to its delta, position by position. */
+static void load_gradient(const mbp_trainer *t, const mbp_array *gradient, int i, mbp_selection rows) {
+    const int id = t->net->output[i].node;
+    const int64_t positions = mbp_trainer_positions(t, i);
+    const mbp_view delta = t->workspace->delta[id];
+    mbp_array part = *gradient;
+    part.cols = t->net->node[id].width;
+    for (int64_t k = 0; k < positions; k++) {
+        const mbp_view to = {(char *)delta.at + (size_t)(k * delta.ld) * t->net->item, positions * delta.ld};
+        part.data = (const char *)gradient->data + k * part.cols * gradient->col_stride;
+        mbp_array_gather(&part, rows, t->net->dtype, to);
+    }
 }
 
 static mbp_status get_output(const mbp_trainer *t, int i, mbp_array *output, mbp_error *error) {
@@ -48,7 +65,7 @@ static mbp_status get_output(const mbp_trainer *t, int i, mbp_array *output, mbp
     if (!t->forward_rows)
         return mbp_fail(error, MBP_INVALID, "output %d has no values: call forward first", i);
     const int id = t->net->output[i].node;
-    *output = array_of(t->net, t->workspace->value[id], t->forward_rows, t->net->node[id].width);
+    *output = array_of(t->net, t->workspace->value[id], t->forward_rows, id);
     return MBP_OK;
 }
 
@@ -105,9 +122,10 @@ static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradi
     for (int i = 0; i < n; i++) {
         const int id = t->net->output[i].node;
         if (t->plan.wanted[id])
-            mbp_array_gather(&gradients[i], rows, t->net->dtype, t->workspace->delta[id]);
+            load_gradient(t, &gradients[i], i, rows);
     }
     const double share = t->setting[MBP_PENALTY_PER_ROW] != 0 ? 1 / (double)rows.count : 1;
+    mbp_lengths_load(t->net, t->workspace, NULL, NULL); /* a call that was refused since then may have set some */
     mbp_train_backward(t, rows.count, how.accumulate, how.accumulate ? 0 : share);
     mbp_put_number(&t->running.loss, NAN);
     t->input_grad_rows = how.input_grads ? rows.count : 0;
@@ -128,7 +146,7 @@ static mbp_status get_input_grad(const mbp_trainer *t, int i, mbp_array *gradien
     const int id = t->net->input_nodes[i];
     if (!t->net->node[id].uses)
         return mbp_fail(error, MBP_INVALID, "input %d has no gradient, because no output depends on it", i);
-    *gradient = array_of(t->net, t->workspace->delta[id], t->input_grad_rows, t->net->node[id].width);
+    *gradient = array_of(t->net, t->workspace->delta[id], t->input_grad_rows, id);
     return MBP_OK;
 }
 

@@ -9,7 +9,7 @@
 /* The sparse rows that node `id` reads; NULL: it does not. x: the inputs; NULL: those in the workspace. */
 static int reads_sparse(const mbp_trainer *t, const mbp_array *x, int id) {
     const mbp_node *node = &t->net->node[id];
-    if (!mbp_has_matrix(node->kind) || !node->uses || t->net->layer[node->layer].frozen)
+    if (!mbp_reads_sparse(node->kind) || !node->uses || t->net->layer[node->layer].frozen)
         return 0;
     const mbp_node *from = &t->net->node[t->net->operands[node->first_operand]];
     const int input = from->input;

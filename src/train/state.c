@@ -302,7 +302,7 @@ static mbp_status set_sparse(mbp_trainer *t, const char *name, const int32_t *ro
     int index = 0;
     while (index < t->net->layers && strcmp(t->net->layer[index].name, name) != 0)
         index++;
-    if (index == t->net->layers || !mbp_has_matrix(t->net->layer[index].kind) || mbp_trains_sparse(t, index))
+    if (index == t->net->layers || !mbp_reads_sparse(t->net->layer[index].kind) || mbp_trains_sparse(t, index))
         return mbp_fail(error, MBP_INVALID,
                         "layer %.60s is not a dense layer or embedding of this network, or is sparse already", name);
     const int64_t in = t->net->layer[index].in;

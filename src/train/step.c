@@ -15,7 +15,7 @@
  *         mbp_loss_pass           per output: the loss, and its derivative with respect to the raw outputs, which are
  *                                 the deltas that backward starts from (loss.c)
  *         mbp_backward_pass       nodes from last to first: dy to dz, dW = x^T dz, db = sum of dz, dx = dz W^T. If a
- *                                 node or layer is used several times, the plan (passes/plan.c) decides which one
+ *                                 node or layer is used several times, the plan (passes/plan/plan.c) decides which one
  *                                 stores and which ones add, so that nothing has to be zeroed
  *         join_gradients          with other processes: adds the gradients and losses of all
  *         mbp_update_pass         if the loss and all gradients are finite: the optimizer, over the flat vector
@@ -29,8 +29,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "net/states/states.h"
 #include "passes/inputs.h"
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
 #include "passes/sparse.h"
 #include "system/sized.h"
 #include "train/loss.h"
@@ -62,7 +63,7 @@ static void catch_up(mbp_trainer *t) {
     mbp_gate_enter_alone(&t->net->shared->lock);
     for (int id = 0; id < t->net->nodes; id++) {
         const mbp_node *node = &t->net->node[id];
-        if (!mbp_has_matrix(node->kind) || !node->uses || !mbp_trains_sparse(t, node->layer))
+        if (!mbp_reads_sparse(node->kind) || !node->uses || !mbp_trains_sparse(t, node->layer))
             continue;
         const int input = t->net->node[t->net->operands[node->first_operand]].input;
         const mbp_sparse_input *x = input >= 0 ? &t->workspace->input[input] : NULL;
@@ -126,7 +127,7 @@ mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
     if (status == MBP_OK && !(chosen->rows.count == 0 && may_be_none))
         status = mbp_total_check(given, chosen->rows.count, chosen->total, error);
     if (status == MBP_OK)
-        status = mbp_statistics_check(t->net, chosen->rows.count, error);
+        status = mbp_statistics_check(t->net, t->workspace, chosen->rows.count, error);
     return status == MBP_OK ? mbp_targets_load(t, batch, &chosen->rows, error) : status;
 }
 
@@ -240,14 +241,34 @@ static mbp_status open_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *
     return status;
 }
 
+/* ---- recurrent nodes that go on from a state ---- */
+
+static void start_states(mbp_trainer *t, const mbp_batch *batch) {
+    if (MICROBP_POSITIONS && batch->state) {
+        mbp_state_begin(batch->state);
+        mbp_state_load(batch->state, t->net, t->workspace, 0);
+    }
+}
+
+/* Keeps the states after the call, if it succeeded. */
+static void end_states(mbp_trainer *t, const mbp_batch *batch, mbp_status status) {
+    if (MICROBP_POSITIONS)
+        t->workspace->carry = NULL;
+    if (MICROBP_POSITIONS && batch->state && status == MBP_OK)
+        mbp_state_keep(batch->state);
+}
+
 static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double *loss, mbp_error *error) {
     mbp_batch batch;
     mbp_chosen chosen;
     int64_t rows = 0;
     double result = 0, total = 0;
     mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, &rows, &chosen, &total, error);
-    if (status == MBP_OK)
+    if (status == MBP_OK) {
+        start_states(t, &batch);
         status = mbp_step_rows(t, &batch, &chosen, total, &result, error);
+        end_states(t, &batch, status);
+    }
     if (status == MBP_OK) {
         mbp_outputs_keep(t);
         *loss = result;
@@ -322,8 +343,11 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
                           (long long)how.first_row, (long long)chosen.rows.count, mbp_plural(chosen.rows.count));
     if (status == MBP_OK && is_part)
         status = divide_part(t, &chosen, &how, error);
-    if (status == MBP_OK)
+    if (status == MBP_OK) {
+        start_states(t, &batch);
         status = gradients(t, &batch, &chosen, &how, &result, error);
+        end_states(t, &batch, status);
+    }
     if (status != MBP_OK)
         return status;
     if (how.input_grads)

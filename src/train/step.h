@@ -1,8 +1,9 @@
-/* Floor 5: a training step on some rows of a checked batch. */
+/* Floor 7: a training step on some rows of a checked batch. */
 #ifndef MBP_STEP_H
 #define MBP_STEP_H
 
 #include "passes/inputs.h"
+#include "passes/positions/lengths.h"
 #include "train/batch.h"
 
 /* Chooses at most `limit` of the next rows, to train on them, and loads their targets. All that can be refused is
@@ -58,6 +59,8 @@ void mbp_train_turn(mbp_trainer *t, int64_t rows);
 /* Loads the inputs of the selected rows, for a forward pass and a backward pass. */
 static inline void mbp_train_load(mbp_trainer *t, const mbp_array *x, const mbp_selection *rows) {
     mbp_inputs_load(t->net, t->workspace, x, rows);
+    if (MICROBP_POSITIONS && mbp_has_lengths(t->workspace))
+        mbp_inputs_cut(t->net, t->workspace, x, rows);
     if (MICROBP_SPARSE && t->lazy)
         mbp_train_turn(t, rows->count);
 }

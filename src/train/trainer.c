@@ -159,7 +159,7 @@ static mbp_status read_objective(mbp_objective *objective, int i, const char *lo
 static mbp_trainer *allocate_trainer(mbp_net *net, const char *const *losses, int slots) {
     int64_t columns = 0;
     for (int i = 0; i < net->outputs; i++)
-        columns += columns_size(losses[i], mbp_net_output_width(net, i));
+        columns += columns_size(losses[i], mbp_output_width(net, i));
     const size_t of_outputs = (size_t)net->outputs * (sizeof(mbp_objective) + sizeof(double));
     const size_t head = mbp_aligned(sizeof(mbp_trainer) + of_outputs + sizeof(double) +
                                     (size_t)columns * sizeof(double));
@@ -178,7 +178,7 @@ static mbp_trainer *allocate_trainer(mbp_net *net, const char *const *losses, in
     trainer->now = (double *)(trainer->objective + net->outputs);
     double *next = trainer->now + net->outputs + 1;
     for (int i = 0; i < net->outputs; i++) {
-        const int64_t size = columns_size(losses[i], mbp_net_output_width(net, i));
+        const int64_t size = columns_size(losses[i], mbp_output_width(net, i));
         trainer->objective[i].columns = size ? next : NULL;
         next += size;
     }
@@ -272,15 +272,18 @@ static mbp_status set_up(mbp_trainer *made, const char *const *losses, const dou
     mbp_parameter_defaults(MBP_TRAINER_SETTINGS, made->setting);
     for (int i = 0; i < made->net->outputs && status == MBP_OK; i++) {
         made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
+        made->objective[i].positions = mbp_positions(&made->net->node[made->net->output[i].node]);
         if (!(made->objective[i].weight >= 0 && made->objective[i].weight < INFINITY))
             status = fail_loss_weight(i, made->objective[i].weight, error);
         else
-            status = read_objective(&made->objective[i], i, losses[i], mbp_net_output_width(made->net, i), error);
+            status = read_objective(&made->objective[i], i, losses[i], mbp_output_width(made->net, i), error);
         if (status == MBP_OK)
             status = mbp_objective_check_activation(made->net, i, &made->objective[i], error);
         if (status == MBP_OK)
             status = check_scale(made->net, i, &made->objective[i], error);
-        if (made->objective[i].missing)
+        if (status == MBP_OK && losses[i] && mbp_trainer_positions(made, i) > 1 && !MICROBP_GAPS)
+            status = mbp_fail_extra(error, "losses over several positions", "gaps");
+        if (made->objective[i].missing || (losses[i] && mbp_trainer_positions(made, i) > 1))
             made->missing = MBP_WEIGHTS;
     }
     if (status == MBP_OK) /* last, because nothing can fail after this */

@@ -1,4 +1,4 @@
-/* Floor 5: what a trainer is, and who owns which memory.
+/* Floor 7: what a trainer is, and who owns which memory.
  *
  *     one block   struct mbp_trainer, its objectives and their columns, the plan of the backward pass, pending buffers,
  *                 gradients, slots, then MBP_READABLE bytes. It never moves.
@@ -16,7 +16,7 @@
 
 #include "formulas/running.h"
 #include "net/workspace.h"
-#include "passes/plan.h"
+#include "passes/plan/plan.h"
 #include "system/floats.h"
 #include "train/sparse/lazy.h"
 
@@ -39,10 +39,11 @@ typedef struct mbp_objective {
      * workspace; over those of all processes; what the loss is divided by; `joint` summed over the batches of an epoch
      * or an evaluation. */
     double total, joint, divisor, whole;
-    double sum;     /* of loss * total over the batches of an epoch or an evaluation */
-    double value;   /* mbp_trainer_output_loss; any thread may read it */
-    int64_t width;  /* the number of target columns */
-    unsigned lists; /* bit i: whether parameter i is a list */
+    double sum;        /* of loss * total over the batches of an epoch or an evaluation */
+    double value;      /* mbp_trainer_output_loss; any thread may read it */
+    int64_t width;     /* the number of target columns of a position */
+    int64_t positions; /* of a row */
+    unsigned lists;    /* bit i: whether parameter i is a list */
     /* MBP_LOSS_PARAMETERS of each output column, if one is a list or outputs share targets; else NULL. */
     double *columns;
 } mbp_objective;
@@ -97,7 +98,7 @@ struct mbp_trainer {
     void *reduce_user;                   /* its argument */
     const struct mbp_together *together; /* what this trainer does with those of other processes (step.h) */
     mbp_objective *objective;            /* per output */
-    int missing;                         /* a bit of mbp_need: some targets may be missing */
+    int missing; /* a bit of mbp_need: some targets may be missing, or an output has several positions */
     double *now; /* per output: its loss in the last pass, before the loss weight; NaN if that is 0. Then the penalties
                   * in the loss of that pass */
     double penalties,
@@ -149,6 +150,10 @@ static inline void mbp_guest_leave(mbp_trainer *t) {
 /* Makes room for a batch in the trainer's workspace. x: its inputs, or those of the data that it is from. The values
  * that are in the workspace are lost only by mbp_trainer_forget. */
 mbp_status mbp_trainer_make_room(mbp_trainer *t, int64_t rows, int needs, const mbp_array *x, mbp_error *error);
+/* How many positions each row of an output has. */
+static inline int64_t mbp_trainer_positions(const mbp_trainer *t, int i) {
+    return MICROBP_POSITIONS ? t->objective[i].positions : 1;
+}
 /* Whether the weight of a layer has a gradient in t->lazy, and not in t->grads. */
 static inline int mbp_trains_sparse(const mbp_trainer *t, int layer) {
     return MICROBP_SPARSE && t->lazy && t->lazy->grad[layer].is_on;

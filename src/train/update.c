@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
 #include "system/text.h"
 #include "train/step.h"
 
@@ -20,7 +20,7 @@ static const char *nonfinite_tensor(const mbp_trainer *t, const mbp_layer *layer
     } else if (layer->weight >= 0 &&
                !net->kernels->finite(layer->in * layer->out, t->grads + (size_t)layer->weight * net->item))
         return "weight";
-    if (layer->bias >= 0 && !net->kernels->finite(layer->out, t->grads + (size_t)layer->bias * net->item))
+    if (layer->bias >= 0 && !net->kernels->finite(mbp_bias_width(layer), t->grads + (size_t)layer->bias * net->item))
         return "bias";
     return NULL;
 }
@@ -204,7 +204,7 @@ double mbp_penalties(const mbp_trainer *t) {
     double penalties = 0, total[2];
     update_job job = {.trainer = t};
     for (int id = 0; id < net->nodes; id++) {
-        if (net->node[id].kind != MBP_NODE_DENSE || t->plan.grads[id] != MBP_STORE)
+        if (!mbp_is_penalized(net->node[id].kind) || t->plan.grads[id] != MBP_STORE)
             continue;
         const mbp_layer *layer = &net->layer[net->node[id].layer];
         const double l1 = layer->setting[MBP_LAYER_L1], l2 = layer->setting[MBP_LAYER_L2];
@@ -319,7 +319,7 @@ static void limit_weights(const mbp_trainer *t) {
         if (mbp_is_embedding(job.layer->kind) && !job.layer->frozen && !mbp_trains_sparse(t, i))
             limit_rows(net, i);
 #endif
-        if (job.layer->kind != MBP_NODE_DENSE || job.layer->frozen || !(job.layer->setting[MBP_LAYER_MAX_NORM] > 0))
+        if (!mbp_is_penalized(job.layer->kind) || job.layer->frozen || !(job.layer->setting[MBP_LAYER_MAX_NORM] > 0))
             continue;
         const double work = (double)MBP_ELEMENT_WORK * (double)job.layer->in * (double)job.layer->out;
         mbp_net_share(net, work, job.layer->out, MBP_COLUMN_BLOCK, run_limit, &job);

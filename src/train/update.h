@@ -1,4 +1,4 @@
-/* Floor 5: the update of the parameters from the gradients. */
+/* Floor 7: the update of the parameters from the gradients. */
 #ifndef MBP_UPDATE_H
 #define MBP_UPDATE_H
 

@@ -15,8 +15,13 @@ STUB = ast.parse(Path(microbp.__file__).with_name("core").joinpath("_core.pyi").
 COMPILED_ONLY = {"isa", "isas", "thread_limit", "set_thread_limit", "MAX_THREADS"}  # kernels and threads: pure Python has neither
 
 NET = reference.Net("input 2\ndense 0 units=1 layer=a activation=identity init=zeros\noutput 1\n")
-OBJECTS = {"": reference, "Net": NET, "Trainer": reference.Trainer(NET, ["mse"], [1.0], "sgd", 0)}
-CALLABLES = {("Net", "__init__"): reference.Net, ("Trainer", "__init__"): reference.Trainer}
+OBJECTS = {
+    "": reference,
+    "Net": NET,
+    "State": reference.State("float64", 2, [3]),
+    "Trainer": reference.Trainer(NET, ["mse"], [1.0], "sgd", 0),
+}
+CALLABLES = {("Net", "__init__"): reference.Net, ("State", "__init__"): reference.State, ("Trainer", "__init__"): reference.Trainer}
 
 
 def named(statements: list[ast.stmt]) -> dict[str, ast.stmt]:

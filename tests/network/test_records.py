@@ -46,23 +46,34 @@ NETS = {shape: lambda backend, shape=shape: graphs.network(shape, backend=backen
 def statement(node, layers):
     """The node's line of graph text."""
     words = [node.operation, *map(str, node.operands)]
+    own = []
+    if node.operation == "recurrent":
+        words, own = words[:2], [f"reverse={node.reverse:d}", *(f"state={state}" for state in node.operands[1:])]
     if node.layer is None:
         amount = [f"{'rate' if node.operation == 'dropout' else 'std'}={(node.amount or 0.0).hex()}"] if node.amount is not None else []
+        amount += [f"height={node.grid[0] if len(node.grid) > 1 else 1} width={(1, *node.grid)[-1]}"] if node.operation == "grid" else []
+        amount += [f"times={node.grid[0]}"] if node.operation == "repeat" else []
+        keys = ["size", "stride", *([] if node.operation == "pool" else ["pad", "dilation"])] if node.window else []
+        amount += [f"{key}={getattr(node.window, key)[0]}x{getattr(node.window, key)[1]}" for key in keys]
+        amount += [f"kind={node.window.kind}"] if node.operation == "pool" else []
         amount += [f"from={node.columns[0]} to={node.columns[1]}"] if node.columns else []
         return " ".join([*words, *([str(node.width)] if node.operation == "input" else []), *([node.activation or ""]), *amount])
     layer = layers[node.layer]
     words.append(f"layer={layer.name}")
     if layer.nodes[0] != node.node:
-        return " ".join(words)
+        return " ".join([*words, *own])
     settings = {"lr": layer.lr if layer.kind != "standardize" else None, "eps": layer.eps, "momentum": layer.momentum}
     words.append(f"frozen={layer.frozen:d}")
     if layer.kind == "scale":
         words.append(f"gain={layer.gain:d} bias={layer.bias:d}")
+    if layer.kind == "recurrent":
+        words.append(f"units={layer.units} cell={layer.cell} init={layer.init} recurrent_init={layer.recurrent_init} bias={layer.bias:d}")
     if layer.kind == "dense":
         words.append(f"units={layer.units} activation={layer.activation} init={layer.init} bias={layer.bias:d}")
+    if layer.kind in ("dense", "recurrent"):
         words += [f"bias_init={layer.bias_init}"] if layer.bias else []
         settings |= {"l1": layer.l1, "l2": layer.l2, "max_norm": layer.max_norm or 0.0, "bias_lr": layer.bias_lr}
-    return " ".join([*words, *(f"{key}={value.hex()}" for key, value in settings.items() if value is not None)])
+    return " ".join([*words, *own, *(f"{key}={value.hex()}" for key, value in settings.items() if value is not None)])
 
 
 def written(net):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...core import backend as backends
+from ...core.backend import CoreState
 from ...core.checks import flag, floating, whole_number
 from ...core.specs import Loss, OptimizerSpec, table
 from ...core.text import brief, counted
@@ -20,11 +21,12 @@ from ...data import faults
 from ...data.arrays import Array, Views
 from ...data.rows import Rows, Shape
 from ...network.network import Network
+from ...network.states.state import State, of_call
 from ...settings import optimizers
 from ...settings.averages import Average
 from . import penalties, sparse, target_scale
 from .custom_loss import CustomLoss, CustomLosses, Joint
-from .gradients import OutputGradients
+from .gradients import OutputGradients, read_input_grads
 from .named_losses import NamedLosses
 
 LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
@@ -71,19 +73,20 @@ class Engine:
         self.initial = {name: self._core.get(name) for name in ("dropout", *parameters) if name not in CONSTANT}  # of `numbers`
         self.shape = Shape(
             inputs=tuple(entry.width for entry in net.inputs),
-            outputs=tuple(entry.width for entry in net.outputs),
+            outputs=tuple(math.prod(entry.row_shape) for entry in net.outputs),
             targets=tuple(
-                loss.target_columns(entry.width) if loss else entry.width for entry, loss in zip(net.outputs, named, strict=True)
+                math.prod(entry.grid) * (loss.target_columns(entry.width) if loss else entry.width)
+                for entry, loss in zip(net.outputs, named, strict=True)
             ),
             labels=tuple(loss is not None and loss.detail == "softmax" for loss in named),
             whole=tuple(loss is None or loss.needs_rows for loss in named),
             own=tuple(loss is None for loss in named),
             optional=tuple(not one or not weight or (one.missing and several) for one, weight in zip(named, loss_weights, strict=True)),
             names=tuple(entry.name for entry in net.outputs),
-            ids=net._ids,
             missing=tuple(loss is not None and loss.missing for loss in named),
             counts=tuple(weight != 0 for weight in self.loss_weights),
-        )
+            ids=net._ids, rows=net._shapes[0], grids=tuple(entry.grid for entry in net.outputs), sequences=net._sequences,
+        )  # fmt: skip
         self._named_losses: NamedLosses | None = None
         self._custom = self._own_losses() if self.has_losses and None in named else None
         self._from_outputs = OutputGradients((1.0,) * len(losses), self.shape, net.dtype, "got", "gradients")
@@ -102,7 +105,7 @@ class Engine:
     def _named_alone(self) -> NamedLosses:
         """The named losses without the net, for losses of both kinds, and to check targets."""
         if self._named_losses is None:
-            self._named_losses = NamedLosses(self.net, self.losses, self.loss_weights, self.shape.outputs)
+            self._named_losses = NamedLosses(self.net, self.losses, self.loss_weights, self.shape)
         return self._named_losses
 
     # ---- one thread at a time ----
@@ -134,10 +137,10 @@ class Engine:
                 "with a loss: bp.Trainer(t.net, loss=...)"
             )
 
-    def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False) -> Rows:
+    def read(self, x: Any, y: Any, weight: Any, may_be_none: bool = False, lengths: Any = None) -> Rows:
         """The rows of a call that needs the losses: see Shape.read."""
         self.check_losses()
-        return self.shape.read(x, y, weight, may_be_none)
+        return self.shape.read(x, y, weight, may_be_none, lengths)
 
     @property
     def has_custom_losses(self) -> bool:
@@ -154,10 +157,10 @@ class Engine:
         """The same for `evaluate`."""
         return self._core.evaluate
 
-    def step(self, rows: Rows) -> float:
+    def step(self, rows: Rows, state: CoreState | None = None) -> float:
         """Forward, backward, update. Returns the loss before the update."""
         if self._custom is None:
-            return self._named(rows, self._core.step)
+            return self._named(rows, self._core.step, state)
         return self._custom.step(rows.present())
 
     def backward(
@@ -167,6 +170,7 @@ class Engine:
         total: float | Sequence[float] | None = None,
         first_row: int = 0,
         input_grads: bool = False,
+        state: CoreState | None = None,
     ) -> float:
         """Computes `grads`, changes no parameter, and returns the loss. The arguments are those of Trainer.backward."""
         if not (accumulate is input_grads is False and total is None and type(first_row) is int and first_row == 0):
@@ -174,13 +178,13 @@ class Engine:
             total, first_row = self._part(rows, total, first_row)
         core_total = 0.0 if total is None else np.array(total) if isinstance(total, list) else total
         if self._custom is None and not input_grads and self.input_grads is None:
-            return self._named(rows, self._core.backward, accumulate, core_total, first_row)  # holds the network itself
+            return self._named(rows, self._core.backward, accumulate, core_total, first_row, False, state)  # holds the network itself
         with self.training():
             if self._custom is None:
-                loss = self._named(rows, self._core.backward, accumulate, core_total, first_row, input_grads)
+                loss = self._named(rows, self._core.backward, accumulate, core_total, first_row, input_grads, state)
             else:
                 loss = self._custom.backward(rows.present(), accumulate, input_grads)
-            self.input_grads = self._read_input_grads(rows) if input_grads else None
+            self.input_grads = read_input_grads(self._core, rows, self.shape.inputs, self.net.dtype) if input_grads else None
             return loss
 
     def _part(self, rows: Rows, total: Any, first_row: Any) -> tuple[float | list[float] | None, int]:
@@ -226,18 +230,11 @@ class Engine:
             self._core.backward_from(read, accumulate, input_grads)
             self.input_grads = [np.array(gradient) for gradient in self._core.input_grads()] if input_grads else None
 
-    def _read_input_grads(self, rows: Rows) -> list[Array]:
-        """The gradients with respect to the inputs of these rows: 0 for rows of weight 0."""
-        if rows.count == 0:
-            return [np.zeros((0, width), self.net.dtype) for width in self.shape.inputs]
-        found = [np.array(gradient) for gradient in self._core.input_grads()]
-        if self._custom is None or len(found[0]) == rows.count:
-            return found
-        # the backend got only the rows that are there
-        spread = [np.zeros((rows.count, width), self.net.dtype) for width in self.shape.inputs]
-        for array, gradient in zip(spread, found, strict=True):
-            array[rows.active()] = gradient
-        return spread
+    def core_state(self, state: State | None, rows: Rows, call: str) -> CoreState | None:
+        """The backend's state for a call with these rows; TypeError or ValueError if it does not fit."""
+        if state is not None and self._custom is not None:
+            raise ValueError(f"{call}: state works with named losses only, not with a loss of your own")
+        return None if state is None else of_call(state, rows.count, call, self.net.backend)
 
     def _named(self, rows: Rows, call: Callable[..., float], *arguments: Any, chosen: Array | None = None) -> float:
         """Calls the backend. If it refuses a target, the error names the first such row by its index in the caller's arrays.
@@ -247,7 +244,7 @@ class Engine:
         try:
             return call(rows.x, rows.y, rows.weight, *arguments)
         except ValueError as error:
-            if found := faults.refused_target(str(error), rows, chosen, self.shape.targets, self.losses):
+            if found := faults.refused_target(str(error), rows, chosen, self.shape, self.losses):
                 raise ValueError(found) from None
             raise
 
@@ -295,10 +292,10 @@ class Engine:
 
     # ---- evaluation and checks ----
 
-    def evaluate(self, rows: Rows) -> float:
+    def evaluate(self, rows: Rows, state: CoreState | None = None) -> float:
         """The loss without dropout and noise; changes nothing."""
         if self._custom is None:
-            return self._named(rows, self._core.evaluate)
+            return self._named(rows, self._core.evaluate, state)
         rows = rows.present()
         with self.hold():
             outputs = self.net.predict(rows.x, raw=True)
@@ -306,7 +303,7 @@ class Engine:
 
     def check_batch(self, rows: Rows) -> None:
         """Raises an error for too few rows to train on: batch_norm needs two."""
-        self._core.forward(rows.x)
+        self._core.forward(rows.xs[0] if len(rows.xs) == 1 else rows.xs)
 
     def check_targets(self, rows: Rows, chosen: Array | None = None) -> None:
         """Raises an error for targets that a step would refuse, by computing the losses of zero outputs. The net does not run.

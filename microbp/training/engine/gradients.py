@@ -7,12 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from ...core.backend import CoreTrainer
 from ...data.arrays import Array, as_array
 from ...data.by_output import listed, one_or_all
-from ...data.rows import Shape
+from ...data.rows import Rows, Shape
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _SMALL = 1e38  # no element of a vector with a smaller square is larger than float32's range, and the square is below it too
+
+
+def read_input_grads(core: CoreTrainer, rows: Rows, widths: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
+    """The gradients with respect to the inputs of these rows, of these widths: 0 for rows of weight 0."""
+    if rows.count == 0:
+        return [np.zeros((0, width), dtype) for width in widths]
+    found = [np.array(gradient) for gradient in core.input_grads()]
+    if len(found[0]) == rows.count:
+        return found
+    # the backend got only the rows that are there
+    spread = [np.zeros((rows.count, width), dtype) for width in widths]
+    for array, gradient in zip(spread, found, strict=True):
+        array[rows.active()] = gradient
+    return spread
 
 
 class OutputGradients:

@@ -11,18 +11,21 @@ import numpy as np
 from ...core import backend as backends
 from ...core.specs import Loss
 from ...data import faults
-from ...data.rows import Rows
+from ...data.rows import Rows, Shape
 from ...network.network import Network
 
 
 class NamedLosses:
     """Computes the losses that have names. losses: one per output; others than a Loss count 0."""
 
-    def __init__(self, net: Network, losses: Sequence[Any], loss_weights: Sequence[float], widths: Sequence[int]) -> None:
-        self._net, self._widths, self._dtype = net._core, widths, net.dtype
+    def __init__(self, net: Network, losses: Sequence[Any], loss_weights: Sequence[float], shape: Shape) -> None:
+        self._net, self._shape, self._widths, self._dtype = net._core, shape, shape.outputs, net.dtype
         self._losses, self._is_named = losses, [isinstance(loss, Loss) for loss in losses]
         module = backends.load(net.backend)
-        text = "".join([*(f"input {width}\n" for width in widths), *(f"output {i}\n" for i in range(len(widths)))])
+        count = len(self._widths)
+        lines = [f"input {width}\n" for width in self._widths]
+        lines += [f"grid {i} height=1 width={shape.positions(i)}\n" for i in range(count)]
+        text = "".join([*lines, *(f"output {count + i}\n" for i in range(count))])
         texts = [loss.text if isinstance(loss, Loss) else "mse" for loss in losses]
         self._weights = weights = [weight if named else 0.0 for weight, named in zip(loss_weights, self._is_named, strict=True)]
         self.output_losses = [math.nan] * len(weights)  # of the last call, before their loss weights; NaN: it has no name
@@ -55,7 +58,7 @@ class NamedLosses:
                 loss = self._core.backward(x, y, rows.weight, input_grads=True)
                 gradients = list(self._core.input_grads())
         except ValueError as error:
-            if found := faults.refused_target(str(error), rows, None, self._widths, self._losses):
+            if found := faults.refused_target(str(error), rows, None, self._shape, self._losses):
                 raise ValueError(found) from None
             raise
         self.output_losses = self._core.output_losses

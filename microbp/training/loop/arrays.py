@@ -38,7 +38,12 @@ class Arrays:
 
     def standardized(self, engine: Engine) -> AbstractContextManager[None]:
         """Sets the statistics of bp.Standardize layers that have none yet, from the rows to train on: Engine.standardized."""
-        return engine.standardized(self.rows, self.trained)
+        if self.rows.lengths is not None and engine.has_unset_layers():
+            raise ValueError(
+                "fit: bp.Standardize has no statistics yet: with lengths, call net.standardize(X) on rows of full length first"
+            )
+        trained = self.trained[self.rows.is_there[self.trained]] if self.batching.carries else self.trained
+        return engine.standardized(self.rows, trained)
 
     def updates(self) -> int:
         """The number of updates in an epoch."""
@@ -101,12 +106,16 @@ def weigh(engine: Engine, rows: Rows, trained: Array, class_weight: ClassWeight 
 # ---- validation rows ----
 
 
-def split(engine: Engine, rows: Rows, validation: Any, chosen: Array) -> tuple[Rows | None, Array]:
-    """The validation rows, if any, and the indices of the rows to train on. chosen: the indices to split, of rows that are there."""
+def split(engine: Engine, rows: Rows, validation: Any, chosen: Array, only_present: bool = True) -> tuple[Rows | None, Array]:
+    """The validation rows, if any, and the indices of the rows to train on. chosen: the indices to split. only_present: without the given
+    validation rows that are not there."""
     if isinstance(validation, list) and validation and all(isinstance(row, int | np.integer) for row in validation):
         validation = np.array(validation)
     if validation is None or isinstance(validation, tuple | list):
-        return read_validation(engine, validation), chosen
+        given = read_validation(engine, validation, only_present)
+        if given is not None and given.lengths is None and rows.lengths is not None:
+            raise ValueError("validation: the rows of X have lengths, so these need lengths too: pass (X, y, None, lengths)")
+        return given, chosen
     if isinstance(validation, np.ndarray) and validation.dtype.kind in "iub":
         return _held_rows(engine, rows, validation, chosen)
     held_out = hold_out(engine, rows, validation, chosen)
@@ -132,25 +141,28 @@ def _held_rows(engine: Engine, rows: Rows, validation: Array, chosen: Array) -> 
     return validation_rows, trained
 
 
-def read_validation(engine: Engine, validation: Sequence[Any] | None) -> Rows | None:
-    """Validation rows from (X, y) or (X, y, weight)."""
+def read_validation(engine: Engine, validation: Sequence[Any] | None, only_present: bool = True) -> Rows | None:
+    """Validation rows from (X, y), (X, y, weight) or (X, y, weight, lengths)."""
     if validation is None:
         return None
-    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3, 4):
         given = f"a {type(validation).__name__} of length {len(validation)}" if isinstance(validation, tuple | list) else repr(validation)
-        raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction, not {given}")
+        raise ValueError(f"validation must be (X, y), (X, y, weight), (X, y, weight, lengths) or a fraction, not {given}")
     try:
-        rows = engine.read(*validation, *[None] * (3 - len(validation)))
+        x, y, weight, lengths = (*validation, None, None)[:4]
+        rows = engine.read(x, y, weight, lengths=lengths)
         engine.check_targets(rows)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation: {error}") from error
-    return rows.present()
+    return rows.present() if only_present else rows
 
 
 def _held_out(fraction: Any, count: int, given: int) -> int:
     """How many of `count` rows to hold out. given: the number of rows of X, those of weight 0 included."""
     if isinstance(fraction, bool) or not isinstance(fraction, float | np.floating) or not 0 < fraction < 1:
-        raise ValueError(f"validation must be (X, y), (X, y, weight) or a fraction between 0 and 1, not {brief(fraction)}")
+        raise ValueError(
+            f"validation must be (X, y), (X, y, weight), (X, y, weight, lengths) or a fraction between 0 and 1, not {brief(fraction)}"
+        )
     if count < 2:
         of_weight = "" if count == given else " with a weight above 0"
         raise ValueError(f"validation={fraction!r} needs at least 2 rows{of_weight}; X has {count}")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...core.checks import whole_number
+from ...core.backend import CoreState
+from ...core.checks import flag, whole_number
 from ...data.arrays import Array
 from ...data.rows import Rows
 from ...settings.curves import Schedule, rates_of
@@ -24,13 +25,16 @@ RateFunction = Callable[[int], float]  # takes the number of updates so far, ret
 
 @dataclass(frozen=True)
 class Batching:
-    """An update's rows, `accumulate` micro-batches of `batch_size` rows, and the check after each update whether to end the epoch."""
+    """An update's rows, `accumulate` micro-batches of `batch_size` rows, and the check after each update whether to end the epoch.
+    carries: row i of a micro-batch goes on where row i of the one before ended."""
 
     batch_size: int
     accumulate: int = 1
     stop_check: StopCheck = field(default_factory=StopCheck)
+    carries: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "carries", flag("fit: carry_state", self.carries))
         for name in ("batch_size", "accumulate"):
             object.__setattr__(self, name, whole_number(getattr(self, name), name))
 
@@ -119,7 +123,9 @@ def _record(run: Run, losses: Sequence[float]) -> Record:
 
 
 def check_batching(engine: Engine, batching: Batching) -> None:
-    """Raises an error for micro-batches with custom losses."""
+    """Raises an error for micro-batches or carried states with custom losses."""
+    if batching.carries and engine.has_custom_losses:
+        raise ValueError("fit: carry_state works with named losses only, not with a loss of your own")
     if batching.accumulate > 1 and engine.has_custom_losses:
         raise ValueError("accumulate needs named losses: a custom loss does its own averaging, so micro-batches would not add up")
 
@@ -151,7 +157,7 @@ def _rates_of(rates: RateFunction | None, first: int, count: int) -> Array | Non
 
 
 def _is_looped(engine: Engine, batching: Batching) -> bool:
-    return engine.has_custom_losses or batching.accumulate > 1 or batching.stop_check.has_callbacks
+    return engine.has_custom_losses or batching.accumulate > 1 or batching.stop_check.has_callbacks or batching.carries
 
 
 def _loop(run: Run, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> tuple[list[float], int]:
@@ -172,23 +178,36 @@ def updates(engine: Engine, rows: Rows, order: Array, batching: Batching, lrs: A
     lrs: the learning rate of each update; None: engine.lr for all.
     """
     size = batching.rows
+    state = new_state(engine, batching, len(order))
     for i, start in enumerate(range(0, len(order), size)):
         chosen = order[start : start + size]
         if lrs is not None:
             engine.lr = lrs[i]
         if batching.accumulate > 1:
-            yield _accumulated(engine, rows, chosen, batching.batch_size), chosen
+            yield _accumulated(engine, rows, chosen, batching.batch_size, state), chosen
         else:
-            yield losses_of(engine, engine.step(rows.take(chosen))), chosen
+            yield losses_of(engine, engine.step(rows.take(chosen), state)), chosen
 
 
-def _accumulated(engine: Engine, rows: Rows, chosen: Array, batch_size: int) -> list[float]:
+def new_state(engine: Engine, batching: Batching, count: int) -> CoreState | None:
+    """What recurrent layers remember from batch to batch of `count` rows, 0 at first; None: nothing."""
+    return engine.net._core.state(min(batching.batch_size, count)) if batching.carries else None
+
+
+def carried(engine: Engine, batching: Batching, rows: Rows) -> Iterator[tuple[Rows, CoreState]]:
+    """The batches of these rows, with the state that they go on from."""
+    state = engine.net._core.state(min(batching.batch_size, rows.count))
+    for start in range(0, rows.count, batching.batch_size):
+        yield rows.take(np.arange(start, min(start + batching.batch_size, rows.count))), state
+
+
+def _accumulated(engine: Engine, rows: Rows, chosen: Array, batch_size: int, state: CoreState | None) -> list[float]:
     """Does one update with the summed gradients of micro-batches, each divided by the weight of the whole batch. Returns the losses."""
     sums: list[float] = []
     total = rows.totals(chosen)
     for first in range(0, len(chosen), batch_size):
         part = rows.take(chosen[first : first + batch_size])
-        losses = losses_of(engine, engine.backward(part, first > 0, total, first))
+        losses = losses_of(engine, engine.backward(part, first > 0, total, first, state=state))
         sums = [before + loss for before, loss in zip(sums or [0.0] * len(losses), losses, strict=True)]
     engine.apply()
     return sums

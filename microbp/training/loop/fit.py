@@ -51,14 +51,17 @@ def fit(
     class_weight: ClassWeight | None,
     validation: Any,
     chosen: Any,
+    lengths: Any = None,
 ) -> None:
     """Trains for `options.epochs` epochs; the run keeps their records. y=None: X is a stream, or rows whose targets no loss needs.
     chosen: the indices of the rows to use; None: all."""
     if y is None and not run.engine.shape.are_rows(X):
-        arrays = {"sample_weight": sample_weight, "class_weight": class_weight, "rows": chosen}
+        arrays = {"sample_weight": sample_weight, "class_weight": class_weight, "rows": chosen, "lengths": lengths}
         data, watch = _in_chunks(run.engine, X, validation, options, **arrays)
     else:
-        data, watch = _in_memory(run.engine, run.engine.read(X, y, sample_weight), class_weight, validation, options, chosen)
+        data, watch = _in_memory(
+            run.engine, run.engine.read(X, y, sample_weight, lengths=lengths), class_weight, validation, options, chosen
+        )
     data.check(run.engine)
     updates = functools.cache(lambda: options.epochs * data.updates())
     rates = Rates(run, options.schedule, updates, watch)
@@ -72,26 +75,42 @@ def fit(
 def _in_memory(
     engine: Engine, rows: Rows, class_weight: ClassWeight | None, validation: Any, options: Options, chosen: Any
 ) -> tuple[Arrays | Stream, Watch]:
-    used = rows.active() if chosen is None else check_order(chosen, rows, "fit: rows")
-    held_out, trained = split(engine, rows, validation, used)
+    carries = options.batching.carries
+    if carries:
+        _check_carrying(validation, chosen)
+    used = np.arange(rows.count) if carries else rows.active() if chosen is None else check_order(chosen, rows, "fit: rows")
+    held_out, trained = split(engine, rows, validation, used, not carries)
     measures_chosen = chosen is not None and options.metrics and held_out is None
-    watch = Watch(engine, rows.take(used) if measures_chosen else rows, held_out, options.metrics)
-    rows, trained = weigh(engine, rows, trained, class_weight)
-    return Arrays(rows, trained, options.shuffle, options.batching), watch
+    watch = Watch(engine, rows.take(used) if measures_chosen else rows, held_out, options.metrics, options.batching)
+    rows, present = weigh(engine, rows, trained, class_weight)
+    return Arrays(rows, trained if carries else present, options.shuffle and not carries, options.batching), watch
+
+
+def _check_carrying(validation: Any, chosen: Any) -> None:
+    if chosen is not None:
+        raise ValueError(
+            "fit: carry_state needs all rows, because each goes on from one of the batch before; pass X[rows] instead of rows="
+        )
+    is_index = isinstance(validation, list) and validation and not isinstance(validation[0], np.ndarray)
+    if not isinstance(validation, tuple | list | None) or is_index:
+        raise ValueError("fit: carry_state needs validation=(X, y), whose rows go on from batch to batch too, not a part of the rows")
 
 
 def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, **arrays: Any) -> tuple[Arrays | Stream, Watch]:
     """Data and watch for a stream. arrays: arguments of fit that a stream does not support; ValueError if one is set."""
+    if options.batching.carries:
+        raise ValueError("fit: carry_state needs arrays, not a stream; train chunk by chunk: t.step(X, y, state=state)")
     stream = Stream(engine, chunks, options.shuffle, options.batching, options.epochs)
     for name, value in arrays.items():
         if value is not None:
-            advice = "leave the other rows out of the chunks" if name == "rows" else "put weights into the chunks: (X, y, weight)"
+            into = "lengths into the chunks: (X, y, weight, lengths)" if name == "lengths" else "weights into the chunks: (X, y, weight)"
+            advice = "leave the other rows out of the chunks" if name == "rows" else f"put {into}"
             raise ValueError(f"fit: {name} does not work with a stream; {advice}")
     if isinstance(validation, float | np.ndarray):
         raise ValueError(f"fit: a stream cannot be split; pass validation=(X, y), not {brief(validation)}")
     if options.metrics and validation is None:
         raise ValueError("fit: metrics with a stream need validation=(X, y)")
-    watch = Watch(engine, None, read_validation(engine, validation), options.metrics)
+    watch = Watch(engine, None, read_validation(engine, validation), options.metrics, options.batching)
     return stream, watch
 
 

@@ -77,9 +77,9 @@ class Run:
     def diverged(self, error: FloatingPointError, rows: Rows | None = None, order: Array | None = None) -> FloatingPointError:
         """The error with epoch, step, and the cause or advice added. rows, order: the rows trained on and their order, if known."""
         where = f"epoch {self.epoch + 1}, step {self.engine.steps + 1}"
-        cause = (
-            None if rows is None else faults.not_finite(rows, order, self.engine.net.dtype, self.engine.loss_weights, self.engine.losses)
-        )
+        engine = self.engine
+        there = None if rows is None else engine.shape.cleared(rows)
+        cause = None if there is None else faults.not_finite(there, order, engine.net.dtype, engine.loss_weights, engine.losses)
         lower = f"use a lower lr (now {self.engine.lr:g})"
         if cause is None and (bad := faults.bad_tensor(self.engine.net.tensors)):
             cause = f"{bad}, and {lower}" if self.engine.steps else bad

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core.text import brief
+from ...data import lengths as row_lengths
 from ...data.arrays import Array
 from ...data.rows import Rows
 from ...data.sparse import concatenate
@@ -23,7 +24,7 @@ from .run import Run
 
 
 class Stream:
-    """An iterable of chunks (X, y) or (X, y, weight), or a function that returns one for each epoch.
+    """An iterable of chunks (X, y), (X, y, weight) or (X, y, weight, lengths), or a function that returns one for each epoch.
 
     A batch may span two chunks: the updates are those of the concatenated rows. Rows are shuffled within their chunk. Rows of weight 0 are
     passed over, and so are chunks without other rows.
@@ -94,12 +95,12 @@ class Stream:
         """The chunks, and the indices of their rows that are there. Passes over chunks without such rows."""
         start = 0  # the number of the chunk's first row
         for i, chunk in enumerate(self._guests()):
-            if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
+            if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3, 4):
                 advice = "; for arrays, write fit(X, y, ...), or a list of chunks: [(X, y)]" if hasattr(chunk, "shape") else ""
-                raise TypeError(f"fit: chunk {i} must be (X, y) or (X, y, weight), not {brief(chunk)}{advice}")
+                raise TypeError(f"fit: chunk {i} must be (X, y), (X, y, weight) or (X, y, weight, lengths), not {brief(chunk)}{advice}")
             try:
-                x, y, weight = (*chunk, None)[:3]
-                rows = self._engine.shape.read(x, y, weight, may_be_none=True)
+                x, y, weight, lengths = (*chunk, None, None)[:4]
+                rows = self._engine.read(x, y, weight, may_be_none=True, lengths=lengths)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"fit: chunk {i}: {error}") from error
             order = rows.active()
@@ -132,7 +133,7 @@ def _join(a: Rows, b: Rows) -> Rows:
     xs = [concatenate(pair) for pair in zip(a.xs, b.xs, strict=True)]
     numbers = None if a.numbers is None or b.numbers is None else np.concatenate([a.numbers, b.numbers])
     ys = [_join_targets(i, *pair) for i, pair in enumerate(zip(a.ys, b.ys, strict=True))]
-    return Rows(xs, ys, weight, a.count + b.count, numbers, a.counts)
+    return Rows(xs, ys, weight, a.count + b.count, numbers, a.counts, row_lengths.join(a.lengths, b.lengths))
 
 
 def _join_targets(i: int, a: Array | None, b: Array | None) -> Array | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ...core.checks import floating
 from ...core.specs import unknown
 from ...data.arrays import Array
+from ...data.positions import one_by_one
 from ...data.rows import Rows
+from ...data.weights import Weights
 from ...settings.metrics import Chosen, OfOutput, Outputs, bind, find
 from ..engine.engine import Engine
-from .epoch import losses_of
+from .epoch import Batching, Mean, carried, losses_of
 from .history import Record
 
 
@@ -49,32 +53,70 @@ def entries_of(engine: Engine, metrics: Iterable[str], validates: bool) -> Entri
 class Watch:
     """Computes the validation loss and the metrics, on the validation rows if there are any, else on the training rows."""
 
-    def __init__(self, engine: Engine, trained: Rows | None, held_out: Rows | None, metrics: Mapping[str, Chosen]) -> None:
-        """ValueError if a metric makes no sense for the losses."""
+    def __init__(
+        self, engine: Engine, trained: Rows | None, held_out: Rows | None, metrics: Mapping[str, Chosen], batching: Batching | None = None
+    ) -> None:
+        """ValueError if a metric makes no sense for the losses. batching: if states are carried from batch to batch, here too."""
+        self._batching = batching or Batching(1)
         self._engine = engine
         self._held_out = held_out
         self._metrics = bind(metrics, engine.losses)
         rows = held_out or trained
         if rows is not None:
             _check_targets(metrics.values(), rows)
+        self._all = rows  # those of weight 0 too: with them, rows go on from batch to batch
         self._rows = rows.present() if metrics and rows is not None else None
         self.entries = entries_of(engine, metrics, held_out is not None)
 
     def complete(self, record: Record) -> None:
         """Adds the validation loss and the metrics to the record."""
         if self._held_out is not None:
-            record["val_loss"], *of_outputs = losses_of(self._engine, self._engine.evaluate(self._held_out))
+            record["val_loss"], *of_outputs = self._evaluate(self._held_out)
             record.update({f"val_{name}": loss for name, loss in self._engine.entries(of_outputs).items()})
         if self._rows is not None:
             activations = [output.activation for output in self._engine.net.outputs]
-            outputs = Outputs(self._rows.ys, self._rows.weight, self._engine.losses, partial(self._predict, self._rows), activations)
+            targets, weight = self._one_by_one(self._rows.ys), self._weights(self._rows)
+            outputs = Outputs(targets, weight, self._engine.losses, partial(self._predict, self._rows), activations)
             with self._engine.guest():
                 for name, metric in self._metrics.items():
                     record[name] = floating(f"the result of the metric {name}", metric(outputs))
 
+    def _evaluate(self, rows: Rows) -> list[float]:
+        if not self._batching.carries:
+            return losses_of(self._engine, self._engine.evaluate(rows))
+        mean = Mean(self._engine.loss_weights)
+        for part, state in carried(self._engine, self._batching, rows):
+            mean.add(losses_of(self._engine, self._engine.evaluate(part, state)), part.totals(np.arange(part.count)))
+        return mean.losses
+
+    def _carried(self, rows: Rows, raw: bool = False) -> Any:
+        """The predictions of the rows that are there, each of which goes on from one of the batch before."""
+        net, found = self._engine.net, []
+        for part, state in carried(self._engine, self._batching, rows):
+            outputs = net._predict(_x(part), raw, None, None, None, state, self._lengths(part))
+            found.append(outputs if isinstance(outputs, list) else [outputs])
+        return [np.concatenate(each)[rows.active()] for each in zip(*found, strict=True)]
+
+    def _lengths(self, rows: Rows) -> Any:
+        return self._engine.shape.sequences.given(rows.lengths)
+
     def _predict(self, rows: Rows, **raw: Any) -> list[Array]:
-        outputs = self._engine.net.predict(rows.x, **raw)
-        return outputs if isinstance(outputs, list) else [outputs]
+        all_rows = self._all if self._batching.carries else None
+        if all_rows is None:
+            outputs = self._engine.net.predict(_x(rows), lengths=self._lengths(rows), **raw)
+        else:
+            outputs = self._carried(all_rows, **raw)
+        return self._one_by_one(outputs if isinstance(outputs, list) else [outputs])
+
+    def _one_by_one(self, arrays: Sequence[Any]) -> list[Any]:
+        """A row for each position of each output: metrics count positions as rows."""
+        return [None if one is None else one_by_one(one, self._engine.shape.positions(i)) for i, one in enumerate(arrays)]
+
+    def _weights(self, rows: Rows) -> Weights:
+        if rows.weight is None or not any(self._engine.shape.grids):
+            return rows.weight
+        found = self._one_by_one([rows.weight_of(i) for i in range(len(rows.ys))])
+        return found[0] if len(found) == 1 else found
 
 
 def _check_targets(metrics: Iterable[Chosen], rows: Rows) -> None:
@@ -84,3 +126,8 @@ def _check_targets(metrics: Iterable[Chosen], rows: Rows) -> None:
         if lacking := [i for i in absent if not isinstance(metric, OfOutput) or metric.output == i]:
             y = "y" if len(absent) == len(rows.ys) else f"y[{lacking[0]}]"
             raise ValueError(f"fit: metrics compare predictions with targets, but {y} is None; pass {y}, or measure in a callback")
+
+
+def _x(rows: Rows) -> Any:
+    """The inputs as `predict` takes them."""
+    return rows.xs[0] if len(rows.xs) == 1 else rows.xs

@@ -2,7 +2,7 @@
  * 4-8-2 predicts in 150 instead of 209 ns, and a step of 4-32-32-2 takes 1270 instead of 1700 ns (AVX2, Zen 3). The
  * bits are those of the tiles. */
 
-#if !MICROBP_SMALL
+#if !PLAIN
 enum {
     DIRECT_VECTORS = VB == 64 ? 2 : 4, /* of columns */
     DIRECT_STEPS_NT = 4,               /* for more, W is transposed in registers */

@@ -190,7 +190,7 @@ static int run_slice(slice *s) {
 static inline int is_plain(const mbp_product *p, piece q) {
     const int64_t rows_of_b = p->pattern == MBP_NT ? p->n : p->k;
     return p->k <= SLICE && span(rows_of_b, p->b.ld) <= IN_PLACE_BYTES && (p->n > 1 || q.rows < VL) &&
-           !is_row_of_w_transposed(p, q) && !is_outer(p, q) && !packs_a(p, q.rows, q.columns, p->k);
+           !has_own_way(p, q) && !packs_a(p, q.rows, q.columns, p->k);
 }
 
 static int run_slices(const mbp_product *p, piece q, T *pack) {
@@ -216,6 +216,7 @@ static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
     int bad = 0;
     if (is_plain(p, q))
         return run_plain(p, q, pack);
+#if !PLAIN
     if (is_outer(p, q))
         return run_outer(p, q);
     if (is_row_of_w_transposed(p, q))
@@ -226,6 +227,7 @@ static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
         const int64_t done = run_single_column(p, q, &bad);
         q.row += done, q.rows -= done;
     }
+#endif
     return bad | run_slices(p, q, pack);
 #endif
 }
@@ -244,7 +246,7 @@ static HOT __attribute__((noinline)) int run_pieces(const mbp_product *p, int64_
 
 static void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
     last = smaller(last, product_pieces(p));
-#if MICROBP_SMALL
+#if PLAIN
     const int bad = run_pieces(p, first, last, pack);
 #else
     const int bad = is_direct(p) ? run_direct(p) : run_pieces(p, first, last, pack);

@@ -9,7 +9,7 @@ static mbp_view view_at(mbp_view v, int64_t row, int64_t column) {
 }
 static T *element(mbp_view v, int64_t row, int64_t column) { return (T *)v.at + row * v.ld + column; }
 
-#if !MICROBP_SMALL
+#if !PLAIN
 enum {
     ROW_STEPS = VB == 64 ? LINE : LANES_16,
     /* Two vectors of rows of W, a multiple of this many bytes apart, have more than 8 lines in a cache set. */
@@ -290,6 +290,16 @@ static int64_t run_single_column(const mbp_product *p, piece q, int *bad) {
     return rows;
 }
 #endif
+
+/* Whether a piece is a row of dz W^T or an outer product, and has a way of its own above. */
+static inline int has_own_way(const mbp_product *p, piece q) {
+#if PLAIN
+    (void)p, (void)q;
+    return 0;
+#else
+    return is_row_of_w_transposed(p, q) || is_outer(p, q);
+#endif
+}
 
 /* ---- db ---- */
 

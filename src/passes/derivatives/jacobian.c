@@ -4,7 +4,7 @@
 
 #include "passes/apart.h"
 #include "passes/inputs.h"
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
 #include "system/floats.h"
 #include "system/text.h"
 
@@ -26,7 +26,8 @@ typedef struct jacobian {
     int is_sparse; /* 1: no gradient is written for some of the parameters or inputs */
 } jacobian;
 
-static int64_t width_of(const jacobian *j, int output) { return j->net->node[j->net->output[output].node].width; }
+/* How many numbers an output has in a row. */
+static int64_t width_of(const jacobian *j, int output) { return mbp_output_row(j->net, output); }
 
 /* How many arrays each output has, and how many columns the i-th one has for each column of the output. */
 static int arrays_each(const jacobian *j) { return j->by == MBP_BY_INPUTS ? j->net->inputs : 1; }
@@ -71,14 +72,17 @@ static mbp_view columns_of(const jacobian *j, const mbp_array *array, int64_t ro
 
 /* The deltas of all outputs: 0, except for 1 in one column of one output. */
 static void start_deltas(const jacobian *j, const pass *p, int output, int64_t column) {
-    for (int i = 0; i < j->net->outputs; i++)
-        zero_rows(j, p->rows, p->w->delta[j->net->output[i].node], width_of(j, i));
+    for (int i = 0; i < j->net->outputs; i++) {
+        const mbp_node *node = &j->net->node[j->net->output[i].node];
+        zero_rows(j, p->rows * mbp_positions(node), p->w->delta[j->net->output[i].node], node->width);
+    }
+    const mbp_node *node = &j->net->node[j->net->output[output].node];
     const mbp_view delta = p->w->delta[j->net->output[output].node];
-    for (int64_t r = 0; r < p->rows; r++) {
+    for (int64_t r = column / node->width; r < p->rows * mbp_positions(node); r += mbp_positions(node)) {
         if (j->net->dtype == MBP_F64)
-            ((double *)delta.at)[r * delta.ld + column] = 1;
+            ((double *)delta.at)[r * delta.ld + column % node->width] = 1;
         else
-            ((float *)delta.at)[r * delta.ld + column] = 1;
+            ((float *)delta.at)[r * delta.ld + column % node->width] = 1;
     }
 }
 
@@ -201,7 +205,7 @@ mbp_status mbp_net_jacobian(mbp_net *net, const mbp_array *x, int n_x, mbp_by by
         return mbp_fail_extra(error, "Jacobians", "jacobian");
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
-    mbp_status status = mbp_inputs_check(net, x, n_x, &j.rows, error);
+    mbp_status status = mbp_inputs_check(net, x, n_x, NULL, &j.rows, error);
     if (status == MBP_OK)
         status = mbp_inputs_dense_check(net, x, "a Jacobian needs", error);
     if (status == MBP_OK)

@@ -2,7 +2,7 @@
 #include <float.h>
 
 #include "formulas/random.h"
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
 #include "system/text.h"
 #include "train/loss.h"
 #include "train/step.h"
@@ -57,6 +57,8 @@ static mbp_status check(epoch *e, const mbp_batch *given) {
     const int least = e->trainer->reduce ? 0 : 1; /* other processes may have rows */
     int64_t rows;
     mbp_status status = mbp_batch_check(e->trainer, given, &e->data, &rows, e->error);
+    if (status == MBP_OK)
+        status = mbp_batch_refuse_state(&e->data, e->error);
     if (status == MBP_OK && rows == 0 && least)
         status = mbp_total_check(0, 0, 0, e->error);
     if (status != MBP_OK)

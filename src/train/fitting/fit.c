@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
 #include "system/sized.h"
 #include "system/text.h"
 #include "train/fitting/standardize.h"
@@ -83,6 +83,8 @@ static mbp_status at(mbp_error *error, const char *where, mbp_status status) {
 /* Refuses data without rows, unless other processes may have some. */
 static mbp_status check_data(const fit *f, const mbp_batch *given, mbp_batch *batch, int64_t *rows) {
     mbp_status status = mbp_batch_check(f->trainer, given, batch, rows, f->error);
+    if (status == MBP_OK)
+        status = mbp_batch_refuse_state(batch, f->error);
     return status == MBP_OK && *rows == 0 && !f->trainer->reduce ? mbp_total_check(0, 0, 0, f->error) : status;
 }
 
@@ -173,6 +175,11 @@ static mbp_status standardize(const fit *f, const mbp_batch *data) {
         return mbp_fail(f->error, MBP_INVALID,
                         "a net with standardize layers or standardize_targets is trained by several processes: call "
                         "mbp_net_standardize first, with the same rows in each, or mbp_net_set_scale");
+    if (data->lengths && mbp_has_unset(t->net))
+        return mbp_fail(
+            f->error, MBP_INVALID,
+            "a net with standardize layers is trained on rows with lengths: call mbp_net_standardize first, "
+            "with rows of full length");
     mbp_trainer_forget(f->trainer); /* the passes overwrite the values of an earlier forward */
     memcpy(f->buffers, mbp_net_running(t->net), (size_t)t->net->buffers * t->net->item);
     memset(f->scaled, 0, (size_t)t->net->outputs);
@@ -203,7 +210,8 @@ static mbp_status check(fit *f, const mbp_fit *how) {
     const int64_t room = batch_rows > evaluated ? batch_rows : evaluated;
     f->room = room;
     f->validation_weighted = f->how.validation && mbp_batch_needs(f->trainer, &validation);
-    const int weights = mbp_batch_needs(f->trainer, &data) | (f->validation_weighted ? MBP_WEIGHTS : 0);
+    const int weights = mbp_batch_needs(f->trainer, &data) |
+                        (f->how.validation ? mbp_batch_needs(f->trainer, &validation) : 0);
     status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS | weights, data.x, f->error);
     if (status == MBP_OK && f->how.validation)
         status = mbp_trainer_make_room(f->trainer, room, MBP_TARGETS | MBP_DELTAS | weights, validation.x, f->error);

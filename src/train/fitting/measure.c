@@ -281,9 +281,13 @@ static void *row_of(const mbp_net *net, mbp_view view, int64_t row) {
     return (char *)view.at + (size_t)(row * view.ld) * net->item;
 }
 
-/* Sets the weights of a row; returns 0 if all are 0. */
-static int set_weights(sums *s, const mbp_workspace *w, const mbp_own *own, int64_t row) {
+/* Sets the weights of a row; returns 0 if all are 0. position: its only position with a weight of its own; -1: none. */
+static int set_weights(sums *s, const mbp_workspace *w, const mbp_own *own, int64_t row, int64_t position) {
     const int64_t columns = mbp_is_weighted(w) ? own->columns : 0;
+    if (position >= 0) {
+        s->weight = own->at[(columns > 1 ? position : 0) * w->rows + row];
+        return s->weight > 0;
+    }
     s->weight = columns ? 0 : w->weight[row];
     for (int64_t j = 0; j < columns; j++)
         s->weight += own->at[j * w->rows + row];
@@ -305,11 +309,12 @@ static void unscale(const reading *r, double *values) {
         values[j] = values[j] * std[j] + mean[j];
 }
 
+/* row: of all positions of the output. */
 static void add_row(reading *r, int64_t row) {
     const mbp_trainer *t = r->trainer;
     const mbp_workspace *w = t->workspace;
     const int activation = mbp_loss_activation(t->objective[r->output].loss.row);
-    const int64_t n = r->sums.n;
+    const int64_t n = r->sums.n, positions = mbp_trainer_positions(t, r->output);
     double *output = r->memory + SUMS_EACH * n, *target = output + n;
     void *raw = row_of(t->net, w->value[t->net->output[r->output].node], row), *predicted = target + n;
     if (OUTPUT_ACTIVATION_COUNT > 1 && r->measure->need != LABELS && activation != OUTPUT_ACTIVATION_identity)
@@ -326,7 +331,7 @@ static void add_row(reading *r, int64_t row) {
         unscale(r, target);
     }
     r->sums.label = w->labels[r->output][row];
-    if (!set_weights(&r->sums, w, &w->own[r->output], row))
+    if (!set_weights(&r->sums, w, &w->own[r->output], row / positions, positions > 1 ? row % positions : -1))
         return;
     r->sums.total += r->sums.weight;
     r->sums.rows++;
@@ -337,7 +342,8 @@ static mbp_status add_slice(reading *r, const mbp_batch *batch, mbp_batch_cursor
                             mbp_error *error) {
     mbp_chosen chosen;
     mbp_status status = mbp_slice_predict(r->trainer, batch, from, slice, &chosen, error);
-    for (int64_t row = 0; status == MBP_OK && row < chosen.rows.count; row++)
+    for (int64_t row = 0; status == MBP_OK && row < chosen.rows.count * mbp_trainer_positions(r->trainer, r->output);
+         row++)
         add_row(r, row);
     return status;
 }
@@ -349,6 +355,8 @@ static mbp_status prepare(reading *r, const mbp_batch *given, const char *name, 
     const int64_t slice = mbp_slice_rows(t->net);
     mbp_mean mean = {0};
     mbp_status status = mbp_batch_check(t, given, batch, rows, error);
+    if (status == MBP_OK)
+        status = mbp_batch_refuse_state(batch, error);
     if (status == MBP_OK && (r->output < 0 || r->output >= t->net->outputs))
         return mbp_fail_index(error, "output", r->output, t->net->outputs);
     if (status == MBP_OK)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "passes/inputs.h"
-#include "passes/pass.h"
+#include "passes/plan/pass.h"
 #include "system/floats.h"
 #include "system/text.h"
 
@@ -86,21 +86,22 @@ static void add_row(const sweep *s, const void *row, int64_t n, int squares) {
 
 /* Adds the values of a node over all rows, or the squares of their differences to the means. */
 static void add(const sweep *s, int id, int squares) {
-    const int64_t n = s->net->node[id].width;
+    const int64_t n = s->net->node[id].width, positions = mbp_positions(&s->net->node[id]);
     mbp_selection rows = {s->index, 0, 0};
     for (mbp_view v = next_values(s, id, &rows); rows.count; v = next_values(s, id, &rows))
-        for (int64_t r = 0; r < rows.count; r++)
+        for (int64_t r = 0; r < rows.count * positions; r++)
             add_row(s, row_of(s->net, v, r), n, squares);
 }
 
 /* Fails with the first value that is not finite. */
 static mbp_status fail_value(const sweep *s, int layer, int id, mbp_error *error) {
+    const int64_t positions = mbp_positions(&s->net->node[id]);
     mbp_selection rows = {s->index, 0, 0};
     for (mbp_view v = next_values(s, id, &rows); rows.count; v = next_values(s, id, &rows))
-        for (int64_t r = 0; r < rows.count; r++)
+        for (int64_t r = 0; r < rows.count * positions; r++)
             for (int64_t j = 0; j < s->net->node[id].width; j++)
                 if (!isfinite(number(s->net, row_of(s->net, v, r), j))) {
-                    const int64_t row = mbp_row_number(rows, r);
+                    const int64_t row = mbp_row_number(rows, r / positions);
                     if (error)
                         error->row = row;
                     return mbp_fail(error, MBP_INVALID,
@@ -135,15 +136,16 @@ static mbp_status set_layer(const sweep *s, int i, mbp_error *error) {
     const int64_t n = layer->out;
     if (id < 0)
         return MBP_OK;
+    const double count = (double)s->rows * mbp_positions(&s->net->node[id]);
     memset(s->sums, 0, (size_t)(2 * n) * sizeof *s->sums);
     add(s, id, 0);
     for (int64_t j = 0; j < n; j++)
-        s->sums[j] /= (double)s->rows;
+        s->sums[j] /= count;
     add(s, id, 1);
     int finite = 1;
     for (int64_t j = 0; j < n; j++) {
         finite &= isfinite(s->sums[j]) && isfinite(s->sums[n + j]);
-        s->sums[n + j] = mbp_deviation(s->sums[n + j], s->sums[j], (double)s->rows, 1);
+        s->sums[n + j] = mbp_deviation(s->sums[n + j], s->sums[j], count, 1);
     }
     if (!finite)
         return fail_value(s, i, id, error);
@@ -208,7 +210,7 @@ mbp_status mbp_net_standardize(mbp_net *net, const mbp_array *x, int n_x, int ag
     int64_t rows;
     if (!net)
         return mbp_fail_null(error, "net", MBP_A_NET);
-    mbp_status status = mbp_inputs_check(net, x, n_x, &rows, error);
+    mbp_status status = mbp_inputs_check(net, x, n_x, NULL, &rows, error);
     if (status == MBP_OK && !mbp_standardize_numbers(net))
         status = mbp_fail(error, MBP_INVALID, "the net has no standardize layer that is not frozen");
     if (status == MBP_OK && rows == 0)

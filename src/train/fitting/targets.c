@@ -21,8 +21,8 @@ static int is_unscaled(const mbp_trainer *t, int i) { return t->objective[i].wei
 static int64_t widest(const mbp_trainer *t) {
     int64_t most = 0;
     for (int i = 0; i < t->net->outputs; i++)
-        if (is_unscaled(t, i) && mbp_net_output_width(t->net, i) > most)
-            most = mbp_net_output_width(t->net, i);
+        if (is_unscaled(t, i) && mbp_output_width(t->net, i) > most)
+            most = mbp_output_width(t->net, i);
     return most;
 }
 
@@ -39,6 +39,9 @@ mbp_status mbp_target_scales_check(const mbp_trainer *t, mbp_error *error) {
         const mbp_objective *objective = &t->objective[i];
         if (objective->loss.row < 0)
             return mbp_fail(error, MBP_INVALID, "how.standardize_targets: output %d has no loss", i);
+        if (mbp_positions(&t->net->node[t->net->output[i].node]) > 1)
+            return mbp_fail(error, MBP_UNSUPPORTED, "output %d has several positions, so it cannot have mean and std",
+                            i);
         if (!mbp_objective_has_unit(objective))
             return mbp_fail(error, MBP_INVALID,
                             "how.standardize_targets needs losses whose targets may be any numbers, but the loss %s of "
@@ -148,7 +151,7 @@ mbp_status mbp_standardize_targets(const mbp_trainer *t, const mbp_batch *data, 
     mbp_error inner;
     mbp_status status = MBP_OK;
     for (c.i = 0; c.i < t->net->outputs && status == MBP_OK; c.i++) {
-        const int64_t n = mbp_net_output_width(t->net, c.i), targets = t->objective[c.i].width;
+        const int64_t n = mbp_output_width(t->net, c.i), targets = t->objective[c.i].width;
         if (!is_unscaled(t, c.i))
             continue;
         for (c.j = 0; c.j < targets && status == MBP_OK; c.j++)

@@ -1,4 +1,4 @@
-/* Floor 4: the sparse layers of a trainer: those that sparse rows have fed. A step changes only the rows of their
+/* Floor 6: the sparse layers of a trainer: those that sparse rows have fed. A step changes only the rows of their
  * weights that its batch names. What the others miss, such as weight decay, they catch up on before they are used. */
 #ifndef MBP_LAZY_H
 #define MBP_LAZY_H

@@ -171,18 +171,6 @@ static void test_sizes(void) {
     }
 }
 
-/* Fields that are not supported yet. */
-static void test_later_fields(void) {
-    for (int i = 0; i < CALLS; i++) {
-        mbp_batch batch = full_batch;
-        batch.size = sizeof batch;
-        if (calls[i].s->full == &full_batch) {
-            batch.lengths = &p->weight;
-            refuse_sized(&calls[i], &batch, MBP_UNSUPPORTED, "lengths", 0);
-        }
-    }
-}
-
 static void test_version(void) {
     char numbers[40];
     snprintf(numbers, sizeof numbers, "%d.%d.%d", MBP_VERSION_MAJOR, MBP_VERSION_MINOR, MBP_VERSION_PATCH);
@@ -217,7 +205,6 @@ int main(void) {
     sized_start();
     test_sizes();
     test_allocators();
-    test_later_fields();
     sized_end();
     test_version();
     return report("sizes");

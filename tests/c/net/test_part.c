@@ -104,7 +104,7 @@ static void train(mbp_net *net, const part_case *c, const values *v) {
                 array_set(&y[i], r, j, (double)((r + j) % 5) / 4);
     }
     mbp_trainer *trainer = trainer_new(net, c->losses, NULL, "adamw(lr=0.01, weight_decay=0.1)");
-    const mbp_batch batch = {sizeof batch, x, count(c->inputs), y, count(c->outputs), NULL, NULL, NULL};
+    const mbp_batch batch = {sizeof batch, x, count(c->inputs), y, count(c->outputs), NULL, NULL, NULL, NULL};
     OK(mbp_trainer_set(trainer, "clip_norm", 0.5, &error));
     for (int step = 0; step < 5; step++)
         OK(mbp_trainer_step(trainer, &batch, &loss, &error));

@@ -32,6 +32,11 @@ static const char *const graphs[] = {
     "input 5\ndense 0 units=4 activation=elu\nslice 1 from=0 to=3\nslice 1 from=1 to=4\nsubtract 2 3\n"
     "slice 0 from=1 to=4\nadd 4 5 2 2\nconcat 6 1 0\nslice 7 from=2 to=6\nslice 8 from=1 to=2\ndense 9 units=1\n"
     "output 10\noutput 1\noutput 4\n",
+    /* positions: a grid in two windows, nodes with several writers at each position, slices, and outputs of all kinds */
+    "input 12\ngrid 0 height=3 width=2\nwindow 1 size=2x2 pad=1x0\ndense 2 units=4 activation=tanh\n"
+    "slice 3 from=0 to=2\nslice 3 from=2 to=4\nmultiply 4 5\npool 3 size=2x1 stride=1x1 kind=mean\n"
+    "pool 7 size=2x1 stride=1x1\ngrid 8 height=1 width=1\nlast 3\nconcat 10 9 10\nrepeat 11 times=4\n"
+    "grid 12 height=4 width=1\nconcat 3 6 13\noutput 14\noutput 8\noutput 1\n",
     /* an output that is a slice, beside a slice that no output depends on */
     "input 3\nlayer_norm 0\nslice 1 from=1 to=3\nslice 1 from=0 to=1\noutput 2\n",
 };

@@ -39,7 +39,7 @@ static void rows_new(rows *r, int64_t count, const char *const *loss, mbp_dtype 
     r->y[1] = target_new(loss[1], dtype, count, 2);
     r->weight = array_new(MBP_F64, count, 1);
     r->n = count;
-    r->batch = (mbp_batch){sizeof r->batch, &r->x, 1, r->y, 2, &r->weight, NULL, NULL};
+    r->batch = (mbp_batch){sizeof r->batch, &r->x, 1, r->y, 2, &r->weight, NULL, NULL, NULL};
 }
 
 static void rows_free(rows *r) {
@@ -115,7 +115,7 @@ static double parts(twin *t, const int *is_there, int whole) {
         const int64_t count = whole ? ends[part + 1] - ends[part] : there;
         const mbp_array x = array_rows(&t->data.x, place, count), weight = array_rows(&t->data.weight, place, count),
                         y[] = {array_rows(&t->data.y[0], place, count), array_rows(&t->data.y[1], place, count)};
-        const mbp_batch batch = {sizeof batch, &x, 1, y, 2, &weight, NULL, NULL};
+        const mbp_batch batch = {sizeof batch, &x, 1, y, 2, &weight, NULL, NULL, NULL};
         loss = NAN;
         OK(mbp_trainer_backward(t->trainer, &batch, HOW(.accumulate = part > 0, .total = total, .first_row = first),
                                 &loss, &error));

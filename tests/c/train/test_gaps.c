@@ -33,7 +33,7 @@ static void data_new(data *d, mbp_dtype dtype) {
         array_set(&d->elements[1], r, 0, random_below(4) ? 1.5 + random_unit() : 0);
         array_set(&d->weight, r, 0, random_below(5) ? 1.5 + random_unit() : 0);
     }
-    d->batch = (mbp_batch){sizeof d->batch, &d->x, 1, d->y, 2, &d->weight, d->elements, NULL};
+    d->batch = (mbp_batch){sizeof d->batch, &d->x, 1, d->y, 2, &d->weight, d->elements, NULL, NULL};
 }
 
 static void data_free(data *d) {
@@ -135,7 +135,7 @@ static void test_totals_of_rows(const data *d, mbp_dtype dtype) {
     mbp_trainer *t[2];
     mbp_array y[2] = {d->x, d->x};
     y[0].cols = WIDE, y[1].cols = NARROW;
-    const mbp_batch batch = {sizeof batch, &d->x, 1, y, 2, &d->weight, NULL, NULL};
+    const mbp_batch batch = {sizeof batch, &d->x, 1, y, 2, &d->weight, NULL, NULL, NULL};
     double loss[2];
     for (int i = 0; i < 2; i++) {
         t[i] = trainer_new(net, (const char *[]){"mse", "mae"}, NULL, "sgd");

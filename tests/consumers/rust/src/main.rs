@@ -37,6 +37,7 @@ struct Batch {
     weight: *const Array,
     element_weights: *const Array,
     lengths: *const Array,
+    state: *const c_void,
 }
 
 #[repr(C)]

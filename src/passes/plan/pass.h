@@ -3,12 +3,13 @@
 #define MBP_PASS_H
 
 #include "net/workspace.h"
-#include "passes/plan.h"
+#include "passes/plan/plan.h"
 
 typedef struct pass {
     const mbp_net *net;
     mbp_workspace *w; /* the values of the inputs are loaded */
     int64_t rows;
+    int64_t of_rows;          /* of nodes with several positions: how many rows of the net these are; else 0 */
     const mbp_chance *chance; /* seed, step and first row of dropout and noise; NULL: inference */
     double dropout;           /* the factor of all dropout rates */
     int fixed; /* 1: batch_norm uses its running statistics, as in inference, also with `chance` and in backward */
@@ -25,6 +26,8 @@ typedef struct pass {
 } pass;
 
 static inline int64_t mbp_apart(const pass *p) { return MICROBP_JACOBIAN ? p->apart : 0; }
+/* How many rows of the pass are one row of the net. */
+static inline int64_t mbp_rows_each(const pass *p) { return p->of_rows ? p->rows / p->of_rows : 1; }
 
 /* Computes the values of all nodes up to number `last`. */
 void mbp_forward_pass(const pass *p, int last);
@@ -33,8 +36,9 @@ void mbp_backward_pass(const pass *p);
 
 /* ---- running statistics of batch_norm (norms.c) ---- */
 
-/* Refuses a training batch of one row if the net has a batch_norm layer that is not frozen. */
-mbp_status mbp_statistics_check(const mbp_net *net, int64_t rows, mbp_error *error);
+/* Refuses a training batch of one row, or one position, if the net has a batch_norm layer that is not frozen. w: has
+ * `valid`; NULL: all positions are there. */
+mbp_status mbp_statistics_check(const mbp_net *net, const mbp_workspace *w, int64_t rows, mbp_error *error);
 /* Updates `buffers`, a copy of the net's, with the statistics of the training pass in the workspace. */
 void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t rows, char *buffers);
 /* Copies `buffers` into the net, except those of frozen layers. */
@@ -53,7 +57,7 @@ static inline void *element(const pass *p, void *base, int64_t i) { return (char
 /* mbp_pool_take for the net's pool: at most its limit of threads, and at most those that the workspace has scratch
  * for. One if the whole pass is small: its regions would only pass rows from one processor's cache to the other's. */
 static inline int take_threads(const pass *p, double work) {
-    if (mbp_is_small(work) || p->net->flops * (double)p->rows < MBP_PASS_WORK)
+    if (mbp_is_small(work) || p->net->flops * (double)(p->of_rows ? p->of_rows : p->rows) < MBP_PASS_WORK)
         return 1;
     const int threads = mbp_net_threads(p->net);
     return mbp_pool_take(p->net->pool, threads < p->w->threads ? threads : p->w->threads, work);
@@ -89,6 +93,8 @@ void mbp_run_map(const pass *p, mbp_map map, int64_t n, mbp_view out, mbp_view i
 void mbp_run_binary(const pass *p, mbp_binary binary, int64_t n, mbp_view out, mbp_view a, mbp_view b);
 enum { MBP_PURPOSE_DROPOUT = 3, MBP_PURPOSE_NOISE = 4 };
 void mbp_run_random(const pass *p, mbp_random_map random, uint32_t purpose, int id, mbp_view out, mbp_view in);
+
+/* ---- norms (norms.c) ---- */
 
 void mbp_forward_batch_norm(const pass *p, int id);
 void mbp_backward_batch_norm(const pass *p, int id);

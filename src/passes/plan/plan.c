@@ -1,4 +1,4 @@
-#include "passes/plan.h"
+#include "passes/plan/plan.h"
 
 #include <string.h>
 
@@ -55,8 +55,8 @@ static void plan_deltas(const mbp_net *net, mbp_plan *plan) {
             const int operand = net->operands[node->first_operand + i];
             const int skip = !plan->wanted[id] || !plan->wanted[operand] || share_delta(net, id, operand);
             plan->edge[node->first_operand + i] = skip ? MBP_SKIP : next_write(&written[operand]);
-            if (!skip) /* the node with the smallest number writes last */
-                plan->deriver[operand] = mbp_has_matrix(node->kind) ? id : -1;
+            if (!skip) /* the node with the smallest number writes last; a pool has no activation */
+                plan->deriver[operand] = mbp_reads_sparse(node->kind) && !mbp_is_pool(&net->node[operand]) ? id : -1;
         }
     }
 }
@@ -92,7 +92,7 @@ static void plan_groups(const mbp_net *net, mbp_plan *plan, int decay_bias) {
         if (!layer->frozen && !mbp_has_matrix(layer->kind) && layer->weight >= 0)
             add_group(plan, (mbp_group){layer->weight, layer->out, layer->setting[MBP_LAYER_LR], decay_bias, i});
         if (!layer->frozen && layer->bias >= 0)
-            add_group(plan, (mbp_group){layer->bias, layer->out, mbp_bias_lr(layer), decay_bias, i});
+            add_group(plan, (mbp_group){layer->bias, mbp_bias_width(layer), mbp_bias_lr(layer), decay_bias, i});
     }
 }
 

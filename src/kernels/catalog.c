@@ -1,4 +1,4 @@
-#include "net/catalog.h"
+#include "kernels/catalog.h"
 
 #include <math.h>
 #include <stdio.h>

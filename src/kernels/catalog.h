@@ -1,4 +1,4 @@
-/* Floor 3: the rows of formulas.def as data: names, parameters, and the few facts that are not loops over arrays. */
+/* Floor 2: the rows of formulas.def as data: names, parameters, and the few facts that are not loops over arrays. */
 #ifndef MBP_CATALOG_H
 #define MBP_CATALOG_H
 
@@ -37,9 +37,9 @@ mbp_status mbp_loss_width(const mbp_formula *loss, const mbp_lists *lists, int64
 int mbp_activation_initializer(int activation);
 int mbp_activation_bias_initializer(int activation);
 
-typedef enum mbp_distribution { KEEP, UNIFORM, NORMAL } mbp_distribution;
+typedef enum mbp_distribution { KEEP, UNIFORM, NORMAL, ORTHOGONAL } mbp_distribution;
 /* Returns the distribution of the weights or biases of a layer (in, out). *scale: the standard deviation (NORMAL) or
- * half the width of the interval (UNIFORM). KEEP: they stay as they are. */
+ * half the width of the interval (UNIFORM), or the factor of the matrix (ORTHOGONAL). KEEP: they stay as they are. */
 mbp_distribution mbp_initializer_scale(const mbp_formula *initializer, double in, double out, double *scale);
 
 int mbp_optimizer_slots(int optimizer);

@@ -1,0 +1,1 @@
+"""Whole files for the reference backend."""

@@ -1,0 +1,1 @@
+"""What recurrent nodes remember between calls, and graphs for pieces of sequences."""
