@@ -21,8 +21,9 @@ from .table import Table, Whole, clean
 
 _BLOCK = 1 << 20  # bytes of libsvm text that are read at a time
 _MOST = 2**53  # indices below are exact in float64
-_PAIRS = rb"(?:[ \t]++\d++:[^\s:#]++)*+[ \t\r]*+\n"
-_LINE, _LINES = re.compile(rb"[^\s:#]++" + _PAIRS), re.compile(rb"(?:[^\s:#]++" + _PAIRS + rb")*+")
+# Groups are not possessive: Python 3.11.2 then also matches "3:".
+_PAIRS = rb"(?:[ \t]++\d++:[^\s:#]++)*[ \t\r]*+\n"
+_LINE, _LINES = re.compile(rb"[^\s:#]++" + _PAIRS), re.compile(rb"(?:[^\s:#]++" + _PAIRS + rb")*")
 
 
 def digits() -> Table:
