@@ -253,7 +253,7 @@ def _sigmoid(z: Matrix) -> Matrix:
 
 
 def _columns(row: int | None, cols: int) -> Sequence[int | None]:
-    """The places of a row's elements; None: there is no such row."""
+    """The places of a row's elements. row None: each place is None."""
     return [None] * cols if row is None else range(row * cols, (row + 1) * cols)
 
 
