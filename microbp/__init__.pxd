@@ -10,7 +10,7 @@ cdef extern from "microbp.h" nogil:
     ctypedef enum mbp_dtype:
         MBP_F32, MBP_F64, MBP_F16, MBP_I8, MBP_U8, MBP_I16, MBP_U16, MBP_I32, MBP_U32, MBP_I64, MBP_U64
     ctypedef enum mbp_kind:
-        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER, MBP_OUTPUT_ACTIVATION
+        MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER, MBP_OUTPUT_ACTIVATION, MBP_SOLVER
     enum:
         MBP_SHARED, MBP_SPEC_MAX, MBP_NOTES_MAX, MBP_VECTORS_MAX
     const int MBP_VERSION_MAJOR, MBP_VERSION_MINOR, MBP_VERSION_PATCH
@@ -94,6 +94,7 @@ cdef extern from "microbp.h" nogil:
         const mbp_array *element_weights
         const mbp_array *lengths
         mbp_state *state
+        int same
     ctypedef struct mbp_backward:
         size_t size
         int accumulate, input_grads
@@ -105,6 +106,7 @@ cdef extern from "microbp.h" nogil:
     ctypedef struct mbp_trainer:
         pass
     ctypedef int (*mbp_poll)(void *user) noexcept nogil
+    ctypedef mbp_status (*mbp_own_loss)(void *user, double *value, mbp_error *error) noexcept
     ctypedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *user) noexcept nogil
     ctypedef enum mbp_purpose:
         MBP_SHUFFLE, MBP_SPLIT
@@ -113,6 +115,7 @@ cdef extern from "microbp.h" nogil:
         int64_t epoch, steps
         double loss, val_loss, lr
         int best
+        const char *reason
     ctypedef struct mbp_fit:
         size_t size
         int64_t epochs, batch_rows
@@ -124,6 +127,18 @@ cdef extern from "microbp.h" nogil:
         mbp_poll poll
         void *user
         int standardize_targets
+        double goal, gradient_tolerance, max_time
+
+    ctypedef struct mbp_function:
+        size_t size
+        int64_t n, residuals
+        int (*compute)(const double *x, double *values, double *derivatives, void *user) noexcept nogil
+        void *user
+    ctypedef struct mbp_minimum:
+        size_t size
+        double value
+        int64_t iterations, evaluations
+        const char *reason
 
     const char *mbp_version()
     const char *mbp_formula_name(mbp_kind kind, int i)
@@ -254,8 +269,13 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_trainer_output_loss(const mbp_trainer *trainer, int i, double *value, mbp_error *error)
     mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n, int64_t batch_rows,
                                  const double *lr, mbp_poll poll, void *user, double *loss, int64_t *steps, mbp_error *error)
+    mbp_status mbp_minimize(const char *solver, const mbp_function *function, int64_t iterations, double goal, double gradient_tolerance,
+                            double *x, double *gradient, mbp_minimum *minimum, mbp_error *error)
+    mbp_status mbp_trainer_iterate(mbp_trainer *trainer, mbp_own_loss loss, void *user, int same, double *value, mbp_error *error)
     void *mbp_trainer_grads(mbp_trainer *trainer)
     void *mbp_trainer_slot(mbp_trainer *trainer, int i)
+    int64_t mbp_trainer_solver_state(const mbp_trainer *trainer, double *numbers)
+    mbp_status mbp_trainer_set_solver_state(mbp_trainer *trainer, const double *numbers, int64_t count, mbp_error *error)
     mbp_status mbp_trainer_sparse_grad(mbp_trainer *trainer, const char *layer, const int32_t **rows, mbp_array *values, mbp_error *error)
     mbp_status mbp_trainer_set_sparse(mbp_trainer *trainer, const char *layer, const int32_t *rows, int64_t count, mbp_error *error)
     mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradient, mbp_error *error)

@@ -95,7 +95,6 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .settings.optimizers import Lion as Lion
     from .settings.optimizers import Momentum as Momentum
     from .settings.optimizers import NAdam as NAdam
-    from .settings.optimizers import Optimizer as Optimizer
     from .settings.optimizers import RAdam as RAdam
     from .settings.optimizers import RMSprop as RMSprop
     from .settings.optimizers import Rprop as Rprop
@@ -112,6 +111,11 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .settings.schedules import Schedule as Schedule
     from .settings.schedules import StepDecay as StepDecay
     from .settings.schedules import Warmup as Warmup
+    from .settings.solvers import LBFGS as LBFGS
+    from .settings.solvers import SCG as SCG
+    from .settings.solvers import BayesianRegularization as BayesianRegularization
+    from .settings.solvers import LevenbergMarquardt as LevenbergMarquardt
+    from .settings.solvers import Optimizer as Optimizer
     from .settings.stopping import EarlyStopping as EarlyStopping
     from .tables.fitted.importance import Importance as Importance
     from .tables.fitted.table_model import TableModel as TableModel
@@ -119,6 +123,8 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .tables.fitted.table_model import load_table as load_table
     from .tables.sparse.reading import SparseChunks as SparseChunks
     from .tables.sparse.reading import read_sparse as read_sparse
+    from .training.flat.minimize import Minimum as Minimum
+    from .training.flat.minimize import minimize as minimize
     from .training.gradcheck import GradientCheck as GradientCheck
     from .training.loop.history import Record as Record
     from .training.loop.history import save_history as save_history
@@ -151,14 +157,15 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "settings.class_metrics": "accuracy auc balanced_accuracy brier f1 log_loss subset_accuracy top_k",
         "settings.metrics": "Metric",
         "settings.number_metrics": "mae pinball r2 rmse",
-        "settings.optimizers": "ASGD SGD AdaBelief Adadelta Adagrad Adam Adamax AdamW Ftrl Lamb Lion Momentum NAdam Optimizer RAdam "
-        "RMSprop Rprop",
+        "settings.optimizers": "ASGD SGD AdaBelief Adadelta Adagrad Adam Adamax AdamW Ftrl Lamb Lion Momentum NAdam RAdam RMSprop Rprop",
         "settings.schedules": "Constant CosLog Cosine CosineRestarts Exponential InverseTime MultiStep OneCycle Polynomial "
         "ReduceOnPlateau Schedule StepDecay Warmup",
+        "settings.solvers": "BayesianRegularization LBFGS LevenbergMarquardt Optimizer SCG",
         "settings.stopping": "EarlyStopping",
         "tables.fitted.importance": "Importance",
         "tables.fitted.table_model": "TableModel fit_table load_table",
         "tables.sparse.reading": "SparseChunks read_sparse",
+        "training.flat.minimize": "Minimum minimize",
         "training.gradcheck": "GradientCheck",
         "training.loop.history": "Record save_history",
         "training.lr_find": "RangeTest lr_find",

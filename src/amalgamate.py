@@ -20,7 +20,17 @@ PUBLIC = ["microbp_base.h", "microbp_net.h", "microbp_train.h", "microbp_file.h"
 # What a build may leave out (config/config.h): rooms and files.
 OPTIONAL = {
     **dict.fromkeys(
-        ["train", "train/sparse", "train/fitting", "passes/derivatives", "passes/backward.c", "passes/plan/plan.c"], "MICROBP_TRAINING"
+        [
+            "train",
+            "train/sparse",
+            "train/solvers",
+            "train/steps",
+            "train/fitting",
+            "passes/derivatives",
+            "passes/backward.c",
+            "passes/plan/plan.c",
+        ],
+        "MICROBP_TRAINING",
     ),
     **dict.fromkeys(["file", "system/disk.c"], "MICROBP_FILES"),
     **dict.fromkeys(["file/trainer_file.h", "file/trainer_read.c", "file/trainer_write.c"], "MICROBP_FILES && MICROBP_TRAINING"),

@@ -383,10 +383,18 @@ OUTPUT_ACTIVATION_POINTS = {  # the values for the raw outputs 1 and 1001
     "softmax": [0, 1],
 }
 
+SOLVERS = {  # name -> spec
+    "lbfgs": "lbfgs(history=10)",
+    "scg": "scg(sigma=5e-5, lambda=5e-7)",
+    "levenberg_marquardt": "levenberg_marquardt(mu=0.001,geodesic=1)",
+    "bayesian_regularization": "bayesian_regularization(mu=0.001)",
+}
+
 TABLES = {
     "activation": ACTIVATIONS,
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
     "initializer": INITIALIZERS,
     "output_activation": OUTPUT_ACTIVATION_POINTS,
+    "solver": SOLVERS,
 }

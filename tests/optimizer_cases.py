@@ -1,10 +1,10 @@
-"""The table of optimizers for tests, each with a textbook implementation of its step."""
+"""The table of optimizers for tests, each with a textbook implementation of its step; and functions that solvers minimize."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 Step = Callable[[float, float, list[float], int], float]
@@ -200,4 +200,77 @@ OPTIMIZERS = {
     "irprop_minus": Optimizer(f"irprop_minus({_RPROP})", _STEP_SIZE, _irprop),
     "irprop_plus": Optimizer(f"irprop_plus({_RPROP})", _STEP_SIZE | {"change": 0.0}, _irprop),
     "lamb": Optimizer(f"lamb({_ADAM},decay_bias=1)", _MOMENTS, _lamb, decoupled=True),
+}
+
+
+# ---- functions that solvers minimize: half the sums of squares of More, Garbow & Hillstrom 1981, by their residuals ----
+
+Numbers = Sequence[float]
+Residuals = tuple[list[float], list[list[float]]]  # and their derivatives, a row for each
+
+
+@dataclass(frozen=True)
+class Flat:
+    """near: how near to the minimum it comes, as a part of |x|, at least of 1."""
+
+    residuals: Callable[[Numbers], Residuals]
+    start: Numbers
+    minimum: Numbers
+    near: float = 1e-7
+
+    def __call__(self, x: Numbers) -> tuple[float, list[float]]:
+        """Value and gradient."""
+        values, rows = self.residuals(x)
+        return sum(r * r for r in values) / 2, [sum(r * row[i] for r, row in zip(values, rows)) for i in range(len(x))]
+
+
+def _rosenbrock(x: Numbers) -> Residuals:
+    return [10 * (x[1] - x[0] ** 2), 1 - x[0]], [[-20 * x[0], 10], [-1, 0]]
+
+
+def _beale(x: Numbers) -> Residuals:
+    values = [given - x[0] * (1 - x[1] ** i) for i, given in enumerate((1.5, 2.25, 2.625), 1)]
+    return values, [[x[1] ** i - 1, x[0] * i * x[1] ** (i - 1)] for i in (1, 2, 3)]
+
+
+def _powell(x: Numbers) -> Residuals:
+    a, b = x[1] - 2 * x[2], x[0] - x[3]
+    five, ten = math.sqrt(5), math.sqrt(10)
+    values = [x[0] + 10 * x[1], five * (x[2] - x[3]), a * a, ten * b * b]
+    return values, [[1, 10, 0, 0], [0, 0, five, -five], [0, 2 * a, -4 * a, 0], [2 * ten * b, 0, 0, -2 * ten * b]]
+
+
+def _wood(x: Numbers) -> Residuals:
+    root, ten = math.sqrt(90), math.sqrt(10)
+    values = [10 * (x[1] - x[0] ** 2), 1 - x[0], root * (x[3] - x[2] ** 2), 1 - x[2], ten * (x[1] + x[3] - 2), (x[1] - x[3]) / ten]
+    rows = [
+        [-20 * x[0], 10, 0, 0],
+        [-1, 0, 0, 0],
+        [0, 0, -2 * root * x[2], root],
+        [0, 0, -1, 0],
+        [0, ten, 0, ten],
+        [0, 1 / ten, 0, -1 / ten],
+    ]
+    return values, [[float(one) for one in row] for row in rows]
+
+
+def _brown(x: Numbers) -> Residuals:
+    return [x[0] - 1e6, x[1] - 2e-6, x[0] * x[1] - 2], [[1, 0], [0, 1], [x[1], x[0]]]
+
+
+def _helical(x: Numbers) -> Residuals:
+    square = x[0] ** 2 + x[1] ** 2
+    length, turn = math.sqrt(square), 2 * math.pi * square
+    angle = math.atan2(x[1], x[0]) / (2 * math.pi)  # the paper's, from -1/4 to 3/4
+    values = [10 * (x[2] - 10 * (angle if angle >= -0.25 else angle + 1)), 10 * (length - 1), x[2]]
+    return values, [[100 * x[1] / turn, -100 * x[0] / turn, 10], [10 * x[0] / length, 10 * x[1] / length, 0], [0, 0, 1]]
+
+
+FLAT = {
+    "rosenbrock": Flat(_rosenbrock, (-1.2, 1), (1, 1)),
+    "beale": Flat(_beale, (1, 1), (3, 0.5)),
+    "powell singular": Flat(_powell, (3, -1, 0, 1), (0, 0, 0, 0), 1e-2),
+    "wood": Flat(_wood, (-3, -1, -3, -1), (1, 1, 1, 1)),
+    "brown badly scaled": Flat(_brown, (1, 1), (1e6, 2e-6)),
+    "helical valley": Flat(_helical, (-1, 0, 0), (1, 0, 0)),
 }

@@ -130,6 +130,21 @@ def test_sparse_rows_beside_a_loop_and_peers(tmp_path):
     assert (tmp_path / "flat.png").stat().st_size > 5000
 
 
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_runs_to_a_goal_beside_numpy(tmp_path):
+    """Levenberg-Marquardt reaches the goals of MATLAB's first problems, here and in NumPy."""
+    lines = run(BENCH / "second_order.py", "--quick", "sin", "parity", "sinc", home=tmp_path).splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    heads = [number for number, row in enumerate(cells) if "epochs, mean" in row]
+    assert [cells[head][0].partition(",")[0] for head in heads] == ["sin", "parity", "sinc"]
+    for first, last in zip(heads, [*heads[1:], None]):
+        found = {name: list(map(float, (mean, most, ms))) for name, mean, most, _, ms, _ in cells[first + 1 : last]}
+        assert {"Levenberg-Marquardt", "SCG", "L-BFGS", "Rprop", "Adam", "Levenberg-Marquardt in NumPy"} <= set(found)
+        assert all(0 < mean <= most and ms > 0 for mean, most, ms in found.values())
+    for head in heads[:2]:
+        assert cells[head + 1][0] == "Levenberg-Marquardt" and cells[head + 1][3] == "0 of 3"
+
+
 def test_convolutions_beside_pytorch(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     *_, line = run(BENCH / "convolution.py", "1989", "--rounds", 2, "--no-peak", home=tmp_path).splitlines()

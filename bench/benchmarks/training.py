@@ -57,6 +57,24 @@ class StepOfWidth:
         self.trainer.step(self.x, self.y)
 
 
+class Iteration:
+    """An iteration of a second-order optimizer."""
+
+    number = 10  # iterations per trainer: near the minimum there is no step
+    params = (["LevenbergMarquardt", "SCG", "LBFGS"], ["1-5-1, 41 rows", "8-15-15-2, 384 rows"])
+    param_names = ("optimizer", "net")
+
+    def setup(self, optimizer: str, net: str) -> None:
+        if not hasattr(bp, optimizer):
+            raise NotImplementedError("this version does not have it")
+        widths, rows = ([1, 5, 1], 41) if net.startswith("1-") else ([8, 15, 15, 2], 384)
+        self.trainer = bp.Trainer(bp.mlp(widths, "tanh", dtype="float64", seed=0), "mse", getattr(bp, optimizer)())
+        self.x, self.y = normal(rows, widths[0], "float64"), normal(rows, widths[-1], "float64")
+
+    def time_step(self, optimizer: str, net: str) -> None:
+        self.trainer.step(self.x, self.y)
+
+
 class StepOnThreads:
     """A step with one and with two threads."""
 

@@ -12,7 +12,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from microbp cimport *
 
 cdef extern from "<time.h>" nogil:
@@ -47,42 +47,12 @@ include "_files.pxi"
 include "_states.pxi"
 
 
-# ---- the thread pool of the process, which all nets share ----
-
-MAX_THREADS = 255
-
-cdef mbp_pool *shared_pool = NULL  # created for the first net; its threads start when they are first needed
-
-
-cdef mbp_pool *pool() except NULL:
-    global shared_pool
-    cdef mbp_error error
-    if shared_pool == NULL:
-        check(mbp_pool_create(&shared_pool, MAX_THREADS, NULL, &error), &error)
-    return shared_pool
-
-
-def cpus():
-    """The number of processors that this process may use."""
-    return mbp_cpus()
-
-
-def thread_limit():
-    """The maximum number of threads of any net."""
-    return mbp_pool_threads(pool())
-
-
-def set_thread_limit(int limit):
-    cdef mbp_error error
-    check(mbp_pool_set_limit(pool(), limit, &error), &error)
-
-
 # ---- formulas, kernel variants, permutations ----
 
 def formulas(kind):
-    """(name, parameters, detail, meaning) of each formula of a kind: activation, loss, optimizer, initializer, output_activation."""
+    """(name, parameters, detail, meaning) of each formula of a kind: activation, loss, optimizer, initializer, output_activation, solver."""
     cdef mbp_kind number = {"activation": MBP_ACTIVATION, "loss": MBP_LOSS, "optimizer": MBP_OPTIMIZER, "initializer": MBP_INITIALIZER,
-                            "output_activation": MBP_OUTPUT_ACTIVATION}[kind]
+                            "output_activation": MBP_OUTPUT_ACTIVATION, "solver": MBP_SOLVER}[kind]
     cdef int i = 0
     rows = []
     while mbp_formula_name(number, i) != NULL:
@@ -126,36 +96,6 @@ include "_net.pxi"
 
 # ---- training ----
 
-cdef class Poll:
-    """Every 50 ms of an epoch, checks for a pending signal (Ctrl-C) and calls `stop`, unless it is None."""
-
-    cdef long long next_look
-    cdef object stop
-    cdef object error
-
-
-cdef long long now() noexcept nogil:
-    """The time in milliseconds."""
-    cdef timespec time
-    timespec_get(&time, TIME_UTC)
-    return time.tv_sec * <long long>1000 + time.tv_nsec // 1000000
-
-
-cdef int look(void *user) noexcept with gil:
-    cdef Poll poll = <Poll>user
-    poll.next_look = now() + 50
-    try:
-        PyErr_CheckSignals()
-        return poll.stop is not None and bool(poll.stop())
-    except BaseException as error:
-        poll.error = error
-        return 1
-
-
-cdef int poll_signals(void *user) noexcept nogil:
-    return look(user) if now() >= (<Poll>user).next_look else 0
-
-
 @cython.no_gc_clear  # the net, which __dealloc__ uses, must not be freed first
 cdef class Trainer:
     """Losses, an optimizer and their state for one net, in C."""
@@ -195,8 +135,8 @@ cdef class Trainer:
         with nogil:  # it may wait for a training of another trainer of the net, which needs the GIL now and then
             mbp_trainer_free(self.trainer)
 
-    cdef double run(self, x, y, weight, const mbp_backward *how, int what, State state) except? -1:
-        """Runs one batch. what: 0 step, 1 backward, 2 evaluate."""
+    cdef double run(self, x, y, weight, const mbp_backward *how, int what, State state, bint same=False) except? -1:
+        """Runs one batch. what: 0 step, 1 backward, 2 evaluate. same: as in mbp_batch."""
         cdef Held hx, hy, hw
         cdef mbp_batch batch
         cdef mbp_error error
@@ -208,6 +148,7 @@ cdef class Trainer:
             try:
                 hold_weight(&hw, weight, mbp_net_outputs(self.net.net))
                 fill_batch(&batch, &hx, &hy, &hw)
+                batch.same = same
                 if state is not None:
                     batch.state = state.take()
                 if hx.count and 3 * self.net.flops * hx.array[0].rows > KEEP_GIL_FLOPS:
@@ -232,10 +173,10 @@ cdef class Trainer:
             return mbp_trainer_backward(self.trainer, batch, how, loss, error)
         return mbp_trainer_evaluate(self.trainer, batch, loss, error)
 
-    def step(self, x, y, weight=None, State state=None):
+    def step(self, x, y, weight=None, State state=None, bint same=False):
         if self.net.family.guests:
             self.net.refuse_training()
-        return self.run(x, y, weight, NULL, 0, state)
+        return self.run(x, y, weight, NULL, 0, state, same)
 
     def backward(self, x, y, weight=None, bint accumulate=False, total=0.0, int64_t first_row=0, bint input_grads=False,
                  State state=None):
@@ -320,28 +261,10 @@ cdef class Trainer:
         check(status, &error)
 
     def step_with(self, x, losses, bint accumulate=False, bint input_grads=False, bint update=True):
-        cdef mbp_error error
-        cdef double before = 0
-        if self.net.family.guests:
-            self.net.refuse_training()
-        check(mbp_net_lock(self.net.net, &error), &error)
-        try:
-            outputs = self.forward_held(x)
-            self.net.family.guest_of = PyThread_get_thread_ident()
-            self.net.family.guests += 1
-            try:
-                loss, gradients = losses(outputs)
-            finally:
-                self.net.family.guests -= 1
-            if accumulate:
-                check(mbp_trainer_get(self.trainer, b"loss", &before, &error), &error)
-            self.pass_back(gradients, accumulate, input_grads)
-            check(mbp_trainer_set(self.trainer, b"loss", loss + before if before == before else loss, &error), &error)
-            if update:
-                check(mbp_trainer_apply(self.trainer, &error), &error)
-            return loss
-        finally:
-            mbp_net_unlock(self.net.net)
+        return step_with_losses(self, x, losses, accumulate, input_grads, update)
+
+    def iterate_with(self, x, losses, bint same=False):
+        return iterate_with_losses(self, x, losses, same)
 
     def epoch(self, x, y, weight, index, int64_t batch_rows, lr, stop=None):
         cdef Held hx, hy, hw, hi, hl
@@ -390,14 +313,22 @@ cdef class Trainer:
 
     @property
     def slots(self):
-        words = {name: detail.split() for name, _, detail, _ in formulas("optimizer")}[self.optimizer]
-        names = [word.partition("=")[0] for word in words]
+        details = {name: detail for name, _, detail, _ in formulas("optimizer")}
+        names = [word.partition("=")[0] for word in details.get(self.optimizer, "").split()]  # a solver has none
         return {name: self.vector_at(mbp_trainer_slot(self.trainer, i)) for i, name in enumerate(names)}
 
     cdef object vector_at(self, void *at):
         cdef int64_t count = 0
         mbp_net_params(self.net.net, &count)
         return block_of(self, at, count, mbp_net_dtype(self.net.net) == MBP_F64)
+
+    @property
+    def solver_state(self):
+        """What the next iteration of a solver depends on besides the parameters, as the bytes of doubles."""
+        return solver_state_of(self.trainer)
+
+    def set_solver_state(self, bytes numbers):
+        put_solver_state(self.trainer, numbers)
 
     def sparse_grad(self, layer):
         """The row numbers and the rows of the gradient of a sparse layer's weight; None: the layer is not sparse."""
@@ -485,3 +416,72 @@ cdef class Trainer:
         cdef int64_t count = 0
         mbp_trainer_average(self.trainer, &count)
         return count
+
+
+# ---- steps with losses of the caller, functions that get the raw outputs ----
+
+cdef object pass_with_losses(Trainer trainer, x, losses, bint accumulate, bint input_grads):
+    """A forward and a backward pass; returns the loss."""
+    family = trainer.net.family
+    outputs = trainer.forward_held(x)
+    family.guest_of = PyThread_get_thread_ident()
+    family.guests += 1
+    try:
+        loss, gradients = losses(outputs)
+    finally:
+        family.guests -= 1
+    trainer.pass_back(gradients, accumulate, input_grads)
+    return loss
+
+
+cdef object step_with_losses(Trainer trainer, x, losses, bint accumulate, bint input_grads, bint update):
+    cdef mbp_error error
+    cdef double before = 0
+    if trainer.net.family.guests:
+        trainer.net.refuse_training()
+    check(mbp_net_lock(trainer.net.net, &error), &error)
+    try:
+        if accumulate:
+            check(mbp_trainer_get(trainer.trainer, b"loss", &before, &error), &error)
+        loss = pass_with_losses(trainer, x, losses, accumulate, input_grads)
+        check(mbp_trainer_set(trainer.trainer, b"loss", loss + before if before == before else loss, &error), &error)
+        if update:
+            check(mbp_trainer_apply(trainer.trainer, &error), &error)
+        return loss
+    finally:
+        mbp_net_unlock(trainer.net.net)
+
+
+cdef class OwnLoss:
+    """The losses of the caller while a solver iterates."""
+
+    cdef Trainer trainer
+    cdef object x, losses
+    cdef object raised  # the error of the last call
+
+
+cdef mbp_status call_own_loss(void *user, double *value, mbp_error *error) noexcept with gil:
+    cdef OwnLoss own = <OwnLoss>user
+    own.raised = None
+    try:
+        value[0] = pass_with_losses(own.trainer, own.x, own.losses, False, False)
+        return MBP_OK
+    except BaseException as raised:
+        own.raised = raised
+        return MBP_NONFINITE if isinstance(raised, FloatingPointError) else MBP_CANCELLED
+
+
+cdef object iterate_with_losses(Trainer trainer, x, losses, bint same):
+    """An iteration of the solver."""
+    cdef mbp_error error
+    cdef double loss = 0
+    cdef mbp_status status
+    cdef OwnLoss own = OwnLoss()
+    if trainer.net.family.guests:
+        trainer.net.refuse_training()
+    own.trainer, own.x, own.losses = trainer, x, losses
+    status = mbp_trainer_iterate(trainer.trainer, call_own_loss, <void *>own, same, &loss, &error)
+    if status != MBP_OK and own.raised is not None:
+        raise own.raised
+    check(status, &error)
+    return loss

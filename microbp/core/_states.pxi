@@ -1,4 +1,4 @@
-# Part of _core.pyx: the states of recurrent nodes between calls, the structure of a batch, and which thread may use a network.
+# Part of _core.pyx: the states of recurrent nodes between calls, the structure of a batch, which thread may use a network, and signals.
 
 cdef class State:
     """The states of a net's recurrent nodes, in C. One call at a time may use them."""
@@ -72,6 +72,7 @@ cdef inline void fill_batch(mbp_batch *batch, const Held *x, const Held *y, cons
     batch.element_weights = weight.array if weight.is_list else NULL
     batch.lengths = x.array + x.count if x.extra else NULL
     batch.state = NULL
+    batch.same = False
 
 
 nets = WeakSet()  # all of them, for the child after a fork
@@ -128,3 +129,127 @@ cdef class Guest:
 
 cdef int refuse_guest() except -1:
     raise RuntimeError("training is not possible inside a function that a training call has called: return from it first")
+
+
+# ---- the thread pool of the process, which all nets share ----
+
+MAX_THREADS = 255
+
+cdef mbp_pool *shared_pool = NULL  # created for the first net; its threads start when they are first needed
+
+
+cdef mbp_pool *pool() except NULL:
+    global shared_pool
+    cdef mbp_error error
+    if shared_pool == NULL:
+        check(mbp_pool_create(&shared_pool, MAX_THREADS, NULL, &error), &error)
+    return shared_pool
+
+
+def cpus():
+    """The number of processors that this process may use."""
+    return mbp_cpus()
+
+
+def thread_limit():
+    """The maximum number of threads of any net."""
+    return mbp_pool_threads(pool())
+
+
+def set_thread_limit(int limit):
+    cdef mbp_error error
+    check(mbp_pool_set_limit(pool(), limit, &error), &error)
+
+
+# ---- signals during an epoch ----
+
+cdef class Poll:
+    """Every 50 ms of an epoch, checks for a pending signal (Ctrl-C) and calls `stop`, unless it is None."""
+
+    cdef long long next_look
+    cdef object stop
+    cdef object error
+
+
+cdef long long now() noexcept nogil:
+    """The time in milliseconds."""
+    cdef timespec time
+    timespec_get(&time, TIME_UTC)
+    return time.tv_sec * <long long>1000 + time.tv_nsec // 1000000
+
+
+cdef int look(void *user) noexcept with gil:
+    cdef Poll poll = <Poll>user
+    poll.next_look = now() + 50
+    try:
+        PyErr_CheckSignals()
+        return poll.stop is not None and bool(poll.stop())
+    except BaseException as error:
+        poll.error = error
+        return 1
+
+
+cdef int poll_signals(void *user) noexcept nogil:
+    return look(user) if now() >= (<Poll>user).next_look else 0
+
+
+# ---- the state of a solver ----
+
+cdef bytes solver_state_of(const mbp_trainer *trainer):
+    numbers = bytearray(8 * mbp_trainer_solver_state(trainer, NULL))
+    if numbers:
+        mbp_trainer_solver_state(trainer, <double *><char *>numbers)
+    return bytes(numbers)
+
+
+cdef int put_solver_state(mbp_trainer *trainer, bytes numbers) except -1:
+    cdef mbp_error error
+    if len(numbers) % 8:
+        raise ValueError(f"the state of a solver has {len(numbers)} bytes, but must have a multiple of 8")
+    check(mbp_trainer_set_solver_state(trainer, <const double *><const char *>numbers, len(numbers) // 8, &error), &error)
+    return 0
+
+
+# ---- solvers on functions of Python ----
+
+cdef int copy_bytes(void *to, bytes source, Py_ssize_t size) except -1:
+    if len(source) != size:
+        raise ValueError("function must return as many doubles as there are values and derivatives")
+    memcpy(to, <const char *>source, size)
+    return 0
+
+
+cdef int call_function(const double *x, double *values, double *derivatives, void *user) noexcept with gil:
+    cdef list call = <list>user  # the function; the bytes of x, values and derivatives; its error, if it has failed
+    try:
+        found = call[0](PyBytes_FromStringAndSize(<const char *>x, call[1]))
+        copy_bytes(values, found[0], call[2])
+        if derivatives != NULL:
+            copy_bytes(derivatives, found[1], call[3])
+        return 0
+    except BaseException as error:
+        call.append(error)
+        return 1
+
+
+def minimize(solver, int64_t residuals, function, int64_t iterations, double goal, double gradient_tolerance, bytearray x):
+    """Minimizes from x on, doubles, which become the best point, also after an error of `function`. Returns the value, the gradient, how
+    many iterations have moved x, and the reason to stop."""
+    cdef mbp_error error
+    cdef mbp_status status
+    cdef mbp_function given
+    cdef mbp_minimum found
+    cdef Py_ssize_t size = len(x)
+    cdef bytes spec = solver.encode(), gradient = PyBytes_FromStringAndSize(NULL, size)
+    cdef list call = [function, size, 8 * (residuals or 1), size * (residuals or 1)]
+    cdef const char *text = spec
+    cdef double *slope = <double *><char *>gradient
+    cdef double *at = <double *><char *>x
+    given.size, given.n, given.residuals, given.compute, given.user = sizeof(given), size // 8, residuals, call_function, <void *>call
+    found.size = sizeof(found)
+    with nogil:
+        status = mbp_minimize(text, &given, iterations, goal, gradient_tolerance, at, slope, &found, &error)
+    if len(call) > 4:
+        raise call[4]
+    check(status, &error)
+    return found.value, gradient, found.iterations, (<bytes>found.reason).decode()

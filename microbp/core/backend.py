@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect  # noqa: F401  # before the extension imports it, where Ctrl-C would cause a crash (Cython 3.3)
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
@@ -43,6 +44,16 @@ class Backend(Protocol):
     def target_columns(self, loss: str, columns: int) -> int: ...
     def cpus(self) -> int: ...
     def permutation(self, seed: int, purpose: int, instance: int, n: int) -> Any: ...
+    def minimize(
+        self,
+        solver: str,
+        residuals: int,
+        function: Callable[[bytes], tuple[bytes, bytes]],
+        iterations: int,
+        goal: float,
+        gradient_tolerance: float,
+        x: bytearray,
+    ) -> tuple[float, bytes, int, str]: ...
     def hash_values(self, values: Any, levels: int, seed: int, out: Any) -> int: ...
 
 

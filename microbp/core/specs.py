@@ -171,7 +171,7 @@ class Spec(metaclass=Quiet):
 
     @property
     def detail(self) -> str:
-        """A loss's output activation; an optimizer's slots, with their initial values."""
+        """A loss's output activation; an optimizer's slots, with their initial values; names of a solver's numbers."""
         return table(self.kind)[self.name].detail
 
     def __repr__(self) -> str:
@@ -292,3 +292,19 @@ class OptimizerSpec(Spec):
 
     kind = "optimizer"
     aliases: ClassVar[dict[str, str]] = {"rprop": "irprop_minus"}
+
+    @classmethod
+    def parse(cls, value: Any) -> Any:
+        """Text or a spec; text that names a solver becomes a SolverSpec."""
+        is_solver = isinstance(value, str) and read_call(value)[0] in table("solver")
+        return SolverSpec(value) if is_solver else super().parse(value)
+
+    def _unknown(self, name: str, rows: dict[str, Formula]) -> ValueError:
+        return unknown(self.kind, name, {**rows, **table("solver")})
+
+
+class SolverSpec(OptimizerSpec):
+    """A row of the table of solvers, optimizers that use the loss of the same rows several times in a step: bp.LBFGS()."""
+
+    kind = "solver"
+    aliases: ClassVar[dict[str, str]] = {}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from .autodiff import Matrix, dot
 from .formulas import penalty
@@ -58,6 +59,25 @@ def limit_norms(net: Net, named: Mapping[str, Iterable[int]]) -> None:
             if factor < 1:
                 scaled = [factor * w for w in weights]
                 net.params[place] = array(net.format, scaled)
+
+
+def follow_statistics(net: Net, batches: Iterable[Any], pending: array) -> None:
+    """Moves the running statistics in `pending`, which has the buffers, towards those of the batches."""
+    places = {(tensor.layer, tensor.name): tensor.place for tensor in net.buffer_layout}
+    for batch in batches:
+        momentum, unbiased = batch.layer.settings["momentum"], batch.rows / (batch.rows - 1)
+        found = {"running_mean": batch.mean, "running_var": [unbiased * variance for variance in batch.variance]}
+        for name, values in found.items():
+            place = places[batch.layer.name, name]
+            moved = [(1 - momentum) * old + momentum * new for old, new in zip(pending[place], values)]
+            pending[place] = array(net.format, moved)
+
+
+def commit_statistics(net: Net, pending: array | None) -> None:
+    """The running statistics in `pending` become those of the net, except in frozen layers. None: there are none."""
+    for tensor in net.buffer_layout:
+        if pending is not None and tensor.name.startswith("running") and not net.graph.layers[tensor.layer].frozen:
+            net.buffers[tensor.place] = pending[tensor.place]
 
 
 def _vectors(tensor: Tensor, rows: Iterable[int]) -> list[slice]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from .autodiff import Matrix, concat, cos, erfc, exp, expm1, gather, log1p, maximum, minimum, power, row_sum, sin, tanh, where
 from .optimizers import OPTIMIZERS
+from .solvers.table import SOLVERS
 
 
 @dataclass(frozen=True)
@@ -475,14 +476,17 @@ TABLES: dict[str, dict[str, Any]] = {
     "optimizer": OPTIMIZERS,
     "initializer": INITIALIZERS,
     "output_activation": OUTPUT_ACTIVATIONS,
+    "solver": SOLVERS,
 }
 
 
 def formulas(kind: str) -> list[tuple[str, str, str, str]]:
-    """(name, parameter text, detail, meaning) of every formula of a kind: activation, loss, optimizer, initializer, output_activation.
+    """(name, parameter text, detail, meaning) of every formula of a kind: activation, loss, optimizer, initializer, output_activation,
+    solver.
 
     The detail of an optimizer is the names of its slots, "m v", with "=parameter" if a slot starts at that parameter's value. The detail of
-    a loss is the output activation that it implies. For other kinds it is "".
+    a loss is the output activation that it implies, that of a solver the names of numbers that a trainer's `get` returns. For other kinds
+    it is "".
     """
     if kind not in TABLES:
         raise ValueError(f"unknown kind {kind!r}; valid: {', '.join(TABLES)}")

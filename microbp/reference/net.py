@@ -389,7 +389,7 @@ class Net:
     def jacobian(self, xs: Sequence[Any], outs: Sequence[Any], by_inputs: bool, output: int) -> None:
         """Writes to the arrays `outs`, one per output (and input), each row's derivatives of the raw outputs: those of the first column,
         then those of the second, ... output: the number of the only one that is wanted; -1: all."""
-        refuse(self.graph, xs, "a Jacobian needs")
+        self.refuse_sparse(xs, "a Jacobian needs")
         if not -1 <= output < len(self.graph.outputs):
             raise _no_index("output", output, len(self.graph.outputs))
         inputs = self.read_inputs(xs, wanted=by_inputs)
@@ -397,7 +397,7 @@ class Net:
         lengths = [matrix.cols for matrix in inputs] if by_inputs else [len(self.params)]
         views = iter(outs)
         with self.gate:
-            results = [self.forward([rows_of(matrix, [r]) for matrix in inputs]) for r in range(inputs[0].rows)]
+            results = self.rows_apart(inputs)
         for i in chosen:
             node = self.graph.nodes[self.graph.outputs[i].node]
             cols = node.positions * node.width
@@ -405,10 +405,18 @@ class Net:
                 view = check_writable(next(views), len(results), cols * length, self.format, f"output {i}")
                 for r, result in enumerate(results):
                     for column in range(cols):
-                        for j, value in enumerate(self._derivatives(result, i, column, k if by_inputs else None)):
+                        for j, value in enumerate(self.derivatives(result, i, column, k if by_inputs else None)):
                             view[r, column * length + j] = value
 
-    def _derivatives(self, result: Pass, output: int, column: int, number: int | None) -> Sequence[float]:
+    def refuse_sparse(self, inputs: Sequence[Any], why: str) -> None:
+        """ValueError for sparse inputs and ids. why: "a Jacobian needs"."""
+        refuse(self.graph, inputs, why)
+
+    def rows_apart(self, inputs: Sequence[Matrix]) -> list[Pass]:
+        """A forward pass for each row."""
+        return [self.forward([rows_of(matrix, [r]) for matrix in inputs]) for r in range(inputs[0].rows)]
+
+    def derivatives(self, result: Pass, output: int, column: int, number: int | None = None) -> Sequence[float]:
         """The derivatives of one raw output of a pass of one row: by input `number`, or by all parameters (None)."""
         raw = result.outputs[output]
         ends = [(raw, [float(j == column) for j in range(len(raw.data))])]

@@ -245,6 +245,11 @@ def _unknown_formula(kind: str, name: str) -> ValueError:
     return unknown(f"unknown {kind.replace('_', ' ')}", name, list(TABLES[kind]))
 
 
+def kind_of(optimizer: str) -> str:
+    """The kind of formula that an optimizer's spec names."""
+    return "solver" if optimizer.partition("(")[0].strip(BLANKS) in TABLES["solver"] else "optimizer"
+
+
 def accepted_parameters(kind: str, name: str) -> str:
     """The parameter text of a formula, with the parameter that all formulas of its kind have."""
     text = TABLES[kind][name].parameters

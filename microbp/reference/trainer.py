@@ -10,7 +10,7 @@ from typing import Any
 
 from .arrays import Batch, buffer, counted, overwrite, read_batch, read_loss_weight, read_matrix, read_totals, several
 from .autodiff import Matrix, dot, gradients, reachable, reshaped
-from .clipping import Average, clipped, limit_norms, penalties_of
+from .clipping import Average, clipped, commit_statistics, follow_statistics, limit_norms, penalties_of
 from .formulas import TRAINER_SETTINGS, weighted_losses
 from .layers import Tensor
 from .net import Net, Pass
@@ -18,13 +18,14 @@ from .optimizers import updated
 from .positions.lengths import parts_of
 from .random import Place
 from .sharing.lock import locked
+from .solvers.steps import Solving
 from .sparse.layers import SparseLayers
 from .sparse.rows import refuse
-from .spec import Spec, check_parameter, number_text, parameters, target_columns, unknown
+from .spec import Spec, check_parameter, kind_of, number_text, parameters, target_columns, unknown
 from .states.state import Carry, State
 
 _LOSSES = {"loss": "_loss", "last_loss": "_last_loss"}  # name for `get`: attribute
-_COUNTS = ("average_count", "epoch")
+_COUNTS = {"average_count": "average_count", "epoch": "_epoch", "evaluations": "_evaluations"}
 _STEPS_MAX = 9 * 10**18  # leaves room for more updates than anyone can make
 
 Losses = Callable[[list[Any]], tuple[float, Sequence[Any]]]
@@ -32,9 +33,10 @@ Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix
 
 
 @locked(
-    holds="evaluate input_grads set steps reset set_average set_sparse", trains="step backward apply forward backward_from step_with epoch"
+    holds="evaluate input_grads set steps reset set_average set_sparse",
+    trains="step backward apply forward backward_from step_with iterate_with epoch",
 )
-class Trainer:
+class Trainer(Solving):
     """The losses of the outputs, an optimizer, and their state for one net. A loss is None if the caller passes its gradient to
     backward_from.
 
@@ -50,7 +52,8 @@ class Trainer:
         self.net, self.hold, self.seed = net, net.hold, net.seed if seed is None else seed
         self._losses = [None if text is None else Spec.parse("loss", text) for text in losses]
         self._loss_weights = [read_loss_weight(weight, i) for i, weight in enumerate(loss_weights)]
-        self._optimizer = Spec.parse("optimizer", optimizer)
+        self._optimizer = Spec.parse(kind_of(optimizer), optimizer)
+        self._start_solver(self._optimizer)
         self._values = dict(self._optimizer.values)
         self._settings = {name: default for name, (default, _) in parameters(TRAINER_SETTINGS).items()}
         self._average: Average | None = None
@@ -76,11 +79,11 @@ class Trainer:
 
     # ---- the three parts of a step ----
 
-    def step(self, x: Any, y: Any, weight: Any = None, state: State | None = None) -> float:
-        """Forward, loss, backward, update; returns the batch loss."""
+    def step(self, x: Any, y: Any, weight: Any = None, state: State | None = None, same: bool = False) -> float:
+        """Forward, loss, backward, update; returns the batch loss. same: the rows are those of the step before, which changes no result."""
         batch = self._read_batch(x, y, weight, state=state).checked()
         self.net.check_statistics(batch.inputs)
-        return self._kept(self._train(batch), batch)
+        return self._kept(self._iterate(batch) if self._solver else self._train(batch), batch)
 
     def backward(
         self,
@@ -123,6 +126,7 @@ class Trainer:
 
     def apply(self) -> None:
         """Updates the parameters with the current `grads`. Those of frozen layers become 0."""
+        self._refuse("apply")
         self._check_sparse()
         for tensor in filter(self._is_frozen, self.net.layout):
             self.grads[tensor.place] = array(self.net.format, [0.0]) * (tensor.rows * tensor.cols)
@@ -188,6 +192,7 @@ class Trainer:
 
         Returns the weighted mean of the row losses, each computed in the step that trains on the row.
         """
+        self._refuse("an epoch in batches")
         data = self._read_batch(x, y, weight, index=index).checked()
         batches = [batch.checked() for batch in data.split(batch_rows)]
         self.net.check_statistics(batches[-1].inputs)
@@ -230,7 +235,7 @@ class Trainer:
         return self._sparse.whole(self.grads, self.net.layout)
 
     def _check_sparse(self, inputs: Sequence[Matrix] = ()) -> None:
-        self._sparse.check(self.net.graph, inputs, self._optimizer, self._values["weight_decay"], self._average is not None)
+        self._sparse.check(self.net.graph, inputs, self._optimizer, self._values.get("weight_decay", 0.0), self._average is not None)
 
     def input_grads(self) -> list[memoryview]:
         """The gradients with respect to the inputs, of the last backward with input_grads=True."""
@@ -243,17 +248,18 @@ class Trainer:
     def get(self, name: str) -> float:
         """A parameter of the optimizer, or a limit for gradient clipping, by name. "dropout": the factor of all dropout rates. "loss": the
         loss of the current gradients; "last_loss": the loss of the gradients of the last update; both are NaN if unknown. "epoch": a count
-        that the caller keeps."""
+        that the caller keeps. "evaluations": how often a solver has computed loss and gradient."""
         if name in _LOSSES:
             return getattr(self, _LOSSES[name])
-        if name in _COUNTS:
-            return float(self.average_count if name == "average_count" else self._epoch)
-        if name not in (values := self._values | self._settings):
+        if name in _COUNTS and (self._solver or name != "evaluations"):
+            return float(getattr(self, _COUNTS[name]))
+        if name not in (values := self._values | self._settings | self._named):
             raise self._unknown(name)
         return values[name]
 
     def _unknown(self, name: str) -> ValueError:
-        valid = f"{self._optimizer.entry.parameters} {TRAINER_SETTINGS} loss last_loss average_count epoch"
+        own = " ".join(["evaluations" * self._solver, *self._named])
+        valid = f"{self._optimizer.entry.parameters} {TRAINER_SETTINGS} loss last_loss average_count epoch {own}"
         return unknown(f"a trainer with {self._optimizer.name} has no parameter", name, valid.split())
 
     def set(self, name: str, value: float) -> None:
@@ -261,15 +267,17 @@ class Trainer:
         if name in _LOSSES:
             setattr(self, _LOSSES[name], float(value))
             return
-        if name in _COUNTS:
+        if name in _COUNTS and (self._solver or name != "evaluations"):
             return self._set_count(name, float(value))
         if name in self._settings:
+            self._refuse_limit(name, value)
             self._settings[name] = check_parameter(TRAINER_SETTINGS, name, float(value))
             return
         if name == "decay_bias":
             raise ValueError('decay_bias cannot be changed: create a trainer with it, such as "adam(decay_bias=1)"')
         if name not in self._values:
             raise self._unknown(name)
+        self._refuse_change(name)
         self._values[name] = check_parameter(self._optimizer.entry.parameters, name, float(value))
 
     @property
@@ -290,12 +298,12 @@ class Trainer:
         if self._average:
             overwrite(self._average.vector, array(self.net.format, [0.0] * len(self._average.vector)))
             self._average.count = 0
-        self._pending = None
+        self._pending, self._solver_numbers = None, []
         self._sparse = SparseLayers()
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
-        self._epoch = 0  # the caller's count
+        self._epoch = self._evaluations = 0
         self.output_losses = [math.nan] * len(self._losses)
         for name, start in self._optimizer.entry.slots.items():
             overwrite(self.slots[name], array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params))
@@ -310,6 +318,7 @@ class Trainer:
         for name, value, least in (("start", start, 0), ("every", every, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}")
+        self._refuse("an average")
         zeros = array(self.net.format, [0.0] * (len(self.net.params) + len(self.net.buffers)))
         self._average = Average(zeros, float(decay), start, every)
 
@@ -326,8 +335,8 @@ class Trainer:
     def _set_count(self, name: str, count: float) -> None:
         if not (0 <= count <= 2**53 and count.is_integer()):
             raise ValueError(f"{name} must be a whole number of at least 0, not {number_text(count)}")
-        if name == "epoch":
-            self._epoch = int(count)
+        if name != "average_count":
+            setattr(self, _COUNTS[name], int(count))
         elif self._average:
             self._average.count = int(count)
         elif count:
@@ -385,6 +394,12 @@ class Trainer:
         return losses, result, ends
 
     def _train(self, batch: Batch) -> list[float]:
+        losses = self._differentiate(batch)
+        self._update()
+        return losses
+
+    def _differentiate(self, batch: Batch) -> list[float]:
+        """The losses of the outputs; `grads` and what belongs to them."""
         self._check_sparse(batch.inputs)
         losses, result, ends = self._forward_loss(batch, batch.totals, self._place(0))
         self._check_losses(losses)
@@ -393,7 +408,6 @@ class Trainer:
         self._store_gradients(result, found, input_grads=False, accumulate=False)
         self._prepare_statistics(result, accumulate=False)
         self._loss = sum(losses) + self._penalty
-        self._update()
         return losses
 
     def _kept(self, losses: list[float], batch: Batch) -> float:
@@ -411,7 +425,8 @@ class Trainer:
         """The flat gradient, and the gradients with respect to the inputs. accumulate: adds self.grads. Frozen layers get 0.
         The gradient includes that of the penalties, times `share`. Sets self._penalty: the penalties that the loss includes."""
         penalties = penalties_of(self.net, result.tensors, reachable(end for end, _ in ends))
-        self._penalty = share * sum(map(sum, (matrix.data for matrix in penalties))) if self._settings["penalty_per_row"] else 0.0
+        self._penalties = share * sum(map(sum, (matrix.data for matrix in penalties)))
+        self._penalty = self._penalties if self._settings["penalty_per_row"] else 0.0
         found = gradients(ends + [(end, [share] * len(end.data)) for end in penalties], result.tensors + result.inputs)
         flat, kept = self._zeros(), self._all_grads()
         for tensor, gradient in zip(self.net.layout, found):
@@ -461,7 +476,8 @@ class Trainer:
                 for vector, values in zip((self.net.params, *self.slots.values()), (params, *slots)):
                     vector[tensor.place] = array(self.net.format, values)
             limit_norms(self.net, self._sparse.named)
-            self._commit_statistics()
+            commit_statistics(self.net, self._pending)
+            self._pending = None
         self._steps += 1
         self._last_loss, self._loss = self._loss, math.nan
         if self._average:
@@ -479,18 +495,6 @@ class Trainer:
         """The running statistics after the next update. accumulate: starts from the pending ones, if any. Those of a pass count once."""
         if not accumulate or self._pending is None:
             self._pending, self._followed = self.net.buffers[:], None
-        places = {(tensor.layer, tensor.name): tensor.place for tensor in self.net.buffer_layout}
-        batches, self._followed = result.batches if self._followed is not result else [], result
-        for batch in batches:
-            momentum, unbiased = batch.layer.settings["momentum"], batch.rows / (batch.rows - 1)
-            found = {"running_mean": batch.mean, "running_var": [unbiased * variance for variance in batch.variance]}
-            for name, values in found.items():
-                place = places[batch.layer.name, name]
-                moved = [(1 - momentum) * old + momentum * new for old, new in zip(self._pending[place], values)]
-                self._pending[place] = array(self.net.format, moved)
-
-    def _commit_statistics(self) -> None:
-        pending, self._pending = self._pending, None
-        for tensor in self.net.buffer_layout:
-            if pending is not None and tensor.name.startswith("running") and not self._is_frozen(tensor):
-                self.net.buffers[tensor.place] = pending[tensor.place]
+        if self._followed is not result:
+            follow_statistics(self.net, result.batches, self._pending)
+        self._followed = result

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Annotated, Literal
 
 from ..core.checks import real, two
-from ..core.specs import OptimizerSpec, described, table
+from ..core.specs import OptimizerSpec, table
 from ..core.text import brief
 from .base import Settings
 
@@ -81,25 +81,6 @@ class Optimizer(Settings):
         for name, value in self._numbers().items():
             if name in valid:
                 real(valid[name].text)(f"{type(self).__name__}: {name}", value)
-
-
-class _Overview:
-    """A docstring that ends with a list of all optimizers; the list is written when the docstring is read."""
-
-    def __init__(self, text: str | None) -> None:
-        self.text = inspect.cleandoc(text or "")
-
-    def __get__(self, instance: object, owner: type) -> str:
-        lines = [self.text]
-        for one in globals().values():
-            if isinstance(one, type) and issubclass(one, Optimizer) and one is not Optimizer:
-                row = table("optimizer")[one().spec.name]
-                settings = ", ".join(f"{field.name}={field.default!r}" for field in fields(one))
-                lines += described(f"{one.__name__}({settings})", row.meaning, row.detail and f"state: {', '.join(row.detail.split())}")
-        return "\n".join(lines)
-
-
-Optimizer.__doc__ = _Overview(Optimizer.__doc__)  # type: ignore[assignment]  # its __get__ returns a string
 
 
 # ---- gradient descent and momentum ----
@@ -492,5 +473,6 @@ def parse(optimizer: str | Optimizer | OptimizerSpec) -> OptimizerSpec:
     if isinstance(optimizer, Optimizer):
         return optimizer.spec
     if isinstance(optimizer, str | OptimizerSpec):
-        return OptimizerSpec.parse(optimizer)
+        found: OptimizerSpec = OptimizerSpec.parse(optimizer)
+        return found
     raise TypeError(f'optimizer must be a name such as "adam" or an object such as bp.Adam(lr=1e-3), not {brief(optimizer)}')

@@ -8,7 +8,7 @@ What fit(X, y) does, with the file of each step:
 3. In the first fit, create a network and a trainer: parameters.py (build), the estimator's `_goal` (goals.py). `partial_fit`, and `fit`
    with warm_start=True, continue with them, and with the parameters that have changed since: `_renew`.
 4. Hold out rows for early stopping, or read eval_set: `_validation`.
-5. Train: `Trainer.fit` with a callback that follows scikit-learn's rules (stopping.py), or SciPy's L-BFGS-B (lbfgs.py).
+5. Train: `Trainer.fit` with a callback that follows scikit-learn's rules (stopping.py), or one that uses all rows at once (solvers.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ..network.network import Network
 from ..settings import optimizers
 from ..training import trainer_file
 from ..training.trainer import Trainer
-from . import hooks, lbfgs, parameters, stopping
+from . import hooks, parameters, solvers, stopping
 from . import weights as row_weights
 from .explained import explain
 from .goals import Goal, Rows
@@ -197,11 +197,11 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
             self._check_again(y)
         rows = self._present(of, X, y, sample_weight, incremental)
         seed = None if continues and not of.early_stopping else int(check_random_state(of.random_state).randint(2**31 - 1))
-        watches = of.early_stopping and not of.is_lbfgs
+        watches = of.early_stopping and not of.is_solver
         if incremental and of.early_stopping:
             raise ValueError(f"{type(self).__name__}: partial_fit works without early_stopping; pass early_stopping=False, or use fit")
         was_sparse = continues and self._used.get("sparse", False)
-        of.used["sparse"] = (isinstance(X, SparseRows) or was_sparse) and not of.is_lbfgs
+        of.used["sparse"] = (isinstance(X, SparseRows) or was_sparse) and not of.is_solver
         if of.used["sparse"] and not was_sparse:
             self._say_what_has_no_penalty(of)
         goal = self._goal(of)
@@ -217,8 +217,8 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         self._used = of.used
         self._continue(watches, validation is not None)
         with hooks.context(self, of.max_iter, given, sample_weight) as hook:
-            if of.is_lbfgs:
-                lbfgs.fit(self, of, self._trainer, goal, rows, lambda record: any([call(record) for call in [*of.callback, *hook]]))
+            if of.is_solver:
+                solvers.fit(self, of, self._trainer, goal, rows, hook)
             else:
                 self._fit_epochs(of, goal, rows, validation, batch, watches, hook, incremental)
         if not np.isfinite(self._trainer.net.params).all():
@@ -295,7 +295,7 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         return min(of.batch_size or _BATCH, rows)
 
     def _new_trainer(self, of: SimpleNamespace, goal: Goal, X: Array, seed: int | None) -> Trainer:
-        dtype = X.dtype if X.dtype in DTYPES and not of.is_lbfgs else DTYPES[0]  # a line search needs exact losses
+        dtype = X.dtype if X.dtype in DTYPES else DTYPES[0]
         net = parameters.build(of, X.shape[1], goal.columns, dtype.name, seed or 0)
         parameters.set_numbers(net, of.used)
         trainer = self._trainer_of(net, of, goal, seed)
@@ -304,8 +304,7 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
         return trainer
 
     def _trainer_of(self, net: Network, of: SimpleNamespace, goal: Goal, seed: int | None) -> Trainer:
-        optimizer: Any = "sgd" if of.is_lbfgs else of.optimizer  # which L-BFGS does not use
-        return Trainer(net, goal.loss, optimizer, [goal.loss_weight], seed, penalty_per_row=of.network is None)
+        return Trainer(net, goal.loss, of.optimizer, [goal.loss_weight], seed, penalty_per_row=of.network is None)
 
     def _fit_epochs(
         self,
@@ -345,8 +344,10 @@ class NetEstimator(HasCallbacks, BaseEstimator):  # type: ignore[misc]  # its ba
     def _validation(self, of: SimpleNamespace, rows: Rows, eval_set: Any, watches: bool, seed: int | None) -> tuple[Rows, Rows | None]:
         """The rows to train on, and those to validate with: eval_set, or some of the rows with early stopping."""
         if eval_set is not None:
-            if of.is_lbfgs:
-                raise ValueError(f'{type(self).__name__}: eval_set works with epochs, but solver is "lbfgs"; use another one')
+            if of.is_solver:
+                raise ValueError(
+                    f"{type(self).__name__}: eval_set works with epochs, but solver is {parameters.solver_text(of.solver)}; use another one"
+                )
             return rows, parameters.naming(of.estimator, "eval_set", lambda: self._eval_rows(eval_set))
         if not watches:
             return rows, None

@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from ..core.specs import Loss
+from ..core.specs import Loss, SolverSpec, table
 from ..core.text import brief
 from ..data.arrays import Array
 from ..exchange.scikit_learn import names_of
@@ -27,8 +27,11 @@ from .tables.estimator import labels
 
 def has_epochs(estimator: Any) -> bool:
     """Whether `partial_fit` is there; AttributeError says why not."""
-    if isinstance(estimator.solver, str) and estimator.solver == "lbfgs":
-        raise AttributeError('partial_fit needs a solver with epochs, such as "adam"; "lbfgs" needs all rows at once')
+    solver = estimator.solver
+    is_named = isinstance(solver, str) and solver.partition("(")[0] in table("solver")
+    if is_named or isinstance(getattr(solver, "spec", None), SolverSpec):
+        needs = f"{parameters.solver_text(solver)} needs all rows at once"
+        raise AttributeError(f'partial_fit needs a solver with epochs, such as "adam"; {needs}')
     return True
 
 

@@ -10,7 +10,7 @@ _TEXTS = {
     "hidden_layer_sizes": "the units of each hidden layer; () is a linear model.",
     "activation": 'of the hidden layers: "relu", "tanh", "logistic", "identity", any other name or bp.Activation of microbp '
     "(help(bp.Activation)), or a list with one for each hidden layer.",
-    "solver": '"adam", "sgd", "lbfgs" (SciPy\'s L-BFGS-B on all rows at once), or any optimizer of microbp: a name such as "adamw", which '
+    "solver": '"adam", "sgd", "lbfgs" (bp.LBFGS, on all rows at once), or any optimizer of microbp: a name such as "adamw", which '
     'gets the rate learning_rate_init; "adamw(lr=0.01,weight_decay=0.1)" or bp.AdamW(...), which have their own.',
     "alpha": "the L2 penalty alpha / 2 |w|^2 of the weights, divided by the rows of the batch (by the sum of their weights).",
     "batch_size": 'rows per update; "auto": min(200, rows).',

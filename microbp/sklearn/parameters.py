@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ..core.checks import Check, flag, one_of, or_none, real, whole, whole_number
-from ..core.specs import Init, Loss, table, unknown
+from ..core.specs import Init, Loss, SolverSpec, table, unknown
 from ..core.text import brief
 from ..network.layers import Activation, Dense, Dropout
 from ..network.network import Network
@@ -180,12 +180,13 @@ def checked(estimator: Any) -> SimpleNamespace:
     except (TypeError, ValueError) as error:
         raise _named(name, key, error) from None
     found.activations = naming(name, "activation", lambda: _activations(found.activation, len(found.hidden_layer_sizes)))
-    found.is_lbfgs = isinstance(found.solver, str) and found.solver == "lbfgs"
     if given.get("out_activation") is not None:
         naming(name, "out_activation", lambda: parse_activation(found.out_activation))
-    found.optimizer = None if found.is_lbfgs else naming(name, "solver", lambda: optimizer(found))
-    if found.is_lbfgs and (found.dropout or found.l1 or found.schedule is not None):
-        raise InvalidParameterError(f'{name}: solver is "lbfgs", which works without dropout, l1 and schedule; use "adam", or remove them')
+    found.optimizer = naming(name, "solver", lambda: optimizer(found))
+    found.is_solver = uses_all_rows(found.optimizer)
+    if found.is_solver and (found.dropout or found.l1 or found.schedule is not None):
+        has = f"solver is {solver_text(found.solver)}, which works without dropout, l1 and schedule"
+        raise InvalidParameterError(f'{name}: {has}; use "adam", or remove them')
     found.used = _used(found)
     return found
 
@@ -278,11 +279,21 @@ def optimizer(of: SimpleNamespace) -> Any:
         if of.momentum == 0:
             return optimizers.SGD(lr=of.learning_rate_init)
         return optimizers.Momentum(lr=of.learning_rate_init, momentum=of.momentum, nesterov=of.nesterovs_momentum)
-    if "(" in solver:
+    if "(" in solver or solver in table("solver"):
         return optimizers.parse(solver)
-    if solver not in (known := dict.fromkeys(["adam", "sgd", "lbfgs", *table("optimizer"), "rprop"])):
+    if solver not in (known := dict.fromkeys(["adam", "sgd", "lbfgs", *table("solver"), *table("optimizer"), "rprop"])):
         raise unknown("solver", solver, known)
     return f"{solver}(lr={of.learning_rate_init!r})"
+
+
+def uses_all_rows(optimizer: Any) -> bool:
+    """Whether it needs all rows at once: "lbfgs" and others. Each epoch is then one iteration."""
+    return isinstance(optimizers.parse(optimizer), SolverSpec)
+
+
+def solver_text(solver: Any) -> str:
+    """A parameter `solver`, as errors write it."""
+    return f'"{solver}"' if isinstance(solver, str) else repr(solver)
 
 
 # ---- fits that continue ----

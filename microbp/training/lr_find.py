@@ -128,7 +128,8 @@ def lr_find(
 
     X, y, sample_weight, batch_size: as in `Trainer.fit`. start_lr, end_lr: 0 < start_lr < end_lr, else ValueError; the last rate is end_lr
     divided by the factor. num_it: the number of rates, 10 to 1,000,000. stop_div: stop when the smoothed loss exceeds 4 times its minimum.
-    The test always stops when the loss is not finite; FloatingPointError if that is because X or y contains NaN or infinity.
+    The test always stops when the loss is not finite; FloatingPointError if that is because X or y contains NaN or infinity. ValueError
+    for an optimizer without a learning rate, such as bp.LBFGS().
 
     Afterwards the trainer and its network are as before, bit for bit, even after an error or Ctrl-C. `t.lr` does not change either.
     This is the range test of Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3, with fastai's defaults.
@@ -150,6 +151,8 @@ def lr_find(
         raise ValueError(f"num_it must be at most {_MOST}, not {count}")
     lrs = start * (end / start) ** (np.arange(count) / count)
     run = trainer._run
+    if run.engine.is_solver:
+        raise ValueError(f"lr_find does not work with {run.engine.optimizer}, which has no learning rate; use another, such as bp.Adam()")
     rows = run.engine.read(X, y, sample_weight)
     ends_early = flag("lr_find: stop_div", stop_div)
     with run.engine.training():

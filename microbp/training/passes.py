@@ -1,13 +1,15 @@
-"""forward, backward_from and apply: between the first two, the caller computes the gradient with respect to the outputs. A check of
-gradients."""
+"""forward, backward_from and apply: between the first two, the caller computes the gradient with respect to the outputs. The loss as a
+function of the parameters, for solvers of others. A check of gradients."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from ..data.arrays import Array
+from ..data import faults
+from ..data.arrays import Array, as_array
 from ..data.sparse import SparseRows
 from . import gradcheck
 from .view import View
@@ -75,6 +77,50 @@ class Passes(View):
             self._engine.apply()
         except FloatingPointError as error:
             raise self._run.diverged(error) from error
+
+    def loss_and_gradient(
+        self,
+        params: Any,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        sample_weight: Any = None,
+        lengths: Any = None,
+    ) -> tuple[float, Array]:
+        """The function that a solver of another library minimizes: the loss with the layers' l1 and l2 penalties, if the network had these
+        parameters, and its gradient, a new float64 array in the order of `net.params`. For SciPy:
+
+            found = scipy.optimize.minimize(t.loss_and_gradient, t.net.params, args=(X, y), jac=True)
+            t.net.params[:] = found.x
+
+        params: shape (parameters,). X, y, sample_weight, lengths: as in `step`, with any number of rows. The gradient is 0 for frozen
+        layers. Loss and gradient are computed in the network's dtype: a line search needs exact losses, so create the network with
+        dtype="float64". Where one of them is not finite, the result is (inf, zeros), so that a solver takes a shorter step. Dropout and
+        noise draw the same in each call until the next update. The network's parameters are the same after the call as before; `grads` and
+        `output_losses` change as by `backward`. While it runs, predictions in other threads use `params`.
+
+        ValueError or TypeError: params or the arrays do not fit the network. FloatingPointError: X or y is not finite.
+
+        >>> t = bp.Trainer(bp.mlp([3, 1], dtype="float64", seed=0), loss="mse")
+        >>> X, y = np.ones((8, 3)), np.ones(8)
+        >>> loss, gradient = t.loss_and_gradient(t.net.params, X, y)
+        >>> t.loss_and_gradient(t.net.params - 0.01 * gradient, X, y)[0] < loss == t.evaluate(X, y)
+        True
+        """
+        engine = self._engine
+        rows = engine.read(X, y, sample_weight, lengths=lengths)
+        at, count = as_array(params, "loss_and_gradient: params"), len(engine.net.params)
+        if at.shape != (count,) or at.dtype.kind not in "fiu":
+            raise ValueError(f"loss_and_gradient: params must be {count} numbers, not {at.dtype} of shape {at.shape}")
+        with np.errstate(over="ignore"):
+            at = at.astype(engine.net.dtype)
+        try:
+            loss, gradient = engine.loss_and_gradient(at, rows)
+        except FloatingPointError as error:
+            there = engine.shape.cleared(rows)
+            if faults.not_finite(there, None, engine.net.dtype, engine.loss_weights, engine.losses):
+                raise self._run.diverged(error, rows) from error
+            return math.inf, np.zeros(count)
+        return loss, gradient.astype(np.float64)
 
     def check_gradients(self, X: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None) -> gradcheck.GradientCheck:  # noqa: N803
         """Compares the gradients with central differences, on a float64 copy of the network. Print the result, or read its `error`.

@@ -39,7 +39,7 @@ def _facts(run: Run) -> dict[str, str]:
         "net": f"{inputs} to {outputs}, {net._records.parameters:,} parameters, {net.dtype}",
         "loss": ", ".join(losses),
         **weights,
-        "optimizer": f"{engine.optimizer}, lr {engine.lr:g}",
+        "optimizer": str(engine.optimizer) if engine.is_solver else f"{engine.optimizer}, lr {engine.lr:g}",
         **changed,
         **limits,
         **({"penalty_per_row": "True"} if engine.penalty_per_row else {}),

@@ -44,7 +44,7 @@ from .loop import arrays
 from .loop import fit as fitting
 from .loop import options as fit_options
 from .loop.callbacks import Callback, Callbacks, StopCheck
-from .loop.epoch import Batching
+from .loop.epoch import DEFAULT_BATCH, Batching
 from .loop.history import Record
 from .loop.rates import Numbers, read_schedule
 from .loop.watch import entries_of
@@ -267,7 +267,7 @@ class Trainer(Kept):
         X: Any,  # noqa: N803
         y: Any = None,
         sample_weight: Any = None,
-        batch_size: int = 32,
+        batch_size: int = DEFAULT_BATCH,
         order: Any = None,
         *,
         class_weight: ClassWeight | None = None,
@@ -292,7 +292,9 @@ class Trainer(Kept):
         if order is not None:
             trained = arrays.check_order(order, rows)
         numbers = Numbers(self._run, schedules, None)
-        return arrays.Arrays(rows, trained, order is None, Batching(batch_size, accumulate)).endless(self._run, numbers)
+        batching = fit_options.for_all_rows(self._engine, Batching(batch_size, accumulate), schedules=schedules)
+        is_shuffled = order is None and not self._engine.is_solver
+        return arrays.Arrays(rows, trained, is_shuffled, batching).endless(self._run, numbers)
 
     def fit(
         self,
@@ -300,7 +302,7 @@ class Trainer(Kept):
         y: Any = None,
         *,
         epochs: int,
-        batch_size: int = 32,
+        batch_size: int = DEFAULT_BATCH,
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,
         rows: Any = None,
@@ -323,6 +325,9 @@ class Trainer(Kept):
         checkpoint_every: int | timedelta = 1,
         progress: bool | None = None,
         lengths: Any = None,
+        goal: float | None = None,
+        gradient_tolerance: float | None = None,
+        max_fail: int | None = None,
     ) -> dict[str, list[float]]:
         """Trains for `epochs` more epochs and returns `history`.
 
@@ -348,7 +353,7 @@ class Trainer(Kept):
         more than `min_delta`; then restore the best epoch's state: parameters, optimizer, average, `lr`, `schedule`, `steps` and `epoch`.
         `history` keeps the epochs after it.
         mode: "min" or "max"; if None, determined by the metric's name. stop: a bp.EarlyStopping(patience, ...), instead of patience,
-        monitor, mode and min_delta.
+        monitor, mode and min_delta. max_fail: MATLAB's name for `patience` with "val_loss".
         schedule: a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", or a function that takes the number of updates so far and
         returns the learning rate. It is called for all updates of an epoch (or chunk) before the first of them, even if `max_time` or a
         callback ends the epoch early. The rates overwrite `t.lr`, which keeps the last one. `t.schedule` keeps a schedule, not a function;
@@ -385,6 +390,11 @@ class Trainer(Kept):
             t = Trainer.load(path) if os.path.exists(path) else Trainer(...)
             t.fit(X, y, epochs=100 - t.epoch, schedule=t.schedule or bp.Cosine(lr=0.01), checkpoint=path, ...)
 
+        goal: stop after an epoch whose loss is at most this. gradient_tolerance: stop after an epoch after which no element of `grads` has
+        an absolute value above this; meaningful with all rows in a batch. `stop_reason` tells what has ended the fit. An optimizer that
+        uses all rows at once, such as bp.LBFGS, does one iteration in each epoch, without batch_size, shuffle, schedules and accumulate;
+        the loss of a record is that after its iteration; fit also stops if no better point is found.
+
         progress: whether to print a progress line to stderr; by default, only to a terminal or in a notebook.
 
         ValueError, TypeError or OSError: an argument is invalid; nothing has changed. If a metric or the validation raises an error, the
@@ -407,15 +417,19 @@ class Trainer(Kept):
         stop_check = StopCheck(Callbacks(batch_callback, "batch_callback"), fit_options.seconds(max_time))
         options = fit_options.Options(
             epochs=epochs,
-            batching=Batching(batch_size, accumulate, stop_check, carry_state),
+            batching=fit_options.for_all_rows(
+                self._engine, Batching(batch_size, accumulate, stop_check, carry_state), schedule=schedule, schedules=schedules
+            ),
             shuffle=shuffle,
-            stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta, entries),
+            stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta, entries, max_fail),
             schedule=schedule,
             schedules=schedules,
             metrics=named_metrics,
             callbacks=Callbacks(callback, "callback"),
             checkpoint=fit_options.checkpoint_rule(checkpoint, checkpoint_every),
             progress=progress,
+            goal=goal,
+            gradient_tolerance=gradient_tolerance,
         )
         with self._engine.training():
             if options.checkpoint is not None:  # if the trainer cannot be saved, raises an error now, not after hours

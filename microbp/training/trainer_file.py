@@ -20,7 +20,7 @@ import numpy as np
 from ..core import backend as backends
 from ..core import threads
 from ..core.checks import file_path, new_file
-from ..core.specs import Loss, OptimizerSpec, Spec, table
+from ..core.specs import Loss, OptimizerSpec, SolverSpec, Spec, table
 from ..core.text import brief, call, counted, number, numbers, printable, read_number
 from ..network.network import Network
 from ..settings import averages, optimizers
@@ -120,7 +120,7 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
     engine, slots = state["engine"], {f"trainer.slots.{name}": slot for name, slot in state["engine"]["slots"].items()}
     vectors = {name: vector.tobytes() for name, vector in ({"trainer.state.grads": engine["grads"]} | slots).items()}
     losses = [_saved(loss) for loss in state["losses"]]
-    optimizer, now = optimizers.parse(state["optimizer"]), {"lr": engine["lr"]} | engine["numbers"]
+    optimizer, now = optimizers.parse(state["optimizer"]), _rate(engine["lr"]) | engine["numbers"]
     dropout = now.pop("dropout")
     lines = {
         "version": _VERSION,
@@ -142,6 +142,7 @@ def encode(net: Network, state: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
         lines["sparse"] = " ".join(f"{layer} {count}" for layer, count in engine["sparse"]["counts"].items())
         vectors["trainer.state.sparse"] = engine["sparse"]["rows"].tobytes()
     known = {name: state[name] for name in _PYTHON} | {"losses": losses, "history": list(state["history"]) or None}
+    known["solver"] = engine.get("solver")
     for key, value in (known | {"standardize_targets": state["standardize_targets"] or None}).items():
         if value is not None:
             coded = to_json(value, ("trainer", "python", key), net.dtype, vectors)
@@ -170,15 +171,23 @@ def _text(name: str, parameters: dict[str, Any]) -> str:
 # ---- reading ----
 
 
+def _slot_names(optimizer: OptimizerSpec) -> list[str]:
+    """The detail of a solver has the names of its numbers instead."""
+    return [] if isinstance(optimizer, SolverSpec) else [word.partition("=")[0] for word in optimizer.detail.split()]
+
+
 def _state(text: str, vectors: dict[str, bytes], dtype: np.dtype[Any]) -> dict[str, Any]:
     """The state, in the form of Trainer.__getstate__, from the contents of a file."""
     if text.startswith("{"):
         state = trainer_json.read(text, vectors, dtype)
     else:
         lines = _lines(text)
-        kept = {key: from_json(json.loads(lines.pop(f"python.{key}")), dtype, vectors) for key in _PYTHON if f"python.{key}" in lines}
+        own = [key for key in (*_PYTHON, "solver") if f"python.{key}" in lines]
+        kept = {key: from_json(json.loads(lines.pop(f"python.{key}")), dtype, vectors) for key in own}
         state = _known_to_c(lines, vectors, dtype, kept) | {key: kept.get(key) for key in ("schedule", "best", "stopped")}
         state["standardize_targets"] = kept.get("standardize_targets") is True
+        if math.isnan(state["engine"]["lr"]):  # a solver; C writes no pairs
+            state["engine"]["solver"] = kept.get("solver", np.zeros(0, dtype))
         state["history"] = history_of(kept["history"], vectors.pop(_HISTORY)) if "history" in kept else {}
         if lines:
             raise ValueError(f"unknown entries, perhaps of a newer version: {', '.join(map(repr, lines))}")
@@ -222,12 +231,12 @@ def _known_to_c(lines: dict[str, str], vectors: dict[str, bytes], dtype: np.dtyp
         "penalty_per_row": read_number(lines.pop("penalty_per_row", "0")) != 0,
     }
     engine = {
-        "lr": _numbers(now)["lr"],
+        "lr": _numbers(now).get("lr", math.nan),
         "numbers": _changing(now) | {"dropout": read_number(lines.pop("dropout", "1"))},
         "steps": _whole(lines, "steps"),
         "losses": {name: read_number(_line(lines, name)) for name in ("loss", "last_loss")},
         "grads": vector("state.grads"),
-        "slots": {name: vector(f"slots.{name}") for name in (word.partition("=")[0] for word in now.detail.split())},
+        "slots": {name: vector(f"slots.{name}") for name in _slot_names(now)},
         "average": None,
         "average_count": 0,
     }
@@ -281,14 +290,20 @@ def _optimizer(now: OptimizerSpec, kept: Any) -> Any:
     """The optimizer as given to the constructor, if C has changed none of its numbers that a trainer does not change."""
     if kept is not None:
         given = optimizers.parse(kept)
-        if given.name == now.name and _numbers(given) | _changing(now) | {"lr": _numbers(now)["lr"]} == _numbers(now):
+        if given.name == now.name and _numbers(given) | _changing(now) | _rate(_numbers(now).get("lr", math.nan)) == _numbers(now):
             return kept
     return _short(now)
 
 
+def _rate(lr: float) -> dict[str, float]:
+    """The learning rate by its name; a solver has none."""
+    return {} if math.isnan(lr) else {"lr": lr}
+
+
 def _changing(spec: OptimizerSpec) -> dict[str, float]:
     """The numbers that a trainer may change besides lr."""
-    return {name: value for name, value in _numbers(spec).items() if name not in CONSTANT}
+    is_solver = isinstance(spec, SolverSpec)  # whose numbers stay
+    return {name: value for name, value in _numbers(spec).items() if name not in CONSTANT and not is_solver}
 
 
 def _short(spec: Any) -> Any:

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from ..core.specs import Loss, OptimizerSpec, Spec
-from ..settings import averages, optimizers, schedules, stopping
+from ..core.specs import Loss, OptimizerSpec, SolverSpec, Spec
+from ..settings import averages, optimizers, schedules, solvers, stopping
 from ..settings.base import Settings
 
-SPECS: dict[str, type[Spec]] = {kind.__name__: kind for kind in (Loss, OptimizerSpec)}
+SPECS: dict[str, type[Spec]] = {kind.__name__: kind for kind in (Loss, OptimizerSpec, SolverSpec)}
 SETTINGS: dict[str, type[Settings]] = {
     kind.__name__: kind
     for kind in (
         optimizers.AdaBelief, optimizers.Adadelta, optimizers.Adagrad, optimizers.Adam, optimizers.Adamax, optimizers.AdamW,
         optimizers.ASGD, optimizers.Ftrl, optimizers.Lamb, optimizers.Lion, optimizers.Momentum, optimizers.NAdam, optimizers.RAdam,
-        optimizers.RMSprop, optimizers.Rprop, optimizers.SGD, averages.EMA, averages.SWA, stopping.EarlyStopping,
-        *schedules.KINDS,
+        optimizers.RMSprop, optimizers.Rprop, optimizers.SGD, solvers.BayesianRegularization, solvers.LBFGS, solvers.LevenbergMarquardt,
+        solvers.SCG, averages.EMA, averages.SWA, stopping.EarlyStopping, *schedules.KINDS,
     )
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,10 +42,10 @@ def _limit(name: str, doc: str) -> Any:
 
 
 def _number(name: str, doc: str) -> Any:
-    """A property for one of the engine's numbers."""
+    """A property for one of the engine's numbers; NaN: the optimizer has none."""
 
     def get(self: View) -> float:
-        return self._engine.numbers[name]
+        return self._engine.numbers.get(name, math.nan)
 
     def put(self: View, value: float) -> None:
         self._engine.set_numbers({name: floating(name, value)})
@@ -69,6 +70,8 @@ class View(Closed):
         "input_grads": "t.backward(..., input_grads=True) computes it",
         "sparse_grads": "t.step and t.backward compute them",
         "output_losses": "t.step, t.backward and t.evaluate compute it",
+        "stop_reason": "t.fit sets it",
+        "evaluations": "it counts by itself",
         "history": "fit and epochs append to it, and t.reset() empties it",
     }
 
@@ -194,6 +197,31 @@ class View(Closed):
         """The optimizer's state: name -> flat writable view with the layout of `net.params`."""
         self._engine.net._core.settle()
         return self._engine.slots
+
+    @property
+    def stop_reason(self) -> str | None:
+        """What has ended the latest `fit`: "epochs", "goal", "gradient", "patience", "max_time" or "callback"; with an optimizer that uses
+        all rows at once, also "no step": no point in the direction of the steepest descent is better. None: there was no fit yet, or an
+        error has ended it.
+
+        >>> t = bp.Trainer(bp.mlp([1, 1], dtype="float64", seed=0), loss="mse", optimizer=bp.LBFGS())
+        >>> _ = t.fit([[1.0], [2.0], [3.0]], [3.0, 5.0, 7.0], epochs=100, goal=1e-12)
+        >>> t.stop_reason, t.epoch < 20
+        ('goal', True)
+        """
+        return self._run.reason
+
+    @property
+    def evaluations(self) -> int | None:
+        """How often an optimizer such as bp.LBFGS has computed the loss and its gradient since the trainer was created, loaded or reset:
+        the cost of its iterations. None: the optimizer computes them once in each step.
+
+        >>> t = bp.Trainer(bp.mlp([1, 4, 1], activation="tanh", dtype="float64", seed=0), loss="mse", optimizer=bp.LBFGS())
+        >>> _ = t.fit([[1.0], [2.0], [3.0]], [0.1, 0.9, 0.2], epochs=10)
+        >>> t.steps, t.evaluations < 20
+        (10, True)
+        """
+        return int(self._engine._core.get("evaluations")) if self._engine.is_solver else None
 
     @property
     def lr(self) -> float:

@@ -13,7 +13,7 @@ endif()
 set(MICROBP_ISAS "${isas}" CACHE STRING "Instruction sets; the best that the processor has is chosen when the program runs. generic: any processor")
 set(MICROBP_DTYPES "f32;f64" CACHE STRING "Types of the numbers in networks")
 set(MICROBP_FORMULAS "" CACHE STRING "Names of activations, losses, optimizers and initializers; empty: all. What they need is added")
-set(extras focal gaps jacobian lists positions scales slice sparse standardize subtract)
+set(extras focal gaps jacobian lists positions scales slice solvers sparse standardize subtract)
 set(MICROBP_EXTRAS "${extras}" CACHE STRING "Parts of graphs and of training that small programs may not need; empty: none of them")
 option(MICROBP_TRAINING "Trainers; OFF: networks only predict" ON)
 option(MICROBP_FILES "Networks as safetensors files" ON)
@@ -81,14 +81,18 @@ set(MICROBP_SOURCES
   src/passes/plan/products.c src/passes/positions/positions.c src/passes/positions/windows.c src/passes/positions/lengths.c
   src/passes/positions/recurrent.c)
 if(MICROBP_THREADS)
-  list(APPEND MICROBP_SOURCES src/system/threads/place.c src/system/threads/pool.c)
+  list(APPEND MICROBP_SOURCES src/system/threads/clock.c src/system/threads/place.c src/system/threads/pool.c)
 endif()
 if(MICROBP_TRAINING)
   list(APPEND MICROBP_SOURCES
     src/formulas/focal.c src/passes/plan/plan.c src/passes/backward.c src/passes/derivatives/jacobian.c
-    src/train/batch.c src/train/loss.c src/train/update.c src/train/trainer.c src/train/state.c src/train/step.c
-    src/train/parts.c src/train/reduce.c src/train/sparse_layers.c src/train/sparse/lazy.c
-    src/train/fitting/epoch.c src/train/fitting/fit.c src/train/fitting/measure.c
+    src/train/batch.c src/train/loss.c src/train/update.c src/train/trainer.c src/train/state.c src/train/solving.c
+    src/train/sparse_layers.c src/train/sparse/lazy.c src/train/steps/step.c src/train/steps/gradients.c src/train/steps/parts.c
+    src/train/steps/reduce.c src/train/steps/iterate.c src/train/steps/own_loss.c src/train/steps/least_squares.c
+    src/train/solvers/solvers.c src/train/solvers/trials.c src/train/solvers/line_search.c src/train/solvers/lbfgs.c
+    src/train/solvers/scg.c src/train/solvers/cholesky.c src/train/solvers/levenberg_marquardt.c
+    src/train/solvers/minimize.c
+    src/train/fitting/ends.c src/train/fitting/epoch.c src/train/fitting/fit.c src/train/fitting/measure.c
     src/train/fitting/standardize.c src/train/fitting/targets.c)
 endif()
 if(MICROBP_FILES)

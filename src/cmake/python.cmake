@@ -9,7 +9,7 @@ if(SKBUILD_SABI_COMPONENT)
 else()
   python_add_library(_core MODULE WITH_SOABI "${core_c}")
 endif()
-target_compile_options(_core PRIVATE ${MICROBP_NO_UNWIND} $<$<CONFIG:Release>:-O2>) # Cython's code is no faster with -O3
+target_compile_options(_core PRIVATE ${MICROBP_NO_UNWIND} $<$<CONFIG:Release>:$<IF:$<C_COMPILER_ID:Clang>,-Os,-O2>>) # no slower than -O3
 target_link_libraries(_core PRIVATE microbp_static)
 if(NOT APPLE) # the module has no function of the library that it does not call, and few that others see
   set(visible ${PROJECT_SOURCE_DIR}/src/cmake/python.map)

@@ -31,8 +31,9 @@
 /* The extras: parts of graphs and of training that many programs do not use. 0: what needs one is refused, with a text
  * that names it. FOCAL: losses with gamma. GAPS: weights of single targets, missing targets. JACOBIAN:
  * mbp_net_jacobian. LISTS: parameters of losses with a number for each output. POSITIONS: grids, windows, pools,
- * sequences, recurrent nodes. SCALES: outputs with a mean and a standard deviation. SPARSE: inputs in compressed sparse
- * rows, ids and embeddings. The others are statements of graphs. */
+ * sequences, recurrent nodes. SCALES: outputs with a mean and a standard deviation. SOLVERS: optimizers that use all
+ * rows at once, such as lbfgs. SPARSE: inputs in compressed sparse rows, ids and embeddings. The others are
+ * statements of graphs. */
 #ifndef MICROBP_FOCAL
 #define MICROBP_FOCAL 1
 #endif
@@ -53,6 +54,9 @@
 #endif
 #ifndef MICROBP_SLICE
 #define MICROBP_SLICE 1
+#endif
+#ifndef MICROBP_SOLVERS
+#define MICROBP_SOLVERS 1
 #endif
 #ifndef MICROBP_SPARSE
 #define MICROBP_SPARSE 1
@@ -114,8 +118,8 @@
 #endif
 #if !(MBP_IS_DIGIT(MICROBP_FOCAL) && MBP_IS_DIGIT(MICROBP_GAPS) && MBP_IS_DIGIT(MICROBP_JACOBIAN) && \
       MBP_IS_DIGIT(MICROBP_LISTS) && MBP_IS_DIGIT(MICROBP_POSITIONS) && MBP_IS_DIGIT(MICROBP_SCALES) && \
-      MBP_IS_DIGIT(MICROBP_SLICE) && MBP_IS_DIGIT(MICROBP_SPARSE) && MBP_IS_DIGIT(MICROBP_STANDARDIZE) && \
-      MBP_IS_DIGIT(MICROBP_SUBTRACT))
+      MBP_IS_DIGIT(MICROBP_SLICE) && MBP_IS_DIGIT(MICROBP_SOLVERS) && MBP_IS_DIGIT(MICROBP_SPARSE) && \
+      MBP_IS_DIGIT(MICROBP_STANDARDIZE) && MBP_IS_DIGIT(MICROBP_SUBTRACT))
 #error "an extra (MICROBP_FOCAL, _GAPS, _JACOBIAN, _LISTS, _SCALES, _SLICE, ...) must be 0 or 1, as in -DMICROBP_GAPS=0"
 #endif
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 void mbp_slot_name(const mbp_trainer *trainer, int i, char name[MBP_NAME_SIZE]) {
-    mbp_slice rest = mbp_slice_of(mbp_formula_detail(MBP_OPTIMIZER, trainer->optimizer.row)), word;
+    mbp_slice rest = mbp_slice_of(mbp_formula_detail(mbp_trainer_kind(trainer), trainer->optimizer.row)), word;
     do
         word = mbp_take_word(&rest);
     while (i-- > 0);
@@ -52,7 +52,7 @@ static void put_losses(mbp_writer *w, const mbp_trainer *t) {
 /* The spec with the numbers of now. Every optimizer has parameters, so its spec ends with a parenthesis. */
 static void put_optimizer(mbp_writer *w, const mbp_trainer *t) {
     char spec[MBP_SPEC_SIZE];
-    const size_t length = mbp_formula_print(MBP_OPTIMIZER, &t->optimizer, spec);
+    const size_t length = mbp_formula_print(mbp_trainer_kind(t), &t->optimizer, spec);
     const double decay_bias = t->optimizer.parameters[t->decay_bias];
     put(w, "\noptimizer=%.*s", (int)length - 1, spec);
     if (decay_bias != 0)

@@ -16,6 +16,10 @@ static const char *const losses[] = {
 static const char *const optimizers[] = {
 #include "formulas/formulas.def"
     NULL};
+#define SOLVER(name, parameters, numbers, meaning) meaning,
+static const char *const solvers[] = {
+#include "formulas/formulas.def"
+    NULL};
 #define INITIALIZER(name, parameters, meaning, ...) meaning,
 static const char *const initializers[] = {
 #include "formulas/formulas.def"
@@ -31,8 +35,9 @@ const char *mbp_formula_meaning(mbp_kind kind, int i) {
                                                [MBP_LOSS] = losses,
                                                [MBP_OPTIMIZER] = optimizers,
                                                [MBP_INITIALIZER] = initializers,
-                                               [MBP_OUTPUT_ACTIVATION] = output_activations};
-    if ((unsigned)kind > MBP_OUTPUT_ACTIVATION || i < 0)
+                                               [MBP_OUTPUT_ACTIVATION] = output_activations,
+                                               [MBP_SOLVER] = solvers};
+    if ((unsigned)kind > MBP_SOLVER || i < 0)
         return NULL;
     const char *const *meaning = kinds[kind];
     while (*meaning && i-- > 0)

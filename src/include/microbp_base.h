@@ -141,7 +141,15 @@ typedef struct mbp_state mbp_state;
 
 /* ---- lists of formulas; files and calls use their names, never their numbers ---- */
 
-typedef enum mbp_kind { MBP_ACTIVATION, MBP_LOSS, MBP_OPTIMIZER, MBP_INITIALIZER, MBP_OUTPUT_ACTIVATION } mbp_kind;
+/* MBP_SOLVER: optimizers that use the loss of the same rows several times in a step. */
+typedef enum mbp_kind {
+    MBP_ACTIVATION,
+    MBP_LOSS,
+    MBP_OPTIMIZER,
+    MBP_INITIALIZER,
+    MBP_OUTPUT_ACTIVATION,
+    MBP_SOLVER
+} mbp_kind;
 
 /* The version of the linked library, such as "0.1.0". MBP_VERSION is the version of this header. */
 MBP_API const char *mbp_version(void);
@@ -151,7 +159,8 @@ MBP_API const char *mbp_formula_name(mbp_kind kind, int i);
 MBP_API const char *mbp_formula_parameters(mbp_kind kind, int i);
 MBP_API const char *mbp_formula_meaning(mbp_kind kind, int i);
 /* For an optimizer: the names of its slots (state per parameter), like "m v" or "prev step_size=lr". `name=parameter`:
- * the slot starts at that value; otherwise at 0. For a loss: the output activation that it implies. Otherwise "". */
+ * the slot starts at that value; otherwise at 0. For a loss: the output activation that it implies. For a solver: the
+ * names of numbers that mbp_trainer_get reads. Otherwise "". */
 MBP_API const char *mbp_formula_detail(mbp_kind kind, int i);
 /* The i-th kernel variant of this build, best first, NULL after the last; whether it runs on this machine. */
 MBP_API const char *mbp_isa_name(int i);

@@ -33,6 +33,9 @@ typedef struct mbp_batch {
      * on, also those of weight 0 or without targets. Not for mbp_trainer_epoch, fit and measure. NULL: they start from
      * zeros. */
     mbp_state *state;
+    /* For mbp_trainer_step of a solver. 1: the rows are those of the step before, with the same numbers, so that their
+     * loss at the parameters that it has left need not be computed again. 0: they may be others. */
+    int same;
 } mbp_batch;
 
 /* A batch of a net with one input and one output, all rows with weight 1. */
@@ -44,6 +47,7 @@ MBP_INLINE mbp_batch mbp_batch_of(const mbp_array *x, const mbp_array *y) {
     batch.n_x = batch.n_y = 1;
     batch.weight = batch.element_weights = batch.lengths = NULL;
     batch.state = NULL;
+    batch.same = 0;
     return batch;
 }
 
@@ -52,7 +56,8 @@ MBP_INLINE mbp_batch mbp_batch_of(const mbp_array *x, const mbp_array *y) {
  * targets, then their 0.9-quantiles). Fails if the numbers do not fit each other. */
 MBP_API mbp_status mbp_loss_target_columns(const char *loss, int64_t columns, int64_t *targets, mbp_error *error);
 
-/* losses: one SPEC per output; NULL for an output whose gradient the caller passes to mbp_trainer_backward_from.
+/* optimizer: a SPEC of an optimizer or of a solver.
+ * losses: one SPEC per output; NULL for an output whose gradient the caller passes to mbp_trainer_backward_from.
  * loss_weights: one factor per output, at least 0 (0: its targets are not read); NULL: all 1. The net must outlive the
  * trainer.
  * A loss implies an output activation (mbp_formula_detail). If none is chosen for the output yet, this call sets it in
@@ -78,8 +83,23 @@ MBP_API size_t mbp_trainer_bytes(const mbp_trainer *trainer);
  *     c * sum(w * element loss) / total,   total = sum over the rows of the mean of w over the columns,
  * where w is the weight of the element and c is 1 / columns for a loss that is a mean over the columns, else 1. So such
  * a loss is sum(w * element loss) / sum(w); rows without a target count as if they were left out; and an output that
- * has no target in the batch adds 0. */
+ * has no target in the batch adds 0.
+ * If the trainer has a solver, such as "lbfgs(history=10)", a step is one iteration on these rows, which moves to a
+ * point with a lower loss, penalties included, and *loss is the loss there; so are the gradients. If none is found, the
+ * parameters stay, and it is not counted as a step. A solver does not work with mbp_trainer_apply and epoch,
+ * clipping, averages, reduce functions, states, sparse layers, dropout, noise, batch_norm, l1, max_norm, and lr of
+ * layers. */
 MBP_API mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error);
+
+/* A loss of the caller at the net's present parameters: calls mbp_trainer_forward, and mbp_trainer_backward_from with
+ * its gradient. *value: the loss, without the layers' penalties. MBP_NONFINITE: it, or its gradient, is not finite. Any
+ * other result than MBP_OK ends the iteration. It may do everything that an mbp_poll may, too. */
+typedef mbp_status (*mbp_own_loss)(void *user, double *value, mbp_error *error);
+/* One iteration of the trainer's solver (mbp_trainer_step) on such a loss; the solver must not need the losses that the
+ * trainer has, as levenberg_marquardt does. same: 1: the loss is the same function as in the iteration before. *value:
+ * the loss after the iteration. On an error, the parameters are as before. */
+MBP_API mbp_status mbp_trainer_iterate(mbp_trainer *trainer, mbp_own_loss loss, void *user, int same, double *value,
+                                       mbp_error *error);
 
 typedef struct mbp_backward {
     size_t size;          /* sizeof(mbp_backward) */
@@ -161,8 +181,11 @@ typedef struct mbp_record {
     int64_t steps;   /* mbp_trainer_steps after it */
     double loss;     /* as that of mbp_trainer_epoch */
     double val_loss; /* the loss of the validation rows after the epoch; NaN: there are none */
-    double lr;       /* of its last step */
+    double lr;       /* of its last step; NaN: of a solver */
     int best;        /* 1: with this epoch, val_loss has improved on its best by more than min_delta */
+    /* What has ended the fit: "epochs" (there were as many as wanted), "goal", "gradient", "patience", "max_time",
+     * "callback"; with a solver also "no step": no better point was found. NULL: nothing yet, or an error. */
+    const char *reason;
 } mbp_record;
 
 typedef struct mbp_fit {
@@ -182,13 +205,17 @@ typedef struct mbp_fit {
      * its targets that are there, by column, each counted once; a column without differences gets std 1. For losses of
      * any numbers. If the fit fails before its first step, they are removed again. */
     int standardize_targets;
+    double goal;               /* stop after an epoch whose loss is at most this; 0: never */
+    double gradient_tolerance; /* stop after an epoch after which no gradient has a larger absolute value; 0: never */
+    double max_time;           /* stop after the first epoch that ends after so many seconds; 0: never. Needs threads */
 } mbp_fit;
 
-/* Trains for several epochs, on all rows of the data. Python's `fit` gives the same bits. With patience, the best
- * epoch's state comes back at the end, also after an error: parameters, buffers, gradients, slots, the optimizer's
- * parameters, average, steps and "epoch". *record (may be NULL): the record of the epoch whose state the trainer has,
- * if an epoch was completed. All is checked, and all memory is taken, before the first step. On an error, an incomplete
- * epoch does not count, but without patience its steps stay. */
+/* Trains for several epochs, on all rows of the data. With a solver, an epoch is one iteration on all rows, without
+ * batch_rows and order; its loss is that after the iteration. Python's `fit` gives the same bits. With patience, the
+ * best epoch's state comes back at the end, also after an error: parameters, buffers, gradients, slots, the optimizer's
+ * parameters, average, the solver's state, steps and "epoch". *record (may be NULL): the record of the epoch whose
+ * state the trainer has, if an epoch was completed. All is checked, and all memory is taken, before the first step. On
+ * an error, an incomplete epoch does not count, but without patience its steps stay. */
 MBP_API mbp_status mbp_trainer_fit(mbp_trainer *trainer, const mbp_batch *data, const mbp_fit *how, mbp_record *record,
                                    mbp_error *error);
 
@@ -217,10 +244,47 @@ typedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *us
  * of the penalties in each process: in all but one, set mbp_trainer_grads to 0 and pass `accumulate`. */
 MBP_API mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void *user, mbp_error *error);
 
+/* ---- solvers on any function ---- */
+
+/* A function of n numbers, for mbp_minimize. */
+typedef struct mbp_function {
+    size_t size;       /* sizeof(mbp_function) */
+    int64_t n;         /* how many numbers x has */
+    int64_t residuals; /* 0: any function. m: least squares, half the sum of the squares of m residuals */
+    /* Writes what the function is at x (n): its value and its gradient (n); of least squares the m residuals, and
+     * unless `derivatives` is NULL, their derivatives (m, n), row by row. A non-zero result ends mbp_minimize, which
+     * returns MBP_CANCELLED. NaN and infinity mean that x is outside of the domain: the step will be shorter. */
+    int (*compute)(const double *x, double *values, double *derivatives, void *user);
+    void *user; /* the argument of compute */
+} mbp_function;
+
+typedef struct mbp_minimum {
+    size_t size;         /* sizeof(mbp_minimum) */
+    double value;        /* of the function at x */
+    int64_t iterations;  /* how many have moved x */
+    int64_t evaluations; /* calls of `compute` */
+    const char *reason;  /* to stop: "goal", "gradient", "no step" (no better point can be found), "iterations" */
+} mbp_minimum;
+
+/* Minimizes a function from x on, with a solver: a SPEC such as "lbfgs(history=10)". Never ends at a worse point.
+ * iterations: how many at most. goal: stop at a value that is at most this; -INFINITY: none. gradient_tolerance: stop
+ * where no element of the gradient is larger than this. gradient (n): becomes the one at x; may be NULL. *minimum may
+ * be NULL. On an error, x is the best point so far, and gradient and *minimum do not change. MBP_NONFINITE: the
+ * function is not finite at the first x. Takes one block of memory during the call. */
+MBP_API mbp_status mbp_minimize(const char *solver, const mbp_function *function, int64_t iterations, double goal,
+                                double gradient_tolerance, double *x, double *gradient, mbp_minimum *minimum,
+                                mbp_error *error);
+
 /* The flat gradient vector, in the net's dtype, in the order of mbp_net_params; 0 for the weights of sparse layers. */
 MBP_API void *mbp_trainer_grads(mbp_trainer *trainer);
 /* The optimizer's i-th slot (state per parameter), in the same order; NULL after the last. See mbp_formula_detail. */
 MBP_API void *mbp_trainer_slot(mbp_trainer *trainer, int i);
+/* The state of a solver: what its next iteration depends on besides the parameters. Returns how many numbers it is (0:
+ * the trainer has no solver, or that has not begun), and writes them to `numbers`, unless that is NULL. */
+MBP_API int64_t mbp_trainer_solver_state(const mbp_trainer *trainer, double *numbers);
+/* To restore it. count 0: the solver starts anew. */
+MBP_API mbp_status mbp_trainer_set_solver_state(mbp_trainer *trainer, const double *numbers, int64_t count,
+                                                mbp_error *error);
 /* Sparse layers. A dense layer is sparse from the first step or backward pass on in which it reads a sparse input
  * (mbp_array.indptr), until mbp_trainer_reset. Each step changes only the rows of its weight that the batch names:
  * those of columns with a stored value. A dense batch names all. So the cost does not depend on the number of columns.
@@ -260,7 +324,9 @@ MBP_API mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array
  * 0 unless set: each batch has the whole penalty, and no loss contains it.
  * State: "loss" is the loss of the current gradients (with `accumulate` the parts' losses are added), "last_loss" that
  * of the last update; NaN: unknown, as after mbp_trainer_backward_from. "average_count": the states in the average.
- * "epoch": the number of epochs that mbp_trainer_fit has completed; it counts on from here, and files keep it. */
+ * "epoch": the number of epochs that mbp_trainer_fit has completed; it counts on from here, and files keep it.
+ * Of a solver, to read: the numbers that mbp_formula_detail names. bayesian_regularization: "alpha", "beta", and
+ * "effective_parameters", how many parameters the data determine; NaN: no iteration yet. */
 MBP_API mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double *value, mbp_error *error);
 MBP_API mbp_status mbp_trainer_set(mbp_trainer *trainer, const char *name, double value, mbp_error *error);
 /* The number of updates so far, up to 9e18. To restore an earlier state of the optimizer, set it and write the slots.

@@ -40,6 +40,12 @@ static const row optimizers[] = {
 #include "formulas/formulas.def"
 };
 #endif
+#if MICROBP_TRAINING && MICROBP_SOLVERS
+#define SOLVER(name, parameters, numbers, meaning) {#name, parameters, numbers, ""},
+static const row solvers[] = {
+#include "formulas/formulas.def"
+};
+#endif
 
 /* Parameters that every optimizer, and every loss, has besides those of its row: whether weight decay acts on biases
  * too; whether NaN and the label -1 are targets that are missing. */
@@ -56,12 +62,15 @@ static const struct {
     [MBP_LOSS] = {losses, LOSS_COUNT, "loss"},
     [MBP_OPTIMIZER] = {optimizers, OPTIMIZER_COUNT, "optimizer"},
 #endif
+#if MICROBP_TRAINING && MICROBP_SOLVERS
+    [MBP_SOLVER] = {solvers, sizeof solvers / sizeof *solvers, "solver"},
+#endif
     [MBP_INITIALIZER] = {initializers, INITIALIZER_COUNT, "initializer"},
     [MBP_OUTPUT_ACTIVATION] = {output_activations, OUTPUT_ACTIVATION_COUNT, "output activation"},
 };
 
 static const row *find(mbp_kind kind, int i) {
-    if ((unsigned)kind > MBP_OUTPUT_ACTIVATION || i < 0 || i >= kinds[kind].count)
+    if ((unsigned)kind >= sizeof kinds / sizeof *kinds || i < 0 || i >= kinds[kind].count)
         return NULL;
     return &kinds[kind].rows[i];
 }
@@ -128,6 +137,8 @@ static mbp_status unknown_formula(mbp_kind kind, mbp_slice name, mbp_error *erro
         return output_activation_in_layer(name, error);
     for (int i = 0; i < kinds[kind].count; i++)
         mbp_unknown_add(&unknown, mbp_slice_of(kinds[kind].rows[i].name));
+    for (int i = 0; kind == MBP_OPTIMIZER && mbp_formula_name(MBP_SOLVER, i); i++) /* they are optimizers to callers */
+        mbp_unknown_add(&unknown, mbp_slice_of(mbp_formula_name(MBP_SOLVER, i)));
     snprintf(what, sizeof what, UNKNOWN " %s", kinds[kind].noun);
     return mbp_unknown_fail(&unknown, what, error);
 }

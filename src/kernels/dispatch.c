@@ -4,10 +4,44 @@
 
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+static int is_amd(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == 0x68747541; /* "Auth" of AuthenticAMD */
+}
+
+#if MICROBP_AVX2 || MICROBP_AVX512
+/* A bit of cpuid: of its leaf 1, register ecx, or of leaf 7, register ebx; and the registers that the operating system
+ * must save for it, as bits of xcr0 (Intel's manual, volume 1, 13.3): those of SSE and AVX, or those of AVX-512 too. */
+enum { SAVES_AVX = 0x6, SAVES_AVX512 = 0xe6, OSXSAVE = 27 };
+enum { CPU_fma, CPU_avx2, CPU_avx512f, CPU_avx512dq, CPU_avx512bw, CPU_avx512vl };
+static const struct {
+    unsigned leaf, bit, saved;
+} features[] = {[CPU_fma] = {1, 12, SAVES_AVX},         [CPU_avx2] = {7, 5, SAVES_AVX},
+                [CPU_avx512f] = {7, 16, SAVES_AVX512},  [CPU_avx512dq] = {7, 17, SAVES_AVX512},
+                [CPU_avx512bw] = {7, 30, SAVES_AVX512}, [CPU_avx512vl] = {7, 31, SAVES_AVX512}};
+
+static int asks_processor(int feature) {
+    unsigned a, b, c, d, saved = 0, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> OSXSAVE & 1))
+        return 0;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if ((saved & features[feature].saved) != features[feature].saved)
+        return 0;
+    if (features[feature].leaf == 1)
+        return c >> features[feature].bit & 1;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> features[feature].bit & 1);
+}
+#endif
+#endif
+
 /* What the compiler may use for a variant is what the processor must have: CMakeLists.txt makes a flag (-mavx2, ...)
- * from each HAS of a line. __builtin_cpu_supports also asks the operating system (xgetbv) whether it saves the
- * registers. */
-#define HAS(feature) __builtin_cpu_supports(#feature)
+ * from each HAS of a line. The compiler's runtime has a table of features; that of zig 0.17 is empty, so it does not
+ * even have sse2, as every x86-64. Only then cpuid is asked, which takes microseconds in a virtual machine. */
+#define IS_FILLED __builtin_cpu_supports("sse2")
+#define HAS(name) (IS_FILLED ? __builtin_cpu_supports(#name) : asks_processor(CPU_##name))
 #define AVX2_NEEDS HAS(avx2) && HAS(fma)
 #define AVX512_NEEDS HAS(avx2) && HAS(fma) && HAS(avx512f) && HAS(avx512vl) && HAS(avx512dq) && HAS(avx512bw)
 
@@ -68,7 +102,7 @@ const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype) {
  * 20-20-20-3 0.80 (Zen 4, float32). */
 #if defined(__x86_64__)
 enum { NARROW_BYTES = 128 };
-#define PREFERS_AVX2(row_bytes) ((row_bytes) <= NARROW_BYTES && __builtin_cpu_is("amd"))
+#define PREFERS_AVX2(row_bytes) ((row_bytes) <= NARROW_BYTES && (IS_FILLED ? __builtin_cpu_is("amd") : is_amd()))
 #else
 #define PREFERS_AVX2(row_bytes) ((void)(row_bytes), 0)
 #endif

@@ -2,8 +2,8 @@
  * position; here many are computed at once. */
 
 /* noise.c */
-extern void VARIANT_NAME(mbp_noise_, f32)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
-extern void VARIANT_NAME(mbp_noise_, f64)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
+extern void JOIN(mbp_noise_, LENDER, f32)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
+extern void JOIN(mbp_noise_, LENDER, f64)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
 
 #if PLAIN
 #include "formulas/philox.h"

@@ -1,6 +1,6 @@
 /* Floor 2: one table of kernels. This file is compiled once for each ISA (MBP_ISA and the compiler's flags) and each
- * dtype (MBP_DOUBLE or not). It exports one symbol, mbp_kernels_<isa>_<dtype>. All else is static, so that no function
- * compiled for one ISA can be linked into the kernels of another. */
+ * dtype (MBP_DOUBLE or not). It exports one or two tables, mbp_kernels_<isa>_<dtype>. All else is static, so that no
+ * function compiled for one ISA is linked into the kernels of another that its processor may lack. */
 #include "kernels/kernels.h"
 
 #include <string.h>
@@ -29,13 +29,35 @@
 #if MICROBP_TRAINING && !PLAIN
 #include "kernels/losses.h"
 #endif
-#if MICROBP_TRAINING
+#if MICROBP_TRAINING && !BORROWS
 #include "kernels/updates.h"
+#endif
+#if MICROBP_TRAINING
 #include "kernels/dropout.h"
 #endif
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
+
+#if MICROBP_TRAINING
+#define TRAINING JOIN(mbp_training_, LENDER, DTYPE_NAME)
+extern const mbp_training_kernels TRAINING;
+#endif
+#if MICROBP_TRAINING && !BORROWS
+const mbp_training_kernels TRAINING = {
+#define LOSS(name, ...) .loss[LOSS_##name] = loss_##name,
+#define TRUST_OPTIMIZER(name, ...) .measure[OPTIMIZER_##name] = measure_##name,
+#include "formulas/formulas.def"
+    .update = update,
+#if MICROBP_SPARSE
+    .combine = combine,
+#endif
+    .norm_columns = norm_columns,
+    .norm_follow = norm_follow,
+    .norm_sums = norm_sums,
+    .norm_backward = norm_backward,
+};
+#endif
 
 extern const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME);
 const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
@@ -65,14 +87,9 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
     .norm_apply = norm_apply,
 #if MICROBP_TRAINING
 #define ACTIVATION(name, ...) .backward[ACTIVATION_##name] = backward_##name,
-#define LOSS(name, ...) .loss[LOSS_##name] = loss_##name,
-#define ROW_LOSS(name, ...) .loss[LOSS_##name] = loss_##name,
-#define TRUST_OPTIMIZER(name, ...) .measure[OPTIMIZER_##name] = measure_##name,
+#define ROW_LOSS(name, ...) .row_loss[LOSS_##name] = loss_##name,
 #include "formulas/formulas.def"
-    .update = update,
-#if MICROBP_SPARSE
-    .combine = combine,
-#endif
+    .training = &TRAINING,
     .accumulate = accumulate,
     .negate = negate,
     .accumulate_product = accumulate_product,
@@ -80,11 +97,7 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
     .mix = mix,
     .dropout = dropout,
     .accumulate_dropout = accumulate_dropout,
-    .noise = VARIANT_NAME(mbp_noise_, DTYPE_NAME),
-    .norm_columns = norm_columns,
-    .norm_follow = norm_follow,
-    .norm_sums = norm_sums,
-    .norm_backward = norm_backward,
+    .noise = JOIN(mbp_noise_, LENDER, DTYPE_NAME),
     .finite = all_finite,
     .sum_squares = sum_squares,
     .limit_columns = limit_columns,

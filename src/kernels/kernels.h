@@ -174,6 +174,21 @@ typedef struct mbp_sparse_product {
     int *nonfinite;       /* set to 1 if an element of c is NaN or infinite; NULL: not wanted */
 } mbp_sparse_product;
 
+#if MICROBP_TRAINING
+/* What two instruction sets may have in common. */
+typedef struct mbp_training_kernels {
+    mbp_loss loss[LOSS_COUNT]; /* NULL: the loss is in row_loss */
+    mbp_update update;
+    mbp_measure measure[OPTIMIZER_COUNT]; /* NULL: the optimizer has no trust ratio */
+#if MICROBP_SPARSE
+    /* n numbers p and s become by[0] p + by[1] s and by[2] p + by[3] s. s NULL: p becomes by[0] p. */
+    void (*combine)(int64_t n, void *p, void *s, const double by[4]);
+#endif
+    /* For columns: statistics of x; update of the running ones; sums, with dgamma and dbeta. For rows: dx. */
+    mbp_norm_part norm_columns, norm_follow, norm_sums, norm_backward;
+} mbp_training_kernels;
+#endif
+
 typedef struct mbp_kernels {
     const char *isa;
     mbp_dtype dtype;
@@ -198,23 +213,16 @@ typedef struct mbp_kernels {
     /* For columns: statistics from the running ones. For rows: mean and inverse of each row. For both: y. */
     mbp_norm_part norm_fixed, norm_rows, norm_apply;
 #if MICROBP_TRAINING
+    const mbp_training_kernels *training;
+    mbp_loss row_loss[LOSS_COUNT];
     mbp_map backward[ACTIVATION_COUNT];
-    mbp_loss loss[LOSS_COUNT];
-    mbp_update update;
-#if MICROBP_SPARSE
-    /* n numbers p and s become by[0] p + by[1] s and by[2] p + by[3] s. s NULL: p becomes by[0] p. */
-    void (*combine)(int64_t n, void *p, void *s, const double by[4]);
-#endif
-    mbp_measure measure[OPTIMIZER_COUNT];       /* NULL: the optimizer has no trust ratio */
     mbp_map accumulate, negate;                 /* out += in; out = -in */
     mbp_binary accumulate_product;              /* out += a b */
     mbp_map penalize;                           /* out += p0 sign(in) + p1 in, with sign(0) = 0 */
     mbp_map mix;                                /* out += p0 (in - out) */
     mbp_random_map dropout, accumulate_dropout; /* out = in mask / (1 - rate); out += that */
     mbp_random_map noise;                       /* out = in + std x normal (noise.c) */
-    /* For columns: statistics of x; update of the running ones; sums, with dgamma and dbeta. For rows: dx. */
-    mbp_norm_part norm_columns, norm_follow, norm_sums, norm_backward;
-    int (*finite)(int64_t n, const void *v); /* 1 if all n elements are finite */
+    int (*finite)(int64_t n, const void *v);    /* 1 if all n elements are finite */
     /* The sum of n squares in double. 16 partial sums, with element i in number i % 16, are added by one fixed tree. */
     double (*sum_squares)(int64_t n, const void *v);
     /* Scales down each column of w (rows, n) whose Euclidean norm exceeds the limit, so that its norm is the limit.
@@ -222,6 +230,12 @@ typedef struct mbp_kernels {
     void (*limit_columns)(int64_t rows, int64_t n, mbp_view w, double limit);
 #endif
 } mbp_kernels;
+
+#if MICROBP_TRAINING
+static inline mbp_loss mbp_loss_of(const mbp_kernels *kernels, int row) {
+    return kernels->training->loss[row] ? kernels->training->loss[row] : kernels->row_loss[row];
+}
+#endif
 
 /* dispatch.c: the table for an ISA; isa NULL: the best that runs here. Returns NULL if this build has no such table or
  * it cannot run here. */

@@ -1,8 +1,8 @@
-/* Part of kernels.c: the losses, for a chunk of rows at a time. */
+/* Part of kernels.c: the losses, for a chunk of rows at a time. First those that need all columns of a row, such as
+ * cross_entropy; then the sums over elements, which AVX-512 may borrow. */
 
-enum { SUM, MEAN }; /* the reductions of formulas.def */
-enum { FEW = 3 };   /* for fewer labelled rows, filling 16 lanes does not pay */
-enum { LOSS_ROWS = LANES, LOSS_BLOCK = LOSS_ROWS * LANES };
+enum { FEW = 3 }; /* for fewer labelled rows, filling 16 lanes does not pay */
+enum { LOSS_ROWS = LANES };
 
 /* The weights of up to 16 rows; the others get 0. One by one (`weight ? weight[r] : 1`) they would become masked loads
  * from NULL, which take 30 ns each. */
@@ -12,6 +12,37 @@ static inline void row_weights(const mbp_loss_rows *w, int64_t rows, int64_t r, 
     for (int64_t l = 0; w->weight && l < rows; l++)
         weight[l] = w->weight[r + l];
 }
+
+#define ROW_LOSS(name, output_activation, targets, per_target, text, meaning, row_function, narrow_function) \
+    static double loss_##name(const mbp_loss_rows *w) { \
+        double total = 0; \
+        for (int64_t r = 0; r < w->rows;) { \
+            const T *o = (const T *)w->output.at + r * w->output.ld; \
+            const T *t = w->target.at ? (const T *)w->target.at + r * w->target.ld : NULL; \
+            T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL; \
+            double loss[LOSS_ROWS], scale[LOSS_ROWS], weight[LOSS_ROWS]; \
+            const int rows = t || w->n > LANES || w->rows - r < FEW \
+                                 ? 1 \
+                                 : (int)(w->rows - r < LANES ? w->rows - r : LANES); \
+            row_weights(w, rows, r, weight); \
+            for (int l = 0; l < LOSS_ROWS; l++) \
+                scale[l] = w->scale * weight[l]; \
+            if (rows == 1) \
+                loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], w->parameters, scale[0], g); \
+            else \
+                narrow_function(w->n, rows, o, w->output.ld, w->labels + r, w->parameters, scale, g, w->gradient.ld, \
+                                loss); \
+            for (int l = 0; l < rows; l++) \
+                total += weight[l] * loss[l]; \
+            r += rows; \
+        } \
+        return total; \
+    }
+#include "formulas/formulas.def"
+
+#if !BORROWS
+enum { SUM, MEAN }; /* the reductions of formulas.def */
+enum { LOSS_BLOCK = LOSS_ROWS * LANES };
 
 /* The values of n losses and, unless NULL, their derivatives x scale. n is at most LOSS_BLOCK and a multiple of VL. */
 typedef void (*loss_formula)(int64_t n, const T *output, const T *target, T *value, T *gradient, T scale,
@@ -203,29 +234,5 @@ ONCE double loss_of_columns(const mbp_loss_rows *w, loss_formula formula, double
         return (MICROBP_LISTS && w->columns ? loss_of_columns : loss_of_rows)( \
             w, formula_##name, reduction == MEAN ? 1 / (double)w->n : 1); \
     }
-#define ROW_LOSS(name, output_activation, targets, per_target, text, meaning, row_function, narrow_function) \
-    static double loss_##name(const mbp_loss_rows *w) { \
-        double total = 0; \
-        for (int64_t r = 0; r < w->rows;) { \
-            const T *o = (const T *)w->output.at + r * w->output.ld; \
-            const T *t = w->target.at ? (const T *)w->target.at + r * w->target.ld : NULL; \
-            T *g = w->gradient.at ? (T *)w->gradient.at + r * w->gradient.ld : NULL; \
-            double loss[LOSS_ROWS], scale[LOSS_ROWS], weight[LOSS_ROWS]; \
-            const int rows = t || w->n > LANES || w->rows - r < FEW \
-                                 ? 1 \
-                                 : (int)(w->rows - r < LANES ? w->rows - r : LANES); \
-            row_weights(w, rows, r, weight); \
-            for (int l = 0; l < LOSS_ROWS; l++) \
-                scale[l] = w->scale * weight[l]; \
-            if (rows == 1) \
-                loss[0] = row_function(w->n, o, t, t ? 0 : w->labels[r], w->parameters, scale[0], g); \
-            else \
-                narrow_function(w->n, rows, o, w->output.ld, w->labels + r, w->parameters, scale, g, w->gradient.ld, \
-                                loss); \
-            for (int l = 0; l < rows; l++) \
-                total += weight[l] * loss[l]; \
-            r += rows; \
-        } \
-        return total; \
-    }
 #include "formulas/formulas.def"
+#endif

@@ -94,7 +94,7 @@ static void norm_apply(const mbp_norm *p, int64_t first, int64_t last) {
     }
 }
 
-#if MICROBP_TRAINING
+#if MICROBP_TRAINING && !BORROWS
 
 /* ---- training: columns ---- */
 

@@ -64,6 +64,16 @@
 #define PLAIN 0
 #endif
 
+/* Losses of elements, updates, norms and noise are hardly faster with vectors of 64 bytes, and have the same bits. So
+ * AVX-512 takes those of AVX2, if the build has them. */
+#if MICROBP_AVX2 && VB == 64
+#define BORROWS 1
+#define LENDER avx2
+#else
+#define BORROWS 0
+#define LENDER MBP_ISA
+#endif
+
 #ifdef MBP_DOUBLE
 #define ITEM 8
 #else

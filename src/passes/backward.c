@@ -87,6 +87,31 @@ static __attribute__((noinline)) void backward_some(const pass *p, const mbp_nod
 }
 #endif
 
+#if MICROBP_JACOBIAN
+/* dW and db of each row by itself, where a product for each row would take longer: the same bits. */
+#define OUTER(name, type) \
+    static void name(const pass *p, const mbp_layer *layer, mbp_view x, mbp_view dz) { \
+        for (int64_t r = 0; r < p->rows; r++) { \
+            const type *a = (const type *)x.at + r * x.ld, *b = (const type *)dz.at + r * dz.ld; \
+            type *dw = (type *)(void *)p->grads + r * p->apart + layer->weight; \
+            type *db = (type *)(void *)p->grads + r * p->apart + layer->bias; \
+            for (int64_t i = 0; i < layer->in; i++) \
+                for (int64_t j = 0; j < layer->out; j++) \
+                    dw[i * layer->out + j] = 0 + a[i] * b[j]; \
+            for (int64_t j = 0; layer->bias >= 0 && j < layer->out; j++) \
+                db[j] = 0 + b[j]; \
+        } \
+    }
+OUTER(outer_f32, float)
+OUTER(outer_f64, double)
+
+enum { OUTER_MOST = 256 }; /* weights */
+static int is_outer(const pass *p, const mbp_layer *layer, mbp_view x, mbp_write write) {
+    return p->apart && mbp_rows_each(p) == 1 && x.at && write == MBP_STORE && !p->accumulate &&
+           layer->in * layer->out <= OUTER_MOST;
+}
+#endif
+
 /* The gradients of all rows together, or of each row by itself. */
 static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, mbp_write write) {
     const mbp_view x = p->w->value[operand(p, node, 0)];
@@ -94,6 +119,12 @@ static void backward_weights(const pass *p, const mbp_node *node, mbp_view dz, m
 #if MICROBP_SPARSE
     if (p->sparse && p->sparse[node->layer].is_on) {
         backward_some(p, node, x, dz, write);
+        return;
+    }
+#endif
+#if MICROBP_JACOBIAN
+    if (is_outer(p, &p->net->layer[node->layer], x, write)) {
+        (p->net->dtype == MBP_F64 ? outer_f64 : outer_f32)(p, &p->net->layer[node->layer], x, dz);
         return;
     }
 #endif

@@ -81,7 +81,7 @@ void mbp_forward_layer_norm(const pass *p, int id) {
 static mbp_norm_part statistics_of(const pass *p, int id) {
 #if MICROBP_TRAINING
     if (p->chance && !p->fixed && !layer_of(p, id)->frozen)
-        return p->net->kernels->norm_columns;
+        return p->net->kernels->training->norm_columns;
 #endif
     (void)id;
     return p->net->kernels->norm_fixed;
@@ -122,7 +122,7 @@ static void backward_rows(const pass *p, const mbp_norm *norm) {
         row.inverse += norm->by_row ? r : 0;
         row.dgamma = norm->dgamma ? element(p, norm->dgamma, r / each * mbp_apart(p)) : NULL;
         row.dbeta = norm->dbeta ? element(p, norm->dbeta, r / each * mbp_apart(p)) : NULL;
-        p->net->kernels->norm_sums(&row, 0, row.n);
+        p->net->kernels->training->norm_sums(&row, 0, row.n);
     }
 }
 
@@ -138,7 +138,7 @@ static void backward_layer(const pass *p, int id, mbp_norm *norm) {
         backward_rows(p, norm);
         return;
     }
-    by_columns(p, norm, p->net->kernels->norm_sums);
+    by_columns(p, norm, p->net->kernels->training->norm_sums);
     *p->nonfinite |= !is_finite(p, norm->n, norm->dgamma) || !is_finite(p, norm->n, norm->dbeta);
 }
 
@@ -162,7 +162,7 @@ static void backward_norm(const pass *p, int id, mbp_norm norm) {
         return;
     norm.dx = p->w->delta[operand(p, node, 0)];
     norm.add = edge(p, node, 0) == MBP_ACCUMULATE;
-    by_rows(p, &norm, p->net->kernels->norm_backward);
+    by_rows(p, &norm, p->net->kernels->training->norm_backward);
 }
 
 void mbp_backward_layer_norm(const pass *p, int id) { backward_norm(p, id, norm_of(p, id)); }
@@ -204,7 +204,7 @@ void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t r
                                .variance = w->statistics[id].variance,
                                .running = running(net, buffers, layer),
                                .momentum = layer->setting[MBP_NORM_MOMENTUM]};
-        net->kernels->norm_follow(&norm, 0, norm.n);
+        net->kernels->training->norm_follow(&norm, 0, norm.n);
     }
 }
 

@@ -78,9 +78,11 @@ void mbp_unknown_add(mbp_unknown *u, mbp_slice valid) {
         u->closest = name;
         u->distance = steps;
     }
+    if (length && u->valid[length - 1] == '.') /* it already ends with "..." */
+        return;
     if (valid.length + sizeof ", , ..." < room)
         snprintf(u->valid + length, room, "%s%.*s", length ? ", " : "", (int)valid.length, valid.at);
-    else if (length && u->valid[length - 1] != '.')
+    else if (length)
         snprintf(u->valid + length, room, ", ...");
 }
 

@@ -62,7 +62,7 @@ static double runs_loss(const mbp_trainer *t, int i, const mbp_loss_rows *all, c
         run.labels = all->labels + r;
         run.weight = weight + r;
         if (end > r)
-            sum += t->net->kernels->loss[t->objective[i].loss.row](&run);
+            sum += mbp_loss_of(t->net->kernels, t->objective[i].loss.row)(&run);
         for (; end < all->rows && weight[end] == 0; end++)
             if (all->gradient.at)
                 memset((char *)all->gradient.at + end * g, 0, (size_t)(all->n * item));
@@ -116,7 +116,7 @@ static double chunk_loss(const mbp_trainer *t, int i, int64_t r, int64_t count, 
     const mbp_loss_rows chunk = chunk_of(t, i, r, count, total, gradients);
     const mbp_own *own = &w->own[i];
     if (!mbp_is_weighted(w) || !own->columns)
-        return t->net->kernels->loss[t->objective[i].loss.row](&chunk);
+        return mbp_loss_of(t->net->kernels, t->objective[i].loss.row)(&chunk);
     return own->columns > 1 ? columns_loss(t, i, &chunk, own->at + r) : runs_loss(t, i, &chunk, own->at + r);
 }
 

@@ -19,6 +19,8 @@ static int reads_sparse(const mbp_trainer *t, const mbp_array *x, int id) {
 }
 
 static mbp_idle idle_of(const mbp_trainer *t) {
+    if (MICROBP_SOLVERS && t->solver)
+        return (mbp_idle){.kind = MBP_IDLE_UNKNOWN};
     return mbp_optimizer_idle(t->optimizer.row, t->optimizer.parameters, t->optimizer.parameters[t->decay]);
 }
 
@@ -29,7 +31,7 @@ static mbp_status check_sparse(const mbp_trainer *t, int index, mbp_error *error
     const char *has = is_embedding ? "is an embedding" : "has sparse rows";
     const char *advice = is_embedding ? "" : ", or pass dense arrays";
     const char *instead = is_embedding ? ", or use adamw" : ", use adamw";
-    const char *optimizer = mbp_formula_name(MBP_OPTIMIZER, t->optimizer.row);
+    const char *optimizer = mbp_formula_name(mbp_trainer_kind(t), t->optimizer.row);
     const mbp_idle_kind kind = idle_of(t).kind;
     static const struct {
         int setting;

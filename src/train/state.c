@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "system/text.h"
+#include "train/solving.h"
 
 void *mbp_trainer_grads(mbp_trainer *trainer) { return trainer ? trainer->grads : NULL; }
 
@@ -15,10 +16,32 @@ void *mbp_trainer_slot(mbp_trainer *trainer, int i) {
     return trainer && i >= 0 && i < trainer->slot_count ? trainer->slots[i] : NULL;
 }
 
+int64_t mbp_trainer_solver_state(const mbp_trainer *trainer, double *numbers) {
+#if MICROBP_SOLVERS
+    if (trainer && trainer->solver)
+        return trainer->solver->row->save(trainer->solver, numbers);
+#endif
+    return (void)trainer, (void)numbers, 0;
+}
+
+mbp_status mbp_trainer_set_solver_state(mbp_trainer *trainer, const double *numbers, int64_t count, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter(trainer, error);
+    if (status != MBP_OK)
+        return status;
+#if MICROBP_SOLVERS
+    if (trainer->solver)
+        return mbp_trainer_leave(trainer, mbp_solver_set_state(trainer, numbers, count, error));
+#endif
+    (void)numbers, (void)count;
+    return mbp_trainer_leave(trainer, mbp_fail(error, MBP_INVALID, "%s has no state of a solver: it is an optimizer",
+                                               mbp_formula_name(mbp_trainer_kind(trainer), trainer->optimizer.row)));
+}
+
 static int parameter_index(const mbp_trainer *trainer, const char *name) {
-    if (strcmp(name, "decay_bias") == 0)
+    if (strcmp(name, "decay_bias") == 0 && !mbp_has_solver(trainer))
         return trainer->decay_bias;
-    return mbp_parameter_index(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), mbp_slice_of(name));
+    return mbp_parameter_index(mbp_formula_parameters(mbp_trainer_kind(trainer), trainer->optimizer.row),
+                               mbp_slice_of(name));
 }
 
 static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, int *index, mbp_error *error) {
@@ -29,11 +52,15 @@ static mbp_status find_parameter(const mbp_trainer *trainer, const char *name, i
         return MBP_OK;
     char what[60];
     mbp_unknown unknown = {.word = mbp_slice_of(name)};
-    mbp_parameters_list(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), &unknown);
+    mbp_parameters_list(mbp_formula_parameters(mbp_trainer_kind(trainer), trainer->optimizer.row), &unknown);
     mbp_parameters_list(MBP_TRAINER_SETTINGS, &unknown);
     mbp_parameters_list("loss last_loss average_count epoch", &unknown);
+    if (MICROBP_SOLVERS && trainer->solver)
+        mbp_parameters_list("evaluations", &unknown);
+    if (mbp_has_solver(trainer))
+        mbp_parameters_list(mbp_formula_detail(MBP_SOLVER, trainer->optimizer.row), &unknown);
     snprintf(what, sizeof what, "a trainer with %s has no parameter",
-             mbp_formula_name(MBP_OPTIMIZER, trainer->optimizer.row));
+             mbp_formula_name(mbp_trainer_kind(trainer), trainer->optimizer.row));
     return mbp_unknown_fail(&unknown, what, error);
 }
 
@@ -50,13 +77,14 @@ static double *running_loss(mbp_trainer *trainer, const char *name) {
                                             : NULL;
 }
 
-/* So are the counts "average_count" and "epoch". */
+/* So are the counts "average_count", "epoch" and, of a solver, "evaluations". */
 static int64_t *running_count(mbp_trainer *trainer, const char *name) {
     if (!trainer || !name)
         return NULL;
-    return strcmp(name, "average_count") == 0 ? &trainer->average.count
-           : strcmp(name, "epoch") == 0       ? &trainer->epoch
-                                              : NULL;
+    return strcmp(name, "average_count") == 0                                       ? &trainer->average.count
+           : strcmp(name, "epoch") == 0                                             ? &trainer->epoch
+           : MICROBP_SOLVERS && trainer->solver && strcmp(name, "evaluations") == 0 ? &trainer->solver->evaluations
+                                                                                    : NULL;
 }
 
 static mbp_status set_count(mbp_trainer *trainer, int64_t *count, const char *name, double value, mbp_error *error) {
@@ -84,12 +112,18 @@ mbp_status mbp_trainer_get(const mbp_trainer *trainer, const char *name, double 
     const int setting = setting_index(trainer, name);
     if (value && setting >= 0)
         return *value = mbp_see_number(&trainer->setting[setting]), MBP_OK;
+    if (MICROBP_SOLVERS && value && trainer && name && trainer->solver && mbp_solver_number(trainer, name, value))
+        return MBP_OK;
     return value ? find_parameter(trainer, name, &i, error)
                  : mbp_fail_null(error, "value", "a double, where the value is stored");
 }
 
 static mbp_status set_setting(mbp_trainer *trainer, int setting, double value, mbp_error *error) {
     mbp_status status = mbp_parameter_check(MBP_TRAINER_SETTINGS, setting, value, error);
+    if (status == MBP_OK && setting <= MBP_CLIP_VALUE && value < INFINITY)
+        status = mbp_solver_refuse(trainer, "clipping of gradients", error);
+    if (status == MBP_OK && mbp_has_solver(trainer))
+        trainer->solver->is_known = 0;
     if (status == MBP_OK)
         mbp_put_number(&trainer->setting[setting], value);
     return status;
@@ -112,6 +146,9 @@ static mbp_status set(mbp_trainer *trainer, const char *name, double value, mbp_
     if (i == trainer->decay_bias)
         return mbp_fail(error, MBP_INVALID,
                         "decay_bias cannot be changed: create a trainer with it, such as \"adam(decay_bias=1)\"");
+    if (mbp_has_solver(trainer))
+        return mbp_fail(error, MBP_INVALID, "%s cannot be changed: create a trainer with it, \"%s(%s=...)\"", name,
+                        mbp_formula_name(mbp_trainer_kind(trainer), trainer->optimizer.row), name);
     status = mbp_parameter_check(mbp_formula_parameters(MBP_OPTIMIZER, trainer->optimizer.row), i, value, error);
     if (status == MBP_OK && i > 0) /* rows that missed steps need the old value; of lr, each step keeps its own */
         status = mbp_net_settle(trainer->net, error);
@@ -157,7 +194,8 @@ static MBP_APART void set_steps(mbp_trainer *trainer, int64_t steps) {
     const int row = trainer->optimizer.row;
     mbp_running run = {.power = {1, 1}, .loss = NAN, .last_loss = NAN};
     double before[2] = {0, 0};
-    while (run.steps < steps && run.steps < SETTLED && memcmp(before, run.power, sizeof before) != 0) {
+    while (!mbp_has_solver(trainer) && run.steps < steps && run.steps < SETTLED &&
+           memcmp(before, run.power, sizeof before) != 0) {
         memcpy(before, run.power, sizeof before);
         mbp_optimizer_advance(row, parameters, &run);
     }
@@ -253,6 +291,7 @@ mbp_status mbp_trainer_reset(mbp_trainer *trainer, mbp_error *error) {
     MBP_PUT(&trainer->average.count, 0);
     MBP_PUT(&trainer->epoch, 0);
     trainer->is_pending = 0;
+    mbp_solver_reset(trainer);
     mbp_trainer_start(trainer);
     return mbp_trainer_leave(trainer, MBP_OK);
 }
@@ -351,6 +390,8 @@ static mbp_status check_average(double decay, int64_t start, int64_t every, mbp_
 static MBP_APART mbp_status set_average(mbp_trainer *t, double decay, int64_t start, int64_t every, mbp_error *error) {
     const size_t bytes = (size_t)(t->net->params + t->net->buffers) * t->net->item + MBP_READABLE;
     mbp_status status = check_average(decay, start, every, error);
+    if (status == MBP_OK)
+        status = mbp_solver_refuse(t, "an average", error);
     if (status != MBP_OK)
         return status;
     char *at = t->average.at ? t->average.at : mbp_memory_take(&t->memory, bytes);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "system/text.h"
+#include "train/solving.h"
 
 mbp_status mbp_trainer_enter(mbp_trainer *trainer, mbp_error *error) {
     if (!trainer)
@@ -77,7 +78,8 @@ size_t mbp_trainer_bytes(const mbp_trainer *trainer) { return trainer ? mbp_memo
 
 void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
     const size_t item = t->net->item;
-    const int per_tensor = t->setting[MBP_CLIP_LAYER_NORM] < INFINITY || t->net->kernels->measure[t->optimizer.row];
+    const int per_tensor = t->setting[MBP_CLIP_LAYER_NORM] < INFINITY ||
+                           (!mbp_has_solver(t) && t->net->kernels->training->measure[t->optimizer.row]);
     if (t->plan.layers_version == t->net->layers_version && t->plan.input_grads == input_grads &&
         t->plan.per_tensor == per_tensor)
         return;
@@ -89,7 +91,7 @@ void mbp_trainer_plan(mbp_trainer *t, int input_grads) {
         else if (layer->frozen && layer->weight >= 0)
             memset(t->grads + (size_t)layer->weight * item, 0, (size_t)(layer->in * layer->out) * item);
         if (layer->frozen && layer->bias >= 0)
-            memset(t->grads + (size_t)layer->bias * item, 0, (size_t)layer->out * item);
+            memset(t->grads + (size_t)layer->bias * item, 0, (size_t)mbp_bias_width(layer) * item);
     }
 }
 
@@ -218,11 +220,18 @@ void mbp_trainer_start(mbp_trainer *trainer) {
     mbp_float_leave(before);
 }
 
-static void set_optimizer(mbp_trainer *trainer, const mbp_formula *optimizer) {
+static mbp_status set_optimizer(mbp_trainer *trainer, mbp_kind kind, const mbp_formula *optimizer, mbp_error *error) {
+    mbp_status status = MBP_OK;
+    if (MICROBP_SOLVERS)
+        trainer->kind = kind;
     trainer->optimizer = *optimizer;
-    trainer->decay = mbp_optimizer_decay(optimizer->row);
-    trainer->decay_bias = mbp_optimizer_decay_bias(optimizer->row);
+    if (MICROBP_SOLVERS && kind == MBP_SOLVER)
+        status = mbp_solver_create(trainer, error);
+    else
+        trainer->decay = mbp_optimizer_decay(optimizer->row),
+        trainer->decay_bias = mbp_optimizer_decay_bias(optimizer->row);
     mbp_trainer_start(trainer);
+    return status;
 }
 
 mbp_status mbp_objective_check_activation(const mbp_net *net, int i, const mbp_objective *objective, mbp_error *error) {
@@ -264,11 +273,10 @@ static mbp_status fail_loss_weight(int i, double weight, mbp_error *error) {
     return mbp_fail(error, MBP_INVALID, "loss_weights[%d] is %s, but must be finite and at least 0", i, number);
 }
 
-static mbp_status set_up(mbp_trainer *made, const char *const *losses, const double *loss_weights,
+static mbp_status set_up(mbp_trainer *made, const char *const *losses, const double *loss_weights, mbp_kind kind,
                          const mbp_formula *optimizer, mbp_error *error) {
-    mbp_status status = MBP_OK;
+    mbp_status status = set_optimizer(made, kind, optimizer, error);
     made->seed = made->net->seed;
-    set_optimizer(made, optimizer);
     mbp_parameter_defaults(MBP_TRAINER_SETTINGS, made->setting);
     for (int i = 0; i < made->net->outputs && status == MBP_OK; i++) {
         made->objective[i].weight = loss_weights ? loss_weights[i] : 1;
@@ -305,15 +313,17 @@ mbp_status mbp_trainer_create(mbp_trainer **trainer, mbp_net *net, const char *c
     if (n_losses != net->outputs)
         return mbp_fail(error, MBP_INVALID, "losses has %d item%s, but the net has %d output%s", n_losses,
                         mbp_plural(n_losses), net->outputs, mbp_plural(net->outputs));
-    mbp_status status = mbp_formula_parse(MBP_OPTIMIZER, mbp_slice_of(optimizer), &formula, error);
+    const mbp_kind kind = MICROBP_SOLVERS ? mbp_solver_kind(mbp_slice_of(optimizer)) : MBP_OPTIMIZER;
+    mbp_status status = mbp_formula_parse(kind, mbp_slice_of(optimizer), &formula, error);
     if (status != MBP_OK)
         return status;
     status = mbp_net_take(net, error);
     if (status != MBP_OK)
         return status;
-    mbp_trainer *made = allocate_trainer(net, losses, mbp_optimizer_slots(formula.row));
+    mbp_trainer *made = allocate_trainer(net, losses,
+                                         MICROBP_SOLVERS && kind == MBP_SOLVER ? 0 : mbp_optimizer_slots(formula.row));
     if (made)
-        status = set_up(made, losses, loss_weights, &formula, error);
+        status = set_up(made, losses, loss_weights, kind, &formula, error);
     else
         status = mbp_fail(error, MBP_NO_MEMORY, "no memory for a trainer of %lld parameters", (long long)net->params);
     if (status == MBP_OK)
@@ -345,5 +355,7 @@ void mbp_trainer_free(mbp_trainer *trainer) {
     mbp_workspace_free(&trainer->memory, trainer->workspace);
     mbp_memory_give(&trainer->memory, trainer->average.at, trainer->average.bytes);
     mbp_memory_give(&trainer->memory, trainer->kept, trainer->kept_bytes);
+    if (MICROBP_SOLVERS && mbp_has_solver(trainer))
+        mbp_solver_free(trainer);
     mbp_release(mbp_net_allocator(trainer->net), trainer, trainer->bytes);
 }

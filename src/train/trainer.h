@@ -4,6 +4,8 @@
  *                 gradients, slots, then MBP_READABLE bytes. It never moves.
  *     one block   the average of parameters and buffers, if there is one
  *     one block   its workspace
+ *     one block   the state of its solver, if it has one (train/solvers)
+ *     one block   the Jacobian of some rows, and the matrices of its solver, if that solves least squares
  *     blocks      of its sparse layers, if there are any (train/sparse/lazy.h)
  *     one block   what only Python knows, from the trainer's file, if there is any
  *
@@ -18,6 +20,7 @@
 #include "net/workspace.h"
 #include "passes/plan/plan.h"
 #include "system/floats.h"
+#include "train/solvers/solver.h"
 #include "train/sparse/lazy.h"
 
 /* Whether a loss of this build takes labels: only losses of whole rows can. */
@@ -90,7 +93,7 @@ struct mbp_trainer {
     mbp_memory memory;
     mbp_float_state floats; /* the caller's state, during a call */
     mbp_formula optimizer;
-    int decay, decay_bias; /* positions among the optimizer's parameters */
+    int decay, decay_bias; /* positions among the optimizer's parameters; of a solver, of a number that is 0 */
     const double *rate;    /* the next update's learning rate, in an epoch with its own; NULL: the optimizer's lr */
     mbp_running running;
     uint64_t seed;                       /* of dropout, noise, and the order of rows in mbp_trainer_fit */
@@ -123,9 +126,15 @@ struct mbp_trainer {
     int nonfinite; /* whether the last backward pass computed a gradient that is not finite */
     double setting[MBP_PARAMETERS_MAX];
     mbp_average average;
-    int64_t epoch;     /* the count of epochs */
-    mbp_extras *kept;  /* what the next save writes again (file/trainer_file.h); NULL: nothing */
-    size_t kept_bytes; /* of its block */
+    int64_t epoch;               /* the count of epochs */
+    mbp_extras *kept;            /* what the next save writes again (file/trainer_file.h); NULL: nothing */
+    size_t kept_bytes;           /* of its block */
+    mbp_kind kind;               /* of the optimizer: MBP_OPTIMIZER or MBP_SOLVER */
+    mbp_solver *solver;          /* NULL: each step is an update of the optimizer */
+    struct mbp_squares *squares; /* what it needs for least squares (steps/least_squares.h); NULL: nothing yet */
+    size_t solver_bytes, squares_bytes;
+    double solved_loss;      /* after its last iteration */
+    unsigned solved_version; /* the net's layers_version then */
 };
 
 /* Holds the trainer's net for one call and sets the library's floating-point state, with subnormals flushed. Fails if
@@ -145,6 +154,14 @@ static inline void mbp_guest_enter(mbp_trainer *t) {
 static inline void mbp_guest_leave(mbp_trainer *t) {
     t->net->shared->lock.guests--;
     t->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
+}
+
+/* The kind of its optimizer, a constant in builds without solvers. */
+static inline mbp_kind mbp_trainer_kind(const mbp_trainer *t) { return MICROBP_SOLVERS ? t->kind : MBP_OPTIMIZER; }
+/* Refuses `what`, if the trainer has a solver (solving.c). */
+mbp_status mbp_solver_refusal(const mbp_trainer *t, const char *what, mbp_error *error);
+static inline mbp_status mbp_solver_refuse(const mbp_trainer *t, const char *what, mbp_error *error) {
+    return MICROBP_SOLVERS && t->solver ? mbp_solver_refusal(t, what, error) : MBP_OK;
 }
 
 /* Makes room for a batch in the trainer's workspace. x: its inputs, or those of the data that it is from. The values

@@ -7,7 +7,6 @@
 
 #include "passes/plan/pass.h"
 #include "system/text.h"
-#include "train/step.h"
 
 /* The first tensor of a layer with a gradient that is not finite; NULL if there is none. */
 static const char *nonfinite_tensor(const mbp_trainer *t, const mbp_layer *layer) {
@@ -93,7 +92,8 @@ static void run_update(void *context, int64_t first, int64_t last, int thread) {
     const place here = place_of(job, first, last);
     const mbp_trainer *t = job->trainer;
     (void)thread;
-    t->net->kernels->update(t->optimizer.row, here.length, here.p, here.g, here.slots, job->constants, &job->terms);
+    t->net->kernels->training->update(t->optimizer.row, here.length, here.p, here.g, here.slots, job->constants,
+                                      &job->terms);
 }
 
 /* The place of the i-th run after job->first. */
@@ -117,8 +117,8 @@ static void run_measure(void *context, int64_t first, int64_t last, int thread) 
     (void)thread;
     for (; first < last; first++) {
         const place here = run_of(job, first);
-        t->net->kernels->measure[t->optimizer.row](here.length, here.p, here.g, here.slots, job->constants, &job->terms,
-                                                   job->sum[first]);
+        t->net->kernels->training->measure[t->optimizer.row](here.length, here.p, here.g, here.slots, job->constants,
+                                                             &job->terms, job->sum[first]);
     }
 }
 
@@ -275,7 +275,7 @@ static void update_groups(mbp_trainer *t) {
         job.terms = (mbp_terms){.scale = by_norm ? t->plan.scale[job.group.layer] : 1,
                                 .bound = t->setting[MBP_CLIP_VALUE],
                                 .decay = job.group.decay ? decay : 0};
-        if (t->net->kernels->measure[row])
+        if (t->net->kernels->training->measure[row])
             job.constants[0] *= trust_ratio(&job);
         mbp_net_share(t->net, (double)MBP_UPDATE_WORK * (double)job.group.length, job.group.length, MBP_UPDATE_RUN,
                       run_update, &job);
@@ -336,27 +336,4 @@ void mbp_update_pass(mbp_trainer *t) {
     mbp_gate_leave_alone(&t->net->shared->lock);
     t->is_pending = 0;
     mbp_average_update(t);
-}
-
-/* ---- mbp_trainer_apply ---- */
-
-static MBP_APART mbp_status apply(mbp_trainer *t, mbp_error *error) {
-    double loss = t->running.loss;
-    mbp_status status = MICROBP_SPARSE && t->lazy ? mbp_sparse_check_layers(t, error) : MBP_OK;
-    if (status != MBP_OK)
-        return status;
-    mbp_trainer_plan(t, t->plan.input_grads);
-    status = t->reduce ? t->together->add_gradients(t, &loss, error) : MBP_OK;
-    if (status == MBP_OK)
-        status = mbp_gradients_check(t, error);
-    if (status != MBP_OK)
-        return status;
-    mbp_put_number(&t->running.loss, loss);
-    mbp_update_pass(t);
-    return MBP_OK;
-}
-
-mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error) {
-    mbp_status status = mbp_trainer_enter_training(trainer, error);
-    return status == MBP_OK ? mbp_trainer_leave(trainer, apply(trainer, error)) : status;
 }

@@ -20,7 +20,7 @@ class Batch(Structure):
     _fields_ = (
         *(("size", c_size_t), ("x", POINTER(Array)), ("n_x", c_int), ("y", POINTER(Array)), ("n_y", c_int)),
         *(("weight", POINTER(Array)), ("element_weights", POINTER(Array)), ("lengths", POINTER(Array))),
-        ("state", c_void_p),
+        *(("state", c_void_p), ("same", c_int)),
     )
 
 

@@ -119,6 +119,13 @@ WRONG = [
         lambda: table_runs.begun(gathered(), net=(500, 9, 1)),
         f"net: 500-9-1 does not fit t.csv, which has {FEATURES} features and 1 output; use net='{FEATURES}-9-1'",
     ),
+    *(
+        (
+            lambda optimizer=optimizer: bp.fit_table({"a": [1, 2], "y": [1, 2]}, optimizer=optimizer),
+            "optimizer: lbfgs uses all rows in each step, but tables are trained in batches; use another optimizer, such as adam",
+        )
+        for optimizer in (bp.LBFGS(), "lbfgs", "LBFGS(history=5)")
+    ),
 ]
 
 

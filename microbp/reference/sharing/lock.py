@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ def locked(holds: str, trains: str = "") -> Callable[[type[T]], type[T]]:
 
     def decorate(cls: type[T]) -> type[T]:
         for name in [*holds.split(), *trains.split()]:
-            member: Any = cls.__dict__[name]
+            member: Any = inspect.getattr_static(cls, name)
             is_training = name in trains.split()
             if isinstance(member, property):
                 setattr(cls, name, member.setter(_holding(member.fset, is_training)))

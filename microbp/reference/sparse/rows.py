@@ -93,5 +93,5 @@ def refuse(graph: Any, xs: Sequence[Any], why: str) -> None:
     for i, x in enumerate(xs):
         if graph.nodes[_number(graph, i)].kind == "ids":
             raise ValueError(f"input {i} has ids, but {why} numbers, which have derivatives")
-        if is_sparse(x):
+        if is_sparse(x) or getattr(x, "stored", None) is not None:
             raise ValueError(f"input {i} is sparse, but {why} dense rows: pass a dense array")

@@ -168,10 +168,13 @@ def loss(value: str | Loss) -> Loss:
 
 def optimizer(value: Any) -> OptimizerSpec:
     """An optimizer: text, or an object such as bp.Adam()."""
-    from ...core.specs import OptimizerSpec, table
+    from ...core.specs import OptimizerSpec, SolverSpec, table
     from ...settings import optimizers
 
-    return optimizers.parse(_folded(value, [*table("optimizer"), *OptimizerSpec.aliases]))
+    found = optimizers.parse(_folded(value, [*table("optimizer"), *OptimizerSpec.aliases, *table("solver")]))
+    if isinstance(found, SolverSpec):
+        raise ValueError(f"{found.name} uses all rows in each step, but tables are trained in batches; use another optimizer, such as adam")
+    return found
 
 
 def schedule(value: str | Schedule) -> Schedule | str:

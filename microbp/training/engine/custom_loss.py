@@ -61,6 +61,10 @@ class CustomLosses:
         """Computes the backend's gradients; returns the loss."""
         return self._kept(self._core.step_with(rows.x, lambda outputs: self._call(outputs, rows), accumulate, input_grads, update=False))
 
+    def iterate(self, rows: Rows, same: bool) -> float:
+        """Does an iteration of a solver; returns the loss after it. same: the rows are those of the iteration before, unchanged."""
+        return self._kept(self._core.iterate_with(rows.x, lambda outputs: self._call(outputs, rows), same))
+
     def step(self, rows: Rows) -> float:
         """Does a training step; returns the loss before the update."""
         return self._kept(self._core.step_with(rows.x, lambda outputs: self._call(outputs, rows)))

@@ -15,7 +15,7 @@ import numpy as np
 from ...core import backend as backends
 from ...core.backend import CoreState
 from ...core.checks import flag, floating, whole_number
-from ...core.specs import Loss, OptimizerSpec, table
+from ...core.specs import Loss, OptimizerSpec, SolverSpec, table
 from ...core.text import brief, counted
 from ...data import faults
 from ...data.arrays import Array, Views
@@ -24,7 +24,7 @@ from ...network.network import Network
 from ...network.states.state import State, of_call
 from ...settings import optimizers
 from ...settings.averages import Average
-from . import penalties, sparse, target_scale
+from . import penalties, solver, sparse, target_scale
 from .custom_loss import CustomLoss, CustomLosses, Joint
 from .gradients import OutputGradients, read_input_grads
 from .named_losses import NamedLosses
@@ -41,7 +41,7 @@ class Engine:
 
     __slots__ = (
         "_core", "_custom", "_forwarded", "_from_outputs", "_named_losses", "average", "averaging", "grads", "initial", "input_grads",
-        "loss_weights", "losses", "net", "optimizer", "seed", "shape", "slots", "standardize_targets",
+        "is_solver", "loss_weights", "losses", "net", "optimizer", "seed", "shape", "slots", "standardize_targets",
     )  # fmt: skip
 
     def __init__(
@@ -58,18 +58,19 @@ class Engine:
     ) -> None:
         if standardize_targets:
             target_scale.check(losses)
+        self.is_solver = isinstance(spec := optimizers.parse(optimizer), SolverSpec)  # a step is an iteration, without a learning rate
         values = {name: _limit(name, limit) for name, limit in limits.items()} | {"penalty_per_row": float(penalty_per_row)}
         self.net, self.losses, self.optimizer, self.loss_weights = net, losses, optimizer, loss_weights
         self.seed, self.averaging, self.standardize_targets = seed, averaging, standardize_targets
         named = [loss if isinstance(loss, Loss) else None for loss in losses]
         texts, several = [loss.text if loss else None for loss in named], len(named) > 1
         with self.hold():  # so that no other thread's call makes the constructor fail when it has set the output activations
-            self._core = backends.load(net.backend).Trainer(net._core, texts, list(loss_weights), optimizers.parse(optimizer).text, seed)
+            self._core = backends.load(net.backend).Trainer(net._core, texts, list(loss_weights), spec.text, seed)
             if averaging is not None:
                 self._core.set_average(*averaging.rule)
             for name, value in values.items():
                 self._core.set(name, value)
-        parameters = table("optimizer")[optimizers.parse(optimizer).name].parameters
+        parameters = () if self.is_solver else table(spec.kind)[spec.name].parameters
         self.initial = {name: self._core.get(name) for name in ("dropout", *parameters) if name not in CONSTANT}  # of `numbers`
         self.shape = Shape(
             inputs=tuple(entry.width for entry in net.inputs),
@@ -157,11 +158,12 @@ class Engine:
         """The same for `evaluate`."""
         return self._core.evaluate
 
-    def step(self, rows: Rows, state: CoreState | None = None) -> float:
-        """Forward, backward, update. Returns the loss before the update."""
+    def step(self, rows: Rows, state: CoreState | None = None, same: bool = False) -> float:
+        """Forward, backward, update. Returns the loss before the update; of a solver the loss after it. same: of a solver: whether the rows
+        are those of the step before, unchanged."""
         if self._custom is None:
-            return self._named(rows, self._core.step, state)
-        return self._custom.step(rows.present())
+            return self._named(rows, self._core.step, state, same)
+        return self._custom.iterate(rows.present(), same) if self.is_solver else self._custom.step(rows.present())
 
     def backward(
         self,
@@ -376,8 +378,8 @@ class Engine:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next update."""
-        return self._core.get("lr")
+        """The learning rate of the next update; NaN: there is none."""
+        return math.nan if self.is_solver else self._core.get("lr")
 
     @lr.setter
     def lr(self, value: float) -> None:
@@ -401,9 +403,9 @@ class Engine:
                 raise
 
     @property
-    def accepts_lr_0(self) -> bool:
-        """Whether the learning rate may be 0: Ftrl divides by it."""
-        return not optimizers.parse(self.optimizer).text.startswith("ftrl")
+    def recorded(self) -> dict[str, float]:
+        """What a record tells of the optimizer: the learning rate, or numbers of the solver."""
+        return solver.recorded(self._core, optimizers.parse(self.optimizer))
 
     @property
     def steps(self) -> int:
@@ -456,6 +458,7 @@ class Engine:
                 "steps": self.steps,
                 "losses": {name: self._core.get(name) for name in ("loss", "last_loss")},
                 **sparse.state_of(self._core, self.net, self.grads),
+                **solver.state_of(self._core, self.net, self.is_solver),
                 "slots": {name: view.copy() for name, view in self.slots.items()},
                 "average": None if self.average is None else self.average.copy(),
                 "average_count": self.average_count,
@@ -465,7 +468,8 @@ class Engine:
         """Restores a state, bit for bit."""
         with self.hold():
             self.set_numbers(state["numbers"])
-            self.lr, self.steps = state["lr"], state["steps"]
+            solver.restore(self._core, state)
+            self.steps = state["steps"]
             for name, loss in state["losses"].items():
                 self._core.set(name, loss)
             sparse.restore(self._core, self.net, self.grads, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from ...data.arrays import Array, as_array
 from ...data.class_weight import ClassWeight
 from ...data.rows import Rows
 from ..engine.engine import Engine
-from .epoch import Batching, RateFunction, check, end, train
+from .epoch import Batching, RateFunction, check, end, iterate, train
 from .history import Record
 from .rates import Numbers
 from .run import Run
@@ -52,9 +53,17 @@ class Arrays:
     def train(self, run: Run, rates: RateFunction | None) -> Record:
         """Trains for an epoch."""
         start = time.perf_counter()
+        if run.engine.is_solver:
+            is_same = "_part" in vars(self)
+            return end(run, iterate(run, self._part, is_same), start)
         order = shuffled(run.engine, self.trained, run.epoch) if self.is_shuffled else self.trained
         losses, _ = train(run, self.rows, order, self.batching, rates)
         return end(run, losses, start)
+
+    @functools.cached_property
+    def _part(self) -> Rows:
+        """A copy of the rows to train on, which nobody changes."""
+        return self.rows.take(self.trained)
 
     def endless(self, run: Run, numbers: Numbers) -> Iterator[Record]:
         """Trains epoch after epoch; yields their records, which the run keeps too."""

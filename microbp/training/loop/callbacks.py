@@ -66,6 +66,10 @@ class StopCheck:
 
     def must_stop(self) -> bool:
         """Whether a callback returned True or the time is up. KeyboardInterrupt if `interrupt` is set."""
+        return bool(self.reason())
+
+    def reason(self) -> str:
+        """The same as the reason to stop: "callback" or "max_time"; "": go on."""
         if self._interrupt is not None and self._interrupt.is_set():
             raise KeyboardInterrupt
-        return self._stopped or time.monotonic() >= self._deadline
+        return "callback" if self._stopped else "max_time" if time.monotonic() >= self._deadline else ""

@@ -13,6 +13,7 @@ from ...core.backend import CoreState
 from ...core.checks import flag, whole_number
 from ...data.arrays import Array
 from ...data.rows import Rows
+from ...settings import optimizers
 from ...settings.curves import Schedule, rates_of
 from ..engine.custom_loss import Joint
 from ..engine.engine import Engine
@@ -21,6 +22,9 @@ from .history import Record
 from .run import Run
 
 RateFunction = Callable[[int], float]  # takes the number of updates so far, returns the learning rate of the next one
+
+
+DEFAULT_BATCH = 32  # rows
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFun
     engine = run.engine
     with engine.guest():
         lrs = _rates_of(rates, engine.steps, batching.updates(len(order)))
-    if lrs is not None and not engine.accepts_lr_0 and not lrs.all():
+    if lrs is not None and optimizers.parse(engine.optimizer).name == "ftrl" and not lrs.all():
         step = engine.steps + int((lrs == 0).argmax())
         raise ValueError(f"schedule: the learning rate of step {step} is 0, by which Ftrl divides; set end_lr above 0")
     try:
@@ -106,6 +110,14 @@ def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFun
         return losses_of(engine, loss), done
     except FloatingPointError as error:
         raise run.diverged(error, rows, order) from error
+
+
+def iterate(run: Run, rows: Rows, is_same: bool) -> list[float]:
+    """One iteration of a solver on these rows. is_same: they are those of the last one. Returns the losses after it."""
+    try:
+        return losses_of(run.engine, run.engine.step(rows, same=is_same))
+    except FloatingPointError as error:
+        raise run.diverged(error, rows) from error
 
 
 def end(run: Run, losses: Sequence[float], start: float) -> Record:
@@ -119,7 +131,7 @@ def _record(run: Run, losses: Sequence[float]) -> Record:
     """The entries that do not depend on time. losses: as `losses_of` gives them."""
     loss, *of_outputs = losses
     entries = run.engine.entries(of_outputs)
-    return Record({"epoch": run.epoch + 1, "loss": loss, **entries, "lr": run.engine.lr, "steps": run.engine.steps})
+    return Record({"epoch": run.epoch + 1, "loss": loss, **entries, **run.engine.recorded, "steps": run.engine.steps})
 
 
 def check_batching(engine: Engine, batching: Batching) -> None:
@@ -157,7 +169,7 @@ def _rates_of(rates: RateFunction | None, first: int, count: int) -> Array | Non
 
 
 def _is_looped(engine: Engine, batching: Batching) -> bool:
-    return engine.has_custom_losses or batching.accumulate > 1 or batching.stop_check.has_callbacks or batching.carries
+    return engine.is_solver or engine.has_custom_losses or batching.accumulate > 1 or batching.stop_check.has_callbacks or batching.carries
 
 
 def _loop(run: Run, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> tuple[list[float], int]:

@@ -28,9 +28,11 @@ import numpy as np
 from ...core.text import brief
 from ...data.class_weight import ClassWeight
 from ...data.rows import Rows
+from ..engine import sparse
 from ..engine.engine import Engine
 from .arrays import Arrays, check_order, read_validation, split, weigh
 from .checkpoint import Checkpoints, Save
+from .history import Record
 from .options import Options
 from .progress import ProgressLine
 from .rates import Numbers, Rates
@@ -83,7 +85,8 @@ def _in_memory(
     measures_chosen = chosen is not None and options.metrics and held_out is None
     watch = Watch(engine, rows.take(used) if measures_chosen else rows, held_out, options.metrics, options.batching)
     rows, present = weigh(engine, rows, trained, class_weight)
-    return Arrays(rows, trained if carries else present, options.shuffle and not carries, options.batching), watch
+    is_shuffled = options.shuffle and not carries and not engine.is_solver
+    return Arrays(rows, trained if carries else present, is_shuffled, options.batching), watch
 
 
 def _check_carrying(validation: Any, chosen: Any) -> None:
@@ -98,6 +101,8 @@ def _check_carrying(validation: Any, chosen: Any) -> None:
 
 def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, **arrays: Any) -> tuple[Arrays | Stream, Watch]:
     """Data and watch for a stream. arrays: arguments of fit that a stream does not support; ValueError if one is set."""
+    if engine.is_solver:
+        raise ValueError(f"fit: {engine.optimizer} needs all rows at once, as arrays, not as a stream")
     if options.batching.carries:
         raise ValueError("fit: carry_state needs arrays, not a stream; train chunk by chunk: t.step(X, y, state=state)")
     stream = Stream(engine, chunks, options.shuffle, options.batching, options.epochs)
@@ -126,11 +131,14 @@ def _loop(
 ) -> None:
     """Trains epoch after epoch, until there is a reason to stop."""
     line = ProgressLine(options.progress, options.epochs)
+    run.reason, reached = None, ""
     try:
         for done in range(1, options.epochs + 1):
             if stopping.is_over or stopping.is_done(options.epochs - done + 1):
+                reached = "patience"
                 break
             numbers.start_epoch()
+            steps = run.engine.steps
             record = data.train(run, rates.function)
             watch.complete(record)
             rates.after_epoch(record)
@@ -140,8 +148,10 @@ def _loop(
             line.show(record, done)
             with run.engine.guest():
                 stops = options.callbacks(record)
-            if stops or options.batching.stop_check.must_stop():
+            reached = "callback" if stops else options.batching.stop_check.reason() or _reached(run, record, options, steps)
+            if reached:
                 break
+        run.reason = reached or ("patience" if stopping.is_over else "epochs")
     except BaseException as error:
         if not isinstance(error, FloatingPointError):  # after one, a good checkpoint is not overwritten
             checkpoints.interrupted()
@@ -151,3 +161,17 @@ def _loop(
         line.close()
         stopping.restore()
     checkpoints.finish()
+
+
+def _reached(run: Run, record: Record, options: Options, steps: int) -> str:
+    """What the epoch has reached, "" if nothing. steps: the number before it."""
+    engine = run.engine
+    if options.goal is not None and record["loss"] <= options.goal:
+        return "goal"
+    if engine.is_solver and engine.steps == steps:
+        return "no step"
+    if options.gradient_tolerance is not None:
+        grads = sparse.in_full(engine.grads, sparse.grads_of(engine._core, engine.net), engine.net)
+        if np.abs(grads).max(initial=0) <= options.gradient_tolerance:
+            return "gradient"
+    return ""

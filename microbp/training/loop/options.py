@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from ...core.text import brief
 from ...settings.checkpoint import Checkpoint
 from ...settings.metrics import Chosen
 from ...settings.stopping import EarlyStopping
+from ..engine.engine import Engine
 from .callbacks import Callbacks
-from .epoch import Batching
+from .epoch import DEFAULT_BATCH, Batching
 from .watch import Entries
 
 if TYPE_CHECKING:
@@ -35,19 +36,42 @@ class Options:
     callbacks: Callbacks
     checkpoint: Checkpoint | None
     progress: bool | None
+    goal: float | None = None
+    gradient_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole_number(self.epochs, "epochs", least=0))
         object.__setattr__(self, "shuffle", flag("fit: shuffle", self.shuffle))
         object.__setattr__(self, "progress", or_none(flag)("fit: progress", self.progress))
+        object.__setattr__(self, "goal", or_none(real("(-inf,inf)"))("fit: goal", self.goal))
+        object.__setattr__(self, "gradient_tolerance", or_none(real("[0,inf)"))("fit: gradient_tolerance", self.gradient_tolerance))
         is_function = callable(self.schedule) and not isinstance(self.schedule, type)
         if not (self.schedule is None or isinstance(self.schedule, str) or is_function):
             valid = 'a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", a function, or None'
             raise TypeError(f"fit: schedule must be {valid}, not {brief(self.schedule)}")
 
 
-def early_stopping(stop: Any, patience: int | None, monitor: str, mode: Any, min_delta: float, entries: Entries) -> EarlyStopping | None:
-    """The early-stopping rule, from stop= or from patience, monitor, mode and min_delta; None if there is none."""
+def for_all_rows(engine: Engine, batching: Batching, **given: Any) -> Batching:
+    """The batching of an optimizer that uses all rows in each epoch; that of another one is returned as it is. ValueError: an argument
+    that does not work with it is given: one of `given` is not None, or the batching differs from its defaults."""
+    if not engine.is_solver:
+        return batching
+    refused = {"batch_size": batching.batch_size != DEFAULT_BATCH, "accumulate": batching.accumulate > 1, "carry_state": batching.carries}
+    refused |= {"batch_callback": batching.stop_check.has_callbacks} | {name: value is not None for name, value in given.items()}
+    for name, is_given in refused.items():
+        if is_given:
+            raise ValueError(f"fit: {name} does not work with {engine.optimizer}, which uses all rows at once, without a learning rate")
+    return replace(batching, batch_size=2**62)
+
+
+def early_stopping(
+    stop: Any, patience: int | None, monitor: str, mode: Any, min_delta: float, entries: Entries, max_fail: int | None = None
+) -> EarlyStopping | None:
+    """The early-stopping rule, from stop=, from patience, monitor, mode and min_delta, or from max_fail; None if there is none."""
+    if max_fail is not None:
+        if stop is not None or patience is not None or _differs(monitor, "val_loss"):
+            raise ValueError('fit: max_fail is the patience for monitor="val_loss"; pass patience= and monitor=, or stop=, without it')
+        patience = whole_number(max_fail, "fit: max_fail")
     if stop is None and patience is not None:
         entries.check("early stopping", string("fit: monitor", monitor))
         return EarlyStopping(patience, monitor, mode, min_delta)

@@ -45,7 +45,7 @@ class Stopped:
 class Run:
     """An engine and its progress: number of epochs, their records, the current state of the schedule, and the best epoch."""
 
-    __slots__ = ("best", "engine", "epoch", "history", "schedule", "stopped")
+    __slots__ = ("best", "engine", "epoch", "history", "reason", "schedule", "stopped")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -58,6 +58,7 @@ class Run:
         self.schedule: Schedule | None = None  # of the latest fit
         self.best: Best | None = None  # during fit only
         self.stopped: Stopped | None = None  # after a fit with early stopping
+        self.reason: str | None = None  # why the latest fit has stopped
 
     @property
     def length(self) -> int:
@@ -80,7 +81,7 @@ class Run:
         engine = self.engine
         there = None if rows is None else engine.shape.cleared(rows)
         cause = None if there is None else faults.not_finite(there, order, engine.net.dtype, engine.loss_weights, engine.losses)
-        lower = f"use a lower lr (now {self.engine.lr:g})"
+        lower = "start from smaller weights" if engine.is_solver else f"use a lower lr (now {self.engine.lr:g})"
         if cause is None and (bad := faults.bad_tensor(self.engine.net.tensors)):
             cause = f"{bad}, and {lower}" if self.engine.steps else bad
         advice = f"{lower}, and scale inputs and targets to about -1 to 1"
@@ -90,7 +91,8 @@ class Run:
         """A copy of everything that epochs change, in types that can be saved."""
         now = {"best": self.best, "stopped": self.stopped}  # read once: a fit in another thread may change them
         history = {name: list(values) for name, values in self.history.items()}
-        return {"epoch": self.epoch, "schedule": self.schedule, "history": history} | {name: _fields(one) for name, one in now.items()}
+        mine = {"epoch": self.epoch, "reason": self.reason, "schedule": self.schedule, "history": history}
+        return mine | {name: _fields(one) for name, one in now.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores a state; ValueError or TypeError if it is invalid."""
@@ -104,6 +106,7 @@ class Run:
             _check_kinds(stopped, {"rule": EarlyStopping, "value": float, "epoch": int, "tried": int, "is_over": bool})
         self.epoch, self.schedule, self.best, self.stopped = state["epoch"], state["schedule"], best, stopped
         self.history = {name: list(values) for name, values in state["history"].items()}
+        self.reason = state.get("reason")  # files do not contain it
 
     def _check_best(self, best: Best) -> None:
         _check_kinds(best, {"monitor": str, "rises": bool, "value": float, "epoch": int, "snapshot": dict | None})
@@ -123,5 +126,5 @@ def _check_kinds(value: Best | Stopped, kinds: Mapping[str, Any]) -> None:
 def _form(value: Any) -> Any:
     """The structure of a snapshot: its names, and the shape or type of each value."""
     if isinstance(value, dict):
-        return {key: _form(part) for key, part in value.items() if key != "sparse"}  # which layers are sparse may change
+        return {key: _form(part) for key, part in value.items() if key not in ("sparse", "solver")}  # these may change
     return getattr(value, "shape", type(value))

@@ -66,7 +66,9 @@ class Stopping:
     def undo(self) -> None:
         """After an error: if there was no update, restores the state before the fit."""
         if not self._has_trained:
-            self._run.best, self._run.engine.lr, self._rule = self._before, self._lr, None
+            self._run.best, self._rule = self._before, None
+            if not self._run.engine.is_solver:
+                self._run.engine.lr = self._lr
             self._run.engine.set_numbers(self._numbers)
 
     def restore(self) -> None:

@@ -37,22 +37,11 @@ static int64_t length_of(const jacobian *j, int i) {
 
 /* ---- the plan of the backward passes ---- */
 
-/* Whether a layer of the block has no gradient: it is frozen, or is not in this net. */
-static int lacks_gradients(const jacobian *j) {
-    int64_t written = 0;
-    for (int id = 0; id < j->net->nodes; id++) {
-        const mbp_layer *layer = &j->net->layer[j->net->node[id].layer < 0 ? 0 : j->net->node[id].layer];
-        if (j->plan.grads[id] == MBP_STORE)
-            written += (layer->weight >= 0 ? layer->in * layer->out : 0) + (layer->bias >= 0 ? layer->out : 0);
-    }
-    return written < j->net->params;
-}
-
 /* The net must be entered: frozen layers have no gradients. */
 static void plan_backward(jacobian *j) {
     mbp_plan_place(j->net, &j->plan, j->block);
     mbp_plan_make(j->net, &j->plan, j->by == MBP_BY_INPUTS, 0, 0);
-    j->is_sparse = j->by == MBP_BY_INPUTS || lacks_gradients(j);
+    j->is_sparse = j->by == MBP_BY_INPUTS || !mbp_plan_is_whole(j->net, &j->plan);
     for (int id = 0; id < j->net->nodes && j->by == MBP_BY_INPUTS; id++)
         j->plan.grads[id] = MBP_SKIP;
 }

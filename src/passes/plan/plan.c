@@ -105,3 +105,13 @@ void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int deca
     plan_grads(net, plan);
     plan_groups(net, plan, decay_bias);
 }
+
+int mbp_plan_is_whole(const mbp_net *net, const mbp_plan *plan) {
+    int64_t written = 0;
+    for (int id = 0; id < net->nodes; id++) {
+        const mbp_layer *layer = &net->layer[net->node[id].layer < 0 ? 0 : net->node[id].layer];
+        if (plan->grads[id] == MBP_STORE)
+            written += (layer->weight >= 0 ? layer->in * layer->out : 0) + (layer->bias >= 0 ? layer->out : 0);
+    }
+    return written >= net->params;
+}

@@ -40,5 +40,7 @@ size_t mbp_plan_bytes(const mbp_net *net);
 void mbp_plan_place(const mbp_net *net, mbp_plan *plan, char *block);
 /* decay_bias: weight decay acts on biases too. per_tensor: each tensor is a group of its own. */
 void mbp_plan_make(const mbp_net *net, mbp_plan *plan, int input_grads, int decay_bias, int per_tensor);
+/* Whether all parameters of the block have a gradient: no layer is frozen, or not in this net. */
+int mbp_plan_is_whole(const mbp_net *net, const mbp_plan *plan);
 
 #endif

@@ -5,17 +5,17 @@
 #include "passes/plan/pass.h"
 #include "system/text.h"
 #include "train/loss.h"
-#include "train/step.h"
+#include "train/steps/step.h"
 
 typedef struct epoch {
     mbp_trainer *trainer;
-    mbp_batch data;
     const int64_t *index;
     int64_t n, batch_rows, steps; /* steps: how many there will be; rows of weight 0 are passed over */
     const double *lr;
     mbp_poll poll;
     void *user;
     mbp_error *error;
+    mbp_batch data; /* last: the code is smaller with the others near the start */
 } epoch;
 
 static mbp_status check_index(const epoch *e, int64_t rows) {
@@ -57,6 +57,8 @@ static mbp_status check(epoch *e, const mbp_batch *given) {
     const int least = e->trainer->reduce ? 0 : 1; /* other processes may have rows */
     int64_t rows;
     mbp_status status = mbp_batch_check(e->trainer, given, &e->data, &rows, e->error);
+    if (MICROBP_SOLVERS && status == MBP_OK)
+        status = mbp_solver_refuse(e->trainer, "an epoch in batches", e->error);
     if (status == MBP_OK)
         status = mbp_batch_refuse_state(&e->data, e->error);
     if (status == MBP_OK && rows == 0 && least)
@@ -150,7 +152,7 @@ static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss
 mbp_status mbp_trainer_epoch(mbp_trainer *trainer, const mbp_batch *data, const int64_t *index, int64_t n,
                              int64_t batch_rows, const double *lr, mbp_poll poll, void *user, double *loss,
                              int64_t *steps, mbp_error *error) {
-    epoch e = {trainer, {0}, index, n, batch_rows, 0, lr, poll, user, error};
+    epoch e = {trainer, index, n, batch_rows, 0, lr, poll, user, error, {0}};
     if (!data)
         return mbp_fail_null(error, "data", MBP_A_BATCH);
     if (!loss)

@@ -11,9 +11,11 @@
 #include "passes/plan/pass.h"
 #include "system/sized.h"
 #include "system/text.h"
+#include "train/fitting/ends.h"
 #include "train/fitting/standardize.h"
 #include "train/loss.h"
-#include "train/step.h"
+#include "train/solving.h"
+#include "train/steps/step.h"
 
 enum { DEFAULT_BATCH_ROWS = 32 };
 
@@ -23,6 +25,8 @@ typedef struct state {
     mbp_running running;
     double optimizer[MBP_PARAMETERS_MAX], dropout;
     int64_t average_count, epoch;
+    double *solver; /* its state */
+    int64_t solver_count;
 } state;
 
 typedef struct fit {
@@ -44,6 +48,8 @@ typedef struct fit {
     double best_loss;
     int64_t best_epoch;
     mbp_record best_record, last;
+    const char *reason; /* NULL: nothing has ended the fit yet */
+    int64_t began;      /* by the clock */
     mbp_error *error;
 } fit;
 
@@ -64,10 +70,12 @@ static mbp_status check_how(fit *f, const mbp_fit *how) {
         return mbp_fail(f->error, MBP_INVALID, "how.patience needs how.validation, the rows whose loss is watched");
     if (status == MBP_OK && h->min_delta > 0 && h->patience == 0)
         return mbp_fail(f->error, MBP_INVALID, "how.min_delta needs how.patience, the number of epochs to wait");
+    if (status == MBP_OK)
+        status = mbp_ends_check(f->trainer, h, f->error);
     if (status == MBP_OK && h->standardize_targets)
         status = mbp_target_scales_check(f->trainer, f->error);
     if (h->batch_rows == 0)
-        f->how.batch_rows = DEFAULT_BATCH_ROWS;
+        f->how.batch_rows = mbp_has_solver(f->trainer) ? INT64_MAX : DEFAULT_BATCH_ROWS;
     return status;
 }
 
@@ -136,6 +144,7 @@ static size_t lay_out(fit *f, int *overflow) {
     f->best.average = part(f, &used, averaged * (net->params + net->buffers), net->item, overflow);
     if (!averaged)
         f->best.average = NULL;
+    f->best.solver = part(f, &used, mbp_has_solver(t) ? kept * mbp_solver_most(t) : 0, sizeof(double), overflow);
     return used;
 }
 
@@ -249,6 +258,8 @@ static void keep(fit *f) {
     f->best.dropout = t->setting[MBP_DROPOUT];
     f->best.average_count = t->average.count;
     f->best.epoch = t->epoch;
+    if (mbp_has_solver(t))
+        f->best.solver_count = mbp_trainer_solver_state(t, f->best.solver);
 }
 
 static void restore(const fit *f) {
@@ -268,6 +279,8 @@ static void restore(const fit *f) {
         mbp_put_number(&t->optimizer.parameters[i], f->best.optimizer[i]);
     mbp_put_number(&t->setting[MBP_DROPOUT], f->best.dropout);
     MBP_PUT(&t->epoch, f->best.epoch);
+    if (mbp_has_solver(t))
+        (void)mbp_trainer_set_solver_state(t, f->best.solver, f->best.solver_count, NULL);
 }
 
 /* ---- run ---- */
@@ -335,10 +348,10 @@ static MBP_APART int judge(fit *f, double loss) {
     return 1;
 }
 
-/* Calls the user's function with the record. Returns whether the fit is to end, in this or in another process. */
-static int ask_callback(const fit *f, mbp_status *status) {
+/* Calls the user's function with the record. Sets f->reason if the fit is to end, in this or in another process. */
+static void ask(fit *f, mbp_status *status) {
     mbp_trainer *t = f->trainer;
-    double asked[2] = {0, 0};
+    double asked[2] = {0, mbp_ends_late(&f->how, f->began)};
     if (f->how.callback) {
         t->net->shared->lock.guests++;
         const mbp_record record = f->last;
@@ -350,15 +363,40 @@ static int ask_callback(const fit *f, mbp_status *status) {
         *status = mbp_join(t, MBP_OK, asked, f->error);
         mbp_float_leave(t->floats);
     }
-    return asked[0] != 0;
+    f->reason = asked[0] != 0 ? "callback" : asked[1] != 0 ? "max_time" : NULL;
+}
+
+/* Asks poll whether to cancel, as an epoch does before each step. */
+static mbp_status ask_poll(const fit *f) {
+    mbp_lock *lock = &f->trainer->net->shared->lock;
+    if (!f->how.poll)
+        return MBP_OK;
+    lock->guests++;
+    const int cancelled = f->how.poll(f->how.user);
+    lock->guests--;
+    return cancelled ? mbp_fail(f->error, MBP_CANCELLED, "cancelled before the iteration") : MBP_OK;
+}
+
+/* An epoch of a solver: one iteration on all rows. */
+static mbp_status iterate(const fit *f, double *loss) {
+    mbp_batch data;
+    mbp_status status = ask_poll(f);
+    if (status == MBP_OK)
+        status = mbp_sized_read(&data, sizeof data, f->data, "mbp_batch", f->error);
+    if (status != MBP_OK)
+        return status;
+    data.size = sizeof data;
+    data.same = f->last.epoch > 0; /* the data are not changed during a fit */
+    return mbp_trainer_step(f->trainer, &data, loss, f->error);
 }
 
 static mbp_status train_epoch(fit *f, double *loss, double *val_loss) {
     mbp_trainer *t = f->trainer;
     int64_t steps;
     char where[40];
-    mbp_status status = mbp_trainer_epoch(t, f->data, next_order(f), f->count, f->how.batch_rows, NULL, f->how.poll,
-                                          f->how.user, loss, &steps, f->error);
+    mbp_status status = mbp_has_solver(t) ? iterate(f, loss)
+                                          : mbp_trainer_epoch(t, f->data, next_order(f), f->count, f->how.batch_rows,
+                                                              NULL, f->how.poll, f->how.user, loss, &steps, f->error);
     if (status == MBP_OK)
         status = validate(f, val_loss);
     snprintf(where, sizeof where, "epoch %lld", (long long)t->epoch + 1);
@@ -371,21 +409,31 @@ static mbp_status run(fit *f) {
     mbp_trainer *t = f->trainer;
     mbp_status status = MBP_OK;
     double loss, val_loss;
-    int ends = 0;
-    for (int64_t e = 0; e < f->how.epochs && status == MBP_OK && !ends && !is_over(f); e++) {
+    for (int64_t e = 0; e < f->how.epochs && status == MBP_OK && !f->reason && !is_over(f); e++) {
+        const int64_t steps = t->running.steps;
         status = train_epoch(f, &loss, &val_loss);
         if (status != MBP_OK)
             break;
         MBP_PUT(&t->epoch, t->epoch + 1);
-        f->last = (mbp_record){
-            sizeof f->last, t->epoch, t->running.steps, loss, val_loss, t->optimizer.parameters[0], 0};
+        f->last = (mbp_record){sizeof f->last,
+                               t->epoch,
+                               t->running.steps,
+                               loss,
+                               val_loss,
+                               mbp_has_solver(t) ? NAN : t->optimizer.parameters[0],
+                               0,
+                               NULL};
         const mbp_float_state before = mbp_float_enter(MBP_KEEP_SUBNORMALS);
         f->last.best = judge(f, val_loss);
         mbp_float_leave(before);
         if (f->last.best)
             f->best_record = f->last;
-        ends = ask_callback(f, &status);
+        ask(f, &status);
+        if (!f->reason)
+            f->reason = mbp_ends_reached(t, &f->how, loss, steps);
     }
+    if (status == MBP_OK && !f->reason)
+        f->reason = is_over(f) ? "patience" : "epochs";
     return status;
 }
 
@@ -396,6 +444,7 @@ static mbp_status start(fit *f, const mbp_fit *how) {
     if (status == MBP_OK) {
         f->best_epoch = f->trainer->epoch;
         const int64_t steps = f->trainer->running.steps;
+        f->began = mbp_ends_start(&f->how);
         status = run(f);
         if (status != MBP_OK && f->numbers && f->trainer->running.steps == steps) /* nothing else has changed */
             unset(f);
@@ -417,9 +466,10 @@ mbp_status mbp_trainer_fit(mbp_trainer *trainer, const mbp_batch *data, const mb
     if (status != MBP_OK)
         return status;
     status = start(&f, how);
+    mbp_record *found = f.how.patience && f.best_record.best ? &f.best_record : &f.last;
+    found->reason = f.reason;
     if (record && f.last.epoch)
-        mbp_sized_write(record, f.how.patience && f.best_record.best ? &f.best_record : &f.last, sizeof *record,
-                        "mbp_record", NULL);
+        mbp_sized_write(record, found, sizeof *record, "mbp_record", NULL);
     mbp_net_give(trainer->net);
     return status;
 }

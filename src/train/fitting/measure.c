@@ -253,7 +253,7 @@ static mbp_status find(const mbp_objective *objective, const char *name, const m
 typedef struct reading {
     mbp_trainer *trainer;
     int output;
-    const measure *measure;
+    const measure *chosen;
     sums sums;
     double *memory; /* the sums; then an output, a target, and a prediction in the net's dtype */
     size_t bytes;
@@ -317,7 +317,7 @@ static void add_row(reading *r, int64_t row) {
     const int64_t n = r->sums.n, positions = mbp_trainer_positions(t, r->output);
     double *output = r->memory + SUMS_EACH * n, *target = output + n;
     void *raw = row_of(t->net, w->value[t->net->output[r->output].node], row), *predicted = target + n;
-    if (OUTPUT_ACTIVATION_COUNT > 1 && r->measure->need != LABELS && activation != OUTPUT_ACTIVATION_identity)
+    if (OUTPUT_ACTIVATION_COUNT > 1 && r->chosen->need != LABELS && activation != OUTPUT_ACTIVATION_identity)
         MBP_RUN(t->net->kernels, map, t->net->kernels->output[activation], 1, n, ((mbp_view){predicted, n}),
                 ((mbp_view){raw, n}), NULL);
     else
@@ -335,7 +335,7 @@ static void add_row(reading *r, int64_t row) {
         return;
     r->sums.total += r->sums.weight;
     r->sums.rows++;
-    r->measure->add(&r->sums);
+    r->chosen->add(&r->sums);
 }
 
 static mbp_status add_slice(reading *r, const mbp_batch *batch, mbp_batch_cursor *from, int64_t slice,
@@ -360,7 +360,7 @@ static mbp_status prepare(reading *r, const mbp_batch *given, const char *name, 
     if (status == MBP_OK && (r->output < 0 || r->output >= t->net->outputs))
         return mbp_fail_index(error, "output", r->output, t->net->outputs);
     if (status == MBP_OK)
-        status = find(&t->objective[r->output], name, &r->measure, error);
+        status = find(&t->objective[r->output], name, &r->chosen, error);
     if (status == MBP_OK && t->objective[r->output].weight == 0)
         return mbp_fail(error, MBP_INVALID, "output %d has the loss weight 0, so its targets are not read", r->output);
     if (status == MBP_OK)
@@ -391,7 +391,7 @@ static MBP_APART mbp_status run(reading *r, const mbp_batch *given, const char *
     while (status == MBP_OK && from.at < rows)
         status = add_slice(r, &batch, &from, mbp_slice_rows(t->net), error);
     if (status == MBP_OK)
-        *value = r->measure->end(&r->sums);
+        *value = r->chosen->end(&r->sums);
     mbp_release(mbp_net_allocator(t->net), r->memory, r->bytes);
     return status;
 }

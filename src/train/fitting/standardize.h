@@ -1,4 +1,4 @@
-/* Floor 8: the statistics of standardize layers, and the scales of targets. */
+/* Floor 9: the statistics of standardize layers, and the scales of targets. */
 #ifndef MBP_STANDARDIZE_H
 #define MBP_STANDARDIZE_H
 

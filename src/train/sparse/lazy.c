@@ -231,16 +231,17 @@ static void apply_missed(const rows_job *job, const missed *m, int slot, int64_t
     const int64_t n = lazy->net->layer[job->layer].out;
     const place at = place_of(job, row);
     if (l->zeros) {
-        kernels->update(lazy->optimizer, n, at.p, l->zeros, at.slots, l->constants, &(mbp_terms){1, INFINITY, 0});
+        kernels->training->update(lazy->optimizer, n, at.p, l->zeros, at.slots, l->constants,
+                                  &(mbp_terms){1, INFINITY, 0});
         return;
     }
     if (l->matrix)
-        kernels->combine(n, at.p, at.slots[slot], m->by);
+        kernels->training->combine(n, at.p, at.slots[slot], m->by);
     else if (m->by[0] != 1)
-        kernels->combine(n, at.p, NULL, m->by);
+        kernels->training->combine(n, at.p, NULL, m->by);
     for (int s = 0; s < lazy->slot_count && m->others != 1; s++)
         if (!l->matrix || s != slot)
-            kernels->combine(n, at.slots[s], NULL, (const double[4]){m->others, 0, 0, 0});
+            kernels->training->combine(n, at.slots[s], NULL, (const double[4]){m->others, 0, 0, 0});
 }
 
 /* Rows are far apart in memory, where the processor does not expect them: fetches the start of one that will be used
@@ -309,7 +310,7 @@ void mbp_limit_row(const mbp_net *net, int layer, void *row) {
     const double limit = mbp_is_embedding(of->kind) ? of->setting[MBP_EMBEDDING_MAX_NORM] : 0;
     const double norm = limit > 0 ? sqrt(net->kernels->sum_squares(of->out, row)) : 0;
     if (norm > limit)
-        net->kernels->combine(of->out, row, NULL, (const double[4]){limit / norm, 0, 0, 0});
+        net->kernels->training->combine(of->out, row, NULL, (const double[4]){limit / norm, 0, 0, 0});
 }
 
 static void run_update(void *context, int64_t first, int64_t last, int thread) {
@@ -322,8 +323,8 @@ static void run_update(void *context, int64_t first, int64_t last, int thread) {
         const place at = place_of(job, g->row[i]);
         if (i + AHEAD < last)
             fetch(job, g->row[i + AHEAD], 1);
-        lazy->net->kernels->update(lazy->optimizer, n, at.p, g->value + (size_t)(i * n) * lazy->net->item, at.slots,
-                                   job->step->constants, &job->step->terms);
+        lazy->net->kernels->training->update(lazy->optimizer, n, at.p, g->value + (size_t)(i * n) * lazy->net->item,
+                                             at.slots, job->step->constants, &job->step->terms);
         mbp_limit_row(lazy->net, job->layer, at.p);
     }
 }

@@ -34,7 +34,7 @@ class Build:
 ALL = ["TRAINING", "FILES"]
 UNSUPPORTED = 20  # MBP_UNSUPPORTED
 NO_GELU = 'graph line 2: this build (MICROBP_FORMULAS) has no activation "gelu"; did you mean "relu"? it has: identity, relu, sigmoid, tanh'
-EXTRAS = ["focal", "gaps", "jacobian", "lists", "positions", "scales", "slice", "sparse", "standardize", "subtract"]
+EXTRAS = ["focal", "gaps", "jacobian", "lists", "positions", "scales", "slice", "solvers", "sparse", "standardize", "subtract"]
 ADD = {extra: f"add {extra} to MICROBP_EXTRAS, or compile microbp.c without -DMICROBP_{extra.upper()}=0" for extra in EXTRAS}
 BUILDS = {
     "all": Build({}, ALL),

@@ -27,7 +27,7 @@ static void test_properties(void) {
               "width of %d", k);
         CHECK(!mbp_net_tensor(net, k, &t) && !mbp_trainer_slot(trainer, k) && !mbp_isa_name(k) && !mbp_isa_runs(k),
               "index %d is accepted", k);
-        for (int kind = -1; kind <= MBP_OUTPUT_ACTIVATION + 1; kind++)
+        for (int kind = -1; kind <= MBP_SOLVER + 1; kind++)
             CHECK(!mbp_formula_name((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
                       !mbp_formula_parameters((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&
                       !mbp_formula_meaning((mbp_kind)kind, k == DAG_NODES ? 99 : k) &&

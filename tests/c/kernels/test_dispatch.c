@@ -10,12 +10,14 @@
 #if defined(__x86_64__)
 #define FEATURES 6
 
-static const char *const features[FEATURES] = {"avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw"};
-static unsigned present; /* bit i: whether the processor has features[i] */
+static const char *const names[FEATURES] = {"avx2", "fma", "avx512f", "avx512vl", "avx512dq", "avx512bw"};
+static unsigned present; /* bit i: whether the processor has names[i] */
 
 static int supports(const char *feature) {
+    if (strcmp(feature, "sse2") == 0)
+        return 1;
     for (int i = 0; i < FEATURES; i++)
-        if (strcmp(feature, features[i]) == 0)
+        if (strcmp(feature, names[i]) == 0)
             return present >> i & 1;
     CHECK(0, "an unknown feature, %s", feature);
     return 0;
@@ -51,8 +53,23 @@ static void test_features(void) {
         CHECK(masked_runs(2) && !masked_runs(3) && !masked_runs(-1) && !masked_name(3), "features %#x", present);
     }
 }
+
+/* cpuid says the same as the compiler's runtime. */
+static void test_the_processor_is_asked(void) {
+#define SAME(name) \
+    CHECK(!asks_processor(CPU_##name) == !__builtin_cpu_supports(#name), "cpuid: %s is %d", #name, \
+          asks_processor(CPU_##name))
+    SAME(avx2);
+    SAME(fma);
+    SAME(avx512f);
+    SAME(avx512vl);
+    SAME(avx512dq);
+    SAME(avx512bw);
+    CHECK(!is_amd() == !__builtin_cpu_is("amd"), "cpuid: amd is %d", is_amd());
+}
 #else
 static void test_features(void) {}
+static void test_the_processor_is_asked(void) {}
 #endif
 
 /* The best variant that runs is the default of wide nets. Narrow nets have it or AVX2, in copies too. */
@@ -76,6 +93,7 @@ static void test_defaults(void) {
 
 int main(void) {
     test_features();
+    test_the_processor_is_asked();
     test_defaults();
     return report("dispatch");
 }

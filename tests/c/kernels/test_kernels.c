@@ -179,7 +179,7 @@ static void test_losses(void) {
                     mbp_loss_rows rows = {count, n, {o, ld}, {t, ld}, {g, ld}, labels, weight, 0.125, p, NULL, n};
                     rows.target.at = labelled ? NULL : t;
                     rows.gradient.at = way == 4 ? NULL : g, rows.weight = way % 2 ? weight : NULL;
-                    const double here = variants[v]->loss[row](&rows);
+                    const double here = mbp_loss_of(variants[v], row)(&rows);
                     if (v == 0)
                         value = here, memcpy(first, g, sizeof g);
                     CHECK(same_all(g, first, ROWS * ld) && (here == value || (isnan(here) && isnan(value))),
@@ -207,15 +207,15 @@ static void test_loss_rows(const mbp_kernels *kernels) {
             const int by_labels = takes_labels(row);
             mbp_loss_rows rows = {ROWS, n,    {o, n}, {by_labels ? NULL : t, n}, {together, n}, labels, weight, 0.125,
                                   p,    NULL, n};
-            const double all = kernels->loss[row](&rows);
+            const double all = mbp_loss_of(kernels, row)(&rows);
             rows.gradient.at = NULL;
-            CHECK(kernels->loss[row](&rows) == all, "%s loss %d of width %lld depends on the gradient", kernels->isa,
-                  row, (long long)n);
+            CHECK(mbp_loss_of(kernels, row)(&rows) == all, "%s loss %d of width %lld depends on the gradient",
+                  kernels->isa, row, (long long)n);
             for (int r = 0; r < ROWS; r++) {
                 const mbp_view target = {by_labels ? NULL : t + r * n, n};
                 const mbp_loss_rows one = {1,     n, {o + r * n, n}, target, {alone + r * n, n}, labels + r, weight + r,
                                            0.125, p, NULL,           n};
-                sum += kernels->loss[row](&one);
+                sum += mbp_loss_of(kernels, row)(&one);
             }
             CHECK(sum == all && same_all(alone, together, ROWS * n),
                   "%s loss %d of width %lld: rows together differ from rows alone", kernels->isa, row, (long long)n);
@@ -234,7 +234,7 @@ static void test_updates(void) {
             for (int v = 0; v < variant_count; v++) {
                 memcpy(out, state, sizeof out);
                 void *slots[MBP_SLOTS_MAX] = {out[2], out[3], out[4]};
-                variants[v]->update(row, n, out[0], out[1], slots, constants, &terms);
+                variants[v]->training->update(row, n, out[0], out[1], slots, constants, &terms);
                 if (v == 0)
                     memcpy(first, out, sizeof out);
                 CHECK(memcmp(out, first, sizeof out) == 0, "update %d differs between %s and %s at length %lld", row,
@@ -248,7 +248,7 @@ static void test_updates(void) {
 static void test_measures(void) {
     enum { SIZE = 2500 };
     for (int row = 0; row < OPTIMIZER_COUNT; row++)
-        for (int64_t n = 1; variants[0]->measure[row] && n <= SIZE; n += 1 + n / 3) {
+        for (int64_t n = 1; variants[0]->training->measure[row] && n <= SIZE; n += 1 + n / 3) {
             T state[5][SIZE], first[5][SIZE], out[5][SIZE];
             double sums[2], first_sums[2] = {0};
             static const double constants[MBP_CONSTANTS_MAX] = {0.125, 0.5, 0.25, 0.75, 0.3, 0.7, 0.2, 0.1};
@@ -259,7 +259,7 @@ static void test_measures(void) {
             for (int v = 0; v < variant_count; v++) {
                 memcpy(out, state, sizeof out);
                 void *slots[MBP_SLOTS_MAX] = {out[2], out[3], out[4]};
-                variants[v]->measure[row](n, out[0], out[1], slots, constants, &terms, sums);
+                variants[v]->training->measure[row](n, out[0], out[1], slots, constants, &terms, sums);
                 if (v == 0)
                     memcpy(first, out, sizeof out), memcpy(first_sums, sums, sizeof sums);
                 CHECK(memcmp(out, first, sizeof out) == 0 && memcmp(sums, first_sums, sizeof sums) == 0,

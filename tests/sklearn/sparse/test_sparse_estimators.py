@@ -52,7 +52,7 @@ def test_a_fit_has_the_bits_of_a_fit_on_dense_rows(cls, name):
         methods = ["predict", "predict_proba", "decision_function"] if cls is MLPClassifier else ["predict"]
         numbers = [getattr(model, method)(x).tobytes() for method in methods]
         found.append((model.net.params.tobytes(), model.loss_curve_, model.validation_scores_, model.score(x, y, WEIGHT + 1), *numbers))
-        assert model.net.dtype == (csr.dtype if name != "lbfgs" else "float64")
+        assert model.net.dtype == csr.dtype
     assert found[0] == found[1]
 
 

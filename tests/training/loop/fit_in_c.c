@@ -1,7 +1,7 @@
 /* For test_fit_in_c.py: fits the network FOLDER/net.safetensors twice with the library, and measures it.
  *
- *     fit_in_c FOLDER OPTIMIZER SEED EPOCHS BATCH_ROWS KEEP_ORDER PATIENCE MIN_DELTA HALVE_AT STOP_AT OUTPUTS
- *              LOSS WEIGHT ... MEASURE ...
+ *     fit_in_c FOLDER OPTIMIZER SEED EPOCHS BATCH_ROWS KEEP_ORDER PATIENCE MIN_DELTA HALVE_AT STOP_AT GOAL
+ *              TOLERANCE OUTPUTS LOSS WEIGHT ... MEASURE ...
  *
  * Arrays are in FOLDER/NAME.bin, with "DTYPE ROWS COLS" in FOLDER/NAME.txt. Prints a line per epoch, then for each
  * measure and output a line; numbers are hexadecimal. The state is written to FOLDER/state.bin. */
@@ -61,12 +61,11 @@ typedef struct job {
 
 static int print_record(const mbp_record *record, void *user) {
     const job *j = user;
-    double lr;
     printf("%" PRId64 " %" PRId64 " %a %a %a %d\n", record->epoch, record->steps, record->loss, record->val_loss,
            record->lr, record->best);
-    OK(mbp_trainer_get(j->trainer, "lr", &lr, &error));
     if (record->epoch == j->halve_at)
-        OK(mbp_trainer_set(j->trainer, "lr", lr / 2, &error));
+        OK(mbp_trainer_set(j->trainer, "lr", record->lr / 2, &error));
+    CHECK(!record->reason, "%s", record->reason);
     return record->epoch == j->stop_at;
 }
 
@@ -88,9 +87,9 @@ int main(int count, char **words) {
     mbp_net *net = NULL;
     rows data, validation;
     folder = words[1];
-    const int outputs = atoi(words[11]);
+    const int outputs = atoi(words[13]);
     for (int i = 0; i < outputs; i++)
-        losses[i] = words[12 + 2 * i], weights[i] = atof(words[13 + 2 * i]);
+        losses[i] = words[14 + 2 * i], weights[i] = atof(words[15 + 2 * i]);
     snprintf(path, sizeof path, "%s/net.safetensors", folder);
     OK(mbp_net_load(&net, path, NULL, &error));
     mbp_trainer *trainer = trainer_new(net, losses, weights, words[2]);
@@ -100,15 +99,16 @@ int main(int count, char **words) {
     job j = {trainer, atoll(words[9]), atoll(words[10])};
     mbp_fit how = {.size = sizeof how, .epochs = atoll(words[4]), .batch_rows = atoll(words[5])};
     how.keep_order = atoi(words[6]) % 2, how.standardize_targets = atoi(words[6]) / 2, how.patience = atoll(words[7]),
-    how.min_delta = atof(words[8]);
+    how.min_delta = atof(words[8]), how.goal = atof(words[11]), how.gradient_tolerance = atof(words[12]);
     how.validation = tested ? &validation.batch : NULL;
     how.callback = print_record, how.user = &j;
+    mbp_record record = {.size = sizeof record, .reason = "none"};
     for (int i = 0; i < 2 && how.epochs; i++)
-        OK(mbp_trainer_fit(trainer, &data.batch, &how, NULL, &error));
+        OK(mbp_trainer_fit(trainer, &data.batch, &how, &record, &error));
     OK(mbp_trainer_get(trainer, "epoch", &value, &error));
-    printf("%.0f %" PRId64 "\n", value, mbp_trainer_steps(trainer));
+    printf("%.0f %" PRId64 " %s\n", value, mbp_trainer_steps(trainer), record.reason);
     write_state(net, trainer);
-    for (int w = 12 + 2 * outputs; w < count; w++) {
+    for (int w = 14 + 2 * outputs; w < count; w++) {
         OK(mbp_trainer_measure(trainer, &data.batch, atoi(words[w]), strchr(words[w], ':') + 1, &value, &error));
         printf("%a\n", value);
     }

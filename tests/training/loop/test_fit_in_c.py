@@ -109,6 +109,13 @@ CASES = [
     ((["mse"], [2]), "adam", "plain", False, 40, False, 2, 0.0, {"standardize_targets": True}),
     ((["huber", "quantile(q=[0.1 0.9])"], [2, 4]), "sgd", "standardize", True, -1, False, 0, 0.0, {"standardize_targets": True}),
     ((["gaussian_nll"], [4]), "adam", "plain", True, -1, False, 0, 0.0, {"standardize_targets": True}),
+    ((["mse"], [2]), "adam", "plain", False, -1, False, 0, 0.0, {"goal": 0.9}),
+    ((["mse"], [1]), "sgd", "plain", False, -1, False, 0, 0.0, {"batch_size": 203, "gradient_tolerance": 0.3}),
+    ((["mse"], [2]), "lbfgs", "plain", True, -1, False, 0, 0.0, {}),
+    ((["cross_entropy"], [3]), "lbfgs", "plain", False, 40, True, 2, 0.0, {}),
+    ((["mse", "cross_entropy"], [2, 3]), "lbfgs", "plain", True, 40, False, 1, 0.0, {"stop_at": 12}),
+    ((["mse"], [1]), "lbfgs", "standardize", False, -1, False, 0, 0.0, {"goal": 0.2, "standardize_targets": True}),
+    ((["bce"], [2]), "lbfgs", "plain", True, -1, False, 0, 0.0, {"gradient_tolerance": 0.05}),
 ]  # fmt: skip
 
 
@@ -152,7 +159,8 @@ def test_fit_gives_the_same_bits(case, dtype, program, tmp_path):
     if validation:
         write_rows(tmp_path, "validation", validation)
     words = [optimizers.parse(optimizer).text, 11, 9, options.get("batch_size", 0), int(not options.get("shuffle", True)) + 2 * scaled]
-    words += [patience, min_delta, options.get("halve_at", 0), options.get("stop_at", 0), len(losses)]
+    words += [patience, min_delta, options.get("halve_at", 0), options.get("stop_at", 0)]
+    words += [options.get("goal", 0), options.get("gradient_tolerance", 0), len(losses)]
     words += [word for pair in zip([specs.Loss.parse(loss).text for loss in losses], loss_weights, strict=True) for word in pair]
     *lines, end = run(program, tmp_path, *words)
     records = in_python(t, data, validation, patience, min_delta, options, 9)
@@ -161,7 +169,7 @@ def test_fit_gives_the_same_bits(case, dtype, program, tmp_path):
     for i, name in enumerate(["loss", "val_loss", "lr"]):
         expected = [record.get(name, np.nan) for record in records]
         np.testing.assert_array_equal(floats(line[2 + i] for line in found), expected, name)
-    assert end.split() == [str(t.epoch), str(t.steps)]
+    assert end == f"{t.epoch} {t.steps} {t.stop_reason}"
     state = np.concatenate([net.params, net.buffers, *t.state.values()])
     assert (tmp_path / "state.bin").read_bytes() == state.tobytes()
 
@@ -196,7 +204,7 @@ def test_measures_equal_those_of_python(losses, widths, spoiled, weighted, rows,
     net.save(tmp_path / "net.safetensors")
     write_rows(tmp_path, "data", (x, ys, weight))
     names = [(i, name) for i, loss in enumerate(losses) for name in MEASURES.get(loss, NUMBERS)]
-    words = ["sgd", 0, 0, 0, 0, 0, 0, 0, 0, len(losses), *(word for loss in losses for word in (loss, 1))]
+    words = ["sgd", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, len(losses), *(word for loss in losses for word in (loss, 1))]
     found = floats(run(program, tmp_path, *words, *(f"{i}:{name}" for i, name in names))[1:])
     outputs = t.predict(x)
     outputs = outputs if isinstance(outputs, list) else [outputs]
@@ -227,7 +235,7 @@ def test_the_errors_of_measures(program, tmp_path):
     bp.Trainer(net, "mse", "sgd")
     net.save(tmp_path / "net.safetensors")
     write_rows(tmp_path, "data", arrays(["mse"], [2], 20, "float32", False, random))
-    words = [program, tmp_path, "sgd", *[0] * 8, 1, "mse", 1]
+    words = [program, tmp_path, "sgd", *[0] * 10, 1, "mse", 1]
     for measure, text in [
         ("0:acuracy", 'the loss mse has no measure "acuracy"; valid: rmse, mae, r2, pinball'),
         ("0:maee", 'the loss mse has no measure "maee"; did you mean "mae"? valid: rmse, mae, r2, pinball'),
@@ -264,7 +272,7 @@ def test_measures_and_fits_with_missing_targets_equal_those_of_python(loss, widt
     net.save(tmp_path / "net.safetensors")
     write_rows(tmp_path, "data", (x, [y], weight))
     names = MEASURES.get(loss, NUMBERS)
-    words = ["sgd", 0, 0, 0, 0, 0, 0, 0, 0, 1, t.losses[0].text, 1]
+    words = ["sgd", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, t.losses[0].text, 1]
     found = floats(run(program, tmp_path, *words, *(f"0:{name}" for name in names))[1:])
     of_rows = np.ones(203) if weight is None else weight
     each = np.where(gaps, 0.0, of_rows if gaps.ndim == 1 else of_rows[:, None])

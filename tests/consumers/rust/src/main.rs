@@ -38,6 +38,7 @@ struct Batch {
     element_weights: *const Array,
     lengths: *const Array,
     state: *const c_void,
+    same: c_int,
 }
 
 #[repr(C)]

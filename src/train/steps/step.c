@@ -23,7 +23,7 @@
  *
  * Large matrix products, elementwise functions, copies of rows and updates are shared with the pool's threads
  * (system/threads). Parameters, buffers and slots do not change before the update, and the update cannot fail. */
-#include "train/step.h"
+#include "train/steps/step.h"
 
 #include <float.h>
 #include <math.h>
@@ -35,6 +35,7 @@
 #include "passes/sparse.h"
 #include "system/sized.h"
 #include "train/loss.h"
+#include "train/steps/iterate.h"
 #include "train/update.h"
 
 /* 0 or a positive number that is not subnormal. Compares bits, because a comparison takes subnormal numbers for 0. */
@@ -55,168 +56,6 @@ mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_
     if (how->first_row < 0)
         return mbp_fail(error, MBP_INVALID, "first_row is %lld, but must be at least 0", (long long)how->first_row);
     return MBP_OK;
-}
-
-#if MICROBP_SPARSE
-/* Brings the rows of sparse layers up to date that the inputs name. */
-static void catch_up(mbp_trainer *t) {
-    mbp_gate_enter_alone(&t->net->shared->lock);
-    for (int id = 0; id < t->net->nodes; id++) {
-        const mbp_node *node = &t->net->node[id];
-        if (!mbp_reads_sparse(node->kind) || !node->uses || !mbp_trains_sparse(t, node->layer))
-            continue;
-        const int input = t->net->node[t->net->operands[node->first_operand]].input;
-        const mbp_sparse_input *x = input >= 0 ? &t->workspace->input[input] : NULL;
-        const int is_sparse = x && t->workspace->sparse && x->is_sparse;
-        mbp_lazy_catch_up(t->lazy, node->layer, is_sparse ? x->column : NULL, x ? x->columns : 0);
-    }
-    mbp_gate_leave_alone(&t->net->shared->lock);
-}
-
-void mbp_train_turn(mbp_trainer *t, int64_t rows) {
-    mbp_sparse_turn(t->net, t->workspace, rows);
-    if (t->lazy->late.is_listed)
-        catch_up(t);
-}
-#endif
-
-void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
-    t->chance = (mbp_chance){.seed = t->seed, .step = (uint64_t)t->running.steps, .first_row = first_row};
-    t->dropout = t->setting[MBP_DROPOUT];
-    mbp_forward_pass(
-        &(pass){.net = t->net, .w = t->workspace, .rows = rows, .chance = &t->chance, .dropout = t->dropout},
-        t->net->nodes - 1);
-}
-
-/* Computes in t->pending the running statistics that the next update will set. accumulate: starts from t->pending if a
- * backward pass has set it; otherwise from the net's. Those of one forward count once. */
-static void follow_statistics(mbp_trainer *t, int64_t rows, int accumulate) {
-    const mbp_net *net = t->net;
-    if (!net->buffers)
-        return;
-    if (!accumulate || !t->is_pending) {
-        memcpy(t->pending, mbp_net_running(net), (size_t)net->buffers * net->item);
-        t->forward_followed = 0;
-    }
-    t->is_pending = 1;
-    if (rows > 0 && !t->forward_followed)
-        mbp_statistics_follow(net, t->workspace, rows, t->pending);
-    t->forward_followed = 1;
-}
-
-void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double share) {
-    t->nonfinite = 0;
-    mbp_backward_pass(&(pass){.net = t->net,
-                              .w = t->workspace,
-                              .rows = rows,
-                              .chance = &t->chance,
-                              .dropout = t->dropout,
-                              .plan = &t->plan,
-                              .grads = t->grads,
-                              .sparse = MICROBP_SPARSE && t->lazy ? t->lazy->grad : NULL,
-                              .accumulate = accumulate,
-                              .share = share,
-                              .nonfinite = &t->nonfinite});
-    follow_statistics(t, rows, accumulate);
-}
-
-mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_batch_cursor *from, int64_t limit,
-                         int may_be_none, mbp_chosen *chosen, mbp_error *error) {
-    const int64_t given = from->end - from->at;
-    mbp_status status = mbp_rows_next(t, batch, from, limit, chosen, error);
-    if (status == MBP_OK && !(chosen->rows.count == 0 && may_be_none))
-        status = mbp_total_check(given, chosen->rows.count, chosen->total, error);
-    if (status == MBP_OK)
-        status = mbp_statistics_check(t->net, t->workspace, chosen->rows.count, error);
-    return status == MBP_OK ? mbp_targets_load(t, batch, &chosen->rows, error) : status;
-}
-
-/* The gradients of a part of a logical batch in which no row is there. */
-static void no_gradients(mbp_trainer *t, int accumulate) {
-    if (!accumulate)
-        mbp_clear(t->grads, (size_t)t->net->params * t->net->item);
-    for (int i = 0; i < t->net->layers && !accumulate; i++)
-        if (mbp_trains_sparse(t, i))
-            t->lazy->grad[i].count = 0;
-    follow_statistics(t, 0, accumulate);
-}
-
-/* The factor of the penalties: which part of the logical batch these rows are; with "penalty_per_row" divided by the
- * weight of that batch. */
-static double penalty_share(const mbp_trainer *t, const mbp_chosen *chosen, double total) {
-    const int per_row = t->setting[MBP_PENALTY_PER_ROW] != 0;
-    double sum = 0, count = 0;
-    for (int i = 0; i < t->net->outputs && mbp_is_weighted(t->workspace); i++) {
-        const double divisor = t->objective[i].divisor;
-        if (t->objective[i].weight != 0 && divisor != 0) {
-            sum += t->objective[i].total / divisor / (per_row ? divisor : 1);
-            count++;
-        }
-    }
-    return count > 0 ? sum / count : chosen->total / total / (per_row ? total : 1);
-}
-
-/* The loss of the rows whose values are in the workspace. With "penalty_per_row" it contains the penalties. */
-static double full_loss(mbp_trainer *t, int64_t rows, double total, double share) {
-    double *penalty = &t->now[t->net->outputs];
-    const double loss = mbp_loss_pass(t, rows, total, 1);
-    if (t->setting[MBP_PENALTY_PER_ROW] == 0)
-        return loss;
-    *penalty = share * mbp_penalties(t);
-    return loss + *penalty;
-}
-
-/* Computes the gradients of rows that mbp_step_load has chosen. how->total is set. *loss: the loss, divided by it. */
-static mbp_status gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_backward *how,
-                            double *loss, mbp_error *error) {
-    const int64_t rows = chosen->rows.count;
-    mbp_status status = MBP_OK;
-    if (MICROBP_SPARSE && mbp_may_be_sparse(t))
-        status = mbp_sparse_open(t, batch->x, how->accumulate, error);
-    if (status != MBP_OK)
-        return status;
-    *loss = 0;
-    mbp_trainer_forget(t);
-    mbp_trainer_plan(t, how->input_grads != 0);
-    double share = 0;
-    if (rows > 0) {
-        mbp_train_load(t, batch->x, &chosen->rows);
-        share = penalty_share(t, chosen, how->total);
-        mbp_train_forward(t, rows, how->first_row);
-        *loss = full_loss(t, rows, how->total, share);
-        if (!isfinite(*loss))
-            return mbp_loss_fail(t, chosen->rows, how->total, error);
-    }
-    if (MICROBP_SPARSE && t->lazy)
-        mbp_sparse_start(t, batch->x, how->accumulate);
-    if (rows > 0) {
-        mbp_train_backward(t, rows, how->accumulate, share);
-    } else {
-        mbp_outputs_clear(t);
-        no_gradients(t, how->accumulate);
-    }
-    const double before = how->accumulate && !isnan(t->running.loss) ? t->running.loss : 0;
-    mbp_put_number(&t->running.loss, before + *loss);
-    return MBP_OK;
-}
-
-static mbp_status fail_nonfinite(mbp_trainer *t, mbp_error *error) {
-    const mbp_status status = mbp_nonfinite_fail(t, error);
-    if (MICROBP_SPARSE && t->lazy)
-        mbp_sparse_stop(t);
-    return status;
-}
-
-mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double total, double *loss,
-                         mbp_error *error) {
-    mbp_status status = gradients(t, batch, chosen, &(mbp_backward){.total = total}, loss, error);
-    if (t->reduce)
-        status = t->together->join_gradients(t, status, loss, error);
-    else if (status == MBP_OK && t->nonfinite)
-        status = fail_nonfinite(t, error);
-    if (status == MBP_OK)
-        mbp_update_pass(t);
-    return status;
 }
 
 /* Reads and checks the caller's batch, makes room for it, and loads its rows. *rows: how many it has, those of weight 0
@@ -258,6 +97,14 @@ static void end_states(mbp_trainer *t, const mbp_batch *batch, mbp_status status
         mbp_state_keep(batch->state);
 }
 
+/* An update, or an iteration. */
+static mbp_status move(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double total, double *loss,
+                       mbp_error *error) {
+    if (MICROBP_SOLVERS && t->solver)
+        return mbp_iterate(t, batch, chosen, total, loss, error);
+    return mbp_step_rows(t, batch, chosen, total, loss, error);
+}
+
 static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double *loss, mbp_error *error) {
     mbp_batch batch;
     mbp_chosen chosen;
@@ -266,7 +113,7 @@ static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double 
     mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, &rows, &chosen, &total, error);
     if (status == MBP_OK) {
         start_states(t, &batch);
-        status = mbp_step_rows(t, &batch, &chosen, total, &result, error);
+        status = move(t, &batch, &chosen, total, &result, error);
         end_states(t, &batch, status);
     }
     if (status == MBP_OK) {
@@ -345,7 +192,7 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
         status = divide_part(t, &chosen, &how, error);
     if (status == MBP_OK) {
         start_states(t, &batch);
-        status = gradients(t, &batch, &chosen, &how, &result, error);
+        status = mbp_gradients(t, &batch, &chosen, &how, &result, error);
         end_states(t, &batch, status);
     }
     if (status != MBP_OK)

@@ -12,7 +12,7 @@
 #include <math.h>
 
 #include "system/text.h"
-#include "train/step.h"
+#include "train/steps/step.h"
 #include "train/update.h"
 
 static MBP_APART mbp_status reduce_values(mbp_trainer *t, void *values, int64_t count, mbp_dtype dtype,
@@ -83,6 +83,8 @@ mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void 
     mbp_status status = mbp_trainer_enter_training(trainer, error);
     if (status != MBP_OK)
         return status;
+    if (reduce && (status = mbp_solver_refuse(trainer, "a reduce function", error)) != MBP_OK)
+        return mbp_trainer_leave(trainer, status);
     trainer->together = &together;
     trainer->reduce = reduce;
     trainer->reduce_user = user;

@@ -1,6 +1,6 @@
 /* The step in parts, for a custom loss of the caller: forward; reading the outputs; backward from the gradients with
  * respect to the outputs. The update is mbp_trainer_apply. */
-#include "train/step.h"
+#include "train/steps/step.h"
 
 #include <math.h>
 
@@ -8,6 +8,7 @@
 #include "passes/plan/pass.h"
 #include "passes/positions/lengths.h"
 #include "system/text.h"
+#include "train/update.h"
 
 static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x, mbp_error *error) {
     int64_t rows = 0;
@@ -155,4 +156,29 @@ mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradie
     if (status == MBP_OK)
         status = mbp_trainer_enter(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, get_input_grad(trainer, i, gradient, error)) : status;
+}
+
+/* ---- mbp_trainer_apply ---- */
+
+static MBP_APART mbp_status apply(mbp_trainer *t, mbp_error *error) {
+    double loss = t->running.loss;
+    mbp_status status = mbp_solver_refuse(t, "apply", error);
+    if (status == MBP_OK && MICROBP_SPARSE && t->lazy)
+        status = mbp_sparse_check_layers(t, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_trainer_plan(t, t->plan.input_grads);
+    status = t->reduce ? t->together->add_gradients(t, &loss, error) : MBP_OK;
+    if (status == MBP_OK)
+        status = mbp_gradients_check(t, error);
+    if (status != MBP_OK)
+        return status;
+    mbp_put_number(&t->running.loss, loss);
+    mbp_update_pass(t);
+    return MBP_OK;
+}
+
+mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error) {
+    mbp_status status = mbp_trainer_enter_training(trainer, error);
+    return status == MBP_OK ? mbp_trainer_leave(trainer, apply(trainer, error)) : status;
 }

@@ -1,4 +1,4 @@
-/* Floor 7: a training step on some rows of a checked batch. */
+/* Floor 8: a training step on some rows of a checked batch. */
 #ifndef MBP_STEP_H
 #define MBP_STEP_H
 
@@ -13,6 +13,13 @@ mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
 /* Forward, loss, backward and update with these rows. *loss: the weighted mean loss of the joint batch. */
 mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double total, double *loss,
                          mbp_error *error);
+
+/* Computes the gradients of rows that mbp_step_load has chosen. how->total is set. *loss: the loss, divided by it. */
+mbp_status mbp_gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_backward *how,
+                         double *loss, mbp_error *error);
+/* The factor of the penalties: which part of the logical batch these rows are; with "penalty_per_row" divided by the
+ * weight of that batch. */
+double mbp_penalty_share(const mbp_trainer *t, const mbp_chosen *chosen, double total);
 
 /* ---- several processes (reduce.c) ---- */
 

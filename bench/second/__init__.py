@@ -1,0 +1,1 @@
+"""The problems of second_order.py, and what microbp is compared with."""

@@ -1,0 +1,1 @@
+"""Solvers on any function of a vector."""
