@@ -12,7 +12,8 @@ _TEXTS = {
     "(help(bp.Activation)), or a list with one for each hidden layer.",
     "solver": '"adam", "sgd", "lbfgs" (bp.LBFGS, on all rows at once), or any optimizer of microbp: a name such as "adamw", which '
     'gets the rate learning_rate_init; "adamw(lr=0.01,weight_decay=0.1)" or bp.AdamW(...), which have their own.',
-    "alpha": "the L2 penalty alpha / 2 |w|^2 of the weights, divided by the rows of the batch (by the sum of their weights).",
+    "alpha": "the L2 penalty alpha / 2 |w|^2 of the weights, divided by the rows of the batch (by the sum of their weights). "
+    "bayesian_regularization chooses one by itself.",
     "batch_size": 'rows per update; "auto": min(200, rows).',
     "learning_rate": 'with solver="sgd": "constant"; "invscaling": learning_rate_init / t^power_t, t the rows seen so far; "adaptive": a '
     "fifth of it each time when n_iter_no_change epochs have not improved the loss by tol.",

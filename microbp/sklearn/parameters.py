@@ -184,6 +184,8 @@ def checked(estimator: Any) -> SimpleNamespace:
         naming(name, "out_activation", lambda: parse_activation(found.out_activation))
     found.optimizer = naming(name, "solver", lambda: optimizer(found))
     found.is_solver = uses_all_rows(found.optimizer)
+    if optimizers.parse(found.optimizer).name == "bayesian_regularization":
+        found.alpha = 0.0  # it chooses the penalty
     if found.is_solver and (found.dropout or found.l1 or found.schedule is not None):
         has = f"solver is {solver_text(found.solver)}, which works without dropout, l1 and schedule"
         raise InvalidParameterError(f'{name}: {has}; use "adam", or remove them')

@@ -71,7 +71,7 @@ class View(Closed):
         "sparse_grads": "t.step and t.backward compute them",
         "output_losses": "t.step, t.backward and t.evaluate compute it",
         "stop_reason": "t.fit sets it",
-        "evaluations": "it counts by itself",
+        "evaluations": "it counts by itself; t.reset() sets it to 0",
         "history": "fit and epochs append to it, and t.reset() empties it",
     }
 

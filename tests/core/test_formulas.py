@@ -50,8 +50,8 @@ def test_the_reference_and_formulas_def_are_the_same():
     assert reference.formulas("optimizer") == [(name, parameters, slots, meaning) for name, slots, parameters, meaning in found]
     slots_of = {name: [word.partition("=")[0] for word in slots.split()] for name, slots, *_ in found}
     assert {name: list(case.slots) for name, case in cases.OPTIMIZERS.items()} == slots_of
-    found = re.findall(rf"^ROW\(SOLVER, (\w+),\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
-    assert reference.formulas("solver") == [(name, parameters, "", meaning) for name, parameters, meaning in found]
+    found = re.findall(rf"^ROW\(SOLVER, (\w+),\s*{TEXT},\s*{TEXT},\s*{TEXT}", ROWS, re.MULTILINE)
+    assert reference.formulas("solver") == found
     found = re.findall(rf'^ROW\((?:ROW_)?LOSS, (\w+),\s*(\w+),\s*"[^"]*", (\w+),\s*(?:\w+,\s*)?{TEXT},\s*{TEXT}', ROWS, re.MULTILINE)
     assert reference.formulas("loss") == [(name, parameters, activation, meaning) for name, activation, _, parameters, meaning in found]
     assert [str(entry.columns or "PER_NUMBER") for entry in TABLES["loss"].values()] == [columns for _, _, columns, *_ in found]

@@ -200,6 +200,7 @@ def test_200_steps_equal_the_peer(name):
 
 
 def test_every_class_has_a_peer():
+    """Solvers have theirs in tests/training/solvers."""
     classes = {type(settings) for settings, _ in CASES.values()}
-    public = (getattr(bp, name) for name in bp.__all__)
-    assert classes == {one for one in public if isinstance(one, type) and issubclass(one, bp.Optimizer)} - {bp.Optimizer, bp.LBFGS, bp.SCG}
+    public = {one for name in bp.__all__ if isinstance(one := getattr(bp, name), type) and issubclass(one, bp.Optimizer)} - {bp.Optimizer}
+    assert classes == {one for one in public if one().spec.kind == "optimizer"}
