@@ -60,7 +60,7 @@ class StepOfWidth:
 class Iteration:
     """An iteration of a second-order optimizer."""
 
-    number = 10  # iterations per trainer: near the minimum there is no step
+    number = 10  # iterations per trainer: near the minimum, no step is found
     params = (["LevenbergMarquardt", "SCG", "LBFGS"], ["1-5-1, 41 rows", "8-15-15-2, 384 rows"])
     param_names = ("optimizer", "net")
 
