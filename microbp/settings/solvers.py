@@ -36,7 +36,7 @@ class LBFGS(_Solver):
     A step moves in the direction -H g, where H approximates the inverse of the matrix of second derivatives by the changes of parameters
     and gradients in the last `history` steps (Nocedal & Wright 2006, algorithms 7.4 and 7.5), as far as a line search goes that computes
     losses and gradients of the same rows (More & Thuente 1994), 1.1 times a step on average. The function that it minimizes is the loss
-    with the layers' l2 penalties. So there is no learning rate, and a step never makes this function larger.
+    with the layers' l2 penalties. You set no learning rate, and a step never makes this function larger.
 
     `Trainer.step` is one iteration on the rows that it gets, and returns their loss after it; `Trainer.fit` uses all rows in each epoch,
     without batches. If no better point can be found, the parameters stay, and `Trainer.steps` does not count the step. Dropout, noise,
@@ -91,7 +91,7 @@ class LevenbergMarquardt(_Solver):
     A step moves by p = -(J^T J + D + mu s I)^-1 g. J is the Jacobian of the residuals r, with sum(r^2) / 2 the loss; D holds the second
     derivatives of the layers' l2 penalties, g is the gradient of loss and penalties, and s the largest element on the diagonal of J^T J in
     the first step, so that a factor of the loss changes nothing. After a step to a better point mu falls; else it rises until there is one.
-    So there is no learning rate, and a step never makes loss + penalties larger. Losses: mse and half_sse; bce and cross_entropy by the
+    You set no learning rate, and a step never makes loss + penalties larger. Losses: mse and half_sse; bce and cross_entropy by the
     generalized Gauss-Newton matrix (Schraudolph 2002). Time grows with parameters^2 x rows + parameters^3, or, with fewer rows than
     parameters, with rows^2 x parameters; matrices are at most 256 MB, in float64 for nets of both dtypes.
 

@@ -65,7 +65,7 @@ class LeastSquares:
         return [[share * one for one in (row if len(row) > 1 else row * width)] for row in weights]
 
     def jacobian(self) -> list[Row]:
-        """J, a row of each residual; zeros where there is no target."""
+        """J: one row for each residual, of zeros where the target is missing."""
         return [row for block in self._blocks() for row in block.jacobian]
 
     def slopes(self) -> list[Row]:

@@ -21,7 +21,7 @@ class _FunctionError(Exception):
 
 
 class _Flat:
-    """The function as a problem; residuals: how many values it has, 0: one value, which is no residual."""
+    """The function as a problem. residuals: how many it returns; 0: it returns one value to minimize instead."""
 
     def __init__(self, function: Function, residuals: int) -> None:
         self.function, self.residuals = function, residuals

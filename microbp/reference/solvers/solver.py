@@ -73,7 +73,7 @@ class Solver(ABC):
 
     @abstractmethod
     def restore(self, state: Vector) -> bool:
-        """Takes what `state` was; [] starts anew. False: a state cannot have so many numbers."""
+        """Takes what `state` was; [] starts anew. Returns False if the count of numbers is wrong."""
 
 
 def check_whole(make: type[Solver], values: Mapping[str, float]) -> None:

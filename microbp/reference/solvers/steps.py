@@ -105,7 +105,7 @@ class Solving:
                 raise ValueError(f"layer {layer.name} has {has}, which does not work with {name}: {advice}")
 
     def _iterate(self, batch: Any) -> list[float]:
-        """One iteration with these rows; the losses of the outputs after it. If it finds no better point, it is no step."""
+        """One iteration with these rows; the losses of the outputs after it. It counts as a step only if it finds a better point."""
         if batch.carry:
             self._refuse("state")
         self._check_iteration()
