@@ -1,7 +1,7 @@
 # microbp.h for Cython: `cimport microbp`, or `from microbp cimport mbp_net_create`. The names are those of the headers,
 # which document them; tests/core/test_pxd.py compares the two. The C compiler needs the flags that `python -m microbp
 # --cflags --libs` prints.
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t
 
 
 cdef extern from "microbp.h" nogil:
@@ -139,6 +139,23 @@ cdef extern from "microbp.h" nogil:
         double value
         int64_t iterations, evaluations
         const char *reason
+
+    ctypedef struct mbp_int8_step:
+        size_t size
+        const char *operation
+        int64_t positions, width
+        int64_t operand[3]
+        int64_t window[8]
+        const char *pool
+        const int8_t *weight
+        const int32_t *start
+        const float *scale
+        const float *mean
+        const char *activation
+        float inverse
+        int zero
+    ctypedef struct mbp_int8:
+        pass
 
     const char *mbp_version()
     const char *mbp_formula_name(mbp_kind kind, int i)
@@ -291,3 +308,9 @@ cdef extern from "microbp.h" nogil:
     uint64_t mbp_hash(const void *bytes, size_t count, uint64_t seed)
     uint64_t mbp_hash_number(int64_t number, uint64_t seed)
     int64_t mbp_hash_level(uint64_t hash, int64_t levels)
+    mbp_status mbp_int8_create(mbp_int8 **net, const mbp_int8_step *steps, int count, const char *output, const double *mean,
+                               const double *std, const mbp_options *options, mbp_error *error)
+    void mbp_int8_free(mbp_int8 *net)
+    mbp_status mbp_int8_predict(mbp_int8 *net, const mbp_array *x, const mbp_array *out, int raw, mbp_error *error)
+    mbp_status mbp_int8_reserve(mbp_int8 *net, int64_t rows, mbp_error *error)
+    size_t mbp_int8_bytes(const mbp_int8 *net)

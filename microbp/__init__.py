@@ -27,7 +27,14 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .core.specs import Init as Init
     from .core.specs import Loss as Loss
     from .data.hashing import hash_features as hash_features
+    from .exchange.export import export as export
+    from .exchange.keras import from_keras as from_keras
+    from .exchange.onnx.read import from_onnx as from_onnx
+    from .exchange.quantize import QuantizedNetwork as QuantizedNetwork
+    from .exchange.quantize import quantize as quantize
     from .exchange.scikit_learn import from_sklearn as from_sklearn
+    from .exchange.shared.fold import fold as fold
+    from .exchange.torch.reader import from_torch as from_torch
     from .many.cross_validation import CrossValidation as CrossValidation
     from .many.cross_validation import cross_validate as cross_validate
     from .many.ensemble import Ensemble as Ensemble
@@ -137,7 +144,13 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "core.backend": "get_include get_library_dir",
         "core.specs": "Init Loss",
         "data.hashing": "hash_features",
+        "exchange.export": "export",
+        "exchange.keras": "from_keras",
+        "exchange.onnx.read": "from_onnx",
+        "exchange.quantize": "QuantizedNetwork quantize",
         "exchange.scikit_learn": "from_sklearn",
+        "exchange.shared.fold": "fold",
+        "exchange.torch.reader": "from_torch",
         "many.cross_validation": "CrossValidation cross_validate",
         "many.ensemble": "Ensemble",
         "many.intervals": "Conformal",

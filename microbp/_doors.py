@@ -1,4 +1,4 @@
-"""Doors: functions on higher floors that methods on lower floors call. Each is imported when its method is called.
+"""Doors: functions on higher floors that methods and functions on lower floors call. Each is imported when it is called.
 
 This table is the only exception to the rule of floors: any file may import it, and only this file names functions on higher floors.
 """
@@ -11,6 +11,8 @@ from typing import Any
 
 _DOORS = {
     "Network.to_sklearn": "exchange.scikit_learn.to_sklearn",
+    "Network.to_torch": "exchange.torch.writer.to_torch",
+    "load_table": "exchange.formats.read",
     "RangeTest.plot": "plot.lr_find",
     "Sweep.plot": "plot.sweep",
 }

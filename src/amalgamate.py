@@ -32,6 +32,7 @@ OPTIONAL = {
         ],
         "MICROBP_TRAINING",
     ),
+    "int8": "MICROBP_INT8",
     **dict.fromkeys(["file", "system/disk.c"], "MICROBP_FILES"),
     **dict.fromkeys(["file/trainer_file.h", "file/trainer_read.c", "file/trainer_write.c"], "MICROBP_FILES && MICROBP_TRAINING"),
     **dict.fromkeys(["system/threads/place.h", "system/threads/place.c", "system/threads/pool.c"], "MICROBP_THREADS"),

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 GUIDE = [name for name in PAGES if name not in ("README.md", "docs/README.md")]
 # Module of the extra "test" -> a pattern of the blocks that need it.
-_IMPORTED = ("sklearn", "scipy", "pandas", "safetensors", "threadpoolctl")
+_IMPORTED = ("sklearn", "scipy", "pandas", "safetensors", "threadpoolctl", "onnxruntime")
 EXTRAS = {name: rf"(import|from) {name}" for name in _IMPORTED} | {"matplotlib": r"bp\.plot|--plot"}
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror")
 
@@ -135,7 +135,8 @@ def cases() -> list[object]:
     for name, path in PAGES.items():
         needs = {block.needs for block in read(path.read_text("utf-8")) if block.needs and block.runs}
         for need in (None, *sorted(needs)):
-            marks = [pytest.mark.peers] if need == "torch" else []
+            marks = [pytest.mark.peers] if need in ("torch", "keras") else []
+            marks += [pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")] if need == "keras" else []  # its own use of NumPy
             found.append(pytest.param(name, need, id=f"{name}-{need}" if need else name, marks=marks))
     return found
 

@@ -88,11 +88,9 @@ def model_and_data(options: ModelOptions) -> tuple[TableModel, str]:
 
 
 def _is_model(path: Path) -> bool:
-    """Whether a file is in safetensors format: 8 bytes with a length, then a JSON object."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(9)[6:] == b"\0\0{"
+    from ..exchange import formats
+
+    return formats.format_of(path) is not None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`microbp info`: describes a saved network or trainer."""
+"""`microbp info`: describes a saved network or trainer, and files of other libraries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.specs import Loss
 from ..core.text import counted, printable
+from ..exchange import formats
 from ..many.ensemble import Ensemble
 from ..many.loading import load
 from ..network.network import Network
@@ -28,7 +29,19 @@ _SHOWN = 20  # columns to describe
 
 def run(options: InfoOptions) -> None:
     """Prints the network, the trainer if there is one, and the columns that the network uses."""
-    net, trainer = _opened(options.file)
+    if small := formats.quantized(options.file):
+        print(f"{small!r}\n{small.report}")
+        return
+    net = formats.read(options.file)
+    trainer = None
+    if net is not None:
+        print(f"a file of {'ONNX' if formats.format_of(options.file) == 'onnx' else 'Keras'}, as microbp reads it:")
+    else:
+        found = _opened(options.file)
+        if found is None:
+            print("\n".join(formats.tensors(options.file)))
+            return
+        net, trainer = found
     preparation = Preparation.of(net, options.file)
     print(net if preparation is None else networks(net))
     if trainer:
@@ -39,13 +52,18 @@ def run(options: InfoOptions) -> None:
         print("\n".join(_described(preparation)))
 
 
-def _opened(path: Path) -> tuple[Network | Ensemble, Trainer | None]:
-    """The network or ensemble in a file, and the trainer if there is one."""
+def _opened(path: Path) -> tuple[Network | Ensemble, Trainer | None] | None:
+    """The network or ensemble in a file, and the trainer if there is one. None: a safetensors file of another program."""
     with contextlib.suppress(ValueError):
         trainer = Trainer.load(path)
         return trainer.net, trainer
-    with advising("give a file written by microbp"):
-        return load(path), None
+    try:
+        with advising("give a file written by microbp, or one of ONNX or Keras"):
+            return load(path), None
+    except ValueError as error:
+        if "not a microbp file" in str(error) and formats.format_of(path) == "safetensors":
+            return None
+        raise
 
 
 def _described(preparation: Preparation) -> Iterator[str]:

@@ -229,7 +229,7 @@ class LrFindOptions(NetOptions):
 class ModelOptions:
     """A model, and data to use it on."""
 
-    model: Path = _operand("data", "network saved by microbp train", "MODEL", Path)
+    model: Path = _operand("data", "network saved by microbp train, or exported to ONNX", "MODEL", Path)
     data: str = _operand(
         "data", f"{_FORMATS}X or x_test. DATA must have the columns used in training, and except for predict the target", "DATA"
     )
@@ -274,7 +274,27 @@ class ExplainColumnsOptions(ModelOptions):
 class InfoOptions:
     """The options of `microbp info`."""
 
-    file: Path = _operand("data", "network or checkpoint saved by microbp train, or a file saved from Python", "FILE", Path)
+    file: Path = _operand(
+        "data", "network or checkpoint saved by microbp train, a file saved from Python, or one of ONNX or Keras", "FILE", Path
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """The options of `microbp export`."""
+
+    model: Path = _operand("data", "network saved by microbp train or from Python, or a file of ONNX or Keras", "MODEL", Path)
+    output: Path = _operand("output", "file to write: .onnx, .c or .h", "OUT", Path)
+    raw: bool = _switch("output", "outputs before the output activations")
+    features: bool = _switch("output", "take the prepared features of the network, not the columns of a table")
+    fold: bool = _switch("output", "for ONNX: make batch norms part of the weights (C files always do)")
+    train: str | None = _option(
+        "output", "SPEC", "for C: also train, by sgd, momentum, adam or adamw with settings, such as adam(lr=0.001) (default: only predict)"
+    )
+    name: str = _option(
+        "output", "NAME", "of the graph; in C the functions are NAME_predict, NAME_check, ... (default: %(default)s)", default="model"
+    )
+    force: bool = _switch("output", "overwrite an existing file")
 
 
 class Command(NamedTuple):
@@ -325,8 +345,14 @@ COMMANDS = {
     "info": Command(
         InfoOptions,
         "show a saved network",
-        "Shows the layers, the target and the columns of a saved network.",
-        ("microbp info adult.safetensors",),
+        "Shows the layers, the target and the columns of a saved network, and what is in files of ONNX, Keras and other safetensors.",
+        ("microbp info adult.safetensors", "microbp info adult.onnx"),
+    ),
+    "export": Command(
+        ExportOptions,
+        "write a saved network as ONNX or C",
+        "Writes a saved network as ONNX, or as a C file that needs no library. It takes the columns of the table, if there is one.",
+        ("microbp export adult.safetensors adult.onnx", "microbp export adult.safetensors adult.c --name adult"),
     ),
     "lr-find": Command(
         LrFindOptions,

@@ -80,10 +80,13 @@ def refuse(command: str, error: ArgumentError, options: Any = None) -> NoReturn:
     _Parser(prog=f"microbp {command}").error(f"argument {error.text(spell)}")
 
 
+_OPERANDS = {"table": "DATA", "output": "OUT"}  # arguments that are no options
+
+
 def spell(argument: Argument) -> str:
     """An argument as written on the command line."""
-    if argument.name == "table":
-        return "DATA"
+    if argument.name in _OPERANDS:
+        return _OPERANDS[argument.name]
     option = f"--{argument.name.replace('_', '-')}"
     return option if argument.value is None else f"{option} {shlex.quote(str(argument.value))}"
 

@@ -317,7 +317,7 @@ cdef void hash_numbers(const int64_t *numbers, Py_ssize_t count, int64_t levels,
         out[i] = mbp_hash_level(mbp_hash_number(numbers[i], seed), levels)
 
 
-def hash_values(values, int64_t levels, uint64_t seed, out):
+def hash_values(values, int64_t levels, uint64_t seed, out, /):
     """Writes a level for each value of a list, or of a vector of int64, to the vector `out` of int64. Returns how many it wrote: fewer than
     there are if the next value has no hash."""
     cdef Held held, written

@@ -56,6 +56,20 @@ class State:
     def reset(self, rows: Sequence[int] | None = None) -> None: ...
 
 @disjoint_base
+class Int8:
+    def __init__(
+        self,
+        steps: Sequence[tuple[Any, ...]],
+        output: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        threads: int = 1,
+    ) -> None: ...
+    @property
+    def bytes(self) -> int: ...
+    def predict(self, xs: _Array, outs: _Array, raw: bool) -> None: ...
+
+@disjoint_base
 class Net:
     threads: int
     notes: str

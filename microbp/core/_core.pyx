@@ -49,7 +49,7 @@ include "_states.pxi"
 
 # ---- formulas, kernel variants, permutations ----
 
-def formulas(kind):
+def formulas(kind, /):
     """(name, parameters, detail, meaning) of each formula of a kind: activation, loss, optimizer, initializer, output_activation, solver."""
     cdef mbp_kind number = {"activation": MBP_ACTIVATION, "loss": MBP_LOSS, "optimizer": MBP_OPTIMIZER, "initializer": MBP_INITIALIZER,
                             "output_activation": MBP_OUTPUT_ACTIVATION, "solver": MBP_SOLVER}[kind]
@@ -63,7 +63,7 @@ def formulas(kind):
     return rows
 
 
-def target_columns(loss, int64_t columns):
+def target_columns(loss, int64_t columns, /):
     """How many target columns an output of this many columns has with a loss."""
     cdef mbp_error error
     cdef int64_t targets = 0
@@ -81,7 +81,7 @@ def isas():
     return found
 
 
-def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n):
+def permutation(uint64_t seed, int purpose, uint64_t instance, int64_t n, /):
     """A permutation of 0 .. n - 1 as a buffer of int64, the same for the same arguments."""
     order = bytearray(8 * <object>n)  # a Python int, which does not overflow
     cdef Py_buffer view
@@ -105,7 +105,7 @@ cdef class Trainer:
     cdef object optimizer
     cdef object forwarded  # views of the inputs of the last forward, which backward_from reads: they keep the memory
 
-    def __init__(self, Net net not None, losses, loss_weights, optimizer, seed=None):
+    def __init__(self, Net net not None, losses, loss_weights, optimizer, /, seed=None):
         cdef mbp_error error
         cdef mbp_trainer *trainer = NULL
         cdef Py_ssize_t i, n = len(losses)
@@ -173,12 +173,12 @@ cdef class Trainer:
             return mbp_trainer_backward(self.trainer, batch, how, loss, error)
         return mbp_trainer_evaluate(self.trainer, batch, loss, error)
 
-    def step(self, x, y, weight=None, State state=None, bint same=False):
+    def step(self, x, y, /, weight=None, State state=None, bint same=False):
         if self.net.family.guests:
             self.net.refuse_training()
         return self.run(x, y, weight, NULL, 0, state, same)
 
-    def backward(self, x, y, weight=None, bint accumulate=False, total=0.0, int64_t first_row=0, bint input_grads=False,
+    def backward(self, x, y, /, weight=None, bint accumulate=False, total=0.0, int64_t first_row=0, bint input_grads=False,
                  State state=None):
         cdef mbp_backward how
         cdef Held held
@@ -197,7 +197,7 @@ cdef class Trainer:
         finally:
             release(&held)
 
-    def evaluate(self, x, y, weight=None, State state=None):
+    def evaluate(self, x, y, /, weight=None, State state=None):
         return self.run(x, y, weight, NULL, 2, state)
 
     def apply(self):
@@ -206,7 +206,7 @@ cdef class Trainer:
             self.net.refuse_training()
         check(mbp_trainer_apply(self.trainer, &error), &error)
 
-    def forward(self, x):
+    def forward(self, x, /):
         cdef mbp_error error
         if self.net.family.guests:
             self.net.refuse_training()
@@ -238,7 +238,7 @@ cdef class Trainer:
             outputs.append(copy_of(&output))
         return outputs
 
-    def backward_from(self, gradients, bint accumulate=False, bint input_grads=False):
+    def backward_from(self, gradients, /, bint accumulate=False, bint input_grads=False):
         if self.net.family.guests:
             self.net.refuse_training()
         self.pass_back(gradients, accumulate, input_grads)
@@ -260,13 +260,13 @@ cdef class Trainer:
         release(&held)
         check(status, &error)
 
-    def step_with(self, x, losses, bint accumulate=False, bint input_grads=False, bint update=True):
+    def step_with(self, x, losses, /, bint accumulate=False, bint input_grads=False, bint update=True):
         return step_with_losses(self, x, losses, accumulate, input_grads, update)
 
-    def iterate_with(self, x, losses, bint same=False):
+    def iterate_with(self, x, losses, /, bint same=False):
         return iterate_with_losses(self, x, losses, same)
 
-    def epoch(self, x, y, weight, index, int64_t batch_rows, lr, stop=None):
+    def epoch(self, x, y, weight, index, int64_t batch_rows, lr, /, stop=None):
         cdef Held hx, hy, hw, hi, hl
         cdef Held *held[5]
         cdef int i, taken = 0
@@ -327,10 +327,10 @@ cdef class Trainer:
         """What the next iteration of a solver depends on besides the parameters, as the bytes of doubles."""
         return solver_state_of(self.trainer)
 
-    def set_solver_state(self, bytes numbers):
+    def set_solver_state(self, bytes numbers, /):
         put_solver_state(self.trainer, numbers)
 
-    def sparse_grad(self, layer):
+    def sparse_grad(self, layer, /):
         """The row numbers and the rows of the gradient of a sparse layer's weight; None: the layer is not sparse."""
         cdef mbp_array values
         cdef mbp_error error
@@ -344,7 +344,7 @@ cdef class Trainer:
         finally:
             mbp_net_unlock(self.net.net)
 
-    def set_sparse(self, layer, bytes rows=b""):
+    def set_sparse(self, layer, /, bytes rows=b""):
         """Makes a layer sparse, whose gradient becomes that of these rows (int32) in `grads`; layer None: makes all layers dense."""
         cdef mbp_error error
         name = b"" if layer is None else layer.encode()
@@ -364,14 +364,14 @@ cdef class Trainer:
             mbp_net_unlock(self.net.net)
         return gradients
 
-    def get(self, name):
+    def get(self, name, /):
         cdef mbp_error error
         cdef double value = 0
         key = name.encode()
         check(mbp_trainer_get(self.trainer, key, &value, &error), &error)
         return value
 
-    def set(self, name, double value):
+    def set(self, name, double value, /):
         cdef mbp_error error
         key = name.encode()
         check(mbp_trainer_set(self.trainer, key, value, &error), &error)
@@ -399,7 +399,7 @@ cdef class Trainer:
         cdef mbp_error error
         check(mbp_trainer_reset(self.trainer, &error), &error)
 
-    def set_average(self, double decay, int64_t start, int64_t every):
+    def set_average(self, double decay, int64_t start, int64_t every, /):
         cdef mbp_error error
         check(mbp_trainer_set_average(self.trainer, decay, start, every, &error), &error)
 

@@ -7,7 +7,7 @@ cdef class Extras:
     cdef mbp_vector[MBP_VECTORS_MAX] vectors
     cdef list kept
 
-    def __init__(self, text, vectors, Py_ssize_t item):
+    def __init__(self, text, vectors, Py_ssize_t item, /):
         cdef bytes data, encoded
         if len(vectors) > MBP_VECTORS_MAX:
             raise ValueError(f"extras must have at most {MBP_VECTORS_MAX} vectors, not {len(vectors)}")

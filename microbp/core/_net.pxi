@@ -42,7 +42,7 @@ cdef class Net:
     cdef bytes variant  # the value of MICROBP_ISA, which the options point to
     cdef object __weakref__
 
-    def __init__(self, text, dtype="float32", uint64_t seed=0):
+    def __init__(self, text, /, dtype="float32", uint64_t seed=0):
         cdef mbp_options options
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
@@ -123,7 +123,7 @@ cdef class Net:
     def __dealloc__(self):
         mbp_net_free(self.net)
 
-    def part(self, inputs, outputs):
+    def part(self, inputs, outputs, /):
         """A net of the nodes between these, which shares the parameters, the buffers and the lock."""
         cdef Net part = Net.__new__(Net)
         cdef mbp_net *made = NULL
@@ -142,7 +142,7 @@ cdef class Net:
         part.adopt(made)
         return part
 
-    def with_length(self, int64_t positions):
+    def with_length(self, int64_t positions, /):
         """The same net for sequences of this many positions, which shares the parameters; its predictions have the outputs' settings and the
         threads that this net has then."""
         cdef Net other = Net.__new__(Net)
@@ -153,7 +153,7 @@ cdef class Net:
         other.adopt(made)
         return other
 
-    def state(self, int64_t rows):
+    def state(self, int64_t rows, /):
         cdef State state = State.__new__(State)
         cdef mbp_error error
         state.is_double = mbp_net_dtype(self.net) == MBP_F64
@@ -219,7 +219,7 @@ cdef class Net:
             found.append((mbp_net_output_node(self.net, i), activation, self.scale(i)))
         return found
 
-    def scale(self, int i):
+    def scale(self, int i, /):
         """The means and the standard deviations of an output; None: it has none."""
         if not mbp_net_scale(self.net, i, NULL, NULL):
             return None
@@ -227,7 +227,7 @@ cdef class Net:
         mbp_net_scale(self.net, i, <double *><size_t>mean.buffer_info()[0], <double *><size_t>std.buffer_info()[0])
         return mean.tolist(), std.tolist()
 
-    def set_scale(self, int i, mean, std):
+    def set_scale(self, int i, mean, std, /):
         """Sets them, and the activation identity. mean, std: sequences of numbers, one per column."""
         cdef mbp_error error
         cdef mbp_node_info node
@@ -290,22 +290,22 @@ cdef class Net:
             i += 1
         return found
 
-    def init(self, uint64_t seed):
+    def init(self, uint64_t seed, /):
         cdef mbp_error error
         check(mbp_net_init(self.net, seed, &error), &error)
 
-    def freeze(self, layer, bint frozen):
+    def freeze(self, layer, bint frozen, /):
         cdef mbp_error error
         name = None if layer is None else layer.encode()
         check(mbp_net_freeze(self.net, NULL if name is None else <const char *>name, frozen, &error), &error)
 
-    def set_layer(self, layer, name, double value):
+    def set_layer(self, layer, name, double value, /):
         cdef mbp_error error
         where = None if layer is None else layer.encode()
         key = name.encode()
         check(mbp_net_set_layer(self.net, NULL if where is None else <const char *>where, key, value, &error), &error)
 
-    def set_output(self, int i, activation):
+    def set_output(self, int i, activation, /):
         cdef mbp_error error
         name = None if activation is None else activation.encode()
         check(mbp_net_set_output(self.net, i, NULL if name is None else <const char *>name, &error), &error)
@@ -337,7 +337,7 @@ cdef class Net:
             self.threads = mbp_net_threads(whole)
         return 0
 
-    def predict(self, xs, outs, raw, nodes=None, seed=None, State state=None):
+    def predict(self, xs, outs, raw, /, nodes=None, seed=None, State state=None):
         """Predicts the rows of matrices, or one row of vectors. xs: also {"x": inputs, "lengths": lengths}. nodes: None: all outputs;
         otherwise, for each of `outs`, the number of a node or -1 - i for output i. seed: of dropout and noise; None: without them. state:
         what recurrent nodes go on from."""
@@ -383,7 +383,7 @@ cdef class Net:
             release(&x)
         check(status, &error)
 
-    def jacobian(self, xs, outs, bint by_inputs, int output):
+    def jacobian(self, xs, outs, bint by_inputs, int output, /):
         """Writes the derivatives of output number `output` (-1: all), with respect to the parameters or to the inputs."""
         cdef Held x, out
         cdef mbp_error error
@@ -401,7 +401,7 @@ cdef class Net:
             release(&x)
         check(status, &error)
 
-    def standardize(self, xs, bint again):
+    def standardize(self, xs, bint again, /):
         """Sets the statistics of standardize layers from rows. again: also of those that have some."""
         cdef Held x
         cdef mbp_error error
@@ -428,12 +428,12 @@ cdef class Net:
     def write(self):
         return self.bytes_with(NULL)
 
-    def write_with(self, text, vectors):
+    def write_with(self, text, vectors, /):
         cdef Extras extras = Extras(text, vectors, self.item())
         return self.bytes_with(&extras.extras)
 
     @staticmethod
-    def read_with(bytes data):
+    def read_with(bytes data, /):
         cdef Net net = Net.__new__(Net)
         cdef mbp_options options
         cdef mbp_error error
@@ -445,22 +445,22 @@ cdef class Net:
         return net, take_extras(extras, net.item())
 
     @staticmethod
-    def read(bytes data):
+    def read(bytes data, /):
         return Net.read_with(data)[0]
 
-    def save(self, path):
+    def save(self, path, /):
         cdef mbp_error error
         name = path_bytes(path)
         check(mbp_net_save(self.net, name, &error), &error)
 
-    def save_with(self, path, text, vectors):
+    def save_with(self, path, text, vectors, /):
         cdef mbp_error error
         cdef Extras extras = Extras(text, vectors, self.item())
         name = path_bytes(path)
         check(mbp_net_save_with(self.net, &extras.extras, name, &error), &error)
 
     @staticmethod
-    def load_with(path):
+    def load_with(path, /):
         cdef Net net = Net.__new__(Net)
         cdef mbp_options options
         cdef mbp_error error
@@ -473,5 +473,5 @@ cdef class Net:
         return net, take_extras(extras, net.item())
 
     @staticmethod
-    def load(path):
+    def load(path, /):
         return Net.load_with(path)[0]

@@ -7,7 +7,7 @@ cdef class State:
     cdef bint is_taken  # by a call, which may have released the GIL
     cdef bint is_double
 
-    def __init__(self, dtype, int64_t rows, columns):
+    def __init__(self, dtype, int64_t rows, columns, /):
         cdef mbp_error error
         widths = array("q", columns)
         self.is_double = dtype == "float64"
@@ -156,7 +156,7 @@ def thread_limit():
     return mbp_pool_threads(pool())
 
 
-def set_thread_limit(int limit):
+def set_thread_limit(int limit, /):
     cdef mbp_error error
     check(mbp_pool_set_limit(pool(), limit, &error), &error)
 
@@ -232,7 +232,7 @@ cdef int call_function(const double *x, double *values, double *derivatives, voi
         return 1
 
 
-def minimize(solver, int64_t residuals, function, int64_t iterations, double goal, double gradient_tolerance, bytearray x):
+def minimize(solver, int64_t residuals, function, int64_t iterations, double goal, double gradient_tolerance, bytearray x, /):
     """Minimizes from x on, doubles, which become the best point, also after an error of `function`. Returns the value, the gradient, how
     many iterations have moved x, and the reason to stop."""
     cdef mbp_error error
@@ -253,3 +253,92 @@ def minimize(solver, int64_t residuals, function, int64_t iterations, double goa
         raise call[4]
     check(status, &error)
     return found.value, gradient, found.iterations, (<bytes>found.reason).decode()
+
+
+# ---- networks of whole numbers ----
+
+cdef class Int8:
+    """A chain in int8. steps: a tuple (operation, positions, width, operand, window, pool, weight, start, scale, mean, activation, inverse,
+    zero) each: the fields of mbp_int8_step, arrays as bytes or None. mean, std: sequences, or None."""
+
+    cdef mbp_int8 *net
+    cdef double work
+    cdef bytes variant
+
+    def __init__(self, steps, output=None, mean=None, std=None, int threads=1):
+        cdef mbp_options options
+        cdef mbp_error error
+        cdef mbp_int8_step *made
+        cdef int i, k
+        memset(&options, 0, sizeof(options))
+        self.variant = os.environ.get("MICROBP_ISA", "").encode()
+        options.size, options.pool, options.threads = sizeof(options), pool(), threads
+        if self.variant:
+            options.isa = PyBytes_AsString(self.variant)
+        texts = [[None if word_ is None else word_.encode() for word_ in (step[0], step[5], step[10])] for step in steps]
+        means, stds = (array("d", mean), array("d", std)) if mean is not None else (None, None)
+        made = <mbp_int8_step *>PyMem_Calloc(len(steps) + 1, sizeof(mbp_int8_step))
+        if made == NULL:
+            raise MemoryError
+        try:
+            numbers = 0
+            for i, (_, positions, width, operand, window, _, weight, start, scale, mean_, _, inverse, zero) in enumerate(steps):
+                made[i].size, made[i].positions, made[i].width = sizeof(mbp_int8_step), positions, width
+                made[i].operation, made[i].pool, made[i].activation = data_of(texts[i][0]), data_of(texts[i][1]), data_of(texts[i][2])
+                for k in range(3):
+                    made[i].operand[k] = operand[k]
+                for k in range(8):
+                    made[i].window[k] = window[k]
+                made[i].weight = <const int8_t *>data_of(sized(weight, numbers // positions * width))
+                made[i].start = <const int32_t *>data_of(sized(start, 4 * width))
+                made[i].scale = <const float *>data_of(sized(scale, 4 * width))
+                made[i].mean = <const float *>data_of(sized(mean_, 4 * width))
+                made[i].inverse, made[i].zero = inverse, zero
+                self.work += positions * width * (1 + (numbers // positions if weight else 0))
+                numbers = positions * width
+            if means is not None and not len(means) == len(stds) == numbers:
+                raise ValueError(f"mean and std must have {numbers} numbers")
+            check(mbp_int8_create(&self.net, made, <int>len(steps), NULL if output is None else <const char *>(output := output.encode()),
+                                  NULL if means is None else <const double *><size_t>means.buffer_info()[0],
+                                  NULL if stds is None else <const double *><size_t>stds.buffer_info()[0], &options, &error), &error)
+        finally:
+            PyMem_Free(made)
+
+    def __dealloc__(self):
+        mbp_int8_free(self.net)
+
+    @property
+    def bytes(self):
+        """The memory that it has in the library."""
+        return mbp_int8_bytes(self.net)
+
+    def predict(self, xs, outs, bint raw):
+        """Predicts the rows of a matrix, or one row of a vector."""
+        cdef Held x, out
+        cdef mbp_error error
+        cdef mbp_status status
+        hold(&x, xs, ROW)
+        try:
+            hold(&out, outs, ROW, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+            try:
+                if self.work * x.array[0].rows > KEEP_GIL_FLOPS:
+                    with nogil:
+                        status = mbp_int8_predict(self.net, x.array, out.array, raw, &error)
+                else:
+                    status = mbp_int8_predict(self.net, x.array, out.array, raw, &error)
+            finally:
+                release(&out)
+        finally:
+            release(&x)
+        check(status, &error)
+
+
+cdef const char *data_of(object of) except? NULL:
+    return NULL if of is None else PyBytes_AsString(of)
+
+
+cdef object sized(object numbers, Py_ssize_t size):
+    """The bytes of an array, which must be so many."""
+    if numbers is not None and len(numbers) != size:
+        raise ValueError(f"an array of a step has {len(numbers)} bytes, but must have {size}")
+    return numbers

@@ -39,6 +39,8 @@ class Backend(Protocol):
     @property
     def Trainer(self) -> type[CoreTrainer]: ...  # noqa: N802
     @property
+    def Int8(self) -> type[_core.Int8]: ...  # noqa: N802
+    @property
     def State(self) -> type[CoreState]: ...  # noqa: N802
     def formulas(self, kind: str) -> list[tuple[str, str, str, str]]: ...
     def target_columns(self, loss: str, columns: int) -> int: ...

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import itertools
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .text import brief
+
+_READERS = {".onnx": "bp.from_onnx", ".h5": "bp.from_keras", ".keras": "bp.from_keras"}
 
 Check = Callable[[str, Any], Any]  # (what, value) -> the value, converted; TypeError or ValueError if it is not valid
 
@@ -112,6 +115,19 @@ def file_path(value: Any, what: str = "path") -> str | bytes:
     except TypeError:
         raise TypeError(f"{what} must be a str or os.PathLike, not {type(value).__name__}") from None
     return path
+
+
+@contextlib.contextmanager
+def own_file(value: Any) -> Iterator[str | bytes]:
+    """The value as the path of a file of microbp. If it is none, and has the name of another format, the error tells what reads that."""
+    path = file_path(value)
+    try:
+        yield path
+    except ValueError as error:
+        reader = _READERS.get(os.path.splitext(os.fsdecode(path))[1].lower())
+        if reader is None:
+            raise
+        raise ValueError(f"{error}; use {reader} for files of other programs") from None
 
 
 def new_file(value: Any, what: str = "path") -> str | bytes:

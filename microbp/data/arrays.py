@@ -46,15 +46,21 @@ def _label_advice(what: str) -> str:
     return f"; for labels, use classes, {what} = np.unique({what}, return_inverse=True)" if re.match(r"y\b", what) else ""
 
 
+def _typed(what: str) -> str:
+    """The name of an argument as it is typed: of "quantize: X", X."""
+    return what.rpartition(": ")[2]
+
+
 def _convert(value: Any, what: str) -> Array:
     if value is None:
         raise TypeError(f"{what} is None; it must be an array of numbers")
     if hasattr(value, "toarray"):
-        raise TypeError(f"{what} is a sparse matrix ({type(value).__name__}), which is not supported: pass {what}.toarray(){_size(value)}")
+        advice = f"pass {_typed(what)}.toarray(){_size(value)}"
+        raise TypeError(f"{what} is a sparse matrix ({type(value).__name__}), which is not supported: {advice}")
     if _is_masked(value) or (isinstance(value, (list, tuple)) and _has_masked(value)):
         raise ValueError(
-            f"{what} has masked elements: fill them, as in {what}.filled(0), or remove their rows; a row of sample_weight 0 is left out, "
-            f"whatever its values"
+            f"{what} has masked elements: fill them, as in {_typed(what)}.filled(0), or remove their rows; a row of sample_weight 0 is "
+            f"left out, whatever its values"
         )
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):

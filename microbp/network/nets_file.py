@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..core import backend as backends
 from ..core import threads
-from ..core.checks import file_path, new_file
+from ..core.checks import file_path, new_file, own_file
 from ..core.text import brief, counted
 from ..core.whole_file import opened, replacing
 from .network import Network
@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str], backend: str | None, n_threads: int | Non
     """
     limit = threads.check(n_threads)
     where = os.fsdecode(file_path(path))
-    with opened(path) as file:
+    with own_file(path), opened(path) as file:
         try:
             cores, texts = _read(file, backends.load(backend).Net)
         except ValueError as error:

@@ -16,7 +16,7 @@ from .._doors import door
 from ..core import backend as backends
 from ..core import threads
 from ..core.backend import BackendName
-from ..core.checks import file_path, new_file, or_none, string, whole_number
+from ..core.checks import new_file, or_none, own_file, string, whole_number
 from ..core.specs import OutputActivationName, table, unknown
 from ..core.text import brief
 from ..data.arrays import Array, Views, columns_of
@@ -383,6 +383,25 @@ class Network(Predicts):
         """
         return door("Network.to_sklearn")(self, classes)
 
+    def to_torch(self) -> Any:
+        """Makes a torch.nn.Module with a copy of the parameters, whose state_dict has the names of `tensors`. module(X) gives what
+        `predict` gives, module(X, raw=True) the raw outputs that losses take; several inputs are several arguments. It can be trained:
+        module.train() draws dropout and noise, and updates batch norms; frozen layers need no gradients.
+
+        Shapes are those of `predict`, with channels last; rows with `lengths` cannot be passed. To bring trained weights
+        back, write `net.tensors[name][...] = values` for each tensor of its state_dict. ImportError: PyTorch is not installed.
+
+        >>> import torch
+        >>> net = bp.mlp([4, 8, 3], seed=0)
+        >>> module = net.to_torch()
+        >>> list(module.state_dict()) == list(net.tensors)
+        True
+        >>> X = np.ones((2, 4), "float32")
+        >>> np.allclose(module(torch.from_numpy(X)).detach(), net.predict(X), atol=1e-6)
+        True
+        """
+        return door("Network.to_torch")(self)
+
     # ---- copies and files ----
 
     def copy(self) -> Self:
@@ -453,10 +472,12 @@ def load(path: str | os.PathLike[str], backend: BackendName | None = None, n_thr
     """Loads a network that `save` wrote, with its notes, frozen layers and output activations; also the network of a trainer's file.
 
     backend, n_threads: as in bp.Network. OSError if the file cannot be read, ValueError if it is damaged or not a microbp file.
+    bp.from_onnx and bp.from_keras read files of other formats.
 
     >>> bp.mlp([2, 1], seed=7).save("net.safetensors")
     >>> bp.load("net.safetensors").seed
     7
     """
     limit = threads.check(n_threads)
-    return Network._from(backends.load(backend).Net.load(file_path(path)), backends.resolve(backend), {}, limit)
+    with own_file(path) as name:
+        return Network._from(backends.load(backend).Net.load(name), backends.resolve(backend), {}, limit)

@@ -82,7 +82,7 @@ class CopiedLayer(NamedLayer):
         return f"<layer {self.source!r} of a network>"
 
 
-class _Setting(Layer):
+class Setting(Layer):
     """What graph text says of a node without parameters."""
 
     def __init__(self, operation: str, text: str) -> None:
@@ -134,7 +134,7 @@ def put(net: NetworkView, known: Copied, nodes: Node | Sequence[Node], prefix: s
             layer = known.get(key) or _copied(net, node.layer, prefix, kinds[node.layer])
             known[key] = layer
         elif text := _rest(lines[node.node], len(node.operands)):
-            layer = _Setting(node.operation, text)
+            layer = Setting(node.operation, text)
         made.append(Node(node.operation, tuple(made[operand] for operand in node.operands), node.width, layer, node.grid))
         made[-1].reverse = bool(node.reverse)
     return [made[output.node] for output in net.outputs]

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core import backend as backends
 from ..core import threads
-from ..core.checks import file_path, new_file
+from ..core.checks import new_file, own_file
 from ..core.specs import Loss, OptimizerSpec, SolverSpec, Spec, table
 from ..core.text import brief, call, counted, number, numbers, printable, read_number
 from ..network.network import Network
@@ -45,7 +45,8 @@ def save(path: str | os.PathLike[str], net: Network, state: dict[str, Any]) -> N
 
 def load(cls: type[T], path: str | os.PathLike[str], backend: str | None, n_threads: int | None, loss: Any) -> T:
     """Reads a file that `save` or C wrote. Returns a trainer of class `cls`, with a new network. loss: for its custom losses."""
-    return _loaded(cls, path, backends.load(backend).Net.load_with(file_path(path)), backend, n_threads, loss)
+    with own_file(path) as name:
+        return _loaded(cls, path, backends.load(backend).Net.load_with(name), backend, n_threads, loss)
 
 
 def to_bytes(net: Network, state: dict[str, Any]) -> bytes:

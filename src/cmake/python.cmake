@@ -9,7 +9,7 @@ if(SKBUILD_SABI_COMPONENT)
 else()
   python_add_library(_core MODULE WITH_SOABI "${core_c}")
 endif()
-target_compile_options(_core PRIVATE ${MICROBP_NO_UNWIND} $<$<CONFIG:Release>:$<IF:$<C_COMPILER_ID:Clang>,-Os,-O2>>) # no slower than -O3
+target_compile_options(_core PRIVATE ${MICROBP_NO_UNWIND} $<$<CONFIG:Release>:$<IF:$<C_COMPILER_ID:Clang>,-Oz,-O2>>) # no slower than -O3
 target_link_libraries(_core PRIVATE microbp_static)
 if(NOT APPLE) # the module has no function of the library that it does not call, and few that others see
   set(visible ${PROJECT_SOURCE_DIR}/src/cmake/python.map)
@@ -17,3 +17,10 @@ if(NOT APPLE) # the module has no function of the library that it does not call,
   set_target_properties(_core PROPERTIES LINK_DEPENDS ${visible})
 endif()
 install(TARGETS _core LIBRARY DESTINATION core)
+# The formulas that exported C files contain
+set(formulas formulas.h formulas.def rows.h random.h hash.c optimizers.h)
+list(TRANSFORM formulas PREPEND ${PROJECT_SOURCE_DIR}/src/formulas/)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${formulas} src/cmake/formula_text.py)
+execute_process(COMMAND ${Python_EXECUTABLE} ${PROJECT_SOURCE_DIR}/src/cmake/formula_text.py ${PROJECT_BINARY_DIR}/formulas.txt
+                COMMAND_ERROR_IS_FATAL ANY)
+install(FILES ${PROJECT_BINARY_DIR}/formulas.txt DESTINATION exchange/c)

@@ -30,15 +30,18 @@
 
 /* The extras: parts of graphs and of training that many programs do not use. 0: what needs one is refused, with a text
  * that names it. FOCAL: losses with gamma. GAPS: weights of single targets, missing targets. JACOBIAN:
- * mbp_net_jacobian. LISTS: parameters of losses with a number for each output. POSITIONS: grids, windows, pools,
- * sequences, recurrent nodes. SCALES: outputs with a mean and a standard deviation. SOLVERS: optimizers that use all
- * rows at once, such as lbfgs. SPARSE: inputs in compressed sparse rows, ids and embeddings. The others are
- * statements of graphs. */
+ * mbp_net_jacobian. INT8: networks of whole numbers, which need float32. LISTS: parameters of losses with a number for
+ * each output. POSITIONS: grids, windows, pools, sequences, recurrent nodes. SCALES: outputs with a mean and a
+ * standard deviation. SOLVERS: optimizers that use all rows at once, such as lbfgs. SPARSE: inputs in compressed
+ * sparse rows, ids and embeddings. The others are statements of graphs. */
 #ifndef MICROBP_FOCAL
 #define MICROBP_FOCAL 1
 #endif
 #ifndef MICROBP_GAPS
 #define MICROBP_GAPS 1
+#endif
+#ifndef MICROBP_INT8
+#define MICROBP_INT8 1
 #endif
 #ifndef MICROBP_JACOBIAN
 #define MICROBP_JACOBIAN 1
@@ -118,11 +121,15 @@
 #endif
 #if !(MBP_IS_DIGIT(MICROBP_FOCAL) && MBP_IS_DIGIT(MICROBP_GAPS) && MBP_IS_DIGIT(MICROBP_JACOBIAN) && \
       MBP_IS_DIGIT(MICROBP_LISTS) && MBP_IS_DIGIT(MICROBP_POSITIONS) && MBP_IS_DIGIT(MICROBP_SCALES) && \
-      MBP_IS_DIGIT(MICROBP_SLICE) && MBP_IS_DIGIT(MICROBP_SOLVERS) && MBP_IS_DIGIT(MICROBP_SPARSE) && \
-      MBP_IS_DIGIT(MICROBP_STANDARDIZE) && MBP_IS_DIGIT(MICROBP_SUBTRACT))
+      MBP_IS_DIGIT(MICROBP_INT8) && MBP_IS_DIGIT(MICROBP_SLICE) && MBP_IS_DIGIT(MICROBP_SOLVERS) && \
+      MBP_IS_DIGIT(MICROBP_SPARSE) && MBP_IS_DIGIT(MICROBP_STANDARDIZE) && MBP_IS_DIGIT(MICROBP_SUBTRACT))
 #error "an extra (MICROBP_FOCAL, _GAPS, _JACOBIAN, _LISTS, _SCALES, _SLICE, ...) must be 0 or 1, as in -DMICROBP_GAPS=0"
 #endif
 
+#if !MICROBP_F32 /* int8 computes in float32 */
+#undef MICROBP_INT8
+#define MICROBP_INT8 0
+#endif
 #if !MICROBP_F32 && !MICROBP_F64
 #error "no dtype: set MICROBP_F32 or MICROBP_F64 to 1"
 #endif

@@ -214,6 +214,48 @@ typedef enum mbp_by { MBP_BY_PARAMS, MBP_BY_INPUTS } mbp_by;
 MBP_API mbp_status mbp_net_jacobian(mbp_net *net, const mbp_array *x, int n_x, mbp_by by, int output,
                                     const mbp_array *out, int n_out, mbp_error *error);
 
+/* ---- networks in int8; a library that is compiled without MICROBP_INT8 has no such functions ---- */
+
+/* A step of a chain of whole numbers; each reads the value of the one before it. A number q of a value, from 0 to 255,
+ * stands for (q - zero) / inverse. `bp.quantize` of Python makes such a chain of a network.
+ *     "quantize"  The first step: q = round((x - mean) * scale * inverse) + zero of each column of x, cut to 0 to 255;
+ *                 NaN is 0.
+ *     "dense"     Of each position: z = float(start + weight q) * scale, y = activation(z), and q from y * inverse in
+ *                 the same way. The last step is dense; its value is y.
+ *     "window", "pool"  The positions of the operand under a window, as in the statements of a graph; zero is that of
+ *                 the operand. A mean is rounded.
+ * All round half-way cases to the even number. Results have the same bits on every processor. */
+typedef struct mbp_int8_step {
+    size_t size; /* sizeof(mbp_int8_step) */
+    const char *operation;
+    int64_t positions, width; /* of its value; quantize: all columns are one position */
+    int64_t operand[3];       /* window, pool: height, width and columns of the operand */
+    int64_t window[8];        /* window, pool: as in mbp_node_info */
+    const char *pool;         /* pool: "max" or "mean" */
+    const int8_t
+        *weight; /* dense: (width, inputs) row-major, without -128; inputs: numbers of the operand / positions */
+    const int32_t *start;   /* dense: of each unit. start + 255 x the sum of |weight| must fit an int32_t */
+    const float *scale;     /* quantize: of each column, or NULL: 1; dense: of each unit */
+    const float *mean;      /* quantize: of each column; NULL: 0 */
+    const char *activation; /* dense: a SPEC; NULL: identity */
+    float inverse;          /* quantize, and dense but the last */
+    int zero;               /* all but the last dense step: 0 to 255 */
+} mbp_int8_step;
+
+typedef struct mbp_int8 mbp_int8;
+
+/* Makes a network of these steps, of which it keeps nothing. output: the output activation, as of mbp_net_set_output;
+ * NULL: none. mean, std: of the targets, one for each number of a row's output, as of mbp_net_set_scale; NULL: none.
+ * Of options, the allocator, the ISA, the pool and the threads count. */
+MBP_API mbp_status mbp_int8_create(mbp_int8 **net, const mbp_int8_step *steps, int count, const char *output,
+                                   const double *mean, const double *std, const mbp_options *options, mbp_error *error);
+MBP_API void mbp_int8_free(mbp_int8 *net);
+/* As mbp_net_predict, of one input and one output of floats. Threads may predict with one network side by side. */
+MBP_API mbp_status mbp_int8_predict(mbp_int8 *net, const mbp_array *x, const mbp_array *out, int raw, mbp_error *error);
+/* As mbp_net_reserve and mbp_net_bytes. */
+MBP_API mbp_status mbp_int8_reserve(mbp_int8 *net, int64_t rows, mbp_error *error);
+MBP_API size_t mbp_int8_bytes(const mbp_int8 *net);
+
 #ifdef __cplusplus
 }
 #endif

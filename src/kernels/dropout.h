@@ -5,7 +5,7 @@
 extern void JOIN(mbp_noise_, LENDER, f32)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
 extern void JOIN(mbp_noise_, LENDER, f64)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const mbp_chance *chance);
 
-#if PLAIN
+#if MICROBP_SMALL
 #include "formulas/philox.h"
 
 enum { CHANCE_BLOCKS = 1, CHANCE_WORDS = 4 };

@@ -1,24 +1,65 @@
 /* Part of kernels.c: functions of each element of one or two matrices, in loops that the compiler vectorizes. */
 
-/* MAP(name, statement): a function of each element. `statement` uses to[j], from[j], and p0, the first parameter. It is
- * compiled once, for whole vectors; in small code for one element. */
-#if MICROBP_SMALL
-#define MAP(name, statement) \
-    static int name(int64_t left, void *element, const void *of, const void *given) { \
-        T *const to = element; \
-        const T *const from = of, *const parameters = given; \
-        enum { j = 0 }; \
-        (void)left; \
-        PARAMETERS; \
-        statement; \
-        return 1; \
-    }
+static inline mbp_view view_at(mbp_view v, int64_t row, int64_t column) {
+    return (mbp_view){(T *)v.at + row * v.ld + column, v.ld};
+}
+static inline T *element(mbp_view v, int64_t row, int64_t column) { return (T *)v.at + row * v.ld + column; }
 
-static void map_rows(mbp_map map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) {
+/* MAP(name, statement): a function of each element. `statement` uses to[j], from[j], and p0, the first parameter.
+ * BINARY(name, value): one of two matrices; `value` uses x, y, and `old`, the element of out before. Both are compiled
+ * once, for whole vectors; in small code for one element. */
+#if MICROBP_SMALL
+#define LOOP(statement) \
+    enum { j = 0 }; \
+    (void)n; \
+    statement
+#define BINARY(name, value) \
+    static void name(void *out, const void *a, const void *b) { \
+        const T x = *(const T *)a, y = *(const T *)b, old = *(T *)out; \
+        (void)old; \
+        *(T *)out = value; \
+    }
+typedef void (*binary_function)(void *out, const void *a, const void *b);
+#else
+#define LOOP(statement) \
+    n = n / VL * VL; \
+    INDEPENDENT \
+    for (int64_t j = 0; j < n; j++) { \
+        statement; \
+    }
+#define BINARY(name, value) \
+    HOT static void name(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) { \
+        for (int64_t r = 0; r < rows; r++) \
+            for (int64_t j = 0; j < n; j += VL) { \
+                const vr x = load(element(a, r, j)), y = load(element(b, r, j)), old = load(element(out, r, j)); \
+                (void)old; \
+                store(element(out, r, j), value); \
+            } \
+    }
+typedef void (*binary_function)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+#endif
+#define MAP(name, statement) \
+    HOT static void name(int64_t n, void *out, const void *in, const void *given) { \
+        T *const to = out; \
+        const T *const from = in, *const parameters = given; \
+        const T p0 = parameters[0]; \
+        (void)p0; \
+        LOOP(statement); \
+    }
+#if MICROBP_SMALL
+static __attribute__((noinline)) void map_rows(mbp_map map, int64_t rows, int64_t n, mbp_view out, mbp_view in,
+                                               const double *parameters) {
     const T given[] = {parameters ? (T)parameters[0] : 0, parameters ? (T)parameters[1] : 0};
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < n;)
-            j += map(n - j, (T *)out.at + r * out.ld + j, (const T *)in.at + r * in.ld + j, given);
+        for (int64_t j = 0; j < n; j++)
+            map(1, (T *)out.at + r * out.ld + j, (const T *)in.at + r * in.ld + j, given);
+}
+
+static __attribute__((noinline)) void binary_rows(mbp_binary binary, int64_t rows, int64_t n, mbp_view out, mbp_view a,
+                                                  mbp_view b) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < n; j++)
+            ((binary_function)binary)(element(out, r, j), element(a, r, j), element(b, r, j));
 }
 #else
 /* If no matrix has gaps between its rows, they are treated as one long row. Returns the length of a row. */
@@ -30,23 +71,10 @@ static inline int64_t join_rows(int64_t *rows, int64_t n, int gapless) {
     return n;
 }
 
-typedef void (*map_row)(int64_t n, T *to, const T *from, const double *parameters);
-#define MAP(name, statement) \
-    static HOT void row_##name(int64_t n, T *to, const T *from, const double *parameters) { \
-        PARAMETERS; \
-        n = n / VL * VL; \
-        INDEPENDENT \
-        for (int64_t j = 0; j < n; j++) { \
-            statement; \
-        } \
-    } \
-    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
-        map_rows(row_##name, rows, n, out, in, parameters); \
-    }
-
-/* The last vector of a row ends with the row. It is read before the others change it: both matrices may be the same. */
-static __attribute__((noinline)) void map_rows(map_row map, int64_t rows, int64_t n, mbp_view out, mbp_view in,
+/* The last vector of a row ends with the row. It is read before the others change it: the matrices may be the same. */
+static __attribute__((noinline)) void map_rows(mbp_map map, int64_t rows, int64_t n, mbp_view out, mbp_view in,
                                                const double *parameters) {
+    const T given[] = {parameters ? (T)parameters[0] : 0, parameters ? (T)parameters[1] : 0};
     n = join_rows(&rows, n, out.ld == n && in.ld == n);
     T last_to[VL] = {0}, last_from[VL] = {0};
     const int64_t whole = n / VL * VL, end = n - VL;
@@ -54,90 +82,63 @@ static __attribute__((noinline)) void map_rows(map_row map, int64_t rows, int64_
         T *const to = (T *)out.at + r * out.ld;
         const T *const from = (const T *)in.at + r * in.ld;
         if (whole == n) {
-            map(n, to, from, parameters);
+            map(n, to, from, given);
         } else if (whole) {
             store(last_to, load(to + end));
             store(last_from, load(from + end));
-            map(whole, to, from, parameters);
-            map(VL, last_to, last_from, parameters);
+            map(whole, to, from, given);
+            map(VL, last_to, last_from, given);
             store(to + end, load(last_to));
         } else {
             copy_few(VL, n, to, last_to);
             copy_few(VL, n, from, last_from);
-            map(VL, last_to, last_from, parameters);
+            map(VL, last_to, last_from, given);
             copy_few(VL, n, last_to, to);
         }
     }
 }
+
+static __attribute__((noinline)) void binary_rows(mbp_binary binary, int64_t rows, int64_t n, mbp_view out, mbp_view a,
+                                                  mbp_view b) {
+    const binary_function run = (binary_function)binary;
+    n = join_rows(&rows, n, out.ld == n && a.ld == n && b.ld == n);
+    T to[VL] = {0}, x[VL] = {0}, y[VL] = {0};
+    const int64_t whole = n / VL * VL;
+    if (whole)
+        run(rows, whole, out, a, b);
+    for (int64_t r = 0; r < rows && whole < n; r++) {
+        T *const last = element(out, r, whole);
+        copy_few(VL, n - whole, last, to);
+        copy_few(VL, n - whole, element(a, r, whole), x);
+        copy_few(VL, n - whole, element(b, r, whole), y);
+        run(1, VL, (mbp_view){to, VL}, (mbp_view){x, VL}, (mbp_view){y, VL});
+        copy_few(VL, n - whole, to, last);
+    }
+}
 #endif
 
-/* Calls a map, from the functions of this file. */
-#if MICROBP_SMALL
-#define RUN_MAP map_rows
-#else
-#define RUN_MAP(map, ...) (map)(__VA_ARGS__)
-#endif
-
-#define PARAMETERS \
-    const T p0 = parameters ? (T)parameters[0] : 0; \
-    (void)p0
 #define SECOND \
-    const T p1 = parameters ? (T)parameters[1] : 0; \
+    const T p1 = parameters[1]; \
     (void)p1
 
 #define ACTIVATION(name, keep, initializer, bias_initializer, text, meaning, forward, backward) \
     MAP(forward_##name, SECOND; const T z = from[j]; to[j] = forward)
-#define OUTPUT_ACTIVATION(name, meaning, value) MAP(output_##name, const T z = from[j]; to[j] = value)
+#define OUTPUT_ACTIVATION(name, meaning, value) \
+    MAP(map_##name, const T z = from[j]; to[j] = value) \
+    static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in) { \
+        map_rows(map_##name, rows, n, out, in, NULL); \
+    }
 #define ROW_OUTPUT_ACTIVATION(name, meaning, row_function) \
-    static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters) { \
-        (void)parameters; \
+    static void output_##name(int64_t rows, int64_t n, mbp_view out, mbp_view in) { \
         for (int64_t r = 0; r < rows; r++) \
             row_function(n, (const T *)in.at + r * in.ld, (T *)out.at + r * out.ld); \
     }
-#if MICROBP_SMALL
-#undef ROW_OUTPUT_ACTIVATION
-#define ROW_OUTPUT_ACTIVATION(name, meaning, row_function) \
-    static int output_##name(int64_t n, void *out, const void *in, const void *parameters) { \
-        (void)parameters; \
-        row_function(n, in, out); \
-        return (int)n; /* columns are fewer than 2^31 */ \
-    }
-#endif
 #include "formulas/formulas.def"
 
-MAP(copy, to[j] = from[j])
-
-#if MICROBP_SMALL
-#define BINARY(name, statement) \
-    static void name(void *out, const void *a, const void *b) { \
-        T *const to = out; \
-        const T *const x = a, *const y = b; \
-        enum { j = 0 }; \
-        statement; \
-    }
-
-static void binary_rows(mbp_binary binary, int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t j = 0; j < n; j++)
-            binary((T *)out.at + r * out.ld + j, (const T *)a.at + r * a.ld + j, (const T *)b.at + r * b.ld + j);
-}
-#else
-#define BINARY(name, statement) \
-    static void name(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b) { \
-        n = join_rows(&rows, n, out.ld == n && a.ld == n && b.ld == n); \
-        for (int64_t r = 0; r < rows; r++) { \
-            T *to = (T *)out.at + r * out.ld; \
-            const T *x = (const T *)a.at + r * a.ld, *y = (const T *)b.at + r * b.ld; \
-            INDEPENDENT \
-            for (int64_t j = 0; j < n; j++) \
-                statement; \
-        } \
-    }
-#endif
-BINARY(add, to[j] = x[j] + y[j])
-BINARY(subtract, to[j] = x[j] - y[j])
-BINARY(multiply, to[j] = x[j] * y[j])
-BINARY(divide, to[j] = x[j] / y[j])
+BINARY(add, x + y)
+BINARY(subtract, x - y)
+BINARY(multiply, x *y)
+BINARY(divide, x / y)
 
 /* ---- for training ---- */
 
@@ -156,8 +157,9 @@ BINARY(divide, to[j] = x[j] / y[j])
 
 MAP(accumulate, to[j] += from[j])
 MAP(negate, to[j] = -from[j])
-MAP(penalize, const T w = from[j]; const T p1 = (T)parameters[1]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
+MAP(penalize, SECOND; const T w = from[j]; to[j] += (w > 0 ? p0 : w < 0 ? -p0 : 0) + p1 * w)
 MAP(mix, to[j] += p0 * (from[j] - to[j]))
-BINARY(accumulate_product, to[j] += x[j] * y[j])
+BINARY(accumulate_product, old + x * y)
 #endif
 #undef BINARY
+#undef LOOP

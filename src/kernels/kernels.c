@@ -23,10 +23,10 @@
 #include "kernels/products/sparse_product.h"
 #endif
 #include "kernels/norm.h"
-#if MICROBP_TRAINING && PLAIN
+#if MICROBP_TRAINING && MICROBP_SMALL
 #include "kernels/losses_small.h"
 #endif
-#if MICROBP_TRAINING && !PLAIN
+#if MICROBP_TRAINING && !MICROBP_SMALL
 #include "kernels/losses.h"
 #endif
 #if MICROBP_TRAINING && !BORROWS
@@ -69,19 +69,17 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
 #if MICROBP_SPARSE
     .sparse_product = sparse_product,
 #endif
-#if MICROBP_SMALL
     .map = map_rows,
     .binary = binary_rows,
-#endif
 #define ACTIVATION(name, ...) .forward[ACTIVATION_##name] = forward_##name,
 #define OUTPUT_ACTIVATION(name, ...) .output[OUTPUT_ACTIVATION_##name] = output_##name,
 #define ROW_OUTPUT_ACTIVATION(name, ...) .output[OUTPUT_ACTIVATION_##name] = output_##name,
 #include "formulas/formulas.def"
-    .copy = copy,
-    .add = add,
-    .subtract = subtract,
-    .multiply = multiply,
-    .divide = divide,
+    .copy = forward_identity,
+    .add = (mbp_binary)add,
+    .subtract = (mbp_binary)subtract,
+    .multiply = (mbp_binary)multiply,
+    .divide = (mbp_binary)divide,
     .norm_fixed = norm_fixed,
     .norm_rows = norm_rows,
     .norm_apply = norm_apply,
@@ -92,7 +90,7 @@ const mbp_kernels VARIANT_NAME(mbp_kernels_, DTYPE_NAME) = {
     .training = &TRAINING,
     .accumulate = accumulate,
     .negate = negate,
-    .accumulate_product = accumulate_product,
+    .accumulate_product = (mbp_binary)accumulate_product,
     .penalize = penalize,
     .mix = mix,
     .dropout = dropout,

@@ -44,24 +44,17 @@ typedef struct mbp_view {
     int64_t ld;
 } mbp_view;
 
-/* out (rows, n) from in (rows, n); out may be in. Forward: y from z. Backward: out holds dy and gets dz, and in holds y
- * or z, whichever the activation keeps. parameters: two of the formula, in order, or NULL. */
-typedef void (*mbp_map_rows)(int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
+/* For mbp_kernels.map: out (rows, n) from in (rows, n); out may be in. Forward: y from z. Backward: out holds dy and
+ * gets dz, and in holds y or z, whichever the activation keeps. given: two parameters in the dtype. A call computes the
+ * whole vectors of n elements; in small code one element. */
+typedef void (*mbp_map)(int64_t n, void *out, const void *in, const void *given);
 
-/* out (rows, n) from a and b (rows, n); out may be a, and b may be one row for all (ld 0). */
-typedef void (*mbp_binary_rows)(int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
+/* For mbp_kernels.binary: out (rows, n) from a and b (rows, n); out may be a, and b may be one row for all (ld 0).
+ * Only that function knows what it takes (elementwise.h). */
+typedef void (*mbp_binary)(void);
 
-/* Small code has one loop for all maps, mbp_kernels.map, and one for all binary functions. A map computes one element,
- * or the n that are left of a row, and returns how many. */
-#if MICROBP_SMALL
-typedef int (*mbp_map)(int64_t n, void *out, const void *in, const void *parameters);
-typedef void (*mbp_binary)(void *out, const void *a, const void *b);
-#define MBP_RUN(kernels, kind, function, ...) (kernels)->kind(function, __VA_ARGS__)
-#else
-typedef mbp_map_rows mbp_map;
-typedef mbp_binary_rows mbp_binary;
-#define MBP_RUN(kernels, kind, function, ...) (function)(__VA_ARGS__)
-#endif
+/* out (rows, n) from in (rows, n); out may be in. */
+typedef void (*mbp_output_map)(int64_t rows, int64_t n, mbp_view out, mbp_view in);
 
 /* The position of a matrix in the streams of random.h: element (row, column) uses the random number
  * (first_row + row) * (n rounded up to a multiple of 4) + column.
@@ -202,12 +195,11 @@ typedef struct mbp_kernels {
 #if MICROBP_SPARSE
     void (*sparse_product)(const mbp_sparse_product *p, int64_t first, int64_t last); /* rows first to last - 1 of a */
 #endif
-#if MICROBP_SMALL
+    /* A map of the table; parameters: two of the formula, in order, or NULL. A binary function of the table. */
     void (*map)(mbp_map map, int64_t rows, int64_t n, mbp_view out, mbp_view in, const double *parameters);
     void (*binary)(mbp_binary binary, int64_t rows, int64_t n, mbp_view out, mbp_view a, mbp_view b);
-#endif
     mbp_map forward[ACTIVATION_COUNT];
-    mbp_map output[OUTPUT_ACTIVATION_COUNT];
+    mbp_output_map output[OUTPUT_ACTIVATION_COUNT];
     mbp_map copy;                               /* out = in */
     mbp_binary add, subtract, multiply, divide; /* out = a + b, a - b, a b, a / b */
     /* For columns: statistics from the running ones. For rows: mean and inverse of each row. For both: y. */

@@ -12,7 +12,7 @@
 #include "kernels/dropout.h"
 
 /* CHANCE_WORDS normal numbers, from element `first` on. Each is made from one random word, or, if f64, from two. */
-#if PLAIN
+#if MICROBP_SMALL
 static void chance_normals(const mbp_chance *chance, const chance_keys *keys, uint64_t first, int f64,
                            double out[CHANCE_WORDS]) {
     mbp_draw(out, (int64_t)first, CHANCE_WORDS, 1, f64, keys->seed, chance->stream, chance->step);

@@ -32,7 +32,7 @@ static void norm_fixed(const mbp_norm *p, int64_t first, int64_t last) {
 /* ---- the rows first to last - 1 ---- */
 
 /* result = the sum of `term` over a row of n elements; `term` uses the column j. */
-#if PLAIN
+#if MICROBP_SMALL
 #define ROW_SUM(result, n, term) \
     { \
         double lanes[LANES] = {0}; \
@@ -79,7 +79,7 @@ static void norm_apply(const mbp_norm *p, int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++) {
         const T *x = norm_row(p->x, r);
         T *y = (T *)p->y.at + r * p->y.ld;
-        if (PLAIN) {
+        if (MICROBP_SMALL) {
             for (int64_t j = 0; j < p->n; j++)
                 y[j] = gamma[j] * (T)norm_hat(p, (double)x[j], r, j) + beta[j];
         } else if (p->by_row) {
@@ -121,7 +121,7 @@ static void norm_apply(const mbp_norm *p, int64_t first, int64_t last) {
         memcpy((total) + c, sums, (size_t)count * sizeof *sums); \
     }
 
-#if PLAIN
+#if MICROBP_SMALL
 typedef enum { SUM_OF_X, SQUARES, SUM_OF_DY, PRODUCTS } norm_total;
 
 /* An element of which norm_columns and norm_sums add all of a column. */
@@ -151,7 +151,7 @@ static void norm_columns(const mbp_norm *p, int64_t first, int64_t last) {
     column_totals(TOTALS_OF(p->x, SUM_OF_X), p->mean, first, last);
     for (int64_t j = first; j < last; j++)
         p->mean[j] /= (double)p->rows;
-#if PLAIN
+#if MICROBP_SMALL
     column_totals(p, SQUARES, p->variance, first, last);
 #else
     COLUMN_SUMS(p->variance, ((double)x[j] - p->mean[c + j]) * ((double)x[j] - p->mean[c + j]))
@@ -174,7 +174,7 @@ static void norm_follow(const mbp_norm *p, int64_t first, int64_t last) {
 /* The sums of dy and of dy xhat; they are the gradients of beta and gamma. */
 static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
     column_totals(TOTALS_OF(p->dy, SUM_OF_DY), p->sum, first, last);
-#if PLAIN
+#if MICROBP_SMALL
     column_totals(p, PRODUCTS, p->product, first, last);
 #else
     if (!p->mean)
@@ -197,7 +197,7 @@ static void norm_sums(const mbp_norm *p, int64_t first, int64_t last) {
 
 /* dx = inverse (g - mean of g - xhat * mean of g xhat) with g = gamma dy. The means are over a row or over a column,
  * like the statistics. */
-#if PLAIN
+#if MICROBP_SMALL
 static void norm_backward(const mbp_norm *p, int64_t first, int64_t last) {
     const T *gamma = p->gamma;
     const double count = (double)(p->by_row ? p->n : p->count);

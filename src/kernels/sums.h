@@ -3,7 +3,7 @@
 enum { LANES = ROW_BLOCK };
 
 #if MICROBP_TRAINING
-#if PLAIN
+#if MICROBP_SMALL
 static int all_finite(int64_t n, const void *v) {
     const T *x = v;
     int64_t j = 0;
@@ -29,10 +29,10 @@ static int all_finite(int64_t n, const void *v) {
 static __attribute__((noinline)) void add_squares(int64_t n, const T *x, double s[LANES]) {
     int64_t j = 0;
 #define SQUARE_OF(i) ((double)x[j + (i)] * (double)x[j + (i)])
-    for (; !PLAIN && j + 4 * LANES <= n; j += 4 * LANES) /* the sums are stored between the blocks */
+    for (; !MICROBP_SMALL && j + 4 * LANES <= n; j += 4 * LANES) /* the sums are stored between the blocks */
         for (int l = 0; l < LANES; l++)
             s[l] = s[l] + SQUARE_OF(l) + SQUARE_OF(l + LANES) + SQUARE_OF(l + 2 * LANES) + SQUARE_OF(l + 3 * LANES);
-    for (; !PLAIN && j + LANES <= n; j += LANES)
+    for (; !MICROBP_SMALL && j + LANES <= n; j += LANES)
         for (int l = 0; l < LANES; l++)
             s[l] += SQUARE_OF(l);
 #undef SQUARE_OF
@@ -46,7 +46,7 @@ static double sum_squares(int64_t n, const void *v) {
     return sum_lanes(s);
 }
 
-#if PLAIN
+#if MICROBP_SMALL
 static void limit_columns(int64_t rows, int64_t n, mbp_view w, double limit) {
     for (int64_t j = 0; j < n; j++) {
         T *const column = (T *)w.at + j;

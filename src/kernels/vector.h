@@ -54,16 +54,6 @@
 #endif
 #endif
 
-/* PLAIN: losses, norms, sums and random numbers take one element at a time, there are fewer sizes of tiles, and no ways
- * of their own for products of one row or column. So it is in small code, and for SSE2 if the build has AVX2 too: few
- * processors need it, and it would be 6 % of a wheel more. There, a step of one row takes up to 15 % longer, and one
- * with dear losses up to 2.5 times as long. */
-#if MICROBP_SMALL || (MICROBP_AVX2 && VB == 16)
-#define PLAIN 1
-#else
-#define PLAIN 0
-#endif
-
 /* Losses of elements, updates, norms and noise are hardly faster with vectors of 64 bytes, and have the same bits. So
  * AVX-512 takes those of AVX2, if the build has them. */
 #if MICROBP_AVX2 && VB == 64
@@ -161,18 +151,6 @@ static inline T sum_vector(vr v) {
 #endif
 }
 
-/* Whether all lanes are +0. */
-static inline int is_zero(vr v) {
-#if MICROBP_SMALL
-    return sum_vector(v) == 0;
-#else
-    uint64_t bits = 0;
-    for (int l = 0; l < VB / 8; l++)
-        bits |= ((vu)v)[l];
-    return !bits;
-#endif
-}
-
 #if !MICROBP_SMALL
 /* The products of the lower halves of 64-bit lanes, as 64-bit numbers. */
 static inline __attribute__((always_inline)) vu multiply_low(vu a, vu b) {
@@ -238,16 +216,37 @@ static inline __attribute__((always_inline)) vr load_16s(const T *at, int64_t ap
 #endif
 
 /* UNROLL: the loop is unrolled completely. INDEPENDENT: each iteration reads and writes only its own elements, also in
- * place, so the loop may be vectorized. */
+ * place, so the loop may be vectorized. Small code is not. */
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
+#if MICROBP_SMALL
+#define INDEPENDENT
+#elif defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 /* A function with the loops that take the time. Without it their place in a cache line, and up to 6 % of the time of a
  * step of 8-64-64-1, depends on what the linker puts before them (Zen 3). */
+#if MICROBP_SMALL
+#define HOT
+#else
 #define HOT __attribute__((aligned(64)))
+#endif
 /* An unrolled loop over i from 0 to n - 1. */
 #define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
+
+/* Whether all lanes are +0. */
+static inline int is_zero(vr v) {
+#if MICROBP_SMALL
+    return sum_vector(v) == 0;
+#else
+    uint64_t bits = 0;
+    EACH(l, VB / 8)
+        bits |= ((vu)v)[l];
+    return !bits;
+#endif
+}

@@ -223,7 +223,7 @@ static mbp_status unknown_isa(const char *isa, mbp_error *error) {
     return mbp_unknown_fail(&unknown, "this build and processor have no kernel variant", error);
 }
 
-static mbp_status check_options(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
+mbp_status mbp_options_check(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error) {
     if (options->dtype != MBP_F32 && options->dtype != MBP_F64)
         return mbp_fail(error, MBP_INVALID, "options.dtype is %d, but must be MBP_F32 or MBP_F64", (int)options->dtype);
     if (options->dtype == MBP_F64 ? !MICROBP_F64 : !MICROBP_F32)
@@ -301,7 +301,7 @@ mbp_status mbp_net_create(mbp_net **net, const char *graph, const mbp_options *o
         return mbp_fail_null(error, net ? "graph" : "net", net ? "a graph text" : MBP_GETS_NET);
     mbp_status status = mbp_sized_read(&own, sizeof own, options, "mbp_options", error);
     if (status == MBP_OK)
-        status = check_options(&own, &kernels, error);
+        status = mbp_options_check(&own, &kernels, error);
     if (status == MBP_OK)
         status = mbp_graph_read(&made, graph, own.allocator, error);
     if (status != MBP_OK)
@@ -481,7 +481,7 @@ mbp_status mbp_net_copy(mbp_net **copy, const mbp_net *net, const mbp_options *o
     if (status == MBP_OK)
         status = mbp_net_settle(net, error);
     if (status == MBP_OK)
-        status = check_options(&own, &kernels, error);
+        status = mbp_options_check(&own, &kernels, error);
     if (status != MBP_OK)
         return status;
     mbp_net *made = allocate_like(net, own.allocator);

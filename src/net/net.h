@@ -334,6 +334,8 @@ mbp_status mbp_net_sharing(mbp_net **part, const mbp_net *net, const char *text,
 /* Replaces the notes of a new net. They must have passed mbp_notes_check and be in a block of `bytes` bytes from its
  * allocator, which the net then owns. NULL: no notes. */
 void mbp_net_keep_notes(mbp_net *net, char *notes, size_t bytes);
+/* Refuses options that this build or processor cannot serve. kernels: those of options->isa. */
+mbp_status mbp_options_check(const mbp_options *options, const mbp_kernels **kernels, mbp_error *error);
 /* Refuses a negative number of threads. */
 mbp_status mbp_threads_check(int threads, mbp_error *error);
 mbp_status mbp_notes_check(const char *notes, mbp_error *error);

@@ -39,13 +39,13 @@ static void run_rows(void *context, int64_t row, int64_t end, int thread) {
     else
 #endif
         if (e->map)
-        MBP_RUN(p->net->kernels, map, e->map, end - row, e->n, out, a, e->parameters);
+        p->net->kernels->map(e->map, end - row, e->n, out, a, e->parameters);
     else if (e->random) {
         mbp_chance chance = e->chance;
         chance.first_row += row;
         e->random(end - row, e->n, out, a, &chance);
     } else
-        MBP_RUN(p->net->kernels, binary, e->binary, end - row, e->n, out, a, row_of(p, e->b, row));
+        p->net->kernels->binary(e->binary, end - row, e->n, out, a, row_of(p, e->b, row));
 }
 
 static void run_elementwise(const pass *p, elementwise *e) {

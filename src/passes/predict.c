@@ -57,7 +57,7 @@ static __attribute__((noinline)) void aim(const mbp_net *net, mbp_workspace *w, 
 
 /* A function of all positions of rows, if the node has several: returns 0 if not. `in` is a matrix of positions unless
  * it is `out`. */
-static int map_positions(const mbp_net *net, int id, mbp_map map, int64_t rows, mbp_view out, mbp_view in) {
+static int map_positions(const mbp_net *net, int id, mbp_output_map map, int64_t rows, mbp_view out, mbp_view in) {
     const mbp_node *node = &net->node[id];
     const int64_t positions = mbp_positions(node), in_row = in.at == out.at ? out.ld : positions * in.ld;
     if (positions == 1)
@@ -65,7 +65,7 @@ static int map_positions(const mbp_net *net, int id, mbp_map map, int64_t rows, 
     for (int64_t r = 0; r < rows; r++) {
         const mbp_view to = {(char *)out.at + (size_t)(r * out.ld) * net->item, node->width};
         const mbp_view from = {(char *)in.at + (size_t)(r * in_row) * net->item, in.at == out.at ? node->width : in.ld};
-        MBP_RUN(net->kernels, map, map, positions, node->width, to, from, NULL);
+        map(positions, node->width, to, from);
     }
     return 1;
 }
@@ -125,6 +125,7 @@ static __attribute__((noinline)) void end_more(const prediction *p, mbp_workspac
 
 static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selection *slice) {
     const mbp_net *net = p->net;
+    const mbp_output_map copy = net->kernels->output[OUTPUT_ACTIVATION_identity];
     int last = 0;
     mbp_inputs_load(net, w, p->x, slice);
     if (has_more(p))
@@ -146,18 +147,17 @@ static void predict_slice(const prediction *p, mbp_workspace *w, const mbp_selec
         const mbp_view out = out_view(p, i, slice), from = w->value[id];
         if (MICROBP_POSITIONS && has_more(p) && mbp_is_gathered(&net->node[id]))
             mbp_write_window(&(pass){.net = net, .w = w, .rows = slice->count}, id, out);
-        else if (from.at != out.at &&
-                 !(has_more(p) && map_positions(net, id, net->kernels->copy, slice->count, out, from)))
-            MBP_RUN(net->kernels, map, net->kernels->copy, slice->count, net->node[id].width, out, from, NULL);
+        else if (from.at != out.at && !(has_more(p) && map_positions(net, id, copy, slice->count, out, from)))
+            copy(slice->count, net->node[id].width, out, from);
     }
     for (int i = 0; i < p->n_out && !p->raw && OUTPUT_ACTIVATION_COUNT > 1; i++) {
         const mbp_output *output = wanted_output(p, i);
         if (!output || output->activation <= OUTPUT_ACTIVATION_identity)
             continue;
         const mbp_view out = out_view(p, i, slice);
-        const mbp_map map = net->kernels->output[output->activation];
+        const mbp_output_map map = net->kernels->output[output->activation];
         if (!(has_more(p) && map_positions(net, output->node, map, slice->count, out, out)))
-            MBP_RUN(net->kernels, map, map, slice->count, net->node[output->node].width, out, out, NULL);
+            map(slice->count, net->node[output->node].width, out, out);
     }
     for (int i = 0; i < p->n_out && !p->raw && MICROBP_SCALES && net->scales_count; i++) {
         const mbp_output *output = wanted_output(p, i);

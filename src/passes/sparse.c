@@ -48,7 +48,7 @@ static void run_rows(void *context, int64_t first, int64_t last, int thread) {
         return;
     const mbp_view z = {element(job->pass, product->c.at, first * product->c.ld), product->c.ld};
     const mbp_view y = {element(job->pass, job->y.at, first * job->y.ld), job->y.ld};
-    MBP_RUN(kernels, map, job->map, last - first, product->n, y, z, job->parameters);
+    kernels->map(job->map, last - first, product->n, y, z, job->parameters);
 }
 
 /* Whether the node puts the weights of ids side by side: a row of it is several rows of a product, one for each id. */

@@ -431,7 +431,7 @@ static void run_average(void *context, int64_t first, int64_t last, int thread) 
     const int64_t n = last - first;
     (void)thread;
     const mbp_view average = {job->trainer->average.at + at, n}, now = {net->block + at, n};
-    MBP_RUN(net->kernels, map, job->map, 1, n, average, now, (const double[]){job->rate, 0});
+    net->kernels->map(job->map, 1, n, average, now, (const double[]){job->rate, 0});
 }
 
 void mbp_average_update(mbp_trainer *t) {

@@ -177,7 +177,7 @@ def test_arrays_that_do_not_fit_are_refused(capsys, folder):
         (["learn"], "microbp: error: unknown command 'learn'"),
         (
             ["trian"],
-            "unknown command 'trian'; did you mean 'train'? valid: train, predict, evaluate, explain-columns, info, lr-find; see microbp",
+            "unknown command 'trian'; did you mean 'train'? valid: train, predict, evaluate, explain-columns, info, export, lr-find;",
         ),
         (["train", "good.csv", "--optimiser", "sgd"], "microbp train: error: unknown option '--optimiser'; did you mean '--optimizer'?"),
         (["predict", "good.csv", "kinds.csv", "more.csv"], "microbp predict: error: unexpected argument 'more.csv'; see microbp predict"),
@@ -237,7 +237,7 @@ def test_predict_with_or_without_a_row_of_names_unlike_in_training(capsys, folde
 def test_a_file_that_is_not_a_model_or_has_no_columns_is_refused(capsys, folder, model):
     line = fails(capsys, 1, "predict", "good.csv", "good.csv")
     assert "good.csv: not a microbp file, or cut short" in line and line.endswith("; give a file written by microbp train")
-    assert fails(capsys, 1, "info", "good.csv").endswith("; give a file written by microbp")
+    assert fails(capsys, 1, "info", "good.csv").endswith("; give a file written by microbp, or one of ONNX or Keras")
     assert "none.safetensors" in fails(capsys, 1, "predict", "none.safetensors", "good.csv")
     net = bp.mlp([2, 1])
     net.save(folder / "plain.safetensors")

@@ -19,9 +19,15 @@ OBJECTS = {
     "": reference,
     "Net": NET,
     "State": reference.State("float64", 2, [3]),
+    "Int8": reference.Int8([]),
     "Trainer": reference.Trainer(NET, ["mse"], [1.0], "sgd", 0),
 }
-CALLABLES = {("Net", "__init__"): reference.Net, ("State", "__init__"): reference.State, ("Trainer", "__init__"): reference.Trainer}
+CALLABLES = {
+    ("Net", "__init__"): reference.Net,
+    ("State", "__init__"): reference.State,
+    ("Int8", "__init__"): reference.Int8,
+    ("Trainer", "__init__"): reference.Trainer,
+}
 
 
 def named(statements: list[ast.stmt]) -> dict[str, ast.stmt]:

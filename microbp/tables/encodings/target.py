@@ -10,7 +10,8 @@ import numpy as np
 
 from ...core.specs import unknown
 from ...data.arrays import Array
-from ..readers.table import Table
+from ..readers.cells import to_number
+from ..readers.table import Table, name_of
 from . import saved, scaling
 from .category import shortest
 from .summary import Summary
@@ -102,6 +103,16 @@ class Target:
         """The predictions for outputs of the network, of any shape: in the unit of the target, cut to the range of the training rows."""
         values = self.true(outputs) * self.factor
         return np.asarray(np.clip(values, self.low, self.high)) if self.is_cut else values
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """The classes as bools or ints if all of them are the names of such, else as strings."""
+        if sorted(map(str.lower, self.classes)) == ["false", "true"]:
+            return tuple(name.lower() == "true" for name in self.classes)
+        numbers = [to_number(name) for name in self.classes]
+        if all(number is not None and number.is_integer() and name_of(number) == name for name, number in zip(self.classes, numbers)):
+            return tuple(map(int, self.classes))
+        return self.classes
 
     @property
     def is_cut(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..._doors import door
 from ...core.checks import file_path
 from ...core.specs import Loss
 from ...core.text import counted, printable
@@ -28,9 +29,8 @@ from ..encodings.tally import Tally
 from ..parts import Data, Part, inputs, joined, targets
 from ..predictor import Predictor
 from ..preparation import Preparation
-from ..readers.cells import to_number
 from ..readers.sources import Source, find
-from ..readers.table import Table, name_of
+from ..readers.table import Table
 from ..row_columns import weights
 from . import report, runs
 from .arguments import checked, count, switch
@@ -69,7 +69,7 @@ class TableModel:
         self.preparation = preparation
         self.loss = loss
         self.target = preparation.target.name
-        self.classes = _typed(preparation.target.classes)
+        self.classes = preparation.target.labels
         self.columns = tuple(dict.fromkeys(feature.name for feature in preparation.features))
         self.scores: dict[str, dict[str, Any]] = {}
         self.report = ""
@@ -241,16 +241,6 @@ def _matrix(model: TableModel, table: Table, tally: Tally, strict: bool) -> Any:
     return model.preparation.matrix(table, None if strict else tally)
 
 
-def _typed(classes: Sequence[str]) -> tuple[Any, ...]:
-    """Class names as bools or ints if all of them are the names of such, else as strings."""
-    if sorted(map(str.lower, classes)) == ["false", "true"]:
-        return tuple(name.lower() == "true" for name in classes)
-    numbers = [to_number(name) for name in classes]
-    if classes and all(number is not None and number.is_integer() and name_of(number) == name for name, number in zip(classes, numbers)):
-        return tuple(map(int, classes))
-    return tuple(classes)
-
-
 _COUNTED = {
     "unseen": "values that training did not have",
     "bad": "cells that cannot be read, taken as missing",
@@ -367,7 +357,8 @@ def fit_table(
 
 
 def load_table(path: str | os.PathLike[str], *, threads: int | None = None) -> TableModel:
-    """Loads a model that `microbp train` or `model.save` has written. threads: the maximum number; None: the number of processors.
+    """Loads a model that `microbp train` or `model.save` has written, or that bp.export wrote as ONNX. threads: the maximum number;
+    None: the number of processors.
 
     ValueError: the file is not such a model, or is damaged. OSError: it cannot be read.
 
@@ -377,7 +368,12 @@ def load_table(path: str | os.PathLike[str], *, threads: int | None = None) -> T
     (0, 1, 2)
     """
     where = os.fsdecode(file_path(path))
-    net = load(path, n_threads=runs.converted("threads", threads))
+    limit = runs.converted("threads", threads)
+    return of_net(door("load_table")(where, limit) or load(path, n_threads=limit), where)
+
+
+def of_net(net: Network | Ensemble, where: str) -> TableModel:
+    """The model of a network whose notes say how columns are prepared. where: names the file in errors."""
     preparation = Preparation.of(net, where)
     if preparation is None:
         what = "contains no column names, because neither microbp train nor bp.fit_table wrote it"

@@ -2,7 +2,7 @@
  * 4-8-2 predicts in 150 instead of 209 ns, and a step of 4-32-32-2 takes 1270 instead of 1700 ns (AVX2, Zen 3). The
  * bits are those of the tiles. */
 
-#if !PLAIN
+#if !MICROBP_SMALL
 enum {
     DIRECT_VECTORS = VB == 64 ? 2 : 4, /* of columns */
     DIRECT_STEPS_NT = 4,               /* for more, W is transposed in registers */
@@ -102,7 +102,7 @@ static HOT int run_direct(const mbp_product *p) {
         switch (divide_up(p->n, VL)) { CASE(1) CASE(2) CASE(3) CASE(4) }
 #undef CASE
     if (p->map && (p->map != forward_identity || p->map_out.at != p->c.at))
-        p->map(1, p->n, p->map_out, p->map_in, p->parameters);
+        map_rows(p->map, 1, p->n, p->map_out, p->map_in, p->parameters);
     return bad;
 }
 #endif

@@ -91,8 +91,8 @@ static int run_plain(const mbp_product *p, piece q, T *pack) {
         bad += run_strip(&t, a, element(p->c, q.row, j), p->c.ld, (int)q.rows, fewer ? 4 : tile.rows, columns);
     }
     if (p->map && !in_registers)
-        RUN_MAP(p->map, q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
-                p->parameters);
+        map_rows(p->map, q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
+                 p->parameters);
 #if MICROBP_SMALL && MICROBP_TRAINING
     for (int64_t i = 0; p->nonfinite && i < q.rows; i++)
         if (!all_finite(q.columns, element(p->c, q.row + i, q.column)))
@@ -179,8 +179,8 @@ static int run_slice(slice *s) {
         for (int64_t j = group; j < group_end; j += s->width)
             bad |= run_panel(s, group, j, smaller(s->width, group_end - j));
         if (maps)
-            p->map(s->q.rows, group_end - group, view_at(p->map_out, s->q.row, group),
-                   view_at(p->map_in, s->q.row, group), p->parameters);
+            map_rows(p->map, s->q.rows, group_end - group, view_at(p->map_out, s->q.row, group),
+                     view_at(p->map_in, s->q.row, group), p->parameters);
     }
     return bad;
 }
@@ -216,7 +216,6 @@ static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
     int bad = 0;
     if (is_plain(p, q))
         return run_plain(p, q, pack);
-#if !PLAIN
     if (is_outer(p, q))
         return run_outer(p, q);
     if (is_row_of_w_transposed(p, q))
@@ -227,7 +226,6 @@ static HOT int run_piece(const mbp_product *p, piece q, T *pack) {
         const int64_t done = run_single_column(p, q, &bad);
         q.row += done, q.rows -= done;
     }
-#endif
     return bad | run_slices(p, q, pack);
 #endif
 }
@@ -246,7 +244,7 @@ static HOT __attribute__((noinline)) int run_pieces(const mbp_product *p, int64_
 
 static void product_run(const mbp_product *p, int64_t first, int64_t last, void *pack) {
     last = smaller(last, product_pieces(p));
-#if PLAIN
+#if MICROBP_SMALL
     const int bad = run_pieces(p, first, last, pack);
 #else
     const int bad = is_direct(p) ? run_direct(p) : run_pieces(p, first, last, pack);

@@ -4,12 +4,7 @@ typedef struct piece {
     int64_t row, rows, column, columns;
 } piece;
 
-static mbp_view view_at(mbp_view v, int64_t row, int64_t column) {
-    return (mbp_view){(T *)v.at + row * v.ld + column, v.ld};
-}
-static T *element(mbp_view v, int64_t row, int64_t column) { return (T *)v.at + row * v.ld + column; }
-
-#if !PLAIN
+#if !MICROBP_SMALL
 enum {
     ROW_STEPS = VB == 64 ? LINE : LANES_16,
     /* Two vectors of rows of W, a multiple of this many bytes apart, have more than 8 lines in a cache set. */
@@ -182,8 +177,8 @@ static void run_sweeps(const mbp_product *p, piece q) {
         for (int64_t j = whole; j < q.columns; j++)
             c[i * p->c.ld + j] = end[i * VL + j - whole];
     if (p->map)
-        p->map(q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
-               p->parameters);
+        map_rows(p->map, q.rows, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
+                 p->parameters);
 }
 
 /* One row of an outer product: c = start + x b, for a vector of columns or more. The start values are from[j & mask].
@@ -244,8 +239,8 @@ static HOT int run_outer(const mbp_product *p, piece q) {
         T *const c = element(p->c, i, q.column);
         bad += run_outer_row(x, b, p->add ? c : from, p->add || p->bias ? -1 : 0, c, q.columns);
         if (p->map && (i + 1 - first == rows || i + 1 == q.row + q.rows)) {
-            p->map(i + 1 - first, q.columns, view_at(p->map_out, first, q.column), view_at(p->map_in, first, q.column),
-                   p->parameters);
+            map_rows(p->map, i + 1 - first, q.columns, view_at(p->map_out, first, q.column),
+                     view_at(p->map_in, first, q.column), p->parameters);
             first = i + 1;
         }
     }
@@ -262,7 +257,8 @@ static void run_single_row(const mbp_product *p, piece q) {
     run_row(&t, element(p->a, q.row, 0), element(p->b, q.column, 0), p->b.ld, element(p->c, q.row, q.column),
             q.columns);
     if (p->map)
-        p->map(1, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column), p->parameters);
+        map_rows(p->map, 1, q.columns, view_at(p->map_out, q.row, q.column), view_at(p->map_in, q.row, q.column),
+                 p->parameters);
 }
 
 static int is_single_column(const mbp_product *p, piece q) {
@@ -286,14 +282,14 @@ static int64_t run_single_column(const mbp_product *p, piece q, int *bad) {
         run_row(&t, p->b.at, element(p->a, q.row, 0), p->a.ld, c, rows);
     }
     if (p->map)
-        p->map(rows, 1, view_at(p->map_out, q.row, 0), view_at(p->map_in, q.row, 0), p->parameters);
+        map_rows(p->map, rows, 1, view_at(p->map_out, q.row, 0), view_at(p->map_in, q.row, 0), p->parameters);
     return rows;
 }
 #endif
 
 /* Whether a piece is a row of dz W^T or an outer product, and has a way of its own above. */
 static inline int has_own_way(const mbp_product *p, piece q) {
-#if PLAIN
+#if MICROBP_SMALL
     (void)p, (void)q;
     return 0;
 #else

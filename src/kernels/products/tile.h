@@ -4,16 +4,10 @@
 enum {
     /* A tile of few rows is wider, and a tile of one vector is taller: two FMAs per cycle with a latency of 4 cycles
      * need 8 independent chains of additions. */
-    TALL_ROWS = PLAIN ? TILE_ROWS : 8,
-    WIDE_1 = MICROBP_SMALL ? TILE_VECTORS
-    : PLAIN                ? 3
-                           : 8,
-    WIDE_2 = MICROBP_SMALL ? TILE_VECTORS
-    : PLAIN                ? 3
-                           : 6,
-    WIDE_3 = MICROBP_SMALL ? TILE_VECTORS
-    : PLAIN                ? 3
-                           : 4,
+    TALL_ROWS = MICROBP_SMALL ? TILE_ROWS : 8,
+    WIDE_1 = MICROBP_SMALL ? TILE_VECTORS : 8,
+    WIDE_2 = MICROBP_SMALL ? TILE_VECTORS : 6,
+    WIDE_3 = MICROBP_SMALL ? TILE_VECTORS : 4,
     NARROW_TILES = 4,
     WIDEST = WIDE_1 * VL,
     TILE_COLUMNS = TILE_VECTORS * VL,
@@ -118,11 +112,7 @@ static HOT vr run_sized_tiles(const strip *t, const T *a, T *c, int64_t ldc, int
 #define MIDDLE(v) ROWS_3(v)
 #define FEWER ONE(4, 3)
 #endif
-#if PLAIN
-#define WIDER
-#else
 #define WIDER ROWS_TO_8 MIDDLE(4) ROWS_2(5) ROWS_2(6) ONE(1, 7) ONE(1, 8)
-#endif
 #if MICROBP_SMALL /* columns of one vector are computed twice */
     (void)vectors;
     return rows == 1 ? run_tiles(t, a, c, ldc, count, 1, 2) : run_tiles(t, a, c, ldc, count, 2, 2);

@@ -79,7 +79,7 @@ static void run_maps(void *context, int64_t row, int64_t end, int thread) {
     const mbp_view out = {element(job->p, job->out.at, row * job->out.ld), job->out.ld};
     const mbp_view in = {element(job->p, job->in.at, row * job->in.ld), job->in.ld};
     (void)thread;
-    MBP_RUN(job->p->net->kernels, map, job->map, end - row, job->n, out, in, NULL);
+    job->p->net->kernels->map(job->map, end - row, job->n, out, in, NULL);
 }
 
 /* The same as mbp_run_map, for this many rows. */
@@ -162,9 +162,9 @@ static void add_last(const pass *p, int id, int64_t r) {
     char *row = start_row(p, id, r);
     const int64_t length = p->w->valid[below][r];
     if (length)
-        MBP_RUN(p->net->kernels, map, p->net->kernels->accumulate, 1, p->net->node[id].width,
-                (mbp_view){element(p, row, (length - 1) * dx.ld), dx.ld},
-                (mbp_view){element(p, dy.at, r * dy.ld), dy.ld}, NULL);
+        p->net->kernels->map(p->net->kernels->accumulate, 1, p->net->node[id].width,
+                             (mbp_view){element(p, row, (length - 1) * dx.ld), dx.ld},
+                             (mbp_view){element(p, dy.at, r * dy.ld), dy.ld}, NULL);
 }
 
 void mbp_backward_last(const pass *p, int id) {

@@ -158,10 +158,10 @@ static mbp_view later(const cell *c, mbp_view view, int64_t rows) {
 }
 
 static void map_of(const rows_of *at, mbp_map map, int gates, mbp_view out, mbp_view in) {
-    MBP_RUN(at->c->p->net->kernels, map, map, at->rows, gates * at->c->units, out, in, NULL);
+    at->c->p->net->kernels->map(map, at->rows, gates * at->c->units, out, in, NULL);
 }
 static void of_two(const rows_of *at, mbp_binary binary, mbp_view out, mbp_view a, mbp_view b) {
-    MBP_RUN(at->c->p->net->kernels, binary, binary, at->rows, at->c->units, out, a, b);
+    at->c->p->net->kernels->binary(binary, at->rows, at->c->units, out, a, b);
 }
 
 /* The cells are those of PyTorch:
@@ -446,8 +446,8 @@ static void backward_state(const cell *c) {
     const pass *p = c->p;
     const mbp_map write = edge(p, c->node, 1) == MBP_STORE ? p->net->kernels->copy : p->net->kernels->accumulate;
     if (edge(p, c->node, 1) != MBP_SKIP)
-        MBP_RUN(p->net->kernels, map, write, p->rows, mbp_state_width(c->layer), p->w->delta[operand(p, c->node, 1)],
-                p->w->cell[c->id].state, NULL);
+        p->net->kernels->map(write, p->rows, mbp_state_width(c->layer), p->w->delta[operand(p, c->node, 1)],
+                             p->w->cell[c->id].state, NULL);
 }
 
 void mbp_backward_recurrent(const pass *p, int id) {

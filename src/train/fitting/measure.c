@@ -318,8 +318,7 @@ static void add_row(reading *r, int64_t row) {
     double *output = r->memory + SUMS_EACH * n, *target = output + n;
     void *raw = row_of(t->net, w->value[t->net->output[r->output].node], row), *predicted = target + n;
     if (OUTPUT_ACTIVATION_COUNT > 1 && r->chosen->need != LABELS && activation != OUTPUT_ACTIVATION_identity)
-        MBP_RUN(t->net->kernels, map, t->net->kernels->output[activation], 1, n, ((mbp_view){predicted, n}),
-                ((mbp_view){raw, n}), NULL);
+        t->net->kernels->output[activation](1, n, (mbp_view){predicted, n}, (mbp_view){raw, n});
     else
         predicted = raw;
     to_doubles(t->net, predicted, n, output);

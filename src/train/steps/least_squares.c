@@ -232,11 +232,10 @@ static mbp_view probabilities(const part *p, int i, double temperature) {
     const mbp_net *net = t->net;
     const int64_t rows = p->count * mbp_trainer_positions(t, i), width = t->objective[i].width;
     const mbp_view o = t->workspace->value[net->output[i].node], to = {t->squares->outputs, width};
-    const mbp_map map = net->kernels->output[net->output[i].activation];
     for (int64_t r = 0; r < rows && temperature != 1; r++)
         for (int64_t j = 0; j < width; j++)
             put(net, to, r, j, get(net, o, r, j) / temperature);
-    MBP_RUN(net->kernels, map, map, rows, width, to, temperature != 1 ? to : o, NULL);
+    net->kernels->output[net->output[i].activation](rows, width, to, temperature != 1 ? to : o);
     return to;
 }
 

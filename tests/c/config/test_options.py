@@ -34,7 +34,7 @@ class Build:
 ALL = ["TRAINING", "FILES"]
 UNSUPPORTED = 20  # MBP_UNSUPPORTED
 NO_GELU = 'graph line 2: this build (MICROBP_FORMULAS) has no activation "gelu"; did you mean "relu"? it has: identity, relu, sigmoid, tanh'
-EXTRAS = ["focal", "gaps", "jacobian", "lists", "positions", "scales", "slice", "solvers", "sparse", "standardize", "subtract"]
+EXTRAS = ["focal", "gaps", "int8", "jacobian", "lists", "positions", "scales", "slice", "solvers", "sparse", "standardize", "subtract"]
 ADD = {extra: f"add {extra} to MICROBP_EXTRAS, or compile microbp.c without -DMICROBP_{extra.upper()}=0" for extra in EXTRAS}
 BUILDS = {
     "all": Build({}, ALL),
@@ -48,7 +48,7 @@ BUILDS = {
     "float32": Build({"DTYPES": "f32"}, ALL, "mbp_kernels_sse2_f64 mbp_kernels_neon_f64"),
     "formulas": Build({"FORMULAS": "relu;tanh;mse;adam"}, ALL, "forward_gelu loss_bce loop_lion", "gelu lion softmax"),
     "no extras": Build(
-        {"EXTRAS": ""}, ALL, "backward_slice forward_standardize backward_subtract mbp_focal_bce mbp_lazy_add", "element_weights indptr"
+        {"EXTRAS": ""}, ALL, "backward_slice forward_standardize mbp_focal_bce mbp_lazy_add mbp_int8_create", "element_weights indptr"
     ),
     "small no extras": Build({"EXTRAS": "", "DTYPES": "f32"}, ALL, "backward_slice forward_standardize backward_subtract", flags="-Os"),
 }  # fmt: skip

@@ -10,6 +10,7 @@ static const int32_t *named;
 static problem *p;
 static mbp_net *made;
 static mbp_trainer *made_trainer;
+static mbp_int8 *whole;
 static mbp_array array;
 static mbp_tensor tensor;
 static mbp_node_info node = {.size = sizeof node};
@@ -89,6 +90,12 @@ static char bytes[10];
     X(mbp_net_jacobian(NULL, p->x, 2, MBP_BY_PARAMS, -1, p->out, 2, NULL) == MBP_INVALID) \
     X(mbp_net_jacobian(net, NULL, 2, MBP_BY_PARAMS, -1, p->out, 2, NULL) == MBP_INVALID) \
     X(mbp_net_jacobian(net, p->x, 2, MBP_BY_INPUTS, -1, NULL, 4, NULL) == MBP_INVALID) \
+    X(mbp_int8_create(NULL, &(mbp_int8_step){0}, 2, NULL, NULL, NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_int8_create(&whole, NULL, 2, NULL, NULL, NULL, NULL, NULL) == MBP_INVALID && !whole) \
+    X((mbp_int8_free(NULL), 1)) \
+    X(mbp_int8_predict(NULL, p->x, p->out, 0, NULL) == MBP_INVALID) \
+    X(mbp_int8_reserve(NULL, 1, NULL) == MBP_INVALID) \
+    X(mbp_int8_bytes(NULL) == 0) \
     X(mbp_net_save(NULL, "/tmp/never", NULL) == MBP_INVALID) \
     X(mbp_net_save(net, NULL, NULL) == MBP_INVALID) \
     X(mbp_net_load(NULL, "/tmp/never", NULL, NULL) == MBP_INVALID) \

@@ -37,7 +37,7 @@ static void check_mapped(const mbp_kernels *kernels, mbp_pattern pattern, sizes 
         }
     const mbp_view to = {expected, ld}, from = {backward ? y : expected, ld};
     if (map)
-        MBP_RUN(kernels, map, map, s.m, s.n, to, from, NULL);
+        kernels->map(map, s.m, s.n, to, from, NULL);
     guarded scratch = scratch_block(kernels, &p);
     run_shuffled(kernels, &p, scratch.at);
     CHECK(memcmp(c, expected, (size_t)(s.m * ld) * sizeof(T)) == 0, "%s pattern %d %lldx%lldx%lld gap %lld add %d",

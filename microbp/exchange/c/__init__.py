@@ -1,0 +1,1 @@
+"""Networks as C files that need no library."""

@@ -1,0 +1,1 @@
+"""Reads the parts of ONNX files."""
