@@ -222,7 +222,7 @@ const mbp_dots *mbp_dots_find(const mbp_kernels *kernels) {
     static const mbp_dots plain = {product_plain, round_plain, 0};
 #if MICROBP_AVX512
     static const mbp_dots vnni = {product_vnni, round_avx2, 0};
-    if (strcmp(kernels->isa, "avx512") == 0 && __builtin_cpu_supports("avx512vnni"))
+    if (strcmp(kernels->isa, "avx512") == 0 && mbp_has_vnni())
         return &vnni;
 #endif
 #if MICROBP_AVX2 || MICROBP_AVX512

@@ -13,15 +13,20 @@ static int is_amd(void) {
 }
 
 #if MICROBP_AVX2 || MICROBP_AVX512
-/* A bit of cpuid: of its leaf 1, register ecx, or of leaf 7, register ebx; and the registers that the operating system
- * must save for it, as bits of xcr0 (Intel's manual, volume 1, 13.3): those of SSE and AVX, or those of AVX-512 too. */
+/* A bit of cpuid: of its leaf 1, register ecx, or of leaf 7, registers ebx and, from 32 on, ecx; and the registers that
+ * the operating system must save for it, as bits of xcr0 (Intel's manual, volume 1, 13.3): those of SSE and AVX, or
+ * those of AVX-512 too. */
 enum { SAVES_AVX = 0x6, SAVES_AVX512 = 0xe6, OSXSAVE = 27 };
-enum { CPU_fma, CPU_avx2, CPU_avx512f, CPU_avx512dq, CPU_avx512bw, CPU_avx512vl };
+enum { CPU_fma, CPU_avx2, CPU_avx512f, CPU_avx512dq, CPU_avx512bw, CPU_avx512vl, CPU_avx512vnni };
 static const struct {
     unsigned leaf, bit, saved;
-} features[] = {[CPU_fma] = {1, 12, SAVES_AVX},         [CPU_avx2] = {7, 5, SAVES_AVX},
-                [CPU_avx512f] = {7, 16, SAVES_AVX512},  [CPU_avx512dq] = {7, 17, SAVES_AVX512},
-                [CPU_avx512bw] = {7, 30, SAVES_AVX512}, [CPU_avx512vl] = {7, 31, SAVES_AVX512}};
+} features[] = {[CPU_fma] = {1, 12, SAVES_AVX},
+                [CPU_avx2] = {7, 5, SAVES_AVX},
+                [CPU_avx512f] = {7, 16, SAVES_AVX512},
+                [CPU_avx512dq] = {7, 17, SAVES_AVX512},
+                [CPU_avx512bw] = {7, 30, SAVES_AVX512},
+                [CPU_avx512vl] = {7, 31, SAVES_AVX512},
+                [CPU_avx512vnni] = {7, 32 + 11, SAVES_AVX512}};
 
 static int asks_processor(int feature) {
     unsigned a, b, c, d, saved = 0, high;
@@ -32,7 +37,8 @@ static int asks_processor(int feature) {
         return 0;
     if (features[feature].leaf == 1)
         return c >> features[feature].bit & 1;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> features[feature].bit & 1);
+    const unsigned bit = features[feature].bit;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && ((bit < 32 ? b : c) >> bit % 32 & 1);
 }
 #endif
 #endif
@@ -89,6 +95,10 @@ int mbp_isa_runs(int i) {
 #undef VARIANT
     return 0;
 }
+
+#if MICROBP_AVX512
+int mbp_has_vnni(void) { return HAS(avx512vnni) != 0; }
+#endif
 
 const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype) {
     for (int i = 0; i < COUNT; i++)

@@ -232,6 +232,10 @@ static inline mbp_loss mbp_loss_of(const mbp_kernels *kernels, int row) {
 /* dispatch.c: the table for an ISA; isa NULL: the best that runs here. Returns NULL if this build has no such table or
  * it cannot run here. */
 const mbp_kernels *mbp_kernels_find(const char *isa, mbp_dtype dtype);
+#if MICROBP_AVX512
+/* dispatch.c: whether the processor has the dot products of AVX-512 VNNI. */
+int mbp_has_vnni(void);
+#endif
 /* dispatch.c: the table for a net whose widest node has this many columns. */
 const mbp_kernels *mbp_kernels_suited(mbp_dtype dtype, int64_t widest);
 

@@ -16,6 +16,8 @@ static unsigned present; /* bit i: whether the processor has names[i] */
 static int supports(const char *feature) {
     if (strcmp(feature, "sse2") == 0)
         return 1;
+    if (strcmp(feature, "avx512vnni") == 0)
+        return (int)(present & 1);
     for (int i = 0; i < FEATURES; i++)
         if (strcmp(feature, names[i]) == 0)
             return present >> i & 1;
@@ -27,17 +29,20 @@ static int supports(const char *feature) {
 #define mbp_isa_name masked_name
 #define mbp_isa_runs masked_runs
 #define mbp_kernels_find masked_find
+#define mbp_has_vnni masked_has_vnni
 #define mbp_kernels_suited masked_suited
 #include "kernels/dispatch.c"
 #undef __builtin_cpu_supports
 #undef mbp_isa_name
 #undef mbp_isa_runs
 #undef mbp_kernels_find
+#undef mbp_has_vnni
 #undef mbp_kernels_suited
 
 /* Every set of features, so also all but one. */
 static void test_features(void) {
     for (present = 0; present < 1u << FEATURES; present++) {
+        CHECK(masked_has_vnni() == (int)(present & 1), "features %#x", present);
         const char *const best = present == (1u << FEATURES) - 1 ? "avx512" : (present & 3) == 3 ? "avx2" : "sse2";
         for (int dtype = MBP_F32; dtype <= MBP_F64; dtype++) {
             const mbp_kernels *found = masked_find(NULL, (mbp_dtype)dtype);
