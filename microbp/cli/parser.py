@@ -80,7 +80,7 @@ def refuse(command: str, error: ArgumentError, options: Any = None) -> NoReturn:
     _Parser(prog=f"microbp {command}").error(f"argument {error.text(spell)}")
 
 
-_OPERANDS = {"table": "DATA", "output": "OUT"}  # arguments that are no options
+_OPERANDS = {"table": "DATA", "output": "OUT"}  # positional arguments
 
 
 def spell(argument: Argument) -> str:

@@ -29,7 +29,7 @@ BOUND = 1e-4  # of model_check, times the largest expected number of an output (
 class Source(Writer):
     """A file that predicts. The settings are those of `c_source`."""
 
-    reuses = True  # whether values of nodes that are no longer needed make room
+    reuses = True  # whether a node may take the place of a value that nothing reads any more
 
     def __init__(
         self, net: Network, preparation: Preparation | None, weights: Sequence[float] | None, raw: bool, name: str, header: bool
@@ -280,7 +280,7 @@ class Source(Writer):
             "",
             f"{name}_check returns 0, or 1 + the first output that is off.",
             f"Memory: {self.bytes} bytes of constants, {scratch} bytes of scratch on the stack. Multiply-adds: {products}.",
-            "y must not overlap x. All functions may run in several threads at once: there is no state.",
+            "y must not overlap x. Several threads may call the functions at once.",
             "Computed in float, with the library's formulas in its order: with -ffp-contract=off the results have the bits of its",
             "kernels without fused multiply-adds. exp is within 2 units in the last place, tanh and the sigmoid within 3, others within 6.",
         ]

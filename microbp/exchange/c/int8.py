@@ -193,7 +193,8 @@ def int8_source(model: Any, *, raw: bool, name: str, header: bool) -> str:
             "    input: x, {}; output: y, {}, {}".format(*shapes, "raw" if raw else output.activation or "identity"),
             "",
             f"Memory: {c.flash} bytes of constants, {sum(c.bytes) + c.patch} bytes on the stack. Multiply-adds of weights: {c.operations}.",
-            f"{name}_check returns 0 if it predicts for one row what microbp did. y must not overlap x. There is no state.",
+            f"{name}_check returns 0 if it predicts for one row what microbp did.",
+            "y must not overlap x. Several threads may call the functions at once.",
             "With -ffp-contract=off, the results have the bits of bp.QuantizedNetwork.predict.",
         ]
     )

@@ -17,7 +17,7 @@ from .writer import Constants, Lines, Writer, at
 
 Emitter = Callable[[Writer, Step, list[str], str], None]  # the places of the operands, and that of the value
 
-ROWS_AT_ONCE = 4  # of a product: patches of so many places are gathered together
+ROWS_AT_ONCE = 4  # a product of patches takes this many places at a time
 PARTS |= parts("""
 /* How many sums are in registers at once. */
 #if defined(__OPTIMIZE_SIZE__)
