@@ -107,7 +107,15 @@ cdef extern from "microbp.h" nogil:
         pass
     ctypedef int (*mbp_poll)(void *user) noexcept nogil
     ctypedef mbp_status (*mbp_own_loss)(void *user, double *value, mbp_error *error) noexcept
-    ctypedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *user) noexcept nogil
+    ctypedef struct mbp_reduce:
+        size_t size
+        int64_t rank, ranks
+        int (*gather)(const void *mine, void *all, int64_t bytes, void *user) noexcept nogil
+        int (*swap)(const void *mine, void *theirs, int64_t bytes, void *user) noexcept nogil
+        int (*begin)(const void *mine, void *theirs, int64_t bytes, void *user) noexcept nogil
+        int (*finish)(void *user) noexcept nogil
+        int64_t every
+        void *user
     ctypedef enum mbp_purpose:
         MBP_SHUFFLE, MBP_SPLIT
     ctypedef struct mbp_record:
@@ -275,7 +283,8 @@ cdef extern from "microbp.h" nogil:
     mbp_status mbp_net_standardize(mbp_net *net, const mbp_array *x, int n_x, int again, mbp_error *error)
     mbp_status mbp_trainer_measure(mbp_trainer *trainer, const mbp_batch *batch, int output, const char *name, double *value,
                                    mbp_error *error)
-    mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void *user, mbp_error *error)
+    mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, const mbp_reduce *how, mbp_error *error)
+    int64_t mbp_trainer_failed_rank(const mbp_trainer *trainer)
     mbp_status mbp_trainer_step(mbp_trainer *trainer, const mbp_batch *batch, double *loss, mbp_error *error)
     mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, const mbp_backward *how, double *loss, mbp_error *error)
     mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error)

@@ -32,6 +32,10 @@ OPTIONAL = {
         ],
         "MICROBP_TRAINING",
     ),
+    **dict.fromkeys(
+        ["passes/joint_norms.c", "train/steps/reduce.c", "train/steps/means.c", "train/steps/join_rows.c"],
+        "MICROBP_TRAINING && MICROBP_RANKS",
+    ),
     "int8": "MICROBP_INT8",
     **dict.fromkeys(["file", "system/disk.c"], "MICROBP_FILES"),
     **dict.fromkeys(["file/trainer_file.h", "file/trainer_read.c", "file/trainer_write.c"], "MICROBP_FILES && MICROBP_TRAINING"),

@@ -145,6 +145,12 @@ def test_runs_to_a_goal_beside_numpy(tmp_path):
         assert cells[head + 1][0] == "Levenberg-Marquardt" and cells[head + 1][3] == "0 of 3"
 
 
+def test_fits_on_executors(tmp_path):
+    quick = ["--runs", 1, "--fits", 2, "--epochs", 1, "2 threads", "mpi4py"]
+    lines = run(BENCH / "processes/executors.py", *quick, home=tmp_path).splitlines()
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| one process", "| 2 threads"] and "left out: mpi4py" in lines[0]
+
+
 def test_convolutions_beside_pytorch(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed")
     *_, line = run(BENCH / "convolution.py", "1989", "--rounds", 2, "--no-peak", home=tmp_path).splitlines()
@@ -157,6 +163,20 @@ def test_recurrent_nets_beside_pytorch(tmp_path):
     *_, line = run(BENCH / "recurrent.py", "gru", "--rounds", 2, home=tmp_path).splitlines()
     cell, parameters, *times = line.replace("|", "").replace(",", "").split()
     assert (cell, parameters) == ("gru", "83009") and min(float(times[0]), float(times[2])) > 0
+
+
+def test_ranks_and_their_cost(tmp_path):
+    """Steps on two ranks; the formula and the replayed steps are of the measured size."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    if not (shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")):
+        pytest.skip("mpiexec is not installed")
+    numbers, drawn = tmp_path / "ranks.json", tmp_path / "ranks.png"
+    run(BENCH / "ranks/measure.py", numbers, "--quick", "--ranks", 1, 2, home=tmp_path)
+    lines = run(BENCH / "ranks/costs.py", numbers, "--picture", drawn, home=tmp_path).splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    steps = [row for row in cells if row[0][:1].isdigit() and len(row) == 8]
+    assert {row[0] for row in steps} == {"20-64-64-2", "784-128-10"} and all(float(value) > 0 for row in steps for value in row[-2:])
+    assert drawn.stat().st_size > 10_000
 
 
 def test_a_race_on_a_file_of_numbers_categories_and_gaps(tmp_path):

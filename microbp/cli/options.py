@@ -52,7 +52,7 @@ _FORMATS = (
 )
 _NO_HEADER = "the first line of DATA is a row; it does not name the columns (default: decided by the types of its cells)"
 _STRICT = "stop at the first cell that should be a number and is not, and at the first assumption about DATA"
-_THREADS = "maximum number of threads (default: the number of processors)"
+_THREADS = "maximum number of threads (default: the number of processors{})"
 _CONFIG = "TOML file with values for these options; the command line overrides it"
 _WIDTHS = _choices(budget.width for budget in BUDGETS.values())
 
@@ -147,7 +147,7 @@ class NetOptions(TableOptions):
     seed: int = _option(
         "general", "INT", "seed for the split, the initial weights and the order of rows (default: %(default)s)", arguments.seed, default=0
     )
-    threads: int | None = _option("general", "INT", _THREADS, arguments.count)
+    threads: int | None = _option("general", "INT", _THREADS.format(", divided by the processes of mpiexec"), arguments.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +235,7 @@ class ModelOptions:
     )
     no_header: bool = _switch("data", _NO_HEADER)
     strict: bool = _switch("data", _STRICT)
-    threads: int | None = _option("general", "INT", _THREADS, arguments.count)
+    threads: int | None = _option("general", "INT", _THREADS.format(""), arguments.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +316,7 @@ COMMANDS = {
             "microbp train digits --plot digits.png",
             "microbp train adult.csv --target income --drop id,name --checkpoint run.safetensors",
             "microbp train adult.csv --resume run.safetensors",
+            "mpiexec -n 4 microbp train adult.csv",
             'microbp train prices.csv --net x-64-64-y --loss "huber(delta=0.5)" --lr auto',
         ),
         has_specs=True,

@@ -12,9 +12,10 @@ from ..core.specs import Loss
 from ..core.text import counted
 from ..many.ensemble import Ensemble
 from ..network.network import Network
+from ..ranks.ranks import Ranks
 from ..tables import model
 from ..tables.columns import reading
-from ..tables.fitted.runs import Settings, Stage, TableRun, choose, fingerprint, split_of
+from ..tables.fitted.runs import Settings, Stage, TableRun, choose, fingerprint, split_of, with_comm
 from ..tables.preparation import Preparation
 from ..tables.readers.errors import ArgumentError
 from ..tables.split import prepared
@@ -56,10 +57,10 @@ def save_members(run: TableRun, checkpoint: Path) -> None:
         Ensemble([stage.net for stage in run.stages]).save(members(checkpoint))
 
 
-def resume(options: TrainOptions, checkpoint: Path) -> TableRun:
-    """Prepares to continue the run of a checkpoint, with the data named in the options."""
+def resume(options: TrainOptions, checkpoint: Path, ranks: Ranks | None = None) -> TableRun:
+    """Prepares to continue the run of a checkpoint, with the data named in the options. ranks: the processes that do this together."""
     _refuse_changes(options)
-    trainer = _loaded(checkpoint, options.threads)
+    trainer = _loaded(checkpoint, options.threads, ranks)
     loss = trainer.losses[0]
     try:
         kept = trainer.net.notes[_NOTE]
@@ -71,7 +72,7 @@ def resume(options: TrainOptions, checkpoint: Path) -> TableRun:
             raise TypeError
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise ValueError(f"{checkpoint}: not a microbp train checkpoint; use bp.Trainer.load in Python") from None
-    split = split_of(options.data, original)
+    split = split_of(options.data, original, ranks)
     split.source = reading(split.source, preparation.readings, preparation.target.name)
     for _ in split.look():  # counts the rows
         pass
@@ -119,11 +120,11 @@ def _checksum(net: Network) -> int:
     return zlib.crc32(net.params.tobytes())
 
 
-def _loaded(checkpoint: Path, threads: int | None) -> Trainer:
+def _loaded(checkpoint: Path, threads: int | None, ranks: Ranks | None) -> Trainer:
     advice = "--resume needs a file written by --checkpoint"
     try:
         with files.advising(advice):
-            return Trainer.load(checkpoint, n_threads=threads)
+            return Trainer.load(checkpoint, n_threads=threads, **with_comm(ranks))
     except ValueError as error:
         if "contains a network but no trainer" not in str(error):
             raise

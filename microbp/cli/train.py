@@ -29,10 +29,13 @@ from pathlib import Path
 from types import ModuleType
 
 from ..core.text import counted
+from ..ranks.failing import failed_rank
+from ..ranks.ranks import Ranks, joined
 from ..settings.checkpoint import Checkpoint
 from ..tables import model
 from ..tables.fitted import report, runs
 from ..tables.fitted.runs import TableRun
+from ..tables.ranks.launcher import started
 from . import files, parser
 from .options import TrainOptions
 from .resume import CONTINUED, members, note, resume, save_members, settings
@@ -42,6 +45,17 @@ _EVERY = timedelta(minutes=1)  # between checkpoints
 
 def run(options: TrainOptions) -> None:
     """Trains, saves the network, saves the plot and prints the report."""
+    ranks = started()
+    with _signals_interrupt():
+        with joined(ranks):
+            out, plot = _outputs(options) if not ranks or ranks.rank == 0 else (None, None)
+            ready = resume(options, options.resume, ranks) if options.resume else _begun(options, ranks)
+        options = replace(options, checkpoint=options.checkpoint or options.resume)
+        _finish(options, ready, _fit(options, ready), out, plot)
+
+
+def _outputs(options: TrainOptions) -> tuple[Path | None, ModuleType | None]:
+    """The file of the network, and the module that plots; checks that all files can be written."""
     plot = files.plot_module(options.plot)
     out = options.out or (None if options.data == "digits" else files.unused_name(options.data))
     checkpoint = options.checkpoint if options.checkpoint != options.resume else None
@@ -50,14 +64,11 @@ def run(options: TrainOptions) -> None:
     if options.checkpoint:
         may_replace = options.force or options.checkpoint == options.resume
         files.check_writable(may_replace, read, {"out": out, "plot": options.plot, "checkpoint": members(options.checkpoint)})
-    with _signals_interrupt():
-        ready = resume(options, options.resume) if options.resume else _begun(options)
-        options = replace(options, checkpoint=options.checkpoint or options.resume)
-        _finish(options, ready, _fit(options, ready), out, plot)
+    return out, plot
 
 
-def _begun(options: TrainOptions) -> TableRun:
-    return runs.begin(options.data, settings(options), identify=options.checkpoint is not None)
+def _begun(options: TrainOptions, ranks: Ranks | None) -> TableRun:
+    return runs.begin(options.data, settings(options), identify=options.checkpoint is not None, ranks=ranks)
 
 
 @contextlib.contextmanager
@@ -77,19 +88,26 @@ def _signals_interrupt() -> Iterator[None]:
 
 def _fit(options: TrainOptions, run: TableRun) -> BaseException | None:
     """Trains for the remaining epochs; returns the exception that stopped the training, if any."""
-    checkpoint = options.checkpoint
+    checkpoint, ranks = options.checkpoint, run.data.ranks
+    writes = checkpoint is not None and (ranks is None or ranks.rank == 0)
 
     def begun(run: TableRun) -> None:
         if checkpoint:
-            save_members(run, checkpoint)
+            if writes:
+                save_members(run, checkpoint)
             note(run)
 
     try:
-        runs.fit(run, checkpoint=Checkpoint(checkpoint, every=_EVERY) if checkpoint else None, progress=True, begun=begun)
-        if checkpoint:
-            run.trainer.save(checkpoint)
+        with joined(ranks):
+            runs.fit(run, checkpoint=Checkpoint(checkpoint, every=_EVERY) if checkpoint else None, progress=True, begun=begun)
+            if checkpoint and writes:
+                run.trainer.save(checkpoint)
     except (KeyboardInterrupt, OSError, FloatingPointError) as stopped:
         return stopped
+    except RuntimeError as stopped:
+        if failed_rank(stopped) is None:
+            raise
+        return KeyboardInterrupt() if "failed: KeyboardInterrupt" in str(stopped) else stopped
     return None
 
 

@@ -6,21 +6,15 @@ from array import array
 from weakref import WeakSet
 
 cimport cython
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_READ, PyBUF_STRIDES, PyBUF_WRITABLE, PyBUF_WRITE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 from microbp cimport *
-
-cdef extern from "<time.h>" nogil:
-    cdef struct timespec:
-        long tv_sec, tv_nsec
-    enum:
-        TIME_UTC
-    int timespec_get(timespec *ts, int base)
 
 # A call with less work than this, about 50 microseconds at 20 GFLOP/s, keeps the GIL. Getting the GIL back from a
 # busy thread takes about 500 microseconds.
@@ -29,7 +23,7 @@ cdef double KEEP_GIL_FLOPS = 1e6
 
 # ---- errors ----
 
-_EXCEPTIONS = {MBP_NO_MEMORY: MemoryError, MBP_NONFINITE: FloatingPointError, MBP_BUSY: RuntimeError}
+_EXCEPTIONS = {MBP_NO_MEMORY: MemoryError, MBP_NONFINITE: FloatingPointError, MBP_BUSY: RuntimeError, MBP_CANCELLED: RuntimeError}
 
 
 cdef int check(mbp_status status, const mbp_error *error) except -1:
@@ -103,6 +97,7 @@ cdef class Trainer:
     cdef mbp_trainer *trainer
     cdef readonly Net net
     cdef object optimizer
+    cdef Peers peers  # None: this process trains alone
     cdef object forwarded  # views of the inputs of the last forward, which backward_from reads: they keep the memory
 
     def __init__(self, Net net not None, losses, loss_weights, optimizer, /, seed=None):
@@ -135,6 +130,13 @@ cdef class Trainer:
         with nogil:  # it may wait for a training of another trainer of the net, which needs the GIL now and then
             mbp_trainer_free(self.trainer)
 
+    cdef int check(self, mbp_status status, const mbp_error *error) except -1:
+        """Raises the error of a call, or that of the function of `set_reduce` that made it fail."""
+        if status != MBP_OK and self.peers is not None and self.peers.error is not None:
+            raised, self.peers.error = self.peers.error, None
+            raise raised
+        return check(status, error)
+
     cdef double run(self, x, y, weight, const mbp_backward *how, int what, State state, bint same=False) except? -1:
         """Runs one batch. what: 0 step, 1 backward, 2 evaluate. same: as in mbp_batch."""
         cdef Held hx, hy, hw
@@ -163,7 +165,7 @@ cdef class Trainer:
                 release(&hy)
         finally:
             release(&hx)
-        check(status, &error)
+        self.check(status, &error)
         return loss
 
     cdef mbp_status call(self, const mbp_batch *batch, const mbp_backward *how, int what, double *loss, mbp_error *error) noexcept nogil:
@@ -204,7 +206,7 @@ cdef class Trainer:
         cdef mbp_error error
         if self.net.family.guests:
             self.net.refuse_training()
-        check(mbp_trainer_apply(self.trainer, &error), &error)
+        self.check(mbp_trainer_apply(self.trainer, &error), &error)
 
     def forward(self, x, /):
         cdef mbp_error error
@@ -230,7 +232,7 @@ cdef class Trainer:
         else:
             status = mbp_trainer_forward(self.trainer, held.array, held.count, &error)
         release(&held)
-        check(status, &error)
+        self.check(status, &error)
         self.forwarded = views
         outputs = []
         for i in range(mbp_net_outputs(self.net.net)):
@@ -258,7 +260,7 @@ cdef class Trainer:
         else:
             status = mbp_trainer_backward_from(self.trainer, held.array, held.count, &how, &error)
         release(&held)
-        check(status, &error)
+        self.check(status, &error)
 
     def step_with(self, x, losses, /, bint accumulate=False, bint input_grads=False, bint update=True):
         return step_with_losses(self, x, losses, accumulate, input_grads, update)
@@ -291,7 +293,9 @@ cdef class Trainer:
         cdef double loss = 0
         cdef int64_t steps = 0, n = index.array.rows if index.count else x.array.rows if x.count else 0
         cdef const int64_t *order = <const int64_t *>vector(index, MBP_I64, n, "index")
-        cdef const double *rates = <const double *>vector(lr, MBP_F64, -(-n // batch_rows) if batch_rows > 0 else 0, "lr")
+        cdef bytes ended = b"" if self.peers is None else ended_rates(lr)
+        cdef const double *rates = <const double *><const char *>ended if ended else <const double *>vector(
+            lr, MBP_F64, -(-n // batch_rows) if batch_rows > 0 else 0, "lr")
         cdef Poll poll = Poll()
         poll.stop = stop
         poll.next_look = now() + 50
@@ -303,9 +307,16 @@ cdef class Trainer:
             status = mbp_trainer_epoch(self.trainer, &batch, order, n, batch_rows, rates, poll_signals, <void *>poll, &loss, &steps, &error)
         if poll.error is not None:
             raise poll.error
-        if status != MBP_CANCELLED:  # not an error: `stop` returned True
-            check(status, &error)
+        if self.peers is not None and self.peers.error is not None or status != MBP_CANCELLED:  # else `stop` returned True
+            self.check(status, &error)
         return loss
+
+    def set_reduce(self, rank, /, int64_t ranks=1, gather=None, swap=None, begin=None, finish=None, int64_t every=0):
+        self.peers = set_peers(self.trainer, rank, ranks, gather, swap, begin, finish, every)
+
+    @property
+    def failed_rank(self):
+        return mbp_trainer_failed_rank(self.trainer)
 
     @property
     def grads(self):
@@ -446,7 +457,7 @@ cdef object step_with_losses(Trainer trainer, x, losses, bint accumulate, bint i
         loss = pass_with_losses(trainer, x, losses, accumulate, input_grads)
         check(mbp_trainer_set(trainer.trainer, b"loss", loss + before if before == before else loss, &error), &error)
         if update:
-            check(mbp_trainer_apply(trainer.trainer, &error), &error)
+            trainer.check(mbp_trainer_apply(trainer.trainer, &error), &error)
         return loss
     finally:
         mbp_net_unlock(trainer.net.net)

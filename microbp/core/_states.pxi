@@ -163,6 +163,14 @@ def set_thread_limit(int limit, /):
 
 # ---- signals during an epoch ----
 
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec, tv_nsec
+    enum:
+        TIME_UTC
+    int timespec_get(timespec *ts, int base)
+
+
 cdef class Poll:
     """Every 50 ms of an epoch, checks for a pending signal (Ctrl-C) and calls `stop`, unless it is None."""
 
@@ -191,6 +199,77 @@ cdef int look(void *user) noexcept with gil:
 
 cdef int poll_signals(void *user) noexcept nogil:
     return look(user) if now() >= (<Poll>user).next_look else 0
+
+
+# ---- other processes ----
+
+cdef class Peers:
+    """Functions of Python that exchange bytes with other processes, and the error of the one that failed."""
+
+    cdef int64_t ranks
+    cdef object gather, swap, begin, finish
+    cdef object error
+
+    cdef int call(self, function, const void *mine, int64_t given, void *theirs, int64_t got) noexcept:
+        try:
+            function(PyMemoryView_FromMemory(<char *>mine, given, PyBUF_READ), PyMemoryView_FromMemory(<char *>theirs, got, PyBUF_WRITE))
+            return 0
+        except BaseException as error:
+            self.error = error
+            return 1
+
+
+cdef int call_gather(const void *mine, void *all, int64_t bytes, void *user) noexcept with gil:
+    cdef Peers peers = <Peers>user
+    return peers.call(peers.gather, mine, bytes, all, peers.ranks * bytes)
+
+
+cdef int call_swap(const void *mine, void *theirs, int64_t bytes, void *user) noexcept with gil:
+    cdef Peers peers = <Peers>user
+    return peers.call(peers.swap, mine, peers.ranks * bytes, theirs, peers.ranks * bytes)
+
+
+cdef int call_begin(const void *mine, void *theirs, int64_t bytes, void *user) noexcept with gil:
+    cdef Peers peers = <Peers>user
+    return peers.call(peers.begin, mine, peers.ranks * bytes, theirs, peers.ranks * bytes)
+
+
+cdef int call_finish(void *user) noexcept with gil:
+    cdef Peers peers = <Peers>user
+    try:
+        peers.finish()
+        return 0
+    except BaseException as error:
+        peers.error = error
+        return 1
+
+
+cdef bytes ended_rates(Held *lr):
+    """The learning rates of an epoch, which has as many steps as the process with the most; after them one that is refused."""
+    cdef const double *rates = <const double *>vector(lr, MBP_F64, lr.array.rows, "lr")
+    return b"" if rates == NULL else PyBytes_FromStringAndSize(<const char *>rates, 8 * lr.array.rows) + array("d", [float("nan")]).tobytes()
+
+
+cdef Peers set_peers(mbp_trainer *trainer, rank, int64_t ranks, gather, swap, begin, finish, int64_t every):
+    cdef mbp_error error
+    cdef mbp_reduce how
+    cdef Peers peers = Peers()
+    if rank is None:
+        check(mbp_trainer_set_reduce(trainer, NULL, &error), &error)
+        return None
+    peers.ranks, peers.gather, peers.swap, peers.begin, peers.finish = ranks, gather, swap, begin, finish
+    memset(&how, 0, sizeof(how))
+    how.size, how.rank, how.ranks, how.every, how.user = sizeof(how), rank, ranks, every, <void *>peers
+    if gather is not None:
+        how.gather = call_gather
+    if swap is not None:
+        how.swap = call_swap
+    if begin is not None:
+        how.begin = call_begin
+    if finish is not None:
+        how.finish = call_finish
+    check(mbp_trainer_set_reduce(trainer, &how, &error), &error)
+    return peers
 
 
 # ---- the state of a solver ----

@@ -25,11 +25,18 @@ def check(n_threads: Any) -> int | None:
 
 def choose(n_threads: int | None, backend: str | None = None) -> int:
     """The limit as a number. n_threads=None: the number of processors that this process may use, limited by MICROBP_NUM_THREADS if it
-    is set, else by OMP_NUM_THREADS."""
+    is set, else by OMP_NUM_THREADS, else divided by the number of processes that MPI has started on this machine."""
     announce(backends.resolve(backend))
     if n_threads is not None:
         return min(n_threads, 2**31 - 1)
-    return min(backends.load(backend).cpus(), _environment() or sys.maxsize)
+    cpus = backends.load(backend).cpus()
+    return min(cpus, _environment() or max(1, cpus // _processes()))
+
+
+def _processes() -> int:
+    """How many processes MPI has started on this machine: MPICH and Open MPI tell it to each."""
+    told = os.environ.get("MPI_LOCALNRANKS") or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") or ""
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def _environment() -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -18,14 +18,17 @@ from .rows import Rows
 ClassWeight = str | Mapping[Any, float] | Any  # "balanced", label -> weight, or an array with one weight per class
 
 
-def weighted(rows: Rows, trained: Array, class_weight: ClassWeight, classes: Array) -> Rows:
+Sum = Callable[[Any], Array]  # of numbers of these rows, the sums over the rows of all processes
+
+
+def weighted(rows: Rows, trained: Array, class_weight: ClassWeight, classes: Array, total: Sum = np.asarray) -> Rows:
     """The rows, with each weight multiplied by the weight of the row's class. trained: indices of the training rows; all other rows get
     weight 0."""
-    return replace(rows, weight=_of_output(rows, 0, trained, class_weight, classes))
+    return replace(rows, weight=_of_output(rows, 0, trained, class_weight, classes, total))
 
 
 def weighted_outputs(
-    rows: Rows, trained: Array, class_weight: Any, losses: list[Any], widths: tuple[int, ...], names: tuple[str, ...]
+    rows: Rows, trained: Array, class_weight: Any, losses: list[Any], widths: tuple[int, ...], names: tuple[str, ...], total: Sum
 ) -> Rows:
     """The same for several outputs. class_weight: a dict by output, or a list of one for each; None for an output without."""
     of_output = class_weight
@@ -44,13 +47,13 @@ def weighted_outputs(
     for i, (one, loss, width) in enumerate(zip(of_output, losses, widths, strict=True)):
         try:
             classes = None if one is None else classes_of(loss, width)
-            weights.append(_of_output(rows, i, trained, one, classes))
+            weights.append(_of_output(rows, i, trained, one, classes, total))
         except ValueError as error:
             raise ValueError(f"output {names[i]!r}: {error}") from error
     return replace(rows, weight=weights)
 
 
-def _of_output(rows: Rows, i: int, trained: Array, class_weight: ClassWeight, classes: Array | None) -> Array:
+def _of_output(rows: Rows, i: int, trained: Array, class_weight: ClassWeight, classes: Array | None, total: Sum) -> Array:
     """The weights of output i, times those of the classes if there are any; 0 for rows that are not trained."""
     given = rows.weight_of(i)
     weight = np.zeros(rows.count)
@@ -62,13 +65,13 @@ def _of_output(rows: Rows, i: int, trained: Array, class_weight: ClassWeight, cl
             raise ValueError(f"class_weight needs one label per row, but y has shape {rows.ys[i].shape}; {advice}")
         there = trained if given is None else trained[given[trained] > 0]
         index = _index(rows.ys[i], there, classes)
-        weight[there] = _by_class(class_weight, index, classes, None if given is None else given[there])[index]
+        weight[there] = _by_class(class_weight, index, classes, None if given is None else given[there], total)[index]
     if given is not None:
         with np.errstate(over="ignore"):
             weight = weight * given if given.ndim == 1 else weight[:, None] * given
     if not np.isfinite(weight).all():
         raise ValueError("class_weight times sample_weight is too large for a float64; use smaller weights")
-    if not weight.any() and classes is not None:
+    if classes is not None and not total([weight.any()])[0]:
         raise ValueError("class_weight gives every training row a weight of 0; give a positive weight to a class that occurs")
     return weight
 
@@ -101,12 +104,12 @@ def balanced(counts: Array) -> Array:
     return np.asarray(counts.sum() / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1.0)))
 
 
-def _by_class(class_weight: ClassWeight, index: Array, classes: Array, weight: Array | None) -> Array:
+def _by_class(class_weight: ClassWeight, index: Array, classes: Array, weight: Array | None, total: Sum) -> Array:
     """One weight per class. "balanced": see `balanced`. weight: of the rows, None for all 1."""
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f'class_weight must be "balanced", a dict or an array, not {brief(class_weight)}')
-        return balanced(np.bincount(index, weight, len(classes)))
+        return balanced(total(np.bincount(index, weight, len(classes)).astype(np.float64)))
     if isinstance(class_weight, Mapping):
         unknown = set(class_weight) - set(classes.tolist())
         if unknown:

@@ -101,6 +101,11 @@ class Shape:
     grids: tuple[tuple[int, ...], ...]  # the positions of the outputs
     sequences: Sequences
 
+    def none(self, dtype: Any) -> Rows:
+        """No rows."""
+        xs = [np.zeros((0, width), dtype if form is None else np.int32) for width, form in zip(self.inputs, self.ids, strict=True)]
+        return Rows(xs, [np.zeros((0, width), dtype) for width in self.targets], None, 0, None, self.counts)
+
     def positions(self, i: int) -> int:
         """How many positions a row of output i has."""
         return math.prod(self.grids[i])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,9 +20,10 @@ from ..settings.decisions import rule_of
 from ..settings.metrics import Metrics
 from ..training.measure import count_rows, measure, predictions
 from ..training.trainer import Trainer
+from . import workers
 from .ensemble import Ensemble
 from .making import copier, make
-from .train_many import checked_arguments, first_error, train_each
+from .train_many import checked_arguments, train_each
 
 Fold: TypeAlias = tuple[Array, Array]  # the indices of the rows to train on, and to test on
 
@@ -34,7 +35,7 @@ class CrossValidation:
     scores: by name, the "loss" and each metric on the test rows of each fold, an array of shape (folds,). predictions: for each row the
     prediction of the network that was not trained on it, shape (rows, outputs), a list of these for several outputs; NaN for rows that no
     fold tests, the mean for rows that several folds test. trainers: the trained trainer of each fold. folds: the indices of the rows that
-    each was trained and tested on.
+    each was trained and tested on. errors: those of the folds whose training failed, by number; their scores and predictions are NaN.
 
     >>> X = np.linspace(-1, 1, 60).reshape(-1, 1)
     >>> found = bp.cross_validate(bp.Trainer(bp.mlp([1, 8, 1], seed=0), "mse"), X, np.sin(X), cv=3, epochs=20, metrics="mae")
@@ -48,6 +49,7 @@ class CrossValidation:
     predictions: Prediction
     trainers: tuple[Trainer, ...]
     folds: tuple[Fold, ...]
+    errors: dict[int, Exception] = field(default_factory=dict)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -61,8 +63,8 @@ class CrossValidation:
 
     @property
     def ensemble(self) -> Ensemble:
-        """The networks of all folds as a bp.Ensemble."""
-        return Ensemble([trainer.net for trainer in self.trainers])
+        """The networks of all folds that were trained as a bp.Ensemble."""
+        return Ensemble([trainer.net for i, trainer in enumerate(self.trainers) if i not in self.errors])
 
     def __repr__(self) -> str:
         width, mean, std = max(map(len, self.scores)), self.mean, self.std
@@ -96,7 +98,8 @@ def cross_validate(
     that a fold tests. executor: as in `train_many`; the folds are trained several at a time.
 
     Each network has the bits of a `fit` alone on the training rows of its fold. ValueError or TypeError: an argument is invalid. If the
-    training of a fold fails, its error is raised when the others have finished, with "trainers[i]" in front.
+    training of a fold fails, its scores and predictions are NaN, its error is in `errors`, and a RuntimeWarning names it; if all fail, the
+    first error is raised.
 
     >>> X = np.random.default_rng(0).normal(size=(90, 2))
     >>> y = (X[:, 0] > X[:, 1]).astype(int)
@@ -122,14 +125,12 @@ def cross_validate(
     if fit.get("validation") is not None:
         arguments["metrics"] = metrics
     errors = train_each(trainers, [(X, y)] * len(folds), [arguments | {"rows": train} for train, _ in folds], executor)
-    if errors:
-        raise first_error(errors)
-    measured = [
-        measure(trainer, X, y, sample_weight, lengths, index=test, metrics=metrics)
-        for trainer, (_, test) in zip(trainers, folds, strict=True)
-    ]
-    scores = {name: np.array([found[name] for found in measured]) for name in measured[0]}
-    return CrossValidation(scores, _out_of_fold(trainers, X, lengths, folds, count), tuple(trainers), tuple(folds))
+    workers.check_some(errors, "cross_validate", "fold {}", range(len(folds)), errors, level=2)
+    trained = {i: (trainer, test) for i, (trainer, (_, test)) in enumerate(zip(trainers, folds, strict=True)) if i not in errors}
+    measured = {i: measure(one, X, y, sample_weight, lengths, index=test, metrics=metrics) for i, (one, test) in trained.items()}
+    names = next(iter(measured.values()))
+    scores = {name: np.array([measured[i][name] if i in measured else np.nan for i in range(len(folds))]) for name in names}
+    return CrossValidation(scores, _out_of_fold(list(trained.values()), X, lengths, count), tuple(trainers), tuple(folds), errors)
 
 
 # ---- folds ----
@@ -205,19 +206,19 @@ def _labels(trainer: Trainer, y: Any) -> Array | None:
 
 
 def _out_of_fold(
-    trainers: list[Trainer],
+    trained: list[tuple[Trainer, Array]],
     X: Any,  # noqa: N803
     lengths: Any,
-    folds: list[Fold],
     count: int,
 ) -> Prediction:
     """The mean of the predictions for each row by the trainers that test it; NaN where none does."""
-    outputs = trainers[0].net.outputs
+    net = trained[0][0].net
+    outputs = net.outputs
     sums, times = [np.zeros((count, *output.grid, output.width)) for output in outputs], np.zeros(count)
-    for trainer, (_, test) in zip(trainers, folds, strict=True):
+    for trainer, test in trained:
         np.add.at(times, test, 1)
         for total, predicted in zip(sums, predictions(trainer, X, lengths, test), strict=True):
             np.add.at(total, test, predicted)
     with np.errstate(invalid="ignore"):
-        found = [np.asarray(total / times.reshape(-1, *[1] * (total.ndim - 1)), trainers[0].net.dtype) for total in sums]
+        found = [np.asarray(total / times.reshape(-1, *[1] * (total.ndim - 1)), net.dtype) for total in sums]
     return found[0] if len(found) == 1 else found

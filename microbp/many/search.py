@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,8 +18,9 @@ from ..data.arrays import Array
 from ..settings.stopping import higher_is_better
 from ..training.measure import check_monitor, held_out, measure
 from ..training.trainer import Trainer
+from . import workers
 from .making import make
-from .train_many import checked_arguments, first_error, train_each
+from .train_many import checked_arguments, train_each
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,8 +33,8 @@ class Sweep:
     """What `bp.sweep` has trained: a trainer for each value of a setting.
 
     values: the values of the setting, as they were given. name: of the setting. trainers: the trained trainers. scores: of each trainer,
-    the value of `monitor` on the validation rows after training; NaN if its training failed because a number was not finite. monitor: the
-    entry that is compared. rises: whether higher is better. histories: of the trainers.
+    the value of `monitor` on the validation rows after training; NaN if its training failed. monitor: the entry that is compared. rises:
+    whether higher is better. errors: those of the trainings that failed, by the number of the value. histories: of the trainers.
 
     >>> X = np.linspace(-1, 1, 60).reshape(-1, 1)
     >>> def new(lr):
@@ -49,6 +50,7 @@ class Sweep:
     scores: Array
     monitor: str
     rises: bool
+    errors: dict[int, Exception] = field(default_factory=dict)
 
     @property
     def histories(self) -> list[dict[str, list[float]]]:
@@ -113,8 +115,8 @@ def sweep(
     its name.
     epochs, fit: as in `fit`, the same for all. executor: as in `train_many`.
 
-    A training that fails because a number is not finite, such as one with a learning rate that is too high, has the score NaN. Other errors
-    are raised, with "trainers[i]" in front, and the first of the former if all fail. ValueError or TypeError: an argument is invalid.
+    A training that fails has the score NaN, and its error is in `errors`; a RuntimeWarning names it, unless only a number was not finite,
+    as with a learning rate that is too high. If all fail, the first error is raised. ValueError or TypeError: an argument is invalid.
 
     >>> X = np.linspace(-1, 1, 60).reshape(-1, 1)
     >>> def new(lr):
@@ -154,14 +156,16 @@ def _compared(
     if arguments.get("patience") is not None:
         arguments |= {"monitor": monitor, "mode": mode}
     errors = train_each(trainers, [(X, y)] * len(trainers), [arguments] * len(trainers), executor)
-    _raise_unless_some_trained(errors, len(trainers))
+    name = _name_of(make_trainer)
+    named = what, name + "={}", [brief(value) for value in values]
+    workers.check_some(errors, *named, {i: error for i, error in errors.items() if not isinstance(error, FloatingPointError)}, level=3)
     rows: dict[str, Any] = {"index": held} if isinstance(held, np.ndarray) else {}
     data = (X, y, fit.get("sample_weight"), fit.get("lengths")) if rows else held
     measured = [{} if i in errors else measure(trainer, *data, **rows, metrics=metrics) for i, trainer in enumerate(trainers)]
     scores = np.array([found.get(monitor.removeprefix("val_"), math.nan) for found in measured])
     if np.isnan(scores).all():
         raise FloatingPointError(f"{what}: {monitor} is NaN for all values; check X and y for NaN and infinity")
-    return Sweep(_name_of(make_trainer), values, tuple(trainers), scores, monitor, rises)
+    return Sweep(name, values, tuple(trainers), scores, monitor, rises, errors)
 
 
 def train_best(
@@ -200,13 +204,6 @@ def _validation_rows(what: str, trainer: Trainer, X: Any, y: Any, validation: An
     if isinstance(validation, tuple | list | np.ndarray):
         return validation
     return held_out(trainer, X, y, fit.get("sample_weight"), fit.get("lengths"), fit.get("rows"), validation)
-
-
-def _raise_unless_some_trained(errors: dict[int, Exception], count: int) -> None:
-    """Raises the first error that is not about numbers, or the first one if all trainings failed."""
-    others = {i: error for i, error in errors.items() if not isinstance(error, FloatingPointError)}
-    if others or len(errors) == count:
-        raise first_error(others or errors)
 
 
 def _name_of(make_trainer: Callable[..., Any]) -> str:

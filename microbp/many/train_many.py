@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from threading import Event
 from typing import Any
 
 import numpy as np
 
 from ..core import threads
-from ..core.text import brief, counted, nearest
-from ..training.loop.callbacks import interrupt
+from ..core.text import brief, nearest
 from ..training.trainer import Trainer
-
-_Result = Trainer | None  # a trained trainer that came back from another process; None: the caller's own was trained
+from . import workers
 
 
 def train_many(
@@ -40,14 +37,15 @@ def train_many(
     among them. checkpoint= is refused, because it names one file; progress lines are off unless progress=True.
 
     executor: None: threads, as many as processors (or MICROBP_NUM_THREADS). Any concurrent.futures.Executor, such as
-    ThreadPoolExecutor(4) or ProcessPoolExecutor(4). Except to a ThreadPoolExecutor, trainers, data and arguments are sent as pickles, and
-    the state of the trained ones comes back into `trainers`: that of the trainer, and the parameters and buffers of its network. Threads
-    run at the same time while they compute in C: they gain little where an epoch takes less than about 0.2 ms, or with the reference
-    backend, losses of your own, accumulate= or batch_callback=. Processes gain there.
+    ThreadPoolExecutor(4) or ProcessPoolExecutor(4), those of mpi4py, Dask and loky. Except by a ThreadPoolExecutor, copies are trained, and
+    their state comes back into `trainers`: that of the trainer, and the parameters and buffers of its network. X, y, sample_weight, lengths
+    and validation are in memory once for all processes of this machine (Linux), and sent once to each elsewhere. Threads run at the same
+    time while they compute in C: they gain little where an epoch takes less than about 0.2 ms, or with the reference backend, losses of
+    your own, accumulate= or batch_callback=. Processes gain there. See docs/executors.md.
 
     ValueError or TypeError: an argument is invalid; nothing has been trained. If the fit of a trainer fails, the others finish first;
-    then its error is raised, with "trainers[i]" in front. A trainer that failed is as `fit` leaves it, or, after a fit in another process,
-    as it was. Ctrl-C ends all fits as it ends one; what still runs in other processes is dropped.
+    then its error is raised, with "trainers[i]" in front; concurrent.futures.BrokenExecutor: its worker has ended. A trainer that failed is
+    as `fit` leaves it, or, after a fit in another process, as it was. Ctrl-C ends all fits as it ends one.
 
     >>> X = np.linspace(-1, 1, 40).reshape(-1, 1)
     >>> trainers = [bp.Trainer(bp.mlp([1, 8, 1], seed=seed), loss="mse") for seed in range(4)]
@@ -62,7 +60,7 @@ def train_many(
     arguments = {"epochs": epochs, "progress": False} | checked_arguments(fit, "train_many")
     errors = train_each(trainers, data, [arguments | own for own in _rows_of_each(trainers, rows)], executor)
     if errors:
-        raise first_error(errors)
+        raise workers.first_error(errors, "trainers[{}]", range(len(trainers)))
     return [trainer.history for trainer in trainers]
 
 
@@ -70,24 +68,38 @@ def train_each(
     trainers: Sequence[Trainer], data: Sequence[tuple[Any, Any]], arguments: Sequence[dict[str, Any]], executor: Executor | None
 ) -> dict[int, Exception]:
     """Calls `fit` of each trainer with its data and arguments, several at a time. Returns the errors by the number of the trainer."""
-    if not isinstance(executor, Executor | None):
-        raise TypeError(f"executor must be a concurrent.futures.Executor or None, not {brief(executor)}")
+    workers.check(executor)
     count = min(len(trainers), threads.choose(None))
     pool: AbstractContextManager[Executor] = ThreadPoolExecutor(count) if executor is None else nullcontext(executor)
-    with pool as workers:
-        return _train(trainers, data, arguments, workers)
+    given = [{"X": X, "y": y} | own for (X, y), own in zip(data, arguments, strict=True)]
+    shared = {
+        name: value for name, value in given[0].items() if name in _shareable(*data[0]) and all(own.get(name) is value for own in given)
+    }
+    tasks = [(trainer, {name: own[name] for name in own if name not in shared}) for trainer, own in zip(trainers, given, strict=True)]
+    with pool as found:
+        return workers.run(found, _fit, shared, tasks, _state_of, lambda i, state: _take_over(trainers[i], state))
 
 
-def first_error(errors: dict[int, Exception]) -> Exception:
-    """The error of the first trainer that failed, with its number."""
-    first, *others = sorted(errors)
-    error = errors[first]
-    more = f"; {counted(len(others), 'other')} failed too: {', '.join(map(str, others))}" if others else ""
-    if len(error.args) == 1 and isinstance(error.args[0], str):
-        error.args = (f"trainers[{first}]: {error.args[0]}{more}",)
-    else:  # such as OSError, whose text is made of several arguments
-        error.add_note(f"trainers[{first}]{more}")
-    return error
+def _shareable(X: Any, y: Any) -> tuple[str, ...]:  # noqa: N803
+    """The arguments of fit that are rows in memory. The others may be functions, which only some executors can send."""
+    are_rows = y is not None or (isinstance(X, list | tuple) and not any(map(callable, X)))
+    return ("X", "y", "sample_weight", "lengths", "validation") if are_rows else ()
+
+
+def _fit(shared: dict[str, Any], trainer: Trainer, own: dict[str, Any]) -> None:
+    trainer.fit(**shared | own)
+
+
+def _state_of(trainer: Trainer) -> dict[str, Any]:
+    """The trainer's state without its network, whose parameters and buffers are in it."""
+    state = trainer.__getstate__()
+    del state["net"]
+    return state
+
+
+def _take_over(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Puts the state of a trainer from another process into the caller's."""
+    trainer.__setstate__(state | {"net": trainer.net})
 
 
 # ---- the arguments ----
@@ -167,46 +179,3 @@ def _is_of_each(X: Any, inputs: int) -> bool:  # noqa: N803
         return np.ndim(first) == 2
     except ValueError:  # a ragged list
         return False
-
-
-# ---- training ----
-
-
-def _train(
-    trainers: Sequence[Trainer], data: Sequence[tuple[Any, Any]], arguments: Sequence[dict[str, Any]], workers: Executor
-) -> dict[int, Exception]:
-    """Trains all, and returns the errors by the number of the trainer. Ctrl-C, or an error that is like it, ends all."""
-    stop = Event() if isinstance(workers, ThreadPoolExecutor) else None
-    errors: dict[int, Exception] = {}
-    numbers: dict[Future[_Result], int] = {}
-    try:
-        for i, (trainer, (X, y), own) in enumerate(zip(trainers, data, arguments, strict=True)):  # noqa: N806
-            numbers[workers.submit(_fit, trainer, X, y, own, stop)] = i
-        for future in as_completed(numbers):
-            try:
-                _take_over(trainers[numbers[future]], future.result())
-            except Exception as error:
-                errors[numbers[future]] = error
-    except BaseException:
-        running = [future for future in numbers if not future.cancel()]
-        if stop is not None:
-            stop.set()
-            wait(running)
-        raise
-    return errors
-
-
-def _fit(trainer: Trainer, X: Any, y: Any, arguments: dict[str, Any], stop: Event | None) -> _Result:  # noqa: N803
-    """In a thread or process of the executor. stop: in a thread, the event that ends all fits."""
-    token = interrupt.set(stop)
-    try:
-        trainer.fit(X, y, **arguments)
-    finally:
-        interrupt.reset(token)
-    return trainer if stop is None else None
-
-
-def _take_over(trainer: Trainer, trained: _Result) -> None:
-    """Puts the state of a trainer from another process into the caller's."""
-    if trained is not None:
-        trainer.__setstate__(trained.__getstate__() | {"net": trainer.net})

@@ -60,7 +60,7 @@ class Network(Predicts):
     seed: for the initial parameters, 0 to 2**64 - 1; None: a random seed, which the attribute `seed` contains.
     backend: "compiled", or "reference" (pure Python, slow); None: the environment variable MICROBP_BACKEND, else "compiled".
     n_threads: the maximum number of threads for large work; None: the number of processors that this process may use, limited by
-    MICROBP_NUM_THREADS if it is set, else by OMP_NUM_THREADS. Results have the same bits for any number.
+    MICROBP_NUM_THREADS if it is set, else by OMP_NUM_THREADS, else shared by MPI's processes. Results have the same bits for any number.
 
     >>> x = bp.Input(4)
     >>> h = bp.Dense(8, activation="relu")(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from numbers import Integral
@@ -135,31 +135,39 @@ class Batch:
 
     def checked(self) -> Batch:
         """This batch; ValueError if it has no row, or if the sum of its weights is not positive or not finite."""
-        if self.given == 0:
-            raise ValueError("the batch has 0 rows, but needs at least 1")
-        if not self.weights:
-            raise ValueError("all row weights are 0, so no row is there: give at least one row a weight above 0")
-        if not 0 < self.total < math.inf:
-            raise ValueError(f"the row weights of a batch sum to {self.total:.8g}, but the sum must be finite and above 0")
-        for i, total in enumerate(self.totals):
-            if not total < math.inf:
-                raise ValueError(f"the weights of output {i} in a batch sum to {total:.8g}, but the sum must be finite and above 0")
+        self.check_totals(self.given, len(self.weights), self.total, self.totals)
         return self
+
+    @staticmethod
+    def check_totals(given: int, rows: int, total: float, totals: Sequence[float]) -> None:
+        """ValueError if no row was given or none is there, or if a sum of weights is not positive or not finite. totals: of the outputs."""
+        if given == 0:
+            raise ValueError("the batch has 0 rows, but needs at least 1")
+        if rows == 0:
+            raise ValueError("all row weights are 0, so no row is there: give at least one row a weight above 0")
+        if not 0 < total < math.inf:
+            raise ValueError(f"the row weights of a batch sum to {total:.8g}, but the sum must be finite and above 0")
+        for i, own in enumerate(totals):
+            if not own < math.inf:
+                raise ValueError(f"the weights of output {i} in a batch sum to {own:.8g}, but the sum must be finite and above 0")
 
     def keep(self) -> None:
         """At the end of a call that succeeded: the state becomes that after these rows."""
         if self.carry:
             self.carry.keep()
 
-    def split(self, size: int) -> Iterator[Batch]:
+    def split(self, size: int) -> list[Batch]:
         """Batches of `size` rows; the last one may be smaller."""
         if size < 1:
             raise ValueError(f"batch_rows is {size}, but must be at least 1")
-        for first in range(0, len(self.weights), size):
-            weights, numbers = self.weights[first : first + size], self.numbers[first : first + size]
-            inputs, targets = ([_slice(matrix, first, size) for matrix in matrices] for matrices in (self.inputs, self.targets))
-            own = [one and one[first : first + size] for one in self.own]
-            yield Batch(inputs, targets, weights, own, numbers, len(weights), self.positions)
+        return [self.part(first, size) for first in range(0, len(self.weights), size)]
+
+    def part(self, first: int, size: int) -> Batch:
+        """At most `size` of the rows that are there, from number `first` on."""
+        weights, numbers = self.weights[first : first + size], self.numbers[first : first + size]
+        inputs, targets = ([_slice(matrix, first, size) for matrix in matrices] for matrices in (self.inputs, self.targets))
+        own = [one and one[first : first + size] for one in self.own]
+        return Batch(inputs, targets, weights, own, numbers, len(weights), self.positions)
 
     def spread(self, matrix: Matrix) -> Matrix:
         """A matrix with a row for each row that the caller passed: those of `matrix` for the rows that are there, otherwise zeros."""
@@ -338,8 +346,8 @@ def read_index(index: Any, rows: int) -> Sequence[int]:
     if index is None:
         return range(rows)
     numbers = read_integers(index, "index")
-    if not numbers:
-        raise ValueError("index must contain at least one row number, and only integers")
+    if numbers is None:
+        raise ValueError("index must contain only integers")
     for i, number in enumerate(numbers):
         if not 0 <= number < rows:
             raise ValueError(f"index[{i}] is {number}, but must be a row number from 0 to {rows - 1}")

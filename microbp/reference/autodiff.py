@@ -90,7 +90,7 @@ class Matrix:
 
     def row_list(self) -> list[list[float]]:
         """The rows, each a list."""
-        return _cut(self.data, self.cols)
+        return [self.data[i * self.cols : (i + 1) * self.cols] for i in range(self.rows)]
 
     def column_list(self) -> list[list[float]]:
         """The columns, each a list."""
@@ -266,6 +266,11 @@ def row_sum(x: Matrix) -> Matrix:
 def column_sum(x: Matrix) -> Matrix:
     """The sum of each column, as a row."""
     return Matrix(1, x.rows, [1.0] * x.rows) @ x
+
+
+def over_ranks(x: Matrix, total: Callable[[list[float]], list[float]]) -> Matrix:
+    """The sum of this matrix over all ranks. The loss of each rank depends on it, so its derivative is the sum of theirs."""
+    return Matrix(x.rows, x.cols, total(x.data), [(x, total)])
 
 
 # ---- sums of products ----

@@ -14,6 +14,7 @@ from .autodiff import Matrix, dot
 from .formulas import penalty
 from .layers import Tensor
 from .net import Net
+from .spec import number_text
 
 
 def penalties_of(net: Net, tensors: Sequence[Matrix], reached: Set[Matrix]) -> list[Matrix]:
@@ -114,3 +115,38 @@ class Average:
             rate = 1 - self.decay if self.decay < 1 else 1 / self.count
             mixed = [s if self.count == 1 else a + rate * (s - a) for a, s in zip(self.vector, state)]
             self.vector[:] = array(self.vector.typecode, mixed)
+
+
+class Averaging:
+    """The part of a Trainer that belongs to its average of [parameters, buffers]."""
+
+    net: Any
+    _refuse: Any
+    _average: Average | None
+
+    def set_average(self, decay: float, start: int, every: int) -> None:
+        """Keeps an average of the states after the updates start, start + every, ... decay=1: all states have the same weight."""
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay must be in [0,1], not {number_text(decay)}")
+        for name, value, least in (("start", start, 0), ("every", every, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}, but must be at least {least}")
+        self._refuse("an average")
+        zeros = array(self.net.format, [0.0] * (len(self.net.params) + len(self.net.buffers)))
+        self._average = Average(zeros, float(decay), start, every)
+
+    @property
+    def average(self) -> array | None:
+        """The average: parameters, then buffers; None if there is none."""
+        return self._average.vector if self._average else None
+
+    @property
+    def average_count(self) -> int:
+        """The number of states in the average."""
+        return self._average.count if self._average else 0
+
+    def _set_average_count(self, count: float) -> None:
+        if self._average:
+            self._average.count = int(count)
+        elif count:
+            raise ValueError(f"average_count cannot be {number_text(count)}: the trainer has no average")

@@ -319,22 +319,37 @@ class Net:
         return valid_positions(self.graph, [matrix.lengths for matrix in inputs])
 
     def forward(
-        self, inputs: list[Matrix], training: Place | None = None, dropout: float = 1.0, fixed: bool = False, carry: Carry | None = None
+        self,
+        inputs: list[Matrix],
+        training: Place | None = None,
+        dropout: float = 1.0,
+        fixed: bool = False,
+        carry: Carry | None = None,
+        total: Callable[[list[float]], list[float]] = list,
     ) -> Pass:
         """Runs a forward pass. training: the place of its random numbers in training; None: inference. dropout: a factor of the rates.
-        fixed: whether batch_norm uses its running statistics in training too. carry: the states that the call goes on from."""
+        fixed: whether batch_norm uses its running statistics in training too. carry: the states that the call goes on from. total: the sums
+        of numbers over all ranks."""
         tensors = [self._parameter_matrix(tensor) for tensor in self.layout]
         known = {(tensor.layer, tensor.name): matrix for tensor, matrix in zip(self.layout, tensors)}
         known |= {(t.layer, t.name): Matrix(t.rows, t.cols, self.buffers[t.place].tolist()) for t in self.buffer_layout}
-        run = Run(known, training, dropout, self.dtype, fixed, carry, valid=self.valid(inputs))
+        run = Run(known, training, dropout, self.dtype, fixed, carry, total, valid=self.valid(inputs))
         values = run.values(self.graph, inputs)
         return Pass(inputs, tensors, values, [values[output.node] for output in self.graph.outputs], run.batches)
 
-    def check_statistics(self, inputs: Sequence[Matrix]) -> None:
-        """Refuses a training batch with one row, or one position, for a batch_norm."""
-        for node, valid in zip(self.graph.nodes, self.valid(inputs)):
-            count = inputs[0].rows * node.positions if valid is None else sum(valid)
-            if node.kind == "batch_norm" and not node.layer.frozen and inputs[0].rows and count < 2:
+    @property
+    def has_statistics(self) -> bool:
+        """Whether a batch_norm uses those of the batch in training."""
+        return any(node.kind == "batch_norm" and not node.layer.frozen for node in self.graph.nodes)
+
+    def check_statistics(self, inputs: Sequence[Matrix], total: Callable[[list[float]], list[float]] = list) -> None:
+        """Refuses a training batch with one row, or one position, for a batch_norm. total: the sums of numbers over all ranks."""
+        nodes = zip(self.graph.nodes, self.valid(inputs))
+        pairs = [(node, valid) for node, valid in nodes if node.kind == "batch_norm" and not node.layer.frozen]
+        counts = [float(inputs[0].rows * node.positions if valid is None else sum(valid)) for node, valid in pairs]
+        rows, *counts = total([float(inputs[0].rows), *counts]) if pairs else [0.0]
+        for (node, _), count in zip(pairs, counts):
+            if rows and count < 2:
                 what = f"batch_norm (layer {node.layer.name}) needs at least 2 rows in training"
                 raise ValueError(f"{what}; choose a batch size that leaves no single row")
 

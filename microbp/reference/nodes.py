@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .autodiff import Matrix, column_sum, concat, cut, gather, reshaped, row_sum, sqrt, tanh, where
+from .autodiff import Matrix, column_sum, concat, cut, gather, over_ranks, reshaped, row_sum, sqrt, tanh, where
 from .graph import Graph, Node
 from .layers import Layer, Norm
 from .positions.lengths import Valid, places_there, pools_all
@@ -22,10 +22,10 @@ Tensors = dict[tuple[str, str], Matrix]  # by layer and name
 
 @dataclass(frozen=True)
 class Batch:
-    """The statistics of a batch_norm in training: the mean and the biased variance of each column."""
+    """The statistics of a batch_norm in training: the mean and the biased variance of each column, in the rows of all ranks."""
 
     layer: Norm
-    rows: int
+    rows: float
     mean: list[float]
     variance: list[float]
 
@@ -42,6 +42,7 @@ class Run:
     dtype: str
     fixed: bool = False
     carry: Carry | None = None  # the states that recurrent nodes go on from
+    total: Callable[[list[float]], list[float]] = list  # the sums of numbers over all ranks
     batches: list[Batch] = field(default_factory=list)
     grids: list[Pair] = field(default_factory=list)  # of the operands of the present node
     valid: list[Valid] = field(default_factory=list)  # for each node how many positions of each row are there; None: all are
@@ -123,10 +124,11 @@ class Run:
         if self.training is None or self.fixed or layer.frozen:
             return self._normalized(layer, x - self.tensors[layer.name, "running_mean"], self.tensors[layer.name, "running_var"])
         there = self._there(x, number, node.positions)
-        mean = column_sum(there) * (1 / there.rows)
+        (rows,) = self.total([float(there.rows)])
+        mean = over_ranks(column_sum(there), self.total) * (1 / rows)
         centred = there - mean
-        variance = column_sum(centred * centred) * (1 / there.rows)
-        self.batches.append(Batch(layer, there.rows, mean.data, variance.data))
+        variance = over_ranks(column_sum(centred * centred), self.total) * (1 / rows)
+        self.batches.append(Batch(layer, rows, mean.data, variance.data))
         return self._normalized(layer, x - mean, variance)
 
     def _there(self, x: Matrix, number: int, positions: int) -> Matrix:
@@ -157,7 +159,8 @@ class Run:
         if node.window.kind == "max":
             index = [max((at * x.cols + j for at in under), key=lambda i: _order(x.data[i])) for under in places for j in range(x.cols)]
             return gather(x, index, len(places), x.cols)
-        parts = [gather(x, [j for at in of for j in _columns(at, x.cols)], len(places), x.cols) for of in zip(*places)]
+        each = [[under[i] for under in places] for i in range(node.window.count)]  # also without rows
+        parts = [gather(x, [j for at in of for j in _columns(at, x.cols)], len(places), x.cols) for of in each]
         return sum(parts[1:], parts[0]) / float(node.window.count)
 
     def _pool_there(self, node: Node, x: Matrix, places: list[list[Any]]) -> Matrix:
@@ -169,7 +172,7 @@ class Run:
             return gather(x, index, len(places), x.cols)
         most = max(map(len, places), default=0) or 1
         padded = [of + [None] * (most - len(of)) for of in places]
-        parts = [gather(x, [j for at in of for j in _columns(at, x.cols)], len(places), x.cols) for of in zip(*padded)]
+        parts = [gather(x, [j for of in padded for j in _columns(of[k], x.cols)], len(places), x.cols) for k in range(most)]
         counts = Matrix(len(places), x.cols, [float(len(of) or 1) for of in places for _ in range(x.cols)])
         return sum(parts[1:], parts[0]) / counts
 

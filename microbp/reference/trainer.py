@@ -10,13 +10,15 @@ from typing import Any
 
 from .arrays import Batch, buffer, counted, overwrite, read_batch, read_loss_weight, read_matrix, read_totals, several
 from .autodiff import Matrix, dot, gradients, reachable, reshaped
-from .clipping import Average, clipped, commit_statistics, follow_statistics, limit_norms, penalties_of
+from .clipping import Averaging, clipped, commit_statistics, follow_statistics, limit_norms, penalties_of
 from .formulas import TRAINER_SETTINGS, weighted_losses
 from .layers import Tensor
 from .net import Net, Pass
 from .optimizers import updated
 from .positions.lengths import parts_of
 from .random import Place
+from .ranks.joined import Joining, Joint, telling
+from .ranks.ranks import LeftError, Ranks
 from .sharing.lock import locked
 from .solvers.steps import Solving
 from .sparse.layers import SparseLayers
@@ -33,10 +35,10 @@ Ends = list[tuple[Matrix, list[float]]]  # where a backward pass starts: (matrix
 
 
 @locked(
-    holds="evaluate input_grads set steps reset set_average set_sparse",
+    holds="evaluate input_grads set steps reset set_average set_sparse set_reduce",
     trains="step backward apply forward backward_from step_with iterate_with epoch",
 )
-class Trainer(Solving):
+class Trainer(Solving, Averaging, Joining):
     """The losses of the outputs, an optimizer, and their state for one net. A loss is None if the caller passes its gradient to
     backward_from.
 
@@ -56,12 +58,13 @@ class Trainer(Solving):
         self._start_solver(self._optimizer)
         self._values = dict(self._optimizer.values)
         self._settings = {name: default for name, (default, _) in parameters(TRAINER_SETTINGS).items()}
-        self._average: Average | None = None
+        self._average = None
+        self._ranks = self._steppers = Ranks()
         self._sparse = SparseLayers()
         self.grads = self._zeros()
         self.slots = {name: self._zeros() for name in self._optimizer.entry.slots}
         self._start_optimizer()
-        self._pass: tuple[Pass, tuple[int, int]] | None = None  # of the last forward, with the changes of the net before it
+        self._pass: tuple[Pass, tuple[int, int], Joint] | None = None  # of the last forward, with the changes of the net before it
         self._pending: array | None = None  # the buffers after the next update
         self._followed: Pass | None = None  # the last pass whose statistics are in them
         self._input_grads: list[Matrix] | None = None
@@ -79,12 +82,16 @@ class Trainer(Solving):
 
     # ---- the three parts of a step ----
 
+    @telling
     def step(self, x: Any, y: Any, weight: Any = None, state: State | None = None, same: bool = False) -> float:
         """Forward, loss, backward, update; returns the batch loss. same: the rows are those of the step before, which changes no result."""
-        batch = self._read_batch(x, y, weight, state=state).checked()
-        self.net.check_statistics(batch.inputs)
-        return self._kept(self._iterate(batch) if self._solver else self._train(batch), batch)
+        batch = self._read_batch(x, y, weight, state=state)
+        if self._solver:
+            self.net.check_statistics(batch.checked().inputs)
+            return self._kept(self._iterate(batch), batch)
+        return self._kept(self._train(batch, self._joined(batch, may_be_none=self._ranks.every > 1)), batch)
 
+    @telling
     def backward(
         self,
         x: Any,
@@ -106,17 +113,14 @@ class Trainer(Solving):
             refuse(self.net.graph, several(parts_of(x)[0], len(self.net.graph.inputs), "x"), "input_grads needs")
         if first_row >= 2**63 - len(batch.weights):
             raise ValueError(f"first_row is {first_row}: with {counted(len(batch.weights), 'row')}, row numbers would exceed 2^63 - 1")
-        self.net.check_statistics(batch.inputs)
-        if totals is None:
-            totals = batch.checked().totals
-        for i, (whole, part) in enumerate(zip(totals, batch.totals)):
+        for i, (whole, part) in enumerate(zip(totals or (), batch.totals)):
             if whole == 0 < part and self._loss_weights[i]:
                 needs = "set it to the sum of all its weights in the whole batch"
                 raise ValueError(f"totals[{i}] is 0, but output {i} has targets in this part: {needs}")
-        self._check_sparse(batch.inputs)
-        losses, result, ends = self._forward_loss(batch, totals, self._place(first_row))
-        self._check_losses(losses)
-        found = self._gradients(result, ends, accumulate, self._share(batch, totals))
+        joint = self._joint_of(batch, totals, first_row, accumulate)
+        losses, result, ends = self._forward_loss(batch, joint, self._place(joint.first_row))
+        self._check_losses(losses, joint.ranks if self._shares_statistics(joint) else Ranks())
+        found = self._gradients(result, ends, accumulate, self._share(batch, joint.totals))
         self._store_gradients(result, found, input_grads, accumulate)
         if self._input_grads is not None:
             self._input_grads = [batch.spread(gradient) for gradient in self._input_grads]
@@ -124,34 +128,49 @@ class Trainer(Solving):
         self._loss = sum(losses) + self._penalty + (self._loss if accumulate and not math.isnan(self._loss) else 0.0)
         return self._kept(losses, batch)
 
+    @telling
     def apply(self) -> None:
         """Updates the parameters with the current `grads`. Those of frozen layers become 0."""
         self._refuse("apply")
         self._check_sparse()
+        ranks = self._steppers
+        ranks.header(1)
         for tensor in filter(self._is_frozen, self.net.layout):
             self.grads[tensor.place] = array(self.net.format, [0.0]) * (tensor.rows * tensor.cols)
             self._sparse.forget([tensor.layer])
-        self._check_gradients(self._all_grads())
+        (loss,), own = ranks.numbers([self._loss]), self._all_grads()
+        grads = ranks.sum(own)
+        with ranks.agreed():
+            self._check_gradients(grads)
+        self._join_names(own, self._sparse, ranks, self.net.layout)
+        overwrite(self.grads, self._sparse.take(grads, self.net.layout))
+        self._loss = loss
         self._update()
 
     # ---- a step in parts, for a custom loss ----
 
+    @telling
     def forward(self, x: Any) -> list[memoryview]:
         """Runs a forward pass in training; returns the raw outputs."""
         inputs = self.net.read_inputs(several(x, len(self.net.graph.inputs), "x"), wanted=True)
         if inputs[0].rows == 0:
             raise ValueError("the batch has 0 rows, but needs at least 1")
-        self.net.check_statistics(inputs)
         self._check_sparse(inputs)
-        self._pass = self.net.forward(inputs, self._place(0), self._settings["dropout"]), (self.net.layer_changes, self.net.changes)
-        rows = inputs[0].rows
+        rows, ranks = inputs[0].rows, self._steppers
+        counts = [int(count) for count, _ in ranks.header(rows, rows)]
+        joint = Joint(ranks, sum(counts), sum(counts), (), sum(counts[: ranks.rank]))
+        with ranks.agreed():
+            self.net.check_statistics(inputs, ranks.numbers)
+        result = self.net.forward(inputs, self._place(joint.first_row), self._settings["dropout"], total=ranks.numbers)
+        self._pass = result, (self.net.layer_changes, self.net.changes), joint
         return [buffer(reshaped(output, rows, len(output.data) // rows), self.net.format) for output in self._pass[0].outputs]
 
+    @telling
     def backward_from(self, gradients: Sequence[Any], accumulate: bool = False, input_grads: bool = False) -> None:
         """Runs the backward pass of the last `forward`, from the gradients with respect to its raw outputs."""
         if self._pass is None:
             raise ValueError("the outputs have no values: call forward first")
-        result, (layers, changes) = self._pass
+        result, (layers, changes), joint = self._pass
         if layers != self.net.layer_changes:
             raise ValueError("layers were frozen, unfrozen or changed after forward: call forward again")
         if changes != self.net.changes:
@@ -161,7 +180,9 @@ class Trainer(Solving):
         pairs, rows = enumerate(zip(result.outputs, gradients)), result.inputs[0].rows
         ends = [(o, read_matrix(g, len(o.data) // rows, self.net.format, f"gradient {i}", rows).data) for i, (o, g) in pairs]
         self._check_sparse(result.inputs)
-        share = 1 / rows if self._settings["penalty_per_row"] else 1.0
+        if self._shares_statistics(joint):
+            joint.ranks.header()
+        share = rows / joint.rows / (joint.rows if self._settings["penalty_per_row"] else 1)
         self._store_gradients(result, self._gradients(result, ends, accumulate, 0.0 if accumulate else share), input_grads, accumulate)
         self._prepare_statistics(result, accumulate)
         self._loss = math.nan
@@ -183,8 +204,9 @@ class Trainer(Solving):
     def evaluate(self, x: Any, y: Any, weight: Any = None, state: State | None = None) -> float:
         """The loss of a batch of any size, in inference."""
         batch = self._read_batch(x, y, weight, state=state).checked()
-        return self._kept(self._forward_loss(batch, batch.totals, None)[0], batch)
+        return self._kept(self._forward_loss(batch, Joint.of(batch), None)[0], batch)
 
+    @telling
     def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None) -> float:
         """One step for each `batch_rows` rows of `index` (None: all rows, in order); rows of weight 0 are passed over. lr: a learning rate
         for each step, and any for steps that there are not because of such rows; None: the trainer's "lr" for all steps. "lr" itself does
@@ -193,30 +215,26 @@ class Trainer(Solving):
         Returns the weighted mean of the row losses, each computed in the step that trains on the row.
         """
         self._refuse("an epoch in batches")
-        data = self._read_batch(x, y, weight, index=index).checked()
+        data = self._read_batch(x, y, weight, index=index)
         batches = [batch.checked() for batch in data.split(batch_rows)]
-        self.net.check_statistics(batches[-1].inputs)
+        if self._ranks.ranks == 1:
+            if index is not None and data.given == 0:
+                raise ValueError("n is 0, but must be at least 1")
+            data.checked()
+        if batches and self._steppers.ranks == 1:
+            self.net.check_statistics(batches[-1].inputs)
         rates = self._read_rates(lr, -(-data.given // batch_rows))
-        own_lr = self._values["lr"]
+        own_lr, self._sums = self._values["lr"], [0.0] * (2 * len(self._losses) + 2)
         try:
-            return self._run_epoch(batches, rates, stop or (lambda: False))
+            self._run_epoch(self._joined_steps(batches, data.part(0, 0), rates), stop or (lambda: False))
+        except LeftError:  # as if this rank's `stop` had ended the epoch
+            if not any(self._sums):
+                return 0.0
         finally:
             self._values["lr"] = own_lr
-
-    def _run_epoch(self, batches: list[Batch], rates: list[float], stop: Callable[[], bool]) -> float:
-        totals, of_outputs, penalties, penalty_weight = [0.0] * len(self._losses), [0.0] * len(self._losses), 0.0, 0.0
-        for batch, rate in zip(batches, rates):
-            self._values["lr"] = rate
-            losses = self._train(batch)
-            of_outputs = [before + one * total for before, one, total in zip(of_outputs, losses, batch.totals)]
-            totals = list(map(add, totals, batch.totals))
-            weight = sum(total for total, one in zip(batch.totals, self._loss_weights) if one)
-            penalties, penalty_weight = penalties + self._penalty * weight, penalty_weight + weight
-            with self.net.guest():
-                if stop():
-                    break
-        self._penalty = penalties / (penalty_weight or 1.0)
-        return self._kept([one / total if total else 0.0 for one, total in zip(of_outputs, totals)], batch)
+        (penalties, weight), both = self._sums[:2], self._sums[2:]
+        self._penalty = penalties / (weight or 1.0)
+        return self._kept([one / total if total else 0.0 for one, total in zip(both[::2], both[1::2])], data)
 
     def sparse_grad(self, layer: str) -> tuple[array, array] | None:
         """The numbers of the rows and, row by row, the gradient of a sparse layer's weight; None: the layer is not sparse."""
@@ -309,38 +327,13 @@ class Trainer(Solving):
             overwrite(self.slots[name], array(self.net.format, [self._values[start] if start else 0.0]) * len(self.net.params))
         self.steps = 0
 
-    # ---- the average of [parameters, buffers] ----
-
-    def set_average(self, decay: float, start: int, every: int) -> None:
-        """Keeps an average of the states after the updates start, start + every, ... decay=1: all states have the same weight."""
-        if not 0 <= decay <= 1:
-            raise ValueError(f"decay must be in [0,1], not {number_text(decay)}")
-        for name, value, least in (("start", start, 0), ("every", every, 1)):
-            if value < least:
-                raise ValueError(f"{name} is {value}, but must be at least {least}")
-        self._refuse("an average")
-        zeros = array(self.net.format, [0.0] * (len(self.net.params) + len(self.net.buffers)))
-        self._average = Average(zeros, float(decay), start, every)
-
-    @property
-    def average(self) -> array | None:
-        """The average: parameters, then buffers; None if there is none."""
-        return self._average.vector if self._average else None
-
-    @property
-    def average_count(self) -> int:
-        """The number of states in the average."""
-        return self._average.count if self._average else 0
-
     def _set_count(self, name: str, count: float) -> None:
         if not (0 <= count <= 2**53 and count.is_integer()):
             raise ValueError(f"{name} must be a whole number of at least 0, not {number_text(count)}")
-        if name != "average_count":
+        if name == "average_count":
+            self._set_average_count(count)
+        else:
             setattr(self, _COUNTS[name], int(count))
-        elif self._average:
-            self._average.count = int(count)
-        elif count:
-            raise ValueError(f"average_count cannot be {number_text(count)}: the trainer has no average")
 
     # ---- reading ----
 
@@ -362,50 +355,62 @@ class Trainer(Solving):
 
     def _read_rates(self, lr: Any, steps: int) -> list[float]:
         if lr is None:
-            return [self._values["lr"]] * steps
-        rates = read_matrix(lr, 1, "d", "lr", steps).data
+            return []
+        rates = read_matrix(lr, 1, "d", "lr", steps if self._ranks.ranks == 1 else None).data
         return [check_parameter(self._optimizer.entry.parameters, "lr", rate) for rate in rates]
 
     # ---- computing ----
 
     def _place(self, first_row: int) -> Place:
-        return Place(self.seed, self._steps, first_row)
+        return Place(self._own_seed, self._steps, first_row)
 
-    def _forward_loss(self, batch: Batch, totals: Sequence[float], training: Place | None) -> tuple[list[float], Pass, Ends]:
+    def _forward_loss(self, batch: Batch, joint: Joint, training: Place | None) -> tuple[list[float], Pass, Ends]:
         """The loss of each output, the forward pass, and where the backward pass starts: the losses of rows or elements, with the
-        derivatives loss weight x weight / total. totals: what each output is divided by."""
-        if not batch.weights:  # no row is there, and the sum over no rows is 0
+        derivatives loss weight x weight / total."""
+        if not batch.weights and not self._shares_statistics(joint):  # no row is there, and the sum over no rows is 0
             tensors = [Matrix(tensor.rows, tensor.cols, self.net.params[tensor.place].tolist()) for tensor in self.net.layout]
             return [0.0] * len(self._losses), Pass(batch.inputs, tensors, [], [], []), []
-        result = self.net.forward(batch.inputs, training, self._settings["dropout"], carry=batch.carry)
+        result = self.net.forward(batch.inputs, training, self._settings["dropout"], carry=batch.carry, total=joint.ranks.numbers)
         self._penalty = 0.0
         self._pass, losses, ends = None, [], []  # as in C, where the values of an earlier forward are overwritten
         for i, (loss, loss_weight, output, target) in enumerate(zip(self._losses, self._loss_weights, result.outputs, batch.targets)):
-            if loss_weight == 0 or totals[i] == 0:  # there are no targets; only the penalties of the output's layers remain
+            if loss_weight == 0 or not batch.weights or joint.totals[i] == 0:  # no targets: only the penalties of its layers remain
                 losses.append(0.0)
                 ends.append((output, [0.0] * len(output.data)))
                 continue
             weights, each = batch.of_positions(i)
             target = reshaped(target, output.rows, len(target.data) // output.rows)
             of_rows, kept = weighted_losses(loss.entry, output, target, weights, **loss.values)
-            shares = [loss_weight * weight / (totals[i] * each) for weight in kept]
+            shares = [loss_weight * weight / (joint.totals[i] * each) for weight in kept]
             losses.append(dot(shares, of_rows.data))
             ends.append((of_rows, shares))
         return losses, result, ends
 
-    def _train(self, batch: Batch) -> list[float]:
-        losses = self._differentiate(batch)
+    def _train(self, batch: Batch, joint: Joint) -> list[float]:
+        if not joint.rows:  # while other ranks train on theirs
+            self._penalty = 0.0
+            if self._average:
+                self._average.update(self._steps + 1, self.net.params + self.net.buffers)
+            self._count_step()
+            return [0.0] * len(self._losses)
+        losses = self._differentiate(batch, joint)
         self._update()
         return losses
 
-    def _differentiate(self, batch: Batch) -> list[float]:
-        """The losses of the outputs; `grads` and what belongs to them."""
-        self._check_sparse(batch.inputs)
-        losses, result, ends = self._forward_loss(batch, batch.totals, self._place(0))
-        self._check_losses(losses)
-        found = self._gradients(result, ends, accumulate=False, share=self._share(batch, batch.totals))
-        self._check_gradients(found[0])
-        self._store_gradients(result, found, input_grads=False, accumulate=False)
+    def _differentiate(self, batch: Batch, joint: Joint | None = None) -> list[float]:
+        """The losses of the outputs; `grads` and what belongs to them. joint: with the rows of other ranks."""
+        joint = joint or Joint.of(batch)
+        ranks = joint.ranks
+        losses, result, ends = self._forward_loss(batch, joint, self._place(joint.first_row))
+        losses = self._check_losses(losses, ranks)
+        flat, inputs = self._gradients(result, ends, accumulate=False, share=self._share(batch, joint.totals))
+        (self._penalty,) = ranks.numbers([self._penalty])
+        grads = ranks.sum(flat)
+        with ranks.agreed():
+            self._check_gradients(grads)
+        self._store_gradients(result, (flat, inputs), input_grads=False, accumulate=False)
+        self._join_names(flat, self._sparse, ranks, self.net.layout)
+        overwrite(self.grads, self._sparse.take(grads, self.net.layout))
         self._prepare_statistics(result, accumulate=False)
         self._loss = sum(losses) + self._penalty
         return losses
@@ -415,11 +420,6 @@ class Trainer(Solving):
         batch.keep()
         self.output_losses = [loss / weight if weight else math.nan for loss, weight in zip(losses, self._loss_weights)]
         return sum(losses) + self._penalty
-
-    def _check_losses(self, losses: list[float]) -> None:
-        for i, (spec, loss) in enumerate(zip(self._losses, losses)):
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss of output {i} ({spec}) is {loss}, not a finite number")
 
     def _gradients(self, result: Pass, ends: Ends, accumulate: bool, share: float) -> tuple[array, list[list[float]]]:
         """The flat gradient, and the gradients with respect to the inputs. accumulate: adds self.grads. Frozen layers get 0.
@@ -450,7 +450,7 @@ class Trainer(Solving):
     def _store_gradients(self, result: Pass, found: tuple[array, list[list[float]]], input_grads: bool, accumulate: bool) -> None:
         flat, inputs = found
         self._sparse.start(self.net.graph, result.inputs, self.grads if accumulate else None, self.net.layout)
-        self._sparse.name(self.net.graph, result.inputs if result.values else [], accumulate)
+        self._sparse.name(self.net.graph, result.inputs if result.inputs[0].rows else [], accumulate)
         overwrite(self.grads, self._sparse.take(flat, self.net.layout))
         self._input_grads = [Matrix(x.rows, x.cols, g) for x, g in zip(result.inputs, inputs)] if input_grads else None
 
@@ -478,10 +478,10 @@ class Trainer(Solving):
             limit_norms(self.net, self._sparse.named)
             commit_statistics(self.net, self._pending)
             self._pending = None
-        self._steps += 1
         self._last_loss, self._loss = self._loss, math.nan
         if self._average:
-            self._average.update(self._steps, self.net.params + self.net.buffers)
+            self._average.update(self._steps + 1, self.net.params + self.net.buffers)
+        self._count_step()
 
     def _updated(self, tensor: Tensor, grads: list[float], decay: float, hyper: dict[str, float]) -> list[list[float]]:
         """The new parameters and slots of a tensor."""

@@ -11,8 +11,8 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Annotated, Any, Literal, TypeAlias
+from functools import partial
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 from ..core.checks import string
 from ..core.specs import Loss, unknown
@@ -217,6 +217,20 @@ def _name_of(metric: Any) -> str:
 # ---- computing them ----
 
 
+T = TypeVar("T")
+
+
+class _Kept(Generic[T]):
+    """As functools.cached_property, without its lock for all threads: a value may wait for other ranks, which may be threads."""
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self._function = function
+
+    def __get__(self, one: Any, _: Any = None) -> T:
+        found: T = one.__dict__.setdefault(self._function.__name__, self._function(one))
+        return found
+
+
 class Outputs:
     """Targets and outputs of a net on the rows of weight above 0: one array per output. Each kind of outputs is computed when first needed.
 
@@ -246,22 +260,22 @@ class Outputs:
             self._one[i] = Outputs([self.targets[i]], weight, [self.losses[i]], predict, [self._activations[i]])
         return self._one[i]
 
-    @cached_property
+    @_Kept
     def raw(self) -> list[Array]:
         """The outputs that the losses get."""
         return self.predictions if {*self._activations} <= {None, "identity"} else self._predict(raw=True)
 
-    @cached_property
+    @_Kept
     def predictions(self) -> list[Array]:
         """What `predict` gives."""
         return self._predict()
 
-    @cached_property
+    @_Kept
     def case(self) -> Case:
         """What metrics of classes read, of a net with one output and a named loss."""
         return read(self.targets[0], self.raw[0], of_output(self.weight, 0), self.losses[0], is_raw=True)
 
-    @cached_property
+    @_Kept
     def labels(self) -> list[tuple[Array, Array]]:
         """The labels of targets and outputs, as users write them."""
         cases = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Event
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,11 +12,13 @@ from sklearn import config_context, get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, get_tags
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from ..core import threads
 from ..core.checks import Check, flag, or_none, whole
 from ..data.arrays import Array
+from ..many import workers
 from ..training.loop.callbacks import interrupt
 from .classifier import MLPClassifier
 from .parameters import naming
@@ -31,20 +33,38 @@ class _Ensemble(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # its
 
     _default: type
 
-    def __init__(self, estimator: Any = None, n_estimators: int = 5, *, random_state: Any = None, n_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        estimator: Any = None,
+        n_estimators: int = 5,
+        *,
+        random_state: Any = None,
+        n_threads: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.estimator = estimator
         self.n_estimators = n_estimators
         self.random_state = random_state
         self.n_threads = n_threads
+        self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Trains all members, each on all rows. X, y, sample_weight and errors: as of the estimator. An error of one ends all."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, executor: Executor | None = None) -> Self:
+        """Trains all members, each on all rows. X, y, sample_weight and errors: as of the estimator. An error of one ends all.
+
+        executor: a concurrent.futures.Executor in which members are trained, as in `bp.train_many`, instead of n_threads and n_jobs."""
         self._check_kind()
         if sample_weight is not None:
             self._check_weights()
         members = self._new_members()
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
-        _fit_all(members, X, y, given, threads.choose(self._checked("n_threads", or_none(whole(1)))))
+        count, jobs = self._checked("n_threads", or_none(whole(1))), self._checked("n_jobs", or_none(whole(-(2**31))))
+        workers.check(executor)
+        if executor is not None:
+            _fit_in(executor, members, X, y, given)
+        elif jobs is not None:
+            members = Parallel(n_jobs=jobs)(delayed(_fitted)(member, X, y, given) for member in members)
+        else:
+            _fit_all(members, X, y, given, threads.choose(count))
         validate_data(self, X, skip_check_array=True)
         self.estimators_ = members
         return self
@@ -131,13 +151,36 @@ def _fit_all(members: list[Any], X: Any, y: Any, given: dict[str, Any], count: i
             raise
 
 
+def _fitted(member: Any, X: Any, y: Any, given: dict[str, Any]) -> Any:
+    return member.fit(X, y, **given)
+
+
+def _fit_in(executor: Executor, members: list[Any], X: Any, y: Any, given: dict[str, Any]) -> None:
+    """Fits members in the workers of an executor, and puts what comes back into the list."""
+    tasks = [(member, get_config()) for member in members]
+    errors = workers.run(executor, _fit_member, (X, y, given), tasks, _itself, members.__setitem__)
+    if errors:
+        raise workers.first_error(errors, "estimators_[{}]", range(len(members)))
+
+
+def _fit_member(shared: tuple[Any, Any, dict[str, Any]], member: Any, config: dict[str, Any]) -> None:
+    X, y, given = shared
+    with config_context(**config):
+        member.fit(X, y, **given)
+
+
+def _itself(member: Any) -> Any:
+    return member
+
+
 class EnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
     """The mean of the probabilities of several classifiers that are trained on the same rows from different seeds (deep ensembles:
     Lakshminarayanan, Pritzel & Blundell 2017). It errs less than one of them, and its probabilities are less extreme.
 
     estimator: a classifier with `predict_proba` and `random_state`, also one inside a pipeline; None: MLPClassifier(). n_estimators: the
     number of members. random_state: draws the seeds of the members. n_threads: how many are trained at a time; None: the number of
-    processors.
+    processors. n_jobs: None; or a number of joblib's workers that train members instead of threads: processes, or what
+    joblib.parallel_config says, such as Dask's or Ray's; -1: all.
 
     Attributes after `fit`: estimators_, classes_, n_features_in_, feature_names_in_; ensemble, the members' networks as a bp.Ensemble.
 
@@ -159,9 +202,9 @@ class EnsembleClassifier(ClassifierMixin, _Ensemble):  # type: ignore[misc]
         if not hasattr(self._of, "predict_proba"):
             raise TypeError(f"EnsembleClassifier: estimator {name} has no predict_proba, whose mean is predicted")
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Trains all members, each on all rows. X, y, sample_weight and errors: as of the estimator. An error of one ends all."""
-        super().fit(X, y, sample_weight)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, executor: Executor | None = None) -> Self:
+        """Trains all members, each on all rows. The arguments: as of EnsembleRegressor."""
+        super().fit(X, y, sample_weight, executor=executor)
         self.classes_ = self.estimators_[0].classes_
         return self
 

@@ -14,6 +14,7 @@ from ..data.arrays import Array
 from ..data.sparse import concatenate
 from ..many.ensemble import Ensemble
 from ..network.network import Network
+from ..ranks.ranks import Ranks
 from . import draws
 from .encodings.target import Target
 from .preparation import Preparation
@@ -45,6 +46,11 @@ class Part(NamedTuple):
         """The weight of each row."""
         return np.ones(len(self.x)) if self.weight is None else self.weight
 
+    def of_all(self, ranks: Ranks) -> Part:
+        """The rows of all ranks, in their order."""
+        x, y = (np.concatenate(ranks.gather_arrays(own)) for own in (self.x, self.y))
+        return Part(x, y, None if self.weight is None else np.concatenate(ranks.gather_arrays(self.weight)))
+
     def take(self, rows: Array) -> Part:
         """Some of the rows."""
         return Part(self.x[rows], self.y[rows], None if self.weight is None else self.weight[rows])
@@ -65,6 +71,7 @@ class Data:
     not_tested: tuple[str, ...] = ()  # the classes that have no test row
     seed: int = 0  # of the split
     cautions: tuple[tuple[str, TableError], ...] = ()  # what looks odd about a column, with its name
+    ranks: Ranks | None = None  # the processes that train together; each has the rows of all
 
     def part(self, name: str) -> Part:
         """All rows of a part."""
@@ -113,6 +120,8 @@ def inputs(net: Network | Ensemble, x: Any) -> Any:
 def targets(target: Target, table: Table, loss: Loss) -> Array:
     """Labels for cross_entropy, numbers for a numeric target; else a column per class: 1 for the row's class, 0 (hinge: -1) for others."""
     values = target.values(table)
-    if loss.detail == "softmax" or not target.classes:
+    if not target.classes:
         return values
+    if loss.detail == "softmax":
+        return values.astype(np.int64, copy=False)  # of no rows they may be of another type
     return np.where(values[:, None] == np.arange(len(target.classes)), 1.0, -1.0 if loss.name == "hinge" else 0.0)

@@ -21,6 +21,7 @@ from .encodings.sparse_columns import SparseColumns
 from .encodings.target import Target
 from .parts import Data, Part, targets
 from .preparation import Preparation, find_target, prepare
+from .ranks.columns import own_rows
 from .readers.errors import Argument, ArgumentError, TableError
 from .readers.sources import Source, default_target
 from .readers.table import Table
@@ -261,8 +262,10 @@ def prepared(split: Split, preparation: Preparation, loss: Loss, class_weight: s
     def of(part: str) -> Callable[[], Iterable[Part]]:
         def parts() -> Iterator[Part]:
             for table in split.pieces(part):
-                weight = None if split.weight is None else weights(table, split.weight)
-                yield Part(preparation.matrix(table), targets(target, table, loss), weight)
+                own = own_rows(table)
+                weight = None if split.weight is None else weights(own, split.weight)
+                found = Part(preparation.matrix(own), targets(target, own, loss), weight)
+                yield found if own is table or split.source.ranks is None else found.of_all(split.source.ranks)
 
         if split.source.is_stream and part != "validation":
             return parts
@@ -280,4 +283,5 @@ def prepared(split: Split, preparation: Preparation, loss: Loss, class_weight: s
         split.how,
         tuple(split.not_tested()),
         split.seed,
+        ranks=split.source.ranks,
     )

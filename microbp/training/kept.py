@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from typing import Any, Self
 
 import numpy as np
 
 from . import part_state, trainer_file
+from .engine import joining as several
 from .engine import losses as loss_reader
 from .engine.engine import Engine
 from .loop.run import Run
@@ -25,7 +27,7 @@ class Kept(Passes):
         self._run = Run(engine)
         self._step = engine.array_step
         # The type of arrays that `_step` accepts unchanged, besides an X of SparseRows
-        self._plain = np.ndarray if engine.has_losses and not engine.has_custom_losses else None
+        self._plain = np.ndarray if engine.has_losses and not engine.has_custom_losses and engine.ranks is None else None
 
     def reset(self) -> None:
         """Resets gradients, optimizer state, average, counters and history. The network's parameters stay.
@@ -41,7 +43,7 @@ class Kept(Passes):
             self._run.reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        """The whole state, for pickles and copies. Files contain it without "attributes"."""
+        """The whole state, for pickles and copies, which are of one process. Files contain it without "attributes"."""
         engine = self._engine
         with engine.hold():
             settings = {"losses": list(engine.losses), "loss_weights": list(engine.loss_weights), "optimizer": engine.optimizer}
@@ -96,8 +98,18 @@ class Kept(Passes):
             trainer_file.save(path, self.net, self.__getstate__())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str | None = None, n_threads: int | None = None, loss: Any = None) -> Self:
-        """Loads a trainer that `save` wrote; its network is `net`. backend, n_threads: as in bp.load.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: str | None = None,
+        n_threads: int | None = None,
+        loss: Any = None,
+        comm: Any = None,
+        shard: bool = False,
+        sync_every: int = 1,
+    ) -> Self:
+        """Loads a trainer that `save` wrote; its network is `net`. backend, n_threads: as in bp.load. comm, shard, sync_every: as in the
+        constructor, for they are not in the file; every rank reads it. ValueError: the ranks have read different contents.
 
         loss: the same as in the constructor, if the trainer had a loss of your own, which files do not contain: a function, or a list for
         several outputs. For a trainer without a loss it may be given too.
@@ -108,4 +120,14 @@ class Kept(Passes):
         >>> bp.Trainer.load("run.safetensors").lr
         0.5
         """
-        return trainer_file.load(cls, path, backend, n_threads, loss)
+        joining = several.read("Trainer.load", comm, shard, sync_every)
+        with joining.joined():
+            trainer = trainer_file.load(cls, path, backend, n_threads, loss)
+            joining.check(trainer._engine.losses, trainer._engine.is_solver)
+            if joining.ranks is not None:
+                contents = hashlib.sha256(trainer_file.to_bytes(trainer.net, trainer.__getstate__())).hexdigest()
+                settings = {"shard": shard, "sync_every": sync_every}
+                joining.ranks.check_same("Trainer.load", {f"hash of the contents of {os.fspath(path)}": contents} | settings)
+            joining.join(trainer._engine)
+            trainer._plain = trainer._plain if joining.ranks is None else None
+        return trainer

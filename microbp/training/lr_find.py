@@ -155,7 +155,7 @@ def lr_find(
         raise ValueError(f"lr_find does not work with {run.engine.optimizer}, which has no learning rate; use another, such as bp.Adam()")
     rows = run.engine.read(X, y, sample_weight)
     ends_early = flag("lr_find: stop_div", stop_div)
-    with run.engine.training():
+    with run.engine.training(), run.engine.alone():
         before = run.engine.snapshot()
         try:
             losses, smoothed = _test(run, rows, batching, lrs, ends_early)

@@ -34,6 +34,9 @@ class Passes(View):
         (5, 2)
         """
         shape, engine = self._engine.shape, self._engine
+        if engine.ranks is not None and engine.must_join:
+            with engine.joined(closes=False):
+                return Passes.forward(self, X)
         is_plain = type(X) is SparseRows or (type(X) is np.ndarray and X.dtype == engine.net.dtype)
         is_plain = is_plain and X.shape[1:] == shape.inputs
         outputs = engine.forward([X] if is_plain else shape.read_inputs(X))
@@ -59,6 +62,9 @@ class Passes(View):
         >>> bool(abs(t.forward(X) - y).max() < abs(outputs - y).max())
         True
         """
+        if self._engine.ranks is not None and self._engine.must_join:
+            with self._engine.joined(closes=False):
+                return Passes.backward_from(self, gradients, accumulate, input_grads)
         self._engine.backward_from(gradients, accumulate, input_grads)
 
     def apply(self) -> None:
@@ -73,6 +79,9 @@ class Passes(View):
         >>> t.steps
         1
         """
+        if self._engine.ranks is not None and self._engine.must_join:
+            with self._engine.joined(closes=False):
+                return Passes.apply(self)
         try:
             self._engine.apply()
         except FloatingPointError as error:
@@ -107,6 +116,8 @@ class Passes(View):
         True
         """
         engine = self._engine
+        if engine.ranks is not None:
+            raise ValueError("loss_and_gradient is of one process: use it with a trainer without comm=, such as copy.copy(t)")
         rows = engine.read(X, y, sample_weight, lengths=lengths)
         at, count = as_array(params, "loss_and_gradient: params"), len(engine.net.params)
         if at.shape != (count,) or at.dtype.kind not in "fiu":

@@ -7,6 +7,7 @@ import html
 from ..core.specs import Loss
 from ..core.text import counted
 from .engine.custom_loss import Joint, name_of
+from .engine.engine import Engine
 from .loop.run import Run
 
 
@@ -44,7 +45,15 @@ def _facts(run: Run) -> dict[str, str]:
         **limits,
         **({"penalty_per_row": "True"} if engine.penalty_per_row else {}),
         **average,
+        **_ranks(engine),
         "steps": f"{engine.steps:,}",
         "epoch": f"{run.epoch:,}",
         **finished,
     }
+
+
+def _ranks(engine: Engine) -> dict[str, str]:
+    if engine.comm is None:
+        return {}
+    more = ", shard" * engine.shard + (f", sync_every {engine.sync_every}" if engine.sync_every != 1 else "")
+    return {"rank": f"{engine.comm.Get_rank()} of {engine.comm.Get_size()}{more}"}

@@ -36,9 +36,11 @@ from ..settings.checkpoint import Checkpoint
 from ..settings.metrics import Metrics
 from ..settings.stopping import EarlyStopping
 from . import trainer_file
+from .engine import joining as several
 from .engine import losses as loss_reader
 from .engine.custom_loss import CustomLoss
-from .engine.engine import LIMITS, Engine
+from .engine.engine import Engine
+from .engine.engine_state import LIMITS
 from .kept import Kept
 from .loop import arrays
 from .loop import fit as fitting
@@ -80,6 +82,14 @@ class Trainer(Kept):
     standardize_targets: whether the first `fit` or `epochs` sets mean and std of the targets for each output that has none yet, from the
     targets that it trains on; see `net.set_output`. The trainer then learns from (target - mean) / std, of which are losses, gradients and
     raw outputs; `predict` and metrics are in the unit of the targets. For losses of numbers: "mse", "mae", "gaussian_nll", ...
+    comm, shard, sync_every: train in several processes, the ranks of an MPI communicator such as mpi4py.MPI.COMM_WORLD, started by
+    `mpiexec -n 4 python -m mpi4py train.py`; any object with its Get_rank, Get_size, Allreduce and Bcast. All ranks do the same calls. The
+    batch of a `step`, `backward` or `fit` is that of all ranks together: gradients are added in rank order (data-parallel SGD), so that all
+    ranks have the same parameters, to the bit, and those of one process up to rounding. Network, seed and parameters come from rank 0.
+    shard=False: every rank gives its own rows, any number. True: all give the same rows, and each uses its part. sync_every=k: each rank
+    trains alone on its rows, and after every k steps parameters and optimizer state become their means (local SGD: McMahan et al. 2017,
+    Stich 2019), for slow networks. `evaluate` and `predict` are of this process alone. ValueError: the ranks' arguments differ, or a loss
+    is of your own. RuntimeError "rank 1 failed: ...": an error of another rank. See docs/processes.md.
 
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
@@ -105,18 +115,28 @@ class Trainer(Kept):
         average: Average | None = None,
         standardize_targets: bool = False,
         penalty_per_row: bool = False,
+        comm: Any = None,
+        shard: bool = False,
+        sync_every: int = 1,
     ) -> None:
         if not isinstance(net, Network):
             raise TypeError(f"Trainer: net must be a bp.Network, not {type(net).__name__}")
-        if average is not None and not isinstance(average, Average):
-            raise TypeError(f"Trainer: average must be bp.EMA(), bp.SWA() or None, not {brief(average)}")
-        losses = loss_reader.parse(loss, net)
-        weights = loss_reader.parse_weights(loss_weights, losses, [output.name for output in net.outputs])
-        limits = dict(zip(LIMITS, (clip_norm, clip_layer_norm, clip_value), strict=True))
-        chosen = net.seed if seed is None else seed_or_new(seed)
-        standardizes = flag("Trainer: standardize_targets", standardize_targets)
-        per_row = flag("Trainer: penalty_per_row", penalty_per_row)
-        self._attach(Engine(net, losses, optimizer, weights, chosen, average, limits, standardizes, per_row))
+        joining = several.read("Trainer", comm, shard, sync_every)
+        with joining.joined():
+            if average is not None and not isinstance(average, Average):
+                raise TypeError(f"Trainer: average must be bp.EMA(), bp.SWA() or None, not {brief(average)}")
+            losses = loss_reader.parse(loss, net)
+            weights = loss_reader.parse_weights(loss_weights, losses, [output.name for output in net.outputs])
+            limits = dict(zip(LIMITS, (clip_norm, clip_layer_norm, clip_value), strict=True))
+            chosen = net.seed if seed is None else seed_or_new(seed)
+            settings = {
+                "standardize_targets": flag("Trainer: standardize_targets", standardize_targets),
+                "penalty_per_row": flag("Trainer: penalty_per_row", penalty_per_row),
+            }
+            seed = joining.agree(net, losses, optimizer, chosen, loss_weights=weights, average=average, **limits, **settings)
+            engine = Engine(net, losses, optimizer, weights, seed, average, limits, **settings)
+            joining.join(engine)
+        self._attach(engine)
 
     # ---- steps ----
 
@@ -173,7 +193,10 @@ class Trainer(Kept):
                 return self._step(*self._engine.shape.arrays(X, y, sample_weight))
         except (TypeError, ValueError, FloatingPointError):
             pass  # the code below raises an error that names the cause
-        rows = self._engine.read(X, y, sample_weight, lengths=lengths)
+        if self._engine.ranks is not None and self._engine.must_join:
+            with self._engine.joined(closes=False):
+                return Trainer.step(self, X, y, sample_weight, lengths, state)
+        rows = self._engine.read_batch(X, y, sample_weight, lengths)
         try:
             return self._engine.step(rows, self._engine.core_state(state, rows, "step"))
         except FloatingPointError as error:
@@ -207,7 +230,10 @@ class Trainer(Kept):
         >>> abs(loss - t.evaluate(X, y)) < 1e-6
         True
         """
-        rows = self._engine.read(X, y, sample_weight, may_be_none=total is not None, lengths=lengths)
+        if self._engine.ranks is not None and self._engine.must_join:
+            with self._engine.joined(closes=False):
+                return Trainer.backward(self, X, y, sample_weight, accumulate, total, first_row, input_grads, lengths, state)
+        rows = self._engine.read_batch(X, y, sample_weight, lengths, is_part=total is not None)
         try:
             goes_on = self._engine.core_state(state, rows, "backward")
             return self._engine.backward(rows, accumulate, total, first_row, input_grads, goes_on)
@@ -287,14 +313,16 @@ class Trainer(Kept):
         >>> t.epoch, t.steps
         (5, 10)
         """
-        rows = self._engine.read(X, y, sample_weight, lengths=lengths)
-        rows, trained = arrays.weigh(self._engine, rows, rows.active(), class_weight)
-        if order is not None:
-            trained = arrays.check_order(order, rows)
-        numbers = Numbers(self._run, schedules, None)
-        batching = fit_options.for_all_rows(self._engine, Batching(batch_size, accumulate), schedules=schedules)
-        is_shuffled = order is None and not self._engine.is_solver
-        return arrays.Arrays(rows, trained, is_shuffled, batching).endless(self._run, numbers)
+        with self._engine.joined():
+            batching = fit_options.for_all_rows(self._engine, Batching(batch_size, accumulate), schedules=schedules)
+            batching = fit_options.in_team(self._engine, batching, {"schedules": schedules, "order": order is not None}, "epochs")
+            rows = arrays.read_rows(self._engine, X, y, sample_weight, lengths, batching.team)
+            rows, trained = arrays.weigh(self._engine, rows, rows.active(), class_weight, batching.team)
+            if order is not None:
+                trained = arrays.check_order(order, rows)
+            numbers = Numbers(self._run, schedules, None)
+            is_shuffled = order is None and not self._engine.is_solver
+            return arrays.arrays_of(rows, trained, is_shuffled, batching).endless(self._run, numbers)
 
     def fit(
         self,
@@ -411,36 +439,37 @@ class Trainer(Kept):
         >>> round(t.weight_decay, 6)  # the last epoch starts after 15 of 20 updates
         0.005
         """
-        self._engine.check_losses()
-        named_metrics = metric_functions.resolve(metrics, self._engine.shape.names)
-        entries = entries_of(self._engine, named_metrics, validation is not None)
-        stop_check = StopCheck(Callbacks(batch_callback, "batch_callback"), fit_options.seconds(max_time))
-        options = fit_options.Options(
-            epochs=epochs,
-            batching=fit_options.for_all_rows(
-                self._engine, Batching(batch_size, accumulate, stop_check, carry_state), schedule=schedule, schedules=schedules
-            ),
-            shuffle=shuffle,
-            stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta, entries, max_fail),
-            schedule=schedule,
-            schedules=schedules,
-            metrics=named_metrics,
-            callbacks=Callbacks(callback, "callback"),
-            checkpoint=fit_options.checkpoint_rule(checkpoint, checkpoint_every),
-            progress=progress,
-            goal=goal,
-            gradient_tolerance=gradient_tolerance,
-        )
-        with self._engine.training():
-            if options.checkpoint is not None:  # if the trainer cannot be saved, raises an error now, not after hours
-                kept = self.schedule if schedule is None else read_schedule(schedule) if isinstance(schedule, str | Settings) else None
-                trainer_file.check({"optimizer": self.optimizer, "averaging": self.averaging, "schedule": kept, "stop": options.stop})
-            data = {
-                "sample_weight": sample_weight,
-                "class_weight": class_weight,
-                "validation": validation,
-                "chosen": rows,
-                "lengths": lengths,
-            }
-            fitting.fit(self._run, X, y, options, self.save, **data)
-            return self.history
+        with self._engine.joined():
+            self._engine.check_losses()
+            named_metrics = metric_functions.resolve(metrics, self._engine.shape.names)
+            entries = entries_of(self._engine, named_metrics, validation is not None)
+            stop_check = StopCheck(Callbacks(batch_callback, "batch_callback"), fit_options.seconds(max_time))
+            options = fit_options.Options(
+                epochs=epochs,
+                batching=fit_options.for_all_rows(
+                    self._engine, Batching(batch_size, accumulate, stop_check, carry_state), schedule=schedule, schedules=schedules
+                ),
+                shuffle=shuffle,
+                stop=fit_options.early_stopping(stop, patience, monitor, mode, min_delta, entries, max_fail),
+                schedule=schedule,
+                schedules=schedules,
+                metrics=named_metrics,
+                callbacks=Callbacks(callback, "callback"),
+                checkpoint=fit_options.checkpoint_rule(checkpoint, checkpoint_every),
+                progress=progress,
+                goal=goal,
+                gradient_tolerance=gradient_tolerance,
+            )
+            with self._engine.training():
+                if options.checkpoint is not None:  # if the trainer cannot be saved, raises an error now, not after hours
+                    kept = self.schedule if schedule is None else read_schedule(schedule) if isinstance(schedule, str | Settings) else None
+                    trainer_file.check({"optimizer": self.optimizer, "averaging": self.averaging, "schedule": kept, "stop": options.stop})
+                data = {
+                    "sample_weight": sample_weight,
+                    "class_weight": class_weight,
+                    "validation": validation,
+                    "chosen": rows,
+                    "lengths": lengths,
+                }
+                fitting.fit(self._run, X, y, options, self.save, **data)
+                return self.history

@@ -27,7 +27,7 @@ from ..settings import averages, optimizers
 from . import trainer_json
 from .engine import losses as loss_reader
 from .engine.custom_loss import CustomLoss, Joint, name_of
-from .engine.engine import CONSTANT, LIMITS
+from .engine.engine_state import CONSTANT, LIMITS
 from .trainer_values import Function, from_json, history_of, to_json
 
 T = TypeVar("T")

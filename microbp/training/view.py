@@ -65,6 +65,9 @@ class View(Closed):
         "optimizer": "set t.lr, or create a new trainer: bp.Trainer(t.net, ..., optimizer=...)",
         "seed": "create a new trainer: bp.Trainer(t.net, ..., seed=...)",
         "averaging": "create a new trainer: bp.Trainer(t.net, ..., average=...)",
+        "comm": "create a new trainer: bp.Trainer(t.net, ..., comm=...)",
+        "shard": "create a new trainer: bp.Trainer(t.net, ..., comm=..., shard=...)",
+        "sync_every": "create a new trainer: bp.Trainer(t.net, ..., comm=..., sync_every=...)",
         "average_params": "change its values: t.average_params[:] = values",
         "state": "change its values: t.state[name][:] = values",
         "input_grads": "t.backward(..., input_grads=True) computes it",
@@ -129,6 +132,21 @@ class View(Closed):
     def averaging(self) -> Average | None:
         """The settings of the weight average, a bp.EMA or bp.SWA. None if there is no average."""
         return self._engine.averaging
+
+    @property
+    def comm(self) -> Any:
+        """The communicator of the processes that train together; None: this process is alone. Copies and files have none."""
+        return self._engine.comm
+
+    @property
+    def shard(self) -> bool:
+        """Whether all ranks of `comm` get the same rows, of which each uses its part."""
+        return self._engine.shard
+
+    @property
+    def sync_every(self) -> int:
+        """The number of steps after which the ranks of `comm` average their parameters; 1: each step is one of all ranks."""
+        return self._engine.sync_every
 
     # ---- state ----
 

@@ -13,7 +13,7 @@ endif()
 set(MICROBP_ISAS "${isas}" CACHE STRING "Instruction sets; the best that the processor has is chosen when the program runs. generic: any processor")
 set(MICROBP_DTYPES "f32;f64" CACHE STRING "Types of the numbers in networks")
 set(MICROBP_FORMULAS "" CACHE STRING "Names of activations, losses, optimizers and initializers; empty: all. What they need is added")
-set(extras focal gaps int8 jacobian lists positions scales slice solvers sparse standardize subtract)
+set(extras focal gaps int8 jacobian lists positions ranks scales slice solvers sparse standardize subtract)
 set(MICROBP_EXTRAS "${extras}" CACHE STRING "Parts of graphs and of training that small programs may not need; empty: none of them")
 option(MICROBP_TRAINING "Trainers; OFF: networks only predict" ON)
 option(MICROBP_FILES "Networks as safetensors files" ON)
@@ -94,12 +94,16 @@ if(MICROBP_TRAINING)
     src/formulas/focal.c src/passes/plan/plan.c src/passes/backward.c src/passes/derivatives/jacobian.c
     src/train/batch.c src/train/loss.c src/train/update.c src/train/trainer.c src/train/state.c src/train/solving.c
     src/train/sparse_layers.c src/train/sparse/lazy.c src/train/steps/step.c src/train/steps/gradients.c src/train/steps/parts.c
-    src/train/steps/reduce.c src/train/steps/iterate.c src/train/steps/own_loss.c src/train/steps/least_squares.c
+    src/train/steps/iterate.c src/train/steps/own_loss.c src/train/steps/least_squares.c
     src/train/solvers/solvers.c src/train/solvers/trials.c src/train/solvers/line_search.c src/train/solvers/lbfgs.c
     src/train/solvers/scg.c src/train/solvers/cholesky.c src/train/solvers/levenberg_marquardt.c
     src/train/solvers/minimize.c
     src/train/fitting/ends.c src/train/fitting/epoch.c src/train/fitting/fit.c src/train/fitting/measure.c
     src/train/fitting/standardize.c src/train/fitting/targets.c)
+  if(ranks IN_LIST MICROBP_EXTRAS)
+    list(APPEND MICROBP_SOURCES
+      src/passes/joint_norms.c src/train/steps/reduce.c src/train/steps/join_rows.c src/train/steps/means.c)
+  endif()
 endif()
 if(MICROBP_FILES)
   list(APPEND MICROBP_SOURCES src/system/disk.c

@@ -31,9 +31,9 @@
 /* The extras: parts of graphs and of training that many programs do not use. 0: what needs one is refused, with a text
  * that names it. FOCAL: losses with gamma. GAPS: weights of single targets, missing targets. JACOBIAN:
  * mbp_net_jacobian. INT8: networks of whole numbers, which need float32. LISTS: parameters of losses with a number for
- * each output. POSITIONS: grids, windows, pools, sequences, recurrent nodes. SCALES: outputs with a mean and a
- * standard deviation. SOLVERS: optimizers that use all rows at once, such as lbfgs. SPARSE: inputs in compressed
- * sparse rows, ids and embeddings. The others are statements of graphs. */
+ * each output. POSITIONS: grids, windows, pools, sequences, recurrent nodes. RANKS: training on several processes.
+ * SCALES: outputs with a mean and a standard deviation. SOLVERS: optimizers that use all rows at once, such as lbfgs.
+ * SPARSE: inputs in compressed sparse rows, ids and embeddings. The others are statements of graphs. */
 #ifndef MICROBP_FOCAL
 #define MICROBP_FOCAL 1
 #endif
@@ -51,6 +51,9 @@
 #endif
 #ifndef MICROBP_POSITIONS
 #define MICROBP_POSITIONS 1
+#endif
+#ifndef MICROBP_RANKS
+#define MICROBP_RANKS 1
 #endif
 #ifndef MICROBP_SCALES
 #define MICROBP_SCALES 1
@@ -120,9 +123,10 @@
 #error "MICROBP_THREADS, _FILES, _TRAINING, _FORMULAS, _SMALL, _F32 and _F64 must be 0 or 1, as in -DMICROBP_FILES=0"
 #endif
 #if !(MBP_IS_DIGIT(MICROBP_FOCAL) && MBP_IS_DIGIT(MICROBP_GAPS) && MBP_IS_DIGIT(MICROBP_JACOBIAN) && \
-      MBP_IS_DIGIT(MICROBP_LISTS) && MBP_IS_DIGIT(MICROBP_POSITIONS) && MBP_IS_DIGIT(MICROBP_SCALES) && \
-      MBP_IS_DIGIT(MICROBP_INT8) && MBP_IS_DIGIT(MICROBP_SLICE) && MBP_IS_DIGIT(MICROBP_SOLVERS) && \
-      MBP_IS_DIGIT(MICROBP_SPARSE) && MBP_IS_DIGIT(MICROBP_STANDARDIZE) && MBP_IS_DIGIT(MICROBP_SUBTRACT))
+      MBP_IS_DIGIT(MICROBP_LISTS) && MBP_IS_DIGIT(MICROBP_POSITIONS) && MBP_IS_DIGIT(MICROBP_RANKS) && \
+      MBP_IS_DIGIT(MICROBP_SCALES) && MBP_IS_DIGIT(MICROBP_INT8) && MBP_IS_DIGIT(MICROBP_SLICE) && \
+      MBP_IS_DIGIT(MICROBP_SOLVERS) && MBP_IS_DIGIT(MICROBP_SPARSE) && MBP_IS_DIGIT(MICROBP_STANDARDIZE) && \
+      MBP_IS_DIGIT(MICROBP_SUBTRACT))
 #error "an extra (MICROBP_FOCAL, _GAPS, _JACOBIAN, _LISTS, _SCALES, _SLICE, ...) must be 0 or 1, as in -DMICROBP_GAPS=0"
 #endif
 

@@ -106,7 +106,7 @@
  * free, which accepts NULL. The library never prints, exits, reads the environment or the locale, or has global state.
  *
  * Threads. One thread at a time may change a net or use its trainers: such a call holds the net until it returns, and
- * one of a second thread returns MBP_BUSY. A function of yours that a training calls (poll, callback, reduce) may do
+ * one of a second thread returns MBP_BUSY. A function of yours that a training calls (poll, callback, gather) may do
  * everything but free, and train (step, backward, apply, forward, backward_from, epoch, fit; also mbp_trainer_reserve
  * and mbp_trainer_set_reduce): MBP_BUSY. Any number of threads may predict, save, copy and describe a net, or make
  * parts of it, at a time, also while one trains: they see the state between two steps. mbp_trainer_steps and

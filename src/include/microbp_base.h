@@ -35,7 +35,7 @@ typedef enum mbp_status {
     MBP_NO_MEMORY = 30,
     MBP_NONFINITE = 40, /* a loss or a gradient is NaN or infinite */
     MBP_BUSY = 50,      /* another thread is using the net or a trainer of it */
-    MBP_CANCELLED = 60, /* the poll function asked to stop, or the reduce function failed */
+    MBP_CANCELLED = 60, /* the poll function asked to stop, or an exchange or another process failed */
     MBP_IO = 70,        /* the operating system refused a file operation */
     MBP_CORRUPT = 80    /* the bytes are not a microbp file, or are damaged */
 } mbp_status;

@@ -219,30 +219,63 @@ typedef struct mbp_fit {
 MBP_API mbp_status mbp_trainer_fit(mbp_trainer *trainer, const mbp_batch *data, const mbp_fit *how, mbp_record *record,
                                    mbp_error *error);
 
-/* Training on several processes, each with its own rows and a copy of the net, by sums over all of them (all-reduce).
- * Replaces the `count` values, in this dtype, by their sums over all processes, the same bits in each: adds them in the
- * order of the processes. It may call what an mbp_poll may. A non-zero result: it failed, and the call that needs the
- * sums returns MBP_CANCELLED. */
-typedef int (*mbp_reduce)(void *values, int64_t count, mbp_dtype dtype, void *user);
+/* ---- several processes ---- */
 
-/* reduce NULL: this process trains alone. All processes make the same calls at the same time. A step on N processes is
- * then the step on all their rows together, up to rounding; *loss is the loss of these rows. Who calls `reduce`:
- *     mbp_trainer_step        for the sum of row weights (then the total of each output, with element weights or
- *                             missing targets), the gradients, the loss, the losses of the outputs; then come clipping
- *                             and the update
- *     mbp_trainer_backward    for the sum of row weights, unless how->total is set: to the sum over all processes.
- *                             Gradients and loss are the parts of this process
- *     mbp_trainer_apply       for the gradients, and the loss
- *     mbp_trainer_epoch       as in a step. There are steps until all processes are out of rows; `lr` is as long
- *     mbp_trainer_fit         as in an epoch; for the validation loss, which is that of all validation rows; and for
+/* How a trainer exchanges bytes with those of other processes, each with its own rows and a copy of the net. The
+ * functions may do what an mbp_poll may; a non-zero result: the exchange failed, and the call that needs it returns
+ * MBP_CANCELLED. All but begin return when the exchange is done. At most 1 MB is exchanged at a time, or 512 bytes of
+ * each process, if that is more. */
+typedef struct mbp_reduce {
+    size_t size;
+    int64_t rank, ranks; /* of this process, from 0 on, and how many there are */
+    /* `all` gets the `bytes` bytes of each process, in the order of the ranks (MPI_Allgather). `mine` may be the place
+     * in `all` where they go. */
+    int (*gather)(const void *mine, void *all, int64_t bytes, void *user);
+    /* The j-th `bytes` bytes of `mine` go to process j; `theirs` gets what the processes have for this one, in the
+     * order of the ranks (MPI_Alltoall). NULL: gather does it, which sends more. */
+    int (*swap)(const void *mine, void *theirs, int64_t bytes, void *user);
+    /* As swap, but may return before it is done (MPI_Ialltoall): the gradients of a step are sent while the backward
+     * pass goes on, and other exchanges are made meanwhile. NULL: they are sent after it. */
+    int (*begin)(const void *mine, void *theirs, int64_t bytes, void *user);
+    int (*finish)(void *user); /* waits for all that begin has begun (MPI_Waitall); with begin */
+    /* 0 or 1: each step is on the rows of all processes. k: on the own rows, without an exchange. After each step whose
+     * number k divides, and at the end of an epoch, parameters, running statistics, slots and the average become their
+     * means over all processes: sums in the order of the ranks, divided by `ranks`. */
+    int64_t every;
+    void *user;
+} mbp_reduce;
+
+/* how NULL: this process trains alone. All processes make the same calls at the same time, with equal nets, trainers
+ * and seeds. A step on N processes is then the step on all their rows together, in the order of the ranks: gradients,
+ * losses and totals are added in that order and in their dtype, whatever the network does, so that all processes stay
+ * equal to the bit. The result differs from that of one process with all rows by rounding. *loss is the loss of all
+ * rows.
+ *     mbp_trainer_step        joins the row weights, losses and gradients; then come clipping and the update. Dropout
+ *                             and noise are those of the joined rows
+ *     mbp_trainer_backward    joins the row weights, unless how->total is set: to the sum over all processes and parts.
+ *                             Gradients and loss are the parts of this process. how->first_row is not used: with
+ *                             `accumulate`, rows are counted over all parts and processes
+ *     mbp_trainer_forward     counts the rows of all processes. After mbp_trainer_backward_from, the penalties of all
+ *                             processes add up to one
+ *     mbp_trainer_apply       joins the gradients and the loss
+ *     mbp_trainer_epoch       as in a step. There are steps until all processes are out of rows; `lr` is as long, and
+ *                             n may be 0
+ *     mbp_trainer_fit         as in an epoch; joins the validation loss, which is that of all validation rows, and
  *                             whether a callback ends the fit. All processes have validation rows, or none does
- * One process may have no rows. If a call is refused in one process or cancelled by its poll, the others return
- * MBP_CANCELLED before they change anything; if a loss or gradient is not finite, all return MBP_NONFINITE. An argument
- * NULL, MBP_BUSY and a refused mbp_backward are not told to the others. Evaluate and measure are of this process alone.
- * Each process counts its rows from 0 for dropout and noise: give each a seed of its own (mbp_trainer_set_seed), or
- * how->first_row. batch_norm uses the statistics of the process's own rows. mbp_trainer_backward_from adds the gradient
- * of the penalties in each process: in all but one, set mbp_trainer_grads to 0 and pass `accumulate`. */
-MBP_API mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, mbp_reduce reduce, void *user, mbp_error *error);
+ * One process may have no rows, except in mbp_trainer_forward. If a call is refused in one process or cancelled by its
+ * poll, the others return MBP_CANCELLED before they change anything; if a loss or gradient of a step is not finite, all
+ * return MBP_NONFINITE. An argument NULL and MBP_BUSY are not told to the others. Evaluate and measure are of this
+ * process alone. batch_norm has the statistics of the rows of all processes, unless it is frozen; mbp_trainer_forward
+ * and mbp_trainer_backward_from join these too. A layer that is sparse in one process becomes sparse in all, and a step
+ * changes the rows that any of them names. All memory is taken here, except that of sparse layers, which grows.
+ *
+ * With `every` > 1, *loss and the statistics of batch_norm of a step are those of the own rows, and the loss of an
+ * epoch is of all rows. A process without rows in a step, or whose epoch ends before those of others, counts the steps
+ * without an update. Dropout and noise add the rank to the seed. The others learn at the next means that a process has
+ * failed: until then, they go on. Means of processes that have made different numbers of steps are refused in all. */
+MBP_API mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, const mbp_reduce *how, mbp_error *error);
+/* The first process that failed in the trainer's last call, if the others know it; else -1. */
+MBP_API int64_t mbp_trainer_failed_rank(const mbp_trainer *trainer);
 
 /* ---- solvers on any function ---- */
 
@@ -293,7 +326,7 @@ MBP_API mbp_status mbp_trainer_set_solver_state(mbp_trainer *trainer, const doub
  *     rounding.
  *     adam without weight_decay, and adamw: the moments of a row change in the steps that name it, as in PyTorch's
  *     SparseAdam. Rows catch up on adamw's decay.
- * Other optimizers, l1, l2, max_norm, an average and a reduce function are refused. Rows catch up before a step uses
+ * Other optimizers, l1, l2, max_norm and an average are refused. Rows catch up before a step uses
  * them, at the end of an epoch, and before any other call reads or changes parameters or slots. A pointer that you have
  * from mbp_net_params sees them then, or after mbp_net_flush. While rows have not caught up, predictions in another
  * thread than the one that trains are refused (MBP_BUSY).

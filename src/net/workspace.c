@@ -196,7 +196,7 @@ static void lay_statistics(layout *l, mbp_workspace *w, int id) {
     if (!count && node->kind != MBP_NODE_SCALE)
         return;
     mbp_statistics s;
-    s.mean = take(l, count, sizeof(double));
+    s.mean = take(l, count + columns, sizeof(double));
     s.variance = take(l, columns ? count : 0, sizeof(double));
     s.inverse = take(l, count, sizeof(double));
     s.sum = take(l, trains ? node->width : 0, sizeof(double));

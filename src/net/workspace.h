@@ -23,7 +23,8 @@ typedef enum mbp_need {
     MBP_LENGTHS = 16 * MICROBP_POSITIONS               /* rows of different length */
 } mbp_need;
 
-/* The statistics of a norm or a scale node: see mbp_norm (kernels.h). */
+/* The statistics of a norm or a scale node: see mbp_norm (kernels.h). After the means of columns: how many rows they
+ * are of. */
 typedef struct mbp_statistics {
     double *mean, *variance, *inverse, *sum, *product;
 } mbp_statistics;

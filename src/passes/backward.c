@@ -319,11 +319,14 @@ void mbp_backward_pass(const pass *p) {
     };
     const mbp_node *node = p->net->node;
     const int has = has_positions(p);
-    for (int id = p->net->nodes - 1; id >= 0; id--)
+    for (int id = p->net->nodes - 1; id >= 0; id--) {
         if (p->plan->wanted[id] && node[id].input < 0) {
             if (MICROBP_POSITIONS && has)
                 mbp_run_backward(p, id, backward[node[id].kind]);
             else
                 backward[node[id].kind](p, id);
         }
+        if (MICROBP_RANKS && p->peers && p->peers->ended)
+            p->peers->ended(p->peers, id);
+    }
 }

@@ -24,7 +24,6 @@ static mbp_norm norm_of(const pass *p, int id) {
     return (mbp_norm){.by_row = node->kind == MBP_NODE_LAYER_NORM,
                       .rows = p->rows,
                       .n = node->width,
-                      .count = mbp_valid_of(p->w, id) ? mbp_count_valid(p->net, p->w, id, rows_of(p)) : p->rows,
                       .x = p->w->value[operand(p, node, 0)],
                       .y = p->w->value[id],
                       .gamma = element(p, p->net->block, layer->weight),
@@ -88,17 +87,20 @@ static mbp_norm_part statistics_of(const pass *p, int id) {
 }
 
 void mbp_forward_batch_norm(const pass *p, int id) {
-    const mbp_norm norm = norm_of(p, id);
+    mbp_norm norm = norm_of(p, id);
+    const mbp_view x = norm.x;
     const mbp_norm_part statistics = statistics_of(p, id);
-#if MICROBP_POSITIONS
-    mbp_norm there = norm;
-    if (mbp_valid_of(p->w, id) && statistics != p->net->kernels->norm_fixed) {
-        there.x = mbp_pack_valid(p->net, p->w, id, rows_of(p), norm.x);
-        there.rows = norm.count;
-        by_columns(p, &there, statistics);
-    } else
-#endif
-        by_columns(p, &norm, statistics);
+    const int is_fixed = statistics == p->net->kernels->norm_fixed;
+    if (MICROBP_POSITIONS && mbp_valid_of(p->w, id) && !is_fixed) {
+        norm.x = mbp_pack_valid(p->net, p->w, id, rows_of(p), x);
+        norm.rows = mbp_count_valid(p->net, p->w, id, rows_of(p));
+    }
+    by_columns(p, &norm, statistics);
+    norm.mean[norm.n] = (double)norm.rows;
+    if (MICROBP_TRAINING && MICROBP_RANKS && p->peers && !is_fixed)
+        p->peers->join_statistics(p->peers, &norm);
+    if (MICROBP_POSITIONS)
+        norm.x = x, norm.rows = p->rows;
     by_rows(p, &norm, p->net->kernels->norm_apply);
 }
 
@@ -158,6 +160,8 @@ static void backward_norm(const pass *p, int id, mbp_norm norm) {
     const mbp_node *node = &p->net->node[id];
     norm.dy = p->w->delta[id];
     backward_layer(p, id, &norm);
+    if (MICROBP_RANKS && p->peers && !norm.by_row && !norm.fixed)
+        p->peers->join_sums(p->peers, &norm);
     if (edge(p, node, 0) == MBP_SKIP)
         return;
     norm.dx = p->w->delta[operand(p, node, 0)];
@@ -170,35 +174,44 @@ void mbp_backward_layer_norm(const pass *p, int id) { backward_norm(p, id, norm_
 void mbp_backward_batch_norm(const pass *p, int id) {
     mbp_norm norm = norm_of(p, id);
     norm.fixed = p->fixed || layer_of(p, id)->frozen;
+    norm.count = (int64_t)norm.mean[norm.n];
     backward_norm(p, id, norm);
 }
 
 /* ---- running statistics ---- */
 
-static int updates_statistics(const mbp_net *net, int id) {
-    return net->node[id].kind == MBP_NODE_BATCH_NORM && net->node[id].uses && !net->layer[net->node[id].layer].frozen;
+int mbp_updates_any(const mbp_net *net) {
+    int id = net->buffers ? 0 : net->nodes;
+    while (id < net->nodes && !mbp_updates_statistics(net, id))
+        id++;
+    return id < net->nodes;
+}
+
+mbp_status mbp_statistics_fail(const mbp_net *net, int id, mbp_error *error) {
+    const mbp_status status = mbp_fail(error, MBP_INVALID,
+                                       "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size "
+                                       "that leaves no single row",
+                                       net->layer[net->node[id].layer].name);
+    if (error)
+        error->node = id;
+    return status;
 }
 
 mbp_status mbp_statistics_check(const mbp_net *net, const mbp_workspace *w, int64_t rows, mbp_error *error) {
     mbp_status status = MBP_OK;
     for (int id = 0; rows > 0 && net->buffers && id < net->nodes && status == MBP_OK; id++)
-        if (updates_statistics(net, id) && mbp_count_valid(net, w, id, rows) < 2) {
-            status = mbp_fail(error, MBP_INVALID,
-                              "batch_norm (layer %s) needs at least 2 rows in training; choose a batch size that "
-                              "leaves no single row",
-                              net->layer[net->node[id].layer].name);
-            if (error)
-                error->node = id;
-        }
+        if (mbp_updates_statistics(net, id) && mbp_count_valid(net, w, id, rows) < 2)
+            status = mbp_statistics_fail(net, id, error);
     return status;
 }
 
-void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t rows, char *buffers) {
+void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, char *buffers) {
     for (int id = 0; id < net->nodes; id++) {
-        if (!updates_statistics(net, id))
+        if (!mbp_updates_statistics(net, id))
             continue;
         const mbp_layer *layer = &net->layer[net->node[id].layer];
-        const mbp_norm norm = {.rows = mbp_count_valid(net, w, id, rows),
+        const double *mean = w->statistics[id].mean;
+        const mbp_norm norm = {.rows = (int64_t)mean[layer->out],
                                .n = layer->out,
                                .mean = w->statistics[id].mean,
                                .variance = w->statistics[id].variance,

@@ -193,6 +193,14 @@ void mbp_outputs_divide(mbp_trainer *t, double total, const double *totals) {
         t->objective[i].divisor = totals ? totals[i] : total;
 }
 
+void mbp_outputs_weigh(mbp_trainer *t, double total) {
+    for (int i = 0; i < t->net->outputs && MICROBP_GAPS; i++) {
+        t->workspace->own[i].columns = 0;
+        t->objective[i].total = t->objective[i].joint = t->objective[i].divisor = total;
+    }
+    t->workspace->weighted = 1;
+}
+
 mbp_status mbp_trainer_output_loss(const mbp_trainer *trainer, int i, double *value, mbp_error *error) {
     if (!trainer || !value)
         return mbp_fail_null(error, trainer ? "value" : "trainer",

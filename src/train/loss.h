@@ -30,6 +30,8 @@ void mbp_objective_write(mbp_writer *w, const mbp_trainer *t, int i);
  * and the row at fault. */
 mbp_status mbp_loss_fail(mbp_trainer *t, mbp_selection rows, double total, mbp_error *error);
 
+/* Gives each output the weights of the rows as its own; total: their sum. */
+void mbp_outputs_weigh(mbp_trainer *t, double total);
 /* The mean loss of several batches, each weighted by the sum of its row weights. */
 typedef struct mbp_mean {
     int64_t rows;

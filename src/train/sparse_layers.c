@@ -61,10 +61,6 @@ static mbp_status check_sparse(const mbp_trainer *t, int index, mbp_error *error
         return mbp_fail(error, MBP_INVALID,
                         "layer %s %s, of which no average is kept: use a trainer without an average%s", layer->name,
                         has, advice);
-    if (t->reduce)
-        return mbp_fail(error, MBP_INVALID,
-                        "layer %s %s, whose gradients are not added over processes: set no reduce function%s",
-                        layer->name, has, advice);
     return MBP_OK;
 }
 
@@ -126,6 +122,8 @@ mbp_status mbp_sparse_check_layers(const mbp_trainer *t, mbp_error *error) {
 
 mbp_status mbp_sparse_open(mbp_trainer *t, const mbp_array *x, int accumulate, mbp_error *error) {
     mbp_status status = mbp_sparse_check_layers(t, error);
+    if (t->lazy && x && !accumulate)
+        t->lazy->is_uneven |= t->lazy->is_ahead;
     for (int id = 0; id < t->net->nodes && status == MBP_OK; id++)
         if (reads_sparse(t, x, id))
             status = check_sparse(t, t->net->node[id].layer, error);
@@ -135,13 +133,18 @@ mbp_status mbp_sparse_open(mbp_trainer *t, const mbp_array *x, int accumulate, m
     return status == MBP_OK && t->lazy ? reserve_sparse(t, x, accumulate, error) : status;
 }
 
-/* Its gradient becomes that of these rows of the flat vector, where it becomes 0. rows NULL: 0, 1, ... */
-static void start_layer(mbp_trainer *t, int index, const int32_t *rows, int64_t count) {
+void mbp_sparse_turn_on(mbp_trainer *t, int index) {
     const mbp_layer *layer = &t->net->layer[index];
-    mbp_lazy_start(t->lazy, index, rows, count, dense_grad(t, index));
+    t->lazy->grad[index].is_on = 1;
     mbp_clear(dense_grad(t, index), (size_t)(layer->in * layer->out) * t->net->item);
     t->plan.sparse[index] = 1;
     t->plan.layers_version = t->net->layers_version - 1;
+}
+
+/* Its gradient becomes that of these rows of the flat vector, where it becomes 0. rows NULL: 0, 1, ... */
+static void start_layer(mbp_trainer *t, int index, const int32_t *rows, int64_t count) {
+    mbp_lazy_start(t->lazy, index, rows, count, dense_grad(t, index));
+    mbp_sparse_turn_on(t, index);
 }
 
 void mbp_sparse_start(mbp_trainer *t, const mbp_array *x, int accumulate) {
@@ -155,12 +158,15 @@ void mbp_sparse_start(mbp_trainer *t, const mbp_array *x, int accumulate) {
     mbp_trainer_plan(t, t->plan.input_grads);
 }
 
+mbp_status mbp_sparse_reserve(mbp_trainer *t, int index, int64_t rows, mbp_error *error) {
+    const mbp_status status = add_layer(t, index, error);
+    return status == MBP_OK ? mbp_lazy_reserve(t->lazy, index, rows, 0, error) : status;
+}
+
 mbp_status mbp_sparse_restore(mbp_trainer *t, int index, const int32_t *rows, int64_t count, mbp_error *error) {
     mbp_status status = idle_of(t).kind == MBP_IDLE_UNKNOWN ? check_sparse(t, index, error) : MBP_OK;
     if (status == MBP_OK)
-        status = add_layer(t, index, error);
-    if (status == MBP_OK)
-        status = mbp_lazy_reserve(t->lazy, index, count, 0, error);
+        status = mbp_sparse_reserve(t, index, count, error);
     if (status == MBP_OK)
         start_layer(t, index, rows, count);
     return status;

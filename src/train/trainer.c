@@ -26,9 +26,16 @@ mbp_status mbp_trainer_enter_training(mbp_trainer *trainer, mbp_error *error) {
     mbp_status status = mbp_trainer_enter(trainer, error);
     if (status == MBP_OK && others_are_late(trainer))
         status = mbp_net_settle(trainer->net, error);
-    if (status != MBP_OK || !trainer->net->shared->lock.guests)
+    if (status != MBP_OK)
         return status;
-    return mbp_trainer_leave(trainer, mbp_lock_fail_guest(error));
+    if (trainer->net->shared->lock.guests)
+        return mbp_trainer_leave(trainer, mbp_lock_fail_guest(error));
+    mbp_ranks *ranks = mbp_ranks_of(trainer);
+    if (ranks) {
+        ranks->failed_rank = ranks->peers.failed = 0;
+        ranks->unsent = trainer->net->params;
+    }
+    return MBP_OK;
 }
 
 static void take_back(mbp_trainer *t) {
@@ -355,6 +362,7 @@ void mbp_trainer_free(mbp_trainer *trainer) {
     mbp_workspace_free(&trainer->memory, trainer->workspace);
     mbp_memory_give(&trainer->memory, trainer->average.at, trainer->average.bytes);
     mbp_memory_give(&trainer->memory, trainer->kept, trainer->kept_bytes);
+    mbp_memory_give(&trainer->memory, trainer->ranks, trainer->ranks_bytes);
     if (MICROBP_SOLVERS && mbp_has_solver(trainer))
         mbp_solver_free(trainer);
     mbp_release(mbp_net_allocator(trainer->net), trainer, trainer->bytes);

@@ -6,6 +6,7 @@
  *     one block   its workspace
  *     one block   the state of its solver, if it has one (train/solvers)
  *     one block   the Jacobian of some rows, and the matrices of its solver, if that solves least squares
+ *     one block   what it exchanges with other processes, if there are any
  *     blocks      of its sparse layers, if there are any (train/sparse/lazy.h)
  *     one block   what only Python knows, from the trainer's file, if there is any
  *
@@ -18,6 +19,7 @@
 
 #include "formulas/running.h"
 #include "net/workspace.h"
+#include "passes/plan/peers.h"
 #include "passes/plan/plan.h"
 #include "system/floats.h"
 #include "train/solvers/solver.h"
@@ -87,6 +89,25 @@ typedef struct mbp_average {
     int64_t count; /* the first state is copied */
 } mbp_average;
 
+/* What a trainer exchanges with other processes. In one block with the arrays. */
+typedef struct mbp_ranks {
+    mbp_peers peers; /* first, because a pass gets only this */
+    mbp_trainer *trainer;
+    int64_t failed_rank; /* mbp_trainer_failed_rank, counted from 1; 0: none */
+    mbp_reduce how;
+    double *header;    /* 3 numbers of each process */
+    double *numbers;   /* of this process, in one exchange: losses and totals of outputs */
+    char *copy;        /* `every` > 1: room for parameters and buffers */
+    char *theirs;      /* what all processes have sent */
+    int64_t room;      /* the bytes there */
+    int64_t block;     /* elements of the gradient that are exchanged at a time: a multiple of the processes */
+    int64_t part_rows; /* of the parts of a logical batch so far, in all processes */
+    const char *call;  /* the function of `how` that was called last */
+    char *begun;       /* what `begin` receives, each at the place of its block; NULL: `begin` is not used */
+    int64_t unsent;    /* the first elements of the gradient, whose exchange has not begun */
+    int64_t *final;    /* per node: the first element that no node before it changes in the backward pass */
+} mbp_ranks;
+
 struct mbp_trainer {
     mbp_net *net;
     size_t bytes; /* of the first block */
@@ -96,9 +117,10 @@ struct mbp_trainer {
     int decay, decay_bias; /* positions among the optimizer's parameters; of a solver, of a number that is 0 */
     const double *rate;    /* the next update's learning rate, in an epoch with its own; NULL: the optimizer's lr */
     mbp_running running;
-    uint64_t seed;                       /* of dropout, noise, and the order of rows in mbp_trainer_fit */
-    mbp_reduce reduce;                   /* adds values of several processes; NULL: this process trains alone */
-    void *reduce_user;                   /* its argument */
+    uint64_t more_seed; /* added to the seed for dropout and noise */
+    uint64_t seed;      /* of dropout, noise, and the order of rows in mbp_trainer_fit */
+    mbp_ranks *ranks;   /* the other processes; NULL: this one trains alone */
+    size_t ranks_bytes;
     const struct mbp_together *together; /* what this trainer does with those of other processes (step.h) */
     mbp_objective *objective;            /* per output */
     int missing; /* a bit of mbp_need: some targets may be missing, or an output has several positions */
@@ -120,6 +142,7 @@ struct mbp_trainer {
     mbp_chance chance;                        /* of the pass whose values are in the workspace: seed, step, first row */
     double dropout;                           /* of that pass: the factor of all dropout rates */
     int64_t forward_rows;                     /* rows whose values are in the workspace; 0: none */
+    int64_t forward_joint;                    /* those of all processes */
     unsigned forward_layers, forward_changes; /* the net's layers_version and changes when they were computed */
     int forward_followed;                     /* whether `pending` includes their running statistics */
     int64_t input_grad_rows;                  /* rows whose input gradients are in the workspace; 0: none */
@@ -156,6 +179,8 @@ static inline void mbp_guest_leave(mbp_trainer *t) {
     t->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
 }
 
+/* The other processes; NULL: this one trains alone, as always in builds without them. */
+static inline mbp_ranks *mbp_ranks_of(const mbp_trainer *t) { return MICROBP_RANKS ? t->ranks : NULL; }
 /* The kind of its optimizer, a constant in builds without solvers. */
 static inline mbp_kind mbp_trainer_kind(const mbp_trainer *t) { return MICROBP_SOLVERS ? t->kind : MBP_OPTIMIZER; }
 /* Refuses `what`, if the trainer has a solver (solving.c). */
@@ -192,6 +217,10 @@ mbp_status mbp_sparse_check_layers(const mbp_trainer *t, mbp_error *error);
 void mbp_sparse_start(mbp_trainer *t, const mbp_array *x, int accumulate);
 /* After a step that fails because a gradient is not finite: makes the layers dense again that it has made sparse. */
 void mbp_sparse_stop(mbp_trainer *t);
+/* Makes room for what a sparse layer has, and for a gradient of so many rows. */
+mbp_status mbp_sparse_reserve(mbp_trainer *t, int index, int64_t rows, mbp_error *error);
+/* Makes a layer sparse whose gradient is in t->lazy already, and clears that in the flat vector. */
+void mbp_sparse_turn_on(mbp_trainer *t, int index);
 /* Makes a layer sparse, whose gradient in the flat vector names these rows. */
 mbp_status mbp_sparse_restore(mbp_trainer *t, int index, const int32_t *rows, int64_t count, mbp_error *error);
 /* Whether mbp_sparse_open may have anything to do; there is room for the batch. */

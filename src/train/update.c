@@ -245,6 +245,7 @@ static void update_sparse(mbp_trainer *t, double lr, int by_norm) {
                                  .decay = mbp_optimizer_decouples(row) ? h[0] * h[t->decay] : h[t->decay]};
         mbp_lazy_update(t->lazy, i, &step);
     }
+    t->lazy->is_ahead = t->lazy->is_uneven = 0;
     mbp_lazy_list(t->lazy);
 }
 #endif

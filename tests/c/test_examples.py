@@ -23,6 +23,7 @@ LEARNT = {
     "qlearning.c": (r"from the first cell: left (\S+), right (\S+); the way has 7 steps\n", [(-8.7, -7.5), (-7.3, -6.7)]),
     "actor_critic.c": (r"right with probability (\S+); value of the first cell (\S+)\n", [(0.9, 1), (-7.5, -6)]),
     "autoencoder.c": (r"loss (\S+)\n(?:\d:(?: [01]\.\d\d){3}\n){8}", [(0, 0.02)]),
+    "mpi.c": (r"2 processes: loss (\S+)\n", [(0, 0.001)]),
     "real_time.c": (r"mean squared error (\S+); (\d+) KB of memory\n", [(0, 0.001), (1, 16)]),
 }
 
@@ -34,6 +35,9 @@ def test_every_example_is_tested():
 @pytest.mark.parametrize("name", LEARNT)
 def test_an_example_learns(name, tmp_path):
     compiler, standard = COMPILERS[Path(name).suffix]
+    run: list[object] = []
+    if name == "mpi.c":
+        compiler, run = shutil.which("mpicc"), [shutil.which("mpiexec"), "-n", "2"]
     if compiler is None:
         pytest.skip("no compiler")
     if name == "digits.c":
@@ -42,7 +46,7 @@ def test_an_example_learns(name, tmp_path):
         (tmp_path / "digits.csv").write_text("\n".join(lines), encoding="utf-8")
     library = Path(bp.get_library_dir(), "libmicrobp.a")
     subprocess.run([compiler, standard, *FLAGS, EXAMPLES / name, "-o", tmp_path / "program", library, "-lm", "-pthread"], check=True)
-    output = subprocess.run([tmp_path / "program"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60).stdout
+    output = subprocess.run([*run, tmp_path / "program"], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60).stdout
     pattern, bounds = LEARNT[name]
     match = re.fullmatch(pattern, output)
     assert match, output

@@ -67,9 +67,7 @@ def test_a_vector_of_numbers_is_as_a_list(module, count):
     assert levels_of(module, numbers) == levels_of(_core, numbers.tolist())
 
 
-@pytest.mark.parametrize(
-    "value", [None, True, 1.5, "\ud800", 2**64, -(2**63) - 1, [1], b"a"[0:0].__len__, bytearray(b"a"), np.float64(1)], ids=repr
-)
+@pytest.mark.parametrize("value", [None, True, 1.5, "\ud800", 2**64, -(2**63) - 1, [1], len, bytearray(b"a"), np.float64(1)], ids=repr)
 def test_the_first_value_without_a_hash_ends_the_call(module, value):
     found, count = levels_of(module, ["a", value, "b"])
     assert count == 1 and found[1:] == [-1, -1]

@@ -15,7 +15,8 @@ import pytest
 import microbp as bp
 
 COUNTS = [1, 2, 3, 4, 7, 8]  # some exceed the number of processors, so threads are preempted
-VARIABLES = ("MICROBP_NUM_THREADS", "OMP_NUM_THREADS")
+PROCESSES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
+VARIABLES = ("MICROBP_NUM_THREADS", "OMP_NUM_THREADS", *PROCESSES)
 
 
 def digest(net, t, x):
@@ -213,6 +214,17 @@ def test_the_environment_limits_the_default(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "nonsense")
     assert bp.mlp([2, 3])._core.threads == 1
     monkeypatch.setenv("MICROBP_NUM_THREADS", "")
+    assert bp.mlp([2, 3])._core.threads == cpus
+
+
+@pytest.mark.usefixtures("without_variables")
+@pytest.mark.parametrize("variable", PROCESSES)
+def test_processes_of_one_machine_share_its_processors(monkeypatch, variable):
+    cpus = bp.mlp([2, 3])._core.threads
+    for told, threads in (("1", cpus), ("2", max(1, cpus // 2)), ("100000", 1), ("nonsense", cpus), ("0", cpus)):
+        monkeypatch.setenv(variable, told)
+        assert bp.mlp([2, 3])._core.threads == threads
+    monkeypatch.setenv("MICROBP_NUM_THREADS", "100000")
     assert bp.mlp([2, 3])._core.threads == cpus
 
 

@@ -148,7 +148,7 @@ MISTAKES = {
     "trained": ((trained(), X, NUMBERS), {}, ValueError, "the trainer has made 2 updates, so its network knows the rows"),
     "shape": ((new(), X[:, :2], NUMBERS), {}, ValueError, "X has shape"),
     "metric": ((new(), X, NUMBERS), {"metrics": "accuracy"}, ValueError, "makes no sense for the loss mse"),
-    "patience": ((new(), X, NUMBERS), {"patience": 3}, ValueError, r"trainers\[0\]: .*needs validation"),
+    "patience": ((new(), X, NUMBERS), {"patience": 3}, ValueError, "fold 0: .*needs validation"),
 }
 
 
@@ -169,11 +169,20 @@ def test_a_splitter_itself_is_refused_with_advice():
         bp.cross_validate(new(), X, NUMBERS, epochs=1, cv=Splitter())
 
 
-def test_the_error_of_a_fold_names_it():
-    def make(fold):
+def test_a_fold_that_fails_is_named_and_the_others_are_kept():
+    def make(fold, bad=(1,)):
         trainer = new()(fold)
-        trainer.net.params[:] = 1e30 if fold == 1 else trainer.net.params
+        trainer.net.params[:] = 1e30 if fold in bad else trainer.net.params
         return trainer
 
-    with pytest.raises(FloatingPointError, match=r"^trainers\[1\]: "):
-        bp.cross_validate(make, X, NUMBERS, cv=3, epochs=1)
+    with pytest.warns(RuntimeWarning, match=r"^cross_validate: fold 1 failed: FloatingPointError: .*epoch 1, step 1"):
+        found = bp.cross_validate(make, X, NUMBERS, cv=3, epochs=1, metrics="mae")
+    whole = bp.cross_validate(new(), X, NUMBERS, cv=3, epochs=1, metrics="mae")
+    test = found.folds[1][1]
+    assert list(found.errors) == [1] and len(found.ensemble) == 2 and np.isnan(found.predictions[test]).all()
+    for name, values in whole.scores.items():
+        assert np.isnan(found.scores[name]).tolist() == [False, True, False] and (found.scores[name][::2] == values[::2]).all()
+    others = np.setdiff1d(np.arange(61), test)
+    assert np.array_equal(found.predictions[others], whole.predictions[others])
+    with pytest.raises(FloatingPointError, match=r"^fold 0: .*; 2 others failed too: 1, 2$"):
+        bp.cross_validate(lambda fold: make(fold, range(3)), X, NUMBERS, cv=3, epochs=1)

@@ -4,13 +4,14 @@ import inspect
 import pickle
 import subprocess
 import sys
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
 from cases import own_mse
+from many.executor_tasks import Pickling
 
 import microbp as bp
 from microbp.training import trainer_file
@@ -18,19 +19,6 @@ from microbp.training import trainer_file
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(60, 4))
 NUMBERS, LABELS = X[:, :2] * X[:, 1:3], (X[:, 0] > X[:, 1]).astype(int)
-
-
-class Pickling(Executor):
-    """Does the work at once, on what arrives when it is sent to another process and back."""
-
-    def submit(self, function, /, *arguments, **options):
-        future = Future()
-        try:
-            function, arguments, options = pickle.loads(pickle.dumps((function, arguments, options)))
-            future.set_result(pickle.loads(pickle.dumps(function(*arguments, **options))))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def mlp(seed, **options):

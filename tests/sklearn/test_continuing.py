@@ -111,7 +111,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("cls", "name", "value"), REFUSED, ids=str)
+@pytest.mark.parametrize(("cls", "name", "value"), REFUSED, ids=lambda one: getattr(one, "__name__", str(one)))
 def test_what_a_network_is_made_of_cannot_change(cls, name, value, numbers):
     X, y = data(cls, numbers)
     model = cls(max_iter=2, random_state=0, warm_start=True).fit(X, y)

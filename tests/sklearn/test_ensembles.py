@@ -2,13 +2,16 @@
 
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+import joblib
 import sklearn
-from sklearn.base import BaseEstimator, RegressorMixin
+from many.executor_tasks import Pickling
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -75,6 +78,23 @@ def test_members_are_those_that_are_trained_alone(n_threads):
         alone = MLPRegressor(**QUICK, random_state=member.random_state).fit(X, Y, sample_weight=WEIGHT)
         assert np.array_equal(alone.predict(X), member.predict(X))
     assert len({member.random_state for member in model.estimators_}) == 3
+
+
+@pytest.mark.parametrize("workers", [ThreadPoolExecutor(2), Pickling(), "threading"], ids=["threads", "pickles", "joblib"])
+def test_members_may_be_trained_by_an_executor_or_by_joblib(workers):
+    expected = EnsembleRegressor(MLPRegressor(**QUICK), 3, random_state=7).fit(X, Y, sample_weight=WEIGHT)
+    model = clone(EnsembleRegressor(MLPRegressor(**QUICK), 3, random_state=7, n_jobs=2 if isinstance(workers, str) else None))
+    with joblib.parallel_config(workers if isinstance(workers, str) else "loky"):
+        model.fit(X, Y, sample_weight=WEIGHT, **({} if isinstance(workers, str) else {"executor": workers}))
+    assert np.array_equal(model.predict(X), expected.predict(X))
+    pickle.dumps(model)
+
+
+def test_the_error_of_a_member_in_an_executor_names_it():
+    with pytest.raises(ArithmeticError, match=r"^estimators_\[0\]: odd; 1 other failed too: 1$"):
+        EnsembleRegressor(Odd(), 2, random_state=0).fit(X, Y, executor=ThreadPoolExecutor(1))
+    with pytest.raises(TypeError, match="executor must be a concurrent.futures.Executor or None, not 2"):
+        EnsembleRegressor(Odd(), 2).fit(X, Y, executor=2)
 
 
 def test_the_networks_as_an_ensemble(tmp_path):
@@ -181,7 +201,9 @@ def test_the_wrong_is_refused(call, error, text):
         call()
 
 
-@pytest.mark.parametrize(("name", "value"), [("n_estimators", "many"), ("n_estimators", 0), ("n_threads", 0.5), ("random_state", "seed")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_estimators", "many"), ("n_estimators", 0), ("n_threads", 0.5), ("n_jobs", 0.5), ("random_state", "seed")]
+)
 def test_wrong_parameters_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^EnsembleRegressor: {name}") as caught:
         EnsembleRegressor(**{name: value}).fit(X, Y)

@@ -81,14 +81,32 @@ if __name__ == "__main__":
 """
 
 
+def check_search(backend, tmp_path, program=SEARCH):
+    """The parallel search finds what one process finds."""
+    (tmp_path / "search.py").write_text(program, "utf-8")
+    command = [sys.executable, "-P", str(tmp_path / "search.py"), backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    parallel, alone = done.stdout.splitlines()[-2:]
+    assert parallel == alone
+
+
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_searches_in_parallel_do_not_hang(backend, tmp_path):
-    (tmp_path / "search.py").write_text(SEARCH, "utf-8")
-    command = [sys.executable, "-P", str(tmp_path / "search.py"), backend]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    parallel, alone = done.stdout.splitlines()
-    assert parallel == alone
+    check_search(backend, tmp_path)
+
+
+CLUSTERS = {
+    "dask": ("distributed", "from distributed import Client; Client(n_workers=2, threads_per_worker=1, dashboard_address=None)"),
+    "ray": ("ray", "import ray; from ray.util.joblib import register_ray; ray.init(num_cpus=2, log_to_driver=False); register_ray()"),
+}
+
+
+@pytest.mark.parametrize("backend", CLUSTERS)
+def test_searches_on_clusters(backend, tmp_path):
+    module, start = CLUSTERS[backend]
+    pytest.importorskip(module, reason=f"{module} is not installed")
+    check_search(backend, tmp_path, SEARCH.replace('"__main__":', f'"__main__":\n    {start}'))
 
 
 def test_importing_microbp_does_not_import_scikit_learn():

@@ -120,7 +120,9 @@ def test_a_class_without_weight_has_probability_0():
     assert np.array_equal(model.predict(others), DISTRICT[weight > 0])
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=str)
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "deepcopy", "pickle"]
+)
 def test_copies_predict_the_same(duplicate, rents):
     model = TableRegressor(**FAST).fit(objects(), RENT)
     found = duplicate(model)
@@ -149,7 +151,21 @@ def test_joblib_with_a_memory_map(tmp_path, rents):
 def test_parameters_are_those_of_fit_table(estimator):
     ours = set(clone(estimator(epochs=7)).get_params())
     renamed = {"random_state", "n_threads", "verbose"}  # seed, threads, progress
-    left_out = {"table", "target", "drop", "no_header", "test", "test_file", "weight", "stream", "strict", "seed", "threads", "progress"}
+    left_out = {
+        "table",
+        "target",
+        "drop",
+        "no_header",
+        "test",
+        "test_file",
+        "weight",
+        "stream",
+        "strict",
+        "seed",
+        "threads",
+        "progress",
+        "comm",
+    }
     theirs = set(bp.fit_table.__code__.co_varnames[: bp.fit_table.__code__.co_argcount + bp.fit_table.__code__.co_kwonlyargcount])
     assert ours - renamed | {"loss", "class_weight"} == theirs - left_out
     assert clone(estimator(epochs=7)).get_params()["epochs"] == 7

@@ -153,7 +153,7 @@ def test_a_file_without_a_note_on_the_loss_is_loaded(models):
 
 
 def test_the_arguments_are_the_options_of_train():
-    arguments = {name: row for name, row in inspect.signature(bp.fit_table).parameters.items() if name not in ("table", "progress")}
+    arguments = {name: row for name, row in inspect.signature(bp.fit_table).parameters.items() if name not in ("table", "progress", "comm")}
     known = {field.name: field for field in fields(TrainOptions)}
     assert list(arguments) == [field.name for field in fields(Settings)]
     assert set(known) - set(arguments) == {"data", "checkpoint", "resume", "out", "plot", "force", "json", "config"}
@@ -294,7 +294,7 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("settings", "error", "text"), WRONG, ids=[repr(row[0])[:40] for row in WRONG])
+@pytest.mark.parametrize(("settings", "error", "text"), WRONG, ids=[f"{i}-{' '.join(row[0])}" for i, row in enumerate(WRONG)])
 def test_an_error_names_the_argument(settings, error, text):
     with pytest.raises(error) as caught:
         bp.fit_table("t.csv", **{"target": "price", "drop": "id"} | settings)

@@ -20,7 +20,7 @@ def make(backend="compiled", kind=bp.Trainer, **options):
 
 READ_ONLY = {
     "net": None, "losses": [], "loss_weights": [1], "optimizer": "sgd", "seed": 2, "averaging": None, "input_grads": 0,
-    "output_losses": [1], "sparse_grads": {}, "stop_reason": "goal", "evaluations": 1,
+    "output_losses": [1], "sparse_grads": {}, "stop_reason": "goal", "evaluations": 1, "comm": None, "shard": True, "sync_every": 2,
     "state": {}, "average_params": None, "history": {}, "step": print, "fit": print,
 }  # fmt: skip
 

@@ -30,8 +30,9 @@ class Sample:
         keys = _keys(table.first + (np.arange(table.count) if table.rows is None else table.rows))
         usable = [name for name in names if table.kind(name) != "text"]
         rows = _lowest(keys, len(usable))
-        some = replace(table, columns={name: table.columns[name] for name in usable if name in table.columns}).take(rows)
-        return cls(keys[rows], {name: some.numbers(name) for name in usable})
+        alone = ({name: table.columns[name]} if name in table.columns else {} for name in usable)  # one is in memory at a time
+        some = (replace(table, columns=columns).take(rows) for columns in alone)
+        return cls(keys[rows], {name: one.numbers(name) for name, one in zip(usable, some)})
 
     def __add__(self, other: Sample) -> Sample:
         if len(self.keys) == 0:

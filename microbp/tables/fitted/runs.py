@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +19,7 @@ from ...core.specs import Loss, OptimizerSpec
 from ...data.arrays import Array
 from ...network.layers import Activation
 from ...network.network import Network
+from ...ranks.ranks import Ranks
 from ...settings.checkpoint import Checkpoint
 from ...settings.schedules import Schedule
 from ...training.loop.progress import titled
@@ -27,6 +29,7 @@ from .. import model, recipe
 from ..parts import Data, Part, joined
 from ..predictor import Predictor
 from ..preparation import NOTE
+from ..ranks import reading
 from ..readers import sources
 from ..readers.errors import Argument, ArgumentError, TableError
 from ..readers.table import Table, Unusable, Written
@@ -208,11 +211,14 @@ class TableRun:
 # ---- the steps ----
 
 
-def begin(table: Any, settings: Settings, *, identify: bool = False) -> TableRun:
+def begin(table: Any, settings: Settings, *, identify: bool = False, ranks: Ranks | None = None) -> TableRun:
     """Prepares a run: reads the data, and builds the first network and its trainer. table: as in `sources.find`. identify: whether to
-    compute the fingerprint.
+    compute the fingerprint. ranks: the processes that do this together.
     """
-    split = split_of(table, settings)
+    if ranks:
+        name = os.path.basename(table) if isinstance(table, str | os.PathLike) else "rows of its own"
+        ranks.check_same("fit_table", {"table": name} | vars(settings) | {"test_file": None})
+    split = split_of(table, settings, ranks)
     data, assumptions = gathered(split, settings)
     choices = choose(data, settings)
     if settings.lr == "auto":
@@ -280,9 +286,16 @@ def refuse_assumptions(where: str, assumptions: Iterable[str]) -> None:
         raise TableError(f"{where}: assumed, but not allowed by ", Argument("strict"), f": {assumption}")
 
 
-def split_of(table: Any, settings: Settings) -> Split:
+def split_of(table: Any, settings: Settings, ranks: Ranks | None = None) -> Split:
     """The split of a table into parts."""
-    source = sources.find(table, settings.test_file, settings.stream, False if settings.no_header else None)
+    header = False if settings.no_header else None
+    for argument, data in (("table", table), ("test_file", settings.test_file)) if ranks else ():
+        if isinstance(data, str) and data == "-":
+            raise ArgumentError(argument, "is standard input, which only one process can read; name a file")
+    if ranks and not settings.stream:
+        source = reading.find(ranks, table, settings.test_file, header)
+    else:
+        source = replace(sources.find(table, settings.test_file, settings.stream, header), ranks=ranks)
     return Split(source, test=settings.test, validation=settings.validation, seed=settings.seed, how=settings.split, weight=settings.weight)
 
 
@@ -291,7 +304,12 @@ def build(data: Data, choices: Choices, settings: Settings, number: int = 0) -> 
     seed = (settings.seed + number * _SEED_STEP) % 2**64
     net = model.network(data, choices, net=settings.net, activation=settings.activation, seed=seed, n_threads=settings.threads)
     net.notes = {NOTE: data.preparation.as_dict()}
-    return Trainer(net, data.loss, _optimizer(settings, choices))
+    return Trainer(net, data.loss, _optimizer(settings, choices), **with_comm(data.ranks))
+
+
+def with_comm(ranks: Ranks | None) -> dict[str, Any]:
+    """The arguments of a trainer that divides the rows of each update among the ranks."""
+    return {"comm": ranks, "shard": True} if ranks else {}
 
 
 _SEED_STEP = 0x9E3779B97F4A7C15  # 2^64 / golden ratio (Knuth 1997, section 6.4): seeds that follow each other give other networks
@@ -303,7 +321,7 @@ def _optimizer(settings: Settings, choices: Choices) -> OptimizerSpec:
 
 def find_rate(data: Data, choices: Choices, settings: Settings) -> RangeTest:
     """Does a range test with a network of its own."""
-    return model.find_rate(build(data, choices, replace(settings, lr=None)), data, choices.batch)
+    return model.find_rate(build(replace(data, ranks=None), choices, replace(settings, lr=None)), data, choices.batch)
 
 
 def fit(
@@ -370,7 +388,8 @@ def fingerprint(tables: Iterable[Table]) -> str:
     """A hash of the columns, their names and cells; the same for the same data."""
     found = hashlib.sha256()
     for table in tables:
-        for name, column in sorted(table.columns.items()):
+        for name in sorted(table.columns):
+            column = table.columns[name]
             found.update(f"{name}\0".encode("utf-8", "surrogatepass"))
             if not isinstance(column, Unusable):
                 found.update(_bytes(column.numbers if isinstance(column, Written) else column))

@@ -21,6 +21,8 @@ from ...many.ensemble import Ensemble
 from ...many.loading import load
 from ...network.layers import Activation
 from ...network.network import Network
+from ...ranks.ranks import joined as together
+from ...ranks.ranks import read
 from ...settings.optimizers import Optimizer
 from ...settings.schedules import Schedule
 from .. import scores
@@ -300,6 +302,7 @@ def fit_table(
     seed: int = 0,
     threads: int | None = None,
     progress: bool | None = None,
+    comm: Any = None,
 ) -> TableModel:
     """Trains a network on a table and measures it on test rows. The arguments are the options of `microbp train`, as Python objects or as
     text; the same arguments give the same network, bit for bit.
@@ -331,6 +334,9 @@ def fit_table(
     seed: of the split, the initial weights and the order of rows. threads: the maximum number; None: the number of processors. progress:
     show the progress on stderr; None: if it is a terminal or a notebook.
 
+    comm: a communicator such as mpi4py.MPI.COMM_WORLD, whose processes train together; all call this with the same arguments, and get the
+    same model. Each reads its part of a file; of a table in memory, each passes its own rows. RuntimeError: another process has failed.
+
     ValueError: the table or an argument is invalid; the text names the file, row and column, or the argument, and says what to do.
     TypeError: an argument has a wrong type. FloatingPointError: the loss is not finite; use a lower lr.
 
@@ -345,14 +351,18 @@ def fit_table(
     microbp.tables.readers.errors.ArgumentError: epochs: the value must be at least 1, not 0
     """
     given = dict(locals())
-    del given["table"], given["progress"]
+    del given["table"], given["progress"], given["comm"]
     progress = progress if progress is None else checked("progress", switch, progress)
-    run = runs.begin(table, runs.Settings(**{name: runs.converted(name, value) for name, value in given.items()}))
-    runs.fit(run, progress=progress)
-    found = runs.predictor(run)
-    model = TableModel(found.net, run.data.preparation, run.data.loss)
-    measured = runs.scores(run, found)
-    model.scores, model.report = measured.parts, report.text(run, measured)
+    ranks = read(comm)
+    ranks = ranks if ranks and ranks.size > 1 else None
+    with together(ranks):
+        settings = runs.Settings(**{name: runs.converted(name, value) for name, value in given.items()})
+        run = runs.begin(table, settings, ranks=ranks)
+        runs.fit(run, progress=progress)
+        found = runs.predictor(run)
+        model = TableModel(found.net, run.data.preparation, run.data.loss)
+        measured = runs.scores(run, found)
+        model.scores, model.report = measured.parts, report.text(run, measured)
     return model
 
 

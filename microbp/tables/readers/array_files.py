@@ -7,16 +7,17 @@ import codecs
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple, NoReturn
+from typing import IO, NamedTuple, NoReturn
 
 import numpy as np
 
 from ...core.text import brief
 from ...data.arrays import Array, as_rows
 from ...data.sparse import SparseRows, concatenate
-from .opening import mappable, opened
+from .opening import Share, is_plain, lines_before, mappable, opened, span
 from .table import Table, Whole, clean
 
 _BLOCK = 1 << 20  # bytes of libsvm text that are read at a time
@@ -99,6 +100,12 @@ def npy_pieces(path: Path, most: int) -> Iterator[Table]:
         yield _npy_rows(path, values, first, most)
 
 
+def npy_part(path: Path, share: Share) -> Table:
+    """The rows of a part."""
+    values = _load(path)
+    return _npy_rows(path, values[share.of(len(values))], 0, len(values))
+
+
 def _load(path: Path) -> Array:
     source = mappable(path)
     values = np.asarray(np.load(source, mmap_mode="r" if isinstance(source, Path) else None, allow_pickle=False))
@@ -173,18 +180,20 @@ def read_libsvm(path: Path) -> Whole:
     """All rows, from lines of `label index:value ...`; lines without labels have no target. If at least half of the values are stored, the
     columns are also there by their index: then they take no more memory.
     """
-    found = [_table(path, one) for one in libsvm_parts(path, None)]
-    if not found:
-        return Whole(Table(str(path), {}, 0))
-    table, rows = found[0], found[0].sparse
-    assert rows is not None
+    found = [*libsvm_parts(path, None)]
+    return Whole(libsvm_table(path, found[0]) if found else Table(str(path), {}, 0))
+
+
+def libsvm_table(path: Path, part: Labelled) -> Table:
+    """All rows, and their columns, if at least half of the values are stored."""
+    table, rows = _table(path, part), part.rows
     indices = np.unique(rows.indices)
     if 2 * len(rows.data) < len(rows) * len(indices):
-        return Whole(table)
+        return table
     dense = np.zeros((len(indices), len(rows)), np.float32)
     dense[np.searchsorted(indices, rows.indices), rows.row_of_each()] = rows.data
     named: dict[str, Array] = {str(index): column for index, column in zip(indices, dense, strict=True)}
-    return Whole(Table(str(path), {**named, **table.columns}, len(rows), sparse=rows, target="label"))
+    return replace(table, columns={**named, **table.columns})
 
 
 def libsvm_pieces(path: Path, most: int) -> Iterator[Table]:
@@ -198,13 +207,22 @@ def _table(path: Path, part: Labelled) -> Table:
     return Table(str(path), columns, len(part.labels), part.first, sparse=part.rows, target="label")
 
 
-def libsvm_parts(path: Path, most: int | None) -> Iterator[Labelled]:
-    """The rows in parts of `most` rows, in the order of the file; None: all rows as one part."""
+def libsvm_parts(path: Path, most: int | None, share: Share | None = None) -> Iterator[Labelled]:
+    """The rows in parts of `most` rows, in the order of the file; None: all rows as one part. share: only of this part of the file."""
+    if share is not None and not is_plain(path):
+        yield from _shared(path, most, share)
+        return
     first, kept, count = 0, list[tuple[SparseRows, Array]](), 0
+    begin, end = (0, None) if share is None else span(path, share)
     with opened(path) as file:
         number = 1
-        while lines := file.readlines(_BLOCK):
-            kept.append(_parsed(path, lines, number))
+        for lines in _blocks(file, begin, end):
+            try:
+                kept.append(_parsed(path, lines, number))
+            except ValueError:
+                if begin == 0:
+                    raise
+                _parsed(path, lines, number + lines_before(path, begin))
             number, count = number + len(lines), count + len(kept[-1][1])
             while most is not None and count >= most:
                 rows, labels = _joined(kept)
@@ -212,6 +230,29 @@ def libsvm_parts(path: Path, most: int | None) -> Iterator[Labelled]:
                 kept, count, first = [(rows[most:], labels[most:])], count - most, first + most
     if count:
         yield Labelled(*_joined(kept), first)
+
+
+def _shared(path: Path, most: int | None, share: Share) -> Iterator[Labelled]:
+    """The rows of a part of a file that must be read whole."""
+    for one in libsvm_parts(path, None):
+        cut = share.of(len(one.labels))
+        for first in range(cut.start, cut.stop, most or max(cut.stop - cut.start, 1)):
+            rows = slice(first, min(first + (most or cut.stop), cut.stop))
+            yield Labelled(one.rows[rows], one.labels[rows], first - cut.start)
+
+
+def _blocks(file: IO[bytes], begin: int, end: int | None) -> Iterator[list[bytes]]:
+    """The lines from one byte to another, some at a time."""
+    if begin:
+        file.seek(begin)
+    place = begin
+    while (end is None or place < end) and (lines := file.readlines(_BLOCK if end is None else min(_BLOCK, end - place))):
+        place += sum(map(len, lines))
+        while end is not None and place > end:
+            place -= len(lines.pop())
+        if begin == 0 and lines[0].startswith(codecs.BOM_UTF8):
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+        yield lines
 
 
 def _joined(parts: list[tuple[SparseRows, Array]]) -> tuple[SparseRows, Array]:
@@ -226,8 +267,6 @@ def _parsed(path: Path, lines: list[bytes], first: int) -> tuple[SparseRows, Arr
     """The rows and the labels of lines. first: the number of the first line."""
     numbers: Sequence[int] = range(first, first + len(lines))
     lines[-1] = lines[-1].rstrip(b"\n") + b"\n"
-    if first == 1:
-        lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
     if not _LINES.fullmatch(b"".join(lines)):
         lines, numbers = _tidied(path, lines, first)
     counts = np.array([line.count(b":") for line in lines], np.int64)

@@ -14,8 +14,9 @@ import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -44,53 +45,101 @@ def pieces(path: Path, most: int, header: bool | None = None) -> Iterator[Table]
     """The rows of a file, in tables of at most `most` rows; at least one table. header: as in `csv_layout.find`."""
     where = str(path)
     with opened(path) as file:
-        encoding = _encoding(file)
+        encoding = encoding_of(file)
     with io.TextIOWrapper(opened(path), encoding, "surrogateescape", newline="") as lines:
-        start = list(itertools.islice(lines, csv_layout.LINES))
-        if any("\0" in line for line in start):
-            raise ValueError(f"{where}: contains a zero byte; save the file as UTF-8 text")
-        layout = csv_layout.find(where, start, _is_tabbed(path), header)
-        if _UNDECODED.search("".join(layout.names)):
-            raise ValueError(f"{where}: the names of the columns are not UTF-8; save the file as UTF-8")
+        layout, start = layout_of(path, lines, header)
         rows = _Rows(where, layout, itertools.chain(start[layout.skipped :], lines))
-        assumptions = layout.assumptions + _ENCODINGS[encoding]
-        decimal = _usual_decimal(layout)
         first, count = 0, most
         while count == most:
-            columns, count = [_Column(where, name) for name in layout.names], 0
-            while block := rows.next(min(_BLOCK, most - count)):
-                for column, cells in zip(columns, zip(*block)):
-                    column.add(cells, first + count, rows.before)
-                count += len(block)
+            found, count = _table(rows, layout, most, first)
             if count:
-                found = {column.name: column.whole() for column in columns}
-                said = assumptions + rows.skipped_comments()
-                yield Table(where, found, count, first, rows.before, assumptions=said, decimal=decimal)
+                yield replace(found, assumptions=assumed(layout, encoding, rows.comments))
             elif first == 0:
-                what = f"{where}: has only one line; the first line must name the columns, and rows must follow; if it is a row, use "
-                raise TableError(what, Argument("no_header"))
+                raise no_rows(where)
             first += count
 
 
+def no_rows(where: str) -> TableError:
+    """The error about a file without rows."""
+    what = f"{where}: has only one line; the first line must name the columns, and rows must follow; if it is a row, use "
+    return TableError(what, Argument("no_header"))
+
+
+def layout_of(path: Path, lines: Iterator[str], header: bool | None) -> tuple[csv_layout.Layout, list[str]]:
+    """The layout of a file, and the first lines, which decide it."""
+    start = list(itertools.islice(lines, csv_layout.LINES))
+    if any("\0" in line for line in start):
+        raise ValueError(f"{path}: contains a zero byte; save the file as UTF-8 text")
+    layout = csv_layout.find(str(path), start, _is_tabbed(path), header)
+    if _UNDECODED.search("".join(layout.names)):
+        raise ValueError(f"{path}: the names of the columns are not UTF-8; save the file as UTF-8")
+    return layout, start
+
+
+def assumed(layout: csv_layout.Layout, encoding: str, comments: int) -> tuple[str, ...]:
+    """What is assumed about a file, of which so many rows are comments."""
+    skipped = (f"skipped {counted(comments, 'comment line')} among the rows",) if comments else ()
+    return layout.assumptions + _ENCODINGS[encoding] + skipped
+
+
+class Place(NamedTuple):
+    """Where a part of a file is: the number of rows before it, the lines before the first row (0 if rows have several lines), whether
+    the part begins where the layout says, and whether no rows follow."""
+
+    first: int = 0
+    before: int = 0
+    is_first: bool = True
+    is_last: bool = True
+
+
+def part(path: Path, data: bytes, layout: csv_layout.Layout, encoding: str, place: Place) -> tuple[Table, int]:
+    """The rows of a part of a file, cut where rows end, and the number of comments among them. The table may have no rows."""
+    if encoding in ("utf-8", "utf-8-sig") and _is_simple(data) and (found := _divided(str(path), data, layout, place)) is not None:
+        return found, 0
+    lines = io.TextIOWrapper(io.BytesIO(data), encoding.removesuffix("-sig"), "surrogateescape", newline="")
+    rows = _Rows(str(path), layout, lines, place)
+    return _table(rows, layout, sys.maxsize, place.first)[0], rows.comments
+
+
+def _table(rows: _Rows, layout: csv_layout.Layout, most: int, first: int) -> tuple[Table, int]:
+    """The next rows as a table, and how many there are. first: the number of the first."""
+    columns, count = [_Column(rows.where, name) for name in layout.names], 0
+    while block := rows.next(min(_BLOCK, most - count)):
+        for column, cells in zip(columns, zip(*block)):
+            column.add(cells, first + count, rows.before)
+        count += len(block)
+    found = {column.name: column.whole() for column in columns} if count else {}
+    return Table(rows.where, found, count, first, rows.before, decimal=_usual_decimal(layout)), count
+
+
+def _is_simple(data: bytes) -> bool:
+    """Whether a text is large, and has no quotes and no unusual line ends, so that polars divides it as the csv module does."""
+    return len(data) >= _LARGE and not (b'"' in data or b"\0" in data or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")))
+
+
 def _by_polars(path: Path, header: bool | None) -> Table | None:
+    """The rows, if polars can read them as `_divided` says; else None."""
+    with opened(path) as file:
+        data = file.read()
+    if not _is_simple(data) or encoding_of(io.BytesIO(data)) not in ("utf-8", "utf-8-sig"):
+        return None
+    lines = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", "surrogateescape", newline="")
+    return _divided(str(path), data, layout_of(path, lines, header)[0])
+
+
+def _divided(where: str, data: bytes, layout: csv_layout.Layout, place: Place | None = None) -> Table | None:
     """The rows, if polars is installed and divides the text as the csv module does, only faster; else None.
 
     That is so for a text in UTF-8 without quotes, in which each line has a cell for each column. What a cell means is decided here.
+    place: of a part, which begins after the lines that the layout skips.
     """
-    with opened(path) as file:
-        data = file.read()
-    if len(data) < _LARGE or b'"' in data or b"\0" in data or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
-        return None
-    if _encoding(io.BytesIO(data)) not in ("utf-8", "utf-8-sig"):
-        return None
     try:
         polars = importlib.import_module("polars")
     except ImportError:
         return None
-    lines = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", "surrogateescape", newline="")
-    layout = csv_layout.find(str(path), list(itertools.islice(lines, csv_layout.LINES)), _is_tabbed(path), header)
-    start, before = 0, layout.skipped + layout.has_header
-    for _ in range(before):
+    start, skipped, at = 0, layout.skipped * (place is None), place or Place()
+    before = at.before if not at.is_first else layout.skipped + layout.has_header
+    for _ in range(skipped + layout.has_header if at.is_first else 0):
         start = data.index(b"\n", start) + 1
     width, count = layout.width, data.count(b"\n", start) + (not data.endswith(b"\n"))
     separators = data.count(layout.separator.encode(), start)
@@ -107,10 +156,11 @@ def _by_polars(path: Path, header: bool | None) -> Table | None:
         frame = polars.read_csv(memoryview(data)[start:].tobytes(), **options)
     except polars.exceptions.PolarsError:
         return None
-    if not 0 < len(frame) == count or _is_total(frame.row(count - 1)) or (layout.has_end and frame["\0"].null_count() < count):
+    is_total = at.is_last and 0 < count == len(frame) and _is_total(frame.row(count - 1))
+    if not 0 < len(frame) == count or is_total or (layout.has_end and frame["\0"].null_count() < count):
         return None
     columns = {name: _polars_column(polars, frame[name]) for name in layout.names}
-    return Table(str(path), columns, count, 0, before, assumptions=layout.assumptions, decimal=_usual_decimal(layout))
+    return Table(where, columns, count, at.first, before, assumptions=layout.assumptions, decimal=_usual_decimal(layout))
 
 
 def _polars_column(polars: Any, series: Any) -> Array | Written:
@@ -139,7 +189,7 @@ def _is_total(row: Sequence[str | None]) -> bool:
     return (row[0] or "").strip().lower().rstrip(":") in _TOTALS
 
 
-def _encoding(file: IO[bytes]) -> str:
+def encoding_of(file: IO[bytes]) -> str:
     """The encoding of all of a file: that of its byte order mark, else UTF-8 if no byte contradicts it, else cp1252."""
     part = file.read(_PART)
     if part.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -157,27 +207,31 @@ def _encoding(file: IO[bytes]) -> str:
     return "utf-8"
 
 
-class _Rows:
-    """The rows of a file after the header. before: lines before the first row, if so far each row was one line; else 0."""
+_WHOLE = Place()
 
-    def __init__(self, where: str, layout: csv_layout.Layout, lines: Iterator[str]) -> None:
+
+class _Rows:
+    """The rows of a file after the header. before: lines before the first row, if so far each row was one line; else 0. comments: rows
+    that were comments. place: of a part of a file."""
+
+    def __init__(self, where: str, layout: csv_layout.Layout, lines: Iterator[str], place: Place = _WHOLE) -> None:
         is_spaced = layout.separator == csv_layout.SPACES
-        self._where, self._layout, self._width = where, layout, layout.width
+        self.where, self._layout, self._width, self._is_last = where, layout, layout.width, place.is_last
         self._reader = csv.reader(
             csv_layout.spaced(lines) if is_spaced else lines,
             delimiter="\t" if is_spaced else layout.separator,
             skipinitialspace=True,
             strict=True,
         )
-        self._count = self._comments = 0
+        self._count, self.comments = place.first, 0
         self._last: list[str] = []
-        if layout.has_header:
+        if layout.has_header and place.is_first:
             try:
                 next(self._reader)
             except csv.Error as error:
                 raise ValueError(f"{where}: the first line cannot be read: {error}; {_QUOTES}") from None
-        self._header = self._reader.line_num
-        self.before = layout.skipped + self._header
+        self._header = self._reader.line_num - place.first
+        self.before = layout.skipped + self._header if place.is_first else place.before
         self._rows = self._filled()
 
     def next(self, most: int) -> list[list[str]]:
@@ -186,21 +240,17 @@ class _Rows:
         try:
             block.extend(itertools.islice(self._rows, most))
         except csv.Error as error:
-            raise ValueError(f"{self._where}, row {self._count + len(block) + 1}: cannot be read: {error}; {_QUOTES}") from None
+            raise ValueError(f"{self.where}, row {self._count + len(block) + 1}: cannot be read: {error}; {_QUOTES}") from None
         is_plain = self._reader.line_num == self._header + self._count + len(block)
         self.before = self.before if is_plain else 0
         self._require_width(block)
         self._count += len(block)
         if block:
             self._last = block[-1]
-        elif self._last and _is_total(self._last):
-            place = row_place(self._where, self._count - 1, self.before)
+        elif self._is_last and self._last and _is_total(self._last):
+            place = row_place(self.where, self._count - 1, self.before)
             raise ValueError(f"{place}: the last row starts with {self._last[0].strip()!r}, so it is not an example; delete this row")
         return block
-
-    def skipped_comments(self) -> tuple[str, ...]:
-        """What was assumed about comments among the rows."""
-        return (f"skipped {counted(self._comments, 'comment line')} among the rows",) if self._comments else ()
 
     def _filled(self) -> Iterator[list[str]]:
         """The rows that are not empty. In a file with one column, an empty line between others is a row with a missing value."""
@@ -210,7 +260,7 @@ class _Rows:
                 empty += 1
                 continue
             if len(row) != width and row[0].startswith("#"):
-                self._comments += 1
+                self.comments += 1
                 continue
             if width == 1:
                 yield from [[""]] * empty
@@ -225,7 +275,7 @@ class _Rows:
         row = next(row for row, cells in enumerate(block) if len(cells) != self._width or (has_end and cells[-1].strip()))
         first = f"the first line {'names' if self._layout.has_header else 'has'} {counted(len(self._layout.names), 'column')}"
         what = f"has {counted(len(block[row]), 'cell')}, but {first}; correct this row or the first line"
-        raise ValueError(f"{row_place(self._where, self._count + row, self.before)}: {what}")
+        raise ValueError(f"{row_place(self.where, self._count + row, self.before)}: {what}")
 
 
 class _Column:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import frames
-from .opening import mappable, opened
+from .opening import Share, mappable, opened
 from .table import Table, Whole
 
 
@@ -44,6 +44,39 @@ def arrow_pieces(path: Path, most: int) -> Iterator[Table]:
         lazy = library.read_ipc_stream(source).lazy() if is_stream else library.scan_ipc(source)
         return _tables(path, _slices(lazy, most))
     return _tables(path, _parts(library, source, is_stream, most))
+
+
+def parquet_part(path: Path, share: Share) -> Table:
+    """The rows of a part of a Parquet file."""
+    library, source = engine(), mappable(path)
+    if library.__name__ == "polars":
+        return _slice(path, library.scan_parquet(source), share)
+    file = importlib.import_module("pyarrow.parquet").ParquetFile(source)
+    cut, groups, first, skipped = share.of(file.metadata.num_rows), [], 0, 0
+    for group in range(file.num_row_groups):  # the groups that have rows of this part
+        count = file.metadata.row_group(group).num_rows
+        if first < cut.stop and first + count > cut.start:
+            groups.append(group)
+        elif not groups:
+            skipped += count
+        first += count
+    return frames.table(str(path), file.read_row_groups(groups).slice(max(cut.start - skipped, 0), cut.stop - cut.start))
+
+
+def arrow_part(path: Path, share: Share) -> Table:
+    """The rows of a part of an Arrow file."""
+    library, source, is_stream = engine(), mappable(path), _is_stream(path)
+    if library.__name__ == "polars":
+        return _slice(path, library.read_ipc_stream(source).lazy() if is_stream else library.scan_ipc(source), share)
+    with library.ipc.open_stream(source) if is_stream else library.ipc.open_file(source) as reader:
+        frame = reader.read_all()
+    cut = share.of(len(frame))
+    return frames.table(str(path), frame.slice(cut.start, cut.stop - cut.start))
+
+
+def _slice(path: Path, lazy: Any, share: Share) -> Table:
+    cut = share.of(lazy.select(importlib.import_module("polars").len()).collect().item())
+    return frames.table(str(path), lazy.slice(cut.start, cut.stop - cut.start).collect())
 
 
 def engine() -> Any:

@@ -6,6 +6,7 @@ ten levels deep.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import frames
-from .opening import opened
+from .opening import Share, lines_before, opened, span
 from .table import Table, Whole, row_place
 
 _DEPTH = 10  # objects inside objects inside ...
@@ -89,19 +90,47 @@ def pieces(path: Path, most: int) -> Iterator[Table]:
         first += len(block)
 
 
+def part_rows(path: Path, share: Share) -> tuple[list[dict[str, Any]], list[list[str]]]:
+    """The rows of a part of a plain file of JSON lines, and the keys of those that have one which the rows before do not have."""
+    begin, end = span(path, share)
+    with path.open("rb") as file:
+        file.seek(begin)
+        content = file.read(end - begin)
+    try:
+        rows = [*_parsed(path, io.BytesIO(content), 1)]
+    except ValueError:
+        rows = [*_parsed(path, io.BytesIO(content), 1 + lines_before(path, begin))]  # raises it with the number of the line
+    known, new = set[str](), []
+    for row in rows:
+        if not row.keys() <= known:
+            new.append([*row])
+            known.update(row)
+    return rows, new
+
+
+def part_table(path: Path, rows: list[dict[str, Any]], keys: Iterable[list[str]]) -> Table:
+    """The table of a part. keys: those of all parts."""
+    return _table(str(path), rows, _names(map(dict.fromkeys, keys)))
+
+
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with opened(path) as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            if not line.strip():
-                continue
-            try:
-                row = _PARSER.decode(line.decode("utf-8-sig"))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: is not JSON: {error.msg} (column {error.colno})") from None
-            except UnicodeDecodeError:
-                raise ValueError(f"{where}: the text is not UTF-8; save the file as UTF-8") from None
-            yield _flat(where, row)
+        yield from _parsed(path, file, 1)
+
+
+def _parsed(path: Path, lines: Iterable[bytes], first: int) -> Iterator[dict[str, Any]]:
+    """The rows in lines. first: the number of the first line."""
+    for number, line in enumerate(lines, first):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            row = _PARSER.decode(line.decode("utf-8-sig"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: is not JSON: {error.msg} (column {error.colno})") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{where}: the text is not UTF-8; save the file as UTF-8") from None
+        yield _flat(where, row)
 
 
 # ---- rows ----

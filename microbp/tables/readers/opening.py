@@ -99,12 +99,54 @@ def opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], module.open(stored if isinstance(stored, Path) else io.BytesIO(stored.read())))
 
 
+def is_plain(path: Path) -> bool:
+    """Whether the bytes of a path are those of a file: it is not compressed, in an archive or a pipe."""
+    return path.is_file() and not any(re.match(known.start, _start(path)) for known in COMPRESSIONS.values())
+
+
 def mappable(path: Path) -> Path | IO[bytes]:
     """What to pass to readers of binary files: the path, which they can memory-map, or the content of a compressed file or a pipe."""
-    if path.is_file() and not any(re.match(known.start, _start(path)) for known in COMPRESSIONS.values()):
+    if is_plain(path):
         return path
     with opened(path) as file:
         return io.BytesIO(file.read())
+
+
+# ---- parts of a file ----
+
+
+class Share(NamedTuple):
+    """One of several parts of a file or a table, which are about equally large: number `rank`, from 0, of `ranks`."""
+
+    rank: int
+    ranks: int
+
+    def of(self, count: int) -> slice:
+        """The rows of this part, of `count`."""
+        return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)
+
+
+def span(path: Path, share: Share, start: int = 0) -> tuple[int, int]:
+    """The first byte of a part of a plain text file, and the one after it; parts begin after line ends. start: where the first begins."""
+    with path.open("rb") as file:
+        cut = share.of(file.seek(0, os.SEEK_END) - start)
+        begin = start if share.rank == 0 else _line_after(file, start + cut.start)
+        return begin, start + cut.stop if share.rank + 1 == share.ranks else _line_after(file, start + cut.stop)
+
+
+def _line_after(file: IO[bytes], place: int) -> int:
+    file.seek(place)
+    while block := file.read(1 << 16):
+        if (end := block.find(b"\n")) >= 0:
+            return place + end + 1
+        place += len(block)
+    return place
+
+
+def lines_before(path: Path, place: int) -> int:
+    """The number of line ends before a byte of a plain file."""
+    with path.open("rb") as file:
+        return sum(file.read(min(1 << 20, place - first)).count(b"\n") for first in range(0, place, 1 << 20))
 
 
 def _stored(path: Path) -> Path | IO[bytes]:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...ranks.ranks import Ranks
 from . import array_files, csv_file, excel_file, frame_files, frames, json_file
 from .errors import Argument, ArgumentError, TableError
 from .opening import COMPRESSIONS, EXCEL, NPZ, divide, locate, opened
@@ -35,6 +36,7 @@ class Source:
     tables: Callable[[], Iterable[Table]]
     tests: Callable[[], Iterable[Table]] | None = None
     is_stream: bool = False  # each call reads the file again, in pieces; one piece is in memory at a time
+    ranks: Ranks | None = None  # the processes that have the rows; the tables have lazy columns, or all ranks have all rows
 
 
 def find(data: Any, test_file: Any = None, stream: bool = False, header: bool | None = None) -> Source:
@@ -52,22 +54,27 @@ def find(data: Any, test_file: Any = None, stream: bool = False, header: bool | 
 
 def _whole(argument: str, data: Any, header: bool | None) -> Whole:
     if isinstance(data, str | os.PathLike):
-        return read(_required(argument, data), header)
-    table = frames.table(argument, data)
+        return read(required(argument, data), header)
+    table = in_memory(argument, data, header)
     if table.count == 0:
         raise ArgumentError(argument, "has no rows")
+    return Whole(table)
+
+
+def in_memory(argument: str, data: Any, header: bool | None) -> Table:
+    """A table from data in memory, which may have no rows."""
     if header is not None:
         raise ArgumentError("no_header", "applies to CSV, TSV and Excel files, not to data in memory; omit it")
-    return Whole(table)
+    return frames.table(argument, data)
 
 
 def _stream(argument: str, data: Any, header: bool | None) -> Callable[[], Iterator[Table]]:
     if not isinstance(data, str | os.PathLike):
         raise ArgumentError("stream", "reads files in pieces, and the data is in memory; omit it")
-    return pieces(_required(argument, data), header)
+    return pieces(required(argument, data), header)
 
 
-def _required(argument: str, data: str | os.PathLike[str]) -> str:
+def required(argument: str, data: str | os.PathLike[str]) -> str:
     """The name of a file that exists, or `digits` or `-`."""
     name = os.fspath(data)
     path = Path("/dev/stdin" if name == "-" else name)
@@ -125,7 +132,7 @@ def read(name: str, header: bool | None = None) -> Whole:
         return Whole(array_files.digits())
     with reading(name):
         path = locate(name)
-        whole = _reader(path, header).whole(path)
+        whole = with_header(path, header).whole(path)
     for table in whole:
         if table is not None and table.count == 0:
             raise ValueError(f"{table.where}: the file has no rows")
@@ -136,7 +143,7 @@ def pieces(name: str, header: bool | None = None) -> Callable[[], Iterator[Table
     """A function that reads a file in pieces of CHUNK rows; each call reads it again. header: as in `find`."""
     with reading(name):
         path = Path(name) if name == "digits" else locate(name)
-        read_pieces = None if name == "digits" else _reader(path, header).pieces
+        read_pieces = None if name == "digits" else with_header(path, header).pieces
     if read_pieces is None:
         text = f" works for CSV, TSV, JSON lines, Parquet, Arrow, .npy and libsvm text, not for {name}; omit "
         raise TableError(Argument("stream"), text, Argument("stream"))
@@ -148,7 +155,8 @@ def pieces(name: str, header: bool | None = None) -> Callable[[], Iterator[Table
     return read_again
 
 
-def _reader(path: Path, header: bool | None) -> Reader:
+def with_header(path: Path, header: bool | None) -> Reader:
+    """The reader for a file. header: as in `find`."""
     found = reader_of(path)
     if header is None:
         return found

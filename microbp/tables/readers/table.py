@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -56,6 +56,37 @@ class Unusable:
 
     def __getitem__(self, rows: Array) -> Unusable:
         return self
+
+
+class LazyColumns(Mapping[str, "Array | Written | Unusable"]):
+    """Columns that `make` makes when they are looked at; the last one is kept. own: a table of some of the rows that is in memory, from
+    row `first` on; all rows of it, whichever were taken of the others.
+    """
+
+    def __init__(self, names: Sequence[str], make: Callable[[str], Array | Written | Unusable], own: Table, first: int) -> None:
+        self._names, self._make, self.own, self.first = dict.fromkeys(names), make, own, first
+        self._last: dict[str, Array | Written | Unusable] = {}
+
+    def __getitem__(self, name: str) -> Array | Written | Unusable:
+        if name not in self._last:
+            if name not in self._names:
+                raise KeyError(name)
+            self._last = {}  # before there is another one
+            self._last = {name: self._make(name)}
+        return self._last[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def take(self, rows: Array) -> LazyColumns:
+        """The columns of some rows."""
+        return LazyColumns([*self._names], lambda name: self[name][rows], self.own, self.first)
 
 
 @dataclass(frozen=True)
@@ -129,8 +160,9 @@ class Table:
     def take(self, rows: Array) -> Table:
         """A copy of some rows, which errors still name by their place in the file."""
         places = rows if self.rows is None else self.rows[rows]
-        columns = {name: column[rows] for name, column in self.columns.items()}
         sparse = None if self.sparse is None else self.sparse[rows]
+        known = self.columns
+        columns = known.take(rows) if isinstance(known, LazyColumns) else {name: column[rows] for name, column in known.items()}
         return replace(self, columns=columns, count=len(rows), rows=places, sparse=sparse)
 
     def place(self, row: int, name: str) -> str:
@@ -140,9 +172,9 @@ class Table:
 
     def kind(self, name: str) -> str:
         """What the cells of a column are: number, date or text."""
-        column = self.columns.get(name)
         if name in self.readings:
             return self.readings[name].kind
+        column = self.columns.get(name)
         return "text" if isinstance(column, np.ndarray) and column.dtype == object else "number"
 
     def numbers(self, name: str, bad: Counter[str] | None = None) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -24,25 +23,19 @@ from ...network.network import Network
 from ...network.states.state import State, of_call
 from ...settings import optimizers
 from ...settings.averages import Average
-from . import penalties, solver, sparse, target_scale
+from . import moments, penalties, sparse, target_scale
 from .custom_loss import CustomLoss, CustomLosses, Joint
+from .engine_state import CONSTANT, EngineState, as_limit
 from .gradients import OutputGradients, read_input_grads
 from .named_losses import NamedLosses
 
-LIMITS = ("clip_norm", "clip_layer_norm", "clip_value")
-# Parameters of optimizers that are not among `numbers`: lr has its own property; the others belong to all updates, as factors of a
-# product over them or as the start of slots.
-CONSTANT = ("lr", "decay_bias", "eps_hat", "beta1", "beta2", "momentum_decay", "initial_accumulator_value")
 _SMALLEST = float(np.finfo(np.float64).tiny)  # the backends treat smaller numbers as 0
 
 
-class Engine:
+class Engine(EngineState):
     """Trains `net` with `losses`, one per output, which losses.py has checked. None: the caller has gradients of his own."""
 
-    __slots__ = (
-        "_core", "_custom", "_forwarded", "_from_outputs", "_named_losses", "average", "averaging", "grads", "initial", "input_grads",
-        "is_solver", "loss_weights", "losses", "net", "optimizer", "seed", "shape", "slots", "standardize_targets",
-    )  # fmt: skip
+    __slots__ = ("_from_outputs", "_named_losses", "averaging", "loss_weights", "losses", "seed", "shape", "standardize_targets")
 
     def __init__(
         self,
@@ -59,7 +52,7 @@ class Engine:
         if standardize_targets:
             target_scale.check(losses)
         self.is_solver = isinstance(spec := optimizers.parse(optimizer), SolverSpec)  # a step is an iteration, without a learning rate
-        values = {name: _limit(name, limit) for name, limit in limits.items()} | {"penalty_per_row": float(penalty_per_row)}
+        values = {name: as_limit(name, limit) for name, limit in limits.items()} | {"penalty_per_row": float(penalty_per_row)}
         self.net, self.losses, self.optimizer, self.loss_weights = net, losses, optimizer, loss_weights
         self.seed, self.averaging, self.standardize_targets = seed, averaging, standardize_targets
         named = [loss if isinstance(loss, Loss) else None for loss in losses]
@@ -97,6 +90,7 @@ class Engine:
         average = self._core.average
         self.average: Array | None = None if average is None else np.asarray(memoryview(average))
         self.input_grads: list[Array] | None = None  # of the last backward(input_grads=True)
+        self.comm, self.ranks, self.shard, self.sync_every = None, None, False, 1  # see joining.py
 
     def _own_losses(self) -> CustomLosses:
         named = self._named_alone() if any(isinstance(loss, Loss) for loss in self.losses) else None
@@ -108,20 +102,6 @@ class Engine:
         if self._named_losses is None:
             self._named_losses = NamedLosses(self.net, self.losses, self.loss_weights, self.shape)
         return self._named_losses
-
-    # ---- one thread at a time ----
-
-    def hold(self) -> AbstractContextManager[None]:
-        """Holds the network for this thread. Calls of other threads that change it or its trainers are refused (RuntimeError)."""
-        return self.net._core.hold()
-
-    def training(self) -> AbstractContextManager[None]:
-        """`hold` for a training: RuntimeError inside a function of the user that a training calls."""
-        return self.net._core.hold(True)
-
-    def guest(self) -> AbstractContextManager[None]:
-        """Runs a function of the user while this thread trains: it may do everything with the network except training."""
-        return self.net._core.guest()
 
     # ---- steps ----
 
@@ -142,6 +122,16 @@ class Engine:
         """The rows of a call that needs the losses: see Shape.read."""
         self.check_losses()
         return self.shape.read(x, y, weight, may_be_none, lengths)
+
+    def read_batch(self, x: Any, y: Any, weight: Any, lengths: Any, is_part: bool = False) -> Rows:
+        """The rows of a batch, of which some ranks may have none. With shard=True, this rank's part of them, unless the caller has cut them
+        himself (is_part)."""
+        self.check_losses()
+        rows = self.shape.read(x, y, weight, is_part or self.ranks is not None, lengths)
+        if not self.shard or is_part or self.ranks is None:
+            return rows
+        part = self.ranks.part(rows.count)
+        return rows.take(np.arange(part.start, part.stop))
 
     @property
     def has_custom_losses(self) -> bool:
@@ -214,7 +204,8 @@ class Engine:
         """The raw outputs as in training, as arrays of their own."""
         # The backend reads an input again in backward_from, and uses an array of the net's dtype where it is; sparse rows it copies.
         kept = [x.copy() if type(x) is np.ndarray and x.dtype == self.net.dtype else x for x in xs]
-        outputs = self._core.forward(kept[0] if len(kept) == 1 else kept)
+        given = kept[0] if len(kept) == 1 else kept
+        outputs = self._core.forward(given) if self.ranks is None else self.exchange(self._core.forward, given)
         self._forwarded = len(xs[0])
         return [np.asarray(output) for output in outputs]
 
@@ -226,10 +217,10 @@ class Engine:
             raise ValueError("the outputs have no values: call forward first")
         read = self._from_outputs.all("backward_from", gradients, self._forwarded)
         if not input_grads and self.input_grads is None:
-            self._core.backward_from(read, accumulate)  # holds the network itself
+            self.exchange(self._core.backward_from, read, accumulate)  # holds the network itself
             return
         with self.training():
-            self._core.backward_from(read, accumulate, input_grads)
+            self.exchange(self._core.backward_from, read, accumulate, input_grads)
             self.input_grads = [np.array(gradient) for gradient in self._core.input_grads()] if input_grads else None
 
     def core_state(self, state: State | None, rows: Rows, call: str) -> CoreState | None:
@@ -244,7 +235,9 @@ class Engine:
         chosen: the indices of the rows to search for that target; None: all.
         """
         try:
-            return call(rows.x, rows.y, rows.weight, *arguments)
+            if self.ranks is None:
+                return call(rows.x, rows.y, rows.weight, *arguments)
+            return self.exchange(call, rows.x, rows.y, rows.weight, *arguments)
         except ValueError as error:
             if found := faults.refused_target(str(error), rows, chosen, self.shape, self.losses):
                 raise ValueError(found) from None
@@ -252,7 +245,10 @@ class Engine:
 
     def apply(self) -> None:
         """Updates the parameters from the current `grads`."""
-        self._core.apply()
+        if self.ranks is None:
+            self._core.apply()
+        else:
+            self.exchange(self._core.apply)
 
     def epoch(
         self, rows: Rows, order: Array, batch_size: int, rates: Array | None, stop: Callable[[], bool] | None = None
@@ -265,14 +261,24 @@ class Engine:
         """
         with self.training():
             first = self.steps
-            stops = None if stop is None else lambda: self.steps > first and stop()
             try:
-                loss = self._named(rows, self._core.epoch, order, batch_size, rates, stops, chosen=order)
+                loss = self._named(rows, self._core.epoch, order, batch_size, rates, self._stops(stop), chosen=order)
             except BaseException as error:
                 self._keep_rate(rates, self.steps - first + isinstance(error, FloatingPointError))  # a failed step has used its rate too
                 raise
             self._keep_rate(rates, self.steps - first)
             return loss, min((self.steps - first) * batch_size, len(order))
+
+    def _stops(self, stop: Callable[[], bool] | None) -> Callable[[], bool] | None:
+        """What the backend calls during an epoch: `stop` after the first step, and a look whether Ctrl-C has been pressed."""
+        ranks, first = self.ranks, self.steps
+
+        def stops() -> bool:
+            if ranks is not None:
+                ranks.check_interrupt()
+            return stop is not None and self.steps > first and stop()
+
+        return None if ranks is None and stop is None else stops
 
     def _keep_rate(self, rates: Array | None, used: int) -> None:
         if rates is not None and used:
@@ -305,18 +311,19 @@ class Engine:
 
     def check_batch(self, rows: Rows) -> None:
         """Raises an error for too few rows to train on: batch_norm needs two."""
-        self._core.forward(rows.xs[0] if len(rows.xs) == 1 else rows.xs)
+        self.exchange(self._core.forward, rows.xs[0] if len(rows.xs) == 1 else rows.xs)
 
     def check_targets(self, rows: Rows, chosen: Array | None = None) -> None:
         """Raises an error for targets that a step would refuse, by computing the losses of zero outputs. The net does not run.
 
-        chosen: the indices of the rows to check; None: all.
+        chosen: the indices of the rows to check; None: all. There may be no rows.
         """
         if not any(isinstance(loss, Loss) for loss in self.losses):
             return
         if chosen is not None:
             rows = replace(rows, xs=[]).take(chosen)
-        self._named_alone().check(rows)
+        if rows.count:
+            self._named_alone().check(rows)
 
     def loss_and_gradient(self, params: Array, rows: Rows) -> tuple[float, Array]:
         """Returns the training objective (loss in training mode with the layers' penalties) at these parameters, and `grads`, its gradient.
@@ -343,7 +350,7 @@ class Engine:
     def standardized(self, rows: Rows, trained: Array) -> Iterator[None]:
         """Sets what has no statistics yet, from the rows with these indices: bp.Standardize layers, and the targets' mean and std with
         standardize_targets. If the block ends with an error before the first update, they are what they were."""
-        layers, outputs = self.has_unset_layers(), self.unset_outputs()
+        layers, outputs = self.unset_layers(), self.unset_outputs()
         if not layers and not outputs:
             yield
             return
@@ -351,10 +358,13 @@ class Engine:
         before, steps = self.net.buffers.copy(), self.steps
         part = rows if np.array_equal(trained, np.arange(rows.count)) else rows.take(trained)
         try:
-            if layers:
+            gather = moments.alone if self.ranks is None or self.shard else self.ranks.gather_arrays
+            if layers and gather is moments.alone:
                 self._core.net.standardize(part.xs, False)
+            elif layers:
+                moments.standardize(self.net, part.xs, layers, gather)
             for i, loss in outputs:
-                target_scale.set_unit(self.net, part, i, loss, self.shape.outputs[i])
+                target_scale.set_unit(self.net, part, i, loss, self.shape.outputs[i], gather)
             yield
         except BaseException:
             if self.steps == steps:
@@ -368,133 +378,8 @@ class Engine:
         wanted = zip(self.net.outputs, self.losses, self.shape.counts, strict=True) if self.standardize_targets else ()
         return [(i, loss) for i, (output, loss, counts) in enumerate(wanted) if counts and output.mean is None and isinstance(loss, Loss)]
 
-    def has_unset_layers(self) -> bool:
-        """Whether a bp.Standardize layer, which is not frozen, still has the mean 0 and the standard deviation 1."""
+    def unset_layers(self) -> list[str]:
+        """The names of the bp.Standardize layers, which are not frozen, that still have the mean 0 and the standard deviation 1."""
         tensors = self.net.tensors
         names = [layer.name for layer in self.net.layers if layer.kind == "standardize" and not layer.frozen]
-        return any(not tensors[f"{name}.mean"].any() and (tensors[f"{name}.std"] == 1).all() for name in names)
-
-    # ---- settings and state ----
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next update; NaN: there is none."""
-        return math.nan if self.is_solver else self._core.get("lr")
-
-    @lr.setter
-    def lr(self, value: float) -> None:
-        self._core.set("lr", value)
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """The numbers besides lr that may change between updates: the factor of the dropout rates, and parameters of the optimizer."""
-        return {name: self._core.get(name) for name in self.initial}
-
-    def set_numbers(self, values: Mapping[str, float]) -> None:
-        """Sets some of `numbers`. ValueError: one is out of range; none has changed."""
-        with self.hold():
-            before = self.numbers
-            try:
-                for name, value in values.items():
-                    self._core.set(name, value)
-            except ValueError:
-                for name, value in before.items():
-                    self._core.set(name, value)
-                raise
-
-    @property
-    def recorded(self) -> dict[str, float]:
-        """What a record tells of the optimizer: the learning rate, or numbers of the solver."""
-        return solver.recorded(self._core, optimizers.parse(self.optimizer))
-
-    @property
-    def steps(self) -> int:
-        """The number of updates so far."""
-        return self._core.steps
-
-    @steps.setter
-    def steps(self, value: int) -> None:
-        self._core.steps = value
-
-    @property
-    def limits(self) -> dict[str, float | None]:
-        """The limits for the gradients that the optimizer gets."""
-        return {name: self.limit(name) for name in LIMITS}
-
-    def limit(self, name: str) -> float | None:
-        """The value of one of LIMITS; None: no limit."""
-        value = self._core.get(name)
-        return value if value < math.inf else None
-
-    def set_limit(self, name: str, limit: float | None) -> None:
-        """Sets one of LIMITS."""
-        self._core.set(name, _limit(name, limit))
-
-    @property
-    def penalty_per_row(self) -> bool:
-        """Whether the penalties are divided by the weight of the batch, and are part of the loss."""
-        return bool(self._core.get("penalty_per_row"))
-
-    @property
-    def average_count(self) -> int:
-        """The number of states in the average."""
-        return self._core.average_count
-
-    def reset(self) -> None:
-        """Resets gradients, optimizer state, average and steps; the network's parameters stay."""
-        with self.hold():
-            self._core.reset()
-            self.input_grads = self._forwarded = None
-            if self._custom is not None:
-                self._custom.reset()
-
-    def state(self) -> dict[str, Any]:
-        """A copy of everything that steps change, except the network."""
-        with self.hold():
-            self.net.flush()
-            return {
-                "lr": self.lr,
-                "numbers": self.numbers,
-                "steps": self.steps,
-                "losses": {name: self._core.get(name) for name in ("loss", "last_loss")},
-                **sparse.state_of(self._core, self.net, self.grads),
-                **solver.state_of(self._core, self.net, self.is_solver),
-                "slots": {name: view.copy() for name, view in self.slots.items()},
-                "average": None if self.average is None else self.average.copy(),
-                "average_count": self.average_count,
-            }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restores a state, bit for bit."""
-        with self.hold():
-            self.set_numbers(state["numbers"])
-            solver.restore(self._core, state)
-            self.steps = state["steps"]
-            for name, loss in state["losses"].items():
-                self._core.set(name, loss)
-            sparse.restore(self._core, self.net, self.grads, state)
-            for name, values in state["slots"].items():
-                self.slots[name][...] = values
-            if self.average is not None:
-                self.average[...] = state["average"]
-            self._core.set("average_count", state["average_count"])
-            self._forwarded = None
-
-    def snapshot(self) -> dict[str, Any]:
-        """A copy of everything that steps change, including the network's parameters and buffers."""
-        with self.hold():
-            return self.state() | {"params": self.net.params.copy(), "buffers": self.net.buffers.copy()}
-
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Restores a snapshot, bit for bit."""
-        with self.hold():
-            self.set_state(snapshot)
-            self.net._restore(snapshot["params"], snapshot["buffers"])
-
-
-def _limit(name: str, limit: float | None) -> float:
-    """A limit as the backends store it: infinity means no limit."""
-    value = math.inf if limit is None else floating(name, limit)
-    if not value > 0:
-        raise ValueError(f"{name} must be above 0, or None for no limit, not {brief(limit)}")
-    return value
+        return [name for name in names if not tensors[f"{name}.mean"].any() and (tensors[f"{name}.std"] == 1).all()]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from ...settings import optimizers
 from ...settings.curves import Schedule, rates_of
 from ..engine.custom_loss import Joint
 from ..engine.engine import Engine
+from ..team.share import Share, totals_of
+from ..team.team import ALONE, Team
 from .callbacks import StopCheck
 from .history import Record
 from .run import Run
@@ -25,17 +28,19 @@ RateFunction = Callable[[int], float]  # takes the number of updates so far, ret
 
 
 DEFAULT_BATCH = 32  # rows
+_PIECE = 16  # means between two looks at the clock
 
 
 @dataclass(frozen=True)
 class Batching:
     """An update's rows, `accumulate` micro-batches of `batch_size` rows, and the check after each update whether to end the epoch.
-    carries: row i of a micro-batch goes on where row i of the one before ended."""
+    carries: row i of a micro-batch goes on where row i of the one before ended. team: the processes that share these rows."""
 
     batch_size: int
     accumulate: int = 1
     stop_check: StopCheck = field(default_factory=StopCheck)
     carries: bool = False
+    team: Team = ALONE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "carries", flag("fit: carry_state", self.carries))
@@ -50,6 +55,10 @@ class Batching:
     def updates(self, count: int) -> int:
         """The number of updates in an epoch of `count` rows."""
         return math.ceil(count / self.rows)
+
+    def of(self, share: Share) -> Batching:
+        """The batching of the rows of this process."""
+        return self if self.team.ranks is None else replace(self, batch_size=max(share.batch, 1))
 
 
 class Mean:
@@ -95,21 +104,52 @@ def losses_of(engine: Engine, loss: float) -> list[float]:
     return [loss] if len(engine.losses) == 1 or isinstance(engine.losses[0], Joint) else [loss, *engine.output_losses]
 
 
-def train(run: Run, rows: Rows, order: Array, batching: Batching, rates: RateFunction | None) -> tuple[list[float], int]:
-    """Trains on the rows of `order`, a whole epoch or a part. Returns the mean losses, and the number of rows trained on."""
+def joined_mean(engine: Engine, team: Team, losses: Sequence[float], total: float | list[float]) -> tuple[list[float], Any]:
+    """The mean of the losses of all processes, and the sum of what each of them is divided by."""
+    mean = Mean(engine.loss_weights)
+    is_list, weight = isinstance(total, list), np.atleast_1d(total)
+    for one in team.gather(np.concatenate([losses, weight])[None]):
+        each = one[0, len(losses) :].tolist()
+        if any(each):
+            mean.add(one[0, : len(losses)].tolist(), each if is_list else each[0])
+    return mean.losses, team.added(total)
+
+
+def train(run: Run, rows: Rows, order: Array, batching: Batching, share: Share, rates: RateFunction | None) -> tuple[list[float], int]:
+    """Trains on the rows of `order`, a whole epoch or a part: those of this process, as its batching. Returns the mean losses, and the
+    number of rows trained on."""
     engine = run.engine
-    with engine.guest():
-        lrs = _rates_of(rates, engine.steps, batching.updates(len(order)))
+    lrs = None
+    if rates is not None:
+        with engine.guest():
+            lrs = _rates_of(rates, engine.steps, math.ceil(share.batches / batching.accumulate))
     if lrs is not None and optimizers.parse(engine.optimizer).name == "ftrl" and not lrs.all():
         step = engine.steps + int((lrs == 0).argmax())
         raise ValueError(f"schedule: the learning rate of step {step} is 0, by which Ftrl divides; set end_lr above 0")
     try:
         if _is_looped(engine, batching):
-            return _loop(run, rows, order, batching, lrs)
+            return _loop(run, rows, order, batching, share, lrs)
+        if batching.team.every > 1 and batching.team.is_timed:
+            return _in_pieces(run, rows, order, batching, share, lrs)
         loss, done = engine.epoch(rows, order, batching.batch_size, lrs, batching.stop_check.time_check)
         return losses_of(engine, loss), done
     except FloatingPointError as error:
         raise run.diverged(error, rows, order) from error
+
+
+def _in_pieces(run: Run, rows: Rows, order: Array, batching: Batching, share: Share, lrs: Array | None) -> tuple[list[float], int]:
+    """An epoch of updates that each process makes alone, which may end where all get the means: not between, where they differ."""
+    engine, team, size = run.engine, batching.team, batching.batch_size
+    mean, at = Mean(engine.loss_weights), 0
+    while at < share.batches:
+        end = min(share.batches, at + _PIECE * team.every - engine.steps % team.every)
+        part = order[at * size : end * size]
+        loss, _ = engine.epoch(rows, part, size, None if lrs is None else lrs[at:end])
+        mean.add(losses_of(engine, loss), team.added(rows.totals(part)))
+        at = end
+        if team.any(batching.stop_check.must_stop()):
+            break
+    return mean.losses, min(at * size, len(order))
 
 
 def iterate(run: Run, rows: Rows, is_same: bool) -> list[float]:
@@ -125,6 +165,18 @@ def end(run: Run, losses: Sequence[float], start: float) -> Record:
     record = _record(run, losses)
     record["seconds"] = time.perf_counter() - start
     return record
+
+
+def count(run: Run, record: Record, team: Team, before: Callable[[Record], None]) -> None:
+    """Counts an epoch, whose record is complete, in all processes or in none. RuntimeError: they have parted. before: is called first."""
+    if team.ranks is None:
+        before(record)
+        run.add(record)
+        return
+    with team.ranks.call():  # Ctrl-C in one process waits until the block has ended
+        team.agree(record, run.epoch + 1, run.engine.net.params, run.engine.net.buffers)
+        before(record)
+        run.add(record)
 
 
 def _record(run: Run, losses: Sequence[float]) -> Record:
@@ -147,15 +199,13 @@ def check(engine: Engine, rows: Rows, trained: Array, batching: Batching) -> Non
     check_batching(engine, batching)
     if not _is_looped(engine, batching):
         return
-    if len(trained) % batching.batch_size == 1:  # of batches of one row, the first update refuses itself
+    if batching.team.ranks is None and len(trained) % batching.batch_size == 1:  # the first update refuses batches of one row itself
         engine.check_batch(rows.take(trained[-1:]))
     engine.check_targets(rows, trained)
 
 
-def _rates_of(rates: RateFunction | None, first: int, count: int) -> Array | None:
-    """The learning rates of `count` updates, starting with number `first`; None if `rates` is None."""
-    if rates is None:
-        return None
+def _rates_of(rates: RateFunction, first: int, count: int) -> Array:
+    """The learning rates of `count` updates, starting with number `first`."""
     steps = range(first, first + count)
     lrs = rates.rates(steps) if isinstance(rates, Schedule) else rates_of(rates, steps)
     wrong = ~((lrs >= 0) & np.isfinite(lrs))
@@ -169,34 +219,45 @@ def _rates_of(rates: RateFunction | None, first: int, count: int) -> Array | Non
 
 
 def _is_looped(engine: Engine, batching: Batching) -> bool:
-    return engine.is_solver or engine.has_custom_losses or batching.accumulate > 1 or batching.stop_check.has_callbacks or batching.carries
+    loops = batching.stop_check.has_callbacks or batching.team.loops
+    return engine.is_solver or engine.has_custom_losses or batching.accumulate > 1 or loops or batching.carries
 
 
-def _loop(run: Run, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> tuple[list[float], int]:
+def _loop(run: Run, rows: Rows, order: Array, batching: Batching, share: Share, lrs: Array | None) -> tuple[list[float], int]:
     """Trains an epoch update by update. Returns the mean losses, in which rows count by their weight, and the number of rows trained on."""
-    engine, mean, done = run.engine, Mean(run.engine.loss_weights), 0
-    for losses, chosen in updates(engine, rows, order, batching, lrs):
-        mean.add(losses, rows.totals(chosen))
+    engine, mean, done, team = run.engine, Mean(run.engine.loss_weights), 0, batching.team
+    totals = None if team.ranks is None else totals_of(share, batching.accumulate, rows, order)
+    for i, (losses, chosen) in enumerate(updates(engine, rows, order, batching, lrs, totals)):
+        total = rows.totals(chosen) if totals is None else totals[i]
+        if team.every > 1:
+            losses, total = joined_mean(engine, team, losses, total)
+        mean.add(losses, total)
         done += len(chosen)
         with engine.guest():
-            if batching.stop_check.after_update(_record(run, losses)):
-                break
+            stops = batching.stop_check.after_update(_record(run, losses))
+        if team.any(stops) if team.loops or team.is_timed else stops:
+            break
+    if team.every > 1 and engine.steps % team.every:
+        engine.epoch(rows, order[:0], 1, None)  # the parameters become their means, as at the end of each epoch
     return mean.losses, done
 
 
-def updates(engine: Engine, rows: Rows, order: Array, batching: Batching, lrs: Array | None) -> Iterator[tuple[list[float], Array]]:
+def updates(
+    engine: Engine, rows: Rows, order: Array, batching: Batching, lrs: Array | None, totals: Sequence[Any] | None = None
+) -> Iterator[tuple[list[float], Array]]:
     """Does one update per `batching.rows` rows of `order`; yields its losses (losses_of) and row indices.
 
-    lrs: the learning rate of each update; None: engine.lr for all.
+    lrs: the learning rate of each update; None: engine.lr for all. totals: of several processes, what the loss of each update is
+    divided by.
     """
     size = batching.rows
     state = new_state(engine, batching, len(order))
-    for i, start in enumerate(range(0, len(order), size)):
-        chosen = order[start : start + size]
+    for i in range(batching.updates(len(order)) if totals is None else len(totals)):
+        chosen = order[i * size : (i + 1) * size]
         if lrs is not None:
             engine.lr = lrs[i]
         if batching.accumulate > 1:
-            yield _accumulated(engine, rows, chosen, batching.batch_size, state), chosen
+            yield _accumulated(engine, rows, chosen, batching, state, None if totals is None else totals[i]), chosen
         else:
             yield losses_of(engine, engine.step(rows.take(chosen), state)), chosen
 
@@ -213,13 +274,19 @@ def carried(engine: Engine, batching: Batching, rows: Rows) -> Iterator[tuple[Ro
         yield rows.take(np.arange(start, min(start + batching.batch_size, rows.count))), state
 
 
-def _accumulated(engine: Engine, rows: Rows, chosen: Array, batch_size: int, state: CoreState | None) -> list[float]:
-    """Does one update with the summed gradients of micro-batches, each divided by the weight of the whole batch. Returns the losses."""
+def _accumulated(engine: Engine, rows: Rows, chosen: Array, batching: Batching, state: CoreState | None, joined: Any | None) -> list[float]:
+    """Does one update with the summed gradients of micro-batches, each divided by the weight of the whole batch. Returns the losses.
+
+    joined: that weight, of the rows of all processes: each of them then makes the same number of calls, some perhaps without rows.
+    """
+    is_apart, size = batching.team.every > 1, batching.batch_size
+    if is_apart and not len(chosen):
+        return losses_of(engine, engine.step(rows.take(chosen)))  # counts the update, and changes nothing
     sums: list[float] = []
-    total = rows.totals(chosen)
-    for first in range(0, len(chosen), batch_size):
-        part = rows.take(chosen[first : first + batch_size])
+    total = rows.totals(chosen) if joined is None else joined
+    for first in range(0, len(chosen) if joined is None or is_apart else batching.rows, size):
+        part = rows.take(chosen[first : first + size])
         losses = losses_of(engine, engine.backward(part, first > 0, total, first, state=state))
         sums = [before + loss for before, loss in zip(sums or [0.0] * len(losses), losses, strict=True)]
     engine.apply()
-    return sums
+    return sums if is_apart else batching.team.sum(sums).tolist()

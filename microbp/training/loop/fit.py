@@ -30,8 +30,9 @@ from ...data.class_weight import ClassWeight
 from ...data.rows import Rows
 from ..engine import sparse
 from ..engine.engine import Engine
-from .arrays import Arrays, check_order, read_validation, split, weigh
+from .arrays import Arrays, arrays_of, check_order, read_rows, read_validation, split, weigh
 from .checkpoint import Checkpoints, Save
+from .epoch import count
 from .history import Record
 from .options import Options
 from .progress import ProgressLine
@@ -40,6 +41,8 @@ from .run import Run
 from .stopping import Stopping
 from .stream import Stream
 from .watch import Watch
+
+_REASONS = ("", "callback", "max_time", "goal", "no step", "gradient")  # to stop after an epoch
 
 
 def fit(
@@ -57,18 +60,19 @@ def fit(
 ) -> None:
     """Trains for `options.epochs` epochs; the run keeps their records. y=None: X is a stream, or rows whose targets no loss needs.
     chosen: the indices of the rows to use; None: all."""
-    if y is None and not run.engine.shape.are_rows(X):
+    is_stream = y is None and not run.engine.shape.are_rows(X)
+    options = options.in_team(run.engine, stream=is_stream, validation=_form(validation), class_weight=_form(class_weight))
+    if is_stream:
         arrays = {"sample_weight": sample_weight, "class_weight": class_weight, "rows": chosen, "lengths": lengths}
         data, watch = _in_chunks(run.engine, X, validation, options, **arrays)
     else:
-        data, watch = _in_memory(
-            run.engine, run.engine.read(X, y, sample_weight, lengths=lengths), class_weight, validation, options, chosen
-        )
+        rows = read_rows(run.engine, X, y, sample_weight, lengths, options.batching.team)
+        data, watch = _in_memory(run.engine, rows, class_weight, validation, options, chosen)
     data.check(run.engine)
     updates = functools.cache(lambda: options.epochs * data.updates())
     rates = Rates(run, options.schedule, updates, watch)
     numbers = Numbers(run, options.schedules, updates)
-    checkpoints = Checkpoints(run, options.checkpoint, save)
+    checkpoints = Checkpoints(run, options.checkpoint if options.batching.team.is_first else None, save)
     stopping = Stopping(run, options.stop, options.checkpoint is not None)
     with data.standardized(run.engine):
         _loop(run, data, watch, rates, numbers, options, stopping, checkpoints)
@@ -77,16 +81,23 @@ def fit(
 def _in_memory(
     engine: Engine, rows: Rows, class_weight: ClassWeight | None, validation: Any, options: Options, chosen: Any
 ) -> tuple[Arrays | Stream, Watch]:
-    carries = options.batching.carries
+    carries, team = options.batching.carries, options.batching.team
     if carries:
         _check_carrying(validation, chosen)
-    used = np.arange(rows.count) if carries else rows.active() if chosen is None else check_order(chosen, rows, "fit: rows")
-    held_out, trained = split(engine, rows, validation, used, not carries)
+    used = np.arange(rows.count) if carries else rows.active() if chosen is None else check_order(chosen, rows, "fit: rows", team.has_parts)
+    held_out, trained = split(engine, rows, validation, used, not carries, team)
+    if team.has_parts and not team.any(len(trained) > 0):
+        raise ValueError("fit: no rank has a row to train on; rows or validation leaves none")
     measures_chosen = chosen is not None and options.metrics and held_out is None
     watch = Watch(engine, rows.take(used) if measures_chosen else rows, held_out, options.metrics, options.batching)
-    rows, present = weigh(engine, rows, trained, class_weight)
+    rows, present = weigh(engine, rows, trained, class_weight, team)
     is_shuffled = options.shuffle and not carries and not engine.is_solver
-    return Arrays(rows, trained if carries else present, is_shuffled, options.batching), watch
+    return arrays_of(rows, trained if carries else present, is_shuffled, options.batching), watch
+
+
+def _form(given: Any) -> str:
+    """How an argument is given, which must be the same in all processes."""
+    return brief(given) if given is None or isinstance(given, str | float) else type(given).__name__
 
 
 def _check_carrying(validation: Any, chosen: Any) -> None:
@@ -115,8 +126,8 @@ def _in_chunks(engine: Engine, chunks: Any, validation: Any, options: Options, *
         raise ValueError(f"fit: a stream cannot be split; pass validation=(X, y), not {brief(validation)}")
     if options.metrics and validation is None:
         raise ValueError("fit: metrics with a stream need validation=(X, y)")
-    watch = Watch(engine, None, read_validation(engine, validation), options.metrics, options.batching)
-    return stream, watch
+    given = read_validation(engine, validation, may_be_none=options.batching.team.has_parts)
+    return stream, Watch(engine, None, given, options.metrics, options.batching)
 
 
 def _loop(
@@ -130,7 +141,8 @@ def _loop(
     checkpoints: Checkpoints,
 ) -> None:
     """Trains epoch after epoch, until there is a reason to stop."""
-    line = ProgressLine(options.progress, options.epochs)
+    team = options.batching.team
+    line = ProgressLine(options.progress if team.is_first else False, options.epochs)
     run.reason, reached = None, ""
     try:
         for done in range(1, options.epochs + 1):
@@ -141,14 +153,15 @@ def _loop(
             steps = run.engine.steps
             record = data.train(run, rates.function)
             watch.complete(record)
-            rates.after_epoch(record)
-            run.add(record)
+            count(run, record, team, rates.after_epoch)
             stopping.after_epoch(record)
             checkpoints.after_epoch()
             line.show(record, done)
             with run.engine.guest():
                 stops = options.callbacks(record)
             reached = "callback" if stops else options.batching.stop_check.reason() or _reached(run, record, options, steps)
+            if team.ranks is not None:
+                reached = team.first(reached, _REASONS)
             if reached:
                 break
         run.reason = reached or ("patience" if stopping.is_over else "epochs")

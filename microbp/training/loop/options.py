@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.checks import flag, or_none, real, string, whole_number
 from ...core.text import brief
+from ...settings.base import Settings
 from ...settings.checkpoint import Checkpoint
 from ...settings.metrics import Chosen
 from ...settings.stopping import EarlyStopping
 from ..engine.engine import Engine
+from ..team.team import Team
 from .callbacks import Callbacks
 from .epoch import DEFAULT_BATCH, Batching
 from .watch import Entries
@@ -39,6 +41,12 @@ class Options:
     goal: float | None = None
     gradient_tolerance: float | None = None
 
+    def in_team(self, engine: Engine, **given: Any) -> Options:
+        """The options, with the processes that train. ValueError: they do not have the same ones, or the same of `given`."""
+        names = ("epochs", "shuffle", "stop", "schedule", "schedules", "goal", "gradient_tolerance")
+        same = {name: getattr(self, name) for name in names} | {"metrics": list(self.metrics), "checkpoint": self.checkpoint is not None}
+        return replace(self, batching=in_team(engine, self.batching, same | given))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "epochs", whole_number(self.epochs, "epochs", least=0))
         object.__setattr__(self, "shuffle", flag("fit: shuffle", self.shuffle))
@@ -49,6 +57,28 @@ class Options:
         if not (self.schedule is None or isinstance(self.schedule, str) or is_function):
             valid = 'a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", a function, or None'
             raise TypeError(f"fit: schedule must be {valid}, not {brief(self.schedule)}")
+
+
+def in_team(engine: Engine, batching: Batching, given: Mapping[str, Any], caller: str = "fit") -> Batching:
+    """The batching, with the processes that train. ValueError: they do not have the same batching, or the same of `given`."""
+    if engine.ranks is None:
+        return batching
+    if batching.carries:
+        raise ValueError("fit: carry_state works in one process only, not with comm")
+    check, team = batching.stop_check, Team(engine.ranks, engine.shard, engine.sync_every)
+    own = {"the number of updates so far": engine.steps, "lr": engine.lr, "frozen": [one.name for one in engine.net.layers if one.frozen]}
+    same = own | {"batch_size": batching.batch_size, "accumulate": batching.accumulate, **given}
+    team.check_same(caller, {name: _shown(value) for name, value in same.items()})
+    loops = team.any(check.has_callbacks)
+    return replace(batching, team=replace(team, loops=loops, is_timed=team.any(check.time_check is not None)))
+
+
+def _shown(value: Any) -> str:
+    """An argument as text, in which functions have no address."""
+    if isinstance(value, Mapping):
+        return str({name: _shown(one) for name, one in value.items()})
+    is_function = callable(value) and not isinstance(value, Settings)
+    return getattr(value, "__name__", "a function") if is_function else str(value)
 
 
 def for_all_rows(engine: Engine, batching: Batching, **given: Any) -> Batching:

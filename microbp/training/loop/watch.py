@@ -17,7 +17,9 @@ from ...data.rows import Rows
 from ...data.weights import Weights
 from ...settings.metrics import Chosen, OfOutput, Outputs, bind, find
 from ..engine.engine import Engine
-from .epoch import Batching, Mean, carried, losses_of
+from ..team import share
+from ..team.team import Team
+from .epoch import Batching, Mean, carried, joined_mean, losses_of
 from .history import Record
 
 
@@ -59,13 +61,21 @@ class Watch:
         """ValueError if a metric makes no sense for the losses. batching: if states are carried from batch to batch, here too."""
         self._batching = batching or Batching(1)
         self._engine = engine
-        self._held_out = held_out
+        self._team = team = self._batching.team
+        if held_out is not None:
+            share.check_shared(team, held_out, "validation rows")
+            if team.has_parts and not team.any(held_out.active().size > 0):
+                raise ValueError("validation: no rank has a row with a weight above 0")
+        self._held_out = None if held_out is None else _part(team, held_out)
         self._metrics = bind(metrics, engine.losses)
-        rows = held_out or trained
+        rows = trained if held_out is None else held_out
         if rows is not None:
             _check_targets(metrics.values(), rows)
         self._all = rows  # those of weight 0 too: with them, rows go on from batch to batch
-        self._rows = rows.present() if metrics and rows is not None else None
+        self._rows = self._targets = None  # the rows of this process; the targets and weights of all rows
+        if metrics and rows is not None:
+            rows = share.in_one_form(team, rows.present())
+            self._rows, self._targets = _part(team, rows), share.of_all(team, rows)
         self.entries = entries_of(engine, metrics, held_out is not None)
 
     def complete(self, record: Record) -> None:
@@ -73,15 +83,19 @@ class Watch:
         if self._held_out is not None:
             record["val_loss"], *of_outputs = self._evaluate(self._held_out)
             record.update({f"val_{name}": loss for name, loss in self._engine.entries(of_outputs).items()})
-        if self._rows is not None:
+        if self._rows is not None and self._targets is not None:
             activations = [output.activation for output in self._engine.net.outputs]
-            targets, weight = self._one_by_one(self._rows.ys), self._weights(self._rows)
+            targets, weight = self._one_by_one(self._targets.ys), self._weights(self._targets)
             outputs = Outputs(targets, weight, self._engine.losses, partial(self._predict, self._rows), activations)
             with self._engine.guest():
                 for name, metric in self._metrics.items():
                     record[name] = floating(f"the result of the metric {name}", metric(outputs))
 
     def _evaluate(self, rows: Rows) -> list[float]:
+        if self._team.ranks is not None:
+            is_none = not rows.active().size
+            losses = [0.0] * len(losses_of(self._engine, 0.0)) if is_none else losses_of(self._engine, self._engine.evaluate(rows))
+            return joined_mean(self._engine, self._team, losses, rows.totals(np.arange(rows.count)))[0]
         if not self._batching.carries:
             return losses_of(self._engine, self._engine.evaluate(rows))
         mean = Mean(self._engine.loss_weights)
@@ -106,7 +120,10 @@ class Watch:
             outputs = self._engine.net.predict(_x(rows), lengths=self._lengths(rows), **raw)
         else:
             outputs = self._carried(all_rows, **raw)
-        return self._one_by_one(outputs if isinstance(outputs, list) else [outputs])
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        if self._team.ranks is not None:
+            outputs = [np.concatenate(self._team.gather(one)) for one in outputs]
+        return self._one_by_one(outputs)
 
     def _one_by_one(self, arrays: Sequence[Any]) -> list[Any]:
         """A row for each position of each output: metrics count positions as rows."""
@@ -117,6 +134,11 @@ class Watch:
             return rows.weight
         found = self._one_by_one([rows.weight_of(i) for i in range(len(rows.ys))])
         return found[0] if len(found) == 1 else found
+
+
+def _part(team: Team, rows: Rows) -> Rows:
+    """Of rows that all processes have, those that this one measures; otherwise the rows."""
+    return rows.take(np.arange(rows.count)[share.part(team, rows.count)]) if team.shards else rows
 
 
 def _check_targets(metrics: Iterable[Chosen], rows: Rows) -> None:

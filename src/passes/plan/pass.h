@@ -3,6 +3,7 @@
 #define MBP_PASS_H
 
 #include "net/workspace.h"
+#include "passes/plan/peers.h"
 #include "passes/plan/plan.h"
 
 typedef struct pass {
@@ -13,6 +14,7 @@ typedef struct pass {
     const mbp_chance *chance; /* seed, step and first row of dropout and noise; NULL: inference */
     double dropout;           /* the factor of all dropout rates */
     int fixed; /* 1: batch_norm uses its running statistics, as in inference, also with `chance` and in backward */
+    mbp_peers *peers; /* other processes have a part of the same batch; NULL: none has */
     /* Only for backward. The deltas of the outputs are in the workspace. */
     const mbp_plan *plan;
     char *grads;
@@ -36,13 +38,30 @@ void mbp_backward_pass(const pass *p);
 
 /* ---- running statistics of batch_norm (norms.c) ---- */
 
+/* Whether training moves the running statistics of a node; of any. */
+static inline int mbp_updates_statistics(const mbp_net *net, int id) {
+    return net->node[id].kind == MBP_NODE_BATCH_NORM && net->node[id].uses && !net->layer[net->node[id].layer].frozen;
+}
+int mbp_updates_any(const mbp_net *net);
+
 /* Refuses a training batch of one row, or one position, if the net has a batch_norm layer that is not frozen. w: has
  * `valid`; NULL: all positions are there. */
 mbp_status mbp_statistics_check(const mbp_net *net, const mbp_workspace *w, int64_t rows, mbp_error *error);
+mbp_status mbp_statistics_fail(const mbp_net *net, int id, mbp_error *error);
 /* Updates `buffers`, a copy of the net's, with the statistics of the training pass in the workspace. */
-void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, int64_t rows, char *buffers);
+void mbp_statistics_follow(const mbp_net *net, const mbp_workspace *w, char *buffers);
 /* Copies `buffers` into the net, except those of frozen layers. */
 void mbp_statistics_commit(const mbp_net *net, const char *buffers);
+
+/* ---- batch_norm of several processes (joint_norms.c) ---- */
+
+/* For mbp_peers. */
+void mbp_norms_join_statistics(mbp_peers *peers, const mbp_norm *norm);
+void mbp_norms_join_sums(mbp_peers *peers, const mbp_norm *norm);
+/* The part of a process without rows in the passes of the others. p->plan NULL: in the forward pass. */
+void mbp_norms_absent(const pass *p);
+/* After the forward pass: refuses statistics of a single row of all processes. */
+mbp_status mbp_statistics_check_joint(const mbp_net *net, const mbp_workspace *w, mbp_error *error);
 
 /* ---- for the functions of one node ---- */
 

@@ -45,8 +45,8 @@ static mbp_status check_batches(epoch *e) {
     mbp_chosen chosen;
     mbp_status status = MBP_OK;
     while (status == MBP_OK && from.at < e->n) {
-        status = mbp_step_load(e->trainer, &e->data, &from, e->batch_rows, e->steps > 0 || e->trainer->reduce, &chosen,
-                               e->error);
+        status = mbp_step_load(e->trainer, &e->data, &from, e->batch_rows, e->steps > 0 || mbp_ranks_of(e->trainer),
+                               &chosen, e->error);
         e->steps += status == MBP_OK && chosen.rows.count > 0;
     }
     return status;
@@ -54,7 +54,7 @@ static mbp_status check_batches(epoch *e) {
 
 /* Checks everything that can be refused, and makes room for the largest batch. */
 static mbp_status check(epoch *e, const mbp_batch *given) {
-    const int least = e->trainer->reduce ? 0 : 1; /* other processes may have rows */
+    const int least = mbp_ranks_of(e->trainer) ? 0 : 1; /* other processes may have rows */
     int64_t rows;
     mbp_status status = mbp_batch_check(e->trainer, given, &e->data, &rows, e->error);
     if (MICROBP_SOLVERS && status == MBP_OK)
@@ -99,49 +99,53 @@ static mbp_status read_rate(const epoch *e, int64_t step, double *rate) {
     return check_rate(e, *rate);
 }
 
-/* Loads the rows of the next step and joins them with those of other processes. */
-static mbp_status next(const epoch *e, mbp_batch_cursor *from, int64_t step, mbp_chosen *chosen, mbp_joint *joint) {
+/* Loads the rows and the rate of the next step and joins the rows with those of other processes. */
+static mbp_status next(const epoch *e, mbp_batch_cursor *from, int64_t step, mbp_chosen *chosen, mbp_joint *joint,
+                       double *rate) {
     mbp_trainer *t = e->trainer;
     mbp_status status = e->poll ? ask_poll(e, step) : MBP_OK;
     if (status == MBP_OK)
-        status = mbp_step_load(t, &e->data, from, e->batch_rows, t->reduce != NULL, chosen, e->error);
+        status = read_rate(e, step, rate);
+    if (status == MBP_OK)
+        status = mbp_step_load(t, &e->data, from, e->batch_rows, mbp_ranks_of(t) != NULL, chosen, e->error);
+    status = mbp_sparse_ask(t, status, e->data.x, 0, e->error);
     return mbp_step_join(t, status, chosen, 1, joint, e->error);
 }
 
-/* With other processes, there are steps until all are out of rows. */
 static mbp_status run(const epoch *e, mbp_mean *mean, int64_t *steps) {
     mbp_batch_cursor from = {e->index, 0, e->n};
     mbp_chosen chosen;
     mbp_joint joint;
     double loss, rate;
-    for (; *steps < e->steps || e->trainer->reduce; ++*steps) {
-        mbp_status status = next(e, &from, *steps, &chosen, &joint);
-        if (status == MBP_OK && joint.rows == 0)
-            return MBP_OK;
+    for (; *steps < e->steps; ++*steps) {
+        mbp_status status = next(e, &from, *steps, &chosen, &joint, &rate);
         if (status == MBP_OK)
-            status = read_rate(e, *steps, &rate);
-        if (status == MBP_OK)
-            status = mbp_step_rows(e->trainer, &e->data, &chosen, joint.total, &loss, e->error);
+            status = mbp_step_rows(e->trainer, &e->data, &chosen, &joint, &loss, e->error);
+        if (mbp_ranks_of(e->trainer))
+            status = e->trainer->together->end_step(e->trainer, status, e->error);
         if (status != MBP_OK) {
             if (e->error && status != MBP_CANCELLED)
                 e->error->step = *steps;
             return status;
         }
-        mbp_mean_add(mean, joint.rows, loss * joint.total, joint.total);
-        mbp_outputs_add(e->trainer, joint.total);
+        if (joint.rows > 0) {
+            mbp_mean_add(mean, joint.rows, loss * joint.total, joint.total);
+            mbp_outputs_add(e->trainer, joint.total);
+        }
     }
-    return MBP_OK;
+    return mbp_ranks_of(e->trainer) ? e->trainer->together->end_epoch(e->trainer, mean, e->error) : MBP_OK;
 }
 
 static MBP_APART mbp_status train(epoch *e, const mbp_batch *given, double *loss, int64_t *steps) {
     mbp_mean mean = {0};
     mbp_status status = check(e, given);
+    if (mbp_ranks_of(e->trainer)) /* steps until all processes are out of rows */
+        status = e->trainer->together->most(e->trainer, status, &e->steps, e->error);
     if (status == MBP_OK) {
         mbp_trainer_forget(e->trainer);
         mbp_outputs_start(e->trainer);
         status = run(e, &mean, steps);
-    } else
-        status = mbp_join(e->trainer, status, (double[2]){0, 0}, NULL);
+    }
     e->trainer->rate = NULL;
     (void)mbp_net_settle(e->trainer->net, NULL); /* this thread holds the net */
     if (status == MBP_OK || (status == MBP_CANCELLED && *steps > 0))

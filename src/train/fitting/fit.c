@@ -37,6 +37,7 @@ typedef struct fit {
     int64_t rows, count;     /* of the data: in all, and with a weight above 0 */
     double validation_total; /* the sum of the weights of the validation rows */
     int validation_weighted; /* whether their outputs have weights of their own */
+    int joined_weighted;     /* the same in any process */
     char *memory;
     size_t bytes;
     int64_t *present, *order; /* the numbers of the rows with a weight above 0; the order of these in an epoch */
@@ -93,7 +94,7 @@ static mbp_status check_data(const fit *f, const mbp_batch *given, mbp_batch *ba
     mbp_status status = mbp_batch_check(f->trainer, given, batch, rows, f->error);
     if (status == MBP_OK)
         status = mbp_batch_refuse_state(batch, f->error);
-    return status == MBP_OK && *rows == 0 && !f->trainer->reduce ? mbp_total_check(0, 0, 0, f->error) : status;
+    return status == MBP_OK && *rows == 0 && !mbp_ranks_of(f->trainer) ? mbp_total_check(0, 0, 0, f->error) : status;
 }
 
 static int64_t lower(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -108,7 +109,7 @@ static mbp_status list_rows(fit *f, const mbp_batch *data, int64_t room) {
         for (int64_t r = 0; status == MBP_OK && r < chosen.rows.count; r++)
             f->present[f->count++] = mbp_row_number(chosen.rows, r);
     }
-    if (status == MBP_OK && f->count == 0 && !f->trainer->reduce)
+    if (status == MBP_OK && f->count == 0 && !mbp_ranks_of(f->trainer))
         return mbp_total_check(f->rows, 0, 0, f->error);
     return status;
 }
@@ -180,7 +181,7 @@ static mbp_status standardize(const fit *f, const mbp_batch *data) {
     const mbp_trainer *t = f->trainer;
     if (!f->numbers)
         return MBP_OK;
-    if (t->reduce)
+    if (mbp_ranks_of(t))
         return mbp_fail(f->error, MBP_INVALID,
                         "a net with standardize layers or standardize_targets is trained by several processes: call "
                         "mbp_net_standardize first, with the same rows in each, or mbp_net_set_scale");
@@ -234,9 +235,13 @@ static mbp_status check(fit *f, const mbp_fit *how) {
 }
 
 static MBP_APART mbp_status prepare(fit *f, const mbp_fit *how) {
+    double weighted[2] = {0, 0};
     mbp_status status = check(f, how);
+    weighted[0] = f->validation_weighted;
+    status = mbp_join(f->trainer, status, weighted, f->error);
     if (status != MBP_OK)
-        return mbp_join(f->trainer, status, (double[2]){0, 0}, NULL);
+        return status;
+    f->joined_weighted = weighted[0] != 0;
     mbp_trainer_forget(f->trainer);
     return MBP_OK;
 }
@@ -302,7 +307,9 @@ static mbp_status join_losses(const fit *f, mbp_status status, double *loss) {
     for (int i = 0; i < t->net->outputs; i++) {
         const mbp_objective *objective = &t->objective[i];
         const int any = f->validation_total > 0 && objective->weight != 0;
-        double sums[2] = {any ? objective->sum : 0, any ? objective->whole : 0};
+        double sums[2] = {any ? objective->sum : 0, !any                     ? 0
+                                                    : f->validation_weighted ? objective->whole
+                                                                             : f->validation_total};
         status = mbp_join(t, status, sums, f->error);
         if (status == MBP_OK && sums[1] > 0)
             *loss += objective->weight * (sums[0] / sums[1]);
@@ -313,10 +320,10 @@ static mbp_status join_losses(const fit *f, mbp_status status, double *loss) {
 /* The mean of a loss over the validation rows of all processes. */
 static MBP_APART mbp_status join_loss(const fit *f, mbp_status status, double *loss) {
     double sums[2] = {*loss * f->validation_total, f->validation_total};
-    if (f->validation_weighted)
+    if (f->joined_weighted)
         return join_losses(f, status, loss);
     status = mbp_join(f->trainer, status, sums, f->error);
-    if (status == MBP_OK && f->trainer->reduce)
+    if (status == MBP_OK && mbp_ranks_of(f->trainer))
         *loss = sums[0] / sums[1];
     return status;
 }
@@ -329,7 +336,7 @@ static mbp_status validate(const fit *f, double *loss) {
         return MBP_OK;
     if (f->validation_total > 0)
         status = mbp_trainer_evaluate(t, f->how.validation, loss, f->error);
-    if (t->reduce) {
+    if (mbp_ranks_of(t)) {
         t->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
         status = join_loss(f, status, loss);
         mbp_float_leave(t->floats);
@@ -358,7 +365,7 @@ static void ask(fit *f, mbp_status *status) {
         asked[0] = f->how.callback(&record, f->how.user) != 0;
         t->net->shared->lock.guests--;
     }
-    if (t->reduce) {
+    if (mbp_ranks_of(t)) {
         t->floats = mbp_float_enter(MBP_FLUSH_SUBNORMALS);
         *status = mbp_join(t, MBP_OK, asked, f->error);
         mbp_float_leave(t->floats);

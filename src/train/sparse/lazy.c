@@ -36,6 +36,7 @@ void mbp_lazy_free(mbp_lazy *lazy) {
         mbp_memory_give(lazy->memory, lazy->layer[i].seen, lazy->layer[i].bytes);
         mbp_memory_give(lazy->memory, lazy->layer[i].grad, lazy->layer[i].grad_bytes);
     }
+    mbp_memory_give(lazy->memory, lazy->joint, lazy->joint_bytes);
     mbp_memory_give(lazy->memory, lazy, sizeof(mbp_lazy) + layers * (sizeof(mbp_lazy_layer) + sizeof(mbp_sparse_grad)));
 }
 
@@ -113,6 +114,17 @@ mbp_status mbp_lazy_reserve(mbp_lazy *lazy, int layer, int64_t rows, int merges,
     mbp_memory_give(lazy->memory, lazy->layer[layer].grad, lazy->layer[layer].grad_bytes);
     lazy->layer[layer].grad = block, lazy->layer[layer].grad_bytes = bytes;
     *old = made;
+    return MBP_OK;
+}
+
+mbp_status mbp_lazy_join(mbp_lazy *lazy, size_t bytes, mbp_error *error) {
+    if (lazy->joint_bytes >= bytes)
+        return MBP_OK;
+    char *block = mbp_memory_take(lazy->memory, bytes);
+    if (!block)
+        return mbp_fail(error, MBP_NO_MEMORY, "no memory to exchange the rows of sparse layers");
+    mbp_memory_give(lazy->memory, lazy->joint, lazy->joint_bytes);
+    lazy->joint = block, lazy->joint_bytes = bytes;
     return MBP_OK;
 }
 

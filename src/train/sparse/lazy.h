@@ -5,6 +5,9 @@
 
 #include "net/workspace.h"
 
+/* While the gradients of several processes are added: whether this one is; mixed: with a dense one, too. */
+typedef enum mbp_joint_kind { MBP_NOT_JOINT, MBP_JOINT, MBP_JOINT_MIXED } mbp_joint_kind;
+
 /* A sparse layer, and the steps since all its rows were up to date. */
 typedef struct mbp_lazy_layer {
     int64_t count, room; /* of these steps; how many there may be, a power of 2 */
@@ -16,8 +19,9 @@ typedef struct mbp_lazy_layer {
     double constants[MBP_CONSTANTS_MAX]; /* MBP_IDLE_REPEATED: of the last step */
     char *zeros;                         /* MBP_IDLE_REPEATED: a gradient of 0 */
     int slot;                            /* of mbp_idle */
-    char *grad;                          /* the block of the gradient */
-    size_t bytes, grad_bytes;            /* of the blocks of these numbers and of the gradient */
+    mbp_joint_kind joint;
+    char *grad;               /* the block of the gradient */
+    size_t bytes, grad_bytes; /* of the blocks of these numbers and of the gradient */
 } mbp_lazy_layer;
 
 typedef struct mbp_lazy {
@@ -28,6 +32,11 @@ typedef struct mbp_lazy {
     void *const *slots;
     mbp_lazy_layer *layer; /* per layer of the net */
     mbp_sparse_grad *grad; /* the same */
+    /* Whether rows have caught up since the last update; whether some of them may be in none of the batches of the next
+     * one. */
+    int is_ahead, is_uneven;
+    char *joint; /* what several processes exchange; NULL: nothing yet */
+    size_t joint_bytes;
 } mbp_lazy;
 
 /* What a step does with a sparse layer. */
@@ -44,6 +53,8 @@ void mbp_lazy_free(mbp_lazy *lazy); /* all rows must be up to date */
 mbp_status mbp_lazy_add(mbp_lazy *lazy, int layer, const mbp_idle *idle, mbp_error *error);
 /* Makes room for gradients of `rows` rows; merges: of several passes. */
 mbp_status mbp_lazy_reserve(mbp_lazy *lazy, int layer, int64_t rows, int merges, mbp_error *error);
+/* Makes lazy->joint at least as large. */
+mbp_status mbp_lazy_join(mbp_lazy *lazy, size_t bytes, mbp_error *error);
 /* Makes a layer sparse. Its gradient, for which there is room, becomes these rows of `dense`; NULL: rows 0, 1, ... */
 void mbp_lazy_start(mbp_lazy *lazy, int layer, const int32_t *rows, int64_t count, const char *dense);
 /* Writes the gradient into the same rows of `dense`; from NULL: zeros instead. */

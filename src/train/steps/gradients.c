@@ -23,6 +23,7 @@ static void catch_up(mbp_trainer *t) {
         mbp_lazy_catch_up(t->lazy, node->layer, is_sparse ? x->column : NULL, x ? x->columns : 0);
     }
     mbp_gate_leave_alone(&t->net->shared->lock);
+    t->lazy->is_ahead = 1;
 }
 
 void mbp_train_turn(mbp_trainer *t, int64_t rows) {
@@ -32,16 +33,29 @@ void mbp_train_turn(mbp_trainer *t, int64_t rows) {
 }
 #endif
 
-void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
-    t->chance = (mbp_chance){.seed = t->seed, .step = (uint64_t)t->running.steps, .first_row = first_row};
-    t->dropout = t->setting[MBP_DROPOUT];
-    mbp_forward_pass(
-        &(pass){.net = t->net, .w = t->workspace, .rows = rows, .chance = &t->chance, .dropout = t->dropout},
-        t->net->nodes - 1);
+int mbp_joins_statistics(const mbp_trainer *t) {
+    return mbp_is_joined(t) && mbp_ranks_of(t)->peers.rows > 0 && mbp_updates_any(t->net);
 }
 
-/* Computes in t->pending the running statistics that the next update will set. accumulate: starts from t->pending if a
- * backward pass has set it; otherwise from the net's. Those of one forward count once. */
+mbp_status mbp_pass_check(mbp_trainer *t, mbp_error *error) {
+    return mbp_joins_statistics(t) ? t->together->check(t, error) : MBP_OK;
+}
+
+void mbp_train_forward(mbp_trainer *t, int64_t rows, int64_t first_row) {
+    t->chance = (mbp_chance){
+        .seed = t->seed + t->more_seed, .step = (uint64_t)t->running.steps, .first_row = first_row};
+    t->dropout = t->setting[MBP_DROPOUT];
+    mbp_forward_pass(&(pass){.net = t->net,
+                             .w = t->workspace,
+                             .rows = rows,
+                             .chance = &t->chance,
+                             .dropout = t->dropout,
+                             .peers = mbp_peers_of(t)},
+                     t->net->nodes - 1);
+}
+
+/* Computes in t->pending the running statistics that the next update will set. rows 0: there are none. accumulate:
+ * starts from t->pending if a backward pass has set it; otherwise from the net's. Those of one forward count once. */
 static void follow_statistics(mbp_trainer *t, int64_t rows, int accumulate) {
     const mbp_net *net = t->net;
     if (!net->buffers)
@@ -52,7 +66,7 @@ static void follow_statistics(mbp_trainer *t, int64_t rows, int accumulate) {
     }
     t->is_pending = 1;
     if (rows > 0 && !t->forward_followed)
-        mbp_statistics_follow(net, t->workspace, rows, t->pending);
+        mbp_statistics_follow(net, t->workspace, t->pending);
     t->forward_followed = 1;
 }
 
@@ -63,6 +77,7 @@ void mbp_train_backward(mbp_trainer *t, int64_t rows, int accumulate, double sha
                               .rows = rows,
                               .chance = &t->chance,
                               .dropout = t->dropout,
+                              .peers = mbp_peers_of(t),
                               .plan = &t->plan,
                               .grads = t->grads,
                               .sparse = MICROBP_SPARSE && t->lazy ? t->lazy->grad : NULL,
@@ -78,7 +93,7 @@ mbp_status mbp_step_load(const mbp_trainer *t, const mbp_batch *batch, mbp_batch
     mbp_status status = mbp_rows_next(t, batch, from, limit, chosen, error);
     if (status == MBP_OK && !(chosen->rows.count == 0 && may_be_none))
         status = mbp_total_check(given, chosen->rows.count, chosen->total, error);
-    if (status == MBP_OK)
+    if (status == MBP_OK && !mbp_is_joined(t))
         status = mbp_statistics_check(t->net, t->workspace, chosen->rows.count, error);
     return status == MBP_OK ? mbp_targets_load(t, batch, &chosen->rows, error) : status;
 }
@@ -90,7 +105,10 @@ static void no_gradients(mbp_trainer *t, int accumulate) {
     for (int i = 0; i < t->net->layers && !accumulate; i++)
         if (mbp_trains_sparse(t, i))
             t->lazy->grad[i].count = 0;
-    follow_statistics(t, 0, accumulate);
+    const int joins = mbp_joins_statistics(t);
+    if (joins)
+        t->together->absent_backward(t, accumulate);
+    follow_statistics(t, joins, accumulate);
 }
 
 double mbp_penalty_share(const mbp_trainer *t, const mbp_chosen *chosen, double total) {
@@ -122,9 +140,9 @@ mbp_status mbp_gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chose
     mbp_status status = MBP_OK;
     if (MICROBP_SPARSE && mbp_may_be_sparse(t))
         status = mbp_sparse_open(t, batch->x, how->accumulate, error);
+    *loss = 0;
     if (status != MBP_OK)
         return status;
-    *loss = 0;
     mbp_trainer_forget(t);
     mbp_trainer_plan(t, how->input_grads != 0);
     double share = 0;
@@ -134,8 +152,12 @@ mbp_status mbp_gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chose
         mbp_train_forward(t, rows, how->first_row);
         *loss = full_loss(t, rows, how->total, share);
         if (!isfinite(*loss))
-            return mbp_loss_fail(t, chosen->rows, how->total, error);
+            status = mbp_loss_fail(t, chosen->rows, how->total, error);
     }
+    if (mbp_joins_statistics(t))
+        status = t->together->join_loss(t, rows, status, error);
+    if (status != MBP_OK)
+        return status;
     if (MICROBP_SPARSE && t->lazy)
         mbp_sparse_start(t, batch->x, how->accumulate);
     if (rows > 0) {
@@ -146,7 +168,7 @@ mbp_status mbp_gradients(mbp_trainer *t, const mbp_batch *batch, const mbp_chose
     }
     const double before = how->accumulate && !isnan(t->running.loss) ? t->running.loss : 0;
     mbp_put_number(&t->running.loss, before + *loss);
-    return MBP_OK;
+    return mbp_pass_check(t, error);
 }
 
 static mbp_status fail_nonfinite(mbp_trainer *t, mbp_error *error) {
@@ -156,11 +178,30 @@ static mbp_status fail_nonfinite(mbp_trainer *t, mbp_error *error) {
     return status;
 }
 
-mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double total, double *loss,
-                         mbp_error *error) {
-    mbp_status status = mbp_gradients(t, batch, chosen, &(mbp_backward){.total = total}, loss, error);
-    if (t->reduce)
-        status = t->together->join_gradients(t, status, loss, error);
+/* The gradients of all processes. status: of this one's. */
+static mbp_status join_gradients(mbp_trainer *t, mbp_status status, double *loss, mbp_error *error) {
+    const mbp_status joined = t->together->join_gradients(t, status, loss, error);
+    if (MICROBP_SPARSE && t->lazy && status == MBP_OK && joined != MBP_OK)
+        mbp_sparse_stop(t);
+    return joined;
+}
+
+mbp_status mbp_step_rows(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_joint *joint,
+                         double *loss, mbp_error *error) {
+    const mbp_backward how = {.total = joint->total, .first_row = joint->first_row};
+    if (mbp_ranks_of(t) && joint->rows == 0) {
+        *loss = 0;
+        t->together->count_step(t);
+        return MBP_OK;
+    }
+    mbp_peers *peers = mbp_peers_of(t);
+    if (peers)
+        peers->ended = t->together->ended;
+    mbp_status status = mbp_gradients(t, batch, chosen, &how, loss, error);
+    if (peers)
+        peers->ended = NULL;
+    if (peers && (status == MBP_OK || !mbp_joins_statistics(t)))
+        status = join_gradients(t, status, loss, error);
     else if (status == MBP_OK && t->nonfinite)
         status = fail_nonfinite(t, error);
     if (status == MBP_OK)

@@ -12,22 +12,28 @@
 
 static MBP_APART mbp_status forward(mbp_trainer *t, const mbp_array *x, int n_x, mbp_error *error) {
     int64_t rows = 0;
+    mbp_joint joint;
     mbp_status status = mbp_inputs_check(t->net, x, n_x, NULL, &rows, error);
     if (status == MBP_OK && rows == 0)
         status = mbp_total_check(0, 0, 0, error);
-    if (status == MBP_OK)
+    if (status == MBP_OK && !mbp_is_joined(t))
         status = mbp_statistics_check(t->net, NULL, rows, error);
     if (status == MBP_OK)
         status = mbp_trainer_make_room(t, rows, MBP_TARGETS | MBP_DELTAS | MBP_INPUT_DELTAS, x, error);
     if (MICROBP_SPARSE && status == MBP_OK && mbp_may_be_sparse(t))
         status = mbp_sparse_open(t, x, 0, error);
+    status = mbp_part_join(t, status, rows, (double)rows, &joint, error);
     if (status != MBP_OK)
         return status;
     mbp_trainer_forget(t);
     mbp_lengths_load(t->net, t->workspace, NULL, NULL);
     mbp_train_load(t, x, &(mbp_selection){NULL, 0, rows});
-    mbp_train_forward(t, rows, 0);
+    mbp_train_forward(t, rows, joint.first_row);
+    status = mbp_pass_check(t, error);
+    if (status != MBP_OK)
+        return status;
     t->forward_rows = rows;
+    t->forward_joint = joint.rows;
     t->forward_layers = t->net->layers_version;
     t->forward_changes = t->net->shared->changes;
     return MBP_OK;
@@ -115,6 +121,8 @@ static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradi
                               "input %d is sparse, but input_grads needs dense rows: pass a dense array to forward", i);
     if (MICROBP_SPARSE && status == MBP_OK && mbp_may_be_sparse(t))
         status = mbp_sparse_open(t, NULL, how.accumulate, error);
+    if (mbp_joins_statistics(t))
+        status = mbp_join(t, status, (double[2]){0, 0}, error);
     if (status != MBP_OK)
         return status;
     if (MICROBP_SPARSE && t->lazy)
@@ -125,7 +133,8 @@ static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradi
         if (t->plan.wanted[id])
             load_gradient(t, &gradients[i], i, rows);
     }
-    const double share = t->setting[MBP_PENALTY_PER_ROW] != 0 ? 1 / (double)rows.count : 1;
+    const double joint = (double)t->forward_joint;
+    const double share = (double)rows.count / joint / (t->setting[MBP_PENALTY_PER_ROW] != 0 ? joint : 1);
     mbp_lengths_load(t->net, t->workspace, NULL, NULL); /* a call that was refused since then may have set some */
     mbp_train_backward(t, rows.count, how.accumulate, how.accumulate ? 0 : share);
     mbp_put_number(&t->running.loss, NAN);
@@ -136,7 +145,10 @@ static MBP_APART mbp_status backward_from(mbp_trainer *t, const mbp_array *gradi
 mbp_status mbp_trainer_backward_from(mbp_trainer *trainer, const mbp_array *gradients, int n, const mbp_backward *how,
                                      mbp_error *error) {
     mbp_status status = mbp_trainer_enter_training(trainer, error);
-    return status == MBP_OK ? mbp_trainer_leave(trainer, backward_from(trainer, gradients, n, how, error)) : status;
+    if (status != MBP_OK)
+        return status;
+    status = backward_from(trainer, gradients, n, how, error);
+    return mbp_trainer_leave(trainer, mbp_tell(trainer, status));
 }
 
 static mbp_status get_input_grad(const mbp_trainer *t, int i, mbp_array *gradient, mbp_error *error) {
@@ -160,22 +172,28 @@ mbp_status mbp_trainer_input_grad(mbp_trainer *trainer, int i, mbp_array *gradie
 
 /* ---- mbp_trainer_apply ---- */
 
-static MBP_APART mbp_status apply(mbp_trainer *t, mbp_error *error) {
-    double loss = t->running.loss;
+static mbp_status check_apply(const mbp_trainer *t, mbp_error *error) {
     mbp_status status = mbp_solver_refuse(t, "apply", error);
-    if (status == MBP_OK && MICROBP_SPARSE && t->lazy)
-        status = mbp_sparse_check_layers(t, error);
+    return status == MBP_OK && MICROBP_SPARSE && t->lazy ? mbp_sparse_check_layers(t, error) : status;
+}
+
+static MBP_APART mbp_status apply(mbp_trainer *t, mbp_error *error) {
+    double loss[2] = {t->running.loss, mbp_sparse_layers(t)};
+    mbp_status status = check_apply(t, error);
+    if (mbp_is_joined(t))
+        status = mbp_join(t, status, loss, error);
     if (status != MBP_OK)
-        return status;
+        return mbp_tell(t, status);
     mbp_trainer_plan(t, t->plan.input_grads);
-    status = t->reduce ? t->together->add_gradients(t, &loss, error) : MBP_OK;
+    if (mbp_is_joined(t))
+        status = t->together->add_gradients(t, loss[1], error);
     if (status == MBP_OK)
         status = mbp_gradients_check(t, error);
-    if (status != MBP_OK)
-        return status;
-    mbp_put_number(&t->running.loss, loss);
-    mbp_update_pass(t);
-    return MBP_OK;
+    if (status == MBP_OK) {
+        mbp_put_number(&t->running.loss, loss[0]);
+        mbp_update_pass(t);
+    }
+    return mbp_ranks_of(t) ? t->together->end_step(t, status, error) : status;
 }
 
 mbp_status mbp_trainer_apply(mbp_trainer *trainer, mbp_error *error) {

@@ -61,23 +61,20 @@ mbp_status mbp_backward_check(mbp_backward *how, const mbp_backward *given, mbp_
 /* Reads and checks the caller's batch, makes room for it, and loads its rows. *rows: how many it has, those of weight 0
  * included. */
 static mbp_status read_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *batch, int needs, int may_be_none,
-                             int64_t *rows, mbp_chosen *chosen, mbp_error *error) {
+                             int accumulate, int64_t *rows, mbp_chosen *chosen, mbp_error *error) {
     mbp_status status = mbp_batch_check(t, given, batch, rows, error);
     if (status == MBP_OK)
         status = mbp_trainer_make_room(t, *rows, needs | mbp_batch_needs(t, batch), batch->x, error);
     mbp_batch_cursor from = {NULL, 0, *rows};
-    return status == MBP_OK ? mbp_step_load(t, batch, &from, *rows, may_be_none, chosen, error) : status;
+    status = status == MBP_OK ? mbp_step_load(t, batch, &from, *rows, may_be_none, chosen, error) : status;
+    return mbp_sparse_ask(t, status, batch->x, accumulate, error);
 }
 
-/* The same. *total: the sum of the row weights, of all processes if there are several; one of them may have no rows. */
+/* The same, joined with the rows of other processes; this one may have none then. */
 static mbp_status open_batch(mbp_trainer *t, const mbp_batch *given, mbp_batch *batch, int needs, int64_t *rows,
-                             mbp_chosen *chosen, double *total, mbp_error *error) {
-    mbp_joint joint;
-    mbp_status status = read_batch(t, given, batch, needs, t->reduce != NULL, rows, chosen, error);
-    status = mbp_step_join(t, status, chosen, 0, &joint, error);
-    if (status == MBP_OK)
-        *total = joint.total;
-    return status;
+                             mbp_chosen *chosen, mbp_joint *joint, mbp_error *error) {
+    const mbp_status status = read_batch(t, given, batch, needs, mbp_ranks_of(t) != NULL, 0, rows, chosen, error);
+    return mbp_step_join(t, status, chosen, 0, joint, error);
 }
 
 /* ---- recurrent nodes that go on from a state ---- */
@@ -98,24 +95,27 @@ static void end_states(mbp_trainer *t, const mbp_batch *batch, mbp_status status
 }
 
 /* An update, or an iteration. */
-static mbp_status move(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, double total, double *loss,
-                       mbp_error *error) {
+static mbp_status move(mbp_trainer *t, const mbp_batch *batch, const mbp_chosen *chosen, const mbp_joint *joint,
+                       double *loss, mbp_error *error) {
     if (MICROBP_SOLVERS && t->solver)
-        return mbp_iterate(t, batch, chosen, total, loss, error);
-    return mbp_step_rows(t, batch, chosen, total, loss, error);
+        return mbp_iterate(t, batch, chosen, joint->total, loss, error);
+    return mbp_step_rows(t, batch, chosen, joint, loss, error);
 }
 
 static MBP_APART mbp_status step(mbp_trainer *t, const mbp_batch *given, double *loss, mbp_error *error) {
     mbp_batch batch;
     mbp_chosen chosen;
     int64_t rows = 0;
-    double result = 0, total = 0;
-    mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, &rows, &chosen, &total, error);
+    mbp_joint joint;
+    double result = 0;
+    mbp_status status = open_batch(t, given, &batch, MBP_TARGETS | MBP_DELTAS, &rows, &chosen, &joint, error);
     if (status == MBP_OK) {
         start_states(t, &batch);
-        status = move(t, &batch, &chosen, total, &result, error);
+        status = move(t, &batch, &chosen, &joint, &result, error);
         end_states(t, &batch, status);
     }
+    if (mbp_ranks_of(t))
+        status = t->together->end_step(t, status, error);
     if (status == MBP_OK) {
         mbp_outputs_keep(t);
         *loss = result;
@@ -149,11 +149,8 @@ static mbp_status check_totals(const mbp_trainer *t, const double *totals, mbp_e
 /* Sets what the losses of a part of a logical batch are divided by. */
 static mbp_status divide_part(mbp_trainer *t, const mbp_chosen *chosen, mbp_backward *how, mbp_error *error) {
     mbp_workspace *w = t->workspace;
-    for (int i = 0; i < t->net->outputs && how->totals && !mbp_is_weighted(w); i++) {
-        w->own[i].columns = 0;
-        t->objective[i].total = chosen->total;
-    }
-    w->weighted |= how->totals != NULL;
+    if (how->totals && !mbp_is_weighted(w))
+        mbp_outputs_weigh(t, chosen->total);
     for (int i = 0; i < t->net->outputs && how->totals; i++)
         if (how->totals[i] == 0 && t->objective[i].total > 0 && t->objective[i].weight != 0)
             return mbp_fail(error, MBP_INVALID,
@@ -178,11 +175,9 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
         status = mbp_fail_extra(error, "totals of outputs", "gaps");
     if (status == MBP_OK && how.totals)
         status = check_totals(t, how.totals, error);
-    const int is_part = status == MBP_OK && (how.total > 0 || how.totals);
-    if (is_part)
-        status = read_batch(t, given, &batch, needs, 1, &rows, &chosen, error);
-    else if (status == MBP_OK)
-        status = open_batch(t, given, &batch, needs, &rows, &chosen, &how.total, error);
+    const int is_part = how.total > 0 || how.totals;
+    if (status == MBP_OK)
+        status = read_batch(t, given, &batch, needs, is_part || mbp_ranks_of(t), how.accumulate, &rows, &chosen, error);
     if (status == MBP_OK && how.input_grads)
         status = mbp_inputs_dense_check(t->net, batch.x, "input_grads needs", error);
     if (status == MBP_OK && how.first_row > INT64_MAX - chosen.rows.count)
@@ -190,13 +185,17 @@ static MBP_APART mbp_status backward(mbp_trainer *t, const mbp_batch *given, con
                           (long long)how.first_row, (long long)chosen.rows.count, mbp_plural(chosen.rows.count));
     if (status == MBP_OK && is_part)
         status = divide_part(t, &chosen, &how, error);
+    if (mbp_ranks_of(t))
+        status = t->together->join_backward(t, status, &chosen, is_part, &how, error);
+    else if (status == MBP_OK && !is_part)
+        how.total = chosen.total;
     if (status == MBP_OK) {
         start_states(t, &batch);
         status = mbp_gradients(t, &batch, &chosen, &how, &result, error);
         end_states(t, &batch, status);
     }
     if (status != MBP_OK)
-        return status;
+        return mbp_tell(t, status);
     if (how.input_grads)
         mbp_input_grads_spread(t->net, t->workspace, chosen.rows, rows);
     t->input_grad_rows = how.input_grads ? rows : 0;
@@ -212,3 +211,15 @@ mbp_status mbp_trainer_backward(mbp_trainer *trainer, const mbp_batch *batch, co
         status = mbp_trainer_enter_training(trainer, error);
     return status == MBP_OK ? mbp_trainer_leave(trainer, backward(trainer, batch, how, loss, error)) : status;
 }
+
+#if !MICROBP_RANKS
+mbp_status mbp_trainer_set_reduce(mbp_trainer *trainer, const mbp_reduce *how, mbp_error *error) {
+    (void)trainer;
+    return how ? mbp_fail_extra(error, "training on several processes", "ranks") : MBP_OK;
+}
+
+int64_t mbp_trainer_failed_rank(const mbp_trainer *trainer) {
+    (void)trainer;
+    return -1;
+}
+#endif

@@ -1,7 +1,7 @@
 /* A program for builds that leave code out: it makes a net, trains it if the build has trainers, predicts, and prints the
  * bits of the predictions. With a path, it reads the net from that file, or saves it there if it has trained it. DTYPE,
- * ACTIVATION, LOSS and OPTIMIZER are what the build has. LAST is the last line of the graph; WEIGHTS and JACOBIAN use
- * extras, as SPARSE does, that a build may not have. With SILENT it prints nothing, so that only the library needs
+ * ACTIVATION, LOSS and OPTIMIZER are what the build has. LAST is the last line of the graph; WEIGHTS, JACOBIAN,
+ * RANKS and SPARSE use extras that a build may not have. With SILENT it prints nothing, so that only the library needs
  * the C library. If a call fails, it exits with the status. */
 #include "microbp.h"
 
@@ -83,6 +83,10 @@ static mbp_status train(mbp_net *net, mbp_array *x) {
     if (status != MBP_OK)
         return status;
     status = mbp_trainer_set(trainer, "lr", 0.01, &error);
+#ifdef RANKS
+    if (status == MBP_OK)
+        status = mbp_trainer_set_reduce(trainer, &(mbp_reduce){.size = sizeof(mbp_reduce)}, &error);
+#endif
     for (int i = 0; i < 100 && status == MBP_OK; i++)
         status = mbp_trainer_step(trainer, &batch, &loss, &error);
     if (status == MBP_OK)

@@ -34,7 +34,8 @@ class Build:
 ALL = ["TRAINING", "FILES"]
 UNSUPPORTED = 20  # MBP_UNSUPPORTED
 NO_GELU = 'graph line 2: this build (MICROBP_FORMULAS) has no activation "gelu"; did you mean "relu"? it has: identity, relu, sigmoid, tanh'
-EXTRAS = ["focal", "gaps", "int8", "jacobian", "lists", "positions", "scales", "slice", "solvers", "sparse", "standardize", "subtract"]
+EXTRAS = ["focal", "gaps", "int8", "jacobian", "lists", "positions", "ranks", "scales", "slice"]
+EXTRAS += ["solvers", "sparse", "standardize", "subtract"]
 ADD = {extra: f"add {extra} to MICROBP_EXTRAS, or compile microbp.c without -DMICROBP_{extra.upper()}=0" for extra in EXTRAS}
 BUILDS = {
     "all": Build({}, ALL),
@@ -48,7 +49,10 @@ BUILDS = {
     "float32": Build({"DTYPES": "f32"}, ALL, "mbp_kernels_sse2_f64 mbp_kernels_neon_f64"),
     "formulas": Build({"FORMULAS": "relu;tanh;mse;adam"}, ALL, "forward_gelu loss_bce loop_lion", "gelu lion softmax"),
     "no extras": Build(
-        {"EXTRAS": ""}, ALL, "backward_slice forward_standardize mbp_focal_bce mbp_lazy_add mbp_int8_create", "element_weights indptr"
+        {"EXTRAS": ""},
+        ALL,
+        "backward_slice forward_standardize mbp_focal_bce mbp_lazy_add mbp_int8_create mbp_means_step mbp_norms_absent",
+        "element_weights indptr",
     ),
     "small no extras": Build({"EXTRAS": "", "DTYPES": "f32"}, ALL, "backward_slice forward_standardize backward_subtract", flags="-Os"),
 }  # fmt: skip
@@ -133,6 +137,7 @@ def test_a_build_has_nothing_of_what_it_leaves_out(name, libraries):
         ("no extras", ["LOSS=bce(gamma=2)"], "this build has no losses with gamma: {focal}"),
         ("no extras", ["WEIGHTS=1"], "this build has no element weights: {gaps}"),
         ("no extras", ["JACOBIAN=1"], "this build has no Jacobians: {jacobian}"),
+        ("no extras", ["RANKS=1"], "this build has no training on several processes: {ranks}"),
         ("no extras", ["LOSS=quantile(q=[0.1 0.9])"], "this build has no lists of parameters: {lists}"),
         (
             "no extras",

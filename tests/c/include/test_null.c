@@ -166,8 +166,9 @@ static char bytes[10];
     X(mbp_trainer_measure(trainer, NULL, 0, "mae", &number, NULL) == MBP_INVALID) \
     X(mbp_trainer_measure(trainer, &p->batch, 0, NULL, &number, NULL) == MBP_INVALID) \
     X(mbp_trainer_measure(trainer, &p->batch, 0, "mae", NULL, NULL) == MBP_INVALID) \
-    X(mbp_trainer_set_reduce(NULL, NULL, NULL, NULL) == MBP_INVALID) \
-    X(mbp_trainer_set_reduce(trainer, NULL, NULL, NULL) == MBP_OK) \
+    X(mbp_trainer_failed_rank(NULL) == -1) \
+    X(mbp_trainer_set_reduce(NULL, NULL, NULL) == MBP_INVALID) \
+    X(mbp_trainer_set_reduce(trainer, NULL, NULL) == MBP_OK) \
     X(mbp_trainer_grads(NULL) == NULL) \
     X(mbp_trainer_slot(NULL, 0) == NULL) \
     X(mbp_trainer_sparse_grad(NULL, "a", &named, &array, NULL) == MBP_INVALID) \

@@ -244,7 +244,7 @@ static int visit(const mbp_record *record, void *user) {
     CHECK(mbp_trainer_step(t, batch, &value, NULL) == MBP_BUSY, "step");
     CHECK(mbp_trainer_epoch(t, batch, NULL, 4, 2, NULL, NULL, NULL, &value, &steps, NULL) == MBP_BUSY, "epoch");
     CHECK(mbp_trainer_fit(t, batch, FIT(.epochs = 1), NULL, NULL) == MBP_BUSY, "fit");
-    CHECK(mbp_trainer_set_reduce(t, NULL, NULL, NULL) == MBP_BUSY, "set_reduce");
+    CHECK(mbp_trainer_set_reduce(t, NULL, NULL) == MBP_BUSY, "set_reduce");
     return ++g->calls == g->stop_at;
 }
 

@@ -51,17 +51,7 @@ static void refuse(mbp_status got, const mbp_error *e, mbp_status status, const 
     CHECK(got == status && e->status == status && strstr(e->text, text), "%s: status %d, %s", text, (int)got, e->text);
 }
 
-/* ---- several processes: this one and one with the same rows, so that every sum is twice the value ---- */
-
-static int twice(void *values, int64_t count, mbp_dtype dtype, void *user) {
-    (void)user;
-    for (int64_t i = 0; i < count; i++)
-        if (dtype == MBP_F64)
-            ((double *)values)[i] *= 2;
-        else
-            ((float *)values)[i] *= 2;
-    return 0;
-}
+/* ---- several processes ---- */
 
 static double train(mbp_trainer *t, const data *d, int how) {
     double loss = 0;
@@ -81,7 +71,7 @@ static void test_processes(const data *d, mbp_dtype dtype) {
     for (int how = 0; how < 3; how++) {
         mbp_net *net[2];
         mbp_trainer *t[2] = {gaps_trainer(dtype, &net[0]), gaps_trainer(dtype, &net[1])};
-        OK(mbp_trainer_set_reduce(t[1], twice, NULL, &error));
+        OK(mbp_trainer_set_reduce(t[1], &twins, &error));
         const double alone = train(t[0], d, how), joined = train(t[1], d, how);
         CHECK(alone == joined && isfinite(alone), "%d: the loss is %.17g, and of two equal processes %.17g", how, alone,
               joined);

@@ -161,11 +161,6 @@ static void test_late_rows(void) {
     rows_free(&r);
 }
 
-static int add(void *values, int64_t count, mbp_dtype dtype, void *user) {
-    (void)values, (void)count, (void)dtype, (void)user;
-    return 0;
-}
-
 static void test_refusals(void) {
     mbp_net *net = net_new(GRAPH, NULL);
     mbp_trainer *trainer = trainer_new(net, LOSSES, NULL, "adam");
@@ -192,9 +187,6 @@ static void test_refusals(void) {
     REFUSED(x->rows = -1, "input 0 has shape (-1, 50)");
     REFUSED(x->dtype = (mbp_dtype)77, "input 0 has the unknown dtype 77");
     REFUSED(x->flags = 8, "input 0 has flags 9");
-    OK(mbp_trainer_set_reduce(trainer, add, NULL, &error));
-    REFUSED((void)0,
-            "layer a has sparse rows, whose gradients are not added over processes: set no reduce function, or");
     CHECK(mbp_trainer_steps(trainer) == 0, "a refused step counts");
     mbp_trainer_free(trainer), mbp_net_free(net), rows_free(&r);
 }

@@ -40,11 +40,6 @@ static void test_statistics(void) {
     mbp_net_free(net);
 }
 
-static int add(void *values, int64_t count, mbp_dtype dtype, void *user) {
-    (void)values, (void)count, (void)dtype, (void)user;
-    return 0;
-}
-
 static void test_several_processes(void) {
     static const double x[] = {1, 2, 3, 4}, y[] = {0, 1};
     const mbp_array rows = mbp_f64(x, 2, 2), targets = mbp_f64(y, 2, 1);
@@ -52,7 +47,7 @@ static void test_several_processes(void) {
     const mbp_fit how = {.size = sizeof how, .epochs = 1};
     mbp_net *net = net_new(GRAPH, OPTIONS(.dtype = MBP_F64));
     mbp_trainer *trainer = trainer_new(net, (const char *[]){"mse"}, NULL, "sgd");
-    OK(mbp_trainer_set_reduce(trainer, add, NULL, &error));
+    OK(mbp_trainer_set_reduce(trainer, &twins, &error));
     REFUSED(mbp_trainer_fit(trainer, &batch, &how, NULL, &error), "call mbp_net_standardize first");
     OK(mbp_net_standardize(net, &rows, 1, 1, &error));
     OK(mbp_trainer_fit(trainer, &batch, &how, NULL, &error));

@@ -1,4 +1,4 @@
-/* Training on several processes, with a reduce function over shared memory: the processes stay equal to the bit, and
+/* Training on several processes, which exchange bytes by shared memory: the processes stay equal to the bit, and
  * equal one process with all their rows up to rounding. They also fail together. */
 #include "api.h"
 
@@ -47,27 +47,14 @@ static void meet(const rank *r) {
         sched_yield();
 }
 
-/* Adds in the order of the ranks. */
-static int add_up(void *values, int64_t count, mbp_dtype dtype, void *user) {
+static int gather(const void *mine, void *all, int64_t bytes, void *user) {
     rank *r = user;
-    const size_t bytes = (size_t)count * item_of(dtype);
     if (++r->calls == r->fail_at)
         return 9;
-    memcpy(common->values[r->number], values, bytes);
+    memcpy(common->values[r->number], mine, (size_t)bytes);
     meet(r);
-    for (int64_t i = 0; i < count; i++) {
-        double sum = 0;
-        float small = 0;
-        for (int k = 0; k < r->count_of_ranks; k++)
-            if (dtype == MBP_F64)
-                sum = k ? sum + ((double *)common->values[k])[i] : ((double *)common->values[k])[i];
-            else
-                small = k ? small + ((float *)common->values[k])[i] : ((float *)common->values[k])[i];
-        if (dtype == MBP_F64)
-            ((double *)values)[i] = sum;
-        else
-            ((float *)values)[i] = small;
-    }
+    for (int k = 0; k < r->count_of_ranks; k++)
+        memcpy((char *)all + k * bytes, common->values[k], (size_t)bytes);
     meet(r);
     return 0;
 }
@@ -116,7 +103,8 @@ static void in_processes(int ranks, const int64_t *starts, mbp_dtype dtype, task
         failures = 0; /* those before are counted already */
         alarm(300);   /* a process that waits for ever ends the test */
         rank_start(&r, dtype);
-        OK(mbp_trainer_set_reduce(r.trainer, add_up, &r, &error));
+        const mbp_reduce how = {.size = sizeof how, .rank = k, .ranks = ranks, .gather = gather, .user = &r};
+        OK(mbp_trainer_set_reduce(r.trainer, &how, &error));
         run(&r);
         rank_end(&r);
         fflush(stdout);
@@ -426,7 +414,7 @@ static void test_failures(void) {
     check_failure(do_cancelled_epoch, MBP_CANCELLED, MBP_CANCELLED, 2, "cancelled after 2 steps of the epoch");
     check_failure(do_nonfinite_step, MBP_NONFINITE, MBP_NONFINITE, 0, "the loss of output 0");
     check_failure(do_nonfinite_fit, MBP_NONFINITE, MBP_NONFINITE, 0, "the loss of output 0");
-    check_failure(do_failing_reduce, MBP_CANCELLED, MBP_CANCELLED, 0, "the reduce function returned 9");
+    check_failure(do_failing_reduce, MBP_CANCELLED, MBP_CANCELLED, 0, "how.gather returned 9, but must return 0");
 }
 
 /* No process has a row. */

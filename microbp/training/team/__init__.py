@@ -1,0 +1,1 @@
+"""The processes that train together, and which rows each of them trains on."""
