@@ -38,7 +38,7 @@ NAMESPACES = [f"microbp{rank}" for rank in range(4)]
 
 
 def times(seconds: float, work: Callable[..., object], *arguments: Any) -> list[float]:
-    """Of each call, for about so many seconds, but at least 5. All ranks make as many calls."""
+    """The times of calls for about this many seconds, but of at least 5 calls. All ranks make the same number of calls."""
     from mpi4py import MPI
 
     for _ in range(2):

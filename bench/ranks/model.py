@@ -83,7 +83,7 @@ class Network:
 
 
 def step(compute: Compute, network: Network, parameters: int, rows: float, ranks: int, every: int = 1, vectors: int = 3) -> float:
-    """every: sync_every; the means are of parameters and slots, in all of so many vectors (Adam: 3)."""
+    """every: sync_every. vectors: how many are averaged: the parameters and the slots (Adam: 3)."""
     own = compute.seconds(parameters, rows / ranks) * network.shared(ranks)
     if every == 1:
         return own + network.exchange(ranks, parameters)

@@ -78,7 +78,7 @@ class Writer:
 
 
 def at(place: str, offset: int | str) -> str:
-    """The memory so many floats further on."""
+    """The memory that begins this many floats later."""
     if not offset:
         return place
     base, _, number = place.rpartition(" + ")

@@ -243,7 +243,7 @@ class _Graph:
         else:
             try:
                 made = reader(r) if ghost is None or operator.type in _OF_GHOSTS else None
-            except ValueError:  # of an operand that microbp does not have, its own error is told
+            except ValueError:  # if microbp does not have an operand, the operand's own error is raised
                 if ghost is None:
                     raise
                 made = None

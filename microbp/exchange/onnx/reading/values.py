@@ -62,7 +62,7 @@ class Value(NamedTuple):
     def axis(self, number: Any) -> int:
         """The number of an axis, which may count from the end."""
         if not isinstance(number, int) or not -len(self.axes) <= number < len(self.axes):
-            raise ValueError(f"there is no axis {number} of {len(self.axes)}")
+            raise ValueError(f"axis {number} is not one of the {len(self.axes)} axes")
         return number % len(self.axes)
 
 
@@ -101,7 +101,7 @@ def seen(value: Value, spatial: Sequence[int]) -> Node:
 
 
 def _at(value: Value, positions: int) -> Node:
-    """The node with so many positions."""
+    """The node with this number of positions."""
     node = ready(value)
     return node if positions == node.positions else seen(value, [positions] if positions > 1 else ())
 
