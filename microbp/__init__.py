@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .core.specs import Init as Init
     from .core.specs import Loss as Loss
     from .data.hashing import hash_features as hash_features
+    from .diagnosis.doctor import doctor as doctor
+    from .diagnosis.finding import Diagnosis as Diagnosis
+    from .diagnosis.finding import Finding as Finding
     from .exchange.export import export as export
     from .exchange.keras import from_keras as from_keras
     from .exchange.onnx.read import from_onnx as from_onnx
@@ -35,6 +38,8 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .exchange.scikit_learn import from_sklearn as from_sklearn
     from .exchange.shared.fold import fold as fold
     from .exchange.torch.reader import from_torch as from_torch
+    from .explaining.explanation import Explanation as Explanation
+    from .explaining.explanation import explain as explain
     from .many.cross_validation import CrossValidation as CrossValidation
     from .many.cross_validation import cross_validate as cross_validate
     from .many.ensemble import Ensemble as Ensemble
@@ -72,6 +77,8 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .network.positions.recurrent import Recurrent as Recurrent
     from .network.states.state import State as State
     from .online.online_model import OnlineModel as OnlineModel
+    from .reports.report import Report as Report
+    from .reports.report import report as report
     from .settings import schedules as schedules
     from .settings.averages import EMA as EMA
     from .settings.averages import SWA as SWA
@@ -133,8 +140,9 @@ if TYPE_CHECKING:  # the public names for type checkers; `as` marks them as expo
     from .training.flat.minimize import Minimum as Minimum
     from .training.flat.minimize import minimize as minimize
     from .training.gradcheck import GradientCheck as GradientCheck
-    from .training.loop.history import Record as Record
-    from .training.loop.history import save_history as save_history
+    from .training.layers.histograms import Histograms as Histograms
+    from .training.loop.records.history import Record as Record
+    from .training.loop.records.history import save_history as save_history
     from .training.lr_find import RangeTest as RangeTest
     from .training.lr_find import lr_find as lr_find
     from .training.trainer import Trainer as Trainer
@@ -144,6 +152,8 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "core.backend": "get_include get_library_dir",
         "core.specs": "Init Loss",
         "data.hashing": "hash_features",
+        "diagnosis.doctor": "doctor",
+        "diagnosis.finding": "Diagnosis Finding",
         "exchange.export": "export",
         "exchange.keras": "from_keras",
         "exchange.onnx.read": "from_onnx",
@@ -151,6 +161,7 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "exchange.scikit_learn": "from_sklearn",
         "exchange.shared.fold": "fold",
         "exchange.torch.reader": "from_torch",
+        "explaining.explanation": "Explanation explain",
         "many.cross_validation": "CrossValidation cross_validate",
         "many.ensemble": "Ensemble",
         "many.intervals": "Conformal",
@@ -165,6 +176,7 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "network.positions.recurrent": "Recurrent",
         "network.states.state": "State",
         "online.online_model": "OnlineModel",
+        "reports.report": "Report report",
         "settings.averages": "EMA SWA",
         "settings.checkpoint": "Checkpoint",
         "settings.class_metrics": "accuracy auc balanced_accuracy brier f1 log_loss subset_accuracy top_k",
@@ -180,7 +192,8 @@ else:  # the same names at run time, each imported on first use: `microbp --help
         "tables.sparse.reading": "SparseChunks read_sparse",
         "training.flat.minimize": "Minimum minimize",
         "training.gradcheck": "GradientCheck",
-        "training.loop.history": "Record save_history",
+        "training.layers.histograms": "Histograms",
+        "training.loop.records.history": "Record save_history",
         "training.lr_find": "RangeTest lr_find",
         "training.trainer": "Trainer",
     }

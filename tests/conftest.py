@@ -2,8 +2,11 @@
 
 import importlib
 import random
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
+import browser
 import cases
 import pytest
 from file_cases import BACKENDS
@@ -51,3 +54,15 @@ def module(backend: str) -> ModuleType:
 def rng() -> random.Random:
     """A random generator with the seed of the run."""
     return random.Random(cases.SEED)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium of playwright, for `browser.View`."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if browser.program() is None:
+        pytest.skip("Chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        started = browser.launch(playwright)
+        yield started
+        started.close()

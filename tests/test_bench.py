@@ -280,6 +280,33 @@ def test_trainings_print_their_tables(script, noise, tmp_path):
     assert missing.returncode == 1 and "use --data DIR" in missing.stderr
 
 
+def test_the_pictures_of_learning(tmp_path):
+    for package in ("matplotlib", "sklearn"):
+        pytest.importorskip(package)
+    out = run(BENCH / "learning/pictures.py", "--quick", "--seeds", 1, "--out", tmp_path, home=tmp_path)
+    assert {line.split(" | ")[0] for line in out.splitlines()} >= {"| optimizer", "| function", "| learning rate", "| start"}
+    found = {path.name: path.stat().st_size for path in tmp_path.glob("*.png")}
+    assert {path.name for path in (BENCH / "learning").glob("*.png")} == {*found, "glorot.png"} and max(found.values()) < 100_000
+
+
+def test_published_statistics_of_deep_nets(noise, tmp_path):
+    pytest.importorskip("matplotlib")
+    drawn = tmp_path / "glorot.png"
+    out = run(BENCH / "learning/published.py", "--quick", "--data", noise, "--picture", drawn, home=tmp_path)
+    rows = {tuple(cells[:2]): cells[2:] for line in out.splitlines() if (cells := line.strip("| ").split(" | ")) and len(cells) > 5}
+    for rule in ("normalised", "standard"):
+        assert 0.3 < float(rows[rule, "average singular value"][-2]) < 0.9
+        assert float(rows[rule, "gradient, epoch 2"][0]) > 0
+    assert float(rows["N(0, 1)", "saturated values"][0].rstrip("%")) > float(rows["auto", "saturated values"][0].rstrip("%"))
+    assert 10_000 < drawn.stat().st_size < 100_000
+
+
+def test_the_cost_of_a_watch(tmp_path):
+    *_, line = run(BENCH / "learning/watch.py", "--quick", "--rounds", 2, home=tmp_path).splitlines()
+    net, batch, epoch, ratio, *_ = line.strip("| ").split(" | ")
+    assert (net, batch) == ("784-512-512-10", "256") and float(epoch) > 0 and float(ratio) > 0.5
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_the_help_of_every_script_shows_its_command(script, tmp_path):
     for package in ("pandas", "sklearn") if script.name == "tables.py" else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING
 from ..core.whole_file import check_replaceable, replacing
 from ..tables.readers.errors import Argument, ArgumentError
 from ..tables.readers.opening import divide
-from .options import ModelOptions
+from .options import ModelOptions, TrainOptions
 from .parser import spell
 
 if TYPE_CHECKING:
+    from ..reports.live import Live
     from ..tables.fitted.table_model import TableModel
 
 
@@ -54,6 +56,32 @@ def plot_module(path: Path | None) -> ModuleType | None:
     if path.suffix.lower() not in plot.FORMATS:
         raise ArgumentError("plot", f"the file name must end in {', '.join(plot.FORMATS[:-1])} or {plot.FORMATS[-1]}, not {str(path)!r}")
     return plot
+
+
+def check_report(path: Path | None) -> None:
+    """ArgumentError if `path` is not the name of a page; ImportError if matplotlib, which draws its pictures, is missing."""
+    if path is None:
+        return
+    from ..reports.pictures import require_matplotlib
+
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ArgumentError("report", f"the file name must end in .html or .htm, not {str(path)!r}")
+    require_matplotlib()
+
+
+def live_page(options: TrainOptions) -> Live | None:
+    """The page of --live, whose address is printed; None without it. ArgumentError if the port is in use."""
+    if not options.live and options.live_port is None:
+        return None
+    from ..reports.live import Live
+
+    try:
+        live = Live(options.data, options.live_port or 0)
+    except OSError as error:
+        what = f"cannot serve at port {options.live_port} ({error.strerror}); choose another, or --live for a free one"
+        raise ArgumentError("live_port", what) from None
+    print(f"microbp: the page that follows the training: {live.address}", file=sys.stderr, flush=True)
+    return live
 
 
 def usual_name(data: str) -> Path:

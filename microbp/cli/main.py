@@ -38,7 +38,7 @@ def _main(argv: Sequence[str] | None) -> int:
             with warnings.catch_warnings():
                 warnings.simplefilter("always", UserWarning)
                 warnings.showwarning = _note
-                importlib.import_module(f".{command.replace('-', '_')}", __package__).run(options)
+                importlib.import_module(f".commands.{command.replace('-', '_')}", __package__).run(options)
         except ArgumentError as error:
             with _speaking(error):
                 parser.refuse(command, error, options)

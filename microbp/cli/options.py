@@ -151,7 +151,26 @@ class NetOptions(TableOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(NetOptions):
+class RunOptions(NetOptions):
+    """How long to train, and with which rate."""
+
+    lr: float | Literal["auto"] | None = _option(
+        "training",
+        "FLOAT",
+        f"highest learning rate, or auto to find one by a range test (default: for adam {RATES[0]} for classes and {RATES[1]} for "
+        "numbers; for other optimizers, their own default). A layer with n inputs gets it divided by the square root of n",
+        arguments.rate,
+    )
+    epochs: int | None = _option(
+        "training",
+        "INT",
+        f"passes over the training rows, for each network (default: 2 to {MOST_EPOCHS}, by the number of rows and the budget)",
+        arguments.count,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
     """The options of `microbp train`."""
 
     strict: bool = _switch("data", "stop with an error at the first assumption about DATA, instead of reporting it")
@@ -162,21 +181,8 @@ class TrainOptions(NetOptions):
         f"{_choices(budget.ensemble for budget in BUDGETS.values())}, by the budget, and for small tables a linear model)",
         arguments.count,
     )
-    lr: float | Literal["auto"] | None = _option(
-        "training",
-        "FLOAT",
-        f"highest learning rate, or auto to find one by a range test (default: for adam {RATES[0]} for classes and {RATES[1]} for "
-        "numbers; for other optimizers, their own default). A layer with n inputs gets it divided by the square root of n",
-        arguments.rate,
-    )
     schedule: Schedule | str | None = _option(
         "training", "SPEC", "schedule of the learning rate, cosine or constant (default: cos_log, waves that end at 0)", arguments.schedule
-    )
-    epochs: int | None = _option(
-        "training",
-        "INT",
-        f"passes over the training rows, for each network (default: 2 to {MOST_EPOCHS}, by the number of rows and the budget)",
-        arguments.count,
     )
     patience: int | None = _option(
         "training",
@@ -208,8 +214,23 @@ class TrainOptions(NetOptions):
     plot: Path | None = _option(
         "output", "FILE", "save a plot of the learning curves and predictions to FILE: .png, .svg or .pdf (default: none)", Path
     )
+    report: Path | None = _option(
+        "output", "FILE", "save the report with pictures to FILE, an HTML page that needs no network: .html (default: none)", Path
+    )
+    live: bool = _switch("output", "serve a page to this machine that follows the training, and print its address")
+    live_port: int | None = _option(
+        "output", "INT", "serve that page at this port, from 1 to 65535; implies --live (default: a free port)", arguments.port
+    )
     force: bool = _switch("output", "overwrite existing files")
     json: bool = _switch("output", "print the report as one JSON object")
+    config: Path | None = _option("general", "FILE", _CONFIG, Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(RunOptions):
+    """The options of `microbp doctor`."""
+
+    json: bool = _switch("output", "print the findings as one JSON object")
     config: Path | None = _option("general", "FILE", _CONFIG, Path)
 
 
@@ -313,7 +334,7 @@ COMMANDS = {
         "train a network",
         "Trains a network on a table and reports its quality on test rows. Unset options are chosen from the data.",
         (
-            "microbp train digits --plot digits.png",
+            "microbp train digits --plot digits.png --report digits.html",
             "microbp train adult.csv --target income --drop id,name --checkpoint run.safetensors",
             "microbp train adult.csv --resume run.safetensors",
             "mpiexec -n 4 microbp train adult.csv",
@@ -363,6 +384,14 @@ COMMANDS = {
             "microbp lr-find adult.csv --target income --plot rates.png",
             "microbp lr-find adult.csv --target income --optimizer sgd_momentum",
         ),
+        has_specs=True,
+    ),
+    "doctor": Command(
+        DoctorOptions,
+        "find what is wrong with a table or a training",
+        "Looks for faults of the table, and of the first network that microbp train would train, before and after its training. For each "
+        "prints what is wrong and what to write. The network is not saved.",
+        ("microbp doctor adult.csv --target income", "microbp doctor adult.csv --target income --lr 1 --json"),
         has_specs=True,
     ),
 }

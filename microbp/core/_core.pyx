@@ -268,7 +268,7 @@ cdef class Trainer:
     def iterate_with(self, x, losses, /, bint same=False):
         return iterate_with_losses(self, x, losses, same)
 
-    def epoch(self, x, y, weight, index, int64_t batch_rows, lr, /, stop=None):
+    def epoch(self, x, y, weight, index, int64_t batch_rows, lr, /, stop=None, last=None):
         cdef Held hx, hy, hw, hi, hl
         cdef Held *held[5]
         cdef int i, taken = 0
@@ -281,12 +281,12 @@ cdef class Trainer:
                 taken += 1
             hold_weight(&hw, weight, mbp_net_outputs(self.net.net))
             taken += 1
-            return self.run_epoch(&hx, &hy, &hw, &hi, batch_rows, &hl, stop)
+            return self.run_epoch(&hx, &hy, &hw, &hi, batch_rows, &hl, stop, last)
         finally:
             for i in range(taken):
                 release(held[i])
 
-    cdef object run_epoch(self, Held *x, Held *y, Held *weight, Held *index, int64_t batch_rows, Held *lr, stop):
+    cdef object run_epoch(self, Held *x, Held *y, Held *weight, Held *index, int64_t batch_rows, Held *lr, stop, last):
         cdef mbp_batch batch
         cdef mbp_error error
         cdef mbp_status status
@@ -297,7 +297,8 @@ cdef class Trainer:
         cdef const double *rates = <const double *><const char *>ended if ended else <const double *>vector(
             lr, MBP_F64, -(-n // batch_rows) if batch_rows > 0 else 0, "lr")
         cdef Poll poll = Poll()
-        poll.stop = stop
+        poll.stop, poll.last = stop, last
+        poll.left = -(-n // batch_rows) if last is not None and batch_rows > 0 else 0
         poll.next_look = now() + 50
         fill_batch(&batch, x, y, weight)
         if 3 * self.net.flops * n > KEEP_GIL_FLOPS:

@@ -172,10 +172,12 @@ cdef extern from "<time.h>" nogil:
 
 
 cdef class Poll:
-    """Every 50 ms of an epoch, checks for a pending signal (Ctrl-C) and calls `stop`, unless it is None."""
+    """Every 50 ms of an epoch, checks for a pending signal (Ctrl-C) and calls `stop`, unless it is None. Before the last of its steps,
+    calls `last`."""
 
     cdef long long next_look
-    cdef object stop
+    cdef int64_t left  # steps until `last` is called; 0 or less: it is not called
+    cdef object stop, last
     cdef object error
 
 
@@ -191,6 +193,8 @@ cdef int look(void *user) noexcept with gil:
     poll.next_look = now() + 50
     try:
         PyErr_CheckSignals()
+        if poll.left == 0:
+            poll.last()
         return poll.stop is not None and bool(poll.stop())
     except BaseException as error:
         poll.error = error
@@ -198,7 +202,9 @@ cdef int look(void *user) noexcept with gil:
 
 
 cdef int poll_signals(void *user) noexcept nogil:
-    return look(user) if now() >= (<Poll>user).next_look else 0
+    cdef int64_t *left = &(<Poll>user).left
+    left[0] -= 1
+    return look(user) if left[0] == 0 or now() >= (<Poll>user).next_look else 0
 
 
 # ---- other processes ----

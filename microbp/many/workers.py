@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NamedTuple, Self, cast
 import numpy as np
 
 from ..core.text import brief, counted
-from ..training.loop.callbacks import interrupt
+from ..training.loop.records.callbacks import interrupt
 
 _MOST = 256  # tasks in the executor at a time; each may have an open file
 _PARCEL = 1 << 21  # bytes; larger tasks are sent when their turn comes, and are not kept in memory for all turns

@@ -52,11 +52,15 @@ class Run:
         waiting = iter(inputs)
         values: list[Matrix] = []
         for number, node in enumerate(graph.nodes):
-            operands = [values[operand] for operand in node.operands]
-            self.grids = [graph.nodes[operand].grid for operand in node.operands]
-            value = next(waiting) if node.is_input else getattr(self, f"_{node.kind}")(node, number, *operands)
+            value = next(waiting) if node.is_input else self.value(graph, number, *(values[operand] for operand in node.operands))
             values.append(cut_rows(value, self.valid[number], node.positions))
         return values
+
+    def value(self, graph: Graph, number: int, *operands: Matrix) -> Matrix:
+        """The value of one node, from those of its operands."""
+        node = graph.nodes[number]
+        self.grids = [graph.nodes[operand].grid for operand in node.operands]
+        return getattr(self, f"_{node.kind}")(node, number, *operands)
 
     def _dense(self, node: Node, number: int, x: Matrix) -> Matrix:
         layer = node.layer

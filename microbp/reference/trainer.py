@@ -207,10 +207,10 @@ class Trainer(Solving, Averaging, Joining):
         return self._kept(self._forward_loss(batch, Joint.of(batch), None)[0], batch)
 
     @telling
-    def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None) -> float:
+    def epoch(self, x: Any, y: Any, weight: Any, index: Any, batch_rows: int, lr: Any, stop: Any = None, last: Any = None) -> float:
         """One step for each `batch_rows` rows of `index` (None: all rows, in order); rows of weight 0 are passed over. lr: a learning rate
         for each step, and any for steps that there are not because of such rows; None: the trainer's "lr" for all steps. "lr" itself does
-        not change. stop: a function that is called after each step; the epoch ends if it returns True.
+        not change. stop: a function that is called after each step; the epoch ends if it returns True. last: is called before the last.
 
         Returns the weighted mean of the row losses, each computed in the step that trains on the row.
         """
@@ -226,7 +226,7 @@ class Trainer(Solving, Averaging, Joining):
         rates = self._read_rates(lr, -(-data.given // batch_rows))
         own_lr, self._sums = self._values["lr"], [0.0] * (2 * len(self._losses) + 2)
         try:
-            self._run_epoch(self._joined_steps(batches, data.part(0, 0), rates), stop or (lambda: False))
+            self._run_epoch(self._joined_steps(batches, data.part(0, 0), rates, last), stop or (lambda: False))
         except LeftError:  # as if this rank's `stop` had ended the epoch
             if not any(self._sums):
                 return 0.0

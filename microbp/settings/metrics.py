@@ -260,6 +260,18 @@ class Outputs:
             self._one[i] = Outputs([self.targets[i]], weight, [self.losses[i]], predict, [self._activations[i]])
         return self._one[i]
 
+    def take(self, rows: Any) -> Outputs:
+        """Some of the rows. rows: indices, a mask or a slice."""
+
+        def of(array: Any) -> Any:
+            return array if array is None else array[rows]
+
+        def predict(raw: bool = False) -> list[Array]:
+            return [of(array) for array in (self.raw if raw else self.predictions)]
+
+        weight = [of(one) for one in self.weight] if isinstance(self.weight, list) else of(self.weight)
+        return Outputs([of(target) for target in self.targets], weight, self.losses, predict, self._activations)
+
     @_Kept
     def raw(self) -> list[Array]:
         """The outputs that the losses get."""

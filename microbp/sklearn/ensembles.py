@@ -19,7 +19,7 @@ from ..core import threads
 from ..core.checks import Check, flag, or_none, whole
 from ..data.arrays import Array
 from ..many import workers
-from ..training.loop.callbacks import interrupt
+from ..training.loop.records.callbacks import interrupt
 from .classifier import MLPClassifier
 from .parameters import naming
 from .regressor import MLPRegressor

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ..data.sparse import SparseRows
 from ..settings import optimizers
 from ..training.engine import penalties
-from ..training.loop.history import Record
+from ..training.loop.records.history import Record
 from ..training.trainer import Trainer
 from .goals import Goal, Rows
 from .hooks import warn

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..settings.number_metrics import r2
-from ..training.loop.history import Record
+from ..training.loop.records.history import Record
 from ..training.trainer import Trainer
 from .goals import Goal, Rows
 

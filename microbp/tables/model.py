@@ -21,6 +21,7 @@ from ..settings.curves import CosLog
 from ..settings.number_metrics import rmse
 from ..settings.schedules import Cosine, Schedule, begin
 from ..settings.stopping import EarlyStopping
+from ..training.loop.records.callbacks import Callback
 from ..training.lr_find import RangeTest, lr_find
 from ..training.trainer import Trainer
 from .parts import Data, Part, inputs
@@ -148,6 +149,7 @@ def fit(
     schedule: Schedule | Callable[[int], float] | None = None,
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     progress: bool | None = None,
+    callback: Callback | None = None,
 ) -> None:
     """Trains until `epochs` epochs are done in total, then restores the best one for the validation rows, if there are any: that with the
     lowest loss, or, for classes with many validation rows, the highest accuracy. Of equal ones it is the last. The first 20 updates do
@@ -173,6 +175,7 @@ def fit(
         metrics={} if validation is None else _metrics(data),
         progress=progress,
         checkpoint=checkpoint,
+        callback=callback,
     )
 
 

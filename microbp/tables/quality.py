@@ -59,7 +59,7 @@ def lines(scores: Scores, target: Target) -> list[str]:
     for end, words in ((0, "  95 % from"), (1, "         to")):
         cells = [cell(name, pair[end]) if (pair := pairs.get(name)) else f"{'':10}" for name in metrics]
         found.append(f"{words:22}{''.join(cells)}".rstrip())
-    found += _baseline(scores)
+    found += baseline(scores)
     if scores.confusion is None:
         return found + _residuals(scores.true - scores.predicted)
     names = [printable(name) for name in target.classes]
@@ -79,7 +79,8 @@ def _around(interval: Interval | None, loss: float | None) -> Interval | None:
     return interval if interval and loss is not None and interval[0] <= loss <= interval[1] else None
 
 
-def _baseline(scores: Scores) -> list[str]:
+def baseline(scores: Scores) -> list[str]:
+    """What always predicting the usual class or number would give, and whether the model is better; in one line, or none."""
     known = scores.baseline
     if not known or None in known.values():
         return []

@@ -153,15 +153,18 @@ def lr_find(
     run = trainer._run
     if run.engine.is_solver:
         raise ValueError(f"lr_find does not work with {run.engine.optimizer}, which has no learning rate; use another, such as bp.Adam()")
-    rows = run.engine.read(X, y, sample_weight)
-    ends_early = flag("lr_find: stop_div", stop_div)
+    return range_test(run, run.engine.read(X, y, sample_weight), batching, lrs, flag("lr_find: stop_div", stop_div))
+
+
+def range_test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool = True) -> RangeTest:
+    """The test with rates that grow, on rows that have been read."""
     with run.engine.training(), run.engine.alone():
         before = run.engine.snapshot()
         try:
-            losses, smoothed = _test(run, rows, batching, lrs, ends_early)
+            losses, smoothed = _test(run, rows, batching, lrs, stop_div)
         finally:
             run.engine.restore(before)
-    return RangeTest(lrs[: len(losses)], np.array(losses), np.array(smoothed), count)
+    return RangeTest(lrs[: len(losses)], np.array(losses), np.array(smoothed), len(lrs))
 
 
 def _test(run: Run, rows: Rows, batching: Batching, lrs: Array, stop_div: bool) -> tuple[list[float], list[float]]:

@@ -1,17 +1,37 @@
-"""What cross-validation and searches need besides fit: which rows a fraction holds out; losses, metrics and predictions of some rows."""
+"""What cross-validation, searches and the doctor need besides fit: which rows a fraction holds out; losses, metrics and predictions of some
+rows; a copy to try things on."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from ..data import lengths as row_lengths
 from ..data.arrays import Array
+from ..data.rows import Rows
 from ..settings import metrics as metric_functions
-from ..settings.metrics import Metrics
+from ..settings.metrics import Metrics, Outputs
+from . import shown
+from .engine.engine import Engine
 from .loop.arrays import check_order, hold_out
-from .loop.history import Record
+from .loop.records.history import Record
+from .loop.run import Run
 from .loop.watch import Watch, entries_of
 from .trainer import Trainer
+
+
+def twin(trainer: Trainer) -> Trainer:
+    """An independent copy of the trainer and its network, of this process alone, without the attributes of a subclass."""
+    with trainer._engine.hold():
+        state = copy.deepcopy(trainer.__getstate__() | {"attributes": {}})
+    copied = Trainer.__new__(Trainer)
+    copied.__setstate__(state)
+    return copied
+
+
+def run_of(trainer: Trainer) -> Run:
+    """The engine of a trainer and its progress, for functions that do steps of their own with a twin."""
+    return trainer._run
 
 
 def count_rows(trainer: Trainer, X: Any, y: Any, sample_weight: Any, lengths: Any) -> int:  # noqa: N803
@@ -56,13 +76,42 @@ def measure(
 ) -> dict[str, float]:
     """The "loss" of the rows, with several outputs that of each, and the metrics by name. index: of the rows; None: all."""
     engine = trainer._run.engine
+    with engine.training():
+        watch, _ = _watch(engine, X, y, sample_weight, lengths, index, metrics)
+        record = Record()
+        watch.complete(record)
+    return {name.removeprefix("val_"): value for name, value in record.items()}
+
+
+def outputs_of(trainer: Trainer, X: Any, y: Any, sample_weight: Any = None, lengths: Any = None, index: Array | None = None) -> Outputs:  # noqa: N803
+    """Targets, weights and outputs of the rows, as metrics get them. Arguments: as in `measure`."""
+    engine = trainer._run.engine
+    with engine.training():
+        watch, rows = _watch(engine, X, y, sample_weight, lengths, index, ())
+        found = watch.outputs(rows, rows)
+        found.predictions, found.raw  # noqa: B018  # computed now, and kept
+    return found
+
+
+def _watch(
+    engine: Engine,
+    X: Any,  # noqa: N803
+    y: Any,
+    sample_weight: Any,
+    lengths: Any,
+    index: Array | None,
+    metrics: Metrics,
+) -> tuple[Watch, Rows]:
+    """What measures the rows, and those with a weight above 0."""
     rows = engine.read(X, y, sample_weight, lengths=lengths)
     rows = rows if index is None else rows.take(index)
-    with engine.training():
-        engine.check_targets(rows)
-        record = Record()
-        Watch(engine, None, rows.present(), metric_functions.resolve(metrics, engine.shape.names)).complete(record)
-    return {name.removeprefix("val_"): value for name, value in record.items()}
+    engine.check_targets(rows)
+    return Watch(engine, None, rows.present(), metric_functions.resolve(metrics, engine.shape.names)), rows.present()
+
+
+def facts(trainer: Trainer) -> dict[str, str]:
+    """What the trainer trains, and how, as `print` shows it."""
+    return shown.facts(trainer._run)
 
 
 def predictions(trainer: Trainer, X: Any, lengths: Any, index: Array) -> list[Array]:  # noqa: N803

@@ -13,18 +13,19 @@ from .loop.run import Run
 
 def as_text(run: Run) -> str:
     """The trainer as text, with one line "name value" per entry."""
-    facts = _facts(run)
-    width = max(map(len, facts))
-    return "\n".join(["microbp.Trainer", *(f"  {name:{width}}  {value}" for name, value in facts.items())])
+    known = facts(run)
+    width = max(map(len, known))
+    return "\n".join(["microbp.Trainer", *(f"  {name:{width}}  {value}" for name, value in known.items())])
 
 
 def as_html(run: Run) -> str:
     """The trainer as an HTML table with the same entries."""
-    rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in _facts(run).items())
+    rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts(run).items())
     return f"<table><caption>microbp.Trainer</caption>{rows}</table>"
 
 
-def _facts(run: Run) -> dict[str, str]:
+def facts(run: Run) -> dict[str, str]:
+    """The entries of the table."""
     engine, net = run.engine, run.engine.net
     inputs, outputs = (" + ".join(str(entry.width) for entry in entries) for entries in (net.inputs, net.outputs))
     losses = [loss.text if isinstance(loss, Loss) else "none" if loss is None else name_of(loss) for loss in engine.losses]

@@ -79,7 +79,7 @@ HINTS = [
     (["trian"], "unknown command 'trian'; did you mean 'train'?"),
     (["evalute", "m", "t.csv"], "did you mean 'evaluate'?"),
     (["explain", "m", "t.csv"], "did you mean 'explain-columns'?"),
-    (["t.csv"], "lr-find; to train on a table: microbp train t.csv"),
+    (["t.csv"], "lr-find, doctor; to train on a table: microbp train t.csv"),
     (["train", "t.csv", "--targt", "price"], "unknown option '--targt'; did you mean '--target'?"),
     (["train", "t.csv", "--activation", "rleu"], "argument --activation: unknown activation 'rleu'; did you mean 'relu'?"),
     (["train", "t.csv", "--target", "pirce"], "argument --target: t.csv: unknown column 'pirce'; did you mean 'price'?"),

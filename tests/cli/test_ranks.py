@@ -54,7 +54,7 @@ def test_one_rank_tells_of_an_error(run, monkeypatch, error, failed, prints, cod
     def fail():
         raise error
 
-    monkeypatch.setattr("microbp.cli.train.started", fail)
+    monkeypatch.setattr("microbp.cli.commands.train.started", fail)
     for rank in [failed] if prints == failed is not None else range(4):
         found, out, err = run(rank, "train", "x.csv")
         text = f"microbp: error: {str(error) or 'interrupted'}\n"
@@ -62,6 +62,6 @@ def test_one_rank_tells_of_an_error(run, monkeypatch, error, failed, prints, cod
 
 
 def test_an_error_that_not_all_know_of_is_raised(run, monkeypatch):
-    monkeypatch.setattr("microbp.cli.train.started", lambda: 1 / 0)
+    monkeypatch.setattr("microbp.cli.commands.train.started", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(0, "train", "x.csv")

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 import microbp as bp
-from microbp.cli import train
+from microbp.cli.commands import train
 from microbp.cli.main import main
 from microbp.tables.fitted import runs
 
@@ -47,7 +47,7 @@ def stop_after(monkeypatch, epochs, error=KeyboardInterrupt):
         if len(seen) == epochs:
             raise error
 
-    monkeypatch.setattr("microbp.training.loop.progress.ProgressLine.show", show)
+    monkeypatch.setattr("microbp.training.loop.records.progress.ProgressLine.show", show)
 
 
 def scores(capsys, *arguments, code=0):
@@ -63,7 +63,7 @@ def test_a_run_that_is_stopped_after_any_epoch_and_resumed_gives_the_same_result
     run = run.split()
     shown = []
     with monkeypatch.context() as patch:
-        patch.setattr("microbp.training.loop.progress.ProgressLine.show", lambda *arguments: shown.append(arguments))
+        patch.setattr("microbp.training.loop.records.progress.ProgressLine.show", lambda *arguments: shown.append(arguments))
         whole, _ = scores(capsys, "train", *run, "--out", "whole.safetensors")
     is_large = run[0] == "digits"  # for the budget: a linear model would take too much of it
     assert (whole["linear_share"] > 0.1) == ("--ensemble" not in run and "--stream" not in run and not is_large)
@@ -164,8 +164,9 @@ def test_a_killed_run_continues_from_its_last_checkpoint(capsys, folder):
     script = """
 import os, signal, sys
 from datetime import timedelta
-from microbp.cli import main as cli, train as train_command
-from microbp.training.loop import progress
+from microbp.cli import main as cli
+from microbp.cli.commands import train as train_command
+from microbp.training.loop.records import progress
 train_command._EVERY = timedelta(microseconds=1)
 show = progress.ProgressLine.show
 progress.ProgressLine.show = lambda *a: os.kill(os.getpid(), signal.SIGKILL) if a[2] == 6 else show(*a)

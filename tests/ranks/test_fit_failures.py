@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from ranks_threads import run_ranks
 
 import microbp as bp
-from microbp.training.loop.callbacks import interrupt
+from microbp.training.loop.records.callbacks import interrupt
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 3))

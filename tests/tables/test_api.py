@@ -156,7 +156,8 @@ def test_the_arguments_are_the_options_of_train():
     arguments = {name: row for name, row in inspect.signature(bp.fit_table).parameters.items() if name not in ("table", "progress", "comm")}
     known = {field.name: field for field in fields(TrainOptions)}
     assert list(arguments) == [field.name for field in fields(Settings)]
-    assert set(known) - set(arguments) == {"data", "checkpoint", "resume", "out", "plot", "force", "json", "config"}
+    of_files = {"data", "checkpoint", "resume", "out", "plot", "report", "live", "live_port", "force", "json", "config"}
+    assert set(known) - set(arguments) == of_files
     for name, row in arguments.items():
         kind, settings = known[name].metadata["kind"], known[name].metadata["argparse"]
         assert settings.get("default", False) == row.default, name

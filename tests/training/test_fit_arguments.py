@@ -9,7 +9,7 @@ import pytest
 from cases import own_mse
 
 import microbp as bp
-from microbp.training.loop import callbacks
+from microbp.training.loop.records import callbacks
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3))

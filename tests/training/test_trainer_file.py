@@ -13,7 +13,7 @@ from file_cases import everything
 
 import microbp as bp
 from microbp.training.loop import checkpoint as checkpoints
-from microbp.training.loop.history import Record
+from microbp.training.loop.records.history import Record
 from microbp.training.loop.run import Best
 
 ROWS, BATCH = 23, 5

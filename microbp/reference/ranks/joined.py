@@ -131,14 +131,19 @@ class Joining:
         """Whether a batch_norm uses the rows of other ranks, so that a rank without rows takes part in the passes."""
         return joint.ranks.ranks > 1 and joint.rows > 0 and self.net.has_statistics
 
-    def _joined_steps(self, batches: Sequence[Any], empty: Any, rates: Sequence[float]) -> Iterator[tuple[Any, Joint]]:
-        """The batches of an epoch: until no rank has rows left. rates: for each of them, or none."""
+    def _joined_steps(
+        self, batches: Sequence[Any], empty: Any, rates: Sequence[float], last: Callable[[], object] | None
+    ) -> Iterator[tuple[Any, Joint]]:
+        """The batches of an epoch: until no rank has rows left. rates: for each of them, or none. last: is called before the last."""
         ranks, waiting = self._ranks, chain(batches, repeat(empty))
         own_rate, steps = self._values["lr"], int(max(count for count, _ in ranks.header(len(batches))))
         for number, batch in enumerate(islice(waiting, steps)):
             if rates and number >= len(rates):
                 raise ValueError(f"lr has {len(rates)} rates, but the epoch has {steps} steps, those of the rank with the most rows")
             self._values["lr"] = rates[number] if rates else own_rate
+            if last is not None and number == steps - 1:
+                with self.net.guest():
+                    last()
             yield batch, self._joined(batch, may_be_none=True)
         if ranks.every > 1 and (not steps or self._steps % ranks.every):
             self._take_means()

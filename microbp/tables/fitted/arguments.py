@@ -44,6 +44,11 @@ def count(value: int | str) -> int:
     return _whole(value, least=1, bits=31)
 
 
+def port(value: int | str) -> int:
+    """The number of a port."""
+    return _whole(value, least=1, bits=16)
+
+
 def seed(value: int | str) -> int:
     """A whole number from 0 to 2**64 - 1."""
     return _whole(value, least=0, bits=64)

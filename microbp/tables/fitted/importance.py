@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,13 +63,20 @@ def importance(predictor: Predictor, preparation: Preparation, rows: Part, repea
     Shuffling a column of the table shuffles its features together, because the features of a row depend on this row alone.
     """
     places: dict[str, slice] = dict(preparation.blocks)
-    random = np.random.default_rng(seed)
     x, y, weight = rows
-    baseline = predictor.evaluate(x, y, weight)
+    return permuted(lambda other: predictor.evaluate(other, y, weight), predictor.loss.text, x, places, repeats, seed)
+
+
+def permuted(
+    evaluate: Callable[[Array], float], loss: str, x: Array, places: Mapping[str, slice], repeats: int, seed: int = 0
+) -> Importance:
+    """The importance of columns of a matrix. evaluate: the loss of a matrix with the shape of x. places: the columns by name."""
+    random = np.random.default_rng(seed)
+    baseline = evaluate(x)
     increases, shuffled = np.empty((len(places), repeats)), x.copy()
     for i, columns in enumerate(places.values()):
         for repeat in range(repeats):
             shuffled[:, columns] = x[random.permutation(len(x))][:, columns]
-            increases[i, repeat] = predictor.evaluate(shuffled, y, weight) - baseline
+            increases[i, repeat] = evaluate(shuffled) - baseline
         shuffled[:, columns] = x[:, columns]
-    return Importance(tuple(places), predictor.loss.text, baseline, increases)
+    return Importance(tuple(places), loss, baseline, increases)

@@ -13,8 +13,11 @@ from ...network.network import Network
 from ...settings import optimizers
 from .. import quality
 from ..cautions import cautions
+from ..encodings.date import Date
+from ..encodings.number import Number
 from ..encodings.sparse_columns import described
-from ..preparation import Preparation
+from ..encodings.target import Target
+from ..preparation import Feature, Preparation
 from ..readers.errors import Argument
 from ..scores import Scores
 from .runs import TableRun
@@ -72,7 +75,7 @@ def text(
         *([] if run.linear is None else [f"a linear model has {_percent(run.linear.share)} of the vote"]),
         f"{counted(known['epochs'], 'epoch')} (best: {', '.join(map(str, known['best_epochs']))}) in {seconds:.2f} s, "
         f"{speed:,.0f} rows per second",
-        *(remark.text(spell) for remark in quality.remarks(data, run.trained[0].history, _longer(run))),
+        *(remark.text(spell) for remark in quality.remarks(data, run.trained[0].history, longer(run))),
         *(f"warning: {printable(warning)}" for warning in known["warnings"]),
         *([] if run.is_done else [f"the training was stopped in {run.place}"]),
     ]
@@ -83,7 +86,7 @@ def text(
     return "\n".join(lines)
 
 
-def _longer(run: TableRun) -> Argument:
+def longer(run: TableRun) -> Argument:
     """The argument for more epochs."""
     is_chosen = run.settings.epochs is None and run.settings.budget != "best"
     return Argument("budget", "best") if is_chosen else Argument("epochs", 2 * run.choices.epochs)
@@ -127,3 +130,27 @@ def metrics(found: dict[str, Any]) -> str:
         lines.append(f"left out: {counted(found['without_target'], 'row')} without a target")
     values = {key: value for key, value in found.items() if key not in ("rows", "without_target")}
     return "\n".join([*lines, *(f"{key:20}{quality.cell(key, value)}" for key, value in values.items())])
+
+
+def described_feature(feature: Feature) -> str:
+    """What the cells of a column are, and how the network gets them."""
+    if isinstance(feature, Date):
+        return f"a time{', or missing' * feature.missing}, used as {', '.join((*feature.linear, *feature.periodic))}"
+    if isinstance(feature, Number):
+        bins = f", {feature.bins} bins" if feature.bins else ""
+        return f"a number{', or missing' * feature.missing}{scaling('x', feature)}{', clipped' * feature.clip}{bins}"
+    if feature.embedded:
+        return f"one of {counted(len(feature.levels), 'value')} or another one, an embedding of {counted(feature.embedded, 'number')}"
+    values = [(repr(value) if "," in value else printable(value)) or "missing" for value in feature.levels]
+    others = ["another value" + (f" in {feature.shared} features" if feature.shared > 1 else "")] if feature.shared else []
+    return ", or ".join([*([f"one of {', '.join(values)}"] if values else []), *others])
+
+
+def scaling(variable: str, column: Number | Target) -> str:
+    """How a number is scaled, after a comma; "" if it is not."""
+    if isinstance(column, Target) and column.log:
+        variable = f"log {variable}"
+    if (column.centre, column.scale) == (0, 1):
+        return ""
+    shift = variable if not column.centre else f"({variable} {'-' if column.centre > 0 else '+'} {abs(column.centre):.6g})"
+    return f", scaled to {shift} / {column.scale:.6g}"

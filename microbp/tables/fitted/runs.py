@@ -1,6 +1,6 @@
 """A run: the data, the networks that are trained one after another, and what came of each.
 
-The steps are those at the top of `../../cli/train.py`.
+The steps are those at the top of `../../cli/commands/train.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from ...network.network import Network
 from ...ranks.ranks import Ranks
 from ...settings.checkpoint import Checkpoint
 from ...settings.schedules import Schedule
-from ...training.loop.progress import titled
+from ...training.loop.records.callbacks import Callback
+from ...training.loop.records.progress import titled
 from ...training.lr_find import RangeTest
 from ...training.trainer import Trainer
 from .. import model, recipe
@@ -329,9 +330,11 @@ def fit(
     *,
     checkpoint: Checkpoint | None = None,
     progress: bool | None = None,
+    callback: Callback | None = None,
     begun: Callable[[TableRun], object] = lambda run: None,
 ) -> None:
-    """Trains the networks that are not done. checkpoint, progress: as in Trainer.fit. begun: called before a network is trained."""
+    """Trains the networks that are not done. checkpoint, progress, callback: as in Trainer.fit. begun: called before a network is
+    trained."""
     while not run.is_done:
         begun(run)
         with titled(f"{run.place}  "):
@@ -345,6 +348,7 @@ def fit(
                 schedule=run.schedule(),
                 checkpoint=checkpoint,
                 progress=progress,
+                callback=callback,
             )
         run.finish()
 

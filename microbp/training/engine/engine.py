@@ -93,11 +93,11 @@ class Engine(EngineState):
         self.comm, self.ranks, self.shard, self.sync_every = None, None, False, 1  # see joining.py
 
     def _own_losses(self) -> CustomLosses:
-        named = self._named_alone() if any(isinstance(loss, Loss) for loss in self.losses) else None
+        named = self.named_alone() if any(isinstance(loss, Loss) for loss in self.losses) else None
         reader = OutputGradients(self.loss_weights, self.shape, self.net.dtype, "returned", "the returned gradient")
         return CustomLosses(self._core, self.losses, self.loss_weights, named, reader)
 
-    def _named_alone(self) -> NamedLosses:
+    def named_alone(self) -> NamedLosses:
         """The named losses without the net, for losses of both kinds, and to check targets."""
         if self._named_losses is None:
             self._named_losses = NamedLosses(self.net, self.losses, self.loss_weights, self.shape)
@@ -251,18 +251,24 @@ class Engine(EngineState):
             self.exchange(self._core.apply)
 
     def epoch(
-        self, rows: Rows, order: Array, batch_size: int, rates: Array | None, stop: Callable[[], bool] | None = None
+        self,
+        rows: Rows,
+        order: Array,
+        batch_size: int,
+        rates: Array | None,
+        stop: Callable[[], bool] | None = None,
+        last: Callable[[], object] | None = None,
     ) -> tuple[float, int]:
         """Does one step per batch of `batch_size` rows, in the order of `order`, in one call of the backend. Not for custom losses.
 
         Returns the mean loss, and the number of rows trained on.
         rates: the learning rate of each step (`lr` keeps the last); None: `lr` for all steps.
-        stop: called every 50 ms; if it returns True, the epoch ends after a step.
+        stop: called every 50 ms; if it returns True, the epoch ends after a step. last: called before the last step.
         """
         with self.training():
             first = self.steps
             try:
-                loss = self._named(rows, self._core.epoch, order, batch_size, rates, self._stops(stop), chosen=order)
+                loss = self._named(rows, self._core.epoch, order, batch_size, rates, self._stops(stop), last, chosen=order)
             except BaseException as error:
                 self._keep_rate(rates, self.steps - first + isinstance(error, FloatingPointError))  # a failed step has used its rate too
                 raise
@@ -323,7 +329,7 @@ class Engine(EngineState):
         if chosen is not None:
             rows = replace(rows, xs=[]).take(chosen)
         if rows.count:
-            self._named_alone().check(rows)
+            self.named_alone().check(rows)
 
     def loss_and_gradient(self, params: Array, rows: Rows) -> tuple[float, Array]:
         """Returns the training objective (loss in training mode with the layers' penalties) at these parameters, and `grads`, its gradient.

@@ -22,8 +22,8 @@ from ..engine.engine import Engine
 from ..team.share import Share, check_shared, in_one_form, share_of
 from ..team.team import ALONE, Team
 from .epoch import Batching, RateFunction, check, count, end, iterate, train
-from .history import Record
 from .rates import Numbers
+from .records.history import Record
 from .run import Run
 
 
@@ -66,7 +66,7 @@ class Arrays:
         start = time.perf_counter()
         if run.engine.is_solver:
             is_same = "_part" in vars(self)
-            return end(run, iterate(run, self._part, is_same), start)
+            return end(run, iterate(run, self._part, is_same, self.batching.layers), start)
         order = shuffled(run.engine, self.trained, run.epoch) if self.is_shuffled else self.trained
         losses, _ = train(run, self.rows, self.share.of(order), self.batching.of(self.share), self.share, rates)
         return end(run, losses, start)

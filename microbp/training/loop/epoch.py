@@ -20,9 +20,10 @@ from ..engine.custom_loss import Joint
 from ..engine.engine import Engine
 from ..team.share import Share, totals_of
 from ..team.team import ALONE, Team
-from .callbacks import StopCheck
-from .history import Record
+from .records.callbacks import StopCheck
+from .records.history import Record
 from .run import Run
+from .watch_layers import LayerWatch
 
 RateFunction = Callable[[int], float]  # takes the number of updates so far, returns the learning rate of the next one
 
@@ -34,13 +35,15 @@ _PIECE = 16  # means between two looks at the clock
 @dataclass(frozen=True)
 class Batching:
     """An update's rows, `accumulate` micro-batches of `batch_size` rows, and the check after each update whether to end the epoch.
-    carries: row i of a micro-batch goes on where row i of the one before ended. team: the processes that share these rows."""
+    carries: row i of a micro-batch goes on where row i of the one before ended. team: the processes that share these rows. layers: measures
+    the last update of each epoch."""
 
     batch_size: int
     accumulate: int = 1
     stop_check: StopCheck = field(default_factory=StopCheck)
     carries: bool = False
     team: Team = ALONE
+    layers: LayerWatch | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "carries", flag("fit: carry_state", self.carries))
@@ -128,10 +131,13 @@ def train(run: Run, rows: Rows, order: Array, batching: Batching, share: Share, 
         raise ValueError(f"schedule: the learning rate of step {step} is 0, by which Ftrl divides; set end_lr above 0")
     try:
         if _is_looped(engine, batching):
-            return _loop(run, rows, order, batching, share, lrs)
+            found = _loop(run, rows, order, batching, share, lrs)
+            engine.net.flush()  # as the backend does at the end of an epoch
+            return found
         if batching.team.every > 1 and batching.team.is_timed:
             return _in_pieces(run, rows, order, batching, share, lrs)
-        loss, done = engine.epoch(rows, order, batching.batch_size, lrs, batching.stop_check.time_check)
+        last = None if batching.layers is None else batching.layers.hook(rows, order, batching.rows)
+        loss, done = engine.epoch(rows, order, batching.batch_size, lrs, batching.stop_check.time_check, last)
         return losses_of(engine, loss), done
     except FloatingPointError as error:
         raise run.diverged(error, rows, order) from error
@@ -152,8 +158,10 @@ def _in_pieces(run: Run, rows: Rows, order: Array, batching: Batching, share: Sh
     return mean.losses, min(at * size, len(order))
 
 
-def iterate(run: Run, rows: Rows, is_same: bool) -> list[float]:
+def iterate(run: Run, rows: Rows, is_same: bool, layers: LayerWatch | None) -> list[float]:
     """One iteration of a solver on these rows. is_same: they are those of the last one. Returns the losses after it."""
+    if layers is not None:
+        layers.before_update(rows, np.arange(rows.count))
     try:
         return losses_of(run.engine, run.engine.step(rows, same=is_same))
     except FloatingPointError as error:
@@ -252,8 +260,11 @@ def updates(
     """
     size = batching.rows
     state = new_state(engine, batching, len(order))
-    for i in range(batching.updates(len(order)) if totals is None else len(totals)):
+    count = batching.updates(len(order)) if totals is None else len(totals)
+    for i in range(count):
         chosen = order[i * size : (i + 1) * size]
+        if batching.layers is not None and i == count - 1:
+            batching.layers.before_update(rows, chosen)
         if lrs is not None:
             engine.lr = lrs[i]
         if batching.accumulate > 1:

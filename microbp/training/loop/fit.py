@@ -10,8 +10,8 @@ What t.fit(X, y, epochs=...) does, with the file of each step:
 5. For each epoch: the numbers with schedules (rates.py, Numbers), an order of the rows (arrays.py, shuffled), a learning rate for each
    update (epoch.py), and the updates. The backend does them in one call (engine/engine.py, Engine.epoch; src/train/epoch.c). With batch
    callbacks, micro-batches or custom losses, Python loops over the updates (epoch.py, _loop).
-6. Add validation loss and metrics to the record of the epoch (watch.py), pass it to the schedule (rates.py), and append it to the run
-   (run.py). From then on the epoch counts.
+6. Add validation loss, metrics and norms of layers to the record of the epoch (watch.py, watch_layers.py), pass it to the schedule
+   (rates.py), and append it to the run (run.py). From then on the epoch counts.
 7. Pass the record on, in this order, to early stopping (stopping.py), checkpoints (checkpoint.py), the progress line (progress.py),
    callbacks (callbacks.py).
 8. After an error that is not about numbers, save a checkpoint of the last complete epoch. At the end, also after an error, restore the best
@@ -33,10 +33,10 @@ from ..engine.engine import Engine
 from .arrays import Arrays, arrays_of, check_order, read_rows, read_validation, split, weigh
 from .checkpoint import Checkpoints, Save
 from .epoch import count
-from .history import Record
 from .options import Options
-from .progress import ProgressLine
 from .rates import Numbers, Rates
+from .records.history import Record
+from .records.progress import ProgressLine
 from .run import Run
 from .stopping import Stopping
 from .stream import Stream
@@ -141,8 +141,8 @@ def _loop(
     checkpoints: Checkpoints,
 ) -> None:
     """Trains epoch after epoch, until there is a reason to stop."""
-    team = options.batching.team
-    line = ProgressLine(options.progress if team.is_first else False, options.epochs)
+    team, layers = options.batching.team, options.batching.layers
+    line = ProgressLine(options.progress if team.is_first else False, options.epochs, layers.entries if layers else ())
     run.reason, reached = None, ""
     try:
         for done in range(1, options.epochs + 1):
@@ -150,9 +150,13 @@ def _loop(
                 reached = "patience"
                 break
             numbers.start_epoch()
+            if layers is not None:
+                layers.start_epoch(done == options.epochs)
             steps = run.engine.steps
             record = data.train(run, rates.function)
             watch.complete(record)
+            if layers is not None:
+                layers.complete(record)
             count(run, record, team, rates.after_epoch)
             stopping.after_epoch(record)
             checkpoints.after_epoch()

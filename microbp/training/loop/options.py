@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ...core.checks import flag, or_none, real, string, whole_number
+from ...core.specs import unknown
 from ...core.text import brief
 from ...settings.base import Settings
 from ...settings.checkpoint import Checkpoint
@@ -16,9 +17,10 @@ from ...settings.metrics import Chosen
 from ...settings.stopping import EarlyStopping
 from ..engine.engine import Engine
 from ..team.team import Team
-from .callbacks import Callbacks
 from .epoch import DEFAULT_BATCH, Batching
+from .records.callbacks import Callbacks
 from .watch import Entries
+from .watch_layers import LayerWatch
 
 if TYPE_CHECKING:
     from ...settings.schedules import Schedule
@@ -57,6 +59,20 @@ class Options:
         if not (self.schedule is None or isinstance(self.schedule, str) or is_function):
             valid = 'a schedule such as bp.Cosine(lr=0.1) or "cosine(lr=0.1)", a function, or None'
             raise TypeError(f"fit: schedule must be {valid}, not {brief(self.schedule)}")
+
+
+def layer_watch(engine: Engine, watch: Any, entries: Entries) -> LayerWatch | None:
+    """What measures the layers, from the argument watch. entries: the other ones of the fit's records."""
+    if or_none(string)("fit: watch", watch) not in (None, "layers"):
+        raise unknown("value of watch", watch, ["layers"])
+    if watch is None:
+        return None
+    if engine.ranks is not None:
+        raise ValueError('fit: watch="layers" works in one process only, not with comm')
+    layers = LayerWatch(engine)
+    if taken := sorted({*entries.names} & {*layers.entries}):
+        raise ValueError(f'fit: watch="layers" adds the entry {taken[0]!r}, the name of a metric or a loss of this fit; rename one of them')
+    return layers
 
 
 def in_team(engine: Engine, batching: Batching, given: Mapping[str, Any], caller: str = "fit") -> Batching:

@@ -12,7 +12,7 @@ from ...settings import optimizers, schedules
 from ...settings.schedules import Schedule
 from ..engine.engine import Engine
 from .epoch import RateFunction
-from .history import Record
+from .records.history import Record
 from .run import Run
 from .watch import Watch
 

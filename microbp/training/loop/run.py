@@ -13,7 +13,7 @@ from ...data.arrays import Array
 from ...data.rows import Rows
 from ...settings.stopping import EarlyStopping
 from ..engine.engine import Engine
-from .history import Record
+from .records.history import Record
 
 if TYPE_CHECKING:
     from ...settings.schedules import Schedule
@@ -69,11 +69,12 @@ class Run:
         """Counts an epoch and appends its record, which is complete, to the history."""
         before, self.stopped = self.length, None
         self.epoch += 1
-        for name in record:
-            if name not in ("epoch", "steps") and name not in self.history:
+        for name in [name for name in record if name not in self.history]:
+            if name not in ("epoch", "steps"):
                 self.history[name] = [math.nan] * before
+        get, nan = record.get, math.nan
         for name, values in self.history.items():
-            values.append(record.get(name, math.nan))
+            values.append(get(name, nan))
 
     def diverged(self, error: FloatingPointError, rows: Rows | None = None, order: Array | None = None) -> FloatingPointError:
         """The error with epoch, step, and the cause or advice added. rows, order: the rows trained on and their order, if known."""

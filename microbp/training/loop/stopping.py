@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from ...settings.stopping import EarlyStopping, higher_is_better
-from .history import Record
+from .records.history import Record
 from .run import Best, Run, Stopped
 
 

@@ -20,7 +20,7 @@ from ..engine.engine import Engine
 from ..team.share import Share, check_shared, in_one_form, share_of, share_of_stream
 from .arrays import shuffled
 from .epoch import Batching, Mean, RateFunction, check_batching, end, train
-from .history import Record
+from .records.history import Record
 from .run import Run
 
 

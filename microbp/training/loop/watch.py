@@ -20,7 +20,7 @@ from ..engine.engine import Engine
 from ..team import share
 from ..team.team import Team
 from .epoch import Batching, Mean, carried, joined_mean, losses_of
-from .history import Record
+from .records.history import Record
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,15 @@ class Entries:
     validates: bool
     losses: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the entries."""
+        losses = ["loss", *self.losses]
+        return [*losses, *([f"val_{loss}" for loss in losses] if self.validates else []), *self.metrics]
+
     def check(self, what: str, monitor: str, caller: str = "fit") -> None:
         """Raises ValueError for an entry that the records will not contain. what: the part of the caller that monitors it."""
-        losses = ["loss", *self.losses]
-        names = [*losses, *([f"val_{loss}" for loss in losses] if self.validates else []), *self.metrics]
+        names = self.names
         measured = monitor.removeprefix("val_")  # val_accuracy is the accuracy on the validation rows
         if monitor in names or (self.validates and measured in self.metrics):
             return
@@ -84,12 +89,16 @@ class Watch:
             record["val_loss"], *of_outputs = self._evaluate(self._held_out)
             record.update({f"val_{name}": loss for name, loss in self._engine.entries(of_outputs).items()})
         if self._rows is not None and self._targets is not None:
-            activations = [output.activation for output in self._engine.net.outputs]
-            targets, weight = self._one_by_one(self._targets.ys), self._weights(self._targets)
-            outputs = Outputs(targets, weight, self._engine.losses, partial(self._predict, self._rows), activations)
+            outputs = self.outputs(self._rows, self._targets)
             with self._engine.guest():
                 for name, metric in self._metrics.items():
                     record[name] = floating(f"the result of the metric {name}", metric(outputs))
+
+    def outputs(self, rows: Rows, targets: Rows) -> Outputs:
+        """What metrics get. rows: those of this process. targets: those of all, with their weights."""
+        activations = [output.activation for output in self._engine.net.outputs]
+        ys, weight = self._one_by_one(targets.ys), self._weights(targets)
+        return Outputs(ys, weight, self._engine.losses, partial(self._predict, rows), activations)
 
     def _evaluate(self, rows: Rows) -> list[float]:
         if self._team.ranks is not None:

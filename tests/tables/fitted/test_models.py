@@ -49,7 +49,7 @@ def test_few_test_rows_do_not_say_that_classes_are_no_better(rows, accuracy, usu
         intervals={"accuracy": intervals.wilson(accuracy, rows)},
         baseline={"value": "p", "accuracy": usual},
     )
-    assert quality._baseline(found)[0].endswith(quality._NO_BETTER) == is_said
+    assert quality.baseline(found)[0].endswith(quality._NO_BETTER) == is_said
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_few_test_rows_do_not_say_that_numbers_are_no_better(rmse, interval, is_
     found = scores.Scores(
         {"test": {"rmse": rmse}}, {"test": 50}, intervals={"rmse": interval}, baseline={"value": 0.0, "rmse": 1.0, "mae": 0.8}
     )
-    assert quality._baseline(found)[0].endswith(quality._NO_BETTER) == is_said
+    assert quality.baseline(found)[0].endswith(quality._NO_BETTER) == is_said
 
 
 @pytest.mark.parametrize(("options", "is_mean"), [({}, True), ({"loss": "half_sse"}, True), ({"loss": "mae"}, False)])

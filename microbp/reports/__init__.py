@@ -1,0 +1,1 @@
+"""Reports of a training as HTML pages, and a page that follows one."""

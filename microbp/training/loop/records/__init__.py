@@ -1,0 +1,1 @@
+"""Records of epochs, and who gets them: callbacks, the progress line, history files."""
