@@ -63,7 +63,7 @@ class Core {
 
   // ---- a network ----
 
-  // In NEXT or NEXT_PROBE, with memory for predictions of so many rows.
+  // In NEXT or NEXT_PROBE, with memory for predictions of `rows` rows.
   create(at, graph, task, optimizer, seed, rows) {
     const texts = [this.put('graph', graph), this.put('loss', task.loss), this.put('optimizer', optimizer)]
     const status = this.c.create(at, ...texts, seed, task.inputs, task.outputs, rows)

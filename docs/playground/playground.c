@@ -42,7 +42,7 @@ static void replace(place *old, place by) {
     *old = by;
 }
 
-/* Makes a network with its trainer in NEXT or NEXT_PROBE, with memory for predictions of so many rows. */
+/* Makes a network with its trainer in NEXT or NEXT_PROBE, with memory for predictions of `rows` rows. */
 PAGE(create)
 mbp_status create(int at, const char *graph, const char *loss, const char *optimizer, uint32_t seed, int in, int out,
                   int rows) {

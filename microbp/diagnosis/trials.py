@@ -120,7 +120,7 @@ def memorising(p: Patient) -> Iterator[Sign]:
     train = p.engine.evaluate(p.sample)
     held = p.engine.evaluate(p.held) if p.held is not None else _in_history(p, "val_loss")
     if math.isnan(held):
-        raise Unchecked("there are no validation rows; pass validation=(X, y)")
+        raise Unchecked("it needs validation rows; pass validation=(X, y)")
     text = f"the loss is {train:.3g} for training rows and {held:.3g} for validation rows; with constant outputs it is {p.constant:.3g}"
     fix = f"{new_start(p)}; trainer.fit(X, y, epochs=100, validation=0.2, patience=10)"
     yield Sign((held - train) / abs(p.constant), "validation", text, fix)

@@ -60,7 +60,7 @@ def run(
     waiting, running = deque(range(len(tasks))), dict[Future[_Answer], tuple[int, _Parcel | None]]()
     seen, needy, errors = set[Any](), set[Any](), dict[int, Exception]()
     carriers = set[Future[_Answer]]()  # running tasks that bring the bytes of the shared value
-    is_far = False  # whether some worker cannot map it; if so, only as many tasks are sent at a time as there are workers
+    is_far = False  # whether some worker cannot map it; then at most one task for each known worker is sent at a time
     with _Here(shared) if isinstance(executor, ThreadPoolExecutor) else Block(shared) as rows:
         try:
             while waiting or running:

@@ -30,7 +30,7 @@ def confusion_matrix(counts: Any, classes: Sequence[Any], ax: Axes | None = None
 
     Colours show the fraction of the true class, so that rare classes are visible too. If there are too many classes for legible counts,
     orange marks show the mistakes; their area grows with the fraction. If there are too many for legible names, about ten names are shown.
-    ValueError: there are no classes, or counts is not square with a row per class.
+    ValueError: classes is empty, or counts is not square with a row per class.
 
     >>> axes = bp.plot.confusion_matrix([[5, 1], [0, 7]], ["cat", "dog"])
     >>> [text.get_text() for text in axes.texts]

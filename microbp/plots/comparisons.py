@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..data.arrays import Array
 
 _History: TypeAlias = "Mapping[str, Sequence[float]]"
-_FAR = 30  # a loss so many times the median is of a training that diverged, and would leave no room for the others
+_FAR = 30  # a loss above 30 times the median is of a training that diverged; drawn, it would leave no room for the others
 
 
 def highest(losses: Array) -> float:

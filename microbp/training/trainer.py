@@ -429,7 +429,7 @@ class Trainer(Kept):
         watch: "layers" adds for each layer of `net.layers` the entries "dense_0.activation", ".gradient", ".weight" and ".update", of the
         last update of an epoch: the root mean square of the layer's output over up to 64 of the update's rows, and the Euclidean norms of
         the gradient, the parameters, and their change (weight and bias together). update / weight is about 1e-3 where training goes well.
-        The training does not change by a bit. Measuring takes about 1 % of the time of the fit: the first and the last epoch are measured,
+        The training does not change by a bit. Measuring takes 1 to 3 % of the time of the fit: the first and the last epoch are measured,
         and others when there is time, which depends on the clock; NaN stands for those passed over, and for one that ends before its last
         update. bp.Standardize has only ".activation". Not with comm. See docs/watching.md.
 
